@@ -13,8 +13,8 @@ impl Drop for TempFile {
     }
 }
 
-/// A file is accepted, or refused with an error text. The effective values of an accepted file, written to a new file and
-/// loaded from it, stay the same, and no secret is written.
+/// A file is accepted, or refused with an error text. If an accepted file has no secrets, its effective values stay the same
+/// when they are written to a file and loaded from it.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let name = format!("latchkey-fuzz-{}-{:?}.toml", std::process::id(), std::thread::current().id());
@@ -26,7 +26,7 @@ pub fn config(bytes: &[u8]) {
         Err(error) => assert!(!error.to_string().is_empty()),
         Ok((shown, _)) => {
             let written = to_toml(&shown);
-            // the mask of a secret can't be loaded as a secret
+            // secrets are written as this mask, which can't be loaded as a secret
             if written.contains("[secret]") {
                 return;
             }

@@ -49,7 +49,7 @@ impl Settings {
 /// `…_SERVICE_PORT[_NAME]`, `…_PORT` and `…_PORT_<number>_<protocol>[_ADDR|_PORT|_PROTO]`.
 fn is_from_kubernetes(name: &str, value: &str) -> bool {
     let Some(name) = name.strip_prefix(PREFIX) else { return false };
-    // the variables of a service called `latchkey` have these names directly after the prefix
+    // PREFIX ends with the `_` with which the name continues if the service is called `latchkey`
     let name = format!("_{name}");
     let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
@@ -64,10 +64,10 @@ fn is_from_kubernetes(name: &str, value: &str) -> bool {
 /// Parses `<number>_<protocol>[_ADDR|_PORT|_PROTO]`.
 fn is_service_port(text: &str) -> bool {
     let Some((number, rest)) = text.split_once('_') else { return false };
-    let (protocol, part) = rest.split_once('_').unwrap_or((rest, "ADDR"));
+    let (protocol, part) = rest.split_once('_').map_or((rest, None), |(protocol, part)| (protocol, Some(part)));
     number.parse::<u16>().is_ok()
         && matches!(protocol, "TCP" | "UDP" | "SCTP")
-        && matches!(part, "ADDR" | "PORT" | "PROTO")
+        && matches!(part, None | Some("ADDR" | "PORT" | "PROTO"))
 }
 
 #[cfg(test)]
@@ -76,7 +76,8 @@ mod tests {
 
     use super::*;
 
-    fn environment(variables: &[(&str, &str)]) -> Vec<String> {
+    /// The problems that an environment with these variables has.
+    fn environment_problems(variables: &[(&str, &str)]) -> Vec<String> {
         let variables: Vec<_> = variables.iter().map(|(name, value)| (name.into(), value.into())).collect();
         let mut problems = Vec::new();
         Settings::defaults().read_environment(&variables, &mut problems);
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn unknown_variable_is_reported_with_a_suggestion() {
         assert_eq!(
-            environment(&[("LATCHKEY_SESION_GRACE", "1s"), ("PATH", "/bin"), ("LATCHKEY_SECRETS", "hunter2")]),
+            environment_problems(&[("LATCHKEY_SESION_GRACE", "1s"), ("PATH", "/bin"), ("LATCHKEY_SECRETS", "hunter2")]),
             [
                 "LATCHKEY_SESION_GRACE: no such variable; did you mean LATCHKEY_SESSION_GRACE?",
                 "LATCHKEY_SECRETS: no such variable; did you mean LATCHKEY_SECRET?",
@@ -120,10 +121,11 @@ mod tests {
             ("LATCHKEY_REDIS_MASTER_PORT_6379_TCP_ADDR", "10.0.0.3"),
             ("LATCHKEY_METRICS_PORT_9464_UDP_PROTO", "udp"),
         ];
-        assert_eq!(environment(&injected), [""; 0]);
+        assert_eq!(environment_problems(&injected), [""; 0]);
+        // similar variables, whose value or name no variable of Kubernetes has
         for name in ["LATCHKEY_PORT", "LATCHKEY_POSTGRESQL_PORT", "LATCHKEY_HTTP_PORT_HTTP", "LATCHKEY_X_PORT_80_TCP_X"]
         {
-            assert_eq!(environment(&[(name, "9000")]).len(), 1, "{name}");
+            assert_eq!(environment_problems(&[(name, "9000")]).len(), 1, "{name}");
         }
     }
 

@@ -59,7 +59,7 @@ impl<T> Registry<T> {
     }
 }
 
-/// Keeps a key registered until it is dropped.
+/// The number of a registered key. The key stays registered until its handle is dropped.
 struct Handle<T: 'static> {
     registry: &'static Registry<T>,
     id: u64,
@@ -77,7 +77,7 @@ impl<T> Drop for Handle<T> {
     }
 }
 
-/// The number of a handle, which has eight bytes. `None` for the bytes of a key, which are always more.
+/// Parses the eight bytes of a handle. `None` for the bytes of a key, which are always more.
 fn handle_id(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
 }
@@ -240,16 +240,17 @@ mod tests {
     use crate::crypto::signing_key::testing;
 
     #[test]
-    fn token_of_every_algorithm_verifies_with_the_stock_provider() {
+    fn token_of_every_algorithm_verifies_with_the_aws_lc_provider() {
         for algorithm in Algorithm::ALL {
             let key = testing::key(algorithm);
             let token = key.encode_claims(&json!({ "sub": "ada" })).unwrap();
             let jwk: Jwk = serde_json::from_str(key.public_jwk()).unwrap();
             let (message, signature) = token.rsplit_once('.').unwrap();
-            let stock = DecodingKey::from_jwk(&jwk).unwrap();
-            assert!(handle_id(stock.try_get_as_bytes().unwrap_or_default()).is_none(), "{algorithm}");
+            // a key whose bytes are not a handle: this module passes it on to the aws-lc provider
+            let plain_key = DecodingKey::from_jwk(&jwk).unwrap();
+            assert!(handle_id(plain_key.try_get_as_bytes().unwrap_or_default()).is_none(), "{algorithm}");
             let verified =
-                jsonwebtoken::crypto::verify(signature, message.as_bytes(), &stock, jwt_algorithm(algorithm));
+                jsonwebtoken::crypto::verify(signature, message.as_bytes(), &plain_key, jwt_algorithm(algorithm));
             assert_eq!(verified, Ok(true), "{algorithm}");
             assert_eq!(key.public().key().decode::<Value>(&token), Ok(json!({ "sub": "ada" })), "{algorithm}");
         }

@@ -88,7 +88,7 @@ impl Sealer {
         sealed
     }
 
-    /// The first bytes of every value that is sealed under the current secret, and of no other.
+    /// The first bytes of every value that is sealed under the current secret. No other sealed value begins with them.
     pub fn current_header(&self) -> Vec<u8> {
         let current = &self.keys[0];
         [&[VERSION], current.id.as_slice()].concat()
@@ -145,14 +145,17 @@ mod tests {
         })
     }
 
+    const AAD: &[u8] = b"its place";
+
+    /// "the plaintext", sealed under this secret with the associated data [`AAD`].
     fn sealed_under(secret: &str) -> Vec<u8> {
-        sealer(secret, &[]).seal(b"the plaintext", b"its place", &Entropy::system())
+        sealer(secret, &[]).seal(b"the plaintext", AAD, &Entropy::system())
     }
 
     #[test]
     fn value_opens_under_current_secret() {
         let sealed = sealed_under("one");
-        let opened = sealer("one", &[]).open(&sealed, b"its place").unwrap();
+        let opened = sealer("one", &[]).open(&sealed, AAD).unwrap();
         assert_eq!((&opened.bytes[..], opened.outdated), (&b"the plaintext"[..], false));
         assert!(sealed.starts_with(&sealer("one", &[]).current_header()));
         assert!(!sealed.starts_with(&sealer("two", &["one"]).current_header()));
@@ -163,20 +166,20 @@ mod tests {
     fn value_of_previous_secret_opens_as_outdated() {
         let now = sealer("three", &["two", "one"]);
         for secret in ["one", "two"] {
-            let opened = now.open(&sealed_under(secret), b"its place").unwrap();
+            let opened = now.open(&sealed_under(secret), AAD).unwrap();
             assert_eq!((&opened.bytes[..], opened.outdated), (&b"the plaintext"[..], true));
         }
     }
 
     #[test]
     fn value_of_unknown_secret_is_refused() {
-        let error = sealer("two", &["three"]).open(&sealed_under("one"), b"its place").unwrap_err();
+        let error = sealer("two", &["three"]).open(&sealed_under("one"), AAD).unwrap_err();
         assert_eq!(error, SealError::UnknownSecret);
     }
 
     #[test]
     fn value_with_other_associated_data_is_refused() {
-        let error = sealer("one", &[]).open(&sealed_under("one"), b"its plac").unwrap_err();
+        let error = sealer("one", &[]).open(&sealed_under("one"), b"other place").unwrap_err();
         assert_eq!(error, SealError::Tampered);
     }
 
@@ -187,10 +190,10 @@ mod tests {
         for bit in 0..sealed.len() * 8 {
             let mut changed = sealed.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            assert!(sealer.open(&changed, b"its place").is_err(), "bit {bit}");
+            assert!(sealer.open(&changed, AAD).is_err(), "bit {bit}");
         }
         for length in 0..sealed.len() {
-            assert!(sealer.open(&sealed[..length], b"its place").is_err(), "cut to {length}");
+            assert!(sealer.open(&sealed[..length], AAD).is_err(), "cut to {length}");
         }
     }
 
@@ -202,7 +205,7 @@ mod tests {
     #[test]
     fn debug_output_omits_keys_and_plaintext() {
         let sealer = sealer("one", &[]);
-        let opened = sealer.open(&sealed_under("one"), b"its place").unwrap();
+        let opened = sealer.open(&sealed_under("one"), AAD).unwrap();
         assert_eq!(format!("{sealer:?} {opened:?}"), "[sealing keys] Unsealed { outdated: false, .. }");
     }
 
@@ -213,7 +216,7 @@ mod tests {
                       e8aa9a4b1876a52f9489ba88fae3b9";
         let byte = |at| u8::from_str_radix(&sealed[at..at + 2], 16).unwrap();
         let sealed: Vec<u8> = (0..sealed.len()).step_by(2).map(byte).collect();
-        let opened = sealer("one", &[]).open(&sealed, b"its place").unwrap();
+        let opened = sealer("one", &[]).open(&sealed, AAD).unwrap();
         assert_eq!(&opened.bytes[..], b"the plaintext");
     }
 

@@ -63,7 +63,7 @@ pub struct SpaceSeparated(Vec<String>);
 pub struct InvalidItem(pub String);
 
 impl SpaceSeparated {
-    /// Builds a list of items in the given order, without duplicates.
+    /// Checks each item. The list keeps the order of the items and drops duplicates.
     ///
     /// # Errors
     /// [`InvalidItem`]
@@ -157,11 +157,11 @@ pub struct FormerSecret {
     pub until: Timestamp,
 }
 
-/// A client.
+/// A registered client: a service or an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// The `client_id`. For a client that no operator has registered, an id with a digest of the `client_id`, which may be a long URL:
-    /// see [`Client::client_id`].
+    /// The `client_id`. A client that no operator has registered may have a long URL as its `client_id` ([`Client::client_id`]): this
+    /// field then has an id with a digest of the `client_id`.
     pub id: ClientId,
     /// The kind.
     pub kind: ClientKind,
@@ -207,7 +207,7 @@ impl Client {
         self.app.grant_types.contains(&grant)
     }
 
-    /// Whether the client may authenticate by this method.
+    /// Whether the client may authenticate by this method. A client that authenticates, but has no configured method, may choose one.
     pub fn accepts(&self, method: ClientAuthMethod) -> bool {
         match (self.kind, self.app.auth_method) {
             (ClientKind::Public, _) => method == ClientAuthMethod::None,

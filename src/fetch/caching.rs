@@ -11,16 +11,18 @@ pub(super) fn freshness(headers: &HeaderMap) -> Option<Duration> {
     // s-maxage takes precedence over max-age, whatever their order.
     let mut has_s_maxage = false;
     for value in headers.get_all(header::CACHE_CONTROL) {
+        // an unreadable header might forbid to store the response
         for directive in value.to_str().unwrap_or("no-store").split(',') {
             let (name, argument) = directive.split_once('=').unwrap_or((directive, ""));
-            let seconds = argument.trim().trim_matches('"').parse().map(Duration::from_secs);
+            // a response with an invalid lifetime is stale (RFC 9111, section 4.2.1)
+            let seconds = argument.trim().trim_matches('"').parse().map(Duration::from_secs).unwrap_or_default();
             match name.trim().to_ascii_lowercase().as_str() {
                 "no-store" | "no-cache" | "private" => return Some(Duration::ZERO),
                 "s-maxage" => {
-                    lifetime = Some(seconds.unwrap_or_default());
+                    lifetime = Some(seconds);
                     has_s_maxage = true;
                 }
-                "max-age" if !has_s_maxage => lifetime = Some(seconds.unwrap_or_default()),
+                "max-age" if !has_s_maxage => lifetime = Some(seconds),
                 _ => {}
             }
         }
@@ -51,6 +53,7 @@ mod tests {
     #[test]
     fn freshness_is_the_lifetime_less_the_age() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let ten_minutes_later = "Sun, 06 Nov 1994 08:59:37 GMT";
         assert_eq!(freshness_secs(&[]), None);
         assert_eq!(freshness_secs(&[("cache-control", "public, max-age=300")]), Some(300));
         assert_eq!(freshness_secs(&[("cache-control", "max-age=300"), ("age", "100")]), Some(200));
@@ -61,14 +64,10 @@ mod tests {
         assert_eq!(freshness_secs(&[("cache-control", "max-age=-1")]), Some(0));
         assert_eq!(freshness_secs(&[("cache-control", "No-Store, max-age=300")]), Some(0));
         assert_eq!(freshness_secs(&[("cache-control", "max-age=300"), ("cache-control", "no-cache")]), Some(0));
-        assert_eq!(freshness_secs(&[("expires", "Sun, 06 Nov 1994 08:59:37 GMT"), ("date", date)]), Some(600));
+        assert_eq!(freshness_secs(&[("expires", ten_minutes_later), ("date", date)]), Some(600));
         assert_eq!(freshness_secs(&[("expires", "0"), ("date", date)]), Some(0));
         assert_eq!(
-            freshness_secs(&[
-                ("expires", "Sun, 06 Nov 1994 08:59:37 GMT"),
-                ("date", date),
-                ("cache-control", "max-age=5")
-            ]),
+            freshness_secs(&[("expires", ten_minutes_later), ("date", date), ("cache-control", "max-age=5")]),
             Some(5)
         );
     }

@@ -131,7 +131,7 @@ impl<A: Endpoint> Endpoint for Routes<A> {
         }
         // The documented routes have one exact path each. Proxies and clients call some of them at other paths as well.
         api::verify::normalize(&mut request);
-        api::metadata::normalize(&mut request);
+        api::metadata::strip_issuer_path(&mut request);
         Ok(client_info::move_device_token_to_cookie(self.api.call(request).await?.into_response()))
     }
 }

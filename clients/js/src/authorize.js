@@ -1,4 +1,7 @@
-/** Authorization by role, scope and authentication, for Express and Fastify. Runs after the middleware or the hook. */
+/**
+ * Authorization by role, scope and authentication, for Express and Fastify. An authorizer runs after the middleware or the hook
+ * that has verified the access token.
+ */
 
 import { LatchkeyError } from "./errors.js";
 import { claimsOf, insufficientAuthentication, missingRole, missingScope } from "./guard.js";
@@ -7,12 +10,16 @@ import { claimsOf, insufficientAuthentication, missingRole, missingScope } from 
 /** @typedef {import("./guard.js").Claims} Claims */
 /** @typedef {import("./guard.js").Refusal} Refusal */
 /** @typedef {(request: object, reply: Reply, next: (error?: any) => void) => void} Authorizer Express middleware and Fastify hook in one. */
-/** @typedef {(claims: Claims) => Refusal | undefined} Decision */
+/** @typedef {(claims: Claims) => Refusal | undefined} Decision A function that returns the refusal, or undefined to let the request pass. */
 
-/** The decision of each authorizer, for handshakes of WebSockets. @type {WeakMap<Authorizer, Decision>} */
+/**
+ * The decision of each authorizer. The handshake of a WebSocket has no reply, so it calls the decision instead of the authorizer.
+ *
+ * @type {WeakMap<Authorizer, Decision>}
+ */
 const DECISIONS = new WeakMap();
 
-/** A value of `acr`: the printable ASCII characters of a quoted string, without blanks (RFC 9470, section 3). */
+/** A value of `acr` in a challenge: printable ASCII without space, `"` and `\` (RFC 9470, section 3). */
 const ACR = /^[!#-[\]-~]+$/;
 
 /**
@@ -58,16 +65,16 @@ export function requireMaxAge(seconds) {
 }
 
 /**
- * {@link requireAcr} and {@link requireMaxAge} in one, so that the challenge names both.
+ * Requires what {@link requireAcr} and {@link requireMaxAge} require, in one challenge.
  *
  * @param {{ acr?: string | readonly string[], maxAge?: number }} required `maxAge` is in seconds
  * @returns {Authorizer}
- * @throws {LatchkeyError} for impossible values
+ * @throws {LatchkeyError} if both are missing, or a value is not valid
  */
 export function requireAuthentication({ acr, maxAge }) {
   const values = acr === undefined ? undefined : [acr].flat();
   if (values?.length === 0 || values?.some((value) => typeof value !== "string" || !ACR.test(value))) {
-    throw new LatchkeyError("acr must be one or more values without blanks, quotes and control characters");
+    throw new LatchkeyError("acr must be one or more values of printable ASCII without spaces, quotes and backslashes");
   }
   if (maxAge !== undefined && !(Number.isSafeInteger(maxAge) && maxAge >= 0)) {
     throw new LatchkeyError("maxAge must be a whole number of seconds");
@@ -77,21 +84,23 @@ export function requireAuthentication({ acr, maxAge }) {
 }
 
 /**
- * The decisions of these authorizers.
+ * Returns the decision of each authorizer.
  *
  * @param {readonly Authorizer[]} authorizers
  * @returns {Decision[]}
  * @throws {LatchkeyError} for a function that is not an authorizer of this package
  */
 export function decisionsOf(authorizers) {
-  return authorizers.map((each) => {
-    const decide = DECISIONS.get(each);
+  return authorizers.map((authorize) => {
+    const decide = DECISIONS.get(authorize);
     if (!decide) throw new LatchkeyError("guards must come from requireRole, requireScope, requireAcr, requireMaxAge or requireAuthentication");
     return decide;
   });
 }
 
 /**
+ * Makes the Express middleware and Fastify hook that sends the refusals of a decision.
+ *
  * @param {Decision} decide
  * @returns {Authorizer}
  */

@@ -29,18 +29,18 @@ export function requireAcr(...values: string[]): Authorizer;
  */
 export function requireMaxAge(seconds: number): Authorizer;
 /**
- * {@link requireAcr} and {@link requireMaxAge} in one, so that the challenge names both.
+ * Requires what {@link requireAcr} and {@link requireMaxAge} require, in one challenge.
  *
  * @param {{ acr?: string | readonly string[], maxAge?: number }} required `maxAge` is in seconds
  * @returns {Authorizer}
- * @throws {LatchkeyError} for impossible values
+ * @throws {LatchkeyError} if both are missing, or a value is not valid
  */
 export function requireAuthentication({ acr, maxAge }: {
     acr?: string | readonly string[];
     maxAge?: number;
 }): Authorizer;
 /**
- * The decisions of these authorizers.
+ * Returns the decision of each authorizer.
  *
  * @param {readonly Authorizer[]} authorizers
  * @returns {Decision[]}
@@ -54,4 +54,7 @@ export type Refusal = import("./guard.js").Refusal;
  * Express middleware and Fastify hook in one.
  */
 export type Authorizer = (request: object, reply: Reply, next: (error?: any) => void) => void;
+/**
+ * A function that returns the refusal, or undefined to let the request pass.
+ */
 export type Decision = (claims: Claims) => Refusal | undefined;

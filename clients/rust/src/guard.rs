@@ -20,12 +20,15 @@ pub(crate) struct Guard {
 /// The accepted callers: by default every user, and no service client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Requirements {
+    /// Whether tokens that service clients obtained for themselves are accepted, too.
     pub(crate) allow_clients: bool,
     /// Each entry is a list of roles of which the account must have one.
     pub(crate) roles: Vec<Vec<String>>,
+    /// The token must have all of these scopes.
     pub(crate) scopes: Vec<String>,
-    /// The authentication context must be one of these or higher.
+    /// The authentication context must be one of these or higher. Empty if none is required.
     pub(crate) acr: Vec<String>,
+    /// The longest time since the user authenticated.
     pub(crate) max_age: Option<Duration>,
 }
 
@@ -44,7 +47,7 @@ impl Guard {
 }
 
 impl Requirements {
-    /// Checks the claims of a valid token. `is_recent` checks that the user authenticated within a time.
+    /// Checks the claims of a valid token. `is_recent` returns whether the user authenticated at most a duration ago.
     fn check(&self, claims: &Claims, is_recent: impl Fn(Duration) -> bool) -> Result<(), Refusal> {
         if claims.is_service_client() && !self.allow_clients {
             return Err(Refusal::Token(Invalid::ServiceClient.into()));
@@ -57,14 +60,15 @@ impl Requirements {
         }
         // Checked last, so that a user who would be refused anyway need not sign in again.
         let has_acr = self.acr.is_empty() || self.acr.iter().any(|acr| claims.has_acr(acr));
-        if !has_acr || !self.max_age.is_none_or(is_recent) {
+        let is_recent_enough = self.max_age.is_none_or(is_recent);
+        if !has_acr || !is_recent_enough {
             return Err(Refusal::Authentication { acr_values: self.acr.join(" "), max_age: self.max_age });
         }
         Ok(())
     }
 }
 
-/// The methods with which the middlewares are configured. The type has a field `guard`.
+/// Defines the methods that configure a middleware: a type whose only field is `guard`.
 macro_rules! guard_methods {
     ($middleware:ident) => {
         impl $middleware {
@@ -80,7 +84,7 @@ macro_rules! guard_methods {
                 self
             }
 
-            /// Answers 403 unless the account has one of these roles.
+            /// Answers 403 unless the account has one of these roles. After several calls, the account needs a role of each call.
             #[must_use]
             pub fn require_role<R: Into<String>>(mut self, any_of: impl IntoIterator<Item = R>) -> Self {
                 self.guard.requirements.roles.push(any_of.into_iter().map(Into::into).collect());

@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
 }
 
-/// The feed, and what to do while the feed is lost: the policy and the introspection endpoint. Absent in a verifier without revocations.
+/// The feed, and what to do while the feed is lost. A verifier that was built with `without_revocations` has none.
 #[derive(Debug)]
 pub(crate) struct RevocationCheck {
     pub(crate) feed: Feed,
@@ -184,8 +184,8 @@ impl Verifier {
     /// accepts newer tokens of the session, from any request, or [`Registration::renew`] passes one. Dropping the
     /// registration deregisters the session.
     ///
-    /// The callback runs on the task that follows the feed, so it must not block. Memory is needed for as long as the
-    /// registration exists. [`Verifier::watch`] does the same for `async` code.
+    /// The callback runs on the task that follows the feed, so it must not block. A registration takes memory until it is
+    /// dropped. [`Verifier::watch`] does the same for `async` code.
     ///
     /// ```no_run
     /// # fn hold(verifier: &latchkey_verify::Verifier, claims: &latchkey_verify::Claims) {
@@ -278,7 +278,7 @@ impl Shared {
         }
     }
 
-    /// Reports an accepted token to the registrations of its session.
+    /// Reports an accepted token to the registrations of its session, and returns the token's claims.
     fn observe(&self, signed: &Signed) -> Arc<Claims> {
         if let Some(session) = &signed.session {
             self.registry.observe(session, &signed.claims);
@@ -286,7 +286,7 @@ impl Shared {
         Arc::clone(&signed.claims)
     }
 
-    /// Why a session that was just registered has already ended, if it has.
+    /// Why a session that was just registered or renewed has already ended, if it has.
     pub(crate) fn cause_of_end(&self, state: &RegistrationState) -> Option<EndCause> {
         if !self.is_trusted(&state.kid) {
             return Some(EndCause::KeyRetired);
@@ -336,7 +336,8 @@ impl Shared {
         self.keys.refresh_if_expired(elapsed);
         let signed = self.verify_signature(token, unix)?;
         let Some(check) = &self.revocation_check else { return Ok(Decision::Valid(signed)) };
-        // Freshness is read before the revocations, so that a revocation that arrives in between is not missed.
+        // Read before the revocations. In the other order, a missed revocation could arrive between the two reads and make the
+        // feed current again, and the token would be accepted.
         let current = check.feed.is_current(elapsed, unix);
         if signed.session.is_some_and(|session| check.feed.revocations.contains(&session)) {
             return Err(Rejection::Error(VerifyError::Revoked));
@@ -344,8 +345,10 @@ impl Shared {
         if signed.session.is_some_and(|session| check.feed.revocations.outdates(&session)) {
             return Err(Rejection::Error(VerifyError::ClaimsChanged));
         }
+        if current {
+            return Ok(Decision::Valid(signed));
+        }
         match check.on_lost {
-            _ if current => Ok(Decision::Valid(signed)),
             OnFeedLost::Introspect => Ok(Decision::Introspect(signed)),
             OnFeedLost::Refuse => Err(Rejection::Error(VerifyError::Unavailable("the revocation feed is lost"))),
         }

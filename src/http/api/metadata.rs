@@ -35,9 +35,9 @@ struct MetadataResponse {
     issuer: String,
     /// Where apps send the browser of their user to sign in. Absent if the pages are off.
     authorization_endpoint: Option<String>,
-    /// Exchanges codes, refreshes tokens and issues those of service clients.
+    /// Exchanges codes, refreshes tokens, and issues the tokens of service clients.
     token_endpoint: String,
-    /// The endpoint of the claims about the user that the granted scopes reveal.
+    /// Returns the claims about the user that the granted scopes reveal.
     userinfo_endpoint: String,
     /// Where apps send the browser of their user to sign out (OpenID Connect RP-Initiated Logout 1.0). Absent if the pages are off.
     end_session_endpoint: Option<String>,
@@ -52,7 +52,7 @@ struct MetadataResponse {
     /// Whether the URL of a metadata document is accepted as `client_id` (Client ID Metadata Documents). Absent while
     /// `dynamic_clients.metadata_documents` is off.
     client_id_metadata_document_supported: Option<bool>,
-    /// The scopes that apps may request, and those of tokens from a sign-in through the API. Apps may have others of their own.
+    /// The scopes that apps may request, and the scopes of tokens from a sign-in through the API. An app may have further scopes of its own.
     scopes_supported: Vec<String>,
     /// `code`.
     response_types_supported: Vec<String>,
@@ -128,8 +128,9 @@ const CLAIMS: [&str; 18] = [
 fn scopes(state: &AppState) -> Vec<String> {
     let first_party = state.config.token.scope.split(' ');
     let dynamic = &state.config.dynamic_clients;
-    let is_used = dynamic.metadata_documents || dynamic.registration;
-    let dynamic_scopes = dynamic.scopes.items().iter().filter(|_| is_used).map(String::as_str);
+    let has_dynamic_clients = dynamic.metadata_documents || dynamic.registration;
+    let dynamic_scopes = if has_dynamic_clients { dynamic.scopes.items() } else { &[] };
+    let dynamic_scopes = dynamic_scopes.iter().map(String::as_str);
     let mut scopes: Vec<String> = Vec::new();
     for scope in SIGN_IN_SCOPES.into_iter().chain(first_party).chain(dynamic_scopes) {
         if !scopes.iter().any(|known| known == scope) {
@@ -141,8 +142,8 @@ fn scopes(state: &AppState) -> Vec<String> {
 
 /// The algorithm of the current signing key, and the configured algorithm, which the next key will have.
 fn id_token_algorithms(state: &AppState) -> Vec<String> {
-    let signs = state.keys.current().signer(state.clock.now()).map(SigningKey::algorithm).ok();
-    let mut algorithms: Vec<String> = signs.into_iter().map(|algorithm| algorithm.as_str().to_owned()).collect();
+    let current = state.keys.current().signer(state.clock.now()).map(SigningKey::algorithm).ok();
+    let mut algorithms: Vec<String> = current.into_iter().map(|algorithm| algorithm.as_str().to_owned()).collect();
     let configured = state.config.keys.algorithm.as_str();
     if !algorithms.iter().any(|known| known == configured) {
         algorithms.push(configured.to_owned());
@@ -246,8 +247,8 @@ impl MetadataApi {
     }
 }
 
-/// Removes the issuer's path, which clients append to the path of the metadata (RFC 8414, section 3.1).
-pub(crate) fn normalize(request: &mut Request) {
+/// Removes the issuer's path from a request for the metadata: clients append it to the well-known path (RFC 8414, section 3.1).
+pub(crate) fn strip_issuer_path(request: &mut Request) {
     let path = request.uri().path();
     let found = [OAUTH, OPENID].into_iter().find_map(|base| Some((base, path.strip_prefix(base)?)));
     let Some((base, rest)) = found.filter(|(_, rest)| !rest.is_empty()) else { return };

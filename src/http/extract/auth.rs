@@ -46,8 +46,8 @@ pub struct BearerToken(pub String);
 /// Like [`BearerToken`], or none if the request has no `Authorization` header.
 pub struct MaybeBearerToken(pub Option<String>);
 
-/// A caller who may do more than the account's owner: an account, which must be an admin's, or a service client, which needs a
-/// scope. The handler checks that.
+/// A caller who may do more than an account's owner: an admin or a service client. The handler checks that the account is an admin's,
+/// or that the client has the required scope.
 pub enum Privileged {
     /// The access token of a live session.
     Account(Arc<VerifiedToken>),
@@ -62,18 +62,19 @@ pub struct AdminOrClient(pub Privileged);
 pub struct PresentedCredentials {
     /// The access token. An `Authorization` header that cannot be read counts as an empty token, which is invalid.
     pub bearer: Option<String>,
-    /// The refresh token in the cookie. The cookie is refused on requests of other sites' pages.
+    /// The refresh token in the cookie. A request with the cookie that a page of another site made is refused.
     pub cookie: Option<String>,
 }
 
-/// The refresh token in the cookie, which is refused on requests of other sites' pages. Not a security scheme of the OpenAPI
-/// document: browsers send the cookie by themselves, and a page that offered to set it could not.
+/// The refresh token in the cookie. A request with the cookie that a page of another site made is refused. The cookie is not a security
+/// scheme of the OpenAPI document: browsers send it by themselves, and the forms of the API reference could not set it.
 pub struct RefreshCookie(pub Option<String>);
 
 /// The refresh token in the cookie of the session that a sign-in replaces. Not part of the OpenAPI document: no client has to send it.
 pub struct ReplacedCookie(pub Option<String>);
 
-/// Why a request must not set a cookie: a page of another site made it, and would sign its visitor in to another account.
+/// Checks that no page of another site made a request. Such a page could make the response set a cookie, and so sign its visitor in to
+/// another account. Contains the error with which the handler refuses to set a cookie; none for all other requests.
 pub struct CsrfCheck(pub Option<ProblemError>);
 
 /// The token of `Authorization: Bearer …` (RFC 6750, section 2.1). Access tokens are accepted nowhere else, except in the form of
@@ -81,7 +82,7 @@ pub struct CsrfCheck(pub Option<ProblemError>);
 fn bearer(request: &Request) -> Result<Option<String>, ProblemError> {
     let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    // a proxy and the service might read different ones of several headers
+    // several headers are refused, because a proxy and this service might read different ones
     let only = Some(value).filter(|_| values.next().is_none());
     let token = only.and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
     match token {
@@ -90,6 +91,7 @@ fn bearer(request: &Request) -> Result<Option<String>, ProblemError> {
     }
 }
 
+/// The refresh token in the cookie. Refuses a request with the cookie that a page of another site made.
 fn refresh_cookie(request: &Request) -> Result<Option<String>, ProblemError> {
     let token = cookie::refresh_token(request);
     if token.is_some() {
@@ -98,6 +100,7 @@ fn refresh_cookie(request: &Request) -> Result<Option<String>, ProblemError> {
     Ok(token)
 }
 
+/// Authenticates the access token of a request, if it has one, and checks that the token has the scope of the account's API.
 async fn signed_in(request: &Request) -> Result<Option<Arc<VerifiedToken>>, ProblemError> {
     let Some(token) = bearer(request)? else { return Ok(None) };
     let state = state(request)?;
@@ -160,8 +163,8 @@ impl<'a> poem::FromRequest<'a> for RefreshCookie {
     }
 }
 
-/// Makes a type a handler argument: how it is read from a request, its security schemes in the OpenAPI document, and
-/// whether the call is possible without credentials.
+/// Makes a type a handler argument. The parameters are the type, its security schemes in the OpenAPI document, whether the
+/// call is possible without credentials, and the function that reads the type from a request.
 macro_rules! auth_extractor {
     ($type:ty, [$($register:ident $scheme:ident),+], optional: $optional:literal, $read:expr) => {
         impl<'a> ApiExtractor<'a> for $type {

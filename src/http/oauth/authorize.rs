@@ -98,11 +98,11 @@ fn respond(
     outcome: Result<AuthorizeOutcome, AuthorizeError>,
 ) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
     Ok(match outcome {
-        Ok(AuthorizeOutcome::Respond(response)) => BrowserAnswer::of(visit, &response)?,
+        Ok(AuthorizeOutcome::Respond(response)) => BrowserAnswer::authorization(visit, &response)?,
         Ok(AuthorizeOutcome::Page { step, handle, ui_locales }) => {
             BrowserAnswer::redirect(&with_handle(&visit.state, page_of(&step), &handle, ui_locales.as_deref()))
         }
-        Err(AuthorizeError::Refused(response)) => BrowserAnswer::of(visit, &response)?,
+        Err(AuthorizeError::Refused(response)) => BrowserAnswer::authorization(visit, &response)?,
         Err(AuthorizeError::Unconfirmed(response)) => BrowserAnswer::page(pages::unconfirmed(visit, &response))?,
         Err(AuthorizeError::Untrusted(why)) => {
             BrowserAnswer::failure(visit, Failure::SignIn, why.code(), Some(why.to_string()))?

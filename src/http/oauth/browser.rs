@@ -72,7 +72,7 @@ impl BrowserAnswer {
     /// A redirect that the browser follows with GET.
     pub(super) fn redirect(to: &str) -> Self {
         let mut response = StatusCode::SEE_OTHER.into_response();
-        // A URI consists of ASCII characters.
+        // `to` is a URI, which has only ASCII characters, so the fallback is never used
         let location = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
         response.headers_mut().insert(header::LOCATION, location);
         // A referrer would reveal the page's URL to the client, and the code to the pages that the client links to.
@@ -89,18 +89,19 @@ impl BrowserAnswer {
         rendered.map(Self).map_err(|error| error.downcast::<ProblemError>().unwrap_or_else(unknown))
     }
 
-    /// The response for a client.
+    /// The answer that takes an authorization response to the client.
     ///
     /// # Errors
     /// See [`BrowserAnswer::page`].
-    pub(super) fn of(visit: &Visit, response: &AuthorizationResponse) -> Result<Self, ProblemError> {
+    pub(super) fn authorization(visit: &Visit, response: &AuthorizationResponse) -> Result<Self, ProblemError> {
         match response.mode {
             ResponseMode::Query => Ok(Self::redirect(&response.to_url())),
             ResponseMode::FormPost => Self::page(pages::form_post(visit, response)),
         }
     }
 
-    /// An error page for the user, because the client can't be trusted. `code` names its text, `detail` is the reason for developers.
+    /// An error page for the user, instead of a redirect, because the client can't be trusted. `code` selects the text for the user.
+    /// `detail` is the reason for developers.
     ///
     /// # Errors
     /// See [`BrowserAnswer::page`].

@@ -20,7 +20,7 @@ use crate::{
 
 /// The path of the endpoint.
 pub(super) const PATH: &str = "/oauth2/logout";
-/// The field of the confirmation with the anti-forgery token.
+/// The form field with the CSRF token of the page on which the user confirms the sign-out.
 const CSRF: &str = "csrf";
 
 /// The endpoint to which apps redirect the browser to sign its user out.
@@ -44,12 +44,15 @@ pub(in crate::http) struct EndSessionForm {
     ui_locales: Option<String>,
 }
 
-/// Reads the parameters of a request. An empty value counts as absent.
+/// The value of a parameter. An empty value counts as absent.
+fn parameter<'a>(parameters: &'a Pairs, name: &str) -> Option<&'a str> {
+    let found = parameters.iter().find(|(key, value)| key == name && !value.is_empty());
+    found.map(|(_, value)| value.as_str())
+}
+
+/// Reads the parameters of a request. `is_confirmed` is true if the user has confirmed the sign-out on a page.
 fn parse_request(parameters: &Pairs, is_confirmed: bool) -> EndSession {
-    let value = |name: &str| {
-        let found = parameters.iter().find(|(it, value)| it == name && !value.is_empty());
-        found.map(|(_, value)| value.clone())
-    };
+    let value = |name: &str| parameter(parameters, name).map(ToOwned::to_owned);
     EndSession {
         id_token_hint: value("id_token_hint"),
         client_id: value("client_id"),
@@ -80,12 +83,12 @@ async fn respond(
             Ok(BrowserAnswer::from(response))
         }
         Ok(EndSessionOutcome::Confirm) => Ok(BrowserAnswer::page(pages::confirm_sign_out(visit, parameters).await)?),
-        Err(EndSessionError::Service(error)) => Err(ProblemError::from(error).into()),
         Err(error) => {
             let code = match error {
                 EndSessionError::Hint => "invalid_hint",
                 EndSessionError::RedirectUri => "unregistered_redirect_uri",
-                EndSessionError::Client | EndSessionError::Service(_) => "unknown_client",
+                EndSessionError::Client => "unknown_client",
+                EndSessionError::Service(error) => return Err(ProblemError::from(error).into()),
             };
             Ok(BrowserAnswer::failure(&visit, Failure::SignOut, code, Some(error.to_string()))?)
         }
@@ -106,7 +109,9 @@ impl EndSessionApi {
     #[oai(path = "/oauth2/logout", method = "get", operation_id = "end_session")]
     async fn get(&self, visit: Visit, Query(parameters): Query) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
         let Ok(parameters) = parameters else { return malformed(&visit) };
-        respond(visit, &parameters, false).await
+        // the confirmation is a form, so it arrives by POST
+        let is_confirmed = false;
+        respond(visit, &parameters, is_confirmed).await
     }
 
     /// Sign out of all apps (form)
@@ -120,12 +125,11 @@ impl EndSessionApi {
         body: Body<EndSessionForm>,
     ) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
         let Ok(parameters) = body.parameters else { return malformed(&visit) };
-        let parameter = |name: &str| parameters.iter().find(|(it, value)| it == name && !value.is_empty());
         let is_confirmed = cross_site.is_none()
-            && parameter(CSRF).is_some_and(|(_, token)| visit.browser.accepts_csrf(&visit.state, token));
-        // A form of another site comes without cookies: the browser sends them with the GET request that follows. A request with a hint
-        // needs no cookie, and the ID token must not get into a URL.
-        if visit.browser.session.is_none() && parameter("id_token_hint").is_none() {
+            && parameter(&parameters, CSRF).is_some_and(|token| visit.browser.accepts_csrf(&visit.state, token));
+        // The browser sends no cookies with a form that another site posts, but it sends them with the GET request of this redirect. A
+        // request with a hint needs no cookie, and is not redirected, because the ID token must not get into a URL.
+        if visit.browser.session.is_none() && parameter(&parameters, "id_token_hint").is_none() {
             let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&parameters).finish();
             return Ok(BrowserAnswer::redirect(&format!("{}{PATH}?{query}", visit.state.config.issuer)));
         }

@@ -1,4 +1,4 @@
-//! Measures hashes per second of a number of threads, each with one reused buffer.
+//! Measures how many argon2id hashes per second a number of threads compute, each thread with one reused buffer.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -8,20 +8,22 @@ use std::{
 use anyhow::anyhow;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 
-/// OWASP's parameters, Latchkey's default.
+/// The parameters that OWASP recommends and that are Latchkey's default.
 const MEMORY_KIB: u32 = 19_456;
 const ITERATIONS: u32 = 2;
+const LANES: u32 = 1;
+const HASH_BYTES: usize = 32;
 
-/// Prints hashes per second.
+/// Measures for `seconds`, and prints the hashes per second of all threads together.
 pub(crate) fn run(threads: u64, seconds: u64) -> anyhow::Result<()> {
     let (stop, hashed) = (AtomicBool::new(false), AtomicU64::new(0));
-    let params = Params::new(MEMORY_KIB, ITERATIONS, 1, Some(32)).map_err(|error| anyhow!("{error}"))?;
+    let params = Params::new(MEMORY_KIB, ITERATIONS, LANES, Some(HASH_BYTES)).map_err(|error| anyhow!("{error}"))?;
     let (hashes, elapsed_s) = std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 let mut memory = vec![Block::default(); params.block_count()];
                 let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
-                let mut output = [0; 32];
+                let mut output = [0; HASH_BYTES];
                 while !stop.load(Ordering::Relaxed) {
                     if argon2
                         .hash_password_into_with_memory(b"correct horse", b"a salt of 16 b..", &mut output, &mut memory)
@@ -40,7 +42,7 @@ pub(crate) fn run(threads: u64, seconds: u64) -> anyhow::Result<()> {
         stop.store(true, Ordering::Relaxed);
         (after - before, elapsed_s)
     });
-    #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand hashes")]
     let rate = hashes as f64 / elapsed_s;
     println!("{rate:.2}");
     Ok(())

@@ -15,7 +15,10 @@ import { WebSocket, WebSocketServer } from "ws";
 
 import { claimsChange, FakeIssuer, LOGOUT, once, LONG_STALENESS, SUB, until } from "../fake-issuer.js";
 
-/** Sends back each message with the caller's id, and renews the registration with messages that are tokens. */
+/**
+ * The handler of a WebSocket: answers each message with the caller's account id and the start of the message. If the message is
+ * an access token, it renews the registration first.
+ */
 function chat(verifier) {
   return (socket, request) => {
     socket.on("message", async (message) => {
@@ -25,7 +28,8 @@ function chat(verifier) {
   };
 }
 
-async function onWs(t, verifier, options) {
+/** Serves the chat with the package `ws`. Resolves to the server's URL. */
+async function serveWithWs(t, verifier, options) {
   const server = createServer((_, response) => response.writeHead(204).end());
   const sockets = new WebSocketServer({ noServer: true, path: "/chat" });
   sockets.on("connection", chat(verifier));
@@ -35,7 +39,8 @@ async function onWs(t, verifier, options) {
   return `ws://127.0.0.1:${server.address().port}`;
 }
 
-async function onFastify(t, verifier, options = {}) {
+/** Serves the chat with the Fastify plugin, which authenticates all routes. Resolves to the server's URL. */
+async function serveWithFastifyPlugin(t, verifier, options = {}) {
   const app = Fastify();
   await app.register(websocket);
   const { guards = [], ...rest } = options;
@@ -45,7 +50,8 @@ async function onFastify(t, verifier, options = {}) {
   return (await app.listen({ port: 0, host: "127.0.0.1" })).replace("http", "ws");
 }
 
-async function onFastifyHook(t, verifier, options = {}) {
+/** Serves the chat with the Fastify hook on its route. Resolves to the server's URL. */
+async function serveWithFastifyHook(t, verifier, options = {}) {
   const app = Fastify();
   const { guards = [], ...rest } = options;
   await app.register(async (inner) => {
@@ -69,16 +75,21 @@ function dial(url, token) {
   });
 }
 
-const ended = async (socket) => {
+/** Waits until the server closes the WebSocket. Resolves to the close code and the reason. */
+const closedWith = async (socket) => {
   const [code, reason] = await once(socket, "close");
   return [code, String(reason)];
 };
+
+/** Sends a message. Resolves to the answer. */
 const say = async (socket, text) => {
   socket.send(text);
   return String((await once(socket, "message"))[0]);
 };
 
-for (const [name, serve] of Object.entries({ ws: onWs, "Fastify plugin": onFastify, "Fastify hook": onFastifyHook })) {
+const chatServers = { ws: serveWithWs, "Fastify plugin": serveWithFastifyPlugin, "Fastify hook": serveWithFastifyHook };
+
+for (const [name, serve] of Object.entries(chatServers)) {
   test(`${name}: WebSocket closes when its session ends, and leaves no registration`, async (t) => {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live(LONG_STALENESS);
@@ -89,19 +100,21 @@ for (const [name, serve] of Object.entries({ ws: onWs, "Fastify plugin": onFasti
     one.close();
     await until("the closed WebSocket is deregistered", () => verifier.registrations === 1);
     issuer.send(LOGOUT);
-    assert.deepEqual(await ended(two), [1008, "session_revoked"]);
+    assert.deepEqual(await closedWith(two), [1008, "session_revoked"]);
     assert.equal(verifier.registrations, 0);
   });
 
-  test(`${name}: WebSocket closes when the claims change, unless it was renewed`, async (t) => {
+  test(`${name}: WebSocket with older claims closes when the claims change, and a renewed one with the new claims stays open`, async (t) => {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live(LONG_STALENESS);
     const url = `${await serve(t, verifier)}/chat`;
     const now = Math.floor(Date.now() / 1000);
-    const [old, current] = [await dial(url, issuer.token({ claims_version: 6 })), await dial(url, issuer.token({ claims_version: 7, sid: SUB }))];
-    assert.match(await say(current, issuer.token({ claims_version: 7, sid: SUB, exp: now + 900 })), /: ey/);
+    const anotherSession = { claims_version: 7, sid: "0d9b6c1e-52aa-4c0f-8f57-6a1f3f6f2b11" };
+    const [old, current] = [await dial(url, issuer.token({ claims_version: 6 })), await dial(url, issuer.token(anotherSession))];
+    const renewed = await say(current, issuer.token({ ...anotherSession, exp: now + 900 }));
+    assert.match(renewed, /: ey/);
     issuer.send(claimsChange(7));
-    assert.deepEqual(await ended(old), [1008, "claims_changed"]);
+    assert.deepEqual(await closedWith(old), [1008, "claims_changed"]);
     assert.equal(await say(current, "hello"), `${SUB}: hello`);
   });
 
@@ -110,10 +123,10 @@ for (const [name, serve] of Object.entries({ ws: onWs, "Fastify plugin": onFasti
     const verifier = await issuer.live(LONG_STALENESS);
     const socket = await dial(`${await serve(t, verifier)}/chat`, issuer.token());
     verifier.close();
-    assert.deepEqual(await ended(socket), [1013, "feed_lost"]);
+    assert.deepEqual(await closedWith(socket), [1013, "feed_lost"]);
   });
 
-  test(`${name}: handshake without a sufficient token is refused like a request`, async (t) => {
+  test(`${name}: handshake without a sufficient token is refused with a problem`, async (t) => {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live(LONG_STALENESS);
     const url = `${await serve(t, verifier, { guards: [requireRole("member"), requireAcr("aal2")] })}/chat`;
@@ -132,19 +145,20 @@ for (const [name, serve] of Object.entries({ ws: onWs, "Fastify plugin": onFasti
     await until("nothing is registered", () => verifier.registrations === 0);
   });
 
-  test(`${name}: handshake above maxRegistrations is not served`, async (t) => {
+  test(`${name}: WebSocket above maxRegistrations is closed at once`, async (t) => {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live({ ...LONG_STALENESS, maxRegistrations: 1 });
     const url = `${await serve(t, verifier)}/chat`;
-    const one = await dial(url, issuer.token());
-    assert.deepEqual(await ended(await dial(url, issuer.token())), [1013, "unavailable"]);
-    assert.equal(await say(one, "hello"), `${SUB}: hello`);
+    const registered = await dial(url, issuer.token());
+    const excess = await dial(url, issuer.token());
+    assert.deepEqual(await closedWith(excess), [1013, "unavailable"]);
+    assert.equal(await say(registered, "hello"), `${SUB}: hello`);
   });
 }
 
 test("webSocketUpgrade answers 404 for paths that the WebSocket server does not handle", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const url = await onWs(t, await issuer.live(LONG_STALENESS));
+  const url = await serveWithWs(t, await issuer.live(LONG_STALENESS));
   assert.equal((await dial(`${url}/other`, issuer.token())).status, 404);
 });
 
@@ -186,14 +200,14 @@ test("closeOnEnd: messages after the end are not delivered, and a silent peer is
   assert.match(String(Buffer.concat(received)), /session_revoked/);
 });
 
-/** The responses that the apps of both frameworks start and do not end, by their path. */
+/** Starts a response without ending it, by the path of the request. */
 const STREAMS = {
   /** An event stream with the header passed to `writeHead`, which may not store it for `getHeader`. */
-  events(response) {
+  events_write_head(response) {
     response.writeHead(200, { "Content-Type": "text/event-stream" }).write("data: 1\n\n");
   },
   /** An event stream with the header set by `setHeader`. */
-  events_set(response) {
+  events_set_header(response) {
     response.setHeader("Content-Type", "text/event-stream; charset=utf-8");
     response.write("data: 1\n\n");
   },
@@ -201,16 +215,19 @@ const STREAMS = {
   bytes(response) {
     response.write("some");
   },
-  /** A body of known length. */
-  known(response) {
+  /** The first half of a body of known length. */
+  known_length(response) {
     response.writeHead(200, { "Content-Length": "8" }).write("some");
   },
 };
 
-/** Starts a GET; resolves to its response after its first bytes. Its `outcome` is "complete" or "cut". */
-function start(url, token, options = {}) {
+/**
+ * Sends a GET. Resolves to the response when its first bytes have arrived. The response's `outcome` resolves to "complete" or
+ * "cut" when it has ended.
+ */
+function start(url, token) {
   return new Promise((resolve, reject) => {
-    const sent = httpRequest(url, { agent: false, headers: { Authorization: `Bearer ${token}` }, ...options }, (response) => {
+    const sent = httpRequest(url, { agent: false, headers: { Authorization: `Bearer ${token}` } }, (response) => {
       const outcome = new Promise((ended) => response.on("error", () => ended("cut")).on("end", () => ended("complete")));
       response.once("data", () => resolve(Object.assign(response, { outcome })));
     });
@@ -218,7 +235,7 @@ function start(url, token, options = {}) {
   });
 }
 
-/** An app of each framework, which adds its responses to `open`. At `/late` it sends nothing until the test does. */
+/** Starts an app of each framework, which pushes its open responses to `open`. At `/late` the app sends nothing: the test does. */
 const frameworks = {
   async Express(t, verifier, open, options) {
     const app = express();
@@ -248,11 +265,13 @@ for (const [name, serve] of Object.entries(frameworks)) {
     const verifier = await issuer.live(LONG_STALENESS);
     const open = [];
     const url = await serve(t, verifier, open);
-    const [events, bytes, known] = await Promise.all(["events_set", "bytes", "known"].map((path) => start(`${url}/${path}`, issuer.token())));
+    const paths = ["events_set_header", "bytes", "known_length"];
+    const [events, bytes, known] = await Promise.all(paths.map((path) => start(`${url}/${path}`, issuer.token())));
     assert.equal(verifier.registrations, 3);
     issuer.send(LOGOUT);
     assert.deepEqual(await Promise.all([events.outcome, bytes.outcome]), ["complete", "cut"]);
-    for (const response of open) response.write("more"); // an app that keeps writing does not end the process
+    // The second half of the body of known length. The other two responses have ended: writing to them must not crash the app.
+    for (const response of open) response.write("more");
     assert.equal(await known.outcome, "complete");
     await until("nothing is registered", () => verifier.registrations === 0);
   });
@@ -261,23 +280,25 @@ for (const [name, serve] of Object.entries(frameworks)) {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live(LONG_STALENESS);
     const url = await serve(t, verifier, []);
-    const response = await start(`${url}/events`, issuer.token());
+    const response = await start(`${url}/events_write_head`, issuer.token());
     issuer.send(LOGOUT);
+    // "complete" or "cut": the middleware recognizes an event stream only if `writeHead` stored its headers
     assert.ok(await response.outcome);
   });
 
-  test(`${name}: response that is sent at once after the end is let through, a stream is not`, async (t) => {
+  test(`${name}: response that the app sends as a whole after the session's end is let through, a stream is cut`, async (t) => {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live(LONG_STALENESS);
     const open = [];
     const url = await serve(t, verifier, open);
-    const [whole, stream] = [start(`${url}/late`, issuer.token()), start(`${url}/late`, issuer.token())];
+    const [first, second] = [start(`${url}/late`, issuer.token()), start(`${url}/late`, issuer.token())];
     await until("both requests are being handled", () => open.length === 2);
     issuer.send(LOGOUT);
     await until("the session has ended", () => verifier.registrations === 0);
     open[0].end("whole");
     open[1].write("some");
-    const outcomes = await Promise.all([whole, stream].map((response) => response.then(({ outcome }) => outcome, () => "cut")));
+    // A stream may be cut before its first bytes arrive: `start` then rejects.
+    const outcomes = await Promise.all([first, second].map((response) => response.then(({ outcome }) => outcome, () => "cut")));
     assert.deepEqual(outcomes.sort(), ["complete", "cut"]);
   });
 

@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 _ACR = re.compile(r"[!#-\[\]-~]+")
-"""A value of ``acr``: the printable ASCII characters of a quoted string, without blanks (RFC 9470, section 3)."""
+"""A value of ``acr`` in a challenge: printable ASCII without space, ``"`` and ``\\`` (RFC 9470, section 3)."""
 _LEVELS = ("aal1", "aal2", "aal3")
 """The assurance levels, lowest first."""
 
@@ -151,7 +151,7 @@ def require_authentication(
     """
     values = (acr,) if isinstance(acr, str) else acr
     if values is not None and not (values and all(isinstance(each, str) and _ACR.fullmatch(each) for each in values)):
-        raise ValueError("acr must be one or more values without blanks, quotes and control characters")
+        raise ValueError("acr must be one or more values of printable ASCII without spaces, quotes and backslashes")
     if max_age is not None and (isinstance(max_age, bool) or not isinstance(max_age, int) or max_age < 0):
         raise ValueError("max_age must be a whole number of seconds")
     if values is None and max_age is None:
