@@ -47,6 +47,7 @@ impl Takeover {
                 *self.0.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
                 self.0.head_is_buffered.store(true, Ordering::Release);
             }
+            // hyper never gets a piece of the body: the writer sends it
             Poll::<Option<io::Result<Bytes>>>::Pending
         }))
     }

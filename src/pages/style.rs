@@ -2,6 +2,7 @@
 
 use crate::config::Colour;
 
+/// The light and the dark colour of text on the accent.
 const WHITE: Colour = Colour { red: 255, green: 255, blue: 255 };
 const INK: Colour = Colour { red: 16, green: 18, blue: 22 };
 
@@ -22,8 +23,8 @@ pub(super) fn with_colours(style: &str, accent: Option<Colour>, accent_dark: Opt
 
 /// The accent and the text on it: white or dark, whichever has more contrast.
 fn rule(accent: Colour) -> String {
-    let on = if WHITE.contrast(accent) >= INK.contrast(accent) { WHITE } else { INK };
-    format!(":root{{--accent:{accent};--on-accent:{on}}}")
+    let on_accent = if WHITE.contrast(accent) >= INK.contrast(accent) { WHITE } else { INK };
+    format!(":root{{--accent:{accent};--on-accent:{on_accent}}}")
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ impl Backoff {
                  (LimitNOFILE= in systemd) or lower http.max_connections"
             );
         }
+        // The shift is bounded against overflow. The longest pause is reached long before.
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
         Some(pause)
@@ -68,7 +69,7 @@ mod tests {
     fn pauses_double_up_to_one_second() {
         let mut backoff = Backoff::default();
         let pauses: Vec<_> =
-            (0..10).filter_map(|_| backoff.failed(&out_of_descriptors())).map(|p| p.as_millis()).collect();
+            (0..10).filter_map(|_| backoff.failed(&out_of_descriptors())).map(|pause| pause.as_millis()).collect();
         assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
     }
 

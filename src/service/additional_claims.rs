@@ -51,15 +51,16 @@ fn select(settings: &TokenSettings, account: &Account, metadata: &Metadata) -> A
         // Writes check the size, but `token.app_metadata` may name more members than when the metadata was written.
         tracing::warn!(
             account = %account.id,
-            "the members of app_metadata that token.app_metadata names exceed {MAX_TOKEN_METADATA} bytes: tokens omit them until they are smaller"
+            "the members of app_metadata that token.app_metadata names exceed {MAX_TOKEN_METADATA} bytes: tokens omit all of them until \
+             they are smaller. Shorten the account's metadata or the list"
         );
         members = Metadata::default();
     }
     AdditionalClaims::new(settings.email_verified.then_some(account.email_verified), members.into_members())
 }
 
-/// Stores the claims of a changed account under a new version, so that no older token is accepted (I16). Does nothing if tokens
-/// contain none of the claims in which `before` and the account differ.
+/// Stores the claims of a changed account under a new version, so that no older token is accepted (I16). Does nothing if they equal
+/// `before`, the claims before the change.
 ///
 /// # Errors
 /// [`ServiceError`]

@@ -54,8 +54,8 @@ pub async fn authenticate(state: &AppState, token: &str) -> Result<Arc<VerifiedT
 /// [`AuthenticateError::InsufficientScope`]
 pub fn check_account_scope(state: &AppState, claims: &AccessClaims) -> Result<(), AuthenticateError> {
     let settings = &state.config.token;
-    let has = |scope: &str| claims.scope.split(' ').any(|word| word == scope);
-    if claims.client_id == settings.client_id || settings.scope.split(' ').all(has) {
+    let has_scope = |scope: &str| claims.scope.split(' ').any(|granted| granted == scope);
+    if claims.client_id == settings.client_id || settings.scope.split(' ').all(has_scope) {
         return Ok(());
     }
     tracing::debug!(client = claims.client_id, "access token refused: it lacks the scope of the account's API");

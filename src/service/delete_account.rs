@@ -27,7 +27,7 @@ use crate::{
 /// Number of accounts per read.
 const BATCH: u32 = 100;
 
-/// Number of accounts after which a run ends if a store did not answer for them: each of them may have waited for a timeout.
+/// A run ends after this number of accounts for which a store did not answer, because each of them may have waited for a timeout.
 const MAX_UNAVAILABLE: u32 = 10;
 
 /// The interval of [`run_deletions`].
@@ -56,6 +56,7 @@ pub async fn request(
     origin: &RequestOrigin,
 ) -> Result<Timestamp, DeleteAccountError> {
     require_recent(state, caller).await?;
+    // deletions share the rate limit of password changes
     limits::check_account_change(state, caller.sid, origin.ip).await?;
     let (now, reason) = (state.clock.now(), EndReason::Revoked);
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
@@ -104,8 +105,9 @@ pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
     let now = state.clock.now();
     let (mut deleted, mut failed, mut unavailable) = (0, 0, 0);
     loop {
-        // The accounts that could not be deleted are still due, and are skipped.
-        let due = state.sql.accounts_due_for_deletion(now, failed, BATCH).await?;
+        // The accounts that could not be deleted are still due, and come first.
+        let skipped = failed;
+        let due = state.sql.accounts_due_for_deletion(now, skipped, BATCH).await?;
         if due.is_empty() {
             return Ok(deleted);
         }
@@ -125,7 +127,8 @@ pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
     }
 }
 
-/// Deletes an account. Returns false if a sign-in has cancelled the deletion, or the account was deleted in the meantime.
+/// Deletes an account whose grace period has passed. Returns false if a sign-in has cancelled the deletion in the meantime, or the
+/// account is already deleted.
 async fn delete_if_due(state: &AppState, id: AccountId) -> Result<bool, ServiceError> {
     let now = state.clock.now();
     let Some(mut change) = state.sql.change_account(id).await? else { return Ok(false) };

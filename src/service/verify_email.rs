@@ -103,11 +103,11 @@ pub struct VerifyEmail<'a> {
 pub async fn request(state: &Arc<AppState>, email: &str, origin: RequestOrigin) -> Result<(), ServiceError> {
     limits::check_self_service(state, origin.ip).await?;
     let identifier = Identifier::Email(email.to_lowercase());
-    let account = state.sql.find_account(&identifier).await?.filter(|account| !account.owns(&identifier));
+    let unverified = state.sql.find_account(&identifier).await?.filter(|account| !account.owns(&identifier));
     background::run(state, "email_verification", move |state| {
-        let (account, origin) = (account.clone(), origin.clone());
+        let (unverified, origin) = (unverified.clone(), origin.clone());
         async move {
-            match account {
+            match unverified {
                 Some(account) if !account.is_closed(state.clock.now()) => send(&state, &account, &origin).await,
                 _ => Ok(()),
             }
@@ -116,7 +116,7 @@ pub async fn request(state: &Arc<AppState>, email: &str, origin: RequestOrigin) 
     Ok(())
 }
 
-/// Sends the mail, unless the account's limit for mails that clients without authentication request is reached.
+/// Sends the link and the code, unless the account has reached its limit of mails that anyone can request.
 pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOrigin) -> Result<(), ServiceError> {
     let purpose = TokenPurpose::VerifyEmail;
     if !limits::may_send_mail(state, purpose, account, &account.email).await? {
@@ -138,6 +138,7 @@ pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOr
 /// [`VerifyEmailError`]
 pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Option<Tokens>, VerifyEmailError> {
     let VerifyEmail { presented, proof, caller, accepted, origin } = input;
+    // A place in the queue for hashing, held to the end. If there is none, the request is refused before it reaches Redis.
     let _reservation = match &proof {
         Proof::None => None,
         Proof::Password(_) | Proof::NewPassword(_) => Some(state.passwords.reserve().map_err(ServiceError::from)?),
@@ -191,7 +192,7 @@ async fn accepts_new_password(state: &AppState, claim: &Claim) -> Result<bool, S
     }
 }
 
-/// Finds the token. Its address is the primary one, the pending new one, or an unverified secondary one.
+/// Finds the presented token. The address that it verifies is the primary one, the pending new one, or an unverified secondary one.
 async fn find(
     state: &AppState,
     presented: &PresentedToken,
@@ -208,6 +209,7 @@ async fn find(
             }
         }
         PresentedToken::Code { code, identifier } => {
+            // An unverified new or secondary address does not lead to its account, so the code for it needs a caller who is signed in.
             let account = match caller {
                 Some(caller) => state.sql.account(caller.sub).await?,
                 None => None,
@@ -260,7 +262,8 @@ async fn check_proof(
         }
         _ if is_signed_in => Ok(None),
         Proof::Password(password) => {
-            let attempt = limits::begin_reauthentication(state, account.id, ip, None).await?;
+            let no_device = None; // a verification sends no device token
+            let attempt = limits::begin_reauthentication(state, account.id, ip, no_device).await?;
             match state.passwords.verify(password, account.password_hash.clone()).await {
                 Ok(Verified::Match { .. }) => {
                     attempt.refund(state).await;
@@ -320,12 +323,13 @@ pub(super) async fn replace_credentials(
     origin: &RequestOrigin,
 ) -> Result<(), ServiceError> {
     let (id, now) = (change.account.id, state.clock.now());
+    let since_the_beginning = None;
     change.set_password(hash, now).await?;
     change.clear_pending_address().await?;
     change.clear_secondary_emails().await?;
     change.clear_former_addresses().await?;
     change.clear_factors(now).await?;
-    change.withdraw_consents(None, now, origin.ip).await?;
+    change.withdraw_consents(since_the_beginning, now, origin.ip).await?;
     let entry = AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because("verify_email");
     change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     let epoch = change.bump_epoch().await?;

@@ -32,8 +32,8 @@ use crate::{
 /// Shortest time between two reloads that tokens with an unknown `kid` cause.
 const MISS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a key stays in the database after its last token has expired: a node whose clock lags by less than this never
-/// accepts a deleted key.
+/// How long a key stays in the database after its last token has expired. A node whose clock lags by less than this does not accept the
+/// key any more when it is deleted.
 const DELETE_AFTER: Duration = Duration::from_hours(24);
 
 /// The key ring in use, and the means to reload it.
@@ -95,7 +95,7 @@ impl SigningKeys {
         self.ring.current()
     }
 
-    /// Deletes keys that are no longer needed and reloads the others.
+    /// Deletes the keys whose last token expired long ago, and reloads the others.
     ///
     /// # Errors
     /// [`StateError`]; the keys in use then stay in use.
@@ -139,8 +139,8 @@ impl SigningKeys {
         }
     }
 
-    /// Whether another node uses a secret that this node does not have, and has therefore resealed the keys at its start. Reloads
-    /// the keys first, at most once a second.
+    /// Whether another node has resealed the keys at its start, under a secret that this node does not have. Reloads the keys first,
+    /// at most once a second.
     pub(crate) async fn lacks_secret(&self) -> bool {
         self.reload_on_miss().await;
         self.lacks_secret.load(Ordering::Relaxed)

@@ -5,7 +5,7 @@ use poem::{Response, Result, handler};
 use super::{
     form::Form,
     provider::{form_post, unconfirmed},
-    respond::base,
+    respond::issuer_path,
     visit::Visit,
 };
 use crate::{
@@ -69,7 +69,7 @@ fn refused(error: AuthorizeError) -> ProblemError {
 
 /// The location after a complete sign-in: the authorization request, or a page of the account.
 pub(super) fn continuation(visit: &Visit) -> String {
-    let base = base(visit);
+    let base = issuer_path(visit);
     match &visit.request {
         Some(request) => {
             let mut query = url::form_urlencoded::Serializer::new(String::new());

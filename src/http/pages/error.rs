@@ -12,7 +12,7 @@ use crate::{
     state::AppState,
 };
 
-/// The languages of a request that failed.
+/// The languages that a request asks for. They are kept for the page that reports an error of the request.
 #[derive(Clone, Debug, Default)]
 pub(in crate::http) struct VisitorLocale {
     ui_locales: Option<String>,
@@ -44,13 +44,15 @@ pub(in crate::http) fn error_page(
     let code = problem.code;
     let is_missing = matches!(code, Code::NotFound | Code::MethodNotAllowed);
     let is_temporary = matches!(code, Code::Unavailable | Code::TooManyRequests);
+    let account_page = "";
     let view = Message {
         code: Some(code.as_str().to_owned()),
+        // for finding the cause in the log: a wrong URL needs no search
         request_id: (!is_missing).then(|| request_id.to_owned()),
         can_retry: is_load && is_temporary,
-        ..Message::new("error", "")
+        ..Message::new("error", account_page)
     };
-    let path = super::respond::base_of(&state.config.issuer) + super::PREFIX;
+    let path = super::respond::url_path(&state.config.issuer) + super::PREFIX;
     let frame = Frame { locale, errors, path, ..Frame::default() };
     let mut response = render_bare(pages, &frame, code.status(), &view)?;
     let headers = response.headers_mut();

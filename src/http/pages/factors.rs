@@ -66,7 +66,7 @@ fn done(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> R
     if codes.is_empty() {
         return Ok(reply.redirect_to_page(&format!("/security?done={notice}")));
     }
-    let next = format!("{}{}/security?done={notice}", super::respond::base(visit), super::PREFIX);
+    let next = format!("{}{}/security?done={notice}", super::respond::issuer_path(visit), super::PREFIX);
     reply.page(&RecoveryCodes { codes: codes.iter().map(|code| code.expose().to_owned()).collect(), next })
 }
 

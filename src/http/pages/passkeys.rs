@@ -120,7 +120,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
                 return Ok(reply.redirect_to_page("/security?done=factor_added"));
             }
             let codes = recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
-            reply.page(&RecoveryCodes { codes, next: format!("{}{}/security", respond::base(&visit), PREFIX) })
+            reply.page(&RecoveryCodes { codes, next: format!("{}{}/security", respond::issuer_path(&visit), PREFIX) })
         }
         Err(problem) => failed(&visit, &owner, problem).await,
     }

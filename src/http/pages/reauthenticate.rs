@@ -71,7 +71,7 @@ async fn page(
         passkey_options,
         client: authorization.map(Authorization::client),
     };
-    reply.target(authorization).page(&view)
+    reply.client_target(authorization).page(&view)
 }
 
 /// `GET /account/reauthenticate`

@@ -18,7 +18,8 @@ use crate::{
     service::limits::DeviceToken,
 };
 
-/// The headers of every page. Referrers stay within the site, as forms need their origin.
+/// The headers of every page. The referrer policy withholds URLs from other sites, but not from this service: browsers then send the
+/// `Origin` of a form, which the check against forged requests needs.
 const HEADERS: [(&str, &str); 5] = [
     ("cache-control", "no-store"),
     ("referrer-policy", "same-origin"),
@@ -97,7 +98,7 @@ impl Reply<'_> {
         self
     }
 
-    /// Reports success, by the key of a text.
+    /// Reports success, by the key of a text; `None` reports nothing.
     pub(super) const fn notice(mut self, key: Option<&'static str>) -> Self {
         self.notice = key;
         self
@@ -130,7 +131,7 @@ impl Reply<'_> {
     }
 
     /// Allows the form's submission to end at a client, if the page belongs to an authorization request.
-    pub(super) fn target(self, authorization: Option<&Authorization>) -> Self {
+    pub(super) fn client_target(self, authorization: Option<&Authorization>) -> Self {
         if authorization.is_some() { self.any_target() } else { self }
     }
 
@@ -154,7 +155,7 @@ impl Reply<'_> {
             time_zone: visit.time_zone.clone(),
             csrf: visit.csrf.clone(),
             query: visit.query.clone(),
-            path: base(visit) + &visit.path,
+            path: issuer_path(visit) + &visit.path,
             errors: self.errors,
             notice: self.notice,
             account: visit.account.clone(),
@@ -165,11 +166,11 @@ impl Reply<'_> {
         Ok(response)
     }
 
-    /// A redirect to another page, with the query that links keep. The browser loads it with GET.
+    /// A redirect to another page, with the query that all links of the visit keep. The browser loads the page with GET.
     pub(super) fn redirect_to_page(self, page: &str) -> Response {
         let separator = if page.contains('?') { "&" } else { "?" };
         let query = self.visit.query.replacen('?', separator, 1);
-        let location = format!("{}{}{page}{query}", base(self.visit), super::PREFIX);
+        let location = format!("{}{}{page}{query}", issuer_path(self.visit), super::PREFIX);
         self.redirect_to(&location)
     }
 
@@ -197,12 +198,12 @@ fn append_cookies(response: &mut Response, cookies: Vec<String>) {
 }
 
 /// The path of the issuer. URLs in pages start with it, although a proxy may strip it from requests.
-pub(super) fn base(visit: &Visit) -> String {
-    base_of(&visit.state.config.issuer)
+pub(super) fn issuer_path(visit: &Visit) -> String {
+    url_path(&visit.state.config.issuer)
 }
 
 /// The path of an issuer's URL, without a slash at the end. Empty if the issuer is an origin.
-pub(super) fn base_of(issuer: &str) -> String {
+pub(super) fn url_path(issuer: &str) -> String {
     url::Url::parse(issuer).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
 }
 
@@ -216,7 +217,7 @@ pub(super) fn form_errors(problem: &ProblemError) -> FormErrors {
     }
 }
 
-/// Records that a page can't be rendered, and returns the problem. The check at start-up makes this unlikely.
+/// Records that a page can't be rendered, and returns the problem. This is unlikely, because start-up renders every page once.
 fn log_render_error(error: &PagesError) -> ProblemError {
     cause::record(FailureCause::Internal(format!("a page can't be rendered: {error}")));
     ProblemError::new(crate::http::problem::Code::InternalError, "A page can't be rendered.")

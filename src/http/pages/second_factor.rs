@@ -154,7 +154,7 @@ async fn ask(visit: &Visit, reply: Reply<'_>, pending: &PendingChallenge, wished
 
 pub(super) async fn page<V: crate::pages::View>(visit: &Visit, reply: Reply<'_>, view: &V) -> Result<Response> {
     let authorization = Authorization::of(visit).await?;
-    reply.target(authorization.as_ref()).page(view)
+    reply.client_target(authorization.as_ref()).page(view)
 }
 
 #[handler]

@@ -47,7 +47,7 @@ pub(super) fn view(visit: &Visit, authorization: Option<&Authorization>, identif
 
 /// A reply with the page, whose form may lead to the client of the authorization request.
 pub(super) fn page(reply: Reply<'_>, authorization: Option<&Authorization>, view: &SignIn) -> Result<Response> {
-    reply.target(authorization).page(view)
+    reply.client_target(authorization).page(view)
 }
 
 /// `GET /account/sign-in`: the page, or a redirect if the browser needs no sign-in. With the parameter `again`, always the page: other

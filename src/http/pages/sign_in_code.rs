@@ -26,7 +26,7 @@ use crate::{
 /// Shows the page, with the problem of the submitted form if there is one.
 async fn page(visit: &Visit, problem: Option<&ProblemError>, view: &SignInCode) -> Result<Response> {
     let authorization = Authorization::of(visit).await?;
-    let reply = visit.reply().target(authorization.as_ref());
+    let reply = visit.reply().client_target(authorization.as_ref());
     match problem {
         Some(problem) => reply.error(problem).page(view),
         None => reply.page(view),

@@ -77,20 +77,22 @@ pub(super) fn log_undecryptable(account: AccountId, error: SealError) {
     );
 }
 
-/// The factors of an account.
+/// Lists the factors of an account.
 ///
 /// # Errors
 /// [`ServiceError`]
 pub async fn list(state: &AppState, account: AccountId) -> Result<FactorList, ServiceError> {
     let totp = state.sql.totp_factors(account).await?;
-    let factors = totp.into_iter().filter(|factor| factor.confirmed_at.is_some()).map(|factor| FactorEntry {
+    // an authenticator app is a factor once its first code has confirmed it
+    let confirmed = totp.into_iter().filter(|factor| factor.confirmed_at.is_some());
+    let apps = confirmed.map(|factor| FactorEntry {
         id: factor.id,
         kind: FactorKind::Totp,
         label: factor.label,
         created_at: factor.created_at,
         last_used_at: factor.last_used_at,
     });
-    let mut factors: Vec<FactorEntry> = factors.collect();
+    let mut factors: Vec<FactorEntry> = apps.collect();
     factors.extend(state.sql.passkeys(account).await?.into_iter().map(|passkey| FactorEntry {
         id: FactorId(passkey.id.0),
         kind: FactorKind::Passkey,
@@ -99,7 +101,7 @@ pub async fn list(state: &AppState, account: AccountId) -> Result<FactorList, Se
         last_used_at: passkey.last_used_at,
     }));
     factors.sort_by_key(|factor| factor.created_at);
-    let recovery_codes = state.sql.recovery_key(account).await?.map_or(0, |(_, codes)| codes);
+    let recovery_codes = state.sql.recovery_key(account).await?.map_or(0, |(_, remaining_codes)| remaining_codes);
     let email_code = if state.config.factors.email_code {
         let account = state.sql.account(account).await?;
         Some(account.is_some_and(|account| account.factors.contains(FactorKind::EmailCode)))

@@ -88,7 +88,8 @@ pub async fn start_totp(
     Ok(totp::enrol(state, change, label).await?)
 }
 
-/// Confirms the authenticator app with its first code, ends the account's other sessions and completes the sign-in.
+/// Confirms the authenticator app with its first code, ends the account's other sessions and completes the sign-in. The notice to the
+/// owner states `origin`.
 ///
 /// # Errors
 /// [`SecondFactorError`]
@@ -105,6 +106,7 @@ pub async fn confirm_totp(
     let confirmed = check_and_confirm(state, &open, code, origin).await;
     match &confirmed {
         Ok(_) => factor_attempt.succeed(state).await,
+        // the attempt stays counted as a failure
         Err(SecondFactorError::WrongCode) => {}
         Err(_) => factor_attempt.refund(state).await,
     }
@@ -126,7 +128,8 @@ async fn check_and_confirm(
     if !totp::confirm_pending(state, &mut change, code, now).await? {
         return Err(SecondFactorError::WrongCode);
     }
-    change.set_factor_required(None).await?;
+    let no_longer_required = None; // the account has a factor now
+    change.set_factor_required(no_longer_required).await?;
     commit(state, open, change, NoticeFactor::Totp, origin, now).await
 }
 
@@ -136,13 +139,13 @@ async fn check_and_confirm(
 /// [`EnrolPasskeyError`]
 pub async fn passkey_options(state: &AppState, input: &Continuation) -> Result<PasskeyOptions, EnrolPasskeyError> {
     let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
-    register::admit(state, input.origin.ip).await?;
+    register::check_may_register(state, input.origin.ip).await?;
     let change = lock(state, &open).await?;
     Ok(register::begin(state, change, &binding(&open)).await?)
 }
 
 /// Registers the passkey that an authenticator has made, ends the account's other sessions and completes the sign-in. A refused
-/// credential does not consume the challenge of the sign-in.
+/// credential does not consume the challenge of the sign-in. The notice to the owner states `origin`.
 ///
 /// # Errors
 /// [`EnrolPasskeyError`]
@@ -154,7 +157,7 @@ pub async fn register_passkey(
     origin: &RequestOrigin,
 ) -> Result<Enrolled, EnrolPasskeyError> {
     let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
-    register::admit(state, input.origin.ip).await?;
+    register::check_may_register(state, input.origin.ip).await?;
     let sender = Sender { session: None, ip: input.origin.ip };
     let new_credential = register::check(state, &binding(&open), credential, sender).await?;
     let attempt = LoginAttempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
@@ -177,12 +180,12 @@ fn binding(open: &OpenChallenge) -> ChallengeBinding {
 /// Locks the account of a challenge. The account must be unchanged and have no factor of level `aal2` yet.
 async fn lock(state: &AppState, open: &OpenChallenge) -> Result<AccountChange, SecondFactorError> {
     let change = state.sql.change_account(open.account.id).await?;
-    let is_same = |change: &AccountChange| {
+    let is_unchanged = |change: &AccountChange| {
         let (current, opened) = (&change.account, &open.account);
         (current.factors_version, current.epoch) == (opened.factors_version, opened.epoch)
             && !current.factors.has_aal2_factor()
     };
-    change.filter(is_same).ok_or(SecondFactorError::InvalidChallenge)
+    change.filter(is_unchanged).ok_or(SecondFactorError::InvalidChallenge)
 }
 
 /// Consumes the challenge and stores the change that added the first factor. The account gets recovery codes, its owner gets a notice, and
@@ -200,7 +203,8 @@ async fn commit(
     }
     let codes = recovery_codes::generate(state, &mut change, now).await?;
     let summary = ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor };
-    record_and_notify(state, &mut change, summary, None, origin, now).await?;
+    let no_session = None; // the sign-in is not complete yet
+    record_and_notify(state, &mut change, summary, no_session, origin, now).await?;
     let epoch = change.bump_epoch().await?;
     let (reason, account) = (EndReason::FactorsChanged, change.account.clone());
     let ended =

@@ -58,9 +58,10 @@ struct Shared {
     pending: Mutex<Pending>,
     /// The batch being written. Locked by one writer at a time, so that rows keep their order.
     writing: tokio::sync::Mutex<Vec<(Uuid, AuditEntry)>>,
-    closed: Notify,
+    /// Stops the writer task when the [`AuditLog`] is dropped.
+    dropped: Notify,
     /// Whether [`AuditLog::close`] has run. Later failures of the writer are not logged, because the database closes too.
-    closing: AtomicBool,
+    is_closed: AtomicBool,
     settings: AuditSettings,
     clock: Clock,
     entropy: Entropy,
@@ -82,14 +83,15 @@ impl AuditLog {
             "Security events that were not written to the audit log, by kind: over a budget, or the queue was full.",
             &["event"],
         );
+        // creates the counters, so that they are exported with the value 0
         for event in AuditEvent::ALL {
             lost.with_label_values(&[event.as_str()]);
         }
         let shared = Arc::new(Shared {
             pending: Mutex::new(Pending::new(bounds)),
             writing: tokio::sync::Mutex::default(),
-            closed: Notify::new(),
-            closing: AtomicBool::new(false),
+            dropped: Notify::new(),
+            is_closed: AtomicBool::new(false),
             settings: settings.clone(),
             clock,
             entropy,
@@ -120,7 +122,7 @@ impl AuditLog {
     /// Writes the last events when the node stops. Logs how many could not be written.
     pub async fn close(&self) {
         let written = tokio::time::timeout(CLOSE_TIMEOUT, self.flush()).await;
-        self.shared.closing.store(true, Ordering::Relaxed);
+        self.shared.is_closed.store(true, Ordering::Relaxed);
         let error = match written {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
@@ -138,7 +140,7 @@ impl AuditLog {
 
 impl Drop for AuditLog {
     fn drop(&mut self) {
-        self.shared.closed.notify_one();
+        self.shared.dropped.notify_one();
     }
 }
 
@@ -154,7 +156,7 @@ impl Shared {
         let mut is_failing = false;
         loop {
             let outcome = tokio::select! {
-                () = self.closed.notified() => return,
+                () = self.dropped.notified() => return,
                 _ = writes.tick() => self.write().await,
                 _ = prunes.tick() => self.prune().await,
             };
@@ -173,7 +175,7 @@ impl Shared {
             }
             Ok(()) => {}
             // Logged once, not every second.
-            Err(_) if *is_failing || self.closing.load(Ordering::Relaxed) => {}
+            Err(_) if *is_failing || self.is_closed.load(Ordering::Relaxed) => {}
             Err(error) => {
                 *is_failing = true;
                 let count = self.pending().events();
@@ -278,7 +280,8 @@ mod tests {
         sql.close().await;
         let late = log.shared.prune().await;
         assert!(late.is_err(), "the database is closed");
-        log.shared.report(late, &mut false);
+        let mut is_failing = false;
+        log.shared.report(late, &mut is_failing);
         let text = lines.text();
         assert!(!text.contains("ERROR"), "{text}");
     }

@@ -24,8 +24,8 @@ pub(super) struct Script {
     timed: Timed,
 }
 
-/// Every script, called by its SHA-1. `lib.lua` precedes each session script. `tree.lua` precedes each script that reads or ends the
-/// sessions beneath a browser's session.
+/// Every script, called by its SHA-1. The first lines of each file in `lua/` describe the script. `lib.lua` precedes each session script.
+/// `tree.lua` precedes each script that reads or ends the sessions beneath a browser's session.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) create: ScriptBatcher,

@@ -11,6 +11,9 @@ const INSTALL: &str = "these tests need PgBouncer: `apt-get install pgbouncer` (
                        `dnf install pgbouncer` (Fedora), `apk add pgbouncer` (Alpine), `brew install pgbouncer` \
                        (macOS); or run `make test`, which installs it";
 
+/// sqlx sends this parameter when it connects. PgBouncer refuses parameters that it neither knows nor ignores.
+const SETTING_FOR_SQLX: &str = "ignore_startup_parameters = extra_float_digits\n";
+
 /// A running pooler.
 pub struct PgBouncer {
     guard: Guard,
@@ -20,7 +23,7 @@ pub struct PgBouncer {
 /// Returns the pooler that all tests of this process share.
 pub fn shared() -> &'static PgBouncer {
     static SHARED: OnceLock<Result<PgBouncer, String>> = OnceLock::new();
-    match SHARED.get_or_init(|| PgBouncer::start("ignore_startup_parameters = extra_float_digits\n")) {
+    match SHARED.get_or_init(|| PgBouncer::start(SETTING_FOR_SQLX)) {
         Ok(pgbouncer) => pgbouncer,
         Err(error) => panic!("{error}"),
     }
@@ -28,11 +31,13 @@ pub fn shared() -> &'static PgBouncer {
 
 /// Starts a pooler without the setting that sqlx needs.
 pub fn unconfigured() -> PgBouncer {
-    PgBouncer::start("").unwrap_or_else(|error| panic!("{error}"))
+    let no_setting = "";
+    PgBouncer::start(no_setting).unwrap_or_else(|error| panic!("{error}"))
 }
 
 impl PgBouncer {
-    fn start(setting: &str) -> Result<Self, String> {
+    /// Starts a pooler whose configuration ends with `last_setting`.
+    fn start(last_setting: &str) -> Result<Self, String> {
         let postgres = postgres::shared();
         let programs = guard::find_programs(&["pgbouncer"], []).ok_or(INSTALL)?;
         let program = programs.join("pgbouncer");
@@ -42,7 +47,7 @@ impl PgBouncer {
             let folder = guard::folder("latchkey-pgbouncer-");
             let settings = folder.join("pgbouncer.ini");
             let port = guard::free_port();
-            std::fs::write(&settings, self::settings(port, postgres.port()) + setting).unwrap();
+            std::fs::write(&settings, self::settings(port, postgres.port()) + last_setting).unwrap();
             let spec = Spec {
                 command: &[program.to_str().unwrap(), settings.to_str().unwrap()],
                 // the meaning of TERM, INT and QUIT differs between releases, and a pooler has no state to lose

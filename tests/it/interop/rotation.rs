@@ -82,7 +82,8 @@ impl Fixture {
         Token { text: self.tokens.access.clone(), issued_from, issued_until: self.cluster.clock.now() }
     }
 
-    /// Verifies a token with every library and compares the results with its lifetime. Returns whether all refuse it.
+    /// Verifies a token with every library and with Latchkey, and compares the results with the token's lifetime. Returns whether all of
+    /// them refuse the token.
     async fn verify_everywhere(&mut self, token: &Token) -> bool {
         let mut all_refuse = true;
         for verifier in &mut self.verifiers {
@@ -129,6 +130,7 @@ fn kid(token: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn key_rotation_refuses_no_valid_token() {
     let mut fixture = Fixture::new().await;
+    // the second rotation replaces a key that a rotation has made, not the first key of the node
     for _ in 0..2 {
         let old = kid(&fixture.tokens.access);
         let new = fixture.rotate(SigningStart::AfterPublication).await;
@@ -169,13 +171,14 @@ async fn retired_key_is_refused_by_latchkey_at_once_and_by_libraries_after_its_l
         if verifier.name == "verify_authlib.py" {
             assert!(verifier.verify(&stolen.text).await.is_err(), "this library has no key cache");
         }
-        // Libraries with a key cache trust the stolen key until its last token has expired.
+        // Libraries with a key cache trust the stolen key until its last token has expired. The mutex lends the verifier to the futures
+        // of each poll.
         let verifier = tokio::sync::Mutex::new(&mut verifier);
         wait::until("the stolen key is refused", || async {
             verifier.lock().await.verify(&stolen.text).await.is_err()
         })
         .await;
-        // By then they have fetched the new key.
+        // Each library has fetched the new key, or does so now.
         let verifier = verifier.into_inner();
         fixture.tokens = Tokens::of(&fixture.node.refresh(&fixture.tokens.refresh).await.expect(200));
         assert_eq!(verifier.verify(&fixture.tokens.access).await, Ok(fixture.account.clone()), "{}", verifier.name);

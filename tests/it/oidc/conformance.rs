@@ -20,7 +20,7 @@ async fn scopes_in_any_order_are_granted_and_unknown_ones_are_not() {
         assert_eq!(tokens["scope"], granted);
         assert!(tokens["id_token"].is_string());
     }
-    // Without openid it is plain OAuth: no ID token.
+    // Without the scope `openid`, the request is plain OAuth: there is no ID token.
     let tokens = sign_in(&node, &browser, &shop, "profile").await;
     assert_eq!((&tokens["scope"], &tokens["id_token"]), (&json!("profile"), &Value::Null));
     node.stop().await;
@@ -37,8 +37,10 @@ async fn form_post_responses_have_the_parameters_of_query_responses() {
         Some(rest.split('"').next().unwrap().to_owned())
     };
     for (browser, request) in [
+        // a code, with and without `state`
         (&ada, valid.clone()),
         (&ada, valid.without("state")),
+        // the errors `login_required` and `invalid_request`
         (&signed_out, valid.with_another("prompt", "none")),
         (&ada, valid.without("response_type")),
     ] {
@@ -78,7 +80,8 @@ async fn login_hint_and_languages_reach_the_page() {
     let back = Browser::default().get(&node, &format!("/oauth2/authorize?request={handle}&ui_locales=de")).await;
     assert!(back.header("location").ends_with("&ui_locales=de"), "{back:?}");
     let handle = RequestHandle::parse(handle).unwrap();
-    let pending = authorize::pending(&node.state, &handle, None).await.unwrap();
+    let signed_out = None;
+    let pending = authorize::pending(&node.state, &handle, signed_out).await.unwrap();
     assert_eq!(pending.request.login_hint.as_deref(), Some("ada@example.com"));
     assert_eq!(pending.request.ui_locales.as_deref(), Some("pt-BR en"));
     assert_eq!((pending.client.id.as_str(), pending.step), ("shop", Some(authorize::AuthorizeStep::SignIn)));

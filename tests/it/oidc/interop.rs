@@ -15,7 +15,7 @@ use crate::{
     interop::run_program,
 };
 
-/// A node at its own issuer, with the apps `shop` and `spa`, and a browser that has signed in as ada.
+/// A node at its own issuer, with the app `shop`, the app `spa` without a secret, and a browser that has signed in as `ada`.
 async fn provider() -> (TestCluster, Node, ServiceClient, Browser) {
     let mut cluster = TestCluster::new();
     // the programs use the system clock, too
@@ -30,7 +30,8 @@ async fn provider() -> (TestCluster, Node, ServiceClient, Browser) {
     (cluster, node, shop, browser)
 }
 
-async fn check(program: &'static str) {
+/// Runs a program of `tests/interop` that signs `ada` in to the apps with a library, in the browser with this cookie.
+async fn sign_in_with(program: &'static str) {
     let (cluster, node, shop, browser) = provider().await;
     let (account, _) = browser.session.unwrap();
     let settings = json!({
@@ -47,20 +48,20 @@ async fn check(program: &'static str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openid_client_signs_in() {
-    check("oidc_openid_client.mjs").await;
+    sign_in_with("oidc_openid_client.mjs").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn oauth4webapi_signs_in() {
-    check("oidc_oauth4webapi.mjs").await;
+    sign_in_with("oidc_oauth4webapi.mjs").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn authlib_signs_in() {
-    check("oidc_authlib.py").await;
+    sign_in_with("oidc_authlib.py").await;
 }
 
-/// An HTTP client for `openidconnect`, which was built without one.
+/// An HTTP client for the crate `openidconnect`, which is built without one here.
 async fn send(request: HttpRequest) -> Result<HttpResponse, reqwest::Error> {
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
     let (parts, body) = request.into_parts();

@@ -7,7 +7,7 @@ use latchkey::pages::{Frame, views::render_samples};
 use super::cluster;
 use crate::openapi_external::{succeed, tool};
 
-/// Runs a script of `tests/interop` with the packages of `tests/tools`.
+/// Runs a script of `tests/interop` with the packages of `tests/tools`. Returns its output.
 async fn run(script: &'static str, arguments: Vec<String>) -> String {
     let folder = tempfile::tempdir().unwrap();
     // Node resolves modules from the script's folder
@@ -41,10 +41,10 @@ async fn every_state_of_every_page_is_accessible_and_fits_320_pixels() {
     let node = cluster.node_at_localhost().await;
     let samples = tempfile::tempdir().unwrap();
     let pages = node.state.pages.as_ref().unwrap();
-    for (suffix, is_failed) in [("", false), ("-failed", true)] {
+    for (suffix, with_errors) in [("", false), ("-failed", true)] {
         let frame =
             Frame { path: "/account/sign-in".into(), account: Some("ann@example.com".into()), ..Frame::default() };
-        for (name, html) in render_samples(pages, &frame, is_failed).unwrap() {
+        for (name, html) in render_samples(pages, &frame, with_errors).unwrap() {
             fs::write(samples.path().join(format!("{name}{suffix}.html")), html).unwrap();
         }
     }

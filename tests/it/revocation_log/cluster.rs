@@ -20,6 +20,7 @@ async fn revocation_on_every_master_of_a_cluster_reaches_every_node() {
     }
     wait_for_peers(&[&first, &second]).await;
     let mut feed = second.revocation_log.subscribe();
+    // fifty random accounts: their buckets are spread over all masters
     for _ in 0..50 {
         let ada = account();
         create(&first, ada, session(1), NOW).await;

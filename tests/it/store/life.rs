@@ -37,8 +37,8 @@ on_every_server!(
     i4_keys_expire_by_ttl,
 );
 
-/// Rotations, and the replacement after a password change, keep the session's second factor and client grant. Their fields have at most 64
-/// bytes, so that Redis keeps the hash in its compact encoding.
+/// Rotations, and the replacement after a password change, keep the session's second factor and client grant. Each field of the hash has at
+/// most 64 bytes, so that Redis keeps the hash in its compact encoding.
 async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     let store = server.store();
     let (ada, id, parent) = (account(), session(1), session(9));
@@ -68,7 +68,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     };
     assert_has_all(&grant);
     let mut now = NOW;
-    // The origin's tag changes once.
+    // The session is refreshed three times, the second time from another origin.
     for (generation, tag) in [(0, 0), (1, 1), (2, 1)] {
         now = now + Duration::from_secs(60);
         let presentation = Presentation {
@@ -117,8 +117,9 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     let ReplaceOutcome::Replaced { grant, .. } = replaced else { panic!("{replaced:?}") };
     assert_has_all(&grant);
 
-    let long = ClientGrant { scope: "scope ".repeat(50), ..client.clone() };
-    let new = NewSession { basis: basis(&long), ..new_session(ada, session(3)) };
+    // the grant of a client has a maximum size
+    let too_long = ClientGrant { scope: "scope ".repeat(50), ..client.clone() };
+    let new = NewSession { basis: basis(&too_long), ..new_session(ada, session(3)) };
     let error = store.sessions.create(new, now).await.unwrap_err();
     assert!(error.to_string().contains("request fewer"), "{error}");
     store.close().await;
@@ -142,7 +143,7 @@ async fn session_is_created_rotated_and_revoked(server: Redis) {
     assert_eq!((grant.generation, grant.created_at), (Generation(1), NOW));
     assert_eq!((grant.idle_ends_at, grant.ends_at), (later + IDLE, NOW + ABSOLUTE));
     assert_eq!((grant.roles.clone(), grant.transport), (roles, Transport::Cookie));
-    let within_grace = later + Duration::from_secs(9);
+    let within_grace = later + GRACE - Duration::from_secs(1);
     let repeated = store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, within_grace).await.unwrap();
     assert_eq!(repeated, Rotation::Repeated(grant));
 
@@ -160,13 +161,15 @@ async fn session_is_created_rotated_and_revoked(server: Redis) {
     assert_eq!(server.events(), [[ada.to_string(), id.to_string(), "logout".to_owned(), at]], "one event for one end");
     assert_eq!(server.command(&["--scan", "--pattern", "lk:s*"]), "", "no key is left");
 
-    // reuse ends the session and returns that reason
+    // A superseded token after the grace window is reuse, which ends the session.
     create(&store, ada, session(3), NOW).await;
     store.sessions.rotate(ada, session(3), Generation(0), GRACE, IDLE, NOW).await.unwrap();
     let reused = store.sessions.rotate(ada, session(3), Generation(0), GRACE, IDLE, NOW + GRACE).await.unwrap();
     assert_eq!(reused, Rotation::Reused);
     assert!(!store.sessions.is_live(ada, session(3), NOW).await.unwrap());
-    assert_eq!(server.events()[1][1..3], [session(3).to_string(), "reuse".to_owned()]);
+    let events = server.events();
+    let [_, ended, reason, _] = &events[1];
+    assert_eq!((ended, reason.as_str()), (&session(3).to_string(), "reuse"));
     store.close().await;
 }
 
@@ -199,8 +202,9 @@ async fn revoke_all_with_and_without_exception_ends_sessions(server: Redis) {
     store.close().await;
 }
 
-/// `session_start` has whole seconds. It does not distinguish a session that began in the second of the revocation from one that begins
-/// after it. So each session of that second gets an event of its own.
+/// The event "all" ends the sessions whose tokens have a `session_start` before the second of the revocation. This claim has whole seconds:
+/// it does not distinguish a session that began in that second from a session that begins after the revocation. So each session of that
+/// second gets an event of its own.
 async fn revoke_all_sessions_of_current_second_get_own_events(server: Redis) {
     let store = server.store();
     let ada = account();
@@ -298,7 +302,7 @@ async fn i16_set_claims_replaces_roles_and_version_of_every_session(server: Redi
         assert_eq!(again, grant);
     }
     assert_eq!(set(&[], 1).await, ClaimsVersion(2), "a version is never used twice");
-    // Redis has a later version: the sign-in was checked before the change, or the database has lost it.
+    // A sign-in with an older version than that of Redis is stale: it was checked before the change, or the database has lost the change.
     let new = |number, version| NewSession {
         claims_version: ClaimsVersion(version),
         epoch: Epoch(1),

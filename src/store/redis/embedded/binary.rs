@@ -24,28 +24,30 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// The problem of the first program that was found, or [`EmbeddedError::NotFound`].
 pub(super) async fn find(search: &OsStr) -> Result<PathBuf, EmbeddedError> {
-    let mut problem = None;
+    let mut first_problem = None;
     for binary in NAMES.iter().filter_map(|name| locate(name, search)) {
-        match check(&binary).await {
+        match check_version(&binary).await {
             Ok(()) => return Ok(binary),
-            Err(error) => _ = problem.get_or_insert(error),
+            Err(error) => _ = first_problem.get_or_insert(error),
         }
     }
-    Err(problem.unwrap_or(EmbeddedError::NotFound))
+    Err(first_problem.unwrap_or(EmbeddedError::NotFound))
 }
 
+/// Finds an executable file with this name in the folders of `search`.
 fn locate(name: &str, search: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(search).map(|dir| dir.join(name)).find(|path| {
         path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
     })
 }
 
-async fn check(binary: &Path) -> Result<(), EmbeddedError> {
+/// Runs `--version`, and checks that the version is supported.
+async fn check_version(binary: &Path) -> Result<(), EmbeddedError> {
     let unusable = |detail: String| EmbeddedError::Unusable { binary: binary.to_owned(), detail };
     let output = Command::new(binary).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(VERSION_TIMEOUT, output)
         .await
-        .map_err(|_| unusable("no answer in time".into()))?
+        .map_err(|_| unusable("it did not end in time".into()))?
         .map_err(|error| unusable(error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let version = version(&text).ok_or_else(|| unusable(format!("its output was {:?}", text.trim())))?;

@@ -5,11 +5,12 @@
 local key, id, now = KEYS[1], ARGV[3], tonumber(ARGV[5])
 local record = redis.call('HGET', key, id)
 if not record then return redis.call('GET', POSITION) or '' end
+-- A session whose record is unreadable (damaged, or of a newer release) ends without the sessions beneath it.
 local is_readable, session = pcall(read_record, record)
 local ids = { id }
 if is_readable and is_browser(session) then ids = with_children(redis.call('HGETALL', key), id, true) end
 remove_sessions(key, ids)
--- Only the last event asks for acknowledgements: a node that acknowledges it has applied those before.
+-- Only the last event asks for acknowledgements: a node that acknowledges it has applied the events before it.
 for i = #ids, 1, -1 do append_event(event_of(uuid(ids[i]), ARGV[4], now), i == 1 and ARGV[6] or nil) end
 publish()
 return ids

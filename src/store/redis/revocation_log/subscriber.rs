@@ -28,6 +28,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// Receives messages on its own connection until it is aborted. The synchronizer finds missed messages.
 pub(super) struct Subscriber {
     pub(super) connection: Arc<RedisConnection>,
+    /// The channel that all nodes share.
     pub(super) channel: String,
     pub(super) cache: Arc<SessionCache>,
     pub(super) acks: Arc<AckTracker>,
@@ -51,9 +52,9 @@ impl Subscriber {
                 message = messages.recv() => match message {
                     Ok(message) => {
                         let text = message.value.as_str().unwrap_or_default();
-                        let wake =
+                        let must_synchronize =
                             if *message.channel == *self.channel { self.on_message(&text) } else { self.acks.on_direct(&text) };
-                        if wake {
+                        if must_synchronize {
                             self.wake.notify_one();
                         }
                     }
@@ -69,7 +70,8 @@ impl Subscriber {
         }
     }
 
-    /// Subscribes on a new connection. Returns false if no answer shows whether that worked.
+    /// Subscribes to the shared channel and to the channel of this node, on a new connection. Returns false if no answer shows whether
+    /// that worked.
     async fn subscribe(&self) -> bool {
         self.acks.on_channel_lost();
         let own = self.acks.own_channel(&self.channel);
@@ -98,17 +100,17 @@ impl Subscriber {
             }
             None => {}
         }
-        let mut wake = false;
+        let mut must_synchronize = false;
         for received in Entry::parse_message(message) {
             match received {
-                Some((entry, previous, from)) => {
-                    wake |= self.cache.apply(entry, Some(previous)) == Applied::Gap;
-                    self.acks.queue_ack(from);
+                Some((entry, previous, sender)) => {
+                    must_synchronize |= self.cache.apply(entry, Some(previous)) == Applied::Gap;
+                    self.acks.queue_ack(sender);
                 }
                 // A newer release or another program sent the message: the synchronizer reads the streams.
-                None => wake = true,
+                None => must_synchronize = true,
             }
         }
-        wake
+        must_synchronize
     }
 }
