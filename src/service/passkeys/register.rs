@@ -99,7 +99,7 @@ fn binding(caller: &AccessClaims) -> ChallengeBinding {
 /// # Errors
 /// [`RegisterPasskeyError`]
 pub async fn options(state: &AppState, caller: &Caller<'_>) -> Result<PasskeyOptions, RegisterPasskeyError> {
-    check_may_register(state, caller.origin.ip).await?;
+    check_may_register_passkey(state, caller.origin.ip).await?;
     let change = change::begin(state, caller).await?;
     begin(state, change, &binding(caller.claims)).await
 }
@@ -115,7 +115,7 @@ pub async fn register(
     credential: Map<String, Value>,
     name: PasskeyName,
 ) -> Result<Registered, RegisterPasskeyError> {
-    check_may_register(state, caller.origin.ip).await?;
+    check_may_register_passkey(state, caller.origin.ip).await?;
     let claims = caller.claims;
     let sender = Sender { session: Some(claims.sid), ip: caller.origin.ip };
     let new_credential = check(state, &binding(claims), credential, sender).await?;
@@ -145,7 +145,7 @@ pub(in crate::service) struct Sender {
 }
 
 /// Checks that passkeys are on, and that the rate limit is not exceeded.
-pub(in crate::service) async fn check_may_register(
+pub(in crate::service) async fn check_may_register_passkey(
     state: &AppState,
     ip: Option<IpAddr>,
 ) -> Result<(), RegisterPasskeyError> {

@@ -139,7 +139,7 @@ async fn check_and_confirm(
 /// [`EnrolPasskeyError`]
 pub async fn passkey_options(state: &AppState, input: &Continuation) -> Result<PasskeyOptions, EnrolPasskeyError> {
     let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
-    register::check_may_register(state, input.origin.ip).await?;
+    register::check_may_register_passkey(state, input.origin.ip).await?;
     let change = lock(state, &open).await?;
     Ok(register::begin(state, change, &binding(&open)).await?)
 }
@@ -157,7 +157,7 @@ pub async fn register_passkey(
     origin: &RequestOrigin,
 ) -> Result<Enrolled, EnrolPasskeyError> {
     let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
-    register::check_may_register(state, input.origin.ip).await?;
+    register::check_may_register_passkey(state, input.origin.ip).await?;
     let sender = Sender { session: None, ip: input.origin.ip };
     let new_credential = register::check(state, &binding(&open), credential, sender).await?;
     let attempt = LoginAttempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
