@@ -41,7 +41,7 @@ pub fn print_completions(args: CompletionsArgs) -> anyhow::Result<()> {
     Ok(io::stdout().lock().write_all(&script)?)
 }
 
-/// Prints the manual page, or writes the pages of all commands.
+/// Prints the main manual page or the Markdown reference, or writes the manual pages of all commands to a directory.
 ///
 /// # Errors
 /// If standard output or the directory can't be written.
@@ -72,11 +72,11 @@ fn markdown() -> String {
     text
 }
 
-/// Appends the section of a command, or those of its subcommands.
+/// Appends the section of a command and the sections of its subcommands. A command that only groups subcommands has no section.
 fn append_section(text: &mut String, parent: &str, command: &Command) {
     let name = format!("{parent} {}", command.get_name());
-    let is_group = command.has_subcommands();
-    if !is_group || command.get_positionals().next().is_some() || command.get_arguments().any(is_own) {
+    let has_own_arguments = command.get_positionals().next().is_some() || command.get_arguments().any(is_own);
+    if has_own_arguments || !command.has_subcommands() {
         let usage = command.clone().render_usage().to_string();
         let usage = usage.trim_start_matches("Usage: ").to_owned();
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
@@ -86,6 +86,7 @@ fn append_section(text: &mut String, parent: &str, command: &Command) {
     command.get_subcommands().for_each(|command| append_section(text, &name, command));
 }
 
+/// Whether an argument belongs to its command only, and not to every command.
 fn is_own(argument: &Arg) -> bool {
     !argument.is_global_set() && !matches!(argument.get_id().as_str(), "help" | "version")
 }

@@ -21,16 +21,19 @@ import { endsSession, outdates } from "./revocations.js";
 /**
  * @typedef {object} Environment The state of the verifier, and the clocks.
  * @property {(claims: Claims) => string | undefined} kidOf the key that signed the token of these claims
- * @property {(kid: string | undefined, claims: Claims) => EndCause | undefined} causeOf why such a token is refused now
+ * @property {(kid: string | undefined, claims: Claims) => EndCause | undefined} causeOf why a token with this key and these claims is refused now
  * @property {() => number} silentMs the time since the local revocations were last complete
  * @property {() => number} now the wall clock, in milliseconds since 1970
  * @property {() => number} elapsed a monotonic clock, in milliseconds
  */
 
-/** The longest delay of the timer. So a step of the wall clock delays the end of a registration by at most this time. */
+/**
+ * The longest delay of the timer, in milliseconds. Tokens expire by the wall clock. If that clock jumps while the timer runs, the timer
+ * still fires within this time.
+ */
 const MAX_TIMER_MS = 1_000;
 
-/** A session with at least one registration. */
+/** A session with at least one registration. A service client's own token has no `sid`: each of its registrations has a `Session` to itself. */
 class Session {
   /** @type {Set<Registration>} */
   registrations = new Set();
@@ -69,7 +72,7 @@ export class Registration {
    * @param {Session} session
    * @param {Claims} claims
    * @param {(cause: EndCause) => unknown} callback
-   * @param {number} since
+   * @param {number} since the time of the registration, by the monotonic clock
    */
   constructor(registry, session, claims, callback, since) {
     this.#registry = registry;
@@ -217,6 +220,8 @@ export class EndRegistry {
   }
 
   /**
+   * Records the newer token of a registration.
+   *
    * @param {Registration} registration
    * @param {Session} session
    * @param {Claims} claims
@@ -233,6 +238,8 @@ export class EndRegistry {
   }
 
   /**
+   * Removes a registration, and the session with its last registration.
+   *
    * @param {Registration} registration
    * @param {Session} session
    */
@@ -286,7 +293,10 @@ export class EndRegistry {
     for (const kid of [...this.#byKid.keys()]) if (!isPublished(kid)) this.#endAllOf(this.#byKid.get(kid) ?? [], "key_retired");
   }
 
-  /** Ends the registrations whose session's last known token has expired, and those that have had no feed for too long. The timer calls it. */
+  /**
+   * Ends the registrations whose session's last known token has expired. If the feed has been silent for longer than
+   * `endAfterSilenceMs`, also ends the registrations that are older than that. The timer calls this function.
+   */
   endExpired() {
     for (const exp of [...this.#byExpiry.keys()]) {
       if (this.#hasExpired(exp)) this.#endAllOf(this.#byExpiry.get(exp) ?? [], "token_expired");
@@ -295,6 +305,7 @@ export class EndRegistry {
     if (this.#environment.silentMs() <= limit) return;
     const now = this.#environment.elapsed();
     for (const registration of [...this.#registrations]) {
+      // the registrations after this one are newer
       if (now - registration.since <= limit) break;
       registration.end("feed_lost");
     }
@@ -329,6 +340,7 @@ export class EndRegistry {
     if (version === undefined || version <= (session.claimsVersion ?? -1)) return;
     session.claimsVersion = version;
     for (const registration of [...session.registrations]) {
+      // a token of Latchkey 0.1 has no version, and remains
       if ((registration.claims.claimsVersion ?? version) < version) registration.end("claims_changed");
     }
   }

@@ -134,11 +134,12 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
             bar.set_position(bytes);
         }
     };
-    let done = import(&importer, reader, &name, &mut report).await;
+    let imported = import(&importer, reader, &name, &mut report).await;
     bar.finish_and_clear();
-    let summary = done.context("the import stopped; once the cause is removed, the same command resumes it")?;
+    let summary = imported.context("the import stopped; once the cause is removed, the same command resumes it")?;
     println!("{} imported from {}.", count(summary.imported, "account"), count(summary.records, unit));
-    if args.from.is_some() && summary.records == summary.ignored && summary.skipped_before == 0 {
+    let found_no_accounts = summary.records == summary.ignored && summary.skipped_before == 0;
+    if args.from.is_some() && found_no_accounts {
         bail!("the file contains no accounts; check that it is an export of the system named by --from");
     }
     match summary.refused {

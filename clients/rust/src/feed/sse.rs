@@ -67,7 +67,7 @@ impl Parser {
         Ok(message)
     }
 
-    /// Parses a field. A comment has an empty name, and is ignored like `retry` and unknown fields.
+    /// Parses a field. A comment is a field with an empty name. It is ignored, like `retry` and unknown fields.
     fn field(&mut self, line: &str) -> Result<(), InvalidStream> {
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
@@ -152,8 +152,8 @@ mod tests {
     #[test]
     fn stream_over_the_limit_or_not_utf_8_is_invalid() {
         assert_eq!(parse(&[&vec![b'x'; MAX_BYTES + 1]]), Err(InvalidStream));
-        let long = format!("data: {}\n", "x".repeat(1000));
-        assert_eq!(parse(&[long.repeat(100).as_bytes()]), Err(InvalidStream));
+        let line_of_1000_bytes = format!("data: {}\n", "x".repeat(1000));
+        assert_eq!(parse(&[line_of_1000_bytes.repeat(MAX_BYTES / 1000 + 1).as_bytes()]), Err(InvalidStream));
         assert_eq!(parse(&[b"data: \xff\n\n"]), Err(InvalidStream));
     }
 
