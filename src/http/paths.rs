@@ -23,7 +23,7 @@ impl Paths {
 
     /// The value of `Allow` for this path (RFC 9110, section 10.2.1).
     pub fn methods(&self, path: &str) -> String {
-        // the first match: a literal part sorts before a parameter, and has precedence
+        // a literal part has precedence over a parameter: the templates are sorted, and `{` sorts after letters
         if let Some((_, methods)) = self.0.iter().find(|(template, _)| matches(template, path)) {
             return methods.join(", ");
         }
@@ -41,6 +41,7 @@ impl Paths {
     }
 }
 
+/// Whether a path has the parts of a template. A parameter such as `{id}` matches any part.
 fn matches(template: &str, path: &str) -> bool {
     let mut parts = path.split('/');
     template.split('/').all(|part| parts.next().is_some_and(|given| part == given || part.starts_with('{')))

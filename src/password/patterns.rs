@@ -43,16 +43,17 @@ fn find_only_word(password: &str) -> Option<Zeroizing<String>> {
     for (index, &c) in characters.iter().enumerate() {
         let is_between_letters = index > 0
             && characters[index - 1].is_alphabetic()
-            && characters[index + 1..].iter().take(1).any(|next| next.is_alphabetic());
-        match read_as_letter(c).filter(|_| is_between_letters).or(Some(c).filter(|c| c.is_alphabetic())) {
+            && characters.get(index + 1).is_some_and(|next| next.is_alphabetic());
+        let stand_in = if is_between_letters { read_as_letter(c) } else { None };
+        match stand_in.or(Some(c).filter(|c| c.is_alphabetic())) {
             Some(letter) => word.push(letter),
             None => words.push(std::mem::take(&mut word)),
         }
     }
     words.push(word);
     words.retain(|word| word.chars().count() >= MIN_WORD);
-    let first = words.pop()?;
-    words.iter().all(|word| *word == first).then_some(first)
+    let last = words.pop()?;
+    words.iter().all(|word| *word == last).then_some(last)
 }
 
 /// The letter that a digit or symbol commonly stands for.

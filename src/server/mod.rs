@@ -119,6 +119,7 @@ where
     if !settings.drain_delay.is_zero() {
         tracing::info!(listener = name, %address, delay = ?settings.drain_delay, "draining: /readyz now fails, requests are still served");
         accept_until(&context, cores, &permits, &listener, tokio::time::sleep(settings.drain_delay)).await;
+        // handshakes in progress complete, so that closing the listener resets no connection
         if closing::block_new_handshakes(&listener) {
             accept_until(&context, cores, &permits, &listener, tokio::time::sleep(closing::HANDSHAKE_WAIT)).await;
         }
@@ -146,27 +147,27 @@ where
     Ok(())
 }
 
-/// Accepts connections within `http.max_connections` until `shutdown` completes.
+/// Accepts connections within `http.max_connections` until `until` completes.
 async fn accept_until<E>(
     context: &Arc<Context<E>>,
     cores: &Cores,
     permits: &Arc<Semaphore>,
     listener: &TcpListener,
-    shutdown: impl Future<Output = ()>,
+    until: impl Future<Output = ()>,
 ) where
     E: poem::Endpoint + 'static,
 {
     let mut backoff = Backoff::default();
-    let mut shutdown = pin!(shutdown);
+    let mut until = pin!(until);
     loop {
-        // without a permit, connections wait in the kernel's backlog
+        // while no permit is free, new connections wait in the kernel's backlog
         let next = async {
             let permit = Arc::clone(permits).acquire_owned().await;
             (permit, listener.accept().await)
         };
         let (permit, accepted) = tokio::select! {
             biased;
-            () = &mut shutdown => return,
+            () = &mut until => return,
             next = next => next,
         };
         match accepted {
@@ -180,7 +181,7 @@ async fn accept_until<E>(
                 if let Some(pause) = backoff.failed(&error) {
                     tokio::select! {
                         biased;
-                        () = &mut shutdown => return,
+                        () = &mut until => return,
                         () = tokio::time::sleep(pause) => {}
                     }
                 }
@@ -200,7 +201,7 @@ fn serve<E>(
     E: poem::Endpoint + 'static,
 {
     let Some(admission) = context.per_address.admit(remote.ip()) else { return };
-    let stream = match prepare(&stream, &context.settings).and_then(|()| stream.into_std()) {
+    let stream = match set_socket_options(&stream, &context.settings).and_then(|()| stream.into_std()) {
         Ok(stream) => stream,
         Err(error) => {
             tracing::debug!(%error, "connection closed before it was served");
@@ -210,7 +211,7 @@ fn serve<E>(
     let (context, tasks, slot) = (Arc::clone(context), context.tasks.clone(), cores.assign());
     let runtime = slot.runtime().clone();
     let serving = async move {
-        // here, so that the reactor of the core's own runtime has the stream
+        // inside the task, so that the stream belongs to the reactor of the core's own runtime
         match TcpStream::from_std(stream) {
             Ok(stream) => connection::serve(context, stream, remote).await,
             Err(error) => {
@@ -222,9 +223,9 @@ fn serve<E>(
     tasks.spawn_on(serving, &runtime);
 }
 
-/// Sets TCP_NODELAY, since responses are small and written at once, and TCP_USER_TIMEOUT (RFC 5482), which ends a connection
-/// whose peer is gone or does not read.
-fn prepare(stream: &TcpStream, settings: &HttpSettings) -> io::Result<()> {
+/// Sets the options of a connection's socket: the size of the send buffer, TCP_NODELAY, since responses are small and written at
+/// once, and TCP_USER_TIMEOUT (RFC 5482), which ends a connection whose peer is gone or does not read.
+fn set_socket_options(stream: &TcpStream, settings: &HttpSettings) -> io::Result<()> {
     let user_timeout = settings.idle_timeout.max(settings.write_timeout).as_millis();
     #[cfg(target_os = "linux")]
     rustix::net::sockopt::set_tcp_user_timeout(stream, u32::try_from(user_timeout).unwrap_or(u32::MAX))?;

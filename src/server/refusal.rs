@@ -1,5 +1,5 @@
-//! Malformed requests never reach the endpoint: hyper answers them itself with an empty response. This module turns that
-//! response into a problem (RFC 9457), like every other error.
+//! Turns hyper's responses to malformed requests into problems (RFC 9457), the format of every other error. Malformed requests
+//! never reach the endpoint: hyper answers them itself, with an empty response.
 
 use crate::{
     domain::entropy::Entropy,

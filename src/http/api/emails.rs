@@ -133,9 +133,9 @@ enum AddedResponse {
 }
 
 #[derive(ApiResponse)]
-enum ChangedResponse {
-    /// The addresses are changed. All sessions have ended. The tokens are those of a new session, which takes the place of the
-    /// caller's session.
+enum RemovedResponse {
+    /// A verified address is removed. All sessions have ended. The tokens are those of a new session, which takes the place of
+    /// the caller's session.
     #[oai(status = 200)]
     Replaced(
         RawJson<TokensResponse>,
@@ -145,7 +145,7 @@ enum ChangedResponse {
     ),
     /// An unverified address is removed. The sessions continue.
     #[oai(status = 204)]
-    Done,
+    Unverified,
 }
 
 #[derive(ApiResponse)]
@@ -192,7 +192,7 @@ impl Problems for AddProblems {
         codes![JSON_BODY, RECENT, [Code::EmailExists, Code::TooManyEmails, Code::TooManyRequests]];
 }
 
-/// The errors of removing an address, and of making one the primary one.
+/// The errors of removing an address, and of making an address the primary address.
 struct ChangeProblems;
 
 impl Problems for ChangeProblems {
@@ -227,7 +227,7 @@ impl From<ChangeEmailsError> for ProblemError {
     }
 }
 
-/// Reads the address of a field.
+/// Parses the e-mail address that was entered in a field. An error names the field.
 pub(in crate::http) fn parse_email(field: &'static str, text: &str) -> Result<Email, ProblemError> {
     Email::parse(text).map_err(|error| {
         let field = FieldError::new(field, (&error).into(), sentence(&error));
@@ -272,9 +272,9 @@ impl EmailsApi {
 
     /// Add an e-mail address
     ///
-    /// Sends a link and a code to the address; `POST /v1/email/verify` with one of them verifies it. From then on the account can be
-    /// found by it: to sign in, and to reset the password. Until then it has no effect. The same call for an address that waits for
-    /// its verification sends the mail again. The response does not reveal whether another account has the address. An account may
+    /// Sends a link and a code to the address; `POST /v1/email/verify` with one of them verifies the address. The account can then be
+    /// found by the address: to sign in, and to reset the password. An unverified address has no effect. A repeated call for an
+    /// unverified address sends the mail again. The response does not reveal whether another account has the address. An account may
     /// have {account.max_emails} addresses. Needs a session that was authenticated within the last {session.recent}.
     #[oai(path = "/v1/me/emails", method = "post", operation_id = "add_email")]
     async fn add(
@@ -285,6 +285,7 @@ impl EmailsApi {
         Body(request): Body<AddEmailRequest>,
     ) -> Result<AddedResponse, Failed<AddProblems>> {
         let email = parse_email("email", &request.email)?;
+        // the call starts no session, so the response sets no cookie that could be refused
         let caller = Caller { claims: &caller, origin: &origin, accepted: AcceptedTransport::Any };
         Ok(AddedResponse::Accepted(Json(emails::add::request(state, &caller, &email).await?.into())))
     }
@@ -303,15 +304,15 @@ impl EmailsApi {
         SignedIn(caller): SignedIn,
         /// The address's id.
         Path(id): Path<Uuid>,
-    ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
+    ) -> Result<RemovedResponse, Failed<ChangeProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let removed = emails::change::remove(state, &caller, EmailId(id)).await;
         Ok(match removed.map_err(|error| cookie_refusal.explain(error))? {
             Some(tokens) => {
                 let (body, cookie) = TokensResponse::with_cookie(tokens);
-                ChangedResponse::Replaced(body, cookie)
+                RemovedResponse::Replaced(body, cookie)
             }
-            None => ChangedResponse::Done,
+            None => RemovedResponse::Unverified,
         })
     }
 

@@ -51,7 +51,8 @@ impl Bound {
 /// The sender of a body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodySender {
-    /// The peer's address and port, which identify the connection; none if the connection has no bound of its own.
+    /// The peer's address and port, which identify the connection; none for a trusted proxy, whose connections carry the bodies of many
+    /// clients.
     pub connection: Option<SocketAddr>,
     /// The client's address, if it is known.
     pub address: Option<IpAddr>,
@@ -73,7 +74,7 @@ struct Slots {
     next: u64,
     all: BTreeMap<u64, Slot>,
     by_connection: HashMap<SocketAddr, BTreeSet<u64>>,
-    by_address: HashMap<IpAddr, BTreeSet<u64>>,
+    by_network: HashMap<IpAddr, BTreeSet<u64>>,
 }
 
 #[derive(Debug)]
@@ -115,7 +116,7 @@ impl PendingBodies {
         let mut slots = self.slots();
         let of_connection = slot.connection.and_then(|key| oldest(&slots.by_connection, &key, self.per_connection));
         self.evict(&mut slots, of_connection, Bound::Connection);
-        let of_address = slot.network.and_then(|key| oldest(&slots.by_address, &key, self.per_address));
+        let of_address = slot.network.and_then(|key| oldest(&slots.by_network, &key, self.per_address));
         self.evict(&mut slots, of_address, Bound::Address);
         let of_all = slots.all.first_key_value().map(|(number, _)| *number).filter(|_| slots.all.len() >= self.total);
         self.evict(&mut slots, of_all, Bound::Total);
@@ -126,7 +127,7 @@ impl PendingBodies {
     fn evict(&self, slots: &mut Slots, number: Option<u64>, bound: Bound) {
         if let Some(slot) = number.and_then(|number| slots.remove(number)) {
             self.evicted.with_label_values(&[bound.label()]).inc();
-            // its request may have ended at this moment
+            // sending fails if the request has just ended
             let _ = slot.evict.send(bound);
         }
     }
@@ -144,7 +145,7 @@ impl Slots {
             self.by_connection.entry(connection).or_default().insert(number);
         }
         if let Some(network) = slot.network {
-            self.by_address.entry(network).or_default().insert(number);
+            self.by_network.entry(network).or_default().insert(number);
         }
         self.all.insert(number, slot);
         number
@@ -156,13 +157,13 @@ impl Slots {
             remove_from(&mut self.by_connection, connection, number);
         }
         if let Some(network) = &slot.network {
-            remove_from(&mut self.by_address, network, number);
+            remove_from(&mut self.by_network, network, number);
         }
         Some(slot)
     }
 }
 
-/// The oldest slot of a key, if the key has `limit` of them.
+/// The oldest slot of a key, if the key has at least `limit` slots.
 fn oldest<K: Hash + Eq>(slots: &HashMap<K, BTreeSet<u64>>, key: &K, limit: usize) -> Option<u64> {
     slots.get(key).filter(|numbers| numbers.len() >= limit)?.first().copied()
 }
@@ -219,6 +220,9 @@ mod tests {
         Arc::new(PendingBodies { per_connection, per_address, total, slots: Mutex::default(), evicted })
     }
 
+    /// A bound that the test does not reach.
+    const HIGH: usize = 10;
+
     fn sender(port: u16, address: &str) -> BodySender {
         let address: IpAddr = address.parse().unwrap();
         BodySender { connection: Some(SocketAddr::new(address, port)), address: Some(address) }
@@ -230,7 +234,7 @@ mod tests {
 
     #[test]
     fn admission_above_connection_bound_evicts_oldest_of_that_connection() {
-        let bodies = bodies(2, 10, 10);
+        let bodies = bodies(2, HIGH, HIGH);
         let mut other = bodies.admit(sender(1, "192.0.2.1"));
         let mut own: Vec<_> = (0..4).map(|_| bodies.admit(sender(2, "192.0.2.1"))).collect();
         let evictions: Vec<_> = own.iter_mut().map(evicted).collect();
@@ -240,7 +244,7 @@ mod tests {
 
     #[test]
     fn admission_above_address_bound_evicts_oldest_of_that_network() {
-        let bodies = bodies(10, 2, 10);
+        let bodies = bodies(HIGH, 2, HIGH);
         let mut other = bodies.admit(sender(1, "2001:db8:0:1::1"));
         let mut own: Vec<_> = (0..3).map(|n| bodies.admit(sender(2 + n, &format!("2001:db8::{n}")))).collect();
         let evictions: Vec<_> = own.iter_mut().map(evicted).collect();
@@ -250,7 +254,7 @@ mod tests {
 
     #[test]
     fn admission_above_total_bound_evicts_oldest_of_all() {
-        let bodies = bodies(10, 10, 2);
+        let bodies = bodies(HIGH, HIGH, 2);
         let mut all: Vec<_> = (1..=3).map(|n| bodies.admit(sender(n, &format!("192.0.2.{n}")))).collect();
         let evictions: Vec<_> = all.iter_mut().map(evicted).collect();
         assert_eq!(evictions, [Some(Bound::Total), None, None]);
@@ -266,6 +270,6 @@ mod tests {
         let evicted = bodies.admit(sender(1, "192.0.2.1"));
         drop((bodies.admit(sender(1, "192.0.2.1")), bodies.admit(sender(1, "192.0.2.1")), evicted));
         let slots = bodies.slots();
-        assert!(slots.all.is_empty() && slots.by_connection.is_empty() && slots.by_address.is_empty(), "{slots:?}");
+        assert!(slots.all.is_empty() && slots.by_connection.is_empty() && slots.by_network.is_empty(), "{slots:?}");
     }
 }

@@ -1,5 +1,7 @@
 //! The id of a request: in the response, in the log and in every problem.
 
+use std::ops::RangeInclusive;
+
 use poem::{
     Request,
     http::{HeaderName, HeaderValue},
@@ -10,6 +12,9 @@ use crate::domain::entropy::Entropy;
 
 /// The header that carries a request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The length of an id that a caller may choose, in bytes: long enough to be unique, and short enough for a log line.
+const CALLER_ID_LENGTH: RangeInclusive<usize> = 8..=64;
 
 /// A request's id, as the header has it.
 pub(super) struct RequestId(pub(super) HeaderValue);
@@ -22,7 +27,7 @@ impl RequestId {
 
     fn sent(request: &Request) -> Option<Self> {
         let id = request.headers().get(REQUEST_ID)?;
-        let fit = (8..=64).contains(&id.len())
+        let fit = CALLER_ID_LENGTH.contains(&id.len())
             && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
         fit.then(|| Self(id.clone()))
     }

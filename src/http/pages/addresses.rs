@@ -11,7 +11,7 @@ use super::{
     visit::{Visit, percent_encode},
 };
 use crate::{
-    domain::{account::Email, ids::EmailId, session::AcceptedTransport},
+    domain::{ids::EmailId, session::AcceptedTransport},
     http::{
         api::emails::parse_email,
         problem::{Code, ProblemError},
@@ -25,6 +25,7 @@ use crate::{
     },
 };
 
+/// The caller of the use cases. A page's session has no refresh tokens, so no transport is refused.
 fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
     Caller { claims: &owner.caller, origin: &visit.origin, accepted: AcceptedTransport::Any }
 }
@@ -83,11 +84,12 @@ pub(super) async fn change(mut visit: Visit, mut form: Form) -> Result<Response>
         require_recent(&visit.state, &owner.caller).await?;
         change_email::request(&visit.state, &owner.caller, &email, &visit.origin).await.map_err(ProblemError::from)
     };
-    let kept = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));
+    // the page that takes the code and the form after a step-up show the address again
+    let typed_cookie = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));
     match sent.await {
-        Ok(()) => Ok(visit.reply().cookie(kept).redirect_to_page("/address?done=mail_sent")),
+        Ok(()) => Ok(visit.reply().cookie(typed_cookie).redirect_to_page("/address?done=mail_sent")),
         Err(problem) if problem.code == Code::InsufficientUserAuthentication => {
-            Ok(visit.reply().cookie(kept).redirect_to_page("/reauthenticate?next=/address"))
+            Ok(visit.reply().cookie(typed_cookie).redirect_to_page("/reauthenticate?next=/address"))
         }
         Err(problem) => {
             let view = Address { email: typed, ..view(&visit, &owner).await? };
@@ -103,14 +105,14 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
     let typed = form.text("secondary");
     let added = async {
         visit.check_csrf(&mut form)?;
-        let email: Email = parse_email("secondary", &typed)?;
+        let email = parse_email("secondary", &typed)?;
         emails::add::request(&visit.state, &caller(&visit, &owner), &email).await.map_err(ProblemError::from)
     };
     match added.await {
         Ok(_) => {
             // the page that takes the code shows the address
-            let kept = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));
-            Ok(visit.reply().cookie(kept).redirect_to_page("/address?done=mail_sent"))
+            let typed_cookie = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));
+            Ok(visit.reply().cookie(typed_cookie).redirect_to_page("/address?done=mail_sent"))
         }
         Err(problem) => match step_up(&visit, problem, "/address") {
             Ok(response) => Ok(response),
@@ -128,7 +130,7 @@ pub(super) async fn make_primary(mut visit: Visit, mut form: Form) -> Result<Res
     let owner = require_owner!(visit, "/address");
     let changed = async {
         visit.check_csrf(&mut form)?;
-        let id = id(&mut form)?;
+        let id = address_id(&mut form)?;
         emails::change::make_primary(&visit.state, &caller(&visit, &owner), id).await.map_err(ProblemError::from)
     };
     match changed.await {
@@ -145,7 +147,7 @@ pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response>
     let owner = require_owner!(visit, "/address");
     let removed = async {
         visit.check_csrf(&mut form)?;
-        let id = id(&mut form)?;
+        let id = address_id(&mut form)?;
         emails::change::remove(&visit.state, &caller(&visit, &owner), id).await.map_err(ProblemError::from)
     };
     match removed.await {
@@ -157,7 +159,7 @@ pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response>
     }
 }
 
-/// The address that a form names.
-fn id(form: &mut Form) -> Result<EmailId, ProblemError> {
+/// The id of the address that a form names.
+fn address_id(form: &mut Form) -> Result<EmailId, ProblemError> {
     Uuid::try_parse(&form.text("id")).map(EmailId).map_err(|_| ChangeEmailsError::Unknown.into())
 }

@@ -1,4 +1,4 @@
-//! Pages of authorization requests and of the sign-out that an app asks for.
+//! Pages of authorization requests, and the page of a sign-out that an app requests.
 
 use serde::Serialize;
 
@@ -47,9 +47,9 @@ pub struct Consent {
     pub scopes: Vec<ScopeView>,
     /// Whether an operator registered the client; if not, it is unverified.
     pub is_registered: bool,
-    /// The host of an unverified client's metadata document, which answers for the client.
+    /// The host of an unverified client's metadata document; none if the client has no such document.
     pub publisher: Option<String>,
-    /// Whether the response goes to a program on the user's device, where others can pose as the client.
+    /// Whether the response goes to a program on the user's device, where other programs can pose as the client.
     pub is_on_device: bool,
     /// The services that the client's tokens would be for (RFC 8707).
     pub resources: Vec<String>,
@@ -76,10 +76,10 @@ impl Consent {
     }
 }
 
-/// The choice between the signed-in account and another.
+/// The choice between the signed-in account and another account.
 #[derive(Clone, Debug, Serialize)]
 pub struct SelectAccount {
-    /// The client.
+    /// The client that the user signs in to.
     pub client: Option<ClientView>,
     /// The address or name of the signed-in account.
     pub current: String,
@@ -107,10 +107,10 @@ impl Field {
     }
 }
 
-/// The response for a client that the browser posts (OAuth 2.0 Form Post Response Mode).
+/// The form with which the browser posts the authorization response to the client (OAuth 2.0 Form Post Response Mode).
 #[derive(Clone, Debug, Serialize)]
 pub struct FormPost {
-    /// The redirect URI.
+    /// The client's redirect URI, to which the form is posted.
     pub action: String,
     /// The parameters of the response.
     pub fields: Vec<Field>,
@@ -126,9 +126,9 @@ impl FormPost {
 /// Asks whether to sign out, after an app has sent the browser to the sign-out.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SignOut {
-    /// The parameters of the app.
+    /// The parameters of the app's request, which the form sends again.
     pub fields: Vec<Field>,
-    /// The name of the app.
+    /// The name of the app, if the request names a known one.
     pub client: Option<String>,
 }
 
