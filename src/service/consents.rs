@@ -80,6 +80,7 @@ pub async fn apps(state: &AppState, caller: &AccessClaims) -> Result<Vec<Authori
     }
     let mut account = None;
     for app in &mut apps {
+        // Consents and sessions name a dynamic client by a digest. The label has the `client_id` that the client sends.
         let label = state.clients.label(&app.client_id).await?;
         (app.client_id, app.name) = (label.client_id, label.name);
         let Some(settings) = label.client.as_ref().map(|client| &client.app) else { continue };

@@ -112,9 +112,11 @@ pub async fn request(
     let secret = LoginRequestSecret::generate(&state.entropy);
     let request_secret = secret.clone();
     background::run(state, "login_code", move |state| {
+        // cloned for each attempt, because a failed attempt is repeated
         let (account, identifier) = (account.clone(), identifier.clone());
         let (origin, request_secret) = (origin.clone(), request_secret.clone());
         async move {
+            // no mail goes to a disabled account, which could not complete the sign-in
             let Some(account) = account.filter(|account| !account.is_closed(state.clock.now())) else { return Ok(()) };
             match state.sql.named_email(&account, &identifier).await? {
                 Some(to) if can_complete(&state, &account, &to) => {
@@ -214,7 +216,7 @@ async fn finish(
 ) -> Result<(Tokens, DeviceToken), EmailLoginError> {
     // Without `about`, the mail went to the primary address.
     if claim.about.is_none() && !change.account.email_verified {
-        claim_account(state, &mut change, origin.ip).await?;
+        verify_and_clear_account(state, &mut change, origin.ip).await?;
     }
     let account = change.account.clone();
     change.commit().await?;
@@ -246,7 +248,7 @@ async fn finish(
 
 /// Verifies the primary address of a locked account. Removes the sessions, credentials, secondary and former addresses and consents that
 /// were set up before.
-async fn claim_account(
+async fn verify_and_clear_account(
     state: &AppState,
     change: &mut AccountChange,
     ip: Option<std::net::IpAddr>,
@@ -261,7 +263,7 @@ async fn claim_account(
     change.clear_pending_address().await?;
     change.clear_secondary_emails().await?;
     change.clear_former_addresses().await?;
-    change.withdraw_consents(None, now, ip).await?;
+    change.withdraw_consents(now, ip).await?;
     let entry = AuditEntry::new(now, AuditEvent::EmailVerified).account(id).because(TokenPurpose::Login.as_str());
     change.record(&entry.actor(Actor::Account).address(ip)).await?;
     let epoch = change.bump_epoch().await?;

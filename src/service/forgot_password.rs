@@ -1,4 +1,4 @@
-//! Sends a link and a code that set a new password.
+//! Sends the mail for a forgotten password: a link and a code that set a new password.
 
 use std::sync::Arc;
 
@@ -28,8 +28,10 @@ pub async fn forgot_password(
     let account = state.sql.find_account(identifier).await?;
     let identifier = identifier.clone();
     background::run(state, "forgot_password", move |state| {
+        // cloned for each attempt, because a failed attempt is repeated
         let (account, identifier, origin) = (account.clone(), identifier.clone(), origin.clone());
         async move {
+            // no mail goes to a disabled account, which could not use the link
             let Some(account) = account.filter(|account| !account.is_closed(state.clock.now())) else { return Ok(()) };
             match state.sql.named_email(&account, &identifier).await? {
                 Some(to) => send_reset(&state, &account, &to, &origin).await,

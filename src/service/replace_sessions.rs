@@ -78,8 +78,10 @@ pub(super) async fn replace_sessions_with(
     let (now, settings) = (state.clock.now(), &state.config.session);
     // A change of the password verifies the former one: that is a new authentication at the start of the new session.
     let is_new_authentication = reason == EndReason::PasswordChanged;
-    let authentication =
-        authentication.or_else(|| (!is_new_authentication).then(|| password_only_authentication(caller)).flatten());
+    let authentication = match authentication {
+        None if !is_new_authentication => password_only_authentication(caller),
+        given => given,
+    };
     let epoch = change.bump_epoch().await?;
     let additional_claims = additional_claims::load_in_change(state, change).await?;
     let acr = authentication.map_or_else(|| Acr::parse(&caller.acr).unwrap_or_default(), |new| new.acr);

@@ -106,7 +106,7 @@ async fn apply(
         change.clear_factors(now).await?;
         change.clear_secondary_emails().await?;
         change.clear_former_addresses().await?;
-        change.withdraw_consents(None, now, origin.ip).await?;
+        change.withdraw_consents(now, origin.ip).await?;
         let entry = AuditEntry::new(now, AuditEvent::EmailVerified).account(id).because(claim.purpose.as_str());
         change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     }

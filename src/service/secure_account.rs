@@ -51,8 +51,7 @@ pub async fn secure_account(
 ) -> Result<(), SecureAccountError> {
     limits::check_self_service(state, origin.ip).await?;
     let (purpose, presented) = (TokenPurpose::SecureAccount, PresentedToken::Link(token.clone()));
-    let claim = one_time_tokens::find(state, &presented, &[purpose], one_time_tokens::UNBOUND).await?;
-    let Some(claim) = claim else {
+    let Some(claim) = one_time_tokens::find(state, &presented, &[purpose], one_time_tokens::UNBOUND).await? else {
         one_time_tokens::record_refusal(state, &presented, purpose, origin.ip);
         return Err(SecureAccountError::InvalidToken);
     };
@@ -134,10 +133,10 @@ pub(super) async fn secure(
     let factor_window = TokenPurpose::SecureAccount.ttl().max(undo_window);
     suspect::remove_since(change, now - factor_window, now, origin.ip).await?;
     change.clear_pending_address().await?;
-    change.clear_recent_secondary_emails(now - undo_window).await?;
-    change.withdraw_consents(Some(now - undo_window), now, origin.ip).await?;
-    let no_deletion = None;
-    change.set_deletion(no_deletion, now).await?;
+    let since = now - state.config.account.undo_window;
+    change.clear_recent_secondary_emails(since).await?;
+    change.withdraw_consents_since(since, now, origin.ip).await?;
+    change.set_deletion(None, now).await?;
     let epoch = change.bump_epoch().await?;
     if link == ResetLink::Send {
         send_reset(state, change, origin).await?;

@@ -23,7 +23,7 @@ use crate::{
 pub struct ClientSpec {
     /// The `client_id`.
     pub id: ClientId,
-    /// The kind.
+    /// The kind: an app with or without a secret, or a service.
     pub kind: ClientKind,
     /// How the client signs users in, completed with the defaults of its kind.
     pub app: AppSettings,
@@ -225,7 +225,8 @@ pub async fn add_client(state: &AppState, declared: &ClientSpec, secret: &Client
     clients::add_with_secret(&state.config.token, &state.clock, &state.sql, new, secret.clone()).await.map(drop)
 }
 
-/// Applies a change. Ignores [`Change::AddClient`] and [`Change::AddAccount`], which need credentials that are not declared.
+/// Applies a change. Ignores [`Change::AddClient`] and [`Change::AddAccount`]: the caller creates these clients and accounts, because they
+/// need credentials that are not declared.
 ///
 /// # Errors
 /// [`SetUpError`]
@@ -243,13 +244,14 @@ pub async fn apply(state: &AppState, change: &Change) -> Result<(), SetUpError> 
         Change::DisableClient(id) => clients::disable(&state.clock, &state.sql, id.as_str()).await?,
         Change::EnableClient(id) => clients::enable(&state.clock, &state.sql, id.as_str()).await?,
         Change::SetRoles(account, roles) => {
-            accounts::change_roles(state, account.id, roles, &without(&account.roles, roles)).await?;
+            let removed = without(&account.roles, roles);
+            accounts::change_roles(state, account.id, roles, &removed).await?;
         }
     }
     Ok(())
 }
 
-/// The roles that are not in `kept`.
+/// The roles among `roles` that are not in `kept`.
 fn without(roles: &Roles, kept: &Roles) -> Roles {
     // A subset of valid roles is valid.
     Roles::parse(roles.names().iter().filter(|role| !kept.contains(role))).unwrap_or_default()

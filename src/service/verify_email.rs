@@ -323,13 +323,12 @@ pub(super) async fn replace_credentials(
     origin: &RequestOrigin,
 ) -> Result<(), ServiceError> {
     let (id, now) = (change.account.id, state.clock.now());
-    let since_the_beginning = None;
     change.set_password(hash, now).await?;
     change.clear_pending_address().await?;
     change.clear_secondary_emails().await?;
     change.clear_former_addresses().await?;
     change.clear_factors(now).await?;
-    change.withdraw_consents(since_the_beginning, now, origin.ip).await?;
+    change.withdraw_consents(now, origin.ip).await?;
     let entry = AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because("verify_email");
     change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     let epoch = change.bump_epoch().await?;

@@ -39,13 +39,13 @@ pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
     }
     // An account without a password must say so with an explicit null. For other fields, null means that the field is absent.
     let [_, _, _, _, given_hash, ..] = &given;
-    let has_hash = given_hash.is_some();
+    let is_hash_given = given_hash.is_some();
     let [id, email, verified, username, hash, roles, disabled, created, updated, totp, secondary] =
         given.map(|value| value.filter(|value| !value.is_null()));
     let text = |field, value: Option<Value>| value.map(|value| string(field, value)).transpose();
     let email = text("email", email)?.ok_or(BadRecord::MissingField("email"))?;
     let password_hash = text("password_hash", hash)?;
-    if !has_hash {
+    if !is_hash_given {
         return Err(BadRecord::MissingHash);
     }
     Ok(Record {
@@ -171,11 +171,11 @@ mod tests {
     }
 
     #[test]
-    fn record_with_every_field_keeps_all_of_them() {
-        let full = r#" {"id":"8281cec3-5b48-46eb-a41d-72c15ec3f9e2","email":"Ann@Example.com","email_verified":true,
+    fn record_keeps_the_values_of_its_fields() {
+        let line = r#" {"id":"8281cec3-5b48-46eb-a41d-72c15ec3f9e2","email":"Ann@Example.com","email_verified":true,
             "username":"Ann","password_hash":"HASH","roles":["b","a","b"],"disabled":true,
             "created_at":"2020-02-03T04:05:06.789+01:00","updated_at":"2021-02-03T04:05:06Z"} "#;
-        let account = import(full).unwrap();
+        let account = import(line).unwrap();
         assert_eq!(account.id.to_string(), "8281cec3-5b48-46eb-a41d-72c15ec3f9e2");
         assert_eq!((account.email.as_str(), account.username.unwrap().as_str()), ("Ann@Example.com", "Ann"));
         assert!(account.email_verified);
@@ -186,10 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn secondary_addresses_are_read_and_repeated_ones_are_refused() {
+    fn secondary_addresses_are_read_and_invalid_lists_are_refused() {
+        // the primary address and two more
+        const MAX_EMAILS: usize = 3;
         let emails = |list: &str| {
             let line = format!(r#"{{"email":"a@b.c","password_hash":null,"secondary_emails":{list}}}"#);
-            read(line.as_bytes()).and_then(|record| record.secondary_emails(3))
+            read(line.as_bytes()).and_then(|record| record.secondary_emails(MAX_EMAILS))
         };
         let read = emails(r#"[{"email":"D@e.f","verified":true},{"email":"g@h.i"}]"#).unwrap();
         let read: Vec<_> = read.iter().map(|(email, verified)| (email.as_str(), *verified)).collect();
@@ -237,7 +239,7 @@ mod tests {
 
     #[test]
     fn error_of_invalid_record_does_not_quote_its_values() {
-        let hash = HASH.to_owned();
+        let parameters_and_hash = HASH.strip_prefix("$argon2id$").unwrap();
         let cases = [
             ("HASH", "not_json"),
             ("\u{0}", "not_json"),
@@ -282,7 +284,7 @@ mod tests {
             assert_eq!(bad.code(), code, "{line}: {bad}");
             let text = format!("{bad} {bad:?}");
             // a message may name the scheme, but nothing after it
-            assert!(!text.contains(&hash[8..]) && !text.contains("marmalade"), "{text}");
+            assert!(!text.contains(parameters_and_hash) && !text.contains("marmalade"), "{text}");
         }
         assert_eq!(read(b"{\"email\":\"\xff\"}").err().map(|bad| bad.code()), Some("not_json"));
         // more memory than `settings` allows

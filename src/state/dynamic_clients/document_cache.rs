@@ -28,6 +28,9 @@ const DEFAULT_FRESHNESS: Duration = Duration::from_hours(1);
 /// need not wait.
 const FAILURE_BACKOFF: Duration = Duration::from_secs(10);
 
+/// Earlier than every fetch.
+const BEFORE_ALL_FETCHES: Timestamp = Timestamp::from_millis(i64::MIN);
+
 /// The content of a document, and the time for which its response says that the document is fresh.
 pub(super) type FetchOutcome<T> = Result<(T, Option<Duration>), DocumentError>;
 
@@ -65,7 +68,7 @@ impl<T: Clone> DocumentCache<T> {
 
     /// The outcome of the last fetch, while it is fresh.
     pub(super) fn get(&self, url: &str) -> Option<Result<T, DocumentError>> {
-        self.get_tried_after(url, Timestamp::from_millis(i64::MIN))
+        self.get_tried_after(url, BEFORE_ALL_FETCHES)
     }
 
     /// The outcome of the last fetch, while it is fresh and at most a minute old.
@@ -91,7 +94,7 @@ impl<T: Clone> DocumentCache<T> {
         url: &str,
         fetch: impl AsyncFnOnce() -> FetchOutcome<T>,
     ) -> Result<T, DocumentError> {
-        self.get_or_fetch_after(url, Timestamp::from_millis(i64::MIN), fetch).await
+        self.get_or_fetch_after(url, BEFORE_ALL_FETCHES, fetch).await
     }
 
     /// The outcome of the last fetch, while it is fresh and at most a minute old, else the outcome of `fetch`. For a document that
@@ -129,7 +132,7 @@ impl<T: Clone> DocumentCache<T> {
         outcome
     }
 
-    /// Stores the outcome of a fetch, and returns the outcome to use: that of the former fetch if the host does not answer.
+    /// Stores the outcome of a fetch, and returns the outcome to use: the former document if the host does not answer.
     fn store(&self, url: &str, outcome: FetchOutcome<T>) -> Result<T, DocumentError> {
         let (url, now) = (url.to_owned(), self.clock.now());
         let mut documents = lock(&self.documents);
@@ -142,7 +145,8 @@ impl<T: Clone> DocumentCache<T> {
                 let former = documents.get(&url).filter(|former| former.outcome.is_ok() && !error.is_final());
                 let former =
                     former.filter(|former| now.saturating_since(former.fetched_at) < self.stale_if_error).cloned();
-                // This node has refused the fetch, not the host. The failure is not stored, so that the next request fetches.
+                // The host got no request, because this node has too many fetches in progress. The failure is not stored, so that the next
+                // request fetches.
                 if error == DocumentError::Fetch(FetchError::Busy) {
                     return former.map_or(Err(error), |former| former.outcome);
                 }
@@ -165,12 +169,15 @@ mod tests {
     const URL: &str = "https://app.example.com/jwks";
     const UNREACHABLE: DocumentError = DocumentError::Fetch(FetchError::Connect);
     const BUSY: DocumentError = DocumentError::Fetch(FetchError::Busy);
+    /// The host's response that a document no longer exists, after which the former document is not used.
     const GONE: DocumentError = DocumentError::Fetch(FetchError::Status(410));
+
+    const STALE_IF_ERROR: Duration = Duration::from_hours(2);
 
     #[tokio::test]
     async fn document_is_used_while_its_host_does_not_answer_and_refused_when_it_is_gone() {
         let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
-        let cache = DocumentCache::new(Duration::from_hours(2), &clock);
+        let cache = DocumentCache::new(STALE_IF_ERROR, &clock);
         let fetched = async || cache.get_or_fetch(URL, async || Ok(("old", None))).await;
         let fails = async |error| cache.get_or_fetch(URL, async || Err(error)).await;
         assert_eq!(fails(UNREACHABLE).await, Err(UNREACHABLE));
@@ -183,21 +190,21 @@ mod tests {
         assert_eq!(fails(GONE).await, Err(GONE));
         clock.advance(FAILURE_BACKOFF);
         assert_eq!(fetched().await, Ok("old"));
-        clock.advance(Duration::from_hours(2));
+        clock.advance(STALE_IF_ERROR);
         assert_eq!(fails(UNREACHABLE).await, Err(UNREACHABLE), "too stale");
     }
 
     #[tokio::test]
     async fn fetch_that_this_node_refuses_is_repeated_by_the_next_request() {
         let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
-        let cache = DocumentCache::new(Duration::from_hours(2), &clock);
+        let cache = DocumentCache::new(STALE_IF_ERROR, &clock);
         let busy = async || cache.get_or_fetch(URL, async || Err(BUSY)).await;
         let fetched = async || cache.get_or_fetch(URL, async || Ok(("new", None))).await;
         assert_eq!(busy().await, Err(BUSY));
         assert_eq!(fetched().await, Ok("new"));
         clock.advance(DEFAULT_FRESHNESS);
         assert_eq!(busy().await, Ok("new"), "the former document");
-        assert_eq!(cache.get(URL), None);
+        assert_eq!(cache.get(URL), None, "the next request fetches");
     }
 
     #[tokio::test]
@@ -205,6 +212,7 @@ mod tests {
         let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
         let cache = DocumentCache::new(Duration::ZERO, &clock);
         let fetches = AtomicUsize::new(0);
+        // returns its number
         let fetch = async || Ok((fetches.fetch_add(1, Ordering::Relaxed) + 1, Some(Duration::from_hours(24))));
         assert_eq!(cache.get_or_fetch(URL, fetch).await, Ok(1));
         assert_eq!(cache.get_newer_or_fetch(URL, fetch).await, Ok(1));

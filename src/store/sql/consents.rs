@@ -152,23 +152,27 @@ fn union(former: Option<&SpaceSeparated>, added: &SpaceSeparated) -> Result<Spac
 }
 
 impl AccountChange {
-    /// Withdraws the consents that were given or extended at `since` or later, or all of them (`None`): another person may have given them
-    /// (I13).
+    /// Withdraws all consents: another person may have given them (I13).
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn withdraw_consents(
+    pub async fn withdraw_consents(&mut self, now: Timestamp, ip: Option<IpAddr>) -> Result<(), SqlError> {
+        self.withdraw_consents_since(Timestamp::from_millis(i64::MIN), now, ip).await
+    }
+
+    /// Withdraws the consents that were given or extended at `since` or later: another person may have given them (I13).
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn withdraw_consents_since(
         &mut self,
-        since: Option<Timestamp>,
+        since: Timestamp,
         now: Timestamp,
         ip: Option<IpAddr>,
     ) -> Result<(), SqlError> {
         let sql = "DELETE FROM consents WHERE account_id = $1 AND updated_at >= $2 RETURNING client_id";
-        let rows = query(sql)
-            .bind(self.account.id.to_string())
-            .bind(since.map_or(i64::MIN, Timestamp::as_millis))
-            .fetch_all(&mut *self.tx)
-            .await?;
+        let rows =
+            query(sql).bind(self.account.id.to_string()).bind(since.as_millis()).fetch_all(&mut *self.tx).await?;
         for row in rows {
             let client: String = row.try_get("client_id")?;
             let client = ClientId::parse(&client)

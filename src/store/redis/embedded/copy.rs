@@ -1,4 +1,4 @@
-//! Copies the private server's data while it runs, and starts a server from a copy.
+//! Copies the data of the embedded server while the server runs, and prepares a folder in which a server starts with a copy.
 
 use std::{
     fs::{self, OpenOptions},
@@ -20,8 +20,11 @@ use super::create_private_folder;
 /// How long the server may send nothing. While it prepares the copy, it sends a line feed every second.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
 
-/// The append-only data in the folder of a server: a folder since Redis 7, one file of older servers.
-const DATA: [&str; 2] = ["appendonlydir", "appendonly.aof"];
+/// The folder with the append-only data of a server since Redis 7, in the folder of the server.
+const APPEND_ONLY_FOLDER: &str = "appendonlydir";
+
+/// The file with the append-only data of a server before Redis 7, in the folder of the server.
+const APPEND_ONLY_FILE: &str = "appendonly.aof";
 
 /// Writes a snapshot of the data of the server at `socket` to `file`, in Redis' RDB format, by the command SYNC of replicas. The
 /// snapshot holds every write that was acknowledged before the call. Returns the size of the snapshot in bytes.
@@ -58,7 +61,7 @@ pub async fn copy(socket: &Path, file: &mut File) -> io::Result<u64> {
 
 /// Whether the folder holds no data of a server.
 pub fn is_unused(dir: &Path) -> bool {
-    DATA.iter().all(|name| !dir.join(name).exists())
+    [APPEND_ONLY_FOLDER, APPEND_ONLY_FILE].iter().all(|name| !dir.join(name).exists())
 }
 
 /// Places a copy in the folder of a server that has not run yet. The server will start with the data of the copy.
@@ -74,7 +77,7 @@ pub fn restore(copy: &Path, dir: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     // Renamed when it is complete, so that no server starts with a part of the data.
-    let (unfinished, finished) = (dir.join("restore.new"), dir.join(DATA[1]));
+    let (unfinished, finished) = (dir.join("restore.new"), dir.join(APPEND_ONLY_FILE));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
     io::copy(&mut fs::File::open(copy)?, &mut file)?;
     file.sync_all()?;

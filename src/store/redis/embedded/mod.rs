@@ -149,11 +149,11 @@ impl EmbeddedRedis {
         if socket.as_os_str().as_bytes().len() > SOCKET_PATH_LIMIT {
             return Err(EmbeddedError::SocketPathTooLong { path: socket, limit: SOCKET_PATH_LIMIT });
         }
-        let search = std::env::var_os("PATH").unwrap_or_default();
-        let binary = binary::find(&search).await?;
+        let search_path = std::env::var_os("PATH").unwrap_or_default();
+        let binary = binary::find(&search_path).await?;
 
         create_private_folder(&dir).map_err(|source| folder_error(&dir, source))?;
-        let lock = lock_file(&dir.join("latchkey.lock"))?;
+        let lock = open_lock_file(&dir.join("latchkey.lock"))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(EmbeddedError::InUse { dir }),
@@ -207,7 +207,8 @@ fn create_private_folder(dir: &Path) -> io::Result<()> {
     std::fs::set_permissions(dir, Permissions::from_mode(0o700))
 }
 
-fn lock_file(path: &Path) -> Result<File, EmbeddedError> {
+/// Opens a lock file, which is created if missing. Does not lock it.
+fn open_lock_file(path: &Path) -> Result<File, EmbeddedError> {
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     open.map_err(|source| folder_error(path, source))
 }
@@ -219,7 +220,7 @@ fn lock_file(path: &Path) -> Result<File, EmbeddedError> {
 /// the kernel releases when the process exits.
 async fn stop_leftover(dir: &Path, socket: &Path) -> Result<File, EmbeddedError> {
     let path = dir.join("server.lock");
-    let lock = lock_file(&path)?;
+    let lock = open_lock_file(&path)?;
     let deadline = Instant::now() + LEFTOVER_TIMEOUT;
     if wire::shut_down(socket, deadline).await {
         tracing::warn!(dir = %dir.display(), "stopped a Redis server left behind by an earlier run");
