@@ -1,7 +1,8 @@
 // Opens every state of every page in Chromium. Usage: node pages_states.mjs BASE SAMPLES [SCREENSHOTS]
-// BASE is the URL of a service, which serves the assets. SAMPLES is a folder with the HTML of the states. In both themes, axe-core must find
-// no violation, and no page may violate its content security policy or scroll sideways at 320 pixels, also from right to left. SCREENSHOTS is a
-// folder for screenshots at 360 and 1280 pixels.
+// BASE is the URL of a service, which serves the assets. SAMPLES is a folder with the HTML of the states. SCREENSHOTS is a folder for
+// screenshots at 360 and 1280 pixels.
+// In both themes, axe-core must find no violation. No page may violate its content security policy, or scroll sideways at 320 pixels, in
+// either direction of the text.
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
@@ -12,26 +13,28 @@ const [base, samples, screenshots] = process.argv.slice(2);
 const axe = fs.readFileSync(new URL(import.meta.resolve("axe-core")), "utf8");
 // Chromium runs as root in a container, and must not send requests of its own.
 const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
+// as the service sends it (src/http/pages/respond.rs)
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
 const names = fs.readdirSync(samples).map((file) => path.basename(file, ".html")).sort();
-assert.ok(names.length > 60, `${names.length} states`);
-const found = [];
+assert.ok(names.length > 60, `only ${names.length} states: are samples missing?`);
+const problems = [];
 
 for (const theme of ["light", "dark"]) {
   const context = await browser.newContext({ colorScheme: theme, viewport: { width: 360, height: 740 } });
   const page = await context.newPage();
-  page.on("console", (message) => message.type() === "error" && found.push(`${page.url()}: ${message.text()}`));
-  page.on("pageerror", (error) => found.push(`${page.url()}: ${error}`));
-  page.on("request", (request) => request.url().startsWith(base) || request.url().startsWith("data:") || found.push(`third party: ${request.url()}`));
+  page.on("console", (message) => message.type() === "error" && problems.push(`${page.url()}: ${message.text()}`));
+  page.on("pageerror", (error) => problems.push(`${page.url()}: ${error}`));
+  page.on("request", (request) => request.url().startsWith(base) || request.url().startsWith("data:") || problems.push(`third party: ${request.url()}`));
   await page.route(`${base}/account/sample/*`, (route) => {
     const name = path.basename(new URL(route.request().url()).pathname);
     const headers = { "content-type": "text/html; charset=utf-8", "content-security-policy": POLICY };
-    // without this attribute, the page with the form for an app does not submit it at once
+    // Scripts submit a form with this attribute at once, which would leave the page.
     const body = fs.readFileSync(path.join(samples, `${name}.html`), "utf8").replace(" data-submit", "");
     return route.fulfill({ body, headers });
   });
+  // The page of the sign-in requests these options for the autofill of passkeys.
   const options = { public_key: { challenge: "AAAA", rpId: "localhost", allowCredentials: [] }, expires_in: 300 };
   await page.route(`${base}/v1/login/passkey/options`, (route) => route.fulfill({ json: options }));
   for (const name of names) {
@@ -45,20 +48,20 @@ for (const theme of ["light", "dark"]) {
     // The debugger evaluates axe-core, which the policy of the page does not restrict.
     await page.evaluate(axe);
     const { violations } = await page.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
-    for (const { id, help, nodes } of violations) found.push(`${theme} ${name}: ${id}: ${help}: ${nodes[0].html} ${nodes[0].failureSummary}`);
+    for (const { id, help, nodes } of violations) problems.push(`${theme} ${name}: ${id}: ${help}: ${nodes[0].html} ${nodes[0].failureSummary}`);
     await page.setViewportSize({ width: 320, height: 640 });
     for (const direction of ["ltr", "rtl"]) {
       const excess = await page.evaluate((direction) => {
         document.documentElement.dir = direction;
         return document.documentElement.scrollWidth - document.documentElement.clientWidth;
       }, direction);
-      if (excess > 0) found.push(`${theme} ${name}: scrolls sideways by ${excess} pixels (${direction})`);
+      if (excess > 0) problems.push(`${theme} ${name}: scrolls sideways by ${excess} pixels (${direction})`);
     }
     await page.setViewportSize({ width: 360, height: 740 });
   }
   await context.close();
 }
 await browser.close();
-assert.deepEqual(found, []);
+assert.deepEqual(problems, []);
 console.log(`${names.length} states in two themes`);
 console.log("states: ok");

@@ -62,14 +62,14 @@ pub(crate) fn run_redocly_lint(spec: &Path) {
 ///
 /// Returns the number of operations that were tested, each of which got requests and responses.
 ///
-/// The requests carry the access token, which must stay valid for some minutes; they end its session. Requests to the endpoints
-/// of service clients carry `basic`, a client's credentials in the encoding of HTTP Basic.
+/// The requests carry `bearer_token`, an access token that must stay valid for some minutes. The last requests end its session. Requests
+/// to the endpoints of service clients carry `basic`, a client's credentials in the encoding of HTTP Basic.
 pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &str, basic: &str) -> usize {
-    let rest = format!("{ENDS_SESSION}|{SERVICE_CLIENT}|{ANY_METHOD}");
+    let special_operations = format!("{ENDS_SESSION}|{SERVICE_CLIENT}|{ANY_METHOD}");
     let (bearer, basic) = (format!("Bearer {bearer_token}"), format!("Basic {basic}"));
     let mut tested = 0;
     for (filter, operations, authorization) in [
-        ("--exclude-name-regex", rest.as_str(), &bearer),
+        ("--exclude-name-regex", special_operations.as_str(), &bearer),
         ("--include-name-regex", SERVICE_CLIENT, &basic),
         ("--include-name-regex", ANY_METHOD, &bearer),
         ("--include-name-regex", ENDS_SESSION, &bearer),

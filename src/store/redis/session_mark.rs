@@ -1,5 +1,5 @@
-//! The session mark in Redis, which detects a Redis that was restored from an old copy. Also the scans for the data that is then
-//! deleted: the accounts with sessions, and the one-time tokens.
+//! The session mark: a time that nodes write to Redis and to the database. A Redis that was restored from an old copy has an older mark
+//! than the database. Also the scans for the data that is then deleted: the accounts with sessions, and the one-time tokens.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::domain::{clock::Timestamp, ids::AccountId};
 const SCAN_COUNT: u32 = 1000;
 
 impl SessionStore {
-    /// The last mark that a node wrote, if any.
+    /// The session mark in Redis, if there is one.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -31,14 +31,15 @@ impl SessionStore {
         Ok(Some(Timestamp::from_millis(millis)))
     }
 
-    /// Stores a mark, without a TTL.
+    /// Stores the session mark, without a TTL.
     ///
     /// # Errors
     /// [`RedisError`]
     pub async fn set_mark(&self, mark: Timestamp) -> Result<(), RedisError> {
         let key = self.connection.keys.session_mark();
         let client = self.connection.client();
-        Ok(client.set::<(), _, _>(key, mark.as_millis(), None, None, false).await?)
+        let (ttl, condition, return_former) = (None, None, false);
+        Ok(client.set::<(), _, _>(key, mark.as_millis(), ttl, condition, return_former).await?)
     }
 
     /// The accounts that have sessions in Redis, expired ones included. Scans all keys.

@@ -1,4 +1,4 @@
-//! An npm registry with the packages of tests/tools, so that `npm install` as printed needs no network.
+//! An npm registry with the packages of tests/tools, so that the `npm install` commands of the documents need no network.
 
 use std::{
     collections::BTreeMap,
@@ -80,6 +80,7 @@ fn manifest(package: &Path) -> Option<Value> {
 /// Serves the versions of a package at `/NAME`, and the archive of a version at `/NAME/-/VERSION.tgz`.
 #[handler]
 async fn serve(uri: &Uri, packages: Data<&Arc<Packages>>, address: Data<&SocketAddr>) -> Response {
+    // npm encodes the slash in the name of a scoped package
     let path = uri.path().trim_start_matches('/').replace("%2f", "/").replace("%2F", "/");
     let response = match path.split_once("/-/") {
         Some((name, file)) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use latchkey::{
     domain::{
-        account::{Email, NewAccount},
+        account::{Email, NewAccount, Roles},
         client::{ClientId, SpaceSeparated},
     },
     service::clients::NewClient,
@@ -30,6 +30,7 @@ use crate::{
 async fn squatted_account() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
+    cluster.config.login.email_code = true;
     let node = cluster.node().await;
     node.register("victim").await;
     let attacker = node.login("victim").await;
@@ -84,7 +85,7 @@ async fn i13_unexpired_session_ends_when_the_victim_recovers_or_verifies() {
 #[tokio::test]
 async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     let (cluster, node, attacker) = squatted_account().await;
-    // a username
+    // the trojan is a username
     signed_in(&node, &attacker, Method::PATCH, "/v1/me", json!({ "username": "trojan" })).await.expect(200);
     node.post("/v1/password/forgot", json!({ "identifier": email("victim") })).await.expect(202);
     let (token, _) = first_mail(&cluster, "victim", "password_reset").await;
@@ -94,7 +95,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     next_mail(&cluster, "victim", before, "password_reset").await;
     node.try_login("trojan", PASSWORD).await.expect(401);
 
-    // an address
+    // The trojan is the former address: `other` is the victim's address.
     node.register("attacker").await;
     let attacker = node.login("attacker").await;
     verify_address(&cluster, &node, "attacker", &attacker).await;
@@ -115,7 +116,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
 /// Unexpired consent and trojan identifier: the attacker has consented to an app, and the account has a former address.
 #[tokio::test]
 async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_verification_or_sign_in_by_mail() {
-    for way in ["reset", "verification", "code"] {
+    for way in ["reset", "verification", "sign_in_by_mail"] {
         let mut cluster = TestCluster::new();
         without_limits(&mut cluster);
         cluster.config.login.email_code = true;
@@ -186,18 +187,17 @@ async fn i13_non_verifying_provider_imported_address_belongs_to_the_account_that
     assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("victim")), &json!(true)));
     // The attacker's account has lost the address, which now signs in to the victim's account.
     assert_eq!(node.get("/v1/me", &attacker.access).await.json()["email"], "");
-    node.try_login(&email("victim"), PASSWORD).await.expect(200);
-    let owner = Tokens::of(&node.try_login(&email("victim"), PASSWORD).await);
+    let owner = Tokens::of(&node.try_login(&email("victim"), PASSWORD).await.expect(200));
     assert_eq!(node.get("/v1/me", &owner.access).await.json()["id"], me["id"]);
 
     // An unverified address of an imported account belongs to nobody until it is verified.
     let imported = NewAccount {
         id: node.state.entropy.account_id(cluster.clock.now()),
-        email: latchkey::domain::account::Email::parse(&email("imported")).unwrap(),
+        email: Email::parse(&email("imported")).unwrap(),
         email_verified: false,
         username: None,
         password_hash: None,
-        roles: latchkey::domain::account::Roles::default(),
+        roles: Roles::default(),
         disabled_at: None,
         created_at: cluster.clock.now(),
         updated_at: cluster.clock.now(),
@@ -223,10 +223,11 @@ async fn assert_address_is_gone(cluster: &TestCluster, node: &Node, password: &s
     node.try_login(&email("attacker"), password).await.expect(401);
     let before = count(cluster, "attacker", "password_reset");
     node.post("/v1/password/forgot", json!({ "identifier": email("attacker") })).await.expect(202);
-    node.post("/v1/login/code", json!({ "email": email("attacker") })).await;
-    wait::until("all work is done", || async { node.state.background.is_empty() }).await;
+    node.post("/v1/login/code", json!({ "email": email("attacker") })).await.expect(202);
+    wait::until("all background tasks are done", || async { node.state.background.is_empty() }).await;
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
     assert_eq!(count(cluster, "attacker", "password_reset"), before);
+    assert_eq!(count(cluster, "attacker", "sign_in_code"), 0);
     let victim = node.login_with("victim", password).await;
     assert_eq!(emails::list(node, &victim).await, ["victim (primary)"]);
 }

@@ -30,6 +30,7 @@ async fn request_token(node: &Node, authorization: Option<String>, form: &[(&str
     node.send(request).await
 }
 
+/// The `Authorization` header with these credentials, which are separated by a colon.
 fn basic(text: &str) -> Option<String> {
     Some(format!("Basic {}", BASE64_STANDARD.encode(text)))
 }
@@ -95,9 +96,11 @@ async fn basic_with_an_empty_secret_is_a_public_client() {
         node.send(node.request(Method::POST, path).form(form).header("authorization", basic(name).unwrap())).await
     };
     let refresh = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
-    // `latchkey` is the public client of sessions that were started by the REST API
+    // `latchkey` is the public client of sessions that were started by the REST API. The second request repeats the token in its grace
+    // window.
     let next = send("/oauth2/token", "latchkey:", &refresh).await.expect(200).text_of("refresh_token");
     send("/oauth2/token", "latchkey:", &[&refresh[..], &[("client_id", "latchkey")]].concat()).await.expect(200);
+    // a client with a secret, an unknown client, no client
     for name in [format!("{id}:"), "other:".to_owned(), ":".to_owned()] {
         assert_eq!(error(&send("/oauth2/token", &name, &refresh).await), refused(401, "invalid_client"), "{name}");
     }
@@ -142,7 +145,8 @@ async fn request_with_two_kinds_of_client_credentials_is_refused() {
     assert_eq!(error(&node.send(request).await), refused(400, "invalid_request"));
 }
 
-/// Signs an assertion of the client `billing`, which expires in a minute: the clock of a test cluster starts at 1,800,000,000.
+/// Signs an assertion of the client `billing` whose claims are changed by the members of `changes`. Without changes, the assertion expires
+/// in a minute: the clock of a test cluster starts at 1,800,000,000.
 fn assertion(key: &SigningKey, changes: &Value) -> String {
     let mut claims = json!({
         "iss": "billing", "sub": "billing", "aud": "https://auth.example.com", "exp": 1_800_000_060, "iat": 1_800_000_000,
@@ -186,27 +190,27 @@ async fn client_assertion_authenticates_once() {
         let text = assertion(&keys[0], &json!({ "jti": aud.to_string(), "aud": aud }));
         present(&node, &text).await.expect(200);
     }
-    let text = assertion(&keys[0], &json!({ "jti": "with a name" }));
+    let text = assertion(&keys[0], &json!({ "jti": "with a client_id" }));
     let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &text), ("client_id", "billing")];
     request_token(&node, None, &form).await.expect(200);
-    let text = assertion(&keys[0], &json!({ "jti": "elsewhere" }));
+    let text = assertion(&keys[0], &json!({ "jti": "at the introspection endpoint" }));
     let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &text), ("token", "x")];
     assert_eq!(post(&node, "/oauth2/introspect", None, &form).await.expect(200).json(), json!({ "active": false }));
 
     let stranger = SigningKey::generate(Algorithm::Es256).unwrap();
     for (key, changes) in [
-        (&stranger, json!({ "jti": "a" })),
-        (&keys[0], json!({ "jti": "b", "aud": "https://other.example.com" })),
-        (&keys[0], json!({ "jti": "c", "exp": 1_799_999_995 })),
-        (&keys[0], json!({ "jti": "d", "exp": 1_800_004_000 })),
-        (&keys[0], json!({ "jti": "e", "iss": "other" })),
-        (&keys[0], json!({ "jti": "f", "iss": "other", "sub": "other" })),
+        (&stranger, json!({ "jti": "another key" })),
+        (&keys[0], json!({ "jti": "another audience", "aud": "https://other.example.com" })),
+        (&keys[0], json!({ "jti": "expired 5 seconds ago", "exp": 1_799_999_995 })),
+        (&keys[0], json!({ "jti": "expires in more than an hour", "exp": 1_800_004_000 })),
+        (&keys[0], json!({ "jti": "another issuer", "iss": "other" })),
+        (&keys[0], json!({ "jti": "another client", "iss": "other", "sub": "other" })),
         (&keys[0], json!({ "jti": null })),
     ] {
         let answer = present(&node, &assertion(key, &changes)).await;
         assert_eq!(error(&answer), refused(401, "invalid_client"), "{changes}");
     }
-    let text = assertion(&keys[0], &json!({ "jti": "another name" }));
+    let text = assertion(&keys[0], &json!({ "jti": "with another client_id" }));
     let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &text), ("client_id", "other")];
     assert_eq!(error(&request_token(&node, None, &form).await), refused(401, "invalid_client"));
 }

@@ -43,6 +43,7 @@ async fn changed_document_takes_effect_during_a_sign_in_once_it_is_fetched_again
     };
     let jwks = json!({ "keys": [serde_json::from_str::<Value>(KEY).unwrap()] });
     server.app(PATH, &[("token_endpoint_auth_method", json!("private_key_jwt")), ("jwks", jwks)]);
+    // a node that has not cached the former document
     let other = cluster.node().await;
     assert_eq!(error_of(&exchange(&other, &server, &client_id, &code).await), (401, "invalid_client".to_owned()));
     assert_eq!(error_of(&refresh(&other, &client_id, &tokens).await), (401, "invalid_client".to_owned()));
@@ -71,6 +72,7 @@ async fn document_is_fetched_once_for_concurrent_requests_and_again_after_it_exp
         let document = json!({ "client_id": client_id, "redirect_uris": [server.url("/callback")] }).to_string();
         let header = format!("Cache-Control: {header}");
         server.set(PATH, Reply::with("200 OK", &["Content-Type: application/json", &header], document.as_bytes()));
+        // longer than any document is fresh
         cluster.advance(Duration::from_hours(25));
         let browser = Browser::signed_in(&node, "ada").await;
         let before = server.requests(PATH);
@@ -81,7 +83,7 @@ async fn document_is_fetched_once_for_concurrent_requests_and_again_after_it_exp
             assert_eq!(server.requests(PATH) - before, fetched, "{header}");
         }
     }
-    // A failure is cached for ten seconds.
+    // A failure is cached for ten seconds: seconds to advance, and the fetches so far.
     let broken = server.url("/broken");
     for (seconds, fetched) in [(0, 1), (9, 1), (2, 2)] {
         cluster.advance(Duration::from_secs(seconds));
@@ -132,6 +134,7 @@ async fn sessions_survive_a_host_that_does_not_answer_and_end_with_its_document(
     cluster.advance(Duration::from_secs(11));
     let tokens = refresh(&node, &client_id, &tokens).await.expect(200).json();
     server.set(PATH, Reply::with("503 Service Unavailable", &[], b""));
+    // A document is used for at most seven days while its host does not answer.
     cluster.advance(Duration::from_hours(8 * 24));
     assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await), (401, "invalid_client".to_owned()), "too stale");
     node.stop().await;

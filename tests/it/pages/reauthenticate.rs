@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     cluster,
-    second_factor::{code, enrolment, recovery_codes},
+    second_factor::{enrolment, recovery_codes, totp_code},
     signed_in,
     visitor::{Visitor, field_error},
 };
@@ -26,7 +26,7 @@ const COOKIE: &str = "__Host-latchkey-browser";
 async fn set_up_totp(cluster: &crate::harness::test_cluster::TestCluster, ada: &mut Visitor) -> (String, Vec<String>) {
     ada.open("/account/security").await.expect(200);
     let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
-    let correct = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
+    let correct = [("state", state.as_str()), ("code", &totp_code(&secret, &cluster.clock))];
     let codes = recovery_codes(&ada.submit("/account/security/totp/confirm", &correct).await.expect(200));
     cluster.clock.advance(Duration::from_secs(60));
     (secret, codes)
@@ -88,7 +88,7 @@ async fn i14_account_with_a_second_factor_shows_it_and_not_the_password() {
     for method in ["totp", "recovery_code"] {
         // longer than `session.recent`
         cluster.advance(Duration::from_mins(11));
-        let value = if method == "totp" { code(&secret, &cluster.clock) } else { codes[0].clone() };
+        let value = if method == "totp" { totp_code(&secret, &cluster.clock) } else { codes[0].clone() };
         ada.open("/account/data").await.expect(200);
         let to_reauthenticate = ada.submit("/account/data/export", &[]).await.expect(303);
         assert_eq!(to_reauthenticate.header("location"), path);
@@ -205,7 +205,7 @@ async fn i14_app_that_requires_two_factors_gets_the_level_of_the_step_up() {
     let path = redirect_path(&node, &sent);
     assert!(path.starts_with("/account/reauthenticate?request="), "{path}");
     ada.open(&path).await.expect(200);
-    let fields = [("method", "totp"), ("code", &code(&secret, &cluster.clock))];
+    let fields = [("method", "totp"), ("code", &totp_code(&secret, &cluster.clock))];
     let back = ada.submit(&path, &fields).await.expect(303);
     let back = ada.follow(&back).await.expect(303);
     let tokens = exchange(&node, &shop, &response_of(&back)["code"]).await.expect(200).json();

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The code that an authenticator app with this secret shows, in base32.
-pub fn code(secret: &str, clock: &Clock) -> String {
+pub fn totp_code(secret: &str, clock: &Clock) -> String {
     let now = format!("@{}", clock.now().as_secs());
     let output = Command::new("oathtool").args(["--totp", "--base32", "--now", &now, secret]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -90,11 +90,12 @@ async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
         ada.submit("/account/security/totp/confirm", &[("state", &state), ("code", "000000")]).await.expect(422);
     assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
     assert_eq!(enrolment(&wrong).0, secret, "the page keeps the secret");
-    let correct = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
+    let correct = [("state", state.as_str()), ("code", &totp_code(&secret, &cluster.clock))];
     let codes = recovery_codes(&ada.submit("/account/security/totp/confirm", &correct).await.expect(200));
     assert!(codes.len() >= 8, "{codes:?}");
     assert!(ada.open("/account/security").await.expect(200).text.contains("Authenticator app"));
 
+    // a code works once: the next sign-in needs a later code
     cluster.clock.advance(Duration::from_secs(60));
     let mut other = Visitor::new(&node);
     other.open("/account/sign-in?next=/devices").await.expect(200);
@@ -104,11 +105,11 @@ async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
     assert!(!other.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
     other.follow(&next_step).await.expect(200);
     other.open("/account").await.expect(303);
-    other.open("/account/sign-in/second-factor?next=/devices").await.expect(200);
     let path = "/account/sign-in/second-factor?next=/devices";
+    other.open(path).await.expect(200);
     let wrong = other.submit(path, &[("method", "totp"), ("code", "000000")]).await.expect(422);
     assert!(field_error(&wrong, "code").unwrap().contains("wrong"), "{}", wrong.text);
-    let correct = [("method", "totp"), ("code", &code(&secret, &cluster.clock))];
+    let correct = [("method", "totp"), ("code", &totp_code(&secret, &cluster.clock))];
     let done = other.submit(path, &correct).await.expect(303);
     assert_eq!(done.header("location"), "/account/devices");
     other.follow(&done).await.expect(200);
@@ -131,12 +132,14 @@ async fn expired_challenge_leads_back_to_the_sign_in() {
     let node = cluster.node().await;
     let mut ada = Visitor::new(&node);
     ada.open("/account/sign-in").await.expect(200);
+    // the cookie of a challenge that Redis no longer has: the challenge, and the factor that answers it
     ada.cookies.insert("__Host-latchkey-challenge".to_owned(), "lk_ch_unknown.totp".to_owned());
     ada.open("/account/sign-in/second-factor").await.expect(200);
     let fields = [("method", "totp"), ("code", "123456")];
     let refused = ada.submit("/account/sign-in/second-factor", &fields).await.expect(422);
     assert!(alert(&refused).unwrap().contains("too long"), "{}", refused.text);
     assert!(refused.text.contains("name=\"identifier\""), "{}", refused.text);
+    // the refusal has cleared the cookie
     ada.open("/account/sign-in/second-factor").await.expect(303);
 }
 
@@ -154,7 +157,7 @@ async fn required_factor_is_set_up_before_the_session_starts() {
     assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
     assert_eq!(enrolment(&wrong).0, secret);
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
-    let correct = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
+    let correct = [("state", state.as_str()), ("code", &totp_code(&secret, &cluster.clock))];
     let done = ada.submit("/account/sign-in/enrol", &correct).await.expect(200);
     assert!(recovery_codes(&done).len() >= 8, "{}", done.text);
     ada.open("/account/security").await.expect(200);
@@ -171,6 +174,7 @@ async fn mailed_code(cluster: &TestCluster, before: usize) -> String {
 async fn code_by_mail_is_enabled_sent_and_sent_again() {
     let mut cluster = cluster();
     cluster.config.factors.email_code = true;
+    // the mail of the sign-in, and one that is sent again
     cluster.config.limits.factor_mail_per_account = Some(Quota { count: 2, window: Duration::from_hours(1) });
     let node = cluster.node().await;
     node.client.register("ada").await;
@@ -179,8 +183,8 @@ async fn code_by_mail_is_enabled_sent_and_sent_again() {
     let page = ada.open("/account/security").await.expect(200);
     assert!(page.text.contains("Codes by mail") && page.text.contains("Confirm your address first"), "{}", page.text);
     let (token, _) = first_mail(&cluster, "ada", "verify_address").await;
-    let body = serde_json::json!({ "token": token });
-    let verified = crate::accounts::signed_in(&node.client, &tokens, reqwest::Method::POST, "/v1/email/verify", body);
+    let body = json!({ "token": token });
+    let verified = crate::accounts::signed_in(&node.client, &tokens, Method::POST, "/v1/email/verify", body);
     verified.await.expect(204);
     let page = ada.open("/account/security").await.expect(200);
     assert!(actions(&page).contains(&"/account/security/email-code".to_owned()), "{}", page.text);
@@ -208,6 +212,7 @@ async fn code_by_mail_is_enabled_sent_and_sent_again() {
     other.submit(path, &[("method", "email_code"), ("code", &second)]).await.expect(303);
     other.open("/account/security").await.expect(200);
     other.submit("/account/security/email-code/remove", &[]).await.expect(303);
+    // without a factor, the password alone signs in again
     signed_in(&node).await.open("/account/security").await.expect(200);
 }
 
@@ -220,7 +225,7 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
     let mut ada = signed_in(&node).await;
     ada.open("/account/security").await.expect(200);
     let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
-    let correct = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
+    let correct = [("state", state.as_str()), ("code", &totp_code(&secret, &cluster.clock))];
     ada.submit("/account/security/totp/confirm", &correct).await.expect(200);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
     let path = "/account/sign-in/second-factor";
@@ -229,8 +234,9 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
     other.open("/account/sign-in").await.expect(200);
     other.submit("/account/sign-in", &fields).await.expect(303);
     assert!(other.open(path).await.expect(200).text.contains("name=\"remember\""));
+    // a code works once: this sign-in needs the next code
     cluster.clock.advance(Duration::from_secs(30));
-    let shown = code(&secret, &cluster.clock);
+    let shown = totp_code(&secret, &cluster.clock);
     other.submit(path, &[("method", "totp"), ("code", &shown), ("remember", "1")]).await.expect(303);
     let page = other.open("/account/security").await.expect(200);
     assert!(page.text.contains("Remembered devices") && page.text.contains("This device"), "{}", page.text);
@@ -288,8 +294,8 @@ async fn required_passkey_is_set_up_before_the_session_starts_and_returns_to_the
     assert!(recovery_codes(&done).len() >= 8, "{}", done.text);
     assert!(done.text.contains("href=\"/account/devices\""), "{}", done.text);
     assert!(ada.open("/account/security").await.expect(200).text.contains("My phone"));
-    let expired = ada.open("/account/sign-in/enrol").await.expect(303);
-    assert_eq!(expired.header("location"), "/account/sign-in?again=1");
+    let without_challenge = ada.open("/account/sign-in/enrol").await.expect(303);
+    assert_eq!(without_challenge.header("location"), "/account/sign-in?again=1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,7 +306,8 @@ async fn enrolment_page_offers_only_the_authenticator_app_without_passkeys() {
     node.client.register("ada").await;
     let (mut ada, next_step) = after_password(&node, "").await;
     let page = ada.follow(&next_step).await.expect(200);
-    assert_eq!(enrolment(&page).0.len(), 32, "{}", page.text);
+    let (secret, _) = enrolment(&page);
+    assert_eq!(secret.len(), 32, "160 bits in base32: {}", page.text);
     assert!(!page.text.contains("method=passkey"), "{}", page.text);
 }
 
@@ -341,8 +348,8 @@ async fn passkey_on_the_second_factor_page_completes_the_sign_in() {
     ada.open("/account/address").await.expect(200);
 }
 
-/// Opens the page to which an answer leads.
-async fn follow(node: &Node, visitor: &mut Visitor, answer: &Answer) -> Answer {
+/// Follows the redirect of an answer, as [`Visitor::follow`] does, also if the URL contains the issuer.
+async fn follow_to_issuer(node: &Node, visitor: &mut Visitor, answer: &Answer) -> Answer {
     let location = answer.header("location");
     visitor.open(location.strip_prefix(&node.state.config.issuer).unwrap_or(location)).await
 }
@@ -355,14 +362,14 @@ async fn second_factor_by_passkey_returns_to_the_app() {
     let mut visitor = Visitor::new(&node);
     let sent =
         visitor.open(&format!("/oauth2/authorize?{}", oidc::Request::for_client(&shop.id).query())).await.expect(303);
-    let page = follow(&node, &mut visitor, &sent).await.expect(200);
+    let page = follow_to_issuer(&node, &mut visitor, &sent).await.expect(200);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
     let next_step = visitor.submit(&actions(&page)[0], &fields).await.expect(303);
-    let page = follow(&node, &mut visitor, &next_step).await.expect(200);
+    let page = follow_to_issuer(&node, &mut visitor, &next_step).await.expect(200);
     let credential = key.get(&passkey_options(&page)).to_string();
     let form = actions(&page).into_iter().find(|action| action.starts_with("/account/sign-in/second-factor")).unwrap();
     let done = visitor.submit(&form, &[("method", "passkey"), ("credential", &credential)]).await.expect(303);
-    let back = follow(&node, &mut visitor, &done).await.expect(303);
+    let back = follow_to_issuer(&node, &mut visitor, &done).await.expect(303);
     let code = oidc::response_of(&back).remove("code").unwrap();
     let tokens = oidc::exchange(&node, &shop, &code).await.expect(200).json();
     let claims = oidc::claims(oidc::text(&tokens, "id_token"));

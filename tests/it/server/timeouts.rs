@@ -73,6 +73,7 @@ async fn unread_response_is_aborted() {
     let server = Server::start(|settings| settings.write_timeout = SHORT).await;
     let mut client = server.connect().await;
     client.send("GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    // the server drops the endless response together with the connection
     server.gate.dropped().await;
 }
 

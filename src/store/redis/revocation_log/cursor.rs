@@ -53,7 +53,8 @@ impl Cursor {
             return Applied::Duplicate;
         }
         self.version += 1;
-        if self.position.is_none() || previous.is_some_and(|previous| Some(previous) != self.position) {
+        let is_next = previous.is_none_or(|previous| Some(previous) == self.position);
+        if self.position.is_none() || !is_next {
             return Applied::Gap;
         }
         self.position = Some(entry);

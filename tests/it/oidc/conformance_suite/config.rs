@@ -1,11 +1,11 @@
-//! The module of the profile Config.
+//! The test of the conformance suite's profile Config OP: the provider's metadata and keys.
 
 use serde_json::json;
 use url::Url;
 
 use super::{super::claims, Mode::Query, Suite};
 
-/// The metadata has the members that OpenID Connect Discovery, section 3, requires. Endpoints are below the issuer, and all are served.
+/// The metadata has the members that OpenID Connect Discovery, section 3, requires. All endpoints are HTTPS URLs below the issuer.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_discovery_endpoint_verification() {
     let suite = Suite::start(Query).await;
@@ -39,7 +39,7 @@ async fn oidcc_discovery_endpoint_verification() {
         assert_eq!((&key["use"], &key["alg"]), (&json!("sig"), &json!("ES256")));
         assert!(key["kid"].is_string() && key["d"].is_null(), "{key}");
     }
-    // The claims of an ID token are those that are listed.
+    // The metadata lists every claim of an ID token.
     let request = suite.request().with("scope", "openid profile email");
     let tokens = suite.tokens(&suite.browser().await, &request).await;
     let listed = metadata["claims_supported"].as_array().unwrap();
