@@ -133,7 +133,7 @@ pub(super) async fn secure(
     let factor_window = TokenPurpose::SecureAccount.ttl().max(undo_window);
     suspect::remove_since(change, now - factor_window, now, origin.ip).await?;
     change.clear_pending_address().await?;
-    let since = now - state.config.account.undo_window;
+    let since = now - undo_window;
     change.clear_recent_secondary_emails(since).await?;
     change.withdraw_consents_since(since, now, origin.ip).await?;
     change.set_deletion(None, now).await?;

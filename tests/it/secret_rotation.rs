@@ -83,7 +83,7 @@ async fn second_factor_under_the_newer_secret_is_retried_instead_of_refused() {
     let previous = vec![cluster.config.secrets.current.clone()];
     cluster.config.secrets = Secrets { current: "the new secret of a test, 32 bytes".into(), previous };
     let new = cluster.node().await;
-    let ada = factors::account(&cluster, &new, "ada").await;
+    let ada = factors::account_with_app(&cluster, &new, "ada").await;
     let challenge = factors::challenge(&old, "ada").await;
     for (method, code) in [("totp", &ada.app.code(&cluster.clock)), ("recovery_code", &ada.recovery_codes[0])] {
         let answer = factors::second_factor(&old, &challenge, method, code).await;

@@ -227,5 +227,9 @@ pub(super) fn wrong_code() -> ProblemError {
 pub(super) async fn expired(visit: &Visit) -> Result<Response> {
     let authorization = Authorization::of(visit).await?;
     let reply = visit.reply().cookie(cookies::clear(cookies::CHALLENGE)).form_error("invalid_challenge");
-    sign_in::page(reply, authorization.as_ref(), &sign_in::view(visit, authorization.as_ref(), visit.typed_identifier()))
+    sign_in::page(
+        reply,
+        authorization.as_ref(),
+        &sign_in::view(visit, authorization.as_ref(), visit.typed_identifier()),
+    )
 }

@@ -251,7 +251,7 @@ async fn secrets_and_codes_are_unreadable_in_database_and_redis() {
 async fn codes_of_factors_under_a_lost_secret_are_refused_until_the_factors_are_reset() {
     let mut cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     node.stop().await;
     cluster.config.secrets.current = "another secret that is long enough for it".into();
     cluster.execute_sql("DELETE FROM signing_keys").await;
