@@ -227,7 +227,8 @@ async fn introspections_are_limited_by_client() {
 #[tokio::test]
 async fn login_without_limits_is_never_refused() {
     let mut cluster = TestCluster::new();
-    cluster.config.limits = latchkey::config::LimitSettings { login_per_address: None, backoff: None, ..limits() };
+    cluster.config.limits =
+        latchkey::config::LimitSettings { login_per_address: None, login_backoff: None, ..limits() };
     let node = cluster.node().await;
     node.register("ada").await;
     for _ in 0..20 {

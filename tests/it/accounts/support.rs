@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     NEW_PASSWORD, count, email,
     emails::{add, add_verified, cluster_with_verified_account, join_lines, list, wait_until_settled},
-    next_mail, problem, reset, signed_in,
+    first_mail, problem, reset, signed_in,
 };
 use crate::harness::{
     client::{PASSWORD, Tokens},

@@ -21,7 +21,7 @@ use serde_json::json;
 use super::{
     NEW_PASSWORD, count, email,
     emails::{add_verified, cluster_with_verified_account, join_lines, list, wait_until_settled},
-    next_mail, problem, request_address_change, reset, signed_in,
+    first_mail, problem, request_address_change, reset, signed_in,
 };
 use crate::harness::{
     client::{Answer, Client, PASSWORD, Tokens},

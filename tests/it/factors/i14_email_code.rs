@@ -128,7 +128,7 @@ async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
 async fn i14_code_by_mail_does_not_count_as_a_required_factor() {
     let mut cluster = cluster();
     let without_policy = cluster.node().await;
-    let (_, recovery_codes) = account_with_app(&cluster, &without_policy, "ada").await;
+    let (_, recovery_codes) = account_with_email_code(&cluster, &without_policy, "ada").await;
     cluster.config.factors.required = FactorPolicy::AllAccounts;
     cluster.config.factors.grace = Duration::from_hours(2);
     let node = cluster.node().await;

@@ -21,7 +21,7 @@ async fn add_on_page(client: &Client) -> String {
     let mut authenticator = Authenticator::new();
     authenticator.origin = PAGE.to_owned();
     let credential = authenticator.create(&registration_options(client, &tokens).await);
-    let added = add(client, &tokens, credential).await.expect(201).json();
+    let added = add_passkey(client, &tokens, credential).await.expect(201).json();
     added["recovery_codes"][0].as_str().unwrap().to_owned()
 }
 

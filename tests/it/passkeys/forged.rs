@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{
-    Authenticator, add, audit,
+    Authenticator, add_passkey, audit,
     authenticator::{self as flags, bytes, text},
-    list, login, login_options, register, registration_options, sign_in, signed_in, with_passkey,
+    list_passkeys, login, login_options, register, registration_options, sign_in, signed_in, with_passkey,
 };
 use crate::{
     accounts::{email, problem, verify_address},

@@ -7,9 +7,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    Authenticator, add, audit,
+    Authenticator, add_passkey, audit,
     authenticator::{self as flags, text},
-    call, list, register, registration_options, sign_in, signed_in, stepped_up, tokens_of, with_passkey,
+    call, list_passkeys, register, registration_options, sign_in, signed_in, stepped_up, tokens_of, with_passkey,
 };
 use crate::{
     accounts::{email, problem, verify_address, without_limits},

@@ -84,7 +84,7 @@ async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     let body = json!({ "challenge": answer.text_of("challenge") });
     let by_passkey = lenient.post("/v1/login/second-factor/options", body).await;
     assert_eq!(by_passkey.problem(), problem(401, "invalid_passkey"));
-    assert_eq!(list(&lenient, &tokens).await[0]["last_used_at"], json!(null), "the sign-in is not complete");
+    assert_eq!(list_passkeys(&lenient, &tokens).await[0]["last_used_at"], json!(null), "the sign-in is not complete");
     let options = login_options(&lenient).await;
     // Without user presence, a response is refused even where user verification is only preferred.
     key.flags = 0;
