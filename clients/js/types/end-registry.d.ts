@@ -6,7 +6,7 @@ export class Registration {
      * @param {Session} session
      * @param {Claims} claims
      * @param {(cause: EndCause) => unknown} callback
-     * @param {number} since
+     * @param {number} since the time of the registration, by the monotonic clock
      */
     constructor(registry: EndRegistry, session: Session, claims: Claims, callback: (cause: EndCause) => unknown, since: number);
     /** The claims of the token that was registered, or with which the registration was last renewed. */
@@ -59,6 +59,8 @@ export class EndRegistry {
      */
     register(claims: Claims, callback: (cause: EndCause) => unknown): Registration;
     /**
+     * Records the newer token of a registration.
+     *
      * @param {Registration} registration
      * @param {Session} session
      * @param {Claims} claims
@@ -66,6 +68,8 @@ export class EndRegistry {
      */
     renew(registration: Registration, session: Session, claims: Claims): number;
     /**
+     * Removes a registration, and the session with its last registration.
+     *
      * @param {Registration} registration
      * @param {Session} session
      */
@@ -84,7 +88,10 @@ export class EndRegistry {
      * @param {(kid: string) => boolean} isPublished
      */
     onKeysReplaced(isPublished: (kid: string) => boolean): void;
-    /** Ends the registrations whose session's last known token has expired, and those that have had no feed for too long. The timer calls it. */
+    /**
+     * Ends the registrations whose session's last known token has expired. If the feed has been silent for longer than
+     * `endAfterSilenceMs`, also ends the registrations that are older than that. The timer calls this function.
+     */
     endExpired(): void;
     /** Ends all registrations: the verifier is closed. */
     close(): void;
@@ -112,7 +119,7 @@ export type Environment = {
      */
     kidOf: (claims: Claims) => string | undefined;
     /**
-     * why such a token is refused now
+     * why a token with this key and these claims is refused now
      */
     causeOf: (kid: string | undefined, claims: Claims) => EndCause | undefined;
     /**
@@ -128,7 +135,7 @@ export type Environment = {
      */
     elapsed: () => number;
 };
-/** A session with at least one registration. */
+/** A session with at least one registration. A service client's own token has no `sid`: each of its registrations has a `Session` to itself. */
 declare class Session {
     /**
      * @param {Claims} claims

@@ -76,8 +76,9 @@ export class RevocationSet {
 }
 /**
  * The kind session ends one session. The kind account ends
- *   the account's sessions that began before a second, except perhaps one. The kind key retires a signing key. The kind claims
- *   invalidates the account's tokens with an older version of the claims, and those without a version from this second or before.
+ *   the account's sessions that began before the second `before`, without the session `except`. The kind key retires a signing key.
+ *   The kind claims invalidates the account's tokens with a version of the claims below `version`, and its tokens without a version
+ *   that were issued in or before the second `at`. Both seconds count from 1970.
  */
 export type Revocation = {
     kind: "session";

@@ -68,7 +68,7 @@ fn user_list_with_a_used_up_limit_ends_if_no_later_account_matches() {
         |role: &str, limit: &str| run(folder.path(), &["user", "list", "--role", role, "--limit", limit, "--json"]);
     let admins = list("admin", "1");
     assert_eq!(json_lines(&text(&admins.stdout)).len(), 1);
-    assert_eq!(text(&admins.stderr), "", "no other administrator matches");
+    assert!(!text(&admins.stderr).contains("more accounts match"), "{admins:?}");
     assert_eq!(list("admin", "0").status.code(), Some(2), "a limit is at least 1");
 }
 
