@@ -24,7 +24,7 @@ use latchkey::{
 use crate::{
     load::{Answer, Workload},
     target::email,
-    workload::{request, tokens},
+    workload::{post_json, tokens},
 };
 
 /// The issuer's origin and domain.
@@ -34,60 +34,66 @@ const RP_ID: &str = "auth.example.com";
 /// Authenticator data flags: user present (0x01), user verified (0x04), backup eligible (0x08), backed up (0x10).
 const FLAGS: u8 = 0x1d;
 
-/// An authenticator with one passkey for each account. All passkeys share a key pair, which does not change the cost of
-/// signatures.
+/// The classes of the requests of [`PasskeyLogin`]. The benchmark measures class 0 only.
+const LOGIN: usize = 0;
+const OPTIONS: usize = 1;
+
+/// An authenticator with one passkey for each account. The id of the account is both the passkey's credential id and its
+/// user handle. All passkeys share a key pair, which does not change the cost of signatures.
 pub struct Authenticator {
     key: EcdsaKeyPair,
     accounts: Vec<AccountId>,
 }
 
 impl Authenticator {
-    /// Registers a passkey for each account in the database of a node.
-    pub fn register(folder: &Path, accounts: usize) -> anyhow::Result<Self> {
+    /// Registers a passkey for each of the first `count` accounts, in the SQLite database in a node's data folder.
+    pub fn register(folder: &Path, count: usize) -> anyhow::Result<Self> {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new());
         let pkcs8 = pkcs8.ok().context("generating a key pair")?;
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref());
         let key = key.ok().context("reading the generated key pair")?;
-        let accounts = tokio::runtime::Runtime::new()?.block_on(insert(folder, accounts, &cose(&key)))?;
+        let accounts = tokio::runtime::Runtime::new()?.block_on(insert_passkeys(folder, count, &cose(&key)))?;
         Ok(Self { key, accounts })
     }
 
-    /// The response to a challenge with the passkey of an account. The signature counter is 0, as for synced passkeys.
-    fn credential(&self, number: usize, challenge: &str) -> anyhow::Result<String> {
-        let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    /// The response to a challenge with the passkey of an account, as JSON. The signature counter is 0, as for synced
+    /// passkeys.
+    fn credential(&self, account: usize, challenge: &str) -> anyhow::Result<String> {
+        let base64url = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let client_data = format!(
             "{{\"type\":\"webauthn.get\",\"challenge\":\"{challenge}\",\"origin\":\"{ORIGIN}\",\"crossOrigin\":false}}"
         );
-        let mut data = digest(&SHA256, RP_ID.as_bytes()).as_ref().to_vec();
-        data.extend([FLAGS, 0, 0, 0, 0]);
-        let signed = [&data, digest(&SHA256, client_data.as_bytes()).as_ref()].concat();
+        let mut authenticator_data = digest(&SHA256, RP_ID.as_bytes()).as_ref().to_vec();
+        authenticator_data.extend([FLAGS, 0, 0, 0, 0]);
+        let signed = [&authenticator_data, digest(&SHA256, client_data.as_bytes()).as_ref()].concat();
         let signature = self.key.sign(&SystemRandom::new(), &signed).ok().context("signing")?;
-        let id = text(self.accounts[number].as_bytes());
+        let id = base64url(self.accounts[account].as_bytes());
         Ok(format!(
             "{{\"id\":\"{id}\",\"rawId\":\"{id}\",\"type\":\"public-key\",\"clientExtensionResults\":{{}},\"response\":\
              {{\"clientDataJSON\":\"{}\",\"authenticatorData\":\"{}\",\"signature\":\"{}\",\"userHandle\":\"{id}\"}}}}",
-            text(client_data.as_bytes()),
-            text(&data),
-            text(signature.as_ref()),
+            base64url(client_data.as_bytes()),
+            base64url(&authenticator_data),
+            base64url(signature.as_ref()),
         ))
     }
 }
 
 /// The public key as a COSE key (RFC 9053, section 7.1).
 fn cose(key: &EcdsaKeyPair) -> Vec<u8> {
+    // an uncompressed point: the byte 0x04, x and y
     let point = key.public_key().as_ref();
     // a map of 5 entries: key type (1) EC2 (2), algorithm (3) ES256 (-7), curve (-1) P-256 (1)
     let mut cose = vec![0xa5, 0x01, 0x02, 0x03, 0x26, 0x20, 0x01];
     // x (-2) and y (-3), each a byte string of 32 bytes
-    for (label, half) in [(0x21, &point[1..33]), (0x22, &point[33..65])] {
+    for (label, coordinate) in [(0x21, &point[1..33]), (0x22, &point[33..65])] {
         cose.extend([label, 0x58, 0x20]);
-        cose.extend(half);
+        cose.extend(coordinate);
     }
     cose
 }
 
-/// Inserts a passkey for each account. Its credential id is the account's id.
-async fn insert(folder: &Path, accounts: usize, public_key: &[u8]) -> anyhow::Result<Vec<AccountId>> {
+/// Inserts a passkey for each of the first `count` accounts, and returns the ids of the accounts.
+async fn insert_passkeys(folder: &Path, count: usize, public_key: &[u8]) -> anyhow::Result<Vec<AccountId>> {
     let sql = Sql::connect(&DatabaseSettings {
         url: format!("sqlite://{}/latchkey.db", folder.display()).into(),
         migrate_url: None,
@@ -95,8 +101,8 @@ async fn insert(folder: &Path, accounts: usize, public_key: &[u8]) -> anyhow::Re
         acquire_timeout: Duration::from_secs(20),
     })
     .await?;
-    let mut ids = Vec::with_capacity(accounts);
-    for number in 0..accounts {
+    let mut ids = Vec::with_capacity(count);
+    for number in 0..count {
         let account = sql.find_account(&Identifier::Email(email(number))).await?.context("the account is missing")?;
         let mut change = sql.change_account(account.id).await?.context("the account is missing")?;
         let passkey = Passkey {
@@ -125,10 +131,10 @@ async fn insert(folder: &Path, accounts: usize, public_key: &[u8]) -> anyhow::Re
     Ok(ids)
 }
 
-/// Signs in to one account after another. A sign-in has two requests: class 1 for the options, class 0 for the response.
+/// Signs in to one account after another. A sign-in has two requests: the first gets a challenge, the second answers it.
 pub struct PasskeyLogin<'a> {
     authenticator: &'a Authenticator,
-    /// The challenge that a connection has received and not used.
+    /// The challenge that each connection has received and not used.
     challenges: Vec<Option<String>>,
     next: usize,
 }
@@ -143,17 +149,17 @@ impl<'a> PasskeyLogin<'a> {
 impl Workload for PasskeyLogin<'_> {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
         let Some(challenge) = self.challenges[connection].take() else {
-            request(out, "/v1/login/passkey/options", "application/json", None, &[]);
-            return Some(1);
+            post_json(out, "/v1/login/passkey/options", &[]);
+            return Some(OPTIONS);
         };
         self.next = (self.next + 1) % self.authenticator.accounts.len();
         let credential = self.authenticator.credential(self.next, &challenge).ok()?;
-        request(out, "/v1/login/passkey", "application/json", None, &["{\"credential\":", &credential, "}"]);
-        Some(0)
+        post_json(out, "/v1/login/passkey", &["{\"credential\":", &credential, "}"]);
+        Some(LOGIN)
     }
 
     fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String> {
-        if class == 0 {
+        if class == LOGIN {
             return tokens(answer, "passkey login").map(|_| ());
         }
         let challenge = answer.member("challenge").filter(|_| answer.status == 200);

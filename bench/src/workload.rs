@@ -12,7 +12,12 @@ use crate::{
     target::{PASSWORD, email},
 };
 
-/// Writes a POST request.
+/// Writes a POST request with a JSON body, given in parts, and without authorization.
+pub fn post_json(out: &mut Vec<u8>, path: &str, body: &[&str]) {
+    request(out, path, "application/json", None, body);
+}
+
+/// Writes a POST request. `body` is given in parts.
 pub fn request(out: &mut Vec<u8>, path: &str, content_type: &str, authorization: Option<&str>, body: &[&str]) {
     let length: usize = body.iter().map(|part| part.len()).sum();
     // writing to a vector cannot fail
@@ -31,7 +36,7 @@ pub fn request(out: &mut Vec<u8>, path: &str, content_type: &str, authorization:
 }
 
 fn with_refresh_token(out: &mut Vec<u8>, path: &str, token: &str) {
-    request(out, path, "application/json", None, &["{\"refresh_token\":\"", token, "\"}"]);
+    post_json(out, path, &["{\"refresh_token\":\"", token, "\"}"]);
 }
 
 /// The access token and the refresh token in the response to a sign-in or refresh. `what` names the request in errors.
@@ -148,7 +153,7 @@ impl Workload for Login {
     fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
         self.next = (self.next + 1) % self.accounts;
         let body = ["{\"identifier\":\"", &email(self.next), "\",\"password\":\"", PASSWORD, "\"}"];
-        request(out, "/v1/login", "application/json", None, &body);
+        post_json(out, "/v1/login", &body);
         Some(0)
     }
 

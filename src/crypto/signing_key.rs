@@ -1,4 +1,4 @@
-//! Signing keys: generates, parses and serializes them, signs and verifies.
+//! Generates, parses and serializes signing keys, and signs and verifies with them.
 //!
 //! A key is parsed once and has one algorithm, which no caller can change (RFC 8725, section 3.1). [`super::jwt`] lends the
 //! parsed key to `jsonwebtoken`, which also makes the JWK and its thumbprint.
@@ -28,7 +28,7 @@ use super::jwt::{JwtEncoder, JwtKey, install_provider, jwt_algorithm};
 use crate::domain::key::Algorithm;
 
 /// The `typ` of access tokens (RFC 9068, section 2.1).
-const TOKEN_TYPE: &str = "at+jwt";
+const ACCESS_TOKEN_TYPE: &str = "at+jwt";
 
 /// Why a key can't be generated, parsed or used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +37,7 @@ pub enum SigningKeyError {
     #[error("no key pair could be generated")]
     Generate,
     /// The bytes are not a private key of this algorithm, or the key is too weak.
-    #[error("this is not a usable PKCS#8 private key of its algorithm")]
+    #[error("the bytes are not a usable PKCS#8 private key of the algorithm")]
     Rejected,
     /// aws-lc failed to sign.
     #[error("the signature could not be made")]
@@ -115,7 +115,7 @@ impl SigningKey {
         let (kid, jwk) = pair.jwk().ok_or(SigningKeyError::Rejected)?;
         let key = VerificationKey::new(pair.algorithm(), pair.public_bytes().to_vec());
         let key = JwtKey::new(key.ok_or(SigningKeyError::Rejected)?).ok_or(SigningKeyError::ForeignProvider)?;
-        let encoder = JwtEncoder::new(Arc::clone(&pair), TOKEN_TYPE, &kid).ok_or(SigningKeyError::ForeignProvider)?;
+        let encoder = JwtEncoder::new(Arc::clone(&pair), ACCESS_TOKEN_TYPE, &kid).ok_or(SigningKeyError::ForeignProvider)?;
         let id_encoder = JwtEncoder::new(Arc::clone(&pair), id_token::TOKEN_TYPE, &kid);
         let id_encoder = id_encoder.ok_or(SigningKeyError::ForeignProvider)?;
         Ok(Self { pair, encoder, id_encoder, public: PublicKey { kid, key, jwk } })
@@ -212,7 +212,7 @@ impl KeyPair {
         }
     }
 
-    /// The key id and the public JWK, JSON, with `use`, `alg` and `kid`.
+    /// The key id, and the public JWK as JSON, with `use`, `alg` and `kid`.
     fn jwk(&self) -> Option<(String, String)> {
         let mut jwk = Jwk { common: CommonParameters::default(), algorithm: self.jwk_parameters()? };
         let kid = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
@@ -224,7 +224,7 @@ impl KeyPair {
 
     /// The members of the JWK that depend on the key type (RFC 7518, section 6; RFC 8037, section 2).
     fn jwk_parameters(&self) -> Option<AlgorithmParameters> {
-        let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let base64url = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         Some(match self {
             Self::Ecdsa(pair) => {
                 // An uncompressed point is a byte 4, then x and y of 32 bytes each (SEC 1, section 2.3.3).
@@ -232,19 +232,19 @@ impl KeyPair {
                 AlgorithmParameters::EllipticCurve(EllipticCurveKeyParameters {
                     key_type: EllipticCurveKeyType::EC,
                     curve: EllipticCurve::P256,
-                    x: text(x),
-                    y: text(y),
+                    x: base64url(x),
+                    y: base64url(y),
                 })
             }
             Self::Ed25519(pair) => AlgorithmParameters::OctetKeyPair(OctetKeyPairParameters {
                 key_type: OctetKeyPairType::OctetKeyPair,
                 curve: EllipticCurve::Ed25519,
-                x: text(pair.public_key().as_ref()),
+                x: base64url(pair.public_key().as_ref()),
             }),
             Self::Rs256(pair) | Self::Ps256(pair) => AlgorithmParameters::RSA(RSAKeyParameters {
                 key_type: RSAKeyType::RSA,
-                n: text(pair.public_key().modulus().big_endian_without_leading_zero()),
-                e: text(pair.public_key().exponent().big_endian_without_leading_zero()),
+                n: base64url(pair.public_key().modulus().big_endian_without_leading_zero()),
+                e: base64url(pair.public_key().exponent().big_endian_without_leading_zero()),
             }),
         })
     }
@@ -261,7 +261,7 @@ impl PublicKey {
         self.key.algorithm()
     }
 
-    /// The key as a JWK, JSON, with `use`, `alg` and `kid` (RFC 7517, section 4).
+    /// The public key as a JWK in JSON, with `use`, `alg` and `kid` (RFC 7517, section 4).
     pub fn jwk(&self) -> &str {
         &self.jwk
     }
@@ -328,9 +328,10 @@ mod tests {
             let key = testing::key(algorithm);
             let signature = key.sign(b"message").unwrap();
             assert_eq!(key.public().verify(b"message", &signature), Ok(()), "{algorithm}");
-            assert_eq!(key.public().verify(b"massage", &signature), Err(BadSignature), "{algorithm}");
+            assert_eq!(key.public().verify(b"other message", &signature), Err(BadSignature), "{algorithm}");
             assert_eq!(key.public().verify(b"message", &signature[1..]), Err(BadSignature), "{algorithm}");
             assert_eq!(key.public().verify(b"message", &[]), Err(BadSignature), "{algorithm}");
+            // the test keys of RS256 and PS256 are the same key pair, so they differ in the algorithm only
             for other in Algorithm::ALL.into_iter().filter(|&other| other != algorithm) {
                 let other = testing::key(other).public();
                 assert_eq!(other.verify(b"message", &signature), Err(BadSignature), "{algorithm}, {other:?}");
@@ -340,7 +341,9 @@ mod tests {
 
     #[test]
     fn signatures_have_the_length_of_rfc_7518() {
-        for (algorithm, length) in Algorithm::ALL.into_iter().zip([64, 64, 256, 256]) {
+        let lengths =
+            [(Algorithm::Es256, 64), (Algorithm::EdDsa, 64), (Algorithm::Rs256, 256), (Algorithm::Ps256, 256)];
+        for (algorithm, length) in lengths {
             assert_eq!(testing::key(algorithm).sign(b"message").unwrap().len(), length, "{algorithm}");
         }
     }

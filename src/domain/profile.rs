@@ -7,6 +7,9 @@ use super::text::is_deceptive;
 /// The maximum size of each kind of metadata, in bytes of JSON.
 pub const MAX_METADATA: usize = 4096;
 
+/// The maximum length of a display name, in characters.
+const MAX_DISPLAY_NAME: usize = 100;
+
 /// The profile of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
@@ -25,8 +28,8 @@ pub struct Profile {
 /// Why a value of a profile is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
-    /// The display name is too long, or has characters that no name has.
-    #[error("must have 1 to 100 characters, none of them invisible")]
+    /// The display name is empty, is too long, or has invisible characters.
+    #[error("must have 1 to {MAX_DISPLAY_NAME} characters, none of them invisible")]
     DisplayName,
     /// The text does not have the form of a language tag.
     #[error("must be a language tag, such as en or pt-BR")]
@@ -45,7 +48,7 @@ pub enum ProfileError {
 /// [`ProfileError::DisplayName`]
 pub fn parse_display_name(text: &str) -> Result<String, ProfileError> {
     let text = text.trim();
-    let is_valid = (1..=100).contains(&text.chars().count()) && !text.contains(is_deceptive);
+    let is_valid = (1..=MAX_DISPLAY_NAME).contains(&text.chars().count()) && !text.contains(is_deceptive);
     if is_valid { Ok(text.to_owned()) } else { Err(ProfileError::DisplayName) }
 }
 
@@ -119,7 +122,7 @@ impl Metadata {
         if metadata.to_json().len() <= MAX_METADATA { Ok(metadata) } else { Err(ProfileError::MetadataSize) }
     }
 
-    /// Reads stored JSON; none if it is not an object.
+    /// Reads stored JSON; `None` if it is not an object.
     pub fn from_json(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok().map(Self)
     }
@@ -169,6 +172,7 @@ mod tests {
         for bad in ["", "/", "../etc/passwd", "Europe/", "+7", "Europe/Ber lin"] {
             assert_eq!(TimeZoneName::parse(bad), Err(ProfileError::TimeZone), "{bad:?}");
         }
+        // no lookup decides, so the message speaks of the form only
         assert_eq!(
             ProfileError::TimeZone.to_string(),
             "must have the form of an IANA time zone, such as Europe/Berlin"
@@ -190,7 +194,7 @@ mod tests {
     #[test]
     fn display_name_is_trimmed_and_has_no_invisible_characters() {
         assert_eq!(parse_display_name(" Ada Lovelace "), Ok("Ada Lovelace".to_owned()));
-        for bad in ["", " ", "a\nb", "a\u{202e}b", &"x".repeat(101)] {
+        for bad in ["", " ", "a\nb", "a\u{202e}b", &"x".repeat(MAX_DISPLAY_NAME + 1)] {
             assert_eq!(parse_display_name(bad), Err(ProfileError::DisplayName), "{bad:?}");
         }
     }

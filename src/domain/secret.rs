@@ -50,8 +50,8 @@ pub struct PasswordHash(String);
 
 impl PasswordHash {
     /// Wraps a hash; [`crate::password`] decides whether its format is supported.
-    pub fn new(phc: impl Into<String>) -> Self {
-        Self(phc.into())
+    pub fn new(hash: impl Into<String>) -> Self {
+        Self(hash.into())
     }
 
     /// The text to store.

@@ -2,7 +2,7 @@
 
 import { endResponseOnEnd } from "./connections.js";
 import { authenticate, refusalOfError } from "./guard.js";
-import { watch as watchSocket } from "./upgrade.js";
+import { watch as closeSocketOnEnd } from "./upgrade.js";
 
 /** @typedef {import("node:http").IncomingMessage} IncomingMessage */
 /** @typedef {import("node:http").ServerResponse} ServerResponse */
@@ -14,13 +14,13 @@ import { watch as watchSocket } from "./upgrade.js";
 /** @typedef {import("./guard.js").Claims} Claims */
 
 /**
- * The verifier and the claims of each handshake that passed.
+ * The verifier and the claims of each WebSocket handshake that the hook has let pass.
  *
  * @type {WeakMap<IncomingMessage, { verifier: Verifier, claims: Claims }>}
  */
 const HANDSHAKES = new WeakMap();
 
-/** The servers of `@fastify/websocket` whose WebSockets are closed when their session ends. @type {WeakSet<object>} */
+/** The servers of `@fastify/websocket` that already have the listener {@link onConnection}. @type {WeakSet<object>} */
 const WITH_LISTENER = new WeakSet();
 
 /**
@@ -37,8 +37,9 @@ export function fastifyHook(verifier, options = {}) {
     const outcome = await authenticate(verifier, request.raw, options);
     if ("refusal" in outcome) return refuse(reply, outcome.refusal);
     try {
-      if (options.closeOnEnd ?? true) watch(verifier, outcome.claims, request, reply);
+      if (options.closeOnEnd ?? true) closeConnectionOnEnd(verifier, outcome.claims, request, reply);
     } catch (error) {
+      // The verifier has `maxRegistrations` already.
       const refusal = refusalOfError(error);
       if (refusal) return refuse(reply, refusal);
       throw error;
@@ -75,14 +76,14 @@ function refuse(reply, { status, headers, body }) {
 }
 
 /**
- * Ends the response when the session ends. For the handshake of a WebSocket, closes the WebSocket instead.
+ * Ends the response when the session ends. If the request is the handshake of a WebSocket, closes the WebSocket instead.
  *
  * @param {Verifier} verifier
  * @param {Claims} claims
  * @param {FastifyRequest} request
  * @param {FastifyReply} reply
  */
-function watch(verifier, claims, { raw, server }, reply) {
+function closeConnectionOnEnd(verifier, claims, { raw, server }, reply) {
   const { websocketServer } = /** @type {{ websocketServer?: import("node:events").EventEmitter }} */ (server ?? {});
   if (raw.headers.upgrade === undefined || !websocketServer) {
     endResponseOnEnd(verifier, claims, raw, reply.raw);
@@ -95,12 +96,12 @@ function watch(verifier, claims, { raw, server }, reply) {
 }
 
 /**
- * Watches the session of a WebSocket that `@fastify/websocket` has accepted.
+ * When the session ends, closes a WebSocket that `@fastify/websocket` has accepted.
  *
  * @param {import("./connections.js").WebSocketLike} socket
  * @param {IncomingMessage} request
  */
 function onConnection(socket, request) {
   const handshake = HANDSHAKES.get(request);
-  if (handshake) watchSocket(handshake.verifier, handshake.claims, socket, request);
+  if (handshake) closeSocketOnEnd(handshake.verifier, handshake.claims, socket, request);
 }

@@ -24,7 +24,7 @@ const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/;
  *
  * @param {Record<string, unknown>} data
  * @returns {Revocation}
- * @throws {ProtocolError} for an unknown kind, which the caller must treat as a gap, and for a missing member
+ * @throws {ProtocolError} if a member is missing or the kind is unknown. The caller must then assume that it missed a revocation.
  */
 export function parseRevocation(data) {
   switch (data.kind) {
@@ -147,7 +147,7 @@ export class RevocationSet {
   }
 
   /**
-   * Evicts revocations that can no longer affect an unexpired token.
+   * Evicts revocations older than `retainMs`, which can no longer affect an unexpired token.
    *
    * @param {number} now
    */

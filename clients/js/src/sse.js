@@ -2,7 +2,7 @@
 
 import { ProtocolError } from "./errors.js";
 
-/** A longer event is a protocol error, which ends the connection. */
+/** The maximum length of an event. A longer event is a protocol error, which ends the connection. */
 export const MAX_EVENT_BYTES = 64 * 1024;
 
 /**
@@ -39,7 +39,7 @@ export class Parser {
     this.#buffer = lines.pop() + text.slice(end);
     for (const line of lines) {
       this.#bytes += Buffer.byteLength(line);
-      this.#checkLength("");
+      this.#checkLength();
       if (line !== "") this.#parseLine(line);
       else {
         if (this.#data.length > 0) yield this.#event();
@@ -58,8 +58,12 @@ export class Parser {
     }
   }
 
-  /** @param {string} incompleteLine */
-  #checkLength(incompleteLine) {
+  /**
+   * Checks the length of the incomplete event, including its incomplete line.
+   *
+   * @throws {ProtocolError} if it is too long
+   */
+  #checkLength(incompleteLine = "") {
     if (this.#bytes + Buffer.byteLength(incompleteLine) > MAX_EVENT_BYTES) throw new ProtocolError("an event of the feed is too long");
   }
 

@@ -21,7 +21,8 @@ export class Verifier {
   #keys;
   #registry;
   #closing = new AbortController();
-  #ended;
+  /** Settles when the background tasks have stopped. */
+  #stopped;
 
   /**
    * Starts to connect in the background. Until the feed has caught up, the option `feedLost` says how tokens are handled.
@@ -48,7 +49,7 @@ export class Verifier {
     feed.onReconnected = () => keys.requestRefresh();
     keys.onReplaced = (isPublished) => this.#registry.onKeysReplaced(isPublished);
     [this.#issuer, this.#feed, this.#keys] = [issuer, feed, keys];
-    this.#ended = Promise.all([feed.run(this.#closing.signal), keys.run(this.#closing.signal)]);
+    this.#stopped = Promise.all([feed.run(this.#closing.signal), keys.run(this.#closing.signal)]);
   }
 
   /** Whether the revocations are up to date, so that tokens are verified locally. Otherwise the option `feedLost` applies. */
@@ -82,13 +83,15 @@ export class Verifier {
   async verify(text) {
     if (this.#closing.signal.aborted) throw new Unavailable("the verifier is closed");
     const token = parseToken(text);
+    // The key ring no longer has a retired key. This check rejects the token without a request for the issuer's keys.
     if (this.#feed.revokesKey(token.kid)) throw new InvalidToken("revoked");
     const payload = await verifySignature(token, await this.#keys.get(token.kid));
     const claims = validateClaims(payload, this.#settings, Date.now());
     setOrigin(claims, { kid: token.kid, leewayMs: this.#settings.leewayMs });
     this.#rejectRevoked(token.kid, claims);
     if (!this.#feed.isCurrent()) {
-      await this.#introspect(text);
+      await this.#verifyWithoutFeed(text);
+      // The feed may have delivered a revocation during the introspection.
       this.#rejectRevoked(token.kid, claims);
     }
     this.#registry.onAccepted(claims);
@@ -117,7 +120,7 @@ export class Verifier {
     this.#closing.abort();
     this.#registry.close();
     this.#issuer.close();
-    await this.#ended;
+    await this.#stopped;
   }
 
   /**
@@ -129,8 +132,12 @@ export class Verifier {
     if (cause !== undefined) throw new InvalidToken(cause === "claims_changed" ? cause : "revoked");
   }
 
-  /** @param {string} text */
-  async #introspect(text) {
+  /**
+   * Decides about a token while the feed is lost, as the option `feedLost` demands.
+   *
+   * @param {string} text
+   */
+  async #verifyWithoutFeed(text) {
     if (this.#settings.feedLost === "refuse") throw new Unavailable("the revocation feed is lost");
     const active = await this.#issuer.introspect(text).catch((/** @type {unknown} */ error) => {
       throw new Unavailable(`the revocation feed is lost and introspection failed: ${describeError(error)}`);

@@ -3,7 +3,7 @@
  *
  * @param {Record<string, unknown>} data
  * @returns {Revocation}
- * @throws {ProtocolError} for an unknown kind, which the caller must treat as a gap, and for a missing member
+ * @throws {ProtocolError} if a member is missing or the kind is unknown. The caller must then assume that it missed a revocation.
  */
 export function parseRevocation(data: Record<string, unknown>): Revocation;
 /**
@@ -47,7 +47,7 @@ export class RevocationSet {
      */
     add(revocation: Revocation, now: number): void;
     /**
-     * Evicts revocations that can no longer affect an unexpired token.
+     * Evicts revocations older than `retainMs`, which can no longer affect an unexpired token.
      *
      * @param {number} now
      */

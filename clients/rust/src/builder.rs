@@ -20,7 +20,7 @@ use crate::{
 /// [`Builder::max_staleness`], and while revocations are missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFeedLost {
-    /// Each token is introspected (RFC 7662). If that fails, it is refused with [`crate::VerifyError::Unavailable`].
+    /// Each token is introspected (RFC 7662). If the introspection fails, the token is refused with [`crate::VerifyError::Unavailable`].
     #[default]
     Introspect,
     /// All tokens are refused with [`crate::VerifyError::Unavailable`].
@@ -71,8 +71,8 @@ impl Builder {
         }
     }
 
-    /// Adds an accepted audience: a token's `aud` must contain at least one of them. Latchkey's default is `latchkey`
-    /// (`token.audience`).
+    /// Adds an accepted audience: a token's `aud` must contain at least one accepted audience. Latchkey's default is
+    /// `latchkey` (`token.audience`).
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audiences.push(audience.into());
         self
@@ -112,8 +112,8 @@ impl Builder {
         self
     }
 
-    /// Sets the maximum number of revocations and changes of claims in memory, about 50 bytes each. With more, the feed counts as lost. Default: a
-    /// million.
+    /// Sets the maximum number of revocations and changes of claims in memory, about 50 bytes each. With more, the feed
+    /// counts as lost. Default: a million.
     pub fn max_revocations(mut self, max_revocations: usize) -> Self {
         self.max_revocations = max_revocations;
         self
@@ -132,8 +132,8 @@ impl Builder {
         self
     }
 
-    /// Refuses tokens that service clients obtained for themselves (`client_credentials`). The middlewares refuse them by
-    /// default.
+    /// Refuses tokens that service clients obtained for themselves (`client_credentials`). Default: the
+    /// verifier accepts them, and the middlewares refuse them.
     pub fn refuse_service_clients(mut self) -> Self {
         self.service_clients = false;
         self
@@ -159,7 +159,7 @@ impl Builder {
         self
     }
 
-    /// Adds a root certificate (PEM) to the system's for requests to the issuer.
+    /// Adds a root certificate (PEM) for requests to the issuer. The system's root certificates stay accepted.
     pub fn root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.certificates.push(pem.into());
         self

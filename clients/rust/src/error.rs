@@ -12,7 +12,8 @@ pub enum VerifyError {
     #[error("the token was revoked")]
     Revoked,
     /// The account's claims, such as its roles, have changed since the token was issued. The client's next refresh returns a
-    /// token with the current claims. The response has `error="invalid_token"` and `reason="claims_changed"`.
+    /// token with the current claims. Answer 401 with `error="invalid_token"` and `reason="claims_changed"` in the challenge,
+    /// as the middlewares do.
     #[error("the claims of the account have changed since the token was issued")]
     ClaimsChanged,
     /// The issuer is unreachable and the local state is stale, so the token can be neither accepted nor refused. Answer
@@ -22,7 +23,7 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// Whether the issuer was unreachable. The token may be valid, so a retry may succeed.
+    /// Whether the token could not be verified now. It may be valid, so a retry may succeed.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
@@ -53,13 +54,13 @@ pub enum Invalid {
     /// The header has `crit`. No extension is supported (RFC 7515, section 4.1.11).
     #[error("the token's header has crit, which is not supported")]
     CriticalHeader,
-    /// `typ` is not that of an access token (RFC 9068, section 4).
+    /// The header's `typ` is not `at+jwt` (RFC 9068, section 4).
     #[error("the token is not an access token (typ is not at+jwt)")]
     WrongType,
     /// The token has no `kid`, or the issuer publishes no such key.
     #[error("the issuer publishes no key with the token's kid")]
     UnknownKey,
-    /// `alg` is not the algorithm of the key. `none` and unsupported algorithms are such cases.
+    /// The header's `alg` is not the algorithm of the key. This includes `none` and unsupported algorithms.
     #[error("the token's alg is not the algorithm of its key")]
     WrongAlgorithm,
     /// The signature is wrong.
@@ -80,7 +81,7 @@ pub enum Invalid {
     /// `nbf` or `iat` is in the future.
     #[error("the token is not valid yet")]
     NotYetValid,
-    /// The token is a service client's own, and [`crate::Builder::refuse_service_clients`] was called.
+    /// A service client obtained the token for itself, and [`crate::Builder::refuse_service_clients`] was called.
     #[error("the token belongs to a service client, not to a user")]
     ServiceClient,
 }
@@ -114,8 +115,8 @@ pub enum BuildError {
     /// loopback addresses, and for others after [`crate::Builder::allow_plain_http`].
     #[error("the issuer {0} must be an https URL with no query, fragment or trailing slash")]
     Issuer(String),
-    /// No audience was configured. The verifier would accept every token of the issuer, whatever service it is for.
-    #[error("no audience is configured")]
+    /// No audience was configured. Without an audience, the verifier would accept the issuer's tokens for all services.
+    #[error("no audience is configured: call audience(name)")]
     NoAudience,
     /// Neither [`crate::Builder::client`] nor [`crate::Builder::without_revocations`] was called, or both were.
     #[error("call either client(id, secret) or without_revocations()")]

@@ -11,9 +11,9 @@ globalThis.latchkey = auth; // for the developer console
 const find = (id) => document.getElementById(id);
 const showMessage = (text) => (find("message").textContent = text);
 
-/** The second step of the current sign-in, if it needs one. */
+/** The second factor that the current sign-in waits for, if any. */
 let secondFactor;
-/** The current sign-in, if the account must set up a second factor first. */
+/** The second factor that the account must set up before the current sign-in succeeds, if any. */
 let enrolment;
 /** The action to repeat after the step-up. */
 let pendingAction;
@@ -42,10 +42,11 @@ async function offerPasskeys() {
   if (!passkeysSupported() || !(await PublicKeyCredential.isConditionalMediationAvailable?.())) return;
   passkeyOffer = new AbortController();
   const options = { conditional: true, signal: passkeyOffer.signal };
+  // Other errors are not shown: they only mean that the user did not choose a passkey from the list.
   auth.signInWithPasskey(options).then(continueSignIn, (error) => error.code === "invalid_passkey" && showMessage(error.detail));
 }
 
-/** Continues with the second step, or with the second factor that must be set up, if the sign-in needs it. */
+/** Shows the next step of a sign-in, if any: the second factor, or the set-up of one. Without a step, forgets the former step. */
 async function continueSignIn(step) {
   ({ secondFactor, enrolment } = step);
   if (secondFactor) {
@@ -80,7 +81,10 @@ function factorRow(factor) {
   return item;
 }
 
-/** Starts to add an authenticator app and shows its secret. The form then takes the app's first code. */
+/**
+ * Starts to add an authenticator app, of the sign-in or else of the signed-in account, and shows its secret. The form then takes
+ * the app's first code.
+ */
 async function setUpTotp() {
   const { secret, qrCode } = await auth.startTotp({ enrolment });
   find("totp-secret").textContent = secret;
@@ -92,7 +96,7 @@ function showRecoveryCodes({ recoveryCodes }) {
   if (recoveryCodes.length) showMessage(`Keep these recovery codes, they are not shown again: ${recoveryCodes.join(" ")}`);
 }
 
-/** Asks the user to authenticate again, with a second factor if the account has one. Then the action is repeated. */
+/** Asks the user to authenticate again, with a second factor if the account has one. The form then repeats the action. */
 async function stepUp(action) {
   pendingAction = action;
   const { factors, recovery_codes_left: codes } = await auth.factors();
@@ -117,7 +121,10 @@ function sessionRow(session) {
   return item;
 }
 
-/** Wraps a handler so that its errors are shown to the user. */
+/**
+ * Wraps an event handler so that its errors are shown to the user. If Latchkey requires a recent authentication, asks for it and
+ * then repeats the handler.
+ */
 function attempt(work) {
   return async (event) => {
     event?.preventDefault();
@@ -146,7 +153,7 @@ find("sign-in").addEventListener(
 find("use-passkey").addEventListener(
   "click",
   attempt(async () => {
-    passkeyOffer?.abort();
+    passkeyOffer?.abort(); // a browser allows one passkey request at a time
     await continueSignIn(await auth.signInWithPasskey());
   }),
 );
@@ -196,6 +203,7 @@ find("step-up").addEventListener(
   "submit",
   attempt(async (event) => {
     const { method, proof } = Object.fromEntries(new FormData(event.target));
+    // Without a proof, the client asks for a passkey.
     await auth.reauthenticate(method === "passkey" ? {} : method === "password" ? { password: proof } : { method, code: proof });
     event.target.reset();
     event.target.hidden = true;
@@ -205,6 +213,7 @@ find("step-up").addEventListener(
 find("sign-out").addEventListener("click", attempt(() => auth.signOut()));
 find("end-others").addEventListener("click", attempt(() => auth.endOtherSessions().then(() => show(auth.session))));
 
+// A change of factors starts a new session, so it calls this listener, too.
 auth.onChange((session) => {
   secondFactor = enrolment = undefined;
   show(session).catch(() => {});

@@ -22,13 +22,13 @@ use super::client::ClientId;
 pub enum DynamicSource {
     /// The document at the URL that is the `client_id`.
     Document,
-    /// The `client_id` itself, which this service has issued.
+    /// The `client_id` itself: it contains the metadata, with a MAC of this service.
     Registration,
 }
 
 impl DynamicSource {
-    /// The prefix of the [references](DynamicClient::reference) to clients of this source. No operator can register a client with
-    /// it.
+    /// The prefix of the [references](DynamicClient::reference) to clients of this source. No operator can register a client
+    /// whose id has the prefix.
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Document => "url.",
@@ -37,7 +37,7 @@ impl DynamicSource {
     }
 }
 
-/// The properties that only dynamic clients have: those that no operator has registered.
+/// The additional properties of a dynamic client, which no operator has registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DynamicClient {
     /// The `client_id` that the client sends, and that tokens and lists show: up to 2 kB. The store and the sessions hold
@@ -50,19 +50,20 @@ pub struct DynamicClient {
 }
 
 impl DynamicClient {
-    /// Whether a client's id is a reference to a dynamic client: a prefix, and a digest in 32 characters of base64url.
+    /// Whether the id of a client is a [reference](Self::reference) to a dynamic client: the prefix of its source, and a digest in
+    /// 32 characters of base64url.
     pub fn is_reference(id: &str) -> bool {
         [DynamicSource::Document, DynamicSource::Registration]
             .into_iter()
             .any(|source| id.strip_prefix(source.prefix()).is_some_and(|digest| digest.len() == 32))
     }
 
-    /// The reference with this digest.
+    /// The reference to the client of `source` whose `client_id` has this digest.
     ///
     /// # Panics
     /// If the digest is not base64url.
     pub fn reference(source: DynamicSource, digest: &str) -> ClientId {
-        ClientId::parse(&format!("{}{digest}", source.prefix())).expect("a prefix and base64url are a client id")
+        ClientId::parse(&format!("{}{digest}", source.prefix())).expect("a prefix with base64url is a client id")
     }
 
     /// The host that serves the metadata document and answers for the app. None for an app that has registered itself.

@@ -24,9 +24,10 @@ mod tests {
 
     #[test]
     fn sanitize_removes_deceptive_characters_and_refuses_mixed_scripts() {
+        // U+202E reverses the direction of the text, and U+200B has no width
         assert_eq!(sanitize("  A\n nice\u{202e} App\u{200b} "), Some("A nice App".to_owned()));
         assert_eq!(sanitize("\u{200b}\u{202e} "), None);
-        assert_eq!(sanitize("Сlaude"), None, "a Cyrillic letter");
+        assert_eq!(sanitize("Сlaude"), None, "a Cyrillic С before Latin letters");
         assert_eq!(sanitize(&"x".repeat(200)).map(|name| name.len()), Some(MAX_NAME));
     }
 }

@@ -67,9 +67,9 @@ pub(in crate::http) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
 
 /// The nearest address that is not a trusted proxy's.
 ///
-/// Each proxy appends the address that it was called from to `header`. The list is read from its end, byte for byte, up
-/// to the first address that is not trusted; earlier elements may have been written by anyone and have no effect
-/// (RFC 7239, section 8.1). If a trusted proxy reports no address (`unknown`) or something unreadable, the address of that proxy
+/// Each proxy appends the address that it was called from to `header`. The list is read from its end up to the
+/// first address that is not trusted. Earlier elements may have been written by anyone and have no effect (RFC 7239, section
+/// 8.1). If a trusted proxy reports no address (`unknown`) or something unreadable, the address of that proxy
 /// is the result.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet], header: ForwardedHeader) -> IpAddr {
     let mut nearest = peer;
@@ -94,15 +94,16 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet], head
 
 /// The `for` of an element of `Forwarded` (RFC 7239, section 4): `for=192.0.2.1;proto=https`.
 ///
-/// An element is only read if all of it is well-formed. A comma within a quoted string ends up between two malformed
-/// elements then, so a value that a client has chosen (`host="a, for=192.0.2.1"`) is never taken for an element.
+/// An element is only read if all of it is well-formed. The caller splits the header at every comma, also within a quoted
+/// string. Both parts of such a string are malformed, so a value that a client has chosen (`host="a, for=192.0.2.1"`) is never
+/// taken for an element.
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     let mut rest = element;
     let mut found = None;
     loop {
         let equals = rest.iter().position(|byte| *byte == b'=')?;
         let name = rest[..equals].trim_ascii_start();
-        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+        if name.is_empty() || !name.iter().all(|byte| is_token_byte(*byte)) {
             return None;
         }
         let (value, after) = pair_value(&rest[equals + 1..])?;
@@ -121,23 +122,24 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     }
 }
 
-/// A value and what follows it: a token, a node name that should have been quoted, or a quoted string without escapes.
+/// Splits a text into its first value and the rest. The value is a token, a node name that should have been quoted, or a quoted
+/// string without escapes.
 fn pair_value(text: &[u8]) -> Option<(&[u8], &[u8])> {
     if let Some(quoted) = text.strip_prefix(b"\"") {
         let end = quoted.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
         return (quoted[end] == b'"').then(|| (&quoted[..end], &quoted[end + 1..]));
     }
-    let is_value = |byte: &u8| is_token(*byte) || matches!(byte, b':' | b'[' | b']');
+    let is_value = |byte: &u8| is_token_byte(*byte) || matches!(byte, b':' | b'[' | b']');
     let end = text.iter().position(|byte| !is_value(byte)).unwrap_or(text.len());
     (end > 0).then(|| text.split_at(end))
 }
 
-/// A character of a token (RFC 9110, section 5.6.2).
-fn is_token(byte: u8) -> bool {
+/// Whether the byte may be part of a token (RFC 9110, section 5.6.2).
+fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. An IPv4 address that is mapped into
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`. An IPv4 address that is mapped into
 /// IPv6 becomes the IPv4 address.
 fn node_address(node: &[u8]) -> Option<IpAddr> {
     let node = str::from_utf8(node).ok()?;
@@ -158,19 +160,20 @@ fn node_address(node: &[u8]) -> Option<IpAddr> {
     address.parse::<Ipv4Addr>().ok().filter(|_| is_port(port)).map(IpAddr::from)
 }
 
-/// A port, or an obfuscated one (RFC 7239, section 6).
+/// Whether the text is a port, or an obfuscated port such as `_a1` (RFC 7239, section 6).
 fn is_port(text: &str) -> bool {
-    text.parse::<u16>().is_ok() || (text.len() > 1 && text.starts_with('_') && text.bytes().all(is_token))
+    text.parse::<u16>().is_ok() || (text.len() > 1 && text.starts_with('_') && text.bytes().all(is_token_byte))
 }
 
-/// Counts how a request through a proxy names its client. Logs, once each, that a proxy's header is ignored: because a proxy at
-/// a loopback or private address is not in `http.trusted_proxies`, or because a trusted one writes the other header than
-/// `http.forwarded_header`.
+/// Counts how a request through a proxy names its client, and logs that a proxy's header is ignored. There are two causes, each
+/// logged once per process: a proxy at a loopback or private address is not in `http.trusted_proxies`, or a trusted proxy writes
+/// the other header than `http.forwarded_header`.
 pub(in crate::http) fn observe_forwarding(request: &Request, settings: &HttpSettings, metrics: &ForwardedMetrics) {
     static UNTRUSTED: AtomicBool = AtomicBool::new(false);
     static OTHER_HEADER: AtomicBool = AtomicBool::new(false);
     let sent = HEADERS.into_iter().find(|header| request.headers().contains_key(header_name(*header)));
-    if sent.is_none() && settings.trusted_proxies.is_empty() {
+    let came_directly = sent.is_none() && settings.trusted_proxies.is_empty();
+    if came_directly {
         return;
     }
     let Some(peer) = ClientAddressResolver::peer(request).map(|peer| peer.ip()) else { return };
@@ -197,7 +200,7 @@ pub(in crate::http) fn observe_forwarding(request: &Request, settings: &HttpSett
                     proxy = %peer,
                     header = header.name(),
                     "a proxy's client addresses are ignored: it is not in http.trusted_proxies, so all its clients share its \
-                     address and rate limits"
+                     address and rate limits until its address is added there"
                 );
             }
         }
@@ -254,7 +257,7 @@ mod tests {
 
     #[test]
     fn nearest_untrusted_address_is_the_client() {
-        // 6.6.6.6 is what a client has forged
+        // 10.0.0.1, 10.0.0.2 and 10.0.0.9 are trusted proxies, and 6.6.6.6 is what a client has forged
         assert_eq!(by_x_forwarded_for("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(by_x_forwarded_for("10.0.0.1", &["6.6.6.6, 198.51.100.1, 10.0.0.2"]), "198.51.100.1");
         assert_eq!(by_x_forwarded_for("10.0.0.1", &["6.6.6.6", "198.51.100.1:443"]), "198.51.100.1");
@@ -277,6 +280,7 @@ mod tests {
 
     #[test]
     fn quoted_value_of_a_client_is_not_an_element() {
+        // a part that is not well-formed ends the search at the proxy
         for value in [
             r#"for=192.0.2.1;host="x, for=6.6.6.6""#,
             r#"for=192.0.2.1;host="x, for=6.6.6.6; b=\"""#,
@@ -299,7 +303,6 @@ mod tests {
     }
 
     proptest! {
-        /// Bytes before the client's address have no effect.
         #[test]
         fn bytes_before_the_client_have_no_effect(forged in prop::collection::vec(header_bytes(), 0..4), joined: bool) {
             let lists: [(ForwardedHeader, &'static str, &[u8]); 2] = [

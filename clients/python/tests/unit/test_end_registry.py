@@ -1,4 +1,4 @@
-"""When registrations end, with which cause, and that they leave no memory behind."""
+"""When and with which cause registrations end, and that ended registrations leave no memory behind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ class RegistryFixture:
 
     def __init__(self, **settings: Any) -> None:
         """Starts at the second 1000."""
-        self.now, self.elapsed, self.complete_at = 1000.0, 0.0, 0.0
+        self.now, self.elapsed = 1000.0, 0.0
+        self.complete_at = 0.0
+        """The monotonic time at which the feed was last complete."""
         self.ends: list[str] = []
         self.revocations = RevocationSet(max_entries=100, retain=1e9)
         arguments = {"audience": "a", "client_id": "b", "client_secret": "c", "max_registrations": 1_000_000, **settings}
@@ -70,15 +72,15 @@ class RegistryFixture:
     [
         (SessionRevocation(SID), "session_revoked"),
         (SessionRevocation(OTHER), None),
-        (AccountRevocation(SUB, 901, None), "account_revoked"),
-        (AccountRevocation(SUB, 900, None), None),
-        (AccountRevocation(SUB, 901, SID), None),
-        (AccountRevocation(OTHER, 901, None), None),
+        (AccountRevocation(SUB, before=901, except_session_id=None), "account_revoked"),
+        (AccountRevocation(SUB, before=900, except_session_id=None), None),
+        (AccountRevocation(SUB, before=901, except_session_id=SID), None),
+        (AccountRevocation(OTHER, before=901, except_session_id=None), None),
         (KeyRevocation("one"), "key_retired"),
         (KeyRevocation("two"), None),
-        (ClaimsChange(SUB, 4, 0), "claims_changed"),
-        (ClaimsChange(SUB, 3, 9999), None),
-        (ClaimsChange(OTHER, 4, 9999), None),
+        (ClaimsChange(SUB, version=4, at=0), "claims_changed"),
+        (ClaimsChange(SUB, version=3, at=9999), None),
+        (ClaimsChange(OTHER, version=4, at=9999), None),
     ],
     ids=str,
 )
@@ -101,14 +103,16 @@ def expire(fixture: RegistryFixture) -> None:
     ("change", "cause"),
     [
         (lambda fixture: fixture.receive(SessionRevocation(SID)), "session_revoked"),
-        (lambda fixture: fixture.receive(AccountRevocation(SUB, 901, None)), "account_revoked"),
+        (lambda fixture: fixture.receive(AccountRevocation(SUB, before=901, except_session_id=None)), "account_revoked"),
         (lambda fixture: fixture.receive(KeyRevocation("one")), "key_retired"),
-        (lambda fixture: fixture.receive(ClaimsChange(SUB, 4, 0)), "claims_changed"),
+        (lambda fixture: fixture.receive(ClaimsChange(SUB, version=4, at=0)), "claims_changed"),
         (expire, "token_expired"),
         (lambda fixture: fixture.registry.close(), "feed_lost"),
     ],
 )
-async def test_registration_of_an_ended_session_is_called_before_on_end_returns(change: Callable[[RegistryFixture], None], cause: EndCause) -> None:
+async def test_callback_of_a_session_that_has_ended_is_called_before_on_end_returns(
+    change: Callable[[RegistryFixture], None], cause: EndCause
+) -> None:
     fixture = RegistryFixture()
     change(fixture)
     registration = fixture.add()
@@ -123,15 +127,15 @@ async def test_token_expiry_ends_the_registration_unless_a_successor_was_accepte
     fixture.registry.end_expired()
     assert fixture.take_ends() == []
     fixture.registry.on_accepted(replace(CLAIMS, exp=1600))
-    fixture.registry.on_accepted(replace(CLAIMS, exp=1100))  # an older token does not shorten it
-    fixture.registry.on_accepted(replace(CLAIMS, exp=9999, sid=OTHER))  # nor does another session lengthen it
+    fixture.registry.on_accepted(replace(CLAIMS, exp=1100))  # an older token does not shorten the registration
+    fixture.registry.on_accepted(replace(CLAIMS, exp=9999, sid=OTHER))  # a token of another session does not lengthen it
     fixture.now = 1604.9
     fixture.registry.end_expired()
     assert fixture.take_ends() == []
     fixture.now = 1605
     fixture.registry.end_expired()
     assert fixture.take_ends() == ["it token_expired"]
-    fixture.registry.on_accepted(replace(CLAIMS, exp=2000))
+    fixture.registry.on_accepted(replace(CLAIMS, exp=2000))  # too late: no registration is left
     assert fixture.registry.indexed == 0
 
 
@@ -139,27 +143,27 @@ async def test_timer_ends_the_registration_when_its_token_expires() -> None:
     fixture = RegistryFixture()
     ended = asyncio.Event()
     fixture.registry.register(CLAIMS, lambda cause: ended.set())
-    expire(fixture)
+    expire(fixture)  # the timer reads the clock at least once a second
     async with asyncio.timeout(60):
         await ended.wait()
 
 
-async def test_lost_feed_ends_registrations_counted_from_the_registration_at_the_earliest() -> None:
+async def test_registration_ends_5_s_after_the_last_complete_feed_or_its_own_start_if_later() -> None:
     fixture = RegistryFixture()
 
-    def move(seconds: float) -> list[str]:
+    def ends_after(seconds: float) -> list[str]:
         fixture.elapsed += seconds
         fixture.registry.end_expired()
         return fixture.take_ends()
 
     fixture.add("old")
-    assert move(4) == []
+    assert ends_after(4) == []
     fixture.complete_at = fixture.elapsed  # a heartbeat
-    assert move(4) == []
+    assert ends_after(4) == []
     fixture.add("new")
-    assert move(1.1) == ["old feed_lost"]
-    assert move(3.8) == []
-    assert move(0.2) == ["new feed_lost"]
+    assert ends_after(1.1) == ["old feed_lost"]
+    assert ends_after(3.8) == []
+    assert ends_after(0.2) == ["new feed_lost"]
 
 
 async def test_end_after_silence_lengthens_the_time_until_feed_lost() -> None:
@@ -176,7 +180,7 @@ async def test_end_after_silence_lengthens_the_time_until_feed_lost() -> None:
 async def test_newer_version_of_the_claims_in_a_token_of_the_session_ends_registrations_of_the_older_one() -> None:
     fixture = RegistryFixture()
     fixture.add("old")
-    fixture.add("without", replace(CLAIMS, claims_version=None))
+    fixture.add("unversioned", replace(CLAIMS, claims_version=None))
     fixture.add("other", replace(CLAIMS, sid=OTHER))
     fixture.registry.on_accepted(replace(CLAIMS, claims_version=4))
     assert fixture.take_ends() == ["old claims_changed"]
@@ -191,15 +195,15 @@ async def test_renewed_registration_continues_with_the_newer_token() -> None:
     registration = fixture.add()
     fixture.elapsed = 4
     registration.renew(replace(CLAIMS, exp=1600, claims_version=4, _kid="two"))
-    fixture.receive(ClaimsChange(SUB, 4, 9999))
+    fixture.receive(ClaimsChange(SUB, version=4, at=9999))
     fixture.receive(KeyRevocation("one"))
-    fixture.now, fixture.elapsed = 1604.9, 9
+    fixture.now, fixture.elapsed = 1604.9, 9  # 5 s after the renewal: only a longer silence ends the registration
     fixture.registry.end_expired()
     assert fixture.take_ends() == []
     for other in (replace(CLAIMS, sid=OTHER), replace(CLAIMS, sub=OTHER)):
         with pytest.raises(RenewError) as refused:
             registration.renew(other)
-        assert refused.value.ended is None
+        assert refused.value.ended is None  # the registration continues
     fixture.receive(SessionRevocation(SID))
     with pytest.raises(RenewError) as ended:
         registration.renew(CLAIMS)
@@ -209,8 +213,8 @@ async def test_renewed_registration_continues_with_the_newer_token() -> None:
 async def test_renewal_with_claims_that_are_refused_ends_the_registration() -> None:
     fixture = RegistryFixture()
     registration = fixture.add("it", replace(CLAIMS, claims_version=4))
-    fixture.receive(ClaimsChange(SUB, 4, 0))
-    registration.renew(CLAIMS)
+    fixture.receive(ClaimsChange(SUB, version=4, at=0))
+    registration.renew(CLAIMS)  # version 3
     assert fixture.take_ends() == ["it claims_changed"]
 
 
@@ -226,9 +230,10 @@ async def test_registrations_of_a_service_client_are_independent_of_each_other()
     fixture = RegistryFixture()
     fixture.add("a", ROBOT)
     renewed = fixture.add("b", ROBOT)
-    fixture.registry.on_accepted(replace(ROBOT, exp=9999))
-    fixture.receive(AccountRevocation("robot", 9999, None))
-    fixture.receive(ClaimsChange("robot", 9, 9999))
+    fixture.registry.on_accepted(replace(ROBOT, exp=9999))  # another token of the client does not lengthen them
+    # The client is no account: events of an account with the same id do not end them.
+    fixture.receive(AccountRevocation("robot", before=9999, except_session_id=None))
+    fixture.receive(ClaimsChange("robot", version=9, at=9999))
     renewed.renew(replace(ROBOT, exp=1600))
     expire(fixture)
     fixture.registry.end_expired()
@@ -251,17 +256,17 @@ async def test_closed_registration_is_not_called_and_closing_is_idempotent() -> 
         closed.renew(CLAIMS)
 
 
-async def test_callback_that_closes_or_registers_others_does_not_disturb_the_rest() -> None:
+async def test_callback_that_closes_and_adds_registrations_does_not_disturb_the_others() -> None:
     fixture = RegistryFixture()
-    later: list[Registration] = []
+    to_close: list[Registration] = []
 
     def first(cause: EndCause) -> None:
-        later[0].close()
+        to_close[0].close()
         fixture.add("within")
 
     fixture.registry.register(CLAIMS, first)
     fixture.add("middle")
-    later.append(fixture.add("last"))
+    to_close.append(fixture.add("last"))
     fixture.receive(SessionRevocation(SID))
     assert fixture.take_ends() == ["within session_revoked", "middle session_revoked"]
     assert len(fixture.registry) == 0
@@ -298,13 +303,14 @@ async def test_registration_above_the_limit_is_refused_as_unavailable() -> None:
     assert len(fixture.registry) == 2
 
 
-async def test_a_million_registrations_leave_nothing_behind_closed_or_ended() -> None:
+async def test_a_million_closed_or_ended_registrations_leave_nothing_behind() -> None:
     fixture = RegistryFixture()
 
     def callback(cause: EndCause) -> None:
         pass
 
     def turn(number: int) -> None:
+        """Adds 20,000 registrations, and closes them if ``number`` is odd, or else ends them."""
         sessions = [replace(CLAIMS, sid=f"{number} {at}", sub=f"account {at % 50}", exp=2000 + at % 300) for at in range(5_000)]
         opened = [fixture.registry.register(claims, callback) for claims in sessions for _ in range(4)]
         for claims in sessions[::3]:
@@ -315,13 +321,14 @@ async def test_a_million_registrations_leave_nothing_behind_closed_or_ended() ->
                 registration.close()
         else:
             for account in range(50):
-                fixture.registry.on_revocation(AccountRevocation(f"account {account}", 9999, None))
+                fixture.registry.on_revocation(AccountRevocation(f"account {account}", before=9999, except_session_id=None))
         assert (len(fixture.registry), fixture.registry.indexed) == (0, 0)
 
     def size() -> int:
         gc.collect()
         return len(gc.get_objects())
 
+    # The first turns fill caches of the interpreter.
     turn(0)
     turn(1)
     before = size()
@@ -337,7 +344,7 @@ async def test_a_million_registrations_leave_nothing_behind_closed_or_ended() ->
         tracemalloc.stop()
 
 
-async def test_verifier_calls_on_end_when_the_session_ends_and_at_once_afterwards(issuer: FakeIssuer) -> None:
+async def test_verifier_calls_back_when_the_session_ends_and_at_once_for_a_session_that_has_ended(issuer: FakeIssuer) -> None:
     ends: list[EndCause] = []
     async with issuer.latchkey(max_staleness=600) as latchkey:
         assert await latchkey.wait_live(60)
@@ -349,6 +356,7 @@ async def test_verifier_calls_on_end_when_the_session_ends_and_at_once_afterward
         await until("the callback is called", lambda: ends == ["session_revoked"])
         latchkey.on_end(claims, ends.append)
         assert (ends, latchkey.registrations) == (["session_revoked"] * 2, 1)
+    # Closing the verifier ends the registration of the other session.
     assert (ends[2:], latchkey.registrations) == (["feed_lost"], 0)
 
 
@@ -362,7 +370,7 @@ async def test_revocation_in_a_later_snapshot_ends_the_registration(issuer: Fake
         await until("the callback is called", lambda: ends == ["session_revoked"])
 
 
-async def test_retired_and_unpublished_keys_end_registrations(issuer: FakeIssuer) -> None:
+async def test_key_that_the_issuer_no_longer_publishes_ends_registrations(issuer: FakeIssuer) -> None:
     ends: list[str] = []
     async with issuer.latchkey(max_staleness=600, keys_max_age=0.05) as latchkey:
         assert await latchkey.wait_live(60)
@@ -377,5 +385,6 @@ async def test_silent_feed_ends_registrations(issuer: FakeIssuer) -> None:
         assert await latchkey.wait_live(60)
         issuer.feed = None
         await issuer.disconnect()
+        # The verifier may introspect this token, because the feed is lost.
         latchkey.on_end(await latchkey.verify(issuer.token()), ends.append)
         await until("the callback is called", lambda: ends == ["feed_lost"])

@@ -12,10 +12,10 @@ pub struct Jws<'a> {
     pub header: Header,
     /// The signed text: the header and the payload, encoded.
     pub message: &'a str,
-    /// The payload in base64url.
+    /// The payload in base64url; [`Jws::payload()`] decodes it.
     payload: &'a str,
-    /// The signature in base64url.
-    pub signature: &'a str,
+    /// The signature in base64url; [`Jws::signature()`] decodes it.
+    signature: &'a str,
 }
 
 /// The members of a JWS header that are read. All others are ignored, those that carry or locate keys (`jwk`, `jku`,
@@ -42,7 +42,7 @@ impl Header {
 
 impl<'a> Jws<'a> {
     /// Splits a text into its three parts and parses the header. `None` if there are not exactly three parts, or if the
-    /// header is not base64url of unambiguous JSON with an `alg`.
+    /// header is not base64url of a JSON object with an `alg` and without duplicate members.
     pub fn parse(text: &'a str) -> Option<Self> {
         let (message, signature) = text.rsplit_once('.')?;
         let (header, payload) = message.split_once('.')?;
@@ -77,7 +77,7 @@ fn is_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Err
 mod tests {
     use super::*;
 
-    /// `{"alg":"ES256"}`.
+    /// `{"alg":"ES256"}` in base64url. In these tests, `e30` is `{}`, and `AAEC` is the bytes 0, 1 and 2.
     const HEADER: &str = "eyJhbGciOiJFUzI1NiJ9";
 
     #[test]
@@ -90,14 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn text_with_other_parts_is_refused() {
+    fn text_without_three_parts_or_without_alg_is_refused() {
         for text in ["", ".", "..", "e30..", HEADER, &format!("{HEADER}.e30"), &format!("{HEADER}.e30.e30.AAEC")] {
             assert!(Jws::parse(text).is_none(), "{text}");
         }
     }
 
     #[test]
-    fn padded_base64_is_refused() {
+    fn padded_base64_is_refused_in_each_part() {
         assert!(Jws::parse(&format!("{HEADER}==.e30.AAEC")).is_none());
         let text = format!("{HEADER}.e30=.AA==");
         let jws = Jws::parse(&text).unwrap();
