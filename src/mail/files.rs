@@ -1,4 +1,4 @@
-//! Mails as `.eml` files (RFC 5322) in a folder, for trials without a mail server.
+//! Writes mails as `.eml` files (RFC 5322) in a folder, for trials without a mail server.
 
 use std::{
     io,
@@ -10,8 +10,8 @@ use tokio::{fs, io::AsyncWriteExt};
 use super::transport::DeliveryError;
 use crate::domain::mail::{MailId, Template};
 
-/// A folder of mails. The name of a file begins with the mail's id, so that files sort by time and a repeated delivery replaces
-/// the file.
+/// A folder of mails. The name of a file begins with the mail's id, which begins with the time. So files sort by time, and a
+/// repeated delivery replaces the file.
 #[derive(Debug)]
 pub struct MailFiles {
     folder: PathBuf,
@@ -48,13 +48,15 @@ impl MailFiles {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).await
     }
 
+    /// Removes a mail, if its file exists.
     pub(super) async fn remove(&self, id: MailId) {
         for template in Template::ALL {
-            // A mail has one template, so the files of the other templates do not exist.
+            // The caller does not know the mail's template. Only one of these files can exist.
             drop(fs::remove_file(Self::path(&self.folder, id, *template)).await);
         }
     }
 
+    /// Checks that the folder exists or can be created. Returns a sentence for the report of the check.
     pub(super) async fn check(&self) -> Result<String, DeliveryError> {
         self.create_folder().await.map_err(|error| self.unwritable(&error))?;
         Ok(format!("mails are written to {}", self.folder.display()))

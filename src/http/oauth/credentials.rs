@@ -1,4 +1,5 @@
-//! Client authentication (RFC 6749, section 2.3): Basic, the form, or a signed JWT; or a public client without a secret.
+//! Client authentication (RFC 6749, section 2.3): by HTTP Basic, by a secret in the form, or by a signed JWT. A public client
+//! only names itself.
 
 use std::sync::Arc;
 
@@ -31,7 +32,7 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 #[derive(Object, Default)]
 #[oai(skip_serializing_if_is_none)]
 pub(super) struct ClientFields {
-    /// The client's id. Required with `client_secret`; otherwise it must match the authenticated client.
+    /// The client's id. Required with `client_secret`. A client that authenticates otherwise may omit it.
     client_id: Option<String>,
     /// The client's secret, unless it is sent by HTTP Basic.
     client_secret: Option<Secret>,
@@ -48,9 +49,16 @@ pub(super) enum Caller {
     Client(Arc<Client>),
     /// A registered app without a secret.
     App(Arc<Client>),
-    /// No credentials, with the `client_id`, if any: the first-party client if the id is `token.client_id` or absent, otherwise an unknown
-    /// client or one that must authenticate.
+    /// A caller without credentials, with its `client_id`, if any. If the id is `token.client_id` or absent, the caller is the
+    /// first-party client. Otherwise it is an unknown client, or a client that must authenticate.
     Public(Option<String>),
+}
+
+/// What a request presents to authenticate its client.
+enum Presented {
+    Credentials(Credentials),
+    /// The `client_id` of a client without credentials, if any.
+    PublicId(Option<String>),
 }
 
 impl ClientFields {
@@ -69,7 +77,7 @@ impl ClientFields {
     }
 
     /// The credentials of a request, by whichever method, or the `client_id` of a public client.
-    fn credentials(self, authorization: Authorization) -> Result<(Option<Credentials>, Option<String>), OAuthError> {
+    fn credentials(self, authorization: Authorization) -> Result<Presented, OAuthError> {
         const SEVERAL: OAuthError = OAuthError::invalid_request("Use one client authentication method, not several.");
         const MISMATCH: OAuthError = OAuthError::invalid_request("client_id does not match the authenticated client.");
         let Self { client_id, client_secret, client_assertion_type, client_assertion } = self;
@@ -82,27 +90,29 @@ impl ClientFields {
                     "The Authorization header must be Basic, with client_id and client_secret.",
                 ));
             }
-            Authorization::Basic { client_id: name, .. } if client_id.as_ref().is_some_and(|sent| *sent != name) => {
+            Authorization::Basic { client_id: in_header, .. }
+                if client_id.as_ref().is_some_and(|id| *id != in_header) =>
+            {
                 return Err(MISMATCH);
             }
             // an empty secret counts as an omitted one (RFC 6749, section 2.3.1): libraries send it for public clients
             Authorization::Basic { client_id, secret } if secret.expose().is_empty() => {
-                return Ok((None, Some(client_id)));
+                return Ok(Presented::PublicId(Some(client_id)));
             }
             Authorization::Basic { client_id, secret } => {
-                return Ok((Some(Credentials::Secret { client_id, secret, is_in_form: false }), None));
+                return Ok(Presented::Credentials(Credentials::Secret { client_id, secret, is_in_form: false }));
             }
             Authorization::None => {}
         }
         match (client_secret, client_assertion_type.as_deref(), client_assertion) {
-            (None, None, None) => Ok((None, client_id)),
+            (None, None, None) => Ok(Presented::PublicId(client_id)),
             (Some(Secret(secret)), None, None) => {
                 let missing = OAuthError::invalid_request("client_secret requires client_id.");
                 let client_id = client_id.ok_or(missing)?;
-                Ok((Some(Credentials::Secret { client_id, secret, is_in_form: true }), None))
+                Ok(Presented::Credentials(Credentials::Secret { client_id, secret, is_in_form: true }))
             }
             (None, Some(JWT_BEARER), Some(Secret(assertion))) => {
-                Ok((Some(Credentials::Assertion { client_id, assertion }), None))
+                Ok(Presented::Credentials(Credentials::Assertion { client_id, assertion }))
             }
             (None, Some(_), Some(_)) => Err(OAuthError::invalid_client("The client_assertion_type is not supported.")),
             (None, ..) => {
@@ -120,14 +130,16 @@ pub(super) async fn authenticate<E: OAuthErrors>(
     fields: ClientFields,
 ) -> Result<Caller, OAuthFailed<E>> {
     match fields.credentials(presented.authorization)? {
-        (Some(credentials), _) => Ok(Caller::Client(clients::authenticate(state, credentials, presented.ip).await?)),
-        (None, Some(name)) if name != state.config.token.client_id => {
+        Presented::Credentials(credentials) => {
+            Ok(Caller::Client(clients::authenticate(state, credentials, presented.ip).await?))
+        }
+        Presented::PublicId(Some(name)) if name != state.config.token.client_id => {
             match state.clients.find(&name).await.map_err(ServiceError::from)? {
                 Some(found) if found.client.kind == ClientKind::Public => Ok(Caller::App(found.client)),
                 _ => Ok(Caller::Public(Some(name))),
             }
         }
-        (None, client_id) => Ok(Caller::Public(client_id)),
+        Presented::PublicId(client_id) => Ok(Caller::Public(client_id)),
     }
 }
 

@@ -32,17 +32,18 @@ const PASSWORD: &str = "password";
 fn methods(visit: &Visit, owner: &Owner) -> Vec<&'static str> {
     let account = &owner.account;
     if !account.factors.has_aal2_factor() {
-        return account.password_hash.iter().map(|_| PASSWORD).collect();
+        return if account.password_hash.is_some() { vec![PASSWORD] } else { Vec::new() };
     }
     let is_usable = |kind: &FactorKind| match kind {
         FactorKind::Totp | FactorKind::RecoveryCode => true,
         FactorKind::Passkey => super::passkeys_are_on(&visit.state),
+        // the step-up accepts no codes by mail
         FactorKind::EmailCode => false,
     };
     account.factors.kinds().filter(is_usable).map(FactorKind::as_str).collect()
 }
 
-/// The page for the requested method, or else for the best one. An account that has no method gets the sign-in.
+/// The page for the requested method, or else for the best one. An account without any method is sent to the sign-in page.
 async fn page(
     visit: &Visit,
     owner: &Owner,
@@ -51,11 +52,11 @@ async fn page(
     reply: Reply<'_>,
 ) -> Result<Response> {
     let mut methods = methods(visit, owner);
-    let at = methods.iter().position(|method| Some(*method) == requested).unwrap_or(0);
     if methods.is_empty() {
         return Ok(visit.reply().redirect_to_page("/sign-in?again=1"));
     }
-    let method = methods.remove(at);
+    let chosen = methods.iter().position(|method| Some(*method) == requested).unwrap_or(0);
+    let method = methods.remove(chosen);
     let passkey_options = if method == FactorKind::Passkey.as_str() {
         let options = reauthenticate::passkey_options(&visit.state, &owner.caller, visit.client.ip).await;
         let options = options.map_err(passkeys::refused)?;
@@ -95,8 +96,8 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
     let method = form.text("method");
     let attempt = async {
         visit.check_csrf(&mut form)?;
-        let input = presented(&visit, &mut form, &method)?;
-        let outcome = reauthenticate::reauthenticate_browser(&visit.state, &owner.caller, input).await;
+        let proof = read_proof(&visit, &mut form, &method)?;
+        let outcome = reauthenticate::reauthenticate_browser(&visit.state, &owner.caller, proof).await;
         outcome.map_err(reauthentication::problem)
     };
     let problem = match attempt.await {
@@ -111,8 +112,8 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
     page(&visit, &owner, authorization.as_ref(), Some(&method), reply).await
 }
 
-/// The password, code or passkey of the form.
-fn presented(visit: &Visit, form: &mut Form, method: &str) -> Result<Reauthenticate, ProblemError> {
+/// Reads the password, code or passkey from the form.
+fn read_proof(visit: &Visit, form: &mut Form, method: &str) -> Result<Reauthenticate, ProblemError> {
     let mut code = || form.secret("code").unwrap_or_else(|| "".into());
     let factor = match FactorKind::parse(method) {
         Some(FactorKind::Totp) => Some(SecondFactor::Totp(code())),
@@ -121,9 +122,9 @@ fn presented(visit: &Visit, form: &mut Form, method: &str) -> Result<Reauthentic
     };
     let is_passkey = method == FactorKind::Passkey.as_str();
     let credential = if is_passkey { Some(passkeys::credential(form)?) } else { None };
-    let by_password = factor.is_none() && credential.is_none();
+    let is_password = factor.is_none() && credential.is_none();
     Ok(Reauthenticate {
-        password: by_password.then(|| form.secret(PASSWORD).unwrap_or_else(|| "".into())),
+        password: is_password.then(|| form.secret(PASSWORD).unwrap_or_else(|| "".into())),
         factor,
         credential,
         origin: visit.session_origin(),

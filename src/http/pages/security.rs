@@ -28,10 +28,10 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
     let mut view = Security {
         has_password: account.password_hash.is_some(),
         password_changed_at: account.password_hash.as_ref().map(|_| account.password_changed_at.as_millis()),
-        with_passkeys: super::passkeys_are_on(&visit.state),
+        offers_passkeys: super::passkeys_are_on(&visit.state),
         ..Security::default()
     };
-    if view.with_passkeys {
+    if view.offers_passkeys {
         let passkeys = manage::list(&visit.state, &owner.caller).await?;
         let shown = passkeys.into_iter().map(|passkey| PasskeyView {
             id: passkey.id.0.to_string(),
@@ -42,16 +42,16 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
         });
         view.passkeys = shown.collect();
     }
-    let list = factors::list(&visit.state, account.id).await?;
-    view.recovery_codes = list.recovery_codes;
+    let factor_list = factors::list(&visit.state, account.id).await?;
+    view.recovery_codes = factor_list.recovery_codes;
     view.has_factor = account.factors.has_any() || !view.passkeys.is_empty();
-    view.with_email_code = list.email_code.is_some();
-    view.has_email_code = list.email_code == Some(true);
+    view.offers_email_code = factor_list.email_code.is_some();
+    view.has_email_code = factor_list.email_code == Some(true);
     view.email_verified = account.email_verified;
     let device = visit.client.device_token.as_ref();
     let devices = remembered_devices::list(&visit.state, account.id, device).await?;
     view.devices = devices.into_iter().map(describe).collect();
-    let totps = list.factors.into_iter().filter(|factor| factor.kind == FactorKind::Totp);
+    let totps = factor_list.factors.into_iter().filter(|factor| factor.kind == FactorKind::Totp);
     let shown = totps.map(|factor| TotpFactorView {
         id: factor.id.0.to_string(),
         name: factor.label,
@@ -73,21 +73,21 @@ fn describe(DeviceEntry { device, is_current }: DeviceEntry) -> RememberedDevice
     }
 }
 
-/// `POST /account/security/devices/forget`: the device shows a second factor at its next sign-in.
+/// `POST /account/security/devices/forget`: forgets a device, whose next sign-in requires a second factor again.
 #[handler]
 pub(super) async fn forget_device(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let forgotten = async {
         visit.check_csrf(&mut form)?;
-        let unknown = || ProblemError::new(Code::UnknownDevice, "The account has no remembered device with this id.");
-        let id = Uuid::try_parse(&form.text("id")).map(RememberedDeviceId).map_err(|_| unknown())?;
+        let unknown_device = || ProblemError::new(Code::UnknownDevice, "The account has no remembered device with this id.");
+        let id = Uuid::try_parse(&form.text("id")).map(RememberedDeviceId).map_err(|_| unknown_device())?;
         let known = remembered_devices::forget(&visit.state, &owner.caller, id, visit.client.ip).await?;
-        if known { Ok(()) } else { Err(unknown()) }
+        if known { Ok(()) } else { Err(unknown_device()) }
     };
     reply(&visit, &owner, forgotten.await).await
 }
 
-/// `POST /account/security/devices/forget-all`: every device shows a second factor at its next sign-in.
+/// `POST /account/security/devices/forget-all`: forgets all devices, whose next sign-ins require a second factor again.
 #[handler]
 pub(super) async fn forget_devices(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
@@ -99,6 +99,7 @@ pub(super) async fn forget_devices(mut visit: Visit, mut form: Form) -> Result<R
     reply(&visit, &owner, forgotten.await).await
 }
 
+/// Redirects to the page, with a notice that the devices are forgotten. After an error, shows the page with the error.
 async fn reply(visit: &Visit, owner: &Owner, forgotten: Result<(), ProblemError>) -> Result<Response> {
     match forgotten {
         Ok(()) => Ok(visit.reply().redirect_to_page("/security?done=devices_forgotten")),
