@@ -53,7 +53,8 @@ pub(super) fn block_new_handshakes(_: &TcpListener) -> bool {
     false
 }
 
-/// Closes the listener after serving the connections that it still holds, as far as permits are available.
+/// Closes the listener after serving the established connections that it still holds, as far as `permits` of the connection
+/// limit are available.
 pub(super) fn close(
     listener: TcpListener,
     permits: &Arc<Semaphore>,
@@ -62,6 +63,7 @@ pub(super) fn close(
     // without tokio, whose reactor may not have reported all of the connections yet
     let Ok(listener) = listener.into_std() else { return };
     while let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+        // the listener does not block: an error means that no connection is left
         let Ok((stream, remote)) = listener.accept() else { return };
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)

@@ -121,7 +121,7 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     }
 }
 
-/// Completes `time` after the stop signal, or when connections are cut off.
+/// Completes `time` after the stop signal, or earlier when connections are cut off.
 async fn wait_after_stop<E>(context: &Context<E>, time: Duration) {
     context.stop.watch().await;
     let _ = timeout(time, context.cut.watch()).await;
@@ -129,7 +129,7 @@ async fn wait_after_stop<E>(context: &Context<E>, time: Duration) {
 
 /// Reads until the HTTP version is known. Returns the version, the bytes that were read, and the deadline of the headers.
 async fn read_first_bytes(stream: &mut TcpStream, settings: &HttpSettings) -> io::Result<(Protocol, Prefix, Instant)> {
-    let mut prefix = Prefix { bytes: [0; 24], len: 0 };
+    let mut prefix = Prefix { bytes: [0; HTTP2_PREFACE.len()], len: 0 };
     prefix.len = timeout(settings.first_byte_timeout, stream.read(&mut prefix.bytes)).await??;
     let header_deadline = Instant::now() + settings.header_timeout;
     loop {
@@ -162,8 +162,8 @@ async fn serve_http1<E: Endpoint + 'static>(
         .max_buf_size(max_header_bytes.saturating_add(HTTP1_BUFFER))
         .serve_connection(TokioIo::new(io), service);
 
-    // After the stop signal the stream ends when it is idle, and a request that has begun to arrive is answered. `None` means that a
-    // handler takes the connection over.
+    // After the stop signal, `io` ends the connection when it is idle, and a request that has begun to arrive is answered. `None`
+    // means that a handler takes the connection over.
     let ended = tokio::select! {
         biased;
         ended = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
@@ -243,7 +243,8 @@ async fn serve_http2<E: Endpoint + 'static>(
     }
 }
 
-/// Completes when no request has been in flight for `limit` or longer, and at most for twice `limit`.
+/// Completes when the connection has been idle for at least `limit`: no request was in flight. Notices this before the connection has
+/// been idle for twice `limit`.
 async fn wait_until_idle(activity: &Activity, limit: Duration) {
     loop {
         let before = activity.changes();
@@ -254,8 +255,8 @@ async fn wait_until_idle(activity: &Activity, limit: Duration) {
     }
 }
 
-/// Runs the streams of an HTTP/2 connection as tasks. A shutdown waits for the tasks and cuts them off, like those of
-/// connections. A stream whose response is not read is reset.
+/// Runs the streams of an HTTP/2 connection as tasks. A shutdown waits for the tasks and cuts them off, like the
+/// tasks of connections. A stream whose response is not read is reset.
 #[derive(Clone)]
 struct StreamExecutor {
     tasks: TaskTracker,

@@ -38,7 +38,7 @@ pub(in crate::service) struct MatchedCode {
     digest: String,
 }
 
-/// The associated data of an account's sealed key.
+/// The associated data with which the [`RecoveryKey`] of an account is sealed.
 pub(in crate::service) fn aad(account: AccountId) -> Vec<u8> {
     [b"recovery".as_slice(), account.as_bytes()].concat()
 }
@@ -85,7 +85,7 @@ pub(in crate::service) async fn remove_unless_needed(
     if change.account.factors.has_any() {
         return Ok(());
     }
-    // Without digests, the account has no codes afterwards.
+    // No sealed key and no digests: the account has no codes afterwards.
     change.set_recovery_codes(&[], &[], now).await?;
     Ok(change.set_factor(FactorKind::RecoveryCode, false, now).await?)
 }

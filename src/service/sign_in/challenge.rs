@@ -50,14 +50,15 @@ pub(super) async fn issue(
 /// A presented challenge that is valid.
 #[derive(Debug)]
 pub(in crate::service) struct OpenChallenge {
-    /// The account, as read now. The state that the challenge is bound to has not changed.
+    /// The account, as read when the challenge was opened. Its epoch and the version of its factors are those of the challenge.
     pub(in crate::service) account: Account,
+    /// The name under which Redis stores the challenge.
     name: String,
     found: FoundChallenge,
 }
 
-/// Opens a challenge without consuming it. `None` if the challenge has another purpose or device, was used, has expired, or the account
-/// has changed.
+/// Opens a challenge without consuming it. `None` if the challenge has another purpose or device, was used, or has expired, or if the
+/// account has changed or is closed.
 pub(in crate::service) async fn open(
     state: &AppState,
     text: &SecretText,
@@ -72,8 +73,8 @@ pub(in crate::service) async fn open(
         return Ok(None);
     }
     let Some(account) = state.sql.account(token.account).await? else { return Ok(None) };
-    let is_same = account.epoch == found.pending.epoch && account.factors_version == found.pending.factors_version;
-    Ok((is_same && !account.is_closed(now)).then_some(OpenChallenge { account, name, found }))
+    let is_unchanged = account.epoch == found.pending.epoch && account.factors_version == found.pending.factors_version;
+    Ok((is_unchanged && !account.is_closed(now)).then_some(OpenChallenge { account, name, found }))
 }
 
 impl OpenChallenge {
@@ -82,12 +83,12 @@ impl OpenChallenge {
         &self.found.pending
     }
 
-    /// A digest of the challenge, to which a passkey's challenge is bound.
+    /// A digest of the challenge, to which the challenge of a passkey and a code by mail are bound.
     pub(in crate::service) fn context(&self) -> [u8; 16] {
         short_digest(self.name.as_bytes())
     }
 
-    /// Consumes the challenge. Returns true to exactly one of several concurrent requests.
+    /// Consumes the challenge. Of several concurrent requests, exactly one gets true.
     pub(in crate::service) async fn take(&self, state: &AppState) -> Result<bool, ServiceError> {
         Ok(state.redis.challenges.take(&self.name, &self.found).await?)
     }

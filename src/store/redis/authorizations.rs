@@ -106,6 +106,11 @@ pub enum ExchangeOutcome {
     Invalid,
 }
 
+/// A TTL as an option of `SET`, of at least 1 ms: Redis refuses 0.
+fn expiration(ttl: Duration) -> Expiration {
+    Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1))
+}
+
 /// Authorization requests and codes. Clones share the connections.
 #[derive(Clone)]
 pub struct Authorizations {
@@ -124,8 +129,9 @@ impl Authorizations {
     /// [`RedisError`]
     pub async fn put_request(&self, digest: [u8; 32], request: &str, ttl: Duration) -> Result<(), RedisError> {
         let key = self.connection.keys.authorization_request(digest);
-        let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
-        let answer = Box::pin(self.connection.client_for_request()?.set(key, request, Some(ttl), None, false)).await;
+        let (condition, return_former_value) = (None, false);
+        let client = self.connection.client_for_request()?;
+        let answer = Box::pin(client.set(key, request, Some(expiration(ttl)), condition, return_former_value)).await;
         answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 
@@ -138,7 +144,7 @@ impl Authorizations {
         Ok(Box::pin(self.connection.client_for_request()?.get(key)).await?)
     }
 
-    /// Removes a request. Returns true to exactly one of several concurrent callers (I11).
+    /// Removes a request. Of several concurrent callers, exactly one gets true (I11).
     ///
     /// # Errors
     /// [`RedisError`]
@@ -169,15 +175,16 @@ impl Authorizations {
         let mut details = record::encode_details(Some(grant), code.origin);
         details.resize(record::DETAIL_PARTS, Vec::new());
         for part in details {
+            // a part has at most 64 bytes
             value.push(u8::try_from(part.len()).unwrap_or(0));
             value.extend_from_slice(&part);
         }
         value.extend_from_slice(code.payload.as_bytes());
         let key = self.connection.keys.authorization_code(code.account, code.digest);
-        let ttl = code.expires_at.saturating_since(now).as_millis();
-        let ttl = Expiration::PX(i64::try_from(ttl).unwrap_or(i64::MAX).max(1));
-        let answer =
-            Box::pin(self.connection.client_for_request()?.set(key, Bytes::from(value), Some(ttl), None, false)).await;
+        let ttl = expiration(code.expires_at.saturating_since(now));
+        let (condition, return_former_value) = (None, false);
+        let client = self.connection.client_for_request()?;
+        let answer = Box::pin(client.set(key, Bytes::from(value), Some(ttl), condition, return_former_value)).await;
         answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 
@@ -214,12 +221,12 @@ impl Authorizations {
             duration_millis(USED_CODE_RETENTION),
         ];
         let answer = script::run(&self.connection.scripts.exchange, &self.connection, keys, arguments).await?;
-        // The positions are those that exchange.lua describes.
+        // exchange.lua describes the parts of the answer.
         let Value::Array(parts) = &answer else { return Err(unexpected("exchange", &answer)) };
-        let bytes_at = |position: usize| parts.get(position).and_then(Value::as_bytes);
+        let bytes_at = |index: usize| parts.get(index).and_then(Value::as_bytes);
         match parts.first().and_then(Value::as_str).as_deref() {
             Some("created") => {
-                // The answer of `create`: a text, or the position of the last event and the ids of the ended sessions.
+                // `created` is the answer of the function `create`: a text, or the position of the last event and the ids of the ended sessions.
                 let (Some(created), Some(payload)) = (parts.get(1), bytes_at(2)) else {
                     return Err(unexpected("exchange", &answer));
                 };
@@ -227,9 +234,10 @@ impl Authorizations {
                 for session in &evicted {
                     self.log.session_cache.remove_session(account, *session);
                 }
-                if let Value::Array(parts) = created
-                    && let Some(position) = parts.get(1)
+                if let Value::Array(created) = created
+                    && let Some(position) = created.get(1)
                 {
+                    // I3: the evicted sessions have ended on every node when the caller gets the answer
                     let position = parse_position("exchange", position)?;
                     self.log.confirm_position(self.log.acks.open(), account, position).await;
                 }
@@ -249,6 +257,7 @@ impl Authorizations {
                 let ended = bytes_at(1).and_then(|id| <[u8; 16]>::try_from(id).ok()).map(SessionId::from_bytes);
                 if let (Some(session), Some(position)) = (ended, parts.get(2)) {
                     self.log.session_cache.remove_session(account, session);
+                    // I3: the session has ended on every node when the caller gets the answer
                     let position = parse_position("exchange", position)?;
                     self.log.confirm_position(self.log.acks.open(), account, position).await;
                 }

@@ -1,4 +1,4 @@
-//! Restarts the server when it exits.
+//! Restarts the embedded `redis-server` when it exits.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::child::{Launcher, Server};
 
+/// The pause before the first restart. Each further restart doubles the pause, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A server that ran for at least this long resets the pause between restarts.

@@ -31,7 +31,7 @@ impl Position {
     }
 
     /// Whether this is the position before any entry.
-    pub(super) fn is_none(self) -> bool {
+    pub(super) fn is_zero(self) -> bool {
         self == Self::default()
     }
 }
@@ -50,17 +50,18 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Parses a message of the channel, which consists of entries. Each is returned with the position of its predecessor and the sender
-    /// field, which names the node and the number to acknowledge. `None` stands for an unreadable entry.
+    /// Parses a message of the channel, which consists of entries of seven lines: the position, the position of the previous entry,
+    /// the four lines of the event, and the sender, which names the node that waits and the number to acknowledge. Returns the entry,
+    /// the previous position and the sender. `None` stands for an unreadable entry.
     pub(super) fn parse_message(message: &str) -> impl Iterator<Item = Option<(Self, Position, &str)>> {
         let mut lines = message.split('\n').peekable();
         std::iter::from_fn(move || {
             lines.peek()?;
             let (position, previous) = (lines.next(), lines.next());
-            let (event, from) = ([lines.next(), lines.next(), lines.next(), lines.next()], lines.next());
+            let (event, sender) = ([lines.next(), lines.next(), lines.next(), lines.next()], lines.next());
             let parse = || {
                 let position = Position::parse(position?)?;
-                Some((Self { position, revocation: revocation(event)? }, Position::parse(previous?)?, from?))
+                Some((Self { position, revocation: parse_event(event)? }, Position::parse(previous?)?, sender?))
             };
             Some(parse())
         })
@@ -79,7 +80,7 @@ impl Entry {
             Position::parse(id).ok_or_else(|| RedisError::Unexpected(format!("malformed stream entry id {id}")))?;
         let parse = || {
             let mut lines = fields.get("e")?.split('\n');
-            revocation([lines.next(), lines.next(), lines.next(), lines.next()])
+            parse_event([lines.next(), lines.next(), lines.next(), lines.next()])
         };
         Ok(parse().map(|revocation| Self { position, revocation }).ok_or(position))
     }
@@ -95,7 +96,7 @@ impl Entry {
     }
 }
 
-/// The bucket whose stream holds the revocations of signing keys.
+/// The bucket whose stream holds the revocations of signing keys, which belong to no account.
 pub(super) const KEYS_BUCKET: usize = 0;
 
 /// The text of the event that ends one session, in the format of `event_of` in `lua/lib.lua`.
@@ -141,10 +142,11 @@ fn claims_version(session: &str) -> Option<ClaimsVersion> {
 }
 
 /// Parses the four lines of an event: account, session (or what stands for it), reason and time.
-fn revocation(event: [Option<&str>; 4]) -> Option<Revocation> {
+fn parse_event(event: [Option<&str>; 4]) -> Option<Revocation> {
     let [Some(account), Some(session), Some(reason), Some(at)] = event else { return None };
     let (mut reason, at) = reason_and_time(reason, at)?;
     let account = || account.parse::<AccountId>().ok();
+    // tokens contain the start of their session in whole seconds
     let before = Timestamp::from_millis(at.as_secs() * 1000);
     let target = match session.rsplit_once(' ') {
         None if session == "all" => RevocationTarget::Account { account: account()?, before, except: None },
@@ -171,12 +173,12 @@ mod tests {
     const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
     const SESSION: &str = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
 
-    /// Parses an event with this text in place of the session.
-    fn target(session: &str) -> Option<RevocationTarget> {
+    /// Parses a message with this text in place of the session, and returns the target of its event.
+    fn parse_target(session: &str) -> Option<RevocationTarget> {
         let message = format!("7-1\n\n{ACCOUNT}\n{session}\nlogout\n1800000000123\nnode 7");
         let [received] = Entry::parse_message(&message).collect::<Vec<_>>().try_into().ok()?;
-        let (entry, previous, from) = received?;
-        assert_eq!(from, "node 7");
+        let (entry, previous, sender) = received?;
+        assert_eq!(sender, "node 7");
         assert_eq!(entry.position, Position { millis: 7, number: 1 });
         assert!(previous.is_none());
         assert_eq!(entry.revocation.at, Timestamp::from_millis(1_800_000_000_123));
@@ -186,16 +188,17 @@ mod tests {
     #[test]
     fn event_of_every_kind_is_parsed() {
         let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
+        // the beginning of the second in which the event happened
         let before = Timestamp::from_millis(1_800_000_000_000);
-        assert_eq!(target(SESSION), Some(RevocationTarget::Session { account, session }));
-        assert_eq!(target("all"), Some(RevocationTarget::Account { account, before, except: None }));
+        assert_eq!(parse_target(SESSION), Some(RevocationTarget::Session { account, session }));
+        assert_eq!(parse_target("all"), Some(RevocationTarget::Account { account, before, except: None }));
         let all_but = format!("all but {SESSION}");
-        assert_eq!(target(&all_but), Some(RevocationTarget::Account { account, before, except: Some(session) }));
-        assert_eq!(target("key abc"), Some(RevocationTarget::Key { kid: "abc".to_owned() }));
-        let claims = RevocationTarget::Claims { account, version: ClaimsVersion(258) };
-        assert_eq!(target("00000000-0000-0000-0000-000000000102"), Some(claims));
-        assert_eq!(target("some of abc"), None);
-        assert_eq!(target("abc"), None);
+        assert_eq!(parse_target(&all_but), Some(RevocationTarget::Account { account, before, except: Some(session) }));
+        assert_eq!(parse_target("key abc"), Some(RevocationTarget::Key { kid: "abc".to_owned() }));
+        let claims = RevocationTarget::Claims { account, version: ClaimsVersion(0x102) };
+        assert_eq!(parse_target("00000000-0000-0000-0000-000000000102"), Some(claims));
+        assert_eq!(parse_target("some of abc"), None);
+        assert_eq!(parse_target("abc"), None);
     }
 
     #[test]
@@ -210,11 +213,12 @@ mod tests {
 
     #[test]
     fn unreadable_entries_of_a_message_are_skipped() {
-        let one = format!("7-1\n\n{ACCOUNT}\n{SESSION}\nlogout\n5\n");
+        let readable = format!("7-1\n\n{ACCOUNT}\n{SESSION}\nlogout\n5\n");
         let newer = format!("7-2\n7-1\n{ACCOUNT}\nof a newer release\nlogout\n5\nnode 1");
-        let message = format!("{one}\n{newer}\n{one}\nsomething");
-        let received: Vec<_> = Entry::parse_message(&message).map(|entry| entry.map(|(_, _, from)| from)).collect();
-        assert_eq!(received, [Some(""), None, Some(""), None]);
+        let message = format!("{readable}\n{newer}\n{readable}\nsomething");
+        let senders: Vec<_> = Entry::parse_message(&message).map(|entry| entry.map(|(_, _, sender)| sender)).collect();
+        // the readable entries have an empty sender
+        assert_eq!(senders, [Some(""), None, Some(""), None]);
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Synchronizer {
     /// Whether a bucket is empty because its entries have expired. `before` is the id of the last entry that was applied.
     fn has_expired(&self, before: Position, redis_position: Position, now: Timestamp) -> bool {
         let appended = Timestamp::from_millis(i64::try_from(before.millis).unwrap_or(i64::MAX));
-        redis_position.is_none() && now + EXPIRY_SLACK >= appended + self.event_retention
+        redis_position.is_zero() && now + EXPIRY_SLACK >= appended + self.event_retention
     }
 
     /// The buckets whose cursor is behind Redis.
@@ -181,7 +181,7 @@ impl Synchronizer {
     async fn apply_missing(&self, client: &Client, bucket: usize) -> Result<bool, RedisError> {
         let Some(before) = self.cache.position(bucket) else { return Ok(false) };
         // Complete if the stream still has the entry that was applied last, or if no entry was applied yet.
-        let mut complete = before.is_none();
+        let mut complete = before.is_zero();
         let mut from = before.to_string();
         loop {
             let entries = read(client, self.keys.events_of_bucket(bucket), &from).await?;
