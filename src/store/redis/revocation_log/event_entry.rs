@@ -180,7 +180,7 @@ mod tests {
         let (entry, previous, sender) = received?;
         assert_eq!(sender, "node 7");
         assert_eq!(entry.position, Position { millis: 7, number: 1 });
-        assert!(previous.is_none());
+        assert!(previous.is_zero());
         assert_eq!(entry.revocation.at, Timestamp::from_millis(1_800_000_000_123));
         Some(entry.revocation.target)
     }
