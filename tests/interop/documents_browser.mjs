@@ -2,6 +2,9 @@
 // authenticator, against a running node with the accounts ada, bob (an admin without the second factor that admins need) and carol.
 // Only the node's address differs. Exits with an error at the first failed assertion.
 // Usage: node documents_browser.mjs API PAGE REPOSITORY
+//   API         the URL of the node
+//   PAGE        the URL of the page of examples/browser
+//   REPOSITORY  the path of the checkout
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -17,10 +20,11 @@ const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
 const context = await browser.newContext();
 context.setDefaultTimeout(30_000);
-// the page of examples/browser, without its own code
+// the page is loaded without its own code: `open` adds the code of a document
 await context.route(`${pageUrl}/app.js`, (route) => route.fulfill({ contentType: "text/javascript", body: "" }));
 const page = await context.newPage();
 page.on("pageerror", (error) => assert.fail(`page: ${error}`));
+/** The method, path and status of each response since the page was opened. */
 let answers = [];
 page.on("response", (response) => answers.push(`${response.request().method()} ${new URL(response.url()).pathname} ${response.status()}`));
 const cdp = await context.newCDPSession(page);
@@ -52,7 +56,7 @@ async function post(path, body, access) {
   return (await fetch(`${api}${path}`, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 const login = (name) => post("/v1/login", { identifier: `${name}@example.com`, password: PASSWORD });
-const cookie = async () => (await context.cookies(api)).some(({ name }) => name === "__Host-latchkey");
+const hasCookie = async () => (await context.cookies(api)).some(({ name }) => name === "__Host-latchkey");
 
 // docs/quickstart-browser.md: sign in, reload, refresh, sign out
 const [signIn, refresh, request, signOut] = blocks("docs/quickstart-browser.md");
@@ -69,7 +73,7 @@ assert.equal(await call("access"), null);
 await assert.rejects(call("signIn", "ada@example.com", "wrong"));
 await call("signIn", "ada@example.com", PASSWORD);
 assert.equal(await call("call", `${api}/v1/me`), 200);
-await open(quickstart);
+await open(quickstart); // after a reload, the cookie signs in
 assert.equal(await call("call", `${api}/v1/me`), 200);
 assert.deepEqual(await call("callAfterExpiry", `${api}/v1/me`), [200, 200]);
 await call("signOut");
@@ -80,15 +84,18 @@ console.log("quick start: ok");
 // clients/browser/README.md: the program, the second step of a sign-in, and the step-up
 const [program, secondStep, stepUp] = blocks("clients/browser/README.md");
 await open(program);
+// the server of the page has no /api/orders
 for (const answer of ["POST /v1/login 200", "GET /api/orders 404", "POST /v1/logout 204"]) assert.ok(answers.includes(answer), answers.join());
 const { access_token: access } = await login("carol");
 const { secret } = await post("/v1/me/factors/totp", { label: "Phone" }, access);
 /**
- * The code of this time step, relative to the current one. Each code works once, and a node accepts those of the steps -1, 0 and 1.
+ * Carol's TOTP code (RFC 6238) of a time step: -1 for the previous step, 0 for the current and 1 for the next. A node accepts the codes
+ * of these three steps, each once, so each call below names another step.
  * Waits for the end of a step that ends within two seconds, so that the step does not change before the node has received the code.
  */
-async function code(step) {
+async function totpCode(step) {
   while (Date.now() % 30_000 >= 28_000) await page.waitForTimeout(100);
+  // base32 (RFC 4648, section 6)
   const bits = [...secret].map((letter) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(letter).toString(2).padStart(5, "0")).join("");
   const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
   const counter = Buffer.alloc(8);
@@ -96,7 +103,7 @@ async function code(step) {
   const mac = createHmac("sha1", key).update(counter).digest();
   return String((mac.readUInt32BE(mac[19] & 15) & 0x7fffffff) % 1_000_000).padStart(6, "0");
 }
-await post("/v1/me/factors/totp/confirm", { code: await code(-1) }, access);
+await post("/v1/me/factors/totp/confirm", { code: await totpCode(-1) }, access);
 await open(`import { LatchkeyClient } from "latchkey-browser";
 const auth = new LatchkeyClient({ baseUrl: "${api}" });
 window.app = {
@@ -104,8 +111,8 @@ window.app = {
   stepUp: async (code) => { ${stepUp}\n },
   signOut: () => auth.signOut(),
 };`);
-await call("signIn", "carol@example.com", PASSWORD, await code(0));
-await call("stepUp", await code(1));
+await call("signIn", "carol@example.com", PASSWORD, await totpCode(0));
+await call("stepUp", await totpCode(1));
 await call("signOut");
 for (const answer of ["POST /v1/login/second-factor 200", "POST /v1/me/reauthenticate 200"]) assert.ok(answers.includes(answer), answers.join());
 console.log("client: ok");
@@ -135,9 +142,9 @@ const added = await call("add", (await login("ada")).access_token);
 assert.equal(added.passkey.name, "Ada's phone");
 assert.ok(added.tokens.access_token);
 await open(passkeys);
-assert.equal(await cookie(), false);
+assert.equal(await hasCookie(), false);
 assert.ok((await call("signIn")).access_token);
-assert.equal(await cookie(), true);
+assert.equal(await hasCookie(), true);
 await context.clearCookies();
 await open(passkeys);
 assert.equal((await call("signInWithPassword", "ada@example.com", PASSWORD)).email, "ada@example.com");

@@ -15,8 +15,8 @@ function ok<T>({ data, error }: { data?: T; error?: unknown }): T {
 async function main() {
   const credentials: LoginRequest = { identifier: 'linus@example.com', password: config.password, transport: 'bearer' }
   const account = ok(await register({ body: { email: credentials.identifier, password: credentials.password } }))
-  const again = await register({ body: { email: credentials.identifier, password: credentials.password } })
-  equal((again.error as Problem).status, 409)
+  const duplicate = await register({ body: { email: credentials.identifier, password: credentials.password } })
+  equal((duplicate.error as Problem).status, 409)
 
   const wrong = await login({ body: { ...credentials, password: 'a wrong password' } })
   equal(wrong.error?.code, 'invalid_credentials')
@@ -24,12 +24,12 @@ async function main() {
   const refreshed = ok(await refresh({ body: { refresh_token: tokens.refresh_token! } }))
   equal(refreshed.session_id, tokens.session_id)
 
-  const auth = refreshed.access_token
-  equal(ok(await me({ auth })).id, account.id)
-  const { sessions } = ok(await listSessions({ auth }))
+  const accessToken = refreshed.access_token
+  equal(ok(await me({ auth: accessToken })).id, account.id)
+  const { sessions } = ok(await listSessions({ auth: accessToken }))
   deepEqual(sessions.map(({ id, current }) => [id, current]), [[tokens.session_id, true]])
 
-  equal((await logout({ auth, body: { refresh_token: refreshed.refresh_token! } })).response?.status, 204)
+  equal((await logout({ auth: accessToken, body: { refresh_token: refreshed.refresh_token! } })).response?.status, 204)
   const ended = await refresh({ body: { refresh_token: refreshed.refresh_token! } })
   equal((ended.error as Problem).status, 401)
 }

@@ -1,8 +1,9 @@
-// Verifies access tokens with jose.
+// Verifies access tokens with jose: reads tokens and writes results as lines.mjs describes.
 import { createRemoteJWKSet, jwtVerify } from 'jose'
 import { answer, config, metadata } from './lines.mjs'
 
 const { jwks_uri } = await metadata()
+// config.jose: the test's options for the cache of keys, if any
 const keys = createRemoteJWKSet(new URL(jwks_uri), config.jose ?? {})
 await answer(async (token) => {
   const { issuer, audience } = config

@@ -18,8 +18,8 @@ async fn metadata_is_complete_and_cacheable() {
     assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
     assert_eq!(answer.header("access-control-allow-origin"), "*");
     let algorithms = ["ES256", "EdDSA", "RS256", "PS256"];
-    let authenticated = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
-    let auth_methods = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
+    let confidential_methods = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
+    let all_methods = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
     let expected = json!({
         "issuer": "https://auth.example.com",
         "authorization_endpoint": "https://auth.example.com/oauth2/authorize",
@@ -47,11 +47,11 @@ async fn metadata_is_complete_and_cacheable() {
         "request_uri_parameter_supported": false,
         "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
         "subject_types_supported": ["public"],
-        "token_endpoint_auth_methods_supported": auth_methods,
+        "token_endpoint_auth_methods_supported": all_methods,
         "token_endpoint_auth_signing_alg_values_supported": algorithms,
-        "introspection_endpoint_auth_methods_supported": authenticated,
+        "introspection_endpoint_auth_methods_supported": confidential_methods,
         "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
-        "revocation_endpoint_auth_methods_supported": auth_methods,
+        "revocation_endpoint_auth_methods_supported": all_methods,
         "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
         "service_documentation": "https://auth.example.com/docs",
         "latchkey_revocations_endpoint": "https://auth.example.com/v1/revocations",
@@ -67,7 +67,7 @@ async fn every_listed_endpoint_exists() {
     let node = cluster.node().await;
     let metadata = node.get_anonymously(OAUTH).await.json();
     let issuer = &cluster.config.issuer;
-    let mut named = 0;
+    let mut checked = 0;
     for (name, value) in metadata.as_object().unwrap() {
         let is_url = name.ends_with("_endpoint") || name.ends_with("_uri") || name.ends_with("_documentation");
         let Some(url) = value.as_str().filter(|_| is_url) else { continue };
@@ -75,9 +75,10 @@ async fn every_listed_endpoint_exists() {
         // the body is not read: event streams have no end
         let answer = node.request(Method::GET, path).send().await.unwrap();
         assert_ne!(answer.status(), 404, "{name}: {url}");
-        named += 1;
+        checked += 1;
     }
-    assert_eq!(named, 10, "{metadata}");
+    // 8 endpoints, jwks_uri and service_documentation
+    assert_eq!(checked, 10, "{metadata}");
 }
 
 #[tokio::test]
@@ -92,6 +93,7 @@ async fn metadata_of_issuer_with_path_is_served_at_both_paths() {
             assert_eq!(metadata["issuer"], "https://example.com/sign/in");
             assert_eq!(metadata["jwks_uri"], "https://example.com/sign/in/.well-known/jwks.json");
         }
+        // neither the well-known path nor the well-known path with the path of the issuer
         for other in ["/", "/sign", "/sign/in/", "/sign/in/x", "/sign/on", "x"] {
             let answer = node.get_anonymously(&format!("{well_known}{other}")).await;
             assert_eq!(answer.problem(), problem(404, "not_found"), "{other}");

@@ -1,4 +1,6 @@
 //! `latchkey doctor` on real servers with real faults.
+//!
+//! Tests that also use a running node have several threads, because a run of `latchkey doctor` blocks one of them.
 
 use std::{fs, path::Path};
 
@@ -101,7 +103,7 @@ fn doctor_with_durable_redis_and_new_database_passes() {
 }
 
 #[test]
-fn doctor_with_redis_that_may_lose_writes_warns() {
+fn doctor_with_redis_that_may_lose_writes_warns_and_with_a_replica_fails() {
     let (folder, redis) = (migrated(), Redis::start());
     let url = format!("redis.url={}", redis.url());
     redis.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
@@ -110,6 +112,8 @@ fn doctor_with_redis_that_may_lose_writes_warns() {
     assert!(finds(&found, "redis", "warn", "set `maxmemory-policy noeviction`"), "{found:?}");
     assert!(finds(&found, "redis", "warn", "set `appendfsync always`"), "{found:?}");
     assert_eq!(code, Some(0));
+
+    // a replica, which refuses all writes, is a fault
     redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
     let (found, code) = examine(folder.path(), &["--set", &url]);
     assert!(finds(&found, "redis", "fail", "must lead to its master"), "{found:?}");
@@ -131,6 +135,7 @@ fn doctor_with_unreachable_stores_fails_and_names_the_settings() {
 #[test]
 fn doctor_with_invalid_configuration_fails() {
     let folder = tempfile::tempdir().unwrap();
+    // one value is above its maximum, the other below its minimum
     let (found, code) = examine(folder.path(), &["--set", "session.grace=2h", "--set", "redis.pool_size=0"]);
     assert!(finds(&found, "configuration", "fail", "session.grace"), "{found:?}");
     assert!(finds(&found, "configuration", "fail", "redis.pool_size"), "{found:?}");
@@ -182,22 +187,22 @@ async fn doctor_compares_headers_of_proxies_with_settings() {
     assert!(finds(&examine(&[]), "proxy", "warn", "1 requests of trusted proxies have another header"));
 }
 
-/// The private Redis of the running service hangs: its process is named, with the commands that end the outage.
+/// The embedded Redis of a running node hangs: `doctor` names its process and the commands that end the outage.
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_with_hung_private_redis_names_its_process_and_the_remedy() {
+async fn doctor_with_hung_embedded_redis_names_its_process_and_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
-    let service = Service::start_with(folder.path(), &["serve"]);
+    let _node = Service::start_with(folder.path(), &["serve"]);
     let socket = folder.path().join("latchkey-data/redis/redis.sock");
-    let process = server_process(&socket).await.expect("the private Redis listens");
+    let process = server_process(&socket).await.expect("the embedded Redis listens");
     let pid = Pid::from_raw(process).unwrap();
     kill_process(pid, Signal::STOP).unwrap();
     let (found, code) = tokio::task::block_in_place(|| examine(folder.path(), &[]));
     kill_process(pid, Signal::CONT).unwrap();
     assert!(finds(&found, "redis", "fail", &format!("kill -CONT {process}")), "{found:?}");
     assert!(finds(&found, "redis", "fail", &format!("kill -KILL {process}")), "{found:?}");
+    // the remedy for a configured Redis does not help
     assert!(!finds(&found, "redis", "fail", "redis.url (LATCHKEY_REDIS_URL)"), "{found:?}");
     assert_eq!(code, Some(1));
-    drop(service);
 }
 
 /// Without a configured Redis, `doctor` starts the embedded one while it checks.
@@ -207,5 +212,5 @@ fn doctor_with_embedded_redis_checks_and_stops_it() {
     let output = run(folder.path(), &["doctor"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("ok    redis          "), "{text}");
-    assert!(!folder.path().join("latchkey-data/redis/redis.sock").exists(), "it has stopped");
+    assert!(!folder.path().join("latchkey-data/redis/redis.sock").exists(), "the embedded Redis has stopped");
 }
