@@ -1,15 +1,15 @@
-//! Challenges: their bindings, and that a wrong code does not consume them.
+//! Challenges of sign-ins with a second factor: what they are bound to, and what ends them.
 
 use std::time::Duration;
 
 use latchkey::domain::account::Roles;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
 use super::{account_with_app, challenge, cluster, factor_body, second_factor, wrong_code};
 use crate::{
     accounts::{NEW_PASSWORD, problem, signed_in},
-    harness::client::PASSWORD,
+    harness::client::{PASSWORD, Tokens},
 };
 
 #[tokio::test]
@@ -18,6 +18,7 @@ async fn wrong_code_does_not_consume_the_challenge() {
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
+    // fewer wrong codes than the 5 after which the account waits (`limits.factor_backoff_after`)
     for _ in 0..3 {
         let answer = second_factor(&node, &challenge, "totp", &wrong_code(&ada.app, &cluster.clock)).await;
         assert_eq!(answer.problem(), problem(401, "invalid_code"));
@@ -25,8 +26,8 @@ async fn wrong_code_does_not_consume_the_challenge() {
     }
     let code = ada.app.code(&cluster.clock);
     second_factor(&node, &challenge, "totp", &code).await.expect(200);
-    let again = second_factor(&node, &challenge, "totp", &code).await;
-    assert_eq!(again.problem(), problem(401, "invalid_challenge"), "a challenge works once");
+    let repeated = second_factor(&node, &challenge, "totp", &code).await;
+    assert_eq!(repeated.problem(), problem(401, "invalid_challenge"), "a challenge works once");
 }
 
 #[tokio::test]
@@ -66,21 +67,17 @@ async fn challenge_works_for_its_device_only() {
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
     let device = format!("lk_dt_{}", "A".repeat(43));
+    let with_device = |request: RequestBuilder, device: Option<&str>| match device {
+        Some(device) => request.header("x-device-token", device),
+        None => request,
+    };
     let login = |device: Option<&str>| {
         let body = json!({ "identifier": "ada", "password": PASSWORD });
-        let request = node.request(Method::POST, "/v1/login").json(&body);
-        node.send(match device {
-            Some(device) => request.header("x-device-token", device),
-            None => request,
-        })
+        node.send(with_device(node.request(Method::POST, "/v1/login").json(&body), device))
     };
     let present = |challenge: &str, device: Option<&str>| {
         let body = factor_body(challenge, "totp", &ada.app.code(&cluster.clock));
-        let request = node.request(Method::POST, "/v1/login/second-factor").json(&body);
-        node.send(match device {
-            Some(device) => request.header("x-device-token", device),
-            None => request,
-        })
+        node.send(with_device(node.request(Method::POST, "/v1/login/second-factor").json(&body), device))
     };
     let bound = super::challenge_of(&login(Some(&device)).await);
     assert_eq!(present(&bound, None).await.problem(), problem(401, "invalid_challenge"));
@@ -92,7 +89,7 @@ async fn challenge_works_for_its_device_only() {
 }
 
 #[tokio::test]
-async fn challenge_ends_when_password_factors_or_epoch_change() {
+async fn challenge_ends_when_factors_roles_or_password_change_or_the_account_is_disabled() {
     let cluster = cluster();
     let node = cluster.node().await;
     let id = node.register("ada").await.text_of("id").parse().unwrap();
@@ -103,7 +100,7 @@ async fn challenge_ends_when_password_factors_or_epoch_change() {
     };
 
     let before = challenge(&node, "ada").await;
-    let answer = signed_in(&node, &ada.tokens, Method::POST, "/v1/me/recovery-codes", json!({})).await.expect(200);
+    let renewed = signed_in(&node, &ada.tokens, Method::POST, "/v1/me/recovery-codes", json!({})).await.expect(200);
     assert_invalid(&before, "factors").await;
 
     let before = challenge(&node, "ada").await;
@@ -111,8 +108,8 @@ async fn challenge_ends_when_password_factors_or_epoch_change() {
     latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
     assert_invalid(&before, "roles").await;
 
-    let tokens = crate::harness::client::Tokens::of(&answer);
-    let tokens = crate::harness::client::Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    // the change of roles has made the access token invalid
+    let tokens = Tokens::of(&node.refresh(&Tokens::of(&renewed).refresh).await.expect(200));
     let before = challenge(&node, "ada").await;
     node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     assert_invalid(&before, "password").await;
@@ -129,18 +126,17 @@ async fn password_of_an_account_with_a_factor_starts_no_session_and_cancels_no_d
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
     node.delete("/v1/me", &ada.tokens.access).await.expect(202);
-    let before =
-        node.state.redis.sessions.list(node.verified(&ada.tokens.access).claims.sub, cluster.clock.now()).await;
-    assert_eq!(before.unwrap().len(), 0, "the request for deletion ends all sessions");
     let id = node.verified(&ada.tokens.access).claims.sub;
+    let sessions = async || node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap().len();
+    assert_eq!(sessions().await, 0, "the request for deletion ends all sessions");
     let challenge = challenge(&node, "ada").await;
     let account = node.state.sql.account(id).await.unwrap().unwrap();
     assert!(account.deletion_at.is_some(), "the password alone does not cancel the deletion");
-    assert!(node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap().is_empty());
+    assert_eq!(sessions().await, 0, "the password alone starts no session");
     second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     let account = node.state.sql.account(id).await.unwrap().unwrap();
     assert!(account.deletion_at.is_none());
-    assert_eq!(node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap().len(), 1);
+    assert_eq!(sessions().await, 1);
 }
 
 #[tokio::test]
@@ -169,6 +165,7 @@ async fn sign_in_to_an_account_without_a_factor_takes_one_query() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.register("ada").await;
+    // the first sign-in makes the device known to the account, so the second needs no notice of a new device
     node.login("ada").await;
     let before = node.state.sql.transactions();
     node.login("ada").await;

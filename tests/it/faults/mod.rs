@@ -1,5 +1,5 @@
 //! One fault per test, with real servers: no call hangs, no answer is a 500, and the node recovers without a restart.
-//! `degradation` has a Redis that is down, hung, full, loading or busy; `history` injects faults at random.
+//! `degradation` tests a Redis that is down, hung, full, loading or busy; `history` injects faults at random.
 
 mod cluster;
 mod database;
@@ -36,7 +36,7 @@ fn has_succeeded(answer: &Answer, status: u16) -> bool {
     true
 }
 
-/// Repeats a call until it succeeds; every other answer must be a 503, and no call may hang.
+/// Repeats a call until its answer has this status. Every other answer must be a 503, and no call may hang.
 async fn retry_until<F: Future<Output = Answer>>(what: &str, status: u16, call: impl Fn() -> F) -> Answer {
     let result = Mutex::new(None);
     wait::until(what, || async {
@@ -54,10 +54,12 @@ async fn refreshed(node: &Node, tokens: &Tokens) -> Tokens {
     Tokens::of(&retry_until("a refresh succeeds", 200, || node.refresh(&tokens.refresh)).await)
 }
 
-/// Waits until every replica has received the master's writes.
+/// Waits until this many replicas have received all writes of the master.
 async fn wait_until_replicated(master: &Redis, replicas: u32) {
     wait::until("the replicas have received the writes", || async {
-        master.command(&["WAIT", &replicas.to_string(), "1000"]).parse::<u32>().is_ok_and(|have| have >= replicas)
+        let timeout_millis = "1000";
+        let reached = master.command(&["WAIT", &replicas.to_string(), timeout_millis]).parse::<u32>();
+        reached.is_ok_and(|reached| reached >= replicas)
     })
     .await;
 }

@@ -33,6 +33,7 @@ fn part(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// A JWS of this header and these claims, signed by `key`.
 fn signed(key: &SigningKey, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
     let message = format!("{}.{}", part(header), part(claims));
     let signature = key.sign(message.as_bytes()).unwrap();
@@ -65,16 +66,16 @@ fn der(signature: &[u8]) -> Vec<u8> {
 
 impl Forge<'_> {
     fn header(&self) -> Value {
-        self.read(0)
+        self.decode_part(0)
     }
 
     fn claims(&self) -> Value {
-        self.read(1)
+        self.decode_part(1)
     }
 
     /// Decodes a part of the genuine token: 0 is the header, 1 the claims.
-    fn read(&self, at: usize) -> Value {
-        let text = self.genuine.split('.').nth(at).unwrap();
+    fn decode_part(&self, index: usize) -> Value {
+        let text = self.genuine.split('.').nth(index).unwrap();
         serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap()
     }
 
@@ -132,10 +133,11 @@ impl Forge<'_> {
         let coordinate = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
         let point = [&[4], &coordinate("x")[..], &coordinate("y")[..]].concat();
         // SubjectPublicKeyInfo of a point on P-256 (RFC 5480)
-        let info = BASE64_STANDARD.decode("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgA=").unwrap();
-        let info = [info, point.clone()].concat();
-        let text = BASE64_STANDARD.encode(&info);
-        let lines = text.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect::<Vec<_>>().join("\n");
+        let info_before_point = BASE64_STANDARD.decode("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgA=").unwrap();
+        let info = [info_before_point, point.clone()].concat();
+        let base64 = BASE64_STANDARD.encode(&info);
+        let lines =
+            base64.as_bytes().chunks(64).map(|line| str::from_utf8(line).unwrap()).collect::<Vec<_>>().join("\n");
         let pem = format!("-----BEGIN PUBLIC KEY-----\n{lines}\n-----END PUBLIC KEY-----");
         let keys = [
             ("the JWK", self.key.public_jwk().as_bytes().to_vec()),
@@ -161,15 +163,15 @@ impl Forge<'_> {
         made
     }
 
-    /// Signed by foreign keys.
+    /// Signed by foreign keys, or by the service's own key under a wrong `kid` or `alg`.
     fn signed_by_foreign_keys(&self) -> Vec<(String, String)> {
         let (header, claims) = (self.header(), self.claims().to_string());
         let mut made = Vec::new();
         for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
             let foreign_key = SigningKey::generate(algorithm).unwrap();
             let header = with_member(&header, "alg", json!(algorithm.as_str()));
-            let with_its_kid = with_member(&header, "kid", json!(foreign_key.kid())).to_string();
-            made.push((format!("foreign {algorithm} key"), signed(&foreign_key, with_its_kid, &claims)));
+            let with_foreign_kid = with_member(&header, "kid", json!(foreign_key.kid())).to_string();
+            made.push((format!("foreign {algorithm} key"), signed(&foreign_key, with_foreign_kid, &claims)));
             made.push((
                 format!("foreign {algorithm} key under the service's kid"),
                 signed(&foreign_key, header.to_string(), &claims),
@@ -206,12 +208,13 @@ impl Forge<'_> {
     fn keys_in_the_header(&self) -> Vec<(String, String)> {
         let foreign_key = SigningKey::generate(Algorithm::Es256).unwrap();
         let jwk: Value = serde_json::from_str(foreign_key.public_jwk()).unwrap();
-        let plain: Map<_, _> = jwk.as_object().unwrap().clone().into_iter().filter(|(name, _)| name != "kid").collect();
+        let jwk_without_kid: Map<_, _> =
+            jwk.as_object().unwrap().clone().into_iter().filter(|(name, _)| name != "kid").collect();
         let url = |path: &str| json!(format!("http://{}/{path}", self.trap));
         let mut made = Vec::new();
         for (name, value) in [
             ("jwk", jwk.clone()),
-            ("jwk", json!(plain)),
+            ("jwk", json!(jwk_without_kid)),
             ("jku", url("jwks.json")),
             ("x5u", url("chain.pem")),
             ("x5c", json!(["MIIB"])),
@@ -264,6 +267,7 @@ impl Forge<'_> {
     /// Expired tokens. They are refused like forgeries, except that they sign out.
     pub fn expired(&self) -> Vec<Forged> {
         let claims = self.claims();
+        // 60 s exceed the clock skew that is tolerated
         let past = [json!(claims["iat"].as_i64().unwrap() - 60), json!(0), json!(-1), json!(i64::MIN)];
         let sign = |exp: Value| {
             let token = self.service_signs(&self.header(), &with_member(&claims, "exp", exp.clone()));
@@ -275,6 +279,7 @@ impl Forge<'_> {
     /// Wrong claims (RFC 9068, section 4), signed by the service's own key.
     fn wrong_claims(&self) -> Vec<(String, String)> {
         let claims = self.claims();
+        // times in the future are `iat` and 60 s, which exceed the clock skew that is tolerated
         let (iat, iss) = (claims["iat"].as_i64().unwrap(), claims["iss"].as_str().unwrap());
         let mut changes = vec![
             ("exp", json!("9999999999")),
@@ -319,7 +324,8 @@ impl Forge<'_> {
     /// JSON that different parsers interpret differently (RFC 7515, section 4; RFC 7519, section 4).
     fn ambiguous(&self) -> Vec<(String, String)> {
         let (header, claims) = (self.header().to_string(), self.claims().to_string());
-        let more = |object: &str, members: &str| format!("{},{members}}}", object.strip_suffix('}').unwrap());
+        let with_members_at_end =
+            |object: &str, members: &str| format!("{},{members}}}", object.strip_suffix('}').unwrap());
         let mut made = Vec::new();
         for members in [
             r#""sub":"00000000-0000-0000-0000-000000000000""#,
@@ -329,15 +335,21 @@ impl Forge<'_> {
             r#""roles":["admin"],"roles":[]"#,
             r#""deep":{"a":1,"a":2}"#,
         ] {
-            made.push((format!("claims with {members} too"), signed(self.key, &header, more(&claims, members))));
+            made.push((
+                format!("claims with {members} too"),
+                signed(self.key, &header, with_members_at_end(&claims, members)),
+            ));
         }
         for members in
             [r#""alg":"none""#, r#""alg":"ES256""#, r#""\u0061lg":"HS256""#, r#""kid":"other""#, r#""typ":"JWT""#]
         {
-            made.push((format!("header with {members} too"), signed(self.key, more(&header, members), &claims)));
+            made.push((
+                format!("header with {members} too"),
+                signed(self.key, with_members_at_end(&header, members), &claims),
+            ));
         }
-        let duplicated = format!("{{\"sub\":\"\u{feff}\"}}{claims}");
-        made.push(("two objects of claims".to_owned(), signed(self.key, &header, duplicated)));
+        let two_objects = format!("{{\"sub\":\"\u{feff}\"}}{claims}");
+        made.push(("two objects of claims".to_owned(), signed(self.key, &header, two_objects)));
         made.push((
             "claims that are not UTF-8".to_owned(),
             signed(self.key, &header, [claims.as_bytes(), &[0xff]].concat()),
@@ -362,12 +374,15 @@ impl Forge<'_> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
         let (r, s) = bytes.split_at(32);
         let with_signature = |bytes: &[u8]| format!("{header}.{claims}.{}", part(bytes));
-        let other = part(with_member(&self.claims(), "sub", json!("0192f0c1-2345-7abc-8def-0123456789ab")).to_string());
-        // the last character of 64 encoded bytes has four unused bits
+        let other_claims =
+            part(with_member(&self.claims(), "sub", json!("0192f0c1-2345-7abc-8def-0123456789ab")).to_string());
+        // The last character of 64 encoded bytes has four unused bits, which are 0. The next character of the alphabet has the lowest of them
+        // set.
         let (start, last) = signature.split_at(signature.len() - 1);
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let next = &alphabet[alphabet.find(last).unwrap() + 1..][..1];
-        let json = json!({ "protected": header, "payload": claims, "signature": signature }).to_string();
+        let with_unused_bit = &alphabet[alphabet.find(last).unwrap() + 1..][..1];
+        let json_form = json!({ "protected": header, "payload": claims, "signature": signature }).to_string();
+        // a token has at most 8192 bytes
         let large = with_member(&self.claims(), "padding", json!("x".repeat(9000)));
         let made = [
             ("last character missing", genuine[..genuine.len() - 1].to_owned()),
@@ -383,11 +398,11 @@ impl Forge<'_> {
             ("four parts", format!("{genuine}.{signature}")),
             ("five parts, as if encrypted", format!("{header}.{claims}.{claims}.{claims}.{signature}")),
             ("a dot at the end", format!("{genuine}.")),
-            ("other claims under the genuine signature", format!("{header}.{other}.{signature}")),
-            ("unused bits of the signature set", format!("{header}.{claims}.{start}{next}")),
+            ("other claims under the genuine signature", format!("{header}.{other_claims}.{signature}")),
+            ("unused bits of the signature set", format!("{header}.{claims}.{start}{with_unused_bit}")),
             ("padding", format!("{genuine}==")),
             ("a character outside base64url", format!("{header}.{claims}.+{}", &signature[1..])),
-            ("the JSON form", json),
+            ("the JSON form", json_form),
             ("the signature as ASN.1", with_signature(&der(&bytes))),
             ("a signature of zeros", with_signature(&[0; 64])),
             ("r is zero", with_signature(&[&[0; 32], s].concat())),

@@ -6,10 +6,12 @@ use serde_json::json;
 use super::Verifier;
 use crate::harness::test_cluster::TestCluster;
 
-/// Runs a program that verifies tokens of a user and of a service client for each algorithm, and asserts that it refuses invalid ones.
-async fn check(program: &'static str, algorithms: &[Algorithm]) {
+/// Asserts, for each algorithm, that a program accepts the tokens of a user and of a service client, and refuses invalid tokens and
+/// tokens for another audience.
+async fn check_verifier(program: &'static str, algorithms: &[Algorithm]) {
     for algorithm in algorithms {
         let mut cluster = TestCluster::new();
+        // the program compares the times in tokens with the system's clock
         cluster.clock = Clock::System;
         cluster.config.keys.algorithm = *algorithm;
         let node = cluster.node_at_issuer().await;
@@ -29,10 +31,10 @@ async fn check(program: &'static str, algorithms: &[Algorithm]) {
         }
         let (message, signature) = tokens.access.rsplit_once('.').unwrap();
         let (_, other_signature) = client_token.rsplit_once('.').unwrap();
-        for wrong in
+        for invalid in
             [format!("{message}.{other_signature}"), format!("{message}."), format!(".{signature}"), tokens.refresh]
         {
-            assert!(verifier.verify(&wrong).await.is_err(), "{algorithm}: {wrong}");
+            assert!(verifier.verify(&invalid).await.is_err(), "{algorithm}: {invalid}");
         }
         let mut other_audience =
             Verifier::start(program, &json!({ "issuer": cluster.config.issuer, "audience": "elsewhere" }));
@@ -42,26 +44,26 @@ async fn check(program: &'static str, algorithms: &[Algorithm]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jose_accepts_every_algorithm() {
-    check("verify_jose.mjs", &Algorithm::ALL).await;
+    check_verifier("verify_jose.mjs", &Algorithm::ALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn oauth4webapi_accepts_every_algorithm() {
-    check("verify_oauth4webapi.mjs", &Algorithm::ALL).await;
+    check_verifier("verify_oauth4webapi.mjs", &Algorithm::ALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn express_oauth2_jwt_bearer_accepts_every_algorithm() {
-    check("verify_express.mjs", &Algorithm::ALL).await;
+    check_verifier("verify_express.mjs", &Algorithm::ALL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pyjwt_accepts_every_algorithm() {
-    check("verify_pyjwt.py", &Algorithm::ALL).await;
+    check_verifier("verify_pyjwt.py", &Algorithm::ALL).await;
 }
 
 /// Authlib refuses EdDSA and PS256 with its default configuration.
 #[tokio::test(flavor = "multi_thread")]
 async fn authlib_accepts_es256_and_rs256() {
-    check("verify_authlib.py", &[Algorithm::Es256, Algorithm::Rs256]).await;
+    check_verifier("verify_authlib.py", &[Algorithm::Es256, Algorithm::Rs256]).await;
 }

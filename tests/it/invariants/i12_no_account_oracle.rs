@@ -1,4 +1,4 @@
-//! I12: Public calls answer the same for known and unknown accounts: status, body, headers and time.
+//! I12: Public calls have the same answer for known and unknown accounts: status, body, headers and timing.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -47,19 +47,33 @@ async fn cluster() -> (TestCluster, Node) {
 /// The body of a call about the account of this name.
 type BodyOf = fn(&str) -> Value;
 
-/// The public calls about an account.
-fn calls() -> Vec<(&'static str, BodyOf)> {
-    vec![
+/// A code that no mail contains.
+const WRONG_CODE: &str = "2222-2222";
+
+/// The public calls that request a mail for an account.
+fn requests_for_mails() -> [(&'static str, BodyOf); 3] {
+    [
         ("/v1/password/forgot", |name| json!({ "identifier": email(name) })),
         ("/v1/email/verification", |name| json!({ "email": email(name) })),
         ("/v1/login/code", |name| json!({ "email": email(name) })),
+    ]
+}
+
+/// The public calls that present a code of a mail, here a wrong one.
+fn calls_with_wrong_codes() -> [(&'static str, BodyOf); 3] {
+    [
         (
             "/v1/password/reset",
-            |name| json!({ "identifier": email(name), "code": "2222-2222", "new_password": "marble thicket saddle forty" }),
+            |name| json!({ "identifier": email(name), "code": WRONG_CODE, "new_password": "marble thicket saddle forty" }),
         ),
-        ("/v1/email/verify", |name| json!({ "email": email(name), "code": "2222-2222", "password": NEW_PASSWORD })),
-        ("/v1/login/code/verify", |name| json!({ "request": "lk_lr_x", "email": email(name), "code": "2222-2222" })),
+        ("/v1/email/verify", |name| json!({ "email": email(name), "code": WRONG_CODE, "password": NEW_PASSWORD })),
+        ("/v1/login/code/verify", |name| json!({ "request": "lk_lr_x", "email": email(name), "code": WRONG_CODE })),
     ]
+}
+
+/// The public calls about an account.
+fn calls() -> impl Iterator<Item = (&'static str, BodyOf)> {
+    requests_for_mails().into_iter().chain(calls_with_wrong_codes())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,11 +97,11 @@ async fn i12_calls_answer_alike_for_secondary_and_unknown_addresses() {
         let known = comparable(&node.post(path, body("work")).await);
         assert_eq!(known, comparable(&node.post(path, body("nobody")).await), "{path}");
     }
-    let mut wrong = Vec::new();
+    let mut refused = Vec::new();
     for name in ["work", "nobody"] {
-        wrong.push(comparable(&node.try_login(&email(name), "a wrong password").await));
+        refused.push(comparable(&node.try_login(&email(name), "a wrong password").await));
     }
-    assert_eq!(wrong[0], wrong[1]);
+    assert_eq!(refused[0], refused[1]);
 
     node.register("eve").await;
     let eve = node.login("eve").await;
@@ -132,11 +146,11 @@ async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {
     let is_delivered = || async { node.state.sql.mails(Some(OutboxState::Waiting), 1).await.unwrap().is_empty() };
     wait::until("the mails to ada are delivered", is_delivered).await;
     let mut monitor = Monitor::start(&cluster.redis);
-    // the last three calls, which present a code
-    for (path, body) in calls().into_iter().skip(3) {
+    for (path, body) in calls_with_wrong_codes() {
         let mut work = Vec::new();
         for name in ["ada", "nobody"] {
             wait::until("all work is done", || async { node.state.background.is_empty() }).await;
+            // skips the commands of earlier calls
             monitor.commands_with_rate_limits(&cluster.redis);
             let hashed_before = node.state.passwords.jobs();
             let transactions_before = node.state.sql.transactions();
@@ -156,27 +170,22 @@ async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {
     }
 }
 
-/// Measures the share of pairs in which a call for an existing account took longer than one for an unknown account. The share is a half
-/// if there is no difference. `abuse::enumeration` measures sign-ins in the same way.
+/// Compares the time of each call for the known account with the time of each call for the unknown account. The share of the pairs in
+/// which the known account took longer is a half if there is no difference. `abuse::enumeration` measures sign-ins in the same way.
 #[tokio::test(flavor = "multi_thread")]
-async fn i12_forgotten_password_takes_the_same_time_for_known_and_unknown_accounts() {
+async fn i12_requests_for_mails_take_the_same_time_for_known_and_unknown_accounts() {
     let (_cluster, node) = cluster().await;
-    for path in ["/v1/password/forgot", "/v1/email/verification", "/v1/login/code"] {
+    for (path, body) in requests_for_mails() {
         let mut took: [Vec<u128>; 2] = [Vec::new(), Vec::new()];
         for round in 0..100 {
-            // 0 is the known account, 1 the unknown one. Each comes first in every other round.
+            // 0 is ada, who has an account, and 1 is eve, who has none. Each comes first in every other round.
             let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
             for kind in order {
                 // the work after the answer to the previous call is not part of this call
                 wait::until("all work is done", || async { node.state.background.is_empty() }).await;
-                let name = email(["ada", "eve"][kind]);
+                let body = body(["ada", "eve"][kind]);
                 let start = Instant::now();
-                node.post(
-                    path,
-                    if path.contains("forgot") { json!({ "identifier": name }) } else { json!({ "email": name }) },
-                )
-                .await
-                .expect(202);
+                node.post(path, body).await.expect(202);
                 took[kind].push(start.elapsed().as_micros());
             }
         }
@@ -196,12 +205,14 @@ async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
     let node = cluster.node().await;
     let ada = crate::factors::account_with_app(&cluster, &node, "ada").await;
     node.register("eve").await;
-    let wrong = ["ada", "eve", "nobody"].map(|name| node.try_login(name, "a wrong password"));
-    let wrong: Vec<_> = futures_util::future::join_all(wrong).await.iter().map(comparable).collect();
-    assert!(wrong.iter().all(|answer| *answer == wrong[0]), "{wrong:?}");
+    // ada has a factor, and eve has none
+    let refused = ["ada", "eve", "nobody"].map(|name| node.try_login(name, "a wrong password"));
+    let refused: Vec<_> = futures_util::future::join_all(refused).await.iter().map(comparable).collect();
+    assert!(refused.iter().all(|answer| *answer == refused[0]), "{refused:?}");
 
-    let id = *node.verified(&ada.tokens.access).claims.sub.as_bytes();
-    let challenge = |account: [u8; 16], purpose: u8| {
+    let adas_id = *node.verified(&ada.tokens.access).claims.sub.as_bytes();
+    // the version, the purpose, the account and a made-up secret
+    let made_up_challenge = |account: [u8; 16], purpose: u8| {
         let bytes = [&[1, purpose], account.as_slice(), &[7; 24]].concat();
         format!("lk_ch_{}", BASE64_URL_SAFE_NO_PAD.encode(bytes))
     };
@@ -212,8 +223,9 @@ async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
         ("/v1/login/enrolment/passkey/options", b'e'),
     ] {
         let mut answers = Vec::new();
-        for account in [id, [9; 16]] {
-            let mut body = json!({ "challenge": challenge(account, purpose) });
+        let unknown_id = [9; 16];
+        for account in [adas_id, unknown_id] {
+            let mut body = json!({ "challenge": made_up_challenge(account, purpose) });
             if path == "/v1/login/second-factor" {
                 (body["method"], body["code"]) = (json!("totp"), json!("123456"));
             }
