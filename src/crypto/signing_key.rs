@@ -115,7 +115,8 @@ impl SigningKey {
         let (kid, jwk) = pair.jwk().ok_or(SigningKeyError::Rejected)?;
         let key = VerificationKey::new(pair.algorithm(), pair.public_bytes().to_vec());
         let key = JwtKey::new(key.ok_or(SigningKeyError::Rejected)?).ok_or(SigningKeyError::ForeignProvider)?;
-        let encoder = JwtEncoder::new(Arc::clone(&pair), ACCESS_TOKEN_TYPE, &kid).ok_or(SigningKeyError::ForeignProvider)?;
+        let encoder =
+            JwtEncoder::new(Arc::clone(&pair), ACCESS_TOKEN_TYPE, &kid).ok_or(SigningKeyError::ForeignProvider)?;
         let id_encoder = JwtEncoder::new(Arc::clone(&pair), id_token::TOKEN_TYPE, &kid);
         let id_encoder = id_encoder.ok_or(SigningKeyError::ForeignProvider)?;
         Ok(Self { pair, encoder, id_encoder, public: PublicKey { kid, key, jwk } })

@@ -54,10 +54,10 @@ pub(super) enum Caller {
     Public(Option<String>),
 }
 
-/// What a request presents to authenticate its client.
+/// Credentials of a client, or only the `client_id` of a public client.
 enum Presented {
     Credentials(Credentials),
-    /// The `client_id` of a client without credentials, if any.
+    /// The `client_id`, if any.
     PublicId(Option<String>),
 }
 

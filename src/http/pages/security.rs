@@ -79,7 +79,8 @@ pub(super) async fn forget_device(mut visit: Visit, mut form: Form) -> Result<Re
     let owner = require_owner!(visit, "/security");
     let forgotten = async {
         visit.check_csrf(&mut form)?;
-        let unknown_device = || ProblemError::new(Code::UnknownDevice, "The account has no remembered device with this id.");
+        let unknown_device =
+            || ProblemError::new(Code::UnknownDevice, "The account has no remembered device with this id.");
         let id = Uuid::try_parse(&form.text("id")).map(RememberedDeviceId).map_err(|_| unknown_device())?;
         let known = remembered_devices::forget(&visit.state, &owner.caller, id, visit.client.ip).await?;
         if known { Ok(()) } else { Err(unknown_device()) }

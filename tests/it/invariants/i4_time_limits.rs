@@ -1,4 +1,6 @@
 //! I4: Every session has an idle timeout and an absolute lifetime. Redis TTLs remove expired records; there is no clean-up job.
+//!
+//! By default, the idle timeout is 7 days and the absolute lifetime 30 days.
 
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use crate::harness::{
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// The account of the tokens' session.
 fn account(node: &Node, tokens: &Tokens) -> latchkey::domain::ids::AccountId {
     node.state.refresh_tokens.decode(&tokens.refresh).unwrap().account
 }
@@ -22,6 +25,14 @@ fn account(node: &Node, tokens: &Tokens) -> latchkey::domain::ids::AccountId {
 /// The TTL in milliseconds of the Redis key with the sessions of the tokens' account.
 fn sessions_ttl(cluster: &TestCluster, node: &Node, tokens: &Tokens) -> i128 {
     cluster.redis.command(&["PTTL", &Keys::new("lk:").sessions(account(node, tokens))]).parse().unwrap()
+}
+
+#[track_caller]
+fn assert_every_key_expires(cluster: &TestCluster) {
+    let keys = cluster.redis.command(&["--scan"]);
+    // -1: the key has no TTL
+    let persistent: Vec<_> = keys.lines().filter(|key| cluster.redis.command(&["PTTL", key]) == "-1").collect();
+    assert!(persistent.is_empty(), "{persistent:?}");
 }
 
 #[tokio::test]
@@ -38,7 +49,8 @@ async fn i4_idle_session_expires_and_a_refreshed_one_does_not() {
         used = Tokens::of(&answer);
     }
     cluster.advance(6 * SECOND);
-    node.refresh(&idle.refresh).await.expect(200); // One second before the timeout.
+    // one second before the idle timeout: seven times a day without a second, and 6 s
+    node.refresh(&idle.refresh).await.expect(200);
     let idle = node.login("ada").await;
     cluster.advance(7 * DAY);
     assert_eq!(node.refresh(&idle.refresh).await.problem(), (401, "session_expired".to_owned()));
@@ -55,11 +67,13 @@ async fn i4_refreshed_session_and_its_tokens_expire_at_the_absolute_end() {
         cluster.advance(5 * DAY);
         tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     }
+    // 100 s before the absolute end
     cluster.advance(5 * DAY - 100 * SECOND);
     let answer = node.refresh(&tokens.refresh).await.expect(200);
     assert_eq!(answer.json()["refresh_expires_in"], 100);
     assert_eq!(answer.json()["expires_in"], 100, "no access token outlives its session");
     let last = Tokens::of(&answer);
+    // 1 ms before the absolute end, which is 0 whole seconds
     cluster.advance(100 * SECOND - Duration::from_millis(1));
     node.get("/v1/me", &last.access).await.expect(200);
     assert_eq!(node.refresh(&last.refresh).await.expect(200).json()["expires_in"], 0);
@@ -74,6 +88,7 @@ async fn i4_refresh_of_a_session_removed_by_redis_reports_expiry() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
+    // without its record, only the expiry in the token tells an expired session from one that was ended
     cluster.redis.command(&["DEL", &Keys::new("lk:").sessions(account(&node, &tokens))]);
     cluster.advance(7 * DAY - SECOND);
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
@@ -116,16 +131,12 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
     let day = i128::try_from(DAY.as_millis()).unwrap();
     // The test advances the clock of the nodes, and real time hardly passes in Redis, so TTLs stay within a minute of their first value.
     let slack = 60_000;
-    let persistent = |cluster: &TestCluster| {
-        let keys = cluster.redis.command(&["--scan"]);
-        keys.lines().filter(|key| cluster.redis.command(&["PTTL", key]) == "-1").map(str::to_owned).collect::<Vec<_>>()
-    };
     let first = node.login("ada").await;
     assert!(sessions_ttl(&cluster, &node, &first) > 7 * day - slack);
     assert!(sessions_ttl(&cluster, &node, &first) < 8 * day);
-    assert_eq!(persistent(&cluster), [""; 0]);
+    assert_every_key_expires(&cluster);
 
-    // A session that is refreshed often is kept for its remaining lifetime, also after the TTL in Redis has decreased.
+    // A session that is refreshed each day is kept for its remaining lifetime, also after the TTL in Redis has decreased.
     let mut tokens = first.clone();
     for _ in 0..9 {
         cluster.advance(DAY);
@@ -137,18 +148,18 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
         let left = i128::from(answer.json()["refresh_expires_in"].as_u64().unwrap()) * 1000;
         assert!(sessions_ttl(&cluster, &node, &tokens) > left - slack, "{left}");
     }
-    assert_eq!(persistent(&cluster), [""; 0]);
+    assert_every_key_expires(&cluster);
 
     // The TTL covers the youngest session, even when other sessions end.
     let young = node.login("ada").await;
     assert!(sessions_ttl(&cluster, &node, &young) > 7 * day - slack);
     node.logout(&tokens.refresh).await.expect(204);
     assert!(sessions_ttl(&cluster, &node, &young) > 7 * day - slack);
-    assert_eq!(persistent(&cluster), [""; 0]);
+    assert_every_key_expires(&cluster);
     let other = node.login("ada").await;
     node.delete("/v1/sessions?keep_current=true", &other.access).await.expect(200);
     assert!(sessions_ttl(&cluster, &node, &other) > 7 * day - slack);
-    assert_eq!(persistent(&cluster), [""; 0]);
+    assert_every_key_expires(&cluster);
     let epoch = latchkey::domain::account::Epoch(1);
     let ended = node.state.redis.sessions.revoke_all(
         AccountSessions::all(account(&node, &other)).with_epoch(epoch),
@@ -158,5 +169,5 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
     assert_eq!(ended.await.unwrap(), 1);
     assert!(sessions_ttl(&cluster, &node, &other) > 0, "the fence against concurrent sign-ins is kept");
     assert!(sessions_ttl(&cluster, &node, &other) < day);
-    assert_eq!(persistent(&cluster), [""; 0]);
+    assert_every_key_expires(&cluster);
 }

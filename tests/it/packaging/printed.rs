@@ -1,11 +1,11 @@
-//! The configuration and apply files, and the templates, that the documents print.
+//! The configurations, the apply file and the templates that the documents print: `latchkey` accepts and uses them.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::binary::{Service, run};
 
-/// The TOML blocks of a document, each with the number of its first line.
-fn blocks(text: &str) -> Vec<(usize, String)> {
+/// The TOML blocks of a document, each with the number of the line that opens it.
+fn toml_blocks(text: &str) -> Vec<(usize, String)> {
     let (mut found, mut open) = (Vec::new(), None);
     for (number, line) in text.lines().enumerate() {
         match (line.trim(), &mut open) {
@@ -31,13 +31,13 @@ fn printed_configurations_are_accepted() {
             continue;
         }
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        for (number, block) in blocks(&fs::read_to_string(&path).unwrap()) {
+        for (number, block) in toml_blocks(&fs::read_to_string(&path).unwrap()) {
             // Some blocks are no configuration: texts of mails and pages, an apply file, the configuration of another program.
-            let other = ["subject = ", "title = ", "[[user]]", "[[client]]", "provider = "];
-            if block.lines().any(|line| other.iter().any(|start| line.starts_with(start))) {
+            let starts_of_others = ["subject = ", "title = ", "[[user]]", "[[client]]", "provider = "];
+            if block.lines().any(|line| starts_of_others.iter().any(|start| line.starts_with(start))) {
                 continue;
             }
-            // The check reads the logo.
+            // The check reads the logo, which is in this test's folder.
             let block = block.replace("/etc/latchkey/logo.svg", "logo.svg");
             fs::write(folder.path().join("printed.toml"), &block).unwrap();
             let output = run(folder.path(), &["config", "check", "--config", "printed.toml"]);
@@ -78,6 +78,7 @@ async fn printed_templates_of_mails_and_pages_are_used() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
+    // The following texts are those of the printed templates.
     let reset = preview(&["password_reset", "--locale", "de", "--text"]);
     assert!(reset.starts_with("Subject: Neues Passwort für ") && reset.contains("\nEin zweiter Absatz.\n"), "{reset}");
     assert!(preview(&["new_device"]).contains("Example Ltd., 1 Example Street"));
@@ -93,7 +94,7 @@ async fn apply_file_of_the_operations_guide_is_applied_once() {
     let service = Service::start(folder.path());
     let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
     let printed =
-        blocks(&guide).into_iter().map(|(_, block)| block).find(|block| block.starts_with("[[user]]")).unwrap();
+        toml_blocks(&guide).into_iter().map(|(_, block)| block).find(|block| block.starts_with("[[user]]")).unwrap();
     let secrets = folder.path().join("secrets");
     fs::create_dir(&secrets).unwrap();
     fs::write(secrets.join("admin"), "tidal engine verse marmalade\n").unwrap();
@@ -109,6 +110,7 @@ async fn apply_file_of_the_operations_guide_is_applied_once() {
     let tokens = service.client.login_with("admin@example.com", "tidal engine verse marmalade").await;
     let me = service.client.get("/v1/me", &tokens.access).await.expect(200).json();
     assert_eq!((&me["username"], &me["roles"][0]), (&"admin".into(), &"admin".into()), "{me}");
+    // `apply` has created the client `billing`, and has written its secret to this file
     let secret = fs::read_to_string(secrets.join("billing")).unwrap();
     let request = service.client.request(reqwest::Method::POST, "/oauth2/introspect");
     let request = request.basic_auth("billing", Some(secret.trim())).form(&[("token", &tokens.access)]);

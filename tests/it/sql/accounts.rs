@@ -1,4 +1,4 @@
-//! Inserting, finding, listing and rehashing accounts.
+//! Inserting, finding and listing accounts, and replacing their password hashes by stronger ones.
 
 use latchkey::{
     domain::{
@@ -93,7 +93,8 @@ async fn insert_of_name_in_another_case_is_refused() {
         assert!(matches!(taken, Err(InsertError::EmailTaken)), "{taken:?}");
         let taken = sql.insert_account(&with_username("other@example.com", "aNN")).await;
         assert!(matches!(taken, Err(InsertError::UsernameTaken)), "{taken:?}");
-        assert_eq!(sql.list_accounts(None, 10).await.unwrap().len(), 1);
+        let (after, limit) = (None, 10);
+        assert_eq!(sql.list_accounts(after, limit).await.unwrap().len(), 1);
     })
     .await;
 }
@@ -106,6 +107,7 @@ async fn insert_with_existing_id_fails() {
         sql.insert_account(&first).await.unwrap();
         let second = NewAccount { id: first.id, ..new_account("second@example.com") };
         let refused = sql.insert_account(&second).await;
+        // an error of the database, but no outage: a retry would not help
         assert!(matches!(&refused, Err(InsertError::Sql(error)) if !error.is_unavailable()), "{refused:?}");
     })
     .await;
@@ -120,9 +122,9 @@ async fn list_accounts_pages_in_order_of_id() {
             expected.push(sql.insert_account(&new_account(&format!("{n}@example.com"))).await.unwrap().id);
         }
         expected.sort();
-        let (mut listed, mut after) = (Vec::new(), None);
+        let (mut listed, mut after, page_size) = (Vec::new(), None, 3);
         loop {
-            let page = sql.list_accounts(after, 3).await.unwrap();
+            let page = sql.list_accounts(after, page_size).await.unwrap();
             assert!(page.len() <= 3);
             let Some(last) = page.last() else { break };
             after = Some(last.id);
@@ -134,9 +136,10 @@ async fn list_accounts_pages_in_order_of_id() {
 }
 
 #[tokio::test]
-async fn upgrade_password_hash_after_password_change_does_nothing() {
+async fn upgrade_password_hash_replaces_the_hash_unless_the_password_has_changed() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
+        // the stored hash is `first`
         let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
         assert!(sql.upgrade_password_hash(id, &hash("first"), &hash("better"), LATER).await.unwrap());
         let account = sql.account(id).await.unwrap().unwrap();
@@ -148,7 +151,8 @@ async fn upgrade_password_hash_after_password_change_does_nothing() {
         change.commit().await.unwrap();
         assert!(!sql.upgrade_password_hash(id, &hash("better"), &hash("best"), LATER).await.unwrap());
         assert_eq!(sql.account(id).await.unwrap().unwrap().password_hash, Some(hash("changed")));
-        assert!(!sql.upgrade_password_hash(new_id(), &hash("first"), &hash("best"), LATER).await.unwrap());
+        let unknown_id = new_id();
+        assert!(!sql.upgrade_password_hash(unknown_id, &hash("first"), &hash("best"), LATER).await.unwrap());
     })
     .await;
 }
