@@ -28,10 +28,10 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
     let mut view = Security {
         has_password: account.password_hash.is_some(),
         password_changed_at: account.password_hash.as_ref().map(|_| account.password_changed_at.as_millis()),
-        offers_passkeys: super::passkeys_are_on(&visit.state),
+        with_passkeys: super::passkeys_are_on(&visit.state),
         ..Security::default()
     };
-    if view.offers_passkeys {
+    if view.with_passkeys {
         let passkeys = manage::list(&visit.state, &owner.caller).await?;
         let shown = passkeys.into_iter().map(|passkey| PasskeyView {
             id: passkey.id.0.to_string(),
@@ -45,7 +45,8 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
     let factor_list = factors::list(&visit.state, account.id).await?;
     view.recovery_codes = factor_list.recovery_codes;
     view.has_factor = account.factors.has_any() || !view.passkeys.is_empty();
-    view.offers_email_code = factor_list.email_code.is_some();
+    // `None` if the service offers no codes by mail
+    view.with_email_code = factor_list.email_code.is_some();
     view.has_email_code = factor_list.email_code == Some(true);
     view.email_verified = account.email_verified;
     let device = visit.client.device_token.as_ref();

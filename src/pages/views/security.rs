@@ -48,13 +48,13 @@ pub struct Security {
     /// The passkeys.
     pub passkeys: Vec<PasskeyView>,
     /// Whether passkeys can be added.
-    pub offers_passkeys: bool,
+    pub with_passkeys: bool,
     /// The options of a new passkey, as JSON; none until the user requests one.
     pub passkey_options: Option<String>,
     /// Whether a role of the account requires a second factor.
     pub is_required: bool,
     /// Whether codes by mail can be switched on.
-    pub offers_email_code: bool,
+    pub with_email_code: bool,
     /// Whether codes by mail are on.
     pub has_email_code: bool,
     /// Whether the address is verified, which codes by mail need.
@@ -101,10 +101,10 @@ impl Security {
             recovery_codes: 8,
             has_factor: true,
             passkeys: vec![passkey("1", Some(SAMPLE_TIME)), passkey("2", None)],
-            offers_passkeys: true,
+            with_passkeys: true,
             passkey_options: None,
             is_required: true,
-            offers_email_code: true,
+            with_email_code: true,
             has_email_code: true,
             email_verified: true,
             devices: [true, false]
@@ -121,11 +121,11 @@ impl Security {
             // the last recovery code; codes by mail can be switched on
             Self { recovery_codes: 1, has_email_code: false, ..full.clone() },
             // codes by mail can be switched on once the address is verified
-            Self { offers_email_code: true, has_password: true, ..Self::default() },
+            Self { with_email_code: true, has_password: true, ..Self::default() },
             // the user adds a passkey
             Self { passkey_options: Some(text("{}")), ..full },
             // no factor and no password; passkeys can be added
-            Self { offers_passkeys: true, ..Self::default() },
+            Self { with_passkeys: true, ..Self::default() },
             // no kind of factor is switched on
             Self::default(),
         ]
