@@ -2,23 +2,23 @@
 
 local latchkey = os.getenv("LATCHKEY_URL")
 
--- Milliseconds of one attempt. HAProxy retries three times, so a request waits at most 3 s for Latchkey.
+-- The time limit of one attempt. HAProxy tries four times, so a request waits at most 3 s for Latchkey.
 local timeout_ms = 750
 
--- The headers that Latchkey sends. A header that Latchkey does not send stays absent, because haproxy.cfg
--- has removed the caller's header.
-local identity = {
+-- The headers in which Latchkey sends the caller's identity. A header that Latchkey does not send stays absent, because
+-- haproxy.cfg has removed the caller's own.
+local identity_headers = {
   "x-auth-subject", "x-auth-session", "x-auth-client", "x-auth-scope", "x-auth-roles", "x-auth-expires",
 }
 
--- The first value of a header, or an empty string.
+-- The first value of a header, or an empty string. HAProxy counts a header's values from 0.
 local function first(headers, name)
   local values = headers and headers[name]
   return values and values[0] or ""
 end
 
 core.register_action("latchkey_verify", { "http-req" }, function(txn)
-  -- All values are forwarded: Latchkey refuses a request with several.
+  -- Forwards every Authorization header, because Latchkey must see and refuse a request with several.
   local authorization = {}
   local values = txn.http:req_get_headers()["authorization"]
   if values then
@@ -35,7 +35,7 @@ core.register_action("latchkey_verify", { "http-req" }, function(txn)
   local status = response and response.status or 0
   txn:set_var("txn.latchkey_status", status)
   if status == 200 then
-    for _, name in ipairs(identity) do
+    for _, name in ipairs(identity_headers) do
       local value = first(response.headers, name)
       if value ~= "" then txn.http:req_set_header(name, value) end
     end

@@ -82,7 +82,7 @@ pub struct RetryArgs {
     /// Id of the mail, as `latchkey mail list` prints it
     #[arg(value_name = "ID", required_unless_present = "all")]
     pub id: Option<MailId>,
-    /// Retry all mails
+    /// Retry all waiting and rejected mails
     #[arg(long, conflicts_with = "id")]
     pub all: bool,
 }
@@ -136,33 +136,33 @@ fn list(args: &ListArgs, config: &Config) -> anyhow::Result<()> {
     })?;
     let mut out = io::BufWriter::new(io::stdout().lock());
     if !args.json {
-        writeln!(out, "{}", line(["ID", "CREATED", "STATE", "TRIES", "TEMPLATE", "TO", "FILE OR ERROR"]))?;
+        writeln!(out, "{}", table_line(["ID", "CREATED", "STATE", "TRIES", "TEMPLATE", "TO", "FILE OR ERROR"]))?;
     }
     for row in &rows {
         if args.json {
             write_json_line(&mut out, &MailJson::of(row, config))?;
             continue;
         }
-        let note = file(row, config).or_else(|| row.error.clone()).unwrap_or_default();
+        let file_or_error = existing_file(row, config).or_else(|| row.error.clone()).unwrap_or_default();
         writeln!(
             out,
             "{}",
-            line([
+            table_line([
                 &row.id.to_string(),
                 &row.created_at.to_string(),
                 row.state.as_str(),
                 &row.attempts.to_string(),
                 row.template.as_str(),
                 &escape(&row.recipient),
-                &escape(&note),
+                &escape(&file_or_error),
             ])
         )?;
     }
     Ok(out.flush()?)
 }
 
-fn line([id, created, state, tries, template, to, note]: [&str; 7]) -> String {
-    let line = format!("{id:<36}  {created:<24}  {state:<7}  {tries:>5}  {template:<18}  {to:<28}  {note}");
+fn table_line([id, created, state, tries, template, to, file_or_error]: [&str; 7]) -> String {
+    let line = format!("{id:<36}  {created:<24}  {state:<7}  {tries:>5}  {template:<18}  {to:<28}  {file_or_error}");
     line.trim_end().to_owned()
 }
 
@@ -222,6 +222,7 @@ fn retry(args: &RetryArgs, config: &Config) -> anyhow::Result<()> {
 }
 
 fn preview(args: &PreviewArgs, global: &Global) -> anyhow::Result<()> {
+    // A preview needs neither a secret nor a database.
     let (settings, issuer) = load_mail_settings(&global.config_sources()?)?;
     let templates = Templates::load(&settings, &issuer)?;
     let to = Email::parse("ann@example.com").ok().and_then(|email| Recipient::new(&email).ok());
@@ -237,7 +238,7 @@ fn preview(args: &PreviewArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 /// The file of a sent mail, if mails are delivered to files and the file still exists.
-fn file(row: &OutboxRow, config: &Config) -> Option<String> {
+fn existing_file(row: &OutboxRow, config: &Config) -> Option<String> {
     let MailTransport::Files(folder) = &config.mail.transport else { return None };
     let path = MailFiles::path(folder, row.id, row.template);
     path.exists().then(|| path.display().to_string())
@@ -281,7 +282,7 @@ impl<'a> MailJson<'a> {
             next_attempt_at: (row.state == OutboxState::Waiting).then(|| row.due_at.to_string()),
             done_at: row.done_at.map(|at| at.to_string()),
             error: row.error.as_deref(),
-            file: file(row, config),
+            file: existing_file(row, config),
         }
     }
 }

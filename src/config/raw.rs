@@ -15,7 +15,7 @@ use crate::domain::secret::SecretText;
 pub(super) enum Value {
     /// A string, a number or a boolean, as text.
     One(SecretText),
-    /// A list of such values.
+    /// A list of strings, numbers or booleans, as texts.
     Many(Vec<SecretText>),
     /// A list of lists or of tables, which no key accepts.
     Nested,
@@ -40,7 +40,8 @@ pub(super) struct Entry {
     pub(super) line: usize,
 }
 
-/// Parses a TOML document. The problem has no subject, and its text quotes no content, which may be secret.
+/// Parses a TOML document. A problem has an empty subject, which the caller replaces by the file's path. Its text quotes nothing from
+/// the document, which may contain secrets.
 pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Problem> {
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(text, span.start));
@@ -72,10 +73,11 @@ fn flatten(text: &str, section: &str, table: &DeTable<'_>, entries: &mut Vec<Ent
     }
 }
 
-/// The text of a plain value. The reader of a key parses it as the type that the key has.
+/// The text of a plain value, which the reader of the key parses as the key's type. `None` for a list or a table.
 fn scalar(value: &DeValue<'_>) -> Option<SecretText> {
     let text = match value {
         DeValue::String(text) => text.to_string(),
+        // 0x10 and 0b1 become decimal. A number that is too large stays as written, and the reader of the key refuses it.
         DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => number.to_string(),
             Err(_) => number.to_string(),
@@ -153,7 +155,8 @@ mod tests {
         problems.iter().map(ToString::to_string).collect()
     }
 
-    fn one(text: &str, key: &str) -> String {
+    /// The value of a key after this file was read.
+    fn read_one(text: &str, key: &str) -> String {
         let mut settings = Settings::defaults();
         settings.read_file(text, Path::new("latchkey.toml"), &mut Vec::new());
         match &settings.get(key).value {
@@ -164,15 +167,16 @@ mod tests {
 
     #[test]
     fn keys_are_read_in_every_toml_notation() {
-        assert_eq!(one("[session]\ngrace = '1s'", "session.grace"), "1s");
-        assert_eq!(one("session.grace = '2s'", "session.grace"), "2s");
-        assert_eq!(one("session = { grace = '3s' }", "session.grace"), "3s");
-        assert_eq!(one("[session]\nmax_per_account = 0x1_0", "session.max_per_account"), "16");
-        assert_eq!(one("[session]", "session.grace"), "10s");
+        assert_eq!(read_one("[session]\ngrace = '1s'", "session.grace"), "1s");
+        assert_eq!(read_one("session.grace = '2s'", "session.grace"), "2s");
+        assert_eq!(read_one("session = { grace = '3s' }", "session.grace"), "3s");
+        assert_eq!(read_one("[session]\nmax_per_account = 0x1_0", "session.max_per_account"), "16");
+        assert_eq!(read_one("[session]", "session.grace"), "10s", "an empty section leaves the default");
     }
 
     #[test]
     fn unknown_keys_are_reported_with_their_line() {
+        // The parser sorts the keys by name.
         assert_eq!(
             problems("# mine\n[session]\ngrase = '1s'\n\n[colours]\nred = 1\n[paints]\n"),
             [

@@ -1,6 +1,7 @@
 //! Tags of request origins: keyed digests of a client's network and user agent, by which the rotation rule (I2) tells a retry from a
-//! second holder of a refresh token. Every refresh computes a tag, so the hash function is SipHash-2-4, which is keyed and fast for short texts. A
-//! tag is its output of eight bytes.
+//! second holder of a refresh token.
+//!
+//! A tag is the output of SipHash-2-4, eight bytes. Every refresh computes a tag, and SipHash is keyed and fast for short texts.
 
 use std::{fmt, hash::Hasher, net::IpAddr};
 
@@ -31,6 +32,7 @@ impl OriginTagger {
     /// The tag of a network (the /24 of an IPv4 address, the /48 of an IPv6 address) and a user agent.
     pub fn tag(&self, ip: Option<IpAddr>, user_agent: Option<&str>) -> OriginTag {
         let mut hasher = self.0;
+        // The first byte is the IP version, or 0 for an unknown address. It determines where the user agent begins.
         match ip.and_then(|ip| AddressPrecision::Truncated.apply(ip)) {
             None => hasher.write(&[0]),
             Some(IpAddr::V4(ip)) => {
@@ -70,7 +72,7 @@ mod tests {
         let tag = |ip: &str, agent| tagger.tag(Some(ip.parse().unwrap()), agent);
         let home = tag("192.0.2.7", Some("curl"));
         assert_eq!(home, tag("192.0.2.200", Some("curl")), "the same /24");
-        assert_eq!(home, tag("::ffff:192.0.2.7", Some("curl")), "a mapped address");
+        assert_eq!(home, tag("::ffff:192.0.2.7", Some("curl")), "the same address, mapped to IPv6");
         for other in [tag("192.0.3.7", Some("curl")), tag("192.0.2.7", Some("curl/8")), tag("192.0.2.7", None)] {
             assert_ne!(home, other);
         }

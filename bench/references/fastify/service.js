@@ -1,12 +1,13 @@
 // The Fastify reference: sign-in, refresh, sign-out and introspection, written to be fast.
 //
-// Keys are parsed once, and each call makes one Redis round trip: ioredis pipelines the commands of one turn of the event loop, and Lua
-// scripts change sessions. Responses are serialised by schema. Runs as a cluster of WORKERS processes.
+// Keys are parsed once. Each call makes one Redis round trip: one Lua script or one command. ioredis pipelines the commands of one turn
+// of the event loop. Responses are serialised by schema. Runs as a cluster of WORKERS processes.
 
 import cluster from 'node:cluster'
 import { createHash, createPrivateKey, createPublicKey, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
+// KEY is the file of the signing key, in PEM. CLIENT is the introspecting client, as id:secret. DATABASE is the file of the accounts.
 const { PORT, WORKERS, KEY, KID, CLIENT, REDIS_URL, DATABASE } = process.env
 
 if (cluster.isPrimary) {
@@ -28,12 +29,13 @@ if (cluster.isPrimary) {
   store.defineCommand('revokeSession', { numberOfKeys: 1, lua: lua('revoke') })
 
   const database = new DatabaseSync(DATABASE, { readOnly: true })
-  const find = database.prepare('SELECT id, password_hash FROM accounts WHERE email = ?')
+  const findAccount = database.prepare('SELECT id, password_hash FROM accounts WHERE email = ?')
+  // Verified for an unknown account, so that it takes as long as a wrong password.
   const dummyHash = await argon2.hash('nobody', { type: argon2.argon2id, memoryCost: 19456, timeCost: 2, parallelism: 1 })
 
   const key = createPrivateKey(readFileSync(KEY))
   const publicKey = createPublicKey(key)
-  const jwt = await jwtOf(key, publicKey)
+  const jwt = await tokenCodec(key, publicKey)
 
   const digest = secret => createHash('sha256').update(secret).digest('hex')
   const [clientId, clientSecret] = CLIENT.split(':')
@@ -74,11 +76,11 @@ if (cluster.isPrimary) {
     reply.code(401).header('cache-control', 'no-store').header('www-authenticate', 'Bearer')
       .send({ title: 'Unauthorized', status: 401, code })
 
-  const tokens = (reply, user, session, secret, created) => {
+  const issueTokens = (reply, user, session, secret, createdMs) => {
     const now = Math.floor(Date.now() / 1000)
     const claims = {
       iss: ISSUER, sub: user, aud: 'latchkey', client_id: 'latchkey', iat: now, exp: now + ACCESS_TTL_S, jti: randomUUID(), sid: session,
-      auth_time: Math.floor(created / 1000), acr: 'aal1', amr: ['pwd'], scope: 'account'
+      auth_time: Math.floor(createdMs / 1000), acr: 'aal1', amr: ['pwd'], scope: 'account'
     }
     reply.header('cache-control', 'no-store')
     return {
@@ -89,28 +91,30 @@ if (cluster.isPrimary) {
 
   app.post('/v1/login', { schema: { body: loginBody, response: tokensSchema } }, async (request, reply) => {
     const { identifier, password } = request.body
-    const account = find.get(identifier.toLowerCase())
+    const account = findAccount.get(identifier.toLowerCase())
     const isPassword = await argon2.verify(account?.password_hash ?? dummyHash, password)
     if (!isPassword || !account) return refused(reply, 'invalid_credentials')
     const session = randomUUID()
     const secret = randomBytes(32).toString('base64url')
     const now = Date.now()
     await store.createSession(`session:${session}`, `user:${account.id}`, account.id, digest(secret), now, now + ABSOLUTE_MS, IDLE_MS, session)
-    return tokens(reply, account.id, session, secret, now)
+    return issueTokens(reply, account.id, session, secret, now)
   })
 
   app.post('/v1/refresh', { schema: { body: refreshTokenBody, response: tokensSchema } }, async (request, reply) => {
     const [session, secret = ''] = request.body.refresh_token.split('.', 2)
     const nextSecret = randomBytes(32).toString('base64url')
-    const [outcome, user, created] =
+    const [outcome, user, createdMs] =
       await store.rotateSession(`session:${session}`, digest(secret), digest(nextSecret), Date.now(), GRACE_MS, IDLE_MS)
     if (outcome !== 'rotated') return refused(reply, outcome === 'reused' ? 'refresh_token_reused' : 'invalid_refresh_token')
-    return tokens(reply, user, session, nextSecret, Number(created))
+    return issueTokens(reply, user, session, nextSecret, Number(createdMs))
   })
 
   app.post('/v1/logout', { schema: { body: refreshTokenBody } }, async (request, reply) => {
     const [session, secret = ''] = request.body.refresh_token.split('.', 2)
-    await store.revokeSession(`session:${session}`, digest(secret), 'user:', session)
+    // The script appends the account's id, which it reads from the session, to this prefix.
+    const accountKeyPrefix = 'user:'
+    await store.revokeSession(`session:${session}`, digest(secret), accountKeyPrefix, session)
     reply.code(204).send()
     return reply
   })
@@ -135,8 +139,8 @@ if (cluster.isPrimary) {
 
   await app.listen({ port: Number(PORT), host: '127.0.0.1', backlog: 2048 })
 
-  // Signs and verifies tokens. The checks follow RFC 8725, as in the other services.
-  async function jwtOf(key, publicKey) {
+  // Signs and verifies tokens. The checks follow RFC 8725, as in the other reference services.
+  async function tokenCodec(key, publicKey) {
     const { createSigner, createVerifier } = await import('fast-jwt')
     const pem = key.export({ type: 'pkcs8', format: 'pem' })
     const publicPem = publicKey.export({ type: 'spki', format: 'pem' })

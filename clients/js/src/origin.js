@@ -6,6 +6,8 @@
 const ORIGINS = new WeakMap();
 
 /**
+ * Remembers the origin of claims that a verifier is about to return.
+ *
  * @param {object} claims
  * @param {Origin} origin
  */

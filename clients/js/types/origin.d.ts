@@ -1,4 +1,6 @@
 /**
+ * Remembers the origin of claims that a verifier is about to return.
+ *
  * @param {object} claims
  * @param {Origin} origin
  */

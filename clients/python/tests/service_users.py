@@ -32,7 +32,7 @@ class User:
         self.service.ok(await self.service.http.post("/v1/logout", json={"refresh_token": tokens["refresh_token"]}))
 
     async def change_password(self, tokens: dict[str, Any], new: str) -> dict[str, Any]:
-        """Changes the password, which ends all sessions; returns the tokens of the new session."""
+        """Changes the password from PASSWORD, which ends all sessions; returns the tokens of the new session."""
         headers = {"Authorization": f"Bearer {tokens['access_token']}"}
         body = {"current_password": PASSWORD, "new_password": new}
         response = await self.service.http.post("/v1/me/password", json=body, headers=headers)
@@ -52,15 +52,15 @@ class Service:
         assert response.is_success, response.text
         return response.json() if response.content else None
 
-    async def user(self) -> User:
-        """Registers a new user."""
+    async def register(self) -> User:
+        """Registers a user with a random name and PASSWORD."""
         name = f"u{uuid.uuid4().hex[:12]}"
         body = {"email": f"{name}@example.com", "username": name, "password": PASSWORD}
         self.ok(await self.http.post("/v1/users", json=body))
         return User(self, name)
 
     def command(self, *arguments: str) -> str:
-        """Runs a command of the binary; returns its output."""
+        """Runs a command of the `latchkey` binary; returns its output."""
         done = subprocess.run(  # noqa: S603, ASYNC221
             [os.environ["TEST_SERVICE_BINARY"], *arguments],
             cwd=os.environ["TEST_SERVICE_FOLDER"],
@@ -72,7 +72,7 @@ class Service:
         return done.stdout
 
     def latchkey(self, **settings: Any) -> Latchkey:
-        """A verifier that is not started yet."""
+        """A verifier of this service's tokens, which `async with` starts."""
         arguments = {
             "audience": "latchkey",
             "client_id": os.environ["TEST_SERVICE_CLIENT_ID"],

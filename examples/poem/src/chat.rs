@@ -36,11 +36,12 @@ pub(crate) fn chat(socket: SessionWebSocket, Data(room): Data<&Room>) -> impl In
                     Some(Err(_)) | None => break,
                 },
                 message = messages.recv() => {
-                    let continues = match message {
+                    let is_connected = match message {
                         Ok(text) => socket.send(Message::Text(text)).await.is_ok(),
+                        // a slow member misses messages, and stays in the room
                         Err(error) => matches!(error, RecvError::Lagged(_)),
                     };
-                    if !continues {
+                    if !is_connected {
                         break;
                     }
                 }

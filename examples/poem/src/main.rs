@@ -30,7 +30,7 @@ fn admin(caller: Caller) -> String {
 /// Greets a user who recently authenticated with two factors.
 #[handler]
 fn vault(caller: Caller) -> String {
-    format!("Hello, {}, with {}!\n", caller.sub, caller.acr.as_deref().unwrap_or("aal1"))
+    format!("Hello, {}, with {}!\n", caller.sub, caller.acr.as_deref().unwrap_or_default())
 }
 
 #[tokio::main]

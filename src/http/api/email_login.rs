@@ -8,7 +8,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
 use super::{
     Tag,
     login::{SignedInResponse, TransportName, printable},
-    recovery::{invalid_code, presented},
+    recovery::{invalid_code, parse_link_or_code},
 };
 use crate::{
     domain::{one_time_token::TokenPurpose, session::Transport},
@@ -181,7 +181,7 @@ impl EmailLoginApi {
     ) -> Result<SignedInResponse, Failed<VerifyLoginCodeProblems>> {
         let transport = request.transport.map_or(Transport::Bearer, Transport::from);
         cookie_refusal.check(transport)?;
-        let presented = presented(request.token, "email", request.email, request.code)?;
+        let presented = parse_link_or_code(request.token, "email", request.email, request.code)?;
         let (request_secret, known_device) = (request.request.0.into(), client.device_token.clone());
         let origin = client.into_origin_with_device(request.device.map(printable));
         let (tokens, device) =

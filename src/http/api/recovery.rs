@@ -139,7 +139,7 @@ enum SentResponse {
 #[derive(ApiResponse)]
 enum VerifiedResponse {
     /// The new address was confirmed by the session that had asked for it. All former sessions of the account have ended. The
-    /// tokens of the new session.
+    /// body has the tokens of the new session.
     #[oai(status = 200)]
     Replaced(
         RawJson<TokensResponse>,
@@ -262,8 +262,9 @@ pub(in crate::http) fn invalid_code() -> ProblemError {
     ProblemError::new(Code::InvalidCode, detail)
 }
 
-/// The token of a link, or a code with the account that it was sent to. `identifier_name` is the field that names the account.
-pub(in crate::http) fn presented(
+/// Returns the token of a link, or else a code with the account that it was sent to. `identifier_name` is the name of the field that
+/// contains `identifier`.
+pub(in crate::http) fn parse_link_or_code(
     token: Option<Secret>,
     identifier_name: &str,
     identifier: Option<String>,
@@ -306,8 +307,8 @@ impl RecoveryApi {
     /// and a code work once.
     ///
     /// Another person may have registered the address, and wait for its owner to verify it. So the caller also shows that they
-    /// set up the account, by an access token or the password, or sets a new password: then the former password and all
-    /// sessions end.
+    /// set up the account, by an access token or the password. Otherwise the caller sets a new password: the former password
+    /// stops working, and all sessions end.
     #[oai(path = "/v1/email/verify", method = "post", operation_id = "verify_email")]
     async fn verify(
         &self,
@@ -326,7 +327,7 @@ impl RecoveryApi {
             (None, None) => Proof::None,
         };
         let input = VerifyEmail {
-            presented: presented(request.token, "email", request.email, request.code)?,
+            presented: parse_link_or_code(request.token, "email", request.email, request.code)?,
             proof,
             caller: caller.as_deref().map(|caller| &caller.claims),
             accepted: cookie_refusal.accepted(),
@@ -384,7 +385,7 @@ impl RecoveryApi {
         Body(request): Body<ResetPasswordRequest>,
     ) -> Result<DoneResponse, Failed<ResetProblems>> {
         let new = state.passwords.check_new(request.new_password.0).map_err(|reason| weak("new_password", &reason))?;
-        let presented = presented(request.token, "identifier", request.identifier, request.code)?;
+        let presented = parse_link_or_code(request.token, "identifier", request.identifier, request.code)?;
         reset_password::reset_password(state, &presented, new, &origin).await?;
         Ok(DoneResponse::Done)
     }

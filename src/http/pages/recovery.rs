@@ -12,7 +12,7 @@ use crate::{
     http::{
         api::{
             account::weak,
-            recovery::{invalid_code, presented},
+            recovery::{invalid_code, parse_link_or_code},
         },
         problem::{Code, FieldCode, FieldError, ProblemError},
         types::Secret,
@@ -71,7 +71,8 @@ pub(super) async fn reset(visit: Visit, mut form: Form) -> Result<Response> {
         let new = form.secret("new_password").unwrap_or_else(|| "".into());
         let new = visit.state.passwords.check_new(new).map_err(|reason| weak("new_password", &reason))?;
         let identifier = Some(view.identifier.clone()).filter(|identifier| !identifier.is_empty());
-        let presented = presented(link.map(Secret), "identifier", identifier, form.secret("code").map(Secret))?;
+        let presented =
+            parse_link_or_code(link.map(Secret), "identifier", identifier, form.secret("code").map(Secret))?;
         let set = reset_password::reset_password(&visit.state, &presented, new, &visit.origin).await;
         set.map_err(ProblemError::from)
     };

@@ -14,7 +14,7 @@ use crate::{
     http::{
         api::{
             email_login::password_required,
-            recovery::{invalid_code, presented},
+            recovery::{invalid_code, parse_link_or_code},
         },
         problem::{Code, ProblemError},
         types::Secret,
@@ -71,7 +71,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         visit.check_csrf(&mut form)?;
         let address = Some(email.clone()).filter(|email| !email.is_empty());
         let (token, code) = (form.link_token("token").map(Secret), form.secret("code").map(Secret));
-        let link_or_code = presented(token, "email", address, code)?;
+        let link_or_code = parse_link_or_code(token, "email", address, code)?;
         let secret = visit.cookie(cookies::LOGIN_REQUEST).ok_or_else(invalid_code)?;
         let request_secret = LoginRequestSecret::from(crate::domain::secret::SecretText::from(secret));
         let device = visit.client.device_token.as_ref();

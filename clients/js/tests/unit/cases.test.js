@@ -9,13 +9,14 @@ import { FakeIssuer, LONG_STALENESS } from "../fake-issuer.js";
 
 const CASES = JSON.parse(readFileSync(new URL("../../../../tests/fixtures/verifier_cases.json", import.meta.url), "utf8"));
 const without = (members, names = []) => Object.fromEntries(Object.entries(members).filter(([name]) => !names.includes(name)));
+/** Inserts a member as text, because an object cannot have a member twice. */
 const withMember = (json, member) => (member === undefined ? json : `{${member},${json.slice(1)}`);
 
 /** The token that a case describes. */
 function tokenOf(issuer, testCase) {
   if (testCase.token !== undefined) return testCase.token;
   const now = Math.floor(Date.now() / 1000);
-  // "__6000__" in a case stands for a text of 6000 characters.
+  // "__6000__" in a case stands for a text of 6000 characters, which makes the token longer than verifiers accept.
   const claims = JSON.parse(JSON.stringify(testCase.claims ?? {}).replace("__6000__", "x".repeat(6000)));
   const times = Object.fromEntries(Object.entries(testCase.times ?? {}).map(([name, offset]) => [name, now + offset]));
   const header = without({ ...issuer.header(), ...testCase.header }, testCase.remove_header);
@@ -48,7 +49,7 @@ test("shared cases: invalid tokens are refused with their reason", async (t) => 
 });
 
 for (const [name, serve] of Object.entries(servers)) {
-  test(`shared cases: ${name} answers requests with their status and challenge`, async (t) => {
+  test(`shared cases: ${name} answers each request with the expected status and challenge`, async (t) => {
     const issuer = await FakeIssuer.start(t);
     const tokens = {
       user: issuer.token(),
@@ -57,6 +58,7 @@ for (const [name, serve] of Object.entries(servers)) {
       expired: issuer.token({ exp: Math.floor(Date.now() / 1000) - 60 }),
     };
     const live = await serve(t, await issuer.live(LONG_STALENESS));
+    // From here on the issuer refuses subscriptions, so the feed of the second verifier never becomes live.
     issuer.feed = null;
     const lost = await serve(t, issuer.verifier(LONG_STALENESS));
     for (const { name, path = "/", authorization, status, www_authenticate, retry_after } of CASES.requests) {

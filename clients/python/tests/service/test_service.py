@@ -56,7 +56,7 @@ class InterruptibleStream(httpx.AsyncByteStream):
 
 
 async def test_logout_revokes_the_token(service: Service) -> None:
-    ada = await service.user()
+    ada = await service.register()
     async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         ended, other = await ada.sign_in(), await ada.sign_in()
@@ -71,7 +71,7 @@ async def test_logout_revokes_the_token(service: Service) -> None:
 
 
 async def test_password_change_revokes_all_earlier_sessions(service: Service) -> None:
-    ada = await service.user()
+    ada = await service.register()
     async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         others, own = [await ada.sign_in() for _ in range(3)], await ada.sign_in()
@@ -83,7 +83,7 @@ async def test_password_change_revokes_all_earlier_sessions(service: Service) ->
 
 
 async def test_removed_role_refuses_older_tokens_at_once_and_a_refresh_returns_good_ones(service: Service) -> None:
-    ada = await service.user()
+    ada = await service.register()
     service.command("user", "roles", ada.name, "--add", "admin")
     async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
@@ -109,7 +109,7 @@ async def test_removed_role_refuses_older_tokens_at_once_and_a_refresh_returns_g
 
 
 async def test_end_of_a_session_calls_its_callbacks_with_the_cause(service: Service) -> None:
-    ada, ends = await service.user(), list[str]()
+    ada, ends = await service.register(), list[str]()
     async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         one, two, own = await ada.sign_in(), await ada.sign_in(), await ada.sign_in()
@@ -129,7 +129,7 @@ async def test_end_of_a_session_calls_its_callbacks_with_the_cause(service: Serv
 
 
 async def test_disabled_account_revokes_all_sessions(service: Service) -> None:
-    ada, bob = await service.user(), await service.user()
+    ada, bob = await service.register(), await service.register()
     async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         tokens, others = await ada.sign_in(), await bob.sign_in()
@@ -139,7 +139,7 @@ async def test_disabled_account_revokes_all_sessions(service: Service) -> None:
 
 
 async def test_new_key_is_accepted_and_retired_key_is_refused(service: Service) -> None:
-    ada = await service.user()
+    ada = await service.register()
     async with service.latchkey(**LONG_STALENESS, keys_cooldown=0) as latchkey:
         assert await latchkey.wait_live(60)
         before = await ada.sign_in()
@@ -161,7 +161,7 @@ async def test_new_key_is_accepted_and_retired_key_is_refused(service: Service) 
 
 
 async def test_lost_feed_falls_back_to_introspection(service: Service) -> None:
-    ada, faults = await service.user(), FeedFaults()
+    ada, faults = await service.register(), FeedFaults()
     async with (
         httpx.AsyncClient(transport=faults) as http,
         service.latchkey(http=http, max_staleness=5, introspection_timeout=60) as latchkey,
@@ -180,7 +180,7 @@ async def test_lost_feed_falls_back_to_introspection(service: Service) -> None:
 
 
 async def test_lost_feed_refuses_all_tokens_if_configured(service: Service) -> None:
-    ada, faults = await service.user(), FeedFaults()
+    ada, faults = await service.register(), FeedFaults()
     async with (
         httpx.AsyncClient(transport=faults) as http,
         service.latchkey(http=http, max_staleness=5, feed_lost="refuse") as latchkey,
@@ -196,7 +196,7 @@ async def test_lost_feed_refuses_all_tokens_if_configured(service: Service) -> N
 
 
 async def test_forged_token_is_refused(service: Service) -> None:
-    ada = await service.user()
+    ada = await service.register()
     async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         tokens = await ada.sign_in()
@@ -230,7 +230,7 @@ async def test_service_client_token_is_accepted(service: Service) -> None:
 
 
 async def test_wrong_client_secret_raises_unavailable_that_names_the_client_and_no_secret(service: Service) -> None:
-    ada = await service.user()
+    ada = await service.register()
     token = (await ada.sign_in())["access_token"]
     async with service.latchkey(client_secret="lk_cs_wrong", introspection_timeout=60) as latchkey:
         with pytest.raises(Unavailable) as error:

@@ -36,9 +36,11 @@ impl SessionWatch {
 
     /// Polls for the end of the session.
     pub fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<EndCause> {
+        // A receiver must not be polled again after it was ready.
         if let Some(cause) = self.registration.ended() {
             return Poll::Ready(cause);
         }
+        // The default is a formality: a registration that ends calls its callback, which sends the cause.
         Pin::new(&mut self.ended).poll(context).map(|cause| cause.unwrap_or(EndCause::FeedLost))
     }
 

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use http::{Request, Response};
+use http::{Request, Response, request};
 use http_body_util::BodyExt;
 use latchkey_verify::{
     Claims, OnFeedLost,
@@ -17,6 +17,9 @@ use crate::{
     harness::fault_proxy::Mode,
 };
 
+/// Longer than `max_staleness` (default: 5 s): a feed that is silent for this time counts as lost.
+const SILENCE: Duration = Duration::from_secs(6);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tower_layer_passes_valid_tokens_and_refuses_others() {
     let fixture = Fixture::new().await;
@@ -27,21 +30,19 @@ async fn tower_layer_passes_valid_tokens_and_refuses_others() {
         let claims = request.extensions().get::<Arc<Claims>>().cloned().unwrap();
         Ok::<_, Infallible>(Response::new(claims.sub.clone()))
     }));
-    let call = async |authorization: &str| {
-        let mut request = Request::builder();
-        if !authorization.is_empty() {
-            request = request.header("authorization", authorization);
-        }
+    // The response: status, challenge, Retry-After and body.
+    let send = async |request: request::Builder| {
         let response = service.clone().oneshot(request.body(String::new()).unwrap()).await.unwrap();
         let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-        let (challenge, retry) = (header("www-authenticate"), header("retry-after"));
+        let (challenge, retry_after) = (header("www-authenticate"), header("retry-after"));
         let (status, body) = (response.status().as_u16(), response.into_body().collect().await.unwrap().to_bytes());
-        (status, challenge, retry, String::from_utf8(body.to_vec()).unwrap())
+        (status, challenge, retry_after, String::from_utf8(body.to_vec()).unwrap())
     };
+    let call = async |authorization: &str| send(Request::builder().header("authorization", authorization)).await;
     let refused = |challenge: &str| (401, Some(challenge.to_owned()), None, String::new());
     let invalid = refused(r#"Bearer realm="latchkey", error="invalid_token""#);
     assert_eq!(call(&format!("Bearer {}", first.access)).await, (200, None, None, account));
-    assert_eq!(call("").await, refused(r#"Bearer realm="latchkey""#));
+    assert_eq!(send(Request::builder()).await, refused(r#"Bearer realm="latchkey""#));
     assert_eq!(call("Basic YTpi").await, refused(r#"Bearer realm="latchkey""#));
     assert_eq!(call("Bearer nonsense").await, invalid);
     assert_eq!(call(&format!("Bearer {}", first.refresh)).await, invalid);
@@ -49,7 +50,7 @@ async fn tower_layer_passes_valid_tokens_and_refuses_others() {
     wait_until_revoked(&verifier, &first.access).await;
     assert_eq!(call(&format!("Bearer {}", first.access)).await, invalid);
     fixture.proxy.set(Mode::Frozen);
-    fixture.clock.advance(Duration::from_secs(6));
+    fixture.clock.advance(SILENCE);
     assert_eq!(call(&format!("Bearer {}", second.access)).await, (503, None, Some("1".to_owned()), String::new()));
     drop((verifier, service));
     fixture.stop().await;
@@ -68,6 +69,7 @@ async fn poem_middleware_passes_valid_tokens_and_refuses_others() {
     let verifier = fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
     let routes = Route::new()
         .at("/hello", get(hello).with(Verify::new(verifier.clone())))
+        // Without the middleware, `Caller` refuses every request.
         .at("/unprotected", get(hello))
         .at("/open", get(make_sync(|_| "open")));
     let app = TestClient::new(routes);
@@ -87,7 +89,7 @@ async fn poem_middleware_passes_valid_tokens_and_refuses_others() {
     answer.assert_status(poem::http::StatusCode::UNAUTHORIZED);
     answer.assert_header("www-authenticate", r#"Bearer realm="latchkey", error="invalid_token""#);
     fixture.proxy.set(Mode::Frozen);
-    fixture.clock.advance(Duration::from_secs(6));
+    fixture.clock.advance(SILENCE);
     let answer = app.get("/hello").header("authorization", bearer(&second.access)).send().await;
     answer.assert_status(poem::http::StatusCode::SERVICE_UNAVAILABLE);
     answer.assert_header("retry-after", "1");
