@@ -45,14 +45,14 @@ pub struct Metrics {
     rotations: IntCounterVec,
     /// Requests refused by a rate limit, by limit.
     pub rate_limited: IntCounterVec,
-    /// Requests through proxies, by how they named their client.
+    /// Requests through proxies, by how the proxy reported the client's address.
     pub forwarded: ForwardedMetrics,
 }
 
 impl Metrics {
     /// Creates the registry and registers the node's own metrics and those of the session store.
     pub fn new(redis: &RedisMetrics) -> Self {
-        let (forwarded, all_forwarded) = ForwardedMetrics::new();
+        let (forwarded, forwarded_collector) = ForwardedMetrics::new();
         let metrics = Self {
             registry: Registry::new(),
             requests: durations(
@@ -70,6 +70,7 @@ impl Metrics {
             rate_limited: counters("latchkey_rate_limited_total", "Requests refused by a rate limit.", &["policy"]),
             forwarded,
         };
+        // Creates every series with the value 0: a rate in Prometheus needs a value from before the first count.
         for outcome in LoginOutcome::ALL {
             metrics.logins.with_label_values(&[outcome.as_str()]);
         }
@@ -87,7 +88,7 @@ impl Metrics {
         metrics.register(metrics.second_factors.clone());
         metrics.register(metrics.rotations.clone());
         metrics.register(metrics.rate_limited.clone());
-        metrics.register(all_forwarded);
+        metrics.register(forwarded_collector);
         for collector in redis.collectors() {
             metrics.register_boxed(collector);
         }

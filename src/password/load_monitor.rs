@@ -27,6 +27,7 @@ pub(super) struct LoadMonitor {
     cores: Vec<Core>,
     /// The origin of all times of samples.
     started_at: Instant,
+    /// [`VALIDITY`], except in tests.
     validity: Duration,
 }
 
@@ -56,7 +57,7 @@ impl LoadMonitor {
         }
     }
 
-    /// Whether the load of all cores, by valid measurements, is high.
+    /// Whether the load of all cores is high. A core without a valid measurement counts as idle.
     pub(super) fn is_high(&self) -> bool {
         let now = self.now();
         let valid = self.cores.iter().filter(|core| {
@@ -71,7 +72,8 @@ impl LoadMonitor {
         u64::try_from(self.started_at.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Stores a sample of a core, unless the last one was less than [`MIN_INTERVAL`] ago. Times are in nanoseconds.
+    /// Stores a sample of a core, unless the last one was less than [`MIN_INTERVAL`] ago. `now` is the time since the monitor started,
+    /// `cpu_time` the processor time of the core's thread, in nanoseconds.
     fn record(&self, core: usize, now: u64, cpu_time: u64) {
         let Some(core) = self.cores.get(core) else { return };
         let interval = now.saturating_sub(core.sampled_at.load(Ordering::Relaxed));
@@ -111,13 +113,13 @@ mod tests {
         let monitor = LoadMonitor { validity: Duration::MAX, ..LoadMonitor::new(2) };
         assert!(!monitor.is_high());
         monitor.record(0, 100 * MILLIS, 90 * MILLIS);
-        assert!(!monitor.is_high(), "450 of 1000");
+        assert!(!monitor.is_high(), "(900 + 0) / 2 = 450 of 1000");
         monitor.record(1, 100 * MILLIS, 10 * MILLIS);
-        assert!(monitor.is_high(), "500 of 1000");
+        assert!(monitor.is_high(), "(900 + 100) / 2 = 500 of 1000");
         monitor.record(0, 110 * MILLIS, 90 * MILLIS);
         assert!(monitor.is_high(), "the interval is too short for a new sample");
         monitor.record(0, 200 * MILLIS, 150 * MILLIS);
-        assert!(!monitor.is_high(), "350 of 1000: loads are those of the last interval");
+        assert!(!monitor.is_high(), "(600 + 100) / 2 = 350 of 1000: the load of core 0 is that of its last interval");
         // A core that the monitor does not have is ignored.
         monitor.record(7, 200 * MILLIS, 200 * MILLIS);
     }

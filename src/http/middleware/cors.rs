@@ -22,17 +22,17 @@ use crate::{
 };
 
 /// How long a browser may cache a preflight response, in seconds. Chromium's limit is two hours.
-const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
+const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 /// Request headers that pages may send in addition to the safelisted ones.
 const REQUEST_HEADERS: HeaderValue =
     HeaderValue::from_static("Authorization, Content-Type, X-Request-Id, X-Device-Token");
 /// Response headers that pages may read in addition to the safelisted ones.
-const EXPOSED: HeaderValue = HeaderValue::from_static(
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static(
     "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Device-Token",
 );
-const ANYONE: HeaderValue = HeaderValue::from_static("*");
+const EVERY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 
-/// Maximum number of origins that are remembered as logged. Anyone can invent more.
+/// Maximum number of origins that are remembered as logged, because callers can invent any number of origins.
 const MAX_LOGGED_ORIGINS: usize = 32;
 /// The time between two log lines about further origins.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
@@ -54,7 +54,7 @@ enum Readers {
     Everyone,
     /// Pages of the allowed origins.
     Allowed {
-        /// Whether browsers send the cookie.
+        /// Whether these pages may send the cookie.
         credentials: bool,
     },
 }
@@ -100,9 +100,10 @@ impl Cors {
         let readers = Readers::of(request.uri().path());
         let origin = match readers {
             Readers::None => None,
-            Readers::Everyone => Some(ANYONE),
+            Readers::Everyone => Some(EVERY_ORIGIN),
             Readers::Allowed { .. } => request.headers().get(header::ORIGIN).and_then(|origin| {
                 let allowed = self.origins.contains(origin);
+                // Browsers do not block a page that calls its own origin, even if that is not the issuer's.
                 if !allowed && !is_same_origin(request) {
                     self.refused.log(origin, clock);
                 }
@@ -129,12 +130,12 @@ impl Sharing {
     }
 
     /// The response to a preflight for a path with these methods.
-    pub fn preflight(&self, methods: &str) -> Response {
+    pub fn preflight_response(&self, methods: &str) -> Response {
         Response::builder()
             .status(StatusCode::NO_CONTENT)
             .header(header::ACCESS_CONTROL_ALLOW_METHODS, methods)
             .header(header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS)
-            .header(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE)
+            .header(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE)
             .finish()
     }
 
@@ -147,7 +148,7 @@ impl Sharing {
         }
         let Some(origin) = origin else { return };
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
         if readers == (Readers::Allowed { credentials: true }) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
@@ -208,11 +209,12 @@ mod tests {
         let origin = |number: usize| HeaderValue::from_str(&format!("https://{number}.example")).unwrap();
         for number in 0..MAX_LOGGED_ORIGINS {
             assert!(logged.is_due(&origin(number), start), "{number}");
-            assert!(!logged.is_due(&origin(number), start), "{number}");
+            assert!(!logged.is_due(&origin(number), start), "{number}: once");
         }
-        assert!(!logged.is_due(&origin(100), start));
-        assert!(logged.is_due(&origin(100), start + LOG_INTERVAL));
-        assert!(!logged.is_due(&origin(101), start + LOG_INTERVAL));
+        let (further, another) = (origin(MAX_LOGGED_ORIGINS), origin(MAX_LOGGED_ORIGINS + 1));
+        assert!(!logged.is_due(&further, start), "the interval since the last line is not over");
+        assert!(logged.is_due(&further, start + LOG_INTERVAL));
+        assert!(!logged.is_due(&another, start + LOG_INTERVAL), "the next interval begins with the last line");
         assert_eq!(logged.origins.len(), MAX_LOGGED_ORIGINS);
     }
 }

@@ -64,7 +64,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
             otel.status_code = field::Empty,
         );
         let (outcome, cause) = if cors.is_preflight(&request) {
-            (Ok(cors.preflight(&self.paths.methods(uri.path()))), None)
+            (Ok(cors.preflight_response(&self.paths.methods(uri.path()))), None)
         } else {
             client_address::observe_forwarding(&request, &self.state.config.http, &self.state.metrics.forwarded);
             if client_info::is_from_trusted_proxy(&request, &self.state.config.http) {

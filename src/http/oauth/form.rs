@@ -19,7 +19,7 @@ const MAX_PARAMETERS: usize = 64;
 
 /// The form of an endpoint, with its schema in the OpenAPI document.
 pub(super) trait FormBody: Type + Sized {
-    /// Takes the parameters of the form. Others are ignored (RFC 6749, section 3.2).
+    /// Takes the form's known parameters. Unknown parameters are ignored (RFC 6749, section 3.2).
     fn read(parameters: &mut Parameters) -> Result<Self, OAuthError>;
 }
 
@@ -30,7 +30,8 @@ pub(super) struct Form<T>(pub(super) T);
 pub(in crate::http) struct Parameters(Vec<(String, zeroize::Zeroizing<String>)>);
 
 const MALFORMED: OAuthError = OAuthError::invalid_request("The parameters are not form-encoded.");
-const TOO_MANY: OAuthError = OAuthError::invalid_request("A parameter is repeated, or there are too many of them.");
+const REPEATED_OR_TOO_MANY: OAuthError =
+    OAuthError::invalid_request("A parameter is repeated, or there are too many of them.");
 
 /// Decodes the form-encoded parameters of a body or a query, in order. Names may be repeated.
 pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, OAuthError> {
@@ -40,7 +41,7 @@ pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, OAuthError> {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let pair = form_decode(name).zip(form_decode(value)).ok_or(MALFORMED)?;
         if pairs.len() == MAX_PARAMETERS {
-            return Err(TOO_MANY);
+            return Err(REPEATED_OR_TOO_MANY);
         }
         pairs.push(pair);
     }
@@ -55,15 +56,15 @@ pub(super) async fn body_pairs(
     request: &Request,
     body: &mut RequestBody,
 ) -> Result<Result<Vec<(String, String)>, OAuthError>> {
-    let read = read(request, body).await?;
-    Ok(read.and_then(|bytes| pairs(std::str::from_utf8(&bytes).map_err(|_| MALFORMED)?)))
+    let bytes = form_bytes(request, body).await?;
+    Ok(bytes.and_then(|bytes| pairs(std::str::from_utf8(&bytes).map_err(|_| MALFORMED)?)))
 }
 
-/// The body of a form, with the errors of [`body_pairs`].
-async fn read(request: &Request, body: &mut RequestBody) -> Result<Result<Vec<u8>, OAuthError>> {
+/// The body, if its media type is that of a form. The errors are those of [`body_pairs`].
+async fn form_bytes(request: &Request, body: &mut RequestBody) -> Result<Result<Vec<u8>, OAuthError>> {
     let bytes = body.take()?.into_vec().await?;
-    let essence = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);
-    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(CONTENT_TYPE)) {
+    let media_type = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);
+    if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case(CONTENT_TYPE)) {
         let description = "Send the body as a form, with the header Content-Type: application/x-www-form-urlencoded.";
         return Ok(Err(OAuthError::invalid_request(description)));
     }
@@ -80,14 +81,14 @@ impl Parameters {
         let mut parameters: Vec<(String, zeroize::Zeroizing<String>)> = Vec::new();
         for (name, value) in pairs(text)? {
             if parameters.iter().any(|(other, _)| *other == name) {
-                return Err(TOO_MANY);
+                return Err(REPEATED_OR_TOO_MANY);
             }
             parameters.push((name, value.into()));
         }
         Ok(Self(parameters))
     }
 
-    /// Takes the value of a parameter.
+    /// Takes the value of a parameter: a second call returns `None`.
     pub(in crate::http) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(other, value)| other == name && !value.is_empty())?;
         Some(std::mem::take(&mut *self.0[at].1))
@@ -118,7 +119,7 @@ impl<'a, T: FormBody> ApiExtractor<'a> for Form<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let bytes = read(request, body).await??;
+        let bytes = form_bytes(request, body).await??;
         Ok(Self(T::read(&mut Parameters::parse(&bytes)?)?))
     }
 }
@@ -140,11 +141,14 @@ mod tests {
         assert_eq!(read("&a=b&&c&"), Some(vec![pair("a", "b"), pair("c", "")]));
         assert_eq!(read("a=b=c"), Some(vec![pair("a", "b=c")]));
         assert_eq!(read("%C3%A4=%E2%82%AC"), Some(vec![pair("ä", "€")]));
+    }
+
+    #[test]
+    fn parameter_is_taken_once_and_an_empty_one_is_absent() {
         let mut parameters = Parameters::parse(b"a=b&c=").unwrap();
-        assert_eq!(
-            (parameters.take("a"), parameters.take("a"), parameters.take("c")),
-            (Some("b".to_owned()), None, None)
-        );
+        assert_eq!(parameters.take("a"), Some("b".to_owned()));
+        assert_eq!(parameters.take("a"), None);
+        assert_eq!(parameters.take("c"), None);
     }
 
     #[test]
@@ -154,7 +158,7 @@ mod tests {
         }
         assert!(Parameters::parse(b"a=\xff").is_err());
         let many = |count: usize| (0..count).map(|n| format!("p{n}=1")).collect::<Vec<_>>().join("&");
-        assert!(read(&many(64)).is_some());
-        assert!(read(&many(65)).is_none());
+        assert!(read(&many(MAX_PARAMETERS)).is_some());
+        assert!(read(&many(MAX_PARAMETERS + 1)).is_none());
     }
 }

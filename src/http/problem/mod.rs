@@ -99,6 +99,7 @@ impl ProblemError {
 
     /// The response body: JSON.
     pub fn body(&self, request_id: &str) -> String {
+        let challenge = self.challenge.as_ref();
         let problem = Problem {
             r#type: format!("urn:latchkey:problem:{}", self.code.as_str()),
             title: self.code.title().to_owned(),
@@ -106,13 +107,10 @@ impl ProblemError {
             detail: self.detail.clone(),
             code: self.code.as_str().to_owned(),
             request_id: request_id.to_owned(),
-            challenge: self.challenge.as_ref().map(|it| it.challenge.expose().to_owned()),
-            methods: self
-                .challenge
-                .as_ref()
-                .map(|it| it.methods.iter().map(|method| method.as_str().to_owned()).collect()),
-            expires_in: self.challenge.as_ref().map(|it| it.expires_in),
-            remember_device_for: self.challenge.as_ref().and_then(|it| Some(it.remember_for?.as_secs())),
+            challenge: challenge.map(|issued| issued.challenge.expose().to_owned()),
+            methods: challenge.map(|issued| issued.methods.iter().map(|method| method.as_str().to_owned()).collect()),
+            expires_in: challenge.map(|issued| issued.expires_in),
+            remember_device_for: challenge.and_then(|issued| Some(issued.remember_for?.as_secs())),
             errors: (!self.fields.is_empty()).then(|| self.fields.clone()),
         };
         problem.to_json_string()
@@ -124,12 +122,13 @@ impl ProblemError {
         let status = self.code.status();
         let mut response = Response::builder().status(status).content_type(CONTENT_TYPE);
         if let Some(needed) = self.step_up {
-            response = response.header(header::WWW_AUTHENTICATE, step_up_challenge(*needed));
-        } else if let Some(challenge) = challenge(self.code) {
-            response = response.header(header::WWW_AUTHENTICATE, challenge);
+            response = response.header(header::WWW_AUTHENTICATE, www_authenticate_for_step_up(*needed));
+        } else if let Some(value) = www_authenticate(self.code) {
+            response = response.header(header::WWW_AUTHENTICATE, value);
         }
         if let Some(limit) = self.limit {
-            // draft-ietf-httpapi-ratelimit-headers-10: both are lists of strings with parameters (RFC 9651)
+            // draft-ietf-httpapi-ratelimit-headers-10: both are lists of strings with parameters (RFC 9651). q is the quota, w its
+            // window in seconds, r the remaining requests, and t the seconds until there are more.
             let LimitExceeded { policy, quota, retry_after } = *limit;
             let (count, window) = (quota.count, whole_seconds(quota.window));
             response = response
@@ -169,7 +168,7 @@ impl ResponseError for ProblemError {
 }
 
 /// The value of `WWW-Authenticate` (RFC 6750, section 3; RFC 7617). Every 401 has one.
-fn challenge(code: Code) -> Option<&'static str> {
+fn www_authenticate(code: Code) -> Option<&'static str> {
     match code {
         Code::InvalidClient => Some(super::extract::client_auth::CHALLENGE),
         Code::InvalidToken => Some("Bearer realm=\"latchkey\", error=\"invalid_token\""),
@@ -183,15 +182,15 @@ fn challenge(code: Code) -> Option<&'static str> {
 }
 
 /// The value of `WWW-Authenticate` for a call that needs a more recent or a stronger authentication (RFC 9470, section 3).
-fn step_up_challenge(needed: InsufficientAuthentication) -> String {
-    let mut challenge = "Bearer realm=\"latchkey\", error=\"insufficient_user_authentication\"".to_owned();
+fn www_authenticate_for_step_up(needed: InsufficientAuthentication) -> String {
+    let mut value = "Bearer realm=\"latchkey\", error=\"insufficient_user_authentication\"".to_owned();
     if let Some(acr) = needed.acr {
-        challenge.push_str(&format!(", acr_values=\"{}\"", acr.as_str()));
+        value.push_str(&format!(", acr_values=\"{}\"", acr.as_str()));
     }
     if let Some(max_age) = needed.max_age {
-        challenge.push_str(&format!(", max_age=\"{}\"", max_age.as_secs()));
+        value.push_str(&format!(", max_age=\"{}\"", max_age.as_secs()));
     }
-    challenge
+    value
 }
 
 impl From<InsufficientAuthentication> for ProblemError {
@@ -254,9 +253,9 @@ pub(super) struct Problem {
     request_id: String,
     /// With `second_factor_required` and `factor_enrolment_required`: the challenge with which the sign-in continues.
     challenge: Option<String>,
-    /// With these codes: the factors with which the sign-in can continue, such as `totp`. Later releases may add values.
+    /// With a challenge: the factors with which the sign-in can continue, such as `totp`. Later releases may add values.
     methods: Option<Vec<String>>,
-    /// With these codes: the lifetime of the challenge in seconds.
+    /// With a challenge: its lifetime in seconds.
     expires_in: Option<u64>,
     /// With `second_factor_required`: for how many seconds the device can skip the second factor afterwards, with
     /// `remember_device`. Absent if it can't.

@@ -37,16 +37,30 @@ pub struct Devices {
 }
 
 impl Devices {
+    /// The samples of [`View::samples`](super::View::samples).
     pub(super) fn states() -> Vec<Self> {
-        let session = |name: Option<&str>, client: Option<&str>, is_current| SessionView {
+        let unknown_device = SessionView {
             id: text("5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42"),
-            name: name.map(text),
-            client: client.map(text),
+            name: None,
+            client: None,
             created_at: 1_800_000_000_000,
             last_used_at: 1_800_000_360_000,
-            ip: name.map(|_| text("192.0.2.7")),
-            is_current,
-            open_url: client.map(|_| text("https://grafana.example.com/login?iss=https%3A%2F%2Fauth.example.com")),
+            ip: None,
+            is_current: false,
+            open_url: None,
+        };
+        let this_device = SessionView {
+            name: Some(text("Firefox, Linux")),
+            ip: Some(text("192.0.2.7")),
+            is_current: true,
+            ..unknown_device.clone()
+        };
+        let app = SessionView {
+            name: Some(text("Chrome, Android")),
+            client: Some(text("Grafana")),
+            ip: Some(text("192.0.2.7")),
+            open_url: Some(text("https://grafana.example.com/login?iss=https%3A%2F%2Fauth.example.com")),
+            ..unknown_device.clone()
         };
         let consent = ClientConsent {
             client_id: text("grafana"),
@@ -55,7 +69,7 @@ impl Devices {
             granted_at: 1_800_000_000_000,
             open_url: None,
         };
-        let unused = ClientConsent {
+        let consent_without_session = ClientConsent {
             client_id: text("cloud"),
             name: text("Cloud"),
             open_url: Some(text("https://cloud.example.com/start?iss=https%3A%2F%2Fauth.example.com")),
@@ -63,9 +77,9 @@ impl Devices {
         };
         vec![
             Self {
-                devices: vec![session(Some("Firefox, Linux"), None, true), session(None, None, false)],
-                apps: vec![session(Some("Chrome, Android"), Some("Grafana"), false)],
-                consents: vec![consent, unused],
+                devices: vec![this_device, unknown_device],
+                apps: vec![app],
+                consents: vec![consent, consent_without_session],
             },
             Self::default(),
         ]

@@ -1,4 +1,4 @@
-//! Pages of the links and codes of mails.
+//! Pages where users enter the links and codes of mails. Each `states` returns the samples of [`View::samples`](super::View::samples).
 
 use serde::Serialize;
 
@@ -7,7 +7,7 @@ use super::text;
 /// Verification of an address, and confirmation of a new one.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct VerifyAddress {
-    /// Whether it is a new address of an account.
+    /// Whether the address is to replace the account's address.
     pub is_change: bool,
     /// Whether a mail was sent just now.
     pub is_sent: bool,
@@ -32,7 +32,7 @@ impl VerifyAddress {
     }
 }
 
-/// A forgotten password.
+/// The request for a mail that resets a forgotten password.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ForgotPassword {
     /// The typed address or username.
@@ -48,7 +48,7 @@ impl ForgotPassword {
 /// A new password, after a forgotten one or an invitation.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ResetPassword {
-    /// Whether it is the first password of an invited account.
+    /// Whether the password is the first of an invited account.
     pub is_invitation: bool,
     /// Whether a mail was sent just now.
     pub is_sent: bool,
