@@ -82,7 +82,7 @@ pub async fn end_session(
         (Some(named), _) => Some(named.clone()),
         (None, hint) => hint.as_ref().map(|hint| hint.aud.clone()),
     };
-    let target = match (&request.post_logout_redirect_uri, client_id) {
+    let redirect = match (&request.post_logout_redirect_uri, client_id) {
         (None, _) => None,
         (Some(_), None) => return Err(EndSessionError::RedirectUri),
         (Some(uri), Some(client_id)) => {
@@ -105,10 +105,11 @@ pub async fn end_session(
             }
             browser_session::end(state, browser, ip).await?;
         }
+        // No user is signed in here who could confirm: the hint suffices.
         (None, Some(hint)) => end_tree_of_app_session(state, hint.sub, hint.sid, ip).await?,
         (None, None) => {}
     }
-    Ok(EndSessionOutcome::SignedOut(target))
+    Ok(EndSessionOutcome::SignedOut(redirect))
 }
 
 /// Whether an ID token belongs to an app session beneath the browser's session, or to an app session of the same user that outlives the

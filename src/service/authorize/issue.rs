@@ -31,10 +31,11 @@ pub(crate) struct CodePayload {
     pub(crate) resources: Vec<String>,
 }
 
-/// The digest of the values that the token request must repeat.
+/// The digest of the values that bind a code: the token request must come from this client, repeat the redirect URI, and send the
+/// verifier of the code challenge.
 pub(crate) fn code_binding_digest(client_id: &str, redirect_uri: &str, code_challenge: &str) -> [u8; 32] {
     let mut bytes = [0; 32];
-    // None of the three values contains a line break.
+    // None of the three values contains a line break, so no other three values give the same text.
     let text = [client_id, redirect_uri, code_challenge].join("\n");
     bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     bytes
@@ -69,6 +70,7 @@ pub(super) async fn issue(
     state.audit.record(entry.address(origin.ip));
     let mut parameters = vec![("code", code.expose().to_owned())];
     parameters.extend(request.state.clone().map(|text| ("state", text)));
+    // The issuer, so that the client detects a code of another server (RFC 9207).
     parameters.push(("iss", state.config.issuer.clone()));
     Ok(AuthorizationResponse { redirect_uri: request.redirect_uri.clone(), mode: request.response_mode, parameters })
 }

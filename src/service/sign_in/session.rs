@@ -23,7 +23,7 @@ pub(super) struct SessionStart<'a> {
     pub(super) authentication: Authentication,
     /// How the refresh token travels.
     pub(super) transport: Transport,
-    /// The client.
+    /// The device that signs in: its address, user agent and name.
     pub(super) origin: &'a SessionOrigin,
     /// When the session ends at the latest, if that is before `session.absolute_timeout`.
     pub(super) ends_by: Option<Timestamp>,
@@ -40,7 +40,7 @@ pub(super) async fn start(
     let SessionStart { authentication, transport, origin, ends_by, skipped_factor_reason } = input;
     let now = state.clock.now();
     let settings = &state.config.session;
-    let longest = ends_by.map_or(Duration::MAX, |at| at.saturating_since(now));
+    let max_lifetime = ends_by.map_or(Duration::MAX, |at| at.saturating_since(now));
     let session_id = state.entropy.session_id();
     // Redis stores no authentication for a session whose owner showed a password alone when it began: that is the default.
     let by_password = (AuthenticationMethods::PASSWORD, Acr::Aal1);
@@ -57,8 +57,8 @@ pub(super) async fn start(
         origin: origin.clone(),
         tag: state.origin_tags.tag(origin.ip, origin.user_agent.as_deref()),
         basis: SessionBasis { authentication, ..SessionBasis::default() },
-        idle_timeout: settings.idle_timeout.min(longest),
-        absolute_timeout: settings.absolute_timeout.min(longest),
+        idle_timeout: settings.idle_timeout.min(max_lifetime),
+        absolute_timeout: settings.absolute_timeout.min(max_lifetime),
         max_per_account: settings.max_per_account,
     };
     match state.redis.sessions.create(session, now).await? {
@@ -76,11 +76,13 @@ pub(super) async fn start(
     }
 }
 
-/// Ends the session that the new one replaces. A failure does not fail the sign-in.
-pub(super) async fn end_replaced(state: &AppState, replaces: Option<&str>, origin: &SessionOrigin) {
-    let Some(claims) = replaces.and_then(|token| state.refresh_tokens.decode(token).ok()) else { return };
+/// Ends the session that the new one replaces: that of `replaced_token`, a refresh token which the caller still had, if any. A failure
+/// does not fail the sign-in.
+pub(super) async fn end_replaced(state: &AppState, replaced_token: Option<&str>, origin: &SessionOrigin) {
+    let Some(claims) = replaced_token.and_then(|token| state.refresh_tokens.decode(token).ok()) else { return };
     let now = state.clock.now();
     match state.redis.sessions.revoke(claims.account, claims.session, EndReason::Logout, now).await {
+        // The session had ended before.
         Ok(false) => {}
         Ok(true) => {
             let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because("replaced");

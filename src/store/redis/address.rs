@@ -37,6 +37,7 @@ impl Address {
         let text = store_url::with_host(url.expose());
         store_url::check_redis(&text).map_err(invalid)?;
         let mut parsed = Url::parse(&text).map_err(|error| invalid(error.to_string()))?;
+        // In the URL of a Unix socket the path is the socket, so fred reads no database from it.
         let database = parsed.query_pairs().find(|(name, _)| name == "db").and_then(|(_, value)| value.parse().ok());
         let is_socket = parsed.scheme().ends_with("+unix");
         if is_socket {
@@ -92,13 +93,13 @@ fn list(servers: &[fred::types::config::Server]) -> String {
 
 /// Encodes an argument of an inline command. An argument with other than plain characters is quoted, and its other bytes are escaped
 /// (`sdssplitargs` in Redis' source).
-fn inline_argument(word: &str) -> String {
+fn inline_argument(argument: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\');
-    if word.bytes().all(is_plain) {
-        return word.to_owned();
+    if argument.bytes().all(is_plain) {
+        return argument.to_owned();
     }
     let mut quoted = String::from("\"");
-    for byte in word.bytes() {
+    for byte in argument.bytes() {
         if is_plain(byte) {
             quoted.push(char::from(byte));
         } else {
@@ -143,7 +144,8 @@ mod tests {
 
     #[test]
     fn percent_decoded_path_is_decoded_once() {
-        assert_eq!(percent_decoded("/a%20b/100%25/%2"), "/a b/100%/%2");
-        assert_eq!(percent_decoded("/%FF"), "/%FF");
+        assert_eq!(percent_decoded("/a%20b/%2520"), "/a b/%20");
+        assert_eq!(percent_decoded("/100%/%2"), "/100%/%2", "incomplete encodings");
+        assert_eq!(percent_decoded("/%FF"), "/%FF", "not UTF-8");
     }
 }

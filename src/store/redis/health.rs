@@ -71,15 +71,16 @@ impl RedisHealth {
     pub async fn inspect(&self) -> Result<Vec<Finding>, RedisError> {
         let info = self.info().await?;
         // Hosted servers often refuse CONFIG. The findings then rest on INFO alone.
-        let fsync = match self.connection.client().config_get::<HashMap<String, String>, _>("appendfsync").await {
+        let appendfsync = match self.connection.client().config_get::<HashMap<String, String>, _>("appendfsync").await {
             Ok(mut values) => values.remove("appendfsync"),
             Err(_) => None,
         };
         if let Some(version) = info.as_deref().and_then(version) {
+            // Scripts trim streams by time (XTRIM MINID) since Redis 6.2, and by length before.
             self.connection.has_minid.store(version >= (6, 2), Ordering::Relaxed);
         }
         let mut findings = match &info {
-            Some(info) => findings(info, fsync.as_deref()),
+            Some(info) => findings(info, appendfsync.as_deref()),
             None => vec![Finding {
                 code: "info",
                 severity: Severity::Warning,
@@ -115,7 +116,8 @@ impl RedisHealth {
         let _connecting = AbortOnDropHandle::new(keep_connected(client.clone()));
         let probe = async {
             client.wait_for_connect().await?;
-            connection.subscribe(format!("{}:{}", connection.channel, client.id()), &[]).await
+            let own_channel = format!("{}:{}", connection.channel, client.id());
+            connection.subscribe(own_channel, &[]).await
         };
         let probed = timeout(PROBE_TIMEOUT, probe).await;
         let _ = client.quit().await;
@@ -130,9 +132,9 @@ impl RedisHealth {
     async fn inspect_rights(&self) -> Result<Vec<Finding>, RedisError> {
         let connection = &self.connection;
         let mut findings = Vec::new();
-        // No throttle has this key, so the script changes nothing.
-        let keys = vec![connection.keys.login_throttle("probe")];
-        match script::call(&connection.scripts.refund, connection, keys, vec!["".into()]).await {
+        // No throttle has this key, so the script finds no bucket of any name, and changes nothing.
+        let (keys, no_bucket) = (vec![connection.keys.login_throttle("probe")], "".into());
+        match script::call(&connection.scripts.refund, connection, keys, vec![no_bucket]).await {
             Ok(_) => {}
             Err(error) if is_denied(&error) => findings.push(Finding {
                 code: "rights",
@@ -158,8 +160,8 @@ impl RedisHealth {
             }),
             Err(error) => return Err(connection.explain(error)),
         }
-        let has_finding = findings.iter().any(|finding| finding.code == "channel");
-        if !has_finding && connection.subscribe_denied.load(Ordering::Relaxed) {
+        let publish_denied = findings.iter().any(|finding| finding.code == "channel");
+        if !publish_denied && connection.subscribe_denied.load(Ordering::Relaxed) {
             findings.push(Finding {
                 code: "channel",
                 severity: Severity::Warning,
@@ -229,12 +231,13 @@ impl RedisHealth {
         Ok(RedisDescription { server, clustered, cluster_state, replicas, round_trip: trips[trips.len() / 2] })
     }
 
-    /// Compares this machine's clock with Redis'. Returns none for a clock other than the system's, without a comparison.
+    /// Compares this machine's clock with Redis'. Returns none without a comparison if `clock` is a test's clock, or if the Redis user may
+    /// not run TIME.
     ///
     /// # Errors
     /// [`RedisError::Unavailable`]
     pub async fn inspect_clock(&self, clock: &Clock) -> Result<Option<Finding>, RedisError> {
-        // A clock that follows Redis' says nothing about this machine's.
+        // An offset clock follows Redis' clock: it adds the difference to this machine's clock, which is compared here.
         let own = match clock {
             Clock::Offset(own, _) => own,
             own => own,
@@ -281,7 +284,7 @@ fn version(info: &str) -> Option<(u32, u32)> {
 }
 
 /// The findings about the answer to `INFO` and the value of `appendfsync`, if it is known.
-fn findings(info: &str, fsync: Option<&str>) -> Vec<Finding> {
+fn findings(info: &str, appendfsync: Option<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |code, severity, detail: String| findings.push(Finding { code, severity, detail });
     match version(info) {
@@ -330,12 +333,12 @@ fn findings(info: &str, fsync: Option<&str>) -> Vec<Finding> {
              set `appendonly yes` and `appendfsync always`"
                 .to_owned(),
         );
-    } else if let Some(fsync) = fsync.filter(|fsync| *fsync != "always") {
+    } else if let Some(appendfsync) = appendfsync.filter(|value| *value != "always") {
         add(
             "persistence",
             Severity::Warning,
             format!(
-                "`appendfsync {fsync}`: a crash loses the last writes, revocations included; \
+                "`appendfsync {appendfsync}`: a crash loses the last writes, revocations included; \
                  set `appendfsync always`"
             ),
         );
@@ -361,8 +364,8 @@ mod tests {
     use super::*;
 
     /// The codes and severities of the findings.
-    fn codes(info: &str, fsync: Option<&str>) -> Vec<(&'static str, Severity)> {
-        findings(info, fsync).into_iter().map(|finding| (finding.code, finding.severity)).collect()
+    fn codes(info: &str, appendfsync: Option<&str>) -> Vec<(&'static str, Severity)> {
+        findings(info, appendfsync).into_iter().map(|finding| (finding.code, finding.severity)).collect()
     }
 
     #[test]
@@ -374,13 +377,15 @@ mod tests {
 
     #[test]
     fn clock_skew_above_two_seconds_is_a_finding() {
+        // All times in milliseconds. `before` and `after` the command, this machine's clock is read.
         let detail = |before, redis_time, after| {
             let at = |millis: i64| Timestamp::from_millis(1_800_000_000_000 + millis);
             skew(at(before), at(redis_time), at(after)).map(|finding| finding.detail)
         };
-        assert_eq!((detail(0, 0, 1), detail(0, 2000, 0), detail(2000, 0, 2100)), (None, None, None));
-        // The answer took ten seconds, and Redis' time lies within them.
-        assert_eq!(detail(0, 5000, 10_000), None);
+        assert_eq!(detail(0, 0, 1), None);
+        assert_eq!(detail(0, 2000, 0), None, "two seconds ahead");
+        assert_eq!(detail(2000, 0, 2100), None, "two seconds behind");
+        assert_eq!(detail(0, 5000, 10_000), None, "the answer took ten seconds, and Redis' time lies within them");
         assert!(detail(0, 4500, 1000).unwrap().contains("3.5 s ahead of this machine's"));
         assert!(detail(9000, 0, 9001).unwrap().contains("9.0 s behind this machine's"));
     }
@@ -397,8 +402,8 @@ mod tests {
                 ("role", Severity::Error)
             ]
         );
-        let info = "redis_version:7.2.4\r\naof_enabled:1\r\nmaxmemory_policy:noeviction\r\n";
-        assert_eq!(codes(info, Some("everysec")), [("persistence", Severity::Warning)]);
+        let only_fsync = "redis_version:7.2.4\r\naof_enabled:1\r\nmaxmemory_policy:noeviction\r\n";
+        assert_eq!(codes(only_fsync, Some("everysec")), [("persistence", Severity::Warning)]);
         let refuses_writes = "redis_version:7.2.4\r\naof_enabled:1\r\naof_last_write_status:err\r\nrdb_last_bgsave_status:err\r\n\
                               used_memory:2\r\nmaxmemory:2\r\nmaxmemory_policy:noeviction\r\nloading:1\r\n";
         assert_eq!(

@@ -119,7 +119,9 @@ enum Dialect {
 /// A lock for work that one node at a time may do.
 #[derive(Clone, Copy)]
 enum Lock {
+    /// Held while the schema is migrated.
     Migrations,
+    /// Held while the first signing key is created.
     FirstKey,
 }
 
@@ -196,9 +198,11 @@ impl Sql {
     /// The reason why the pool has no connection, from an attempt to open one.
     async fn connection_error(&self) -> SqlError {
         let options = self.pool.connect_options();
+        // At most two seconds: the ping has waited for `acquire_timeout` before.
         let connecting = AnyConnection::connect_with(&options);
         match tokio::time::timeout(self.acquire_timeout.min(Duration::from_secs(2)), connecting).await {
             Ok(Err(error)) => error.into(),
+            // The database accepts connections, so all those of the pool are in use.
             Ok(Ok(_)) => sqlx::Error::PoolTimedOut.into(),
             Err(_) => sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time")).into(),
         }

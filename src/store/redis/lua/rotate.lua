@@ -56,6 +56,7 @@ end
 
 local function rotate(key, presentation)
   local id = string.sub(presentation, 17, 32)
+  -- The record, the account's roles and version of the claims, and part 4 of the session's fields: the last use (record.rs).
   local found = redis.call('HMGET', key, id, 'r', 'v', id .. '\4')
   if not found[1] then return { 'gone' } end
 
@@ -67,6 +68,7 @@ local function rotate(key, presentation)
   -- `browser` is the id of the browser's session that an app's session belongs to, '' for none; `parent` is its record.
   local client, details, browser, parent
   if accepted == 2 then client, rest = struct.unpack('Bc0', presentation, rest) end
+  -- A record of version 1 belongs to the first-party client, and has no client grant.
   if session.version ~= 1 then
     local parts
     browser = found[4] and parent_of(found[4]) or ''
@@ -129,11 +131,13 @@ local function rotate(key, presentation)
 
   -- The token is of the current generation, or of a later one that a Redis which lost writes has forgotten. The session continues from
   -- the presented generation, and every generation from the stored one to the presented one is superseded now.
+  -- A generation is a u32: the last one has no successor.
   if presented >= 4294967295 then return { 'expired' } end
   local elapsed = math.max(0, now - session.last_used_at)
   local superseded = presented + 1 - session.generation
   local history = ''
   if elapsed < grace or superseded > 1 then
+    -- The count of a run is a u16.
     local runs = { { count = math.min(65535, superseded), age = 0 } }
     for _, run in ipairs(runs_of(session)) do
       if run.age + elapsed < grace then runs[#runs + 1] = { count = run.count, age = run.age + elapsed } end
@@ -197,4 +201,5 @@ local function rotate(key, presentation)
   return grant('rotated', record)
 end
 
+-- `answers` has the answers of rotate_fast.lua.
 return each(1, rotate, answers)
