@@ -12,6 +12,8 @@ from authlib.integrations.httpx_client import OAuth2Client, OAuthError  # noqa: 
 from authlib.oauth2.rfc7523 import PrivateKeyJWT  # noqa: E402
 from joserfc.jwk import ECKey  # noqa: E402
 
+# The issuer, and the credentials of a service client and of an account, from clients.rs. `app_id` is the public first-party client,
+# whose refresh token is `refresh_token`.
 config = json.loads(sys.argv[1])
 with urllib.request.urlopen(f"{config['issuer']}/.well-known/openid-configuration") as response:
     server = json.load(response)
@@ -36,10 +38,11 @@ for method in ["client_secret_basic", "client_secret_post", "private_key_jwt"]:
     assert token["scope"] == "read" and "refresh_token" not in token, token
     introspected = service.introspect_token(server["introspection_endpoint"], token=token["access_token"]).json()
     assert introspected["active"] and introspected["sub"] == config["client_id"], introspected
+    # the scope of users' tokens, which the client does not have
     assert_refused("invalid_scope", lambda: service.fetch_token(token_endpoint, grant_type="client_credentials", scope="account"))
 
-wrong = OAuth2Client(config["client_id"], config["client_secret"][:-1])
-assert_refused("invalid_client", lambda: wrong.fetch_token(token_endpoint, grant_type="client_credentials"))
+with_wrong_secret = OAuth2Client(config["client_id"], config["client_secret"][:-1])
+assert_refused("invalid_client", lambda: with_wrong_secret.fetch_token(token_endpoint, grant_type="client_credentials"))
 
 service = OAuth2Client(config["client_id"], config["client_secret"])
 app = OAuth2Client(config["app_id"], token_endpoint_auth_method="none")
@@ -52,6 +55,7 @@ def introspect(token):
 
 
 assert introspect(second["access_token"])["sub"] == config["subject"]
+# the revocation of an unknown token succeeds, too (RFC 7009, section 2.2)
 for token in [second["refresh_token"], "unknown"]:
     app.revoke_token(server["revocation_endpoint"], token=token).raise_for_status()
 assert introspect(second["access_token"]) == {"active": False}

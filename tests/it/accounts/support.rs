@@ -18,14 +18,16 @@ use crate::harness::{
 
 const PATH: &str = "/v1/users/emails/remove";
 
-fn body(account: &str, name: &str) -> Value {
+/// The request to remove the address `name` from an account.
+fn removal(account: &str, name: &str) -> Value {
     json!({ "account": account, "email": email(name) })
 }
 
 /// The actors and reasons of the removed addresses in the audit log.
 async fn removals(node: &Node) -> Vec<(String, Option<String>)> {
     node.state.audit.flush().await.unwrap();
-    let rows = node.state.sql.audit(&AuditFilter::default(), 1000).await.unwrap();
+    let max_rows = 1000;
+    let rows = node.state.sql.audit(&AuditFilter::default(), max_rows).await.unwrap();
     rows.into_iter().filter(|row| row.event == "email_removed").map(|row| (row.actor, row.reason)).collect()
 }
 
@@ -35,38 +37,40 @@ async fn service_client_with_the_scope_removes_a_verified_address_with_its_links
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "home").await;
     node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
-    let (stale, _) = first_mail(&cluster, "work", "password_reset").await;
+    let (reset_token, _) = first_mail(&cluster, "work", "password_reset").await;
     wait_until_settled(&node).await;
-    let before = count(&cluster, "ada", "secondary_address_changed");
+    let notices_before = count(&cluster, "ada", "secondary_address_changed");
 
     let remove = |name: &str, secret: &str, body: Value| {
         node.send(node.request(Method::POST, PATH).basic_auth(name, Some(secret)).json(&body))
     };
     let reader = cluster.service_client("reader").await;
-    assert_eq!(remove(&reader.id, &reader.secret, body("ada", "work")).await.problem(), problem(403, "forbidden"));
+    assert_eq!(remove(&reader.id, &reader.secret, removal("ada", "work")).await.problem(), problem(403, "forbidden"));
     let scopes = vec!["accounts:recover".to_owned()];
     let desk = cluster.service_client_with(NewClient { name: "desk".to_owned(), scopes, ..NewClient::default() }).await;
     for (request, status, code) in [
-        (body("nobody", "work"), 404, "unknown_account"),
-        (body("ada", "nobody"), 404, "unknown_email"),
-        (body("ada", "ada"), 409, "primary_email"),
+        (removal("nobody", "work"), 404, "unknown_account"),
+        (removal("ada", "nobody"), 404, "unknown_email"),
+        (removal("ada", "ada"), 409, "primary_email"),
         (json!({ "account": "ada", "email": "not an address" }), 422, "invalid_fields"),
     ] {
         assert_eq!(remove(&desk.id, &desk.secret, request).await.problem(), problem(status, code));
     }
+    // The refused requests have ended no session.
     node.refresh(&tokens.refresh).await.expect(200);
 
-    let upper = json!({ "account": email("home"), "email": email("work").to_uppercase() });
-    remove(&desk.id, &desk.secret, upper).await.expect(204);
-    assert_eq!(remove(&desk.id, &desk.secret, body("ada", "work")).await.problem(), problem(404, "unknown_email"));
+    // Any verified address names the account, and letters may be in any case.
+    let request = json!({ "account": email("home"), "email": email("work").to_uppercase() });
+    remove(&desk.id, &desk.secret, request).await.expect(204);
+    assert_eq!(remove(&desk.id, &desk.secret, removal("ada", "work")).await.problem(), problem(404, "unknown_email"));
     assert_eq!(node.refresh(&tokens.refresh).await.status, 401, "all sessions ended");
     node.try_login(&email("work"), PASSWORD).await.expect(401);
-    assert_eq!(reset(&node, &stale, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
+    assert_eq!(reset(&node, &reset_token, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
     let tokens = node.login_with(&email("home"), PASSWORD).await;
     assert_eq!(list(&node, &tokens).await, ["ada (primary)", "home"]);
     assert_eq!(removals(&node).await, [("client:desk".to_owned(), None)]);
     wait_until_settled(&node).await;
-    assert_eq!(count(&cluster, "ada", "secondary_address_changed"), before + 1);
+    assert_eq!(count(&cluster, "ada", "secondary_address_changed"), notices_before + 1);
     for name in ["work", "ada"] {
         let mail = cluster.mail_to(&email(name), "secondary_address_changed").await;
         assert!(join_lines(&mail.text).contains("work@example.com was removed"), "{}", mail.text);
@@ -77,24 +81,24 @@ async fn service_client_with_the_scope_removes_a_verified_address_with_its_links
 #[tokio::test]
 async fn admin_removes_an_unverified_address_without_a_notice_and_other_users_are_refused() {
     let (cluster, node, ada) = cluster_with_verified_account().await;
-    let (_, typo, _) = add(&cluster, &node, &ada, "typo").await;
+    let (_, typo_token, _) = add(&cluster, &node, &ada, "typo").await;
     let id = node.register("grace").await.text_of("id");
     let grace = node.login("grace").await;
     let remove =
-        async |tokens: &Tokens| signed_in(&node, tokens, Method::POST, PATH, body(&email("ada"), "typo")).await;
+        async |tokens: &Tokens| signed_in(&node, tokens, Method::POST, PATH, removal(&email("ada"), "typo")).await;
     assert_eq!(remove(&grace).await.problem(), problem(403, "forbidden"));
-    let admin = Roles::parse(["admin"]).unwrap();
+    let (added, removed) = (Roles::parse(["admin"]).unwrap(), Roles::default());
     let account = id.parse().unwrap();
-    latchkey::service::accounts::change_roles(&node.state, account, &admin, &Roles::default()).await.unwrap();
+    latchkey::service::accounts::change_roles(&node.state, account, &added, &removed).await.unwrap();
     let tokens = node.login("grace").await;
     // an authentication counts as recent for 10 minutes
     cluster.advance(Duration::from_mins(11));
-    let old = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
-    assert_eq!(remove(&old).await.problem(), problem(401, "insufficient_user_authentication"));
+    let not_recent = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    assert_eq!(remove(&not_recent).await.problem(), problem(401, "insufficient_user_authentication"));
     remove(&node.login("grace").await).await.expect(204);
     let ada = Tokens::of(&node.refresh(&ada.refresh).await.expect(200));
     assert_eq!(list(&node, &ada).await, ["ada (primary)"]);
-    let verify = json!({ "token": typo });
+    let verify = json!({ "token": typo_token });
     let answer = signed_in(&node, &ada, Method::POST, "/v1/email/verify", verify).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"));
     assert_eq!(removals(&node).await, [(format!("admin:{id}"), Some("unverified".to_owned()))]);

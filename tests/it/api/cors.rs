@@ -10,9 +10,13 @@ use crate::harness::{
 };
 
 /// The response headers that pages may read, in the configuration of a [`TestCluster`].
-const EXPOSED: &str = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Device-Token";
+const EXPOSED_HEADERS: &str =
+    "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Device-Token";
+/// The origin in `http.allowed_origins` of a [`TestCluster`].
 const ALLOWED: &str = "https://app.example.com";
+/// The origin of the issuer of a [`TestCluster`].
 const ISSUER: &str = "https://auth.example.com";
+/// An origin that is not allowed.
 const OTHER: &str = "https://evil.example.com";
 
 /// The user endpoints, with the methods that a preflight allows.
@@ -69,7 +73,8 @@ async fn allowed_origins_may_read_responses_including_errors() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     let me = node.request(Method::GET, "/v1/me").header("origin", ALLOWED).bearer_auth(&tokens.access);
-    let too_large = node.request(Method::POST, "/v1/login").header("origin", ALLOWED).body("x".repeat(70_000));
+    let larger_than_max_body = "x".repeat(64 * 1024 + 1);
+    let too_large = node.request(Method::POST, "/v1/login").header("origin", ALLOWED).body(larger_than_max_body);
     for (answer, status) in [
         (node.send(me).await, 200),
         (node.send(too_large).await, 413),
@@ -79,7 +84,7 @@ async fn allowed_origins_may_read_responses_including_errors() {
     ] {
         let answer = answer.expect(status);
         assert_eq!(cors_headers(&answer), [ALLOWED, "true", "Origin"]);
-        assert_eq!(answer.header("access-control-expose-headers"), EXPOSED);
+        assert_eq!(answer.header("access-control-expose-headers"), EXPOSED_HEADERS);
     }
 }
 
@@ -91,6 +96,7 @@ async fn other_origins_get_no_cors_headers() {
     let tokens = node.login("ada").await;
     for origin in [
         OTHER,
+        // the origin of a sandboxed frame
         "null",
         "",
         "https://app.example.com.evil.example",
@@ -162,6 +168,7 @@ async fn public_documents_are_shared_with_every_origin() {
 async fn service_endpoints_are_shared_with_no_origin() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
+    // The last two paths do not exist.
     for path in
         ["/v1/verify", "/v1/revocations", "/oauth2/introspect", "/livez", "/readyz", "/nothing", "/v1/sessions/a/b"]
     {

@@ -19,6 +19,7 @@ async fn sign_in_returns_tokens() {
         let names = ["access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in", "session_id"];
         assert_fields(&body, &names);
         assert_eq!(body["token_type"], "Bearer");
+        // The defaults of `token.access_ttl` and `session.idle_timeout`, in seconds.
         assert_eq!(body["expires_in"], 300);
         assert_eq!(body["refresh_expires_in"], 7 * 86_400);
         assert!(answer.text_of("refresh_token").starts_with("lk_rt_"));
@@ -48,7 +49,8 @@ async fn unknown_account_and_wrong_password_return_same_response() {
 async fn sign_in_lists_all_invalid_fields() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let body = json!({ "identifier": "", "password": 7, "transport": "pigeon", "device": "d".repeat(65), "x": null });
+    let too_long_device = "d".repeat(64 + 1);
+    let body = json!({ "identifier": "", "password": 7, "transport": "pigeon", "device": too_long_device, "x": null });
     let answer = node.post("/v1/login", body).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
     let mut found = field_errors(&answer);

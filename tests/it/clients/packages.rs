@@ -12,7 +12,7 @@ fn copy_package(name: &str, parts: &[&str], to: &Path) {
     }
 }
 
-/// A command that runs `program` in `folder`.
+/// A command that runs `program` in `folder`. The shell also sets PWD, which `Command::current_dir` does not.
 fn program_in(folder: &Path, program: &Path) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", r#"cd "$0" && exec "$@""#]).args([folder, program]).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -33,6 +33,7 @@ async fn npm_package_installs_from_its_artefact_with_types() {
     copy_package("js", &["CHANGELOG.md", "LICENSE", "README.md", "package.json", "src", "tests", "types"], &source);
     fs::create_dir(&app).unwrap();
     fs::write(app.join("package.json"), "{}").unwrap(); // npm would look for one in the folders above
+    // In a blocking section, because the registry answers on the same runtime.
     let npm = |words: &[&str]| {
         let mut command = program_in(&app, &tool("npm"));
         command.args(words).envs(registry.environment(&folder.path().join("cache")));
@@ -44,6 +45,7 @@ async fn npm_package_installs_from_its_artefact_with_types() {
     assert_files(&installed, &["CHANGELOG.md", "LICENSE", "README.md", "src/index.js", "types/index.d.ts"]);
     assert!(!installed.join("tests").exists());
 
+    // Nothing listens at port 9: the verifier refuses the token `x` without a request.
     let program = r#"
 import { createVerifier, type EndCause } from "latchkey-verify";
 const verifier = createVerifier({ issuer: "http://127.0.0.1:9", audience: "a", clientId: "b", clientSecret: "c", log: () => {} });
@@ -76,11 +78,13 @@ async fn browser_package_installs_from_its_artefact_with_types() {
         String::from_utf8(tokio::task::block_in_place(|| succeed(&mut command)).stdout).unwrap()
     };
     let packed = npm(&["pack", "--silent", "../source"]);
+    // The name of the artefact follows the output of the build.
     npm(&["install", "--silent", packed.trim().lines().last().unwrap()]);
     let installed = app.join("node_modules/latchkey-browser");
     assert_files(&installed, &["CHANGELOG.md", "LICENSE", "README.md", "dist/index.js", "dist/index.d.ts"]);
     assert!(!installed.join("src").exists() && !installed.join("tests").exists());
 
+    // Nothing listens at port 9.
     let program = r#"
 import { LatchkeyClient, LatchkeyUnreachable } from "latchkey-browser";
 const auth = new LatchkeyClient({ baseUrl: "http://127.0.0.1:9", transport: "bearer" });

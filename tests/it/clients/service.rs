@@ -12,11 +12,14 @@ use crate::{
 
 /// A running service. Stops when dropped.
 pub(super) struct ServiceProcess {
+    /// Present until the process is dropped.
     service: Option<Service>,
     folder: TempDir,
+    /// Kept, because the server stops when it is dropped. None for an embedded Redis.
     _redis: Option<Redis>,
-    id: String,
-    secret: String,
+    /// The id of the service client `shop`.
+    client_id: String,
+    client_secret: String,
 }
 
 impl ServiceProcess {
@@ -25,7 +28,7 @@ impl ServiceProcess {
         Self::start_with("")
     }
 
-    /// Starts a service with these additional lines in its configuration file.
+    /// As [`ServiceProcess::start`], with these additional lines in the configuration file.
     pub(super) fn start_with(lines: &str) -> Self {
         let redis = Redis::start();
         let settings = format!(
@@ -36,12 +39,13 @@ impl ServiceProcess {
         Self::start_on(Some(redis), &settings, |_| Vec::new())
     }
 
-    /// Starts a service as `make run` does, with an embedded Redis and mails in the data folder, whose issuer is at `localhost`.
+    /// Starts a service as `make run` does, with an embedded Redis and mails in the data folder. `lines` is the configuration file. The
+    /// issuer is at `localhost`.
     pub(super) fn start_as_make_run(lines: &str) -> Self {
         Self::start_on(None, lines, |port| vec!["--set".to_owned(), format!("issuer=http://localhost:{port}")])
     }
 
-    /// Starts a service on a free port. `arguments` returns further arguments for a port.
+    /// Starts a service on a free port. `arguments` returns the further arguments of `latchkey serve` for that port.
     fn start_on(redis: Option<Redis>, settings: &str, arguments: impl Fn(u16) -> Vec<String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("latchkey.toml"), settings).unwrap();
@@ -62,8 +66,8 @@ impl ServiceProcess {
                 .unwrap_or_else(|| panic!("no {name} in {printed}: {}", String::from_utf8_lossy(&added.stderr)))
                 .to_owned()
         };
-        let (id, secret) = (line("client_id: "), line("client_secret: "));
-        Self { service: Some(service), folder, _redis: redis, id, secret }
+        let (client_id, client_secret) = (line("client_id: "), line("client_secret: "));
+        Self { service: Some(service), folder, _redis: redis, client_id, client_secret }
     }
 
     /// An HTTP client of the service.
@@ -85,8 +89,8 @@ impl ServiceProcess {
     pub(super) fn suite_environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("TEST_SERVICE_ISSUER", self.client().base.clone()),
-            ("TEST_SERVICE_CLIENT_ID", self.id.clone()),
-            ("TEST_SERVICE_CLIENT_SECRET", self.secret.clone()),
+            ("TEST_SERVICE_CLIENT_ID", self.client_id.clone()),
+            ("TEST_SERVICE_CLIENT_SECRET", self.client_secret.clone()),
             ("TEST_SERVICE_BINARY", env!("CARGO_BIN_EXE_latchkey").to_owned()),
             ("TEST_SERVICE_FOLDER", self.folder.path().display().to_string()),
         ]
@@ -96,8 +100,8 @@ impl ServiceProcess {
     pub(super) fn app_environment(&self) -> Vec<(String, String)> {
         let variables = [
             ("AUTH_ISSUER", self.client().base.clone()),
-            ("AUTH_CLIENT_ID", self.id.clone()),
-            ("AUTH_CLIENT_SECRET", self.secret.clone()),
+            ("AUTH_CLIENT_ID", self.client_id.clone()),
+            ("AUTH_CLIENT_SECRET", self.client_secret.clone()),
         ];
         variables.map(|(name, value)| (name.to_owned(), value)).into()
     }

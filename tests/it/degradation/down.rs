@@ -19,6 +19,7 @@ async fn node_started_without_redis_recovers_once_redis_is_up() {
     let node = cluster.node().await;
     let problem = assert_not_ready(&node).await;
     assert!(problem.contains("Redis is unavailable"), "{problem}");
+    // A registration needs the database only.
     node.register("ada").await;
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
 
@@ -52,7 +53,7 @@ async fn acknowledged_writes_survive_kill_of_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_fail_without_the_command_timeout_while_redis_refuses_connections() {
+async fn requests_fail_before_the_command_timeout_while_redis_refuses_connections() {
     let mut server = Redis::start();
     let mut cluster = cluster(&server);
     cluster.config.redis.command_timeout = Duration::from_secs(60);
@@ -84,6 +85,7 @@ async fn request_without_redis_is_logged_in_one_line_with_its_cause() {
     assert_unavailable(&answer);
     let text = String::from_utf8(log.bytes()).unwrap();
     let id = answer.header("x-request-id");
+    // The test captures all levels. The default level is INFO.
     let lines: Vec<&str> =
         text.lines().filter(|line| line.contains(id) && !line.contains("TRACE") && !line.contains("DEBUG")).collect();
     let [line] = lines[..] else { panic!("{lines:#?}") };

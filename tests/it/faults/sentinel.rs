@@ -13,7 +13,11 @@ use crate::{
     store::server::{DURABLE, Redis},
 };
 
-/// Starts a Sentinel that watches a master under the name `main`.
+/// The number of replicas of the master.
+const REPLICAS: u32 = 1;
+
+/// Starts a Sentinel that watches a master under the name `main`. Its quorum is 1: it decides alone that the master is down. Returns the
+/// port of the Sentinel, too.
 fn start_sentinel(master: &Redis) -> (Guard, u16) {
     let port = guard::free_port();
     let folder = guard::folder("sentinel");
@@ -60,15 +64,17 @@ async fn assert_follows_promoted_replica(fault: Signal) {
     feed.caught_up().await;
     nodes[0].logout(&ended.refresh).await.expect(204);
     assert_eq!(feed.revocation().await["session_id"], ended.session);
+    // The new id covers the logout above: the feed that resumes there must not miss the next one.
     feed.wait_for_new_id().await;
     let last = feed.last_id.clone();
     drop(feed);
     let ended_unseen = nodes[0].login("ada").await;
     nodes[0].logout(&ended_unseen.refresh).await.expect(204);
-    wait_until_replicated(&master, 1).await;
+    wait_until_replicated(&master, REPLICAS).await;
 
     master.signal(fault);
     wait::until("the replica is promoted", || async {
+        // Meanwhile each call either succeeds or returns a 503.
         for node in &nodes {
             super::has_succeeded(&node.get("/v1/me", &kept.access).await, 200);
         }
@@ -93,6 +99,7 @@ async fn assert_follows_promoted_replica(fault: Signal) {
     for node in nodes {
         node.stop().await;
     }
+    // Undoes the fault. A killed master needs nothing.
     if fault == Signal::STOP {
         master.signal(Signal::CONT);
     }
@@ -122,12 +129,13 @@ async fn nodes_leave_a_master_that_sentinel_demotes() {
     node.register("ada").await;
     wait_until_ready(&node).await;
     let tokens = node.login("ada").await;
-    wait_until_replicated(&master, 1).await;
+    wait_until_replicated(&master, REPLICAS).await;
 
     // both servers stay alive, and the old master continues to answer as a replica
     let failover = ["-p", &port.to_string(), "SENTINEL", "FAILOVER", "main"].map(str::to_owned);
     assert!(std::process::Command::new("redis-cli").args(failover).status().unwrap().success());
     wait::until("the roles are exchanged", || async {
+        // Meanwhile each call either succeeds or returns a 503.
         super::has_succeeded(&node.get("/v1/me", &tokens.access).await, 200);
         role(&replica).starts_with("master") && role(&master).starts_with("slave")
     })

@@ -31,14 +31,18 @@ const RECEIVE_BUFFER: u32 = 4096;
 /// subscriber.
 const REVOCATIONS: usize = 3000;
 
-/// The number of revocations of a burst: more than the fan-out buffers.
+/// The number of revocations of a burst: more than the 4096 that the fan-out buffers.
 const BURST: usize = 6000;
+/// The number of revocations that are appended at the same time.
+const BATCH: usize = 500;
 /// Limit after which missing heartbeats fail the test.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// The heartbeats that each subscriber waits for.
 const HEARTBEATS: usize = 5;
 /// The subscribers that read a burst.
 const BURST_SUBSCRIBERS: usize = 30;
+/// The subscribers that wait for heartbeats.
+const HEARTBEAT_SUBSCRIBERS: usize = 20;
 
 fn address(client: &Client) -> SocketAddr {
     client.base.strip_prefix("http://").unwrap().parse().unwrap()
@@ -97,14 +101,14 @@ impl ChunkReader {
     }
 }
 
-/// Revokes the sessions of new accounts, 500 at the same time. The accounts have no sessions, which makes no difference to the
-/// events.
+/// Revokes the sessions of new accounts, [`BATCH`] at the same time: tests that call it set a long `redis.command_timeout`. The
+/// accounts have no sessions, which makes no difference to the events.
 async fn revoke(node: &Node, count: usize) -> Vec<AccountId> {
     let (sessions, now) = (&node.state.redis.sessions, node.state.clock.now());
     let accounts: Vec<_> = (0..count).map(|_| AccountId(Entropy::system().uuid())).collect();
-    for some in accounts.chunks(500) {
+    for batch in accounts.chunks(BATCH) {
         let revoking =
-            some.iter().map(|account| sessions.revoke_all(AccountSessions::all(*account), EndReason::Disabled, now));
+            batch.iter().map(|account| sessions.revoke_all(AccountSessions::all(*account), EndReason::Disabled, now));
         for result in join_all(revoking).await {
             result.unwrap();
         }
@@ -123,6 +127,7 @@ fn accounts(events: &str) -> Vec<String> {
 async fn subscriber_that_falls_behind_receives_every_revocation_once_and_then_live_ones() {
     let mut cluster = TestCluster::new();
     cluster.config.redis.command_timeout = Duration::from_mins(1);
+    // The subscriber does not read while the revocations are appended, and must not be disconnected for that.
     cluster.config.http.write_timeout = Duration::from_hours(1);
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
@@ -163,11 +168,13 @@ async fn burst_that_exceeds_the_buffer_of_the_fan_out_reaches_every_subscriber_t
             }
         }));
     }
-    for revoked in (500..=BURST).step_by(500) {
-        revoke(&node, 500).await;
-        // A subscriber that is further behind than the fan-out buffers (4096) would be disconnected.
+    // A subscriber that is further behind than the fan-out buffers (4096) would be disconnected.
+    let max_lag: usize = 3000;
+    for revoked in (BATCH..=BURST).step_by(BATCH) {
+        revoke(&node, BATCH).await;
         for progress in &mut progresses {
-            let _ = progress.wait_for(|read| read + 3000 >= revoked).await;
+            // An error means that this subscriber has read everything.
+            let _ = progress.wait_for(|read| read + max_lag >= revoked).await;
         }
     }
     for subscriber in subscribers {
@@ -184,7 +191,7 @@ async fn heartbeats_continue_while_revocations_follow_each_other_without_a_pause
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
     let (mut subscribers, mut progresses) = (Vec::new(), Vec::new());
-    for _ in 0..20 {
+    for _ in 0..HEARTBEAT_SUBSCRIBERS {
         let mut subscriber = ChunkReader::subscribe(&node, &service, "").await;
         subscriber.read_until("event: live").await;
         let (read, progress) = watch::channel(0);
@@ -201,12 +208,14 @@ async fn heartbeats_continue_while_revocations_follow_each_other_without_a_pause
     let all_received = join_all(subscribers);
     let revoking = async {
         let mut revoked = 0;
+        // A subscriber that is further behind than the fan-out buffers (4096) would be disconnected.
+        let max_lag: usize = 1000;
         loop {
-            revoke(&node, 500).await;
-            revoked += 500;
-            // A subscriber that is further behind would be disconnected.
+            revoke(&node, BATCH).await;
+            revoked += BATCH;
             for progress in &mut progresses {
-                let _ = progress.wait_for(|read| read + 1000 >= revoked).await;
+                // An error means that this subscriber has received its heartbeats.
+                let _ = progress.wait_for(|read| read + max_lag >= revoked).await;
             }
         }
     };

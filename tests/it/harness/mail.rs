@@ -68,20 +68,25 @@ impl TestCluster {
     /// of tests, which writes files.
     pub async fn mail_to(&self, address: &str, template: &str) -> ReceivedMail {
         let folder = self.folder().join("mail");
-        let find = || files(&folder, template).into_iter().rev().find(|mail| mail.to == address);
+        let find = || mails_of_template(&folder, template).into_iter().rev().find(|mail| mail.to == address);
         wait::until(&format!("{address} has a mail {template}"), || async { find().is_some() }).await;
         find().unwrap()
     }
 
     /// All mails to this address, oldest first. Needs the transport that writes files.
     pub fn mails_to(&self, address: &str) -> Vec<ReceivedMail> {
-        let all = files(&self.folder().join("mail"), "");
+        let all = mails_in_files(&self.folder().join("mail"), ".eml");
         all.into_iter().filter(|mail| mail.to == address).collect()
     }
 }
 
-/// The mails of this template in a folder, oldest first; all mails if `template` is empty.
-pub fn files(folder: &Path, template: &str) -> Vec<ReceivedMail> {
+/// The mails of this template in a folder, oldest first.
+pub fn mails_of_template(folder: &Path, template: &str) -> Vec<ReceivedMail> {
+    mails_in_files(folder, &format!(".{template}.eml"))
+}
+
+/// The mails in the files of a folder whose names end with `suffix`, oldest first.
+fn mails_in_files(folder: &Path, suffix: &str) -> Vec<ReceivedMail> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     // sorted by modification time: names begin with the time of the node's clock, which tests may stop
     let mut names: Vec<_> = entries
@@ -90,8 +95,7 @@ pub fn files(folder: &Path, template: &str) -> Vec<ReceivedMail> {
         .collect();
     names.sort();
     let names = names.into_iter().map(|(_, name)| name);
-    let suffix = if template.is_empty() { ".eml".to_owned() } else { format!(".{template}.eml") };
-    let names = names.filter(|name| name.ends_with(&suffix));
+    let names = names.filter(|name| name.ends_with(suffix));
     names.map(|name| ReceivedMail::parse(&name, &fs::read_to_string(folder.join(&name)).unwrap())).collect()
 }
 
@@ -106,6 +110,7 @@ fn split(message: &str) -> (Vec<(String, String)>, &str) {
     (unfolded.split("\r\n").map(pair).collect(), body)
 }
 
+/// The value of a header; panics unless there is exactly one.
 fn header<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
     let mut found = headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
     match (found.next(), found.next()) {

@@ -73,8 +73,8 @@ fn doctor_sends_a_test_mail_and_reports_an_unreachable_server() {
     let findings = output(folder.path(), &["doctor", "--json", "--test-mail", "ann@example.com"]);
     assert!(findings.contains("no SMTP server is configured: mails become files in"), "{findings}");
     assert!(findings.contains("sent the test mail"), "{findings}");
-    let files = mail::files(&folder.path().join("latchkey-data/mail"), "test");
-    assert_eq!(files.iter().map(|mail| &*mail.to).collect::<Vec<_>>(), ["ann@example.com"]);
+    let mails = mail::mails_of_template(&folder.path().join("latchkey-data/mail"), "test");
+    assert_eq!(mails.iter().map(|mail| &*mail.to).collect::<Vec<_>>(), ["ann@example.com"]);
 
     let unreachable = ["--set", "mail.url=smtp://127.0.0.1:1?tls=none", "--set", "mail.from=a@example.com"];
     let refused = run(folder.path(), &[&["doctor", "--json"][..], &unreachable].concat());
