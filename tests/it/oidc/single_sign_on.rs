@@ -7,17 +7,26 @@ use latchkey::{
     service::{accounts, browser_session},
 };
 
-use super::{Browser, Request, claims, exchange, public, refresh, shop, sign_in, text, web};
+use super::{Browser, Request, claims, exchange, page_and_handle, public, refresh, shop, sign_in, text, web};
 use crate::{
-    harness::{events, test_cluster::TestCluster},
+    harness::{
+        events,
+        test_cluster::{Node, ServiceClient, TestCluster},
+    },
     pages::visitor::Visitor,
 };
+
+/// Asserts that an app's authorization request leads to a page instead of a code: the browser's session has ended, or does not suffice.
+async fn assert_needs_page(node: &Node, browser: &Browser, app: &ServiceClient) {
+    page_and_handle(node, &browser.authorize(node, &Request::for_client(&app.id)).await);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let peer = cluster.node().await;
+    // From now on the peer caches the sessions that it looks up.
     cluster.wait_for_peers().await;
     let forum = cluster.service_client_with(web("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
@@ -38,8 +47,7 @@ async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
     // The offline session continues, and so does the session of the other browser's app.
     refresh(&peer, &shop, text(&offline, "refresh_token")).await.expect(200);
     refresh(&peer, &shop, text(&others, "refresh_token")).await.expect(200);
-    // The browser is signed out: an authorization request leads to a page instead of a code.
-    super::page_and_handle(&peer, &browser.authorize(&peer, &Request::for_client(&shop.id)).await);
+    assert_needs_page(&peer, &browser, &shop).await;
     node.stop().await;
     peer.stop().await;
 }
@@ -69,8 +77,8 @@ async fn i5_i16_account_wide_changes_reach_apps() {
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
     let (account, _) = browser.session.unwrap();
     let state = &node.state;
-    let roles = |names: &[&str]| Roles::parse(names).unwrap();
-    accounts::change_roles(state, account, &roles(&["admin"]), &roles(&[])).await.unwrap();
+    let (added, removed) = (Roles::parse(["admin"]).unwrap(), Roles::default());
+    accounts::change_roles(state, account, &added, &removed).await.unwrap();
     assert_eq!(
         node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.problem(),
         (401, "claims_changed".to_owned())
@@ -86,7 +94,7 @@ async fn i5_i16_account_wide_changes_reach_apps() {
         refresh(&node, &shop, text(tokens, "refresh_token")).await.expect(400);
         node.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
     }
-    super::page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
+    assert_needs_page(&node, &browser, &shop).await;
     node.stop().await;
 }
 
@@ -117,18 +125,19 @@ async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
         let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
         browser_session::load(state, token, &latchkey::domain::session::SessionOrigin::default()).await.unwrap()
     };
+    let replace = async |former: &Browser, new: &Browser| {
+        let ((account, session), ip) = (new.session.unwrap(), None);
+        browser_session::renew(state, &load(former).await.unwrap(), account, session, ip).await.unwrap();
+        assert_eq!(load(former).await, None, "the former session has ended");
+    };
     let first = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &first, &shop, "openid").await;
     let second = Browser::signed_in(&node, "ada").await;
-    let (account, session) = second.session.unwrap();
-    browser_session::renew(state, &load(&first).await.unwrap(), account, session, None).await.unwrap();
-    assert_eq!(load(&first).await, None, "the former id has ended");
+    replace(&first, &second).await;
     let tokens = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
-    // The app's session now belongs to the browser's new session.
-    let third = Browser::signed_in(&node, "bob").await;
-    let (account, session) = third.session.unwrap();
-    browser_session::renew(state, &load(&second).await.unwrap(), account, session, None).await.unwrap();
-    assert_eq!(load(&second).await, None);
+    // The app's session now belongs to ada's second session, and ends when bob's session replaces that one.
+    let bobs = Browser::signed_in(&node, "bob").await;
+    replace(&second, &bobs).await;
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     node.stop().await;
 }
@@ -139,20 +148,21 @@ async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
     cluster.config.session.idle_timeout = Duration::from_hours(1);
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
+    // Three hours, in steps that are shorter than the idle timeout.
     for _ in 0..4 {
         cluster.advance(Duration::from_mins(45));
         browser.code(&node, &Request::for_client(&shop.id)).await;
     }
     let cookie = browser.cookie.clone().unwrap();
-    let token = cookie.split_once('=').unwrap().1;
-    node.refresh(token).await.expect(401);
+    let cookie_value = cookie.split_once('=').unwrap().1;
+    node.refresh(cookie_value).await.expect(401);
     let login_tokens = node.login("ada").await;
     let sessions = node.get("/v1/sessions", &login_tokens.access).await.json();
-    assert_eq!(sessions["sessions"].as_array().unwrap().len(), 2);
-    assert_eq!(sessions["sessions"][0]["browser"], true);
-    // Longer than the idle timeout: an authorization request leads to the sign-in page instead of a code.
+    assert_eq!(sessions["sessions"].as_array().unwrap().len(), 2, "the browser's and that of the login");
+    assert_eq!(sessions["sessions"][0]["browser"], true, "the oldest session comes first");
+    // Longer than the idle timeout.
     cluster.advance(Duration::from_mins(61));
-    super::page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
+    assert_needs_page(&node, &browser, &shop).await;
     node.stop().await;
 }
 
@@ -164,10 +174,12 @@ async fn session_cap_never_ends_the_browsers_session_without_its_apps() {
     let browser = Browser::signed_in(&node, "ada").await;
     let mut all = Vec::new();
     for _ in 0..6 {
+        // The cap ends the oldest session, so the times of all sessions must differ.
         cluster.advance(Duration::from_secs(1));
         all.push(sign_in(&node, &browser, &shop, "openid").await);
     }
     let (account, _) = browser.session.unwrap();
+    // The browser's session, and those of the last two sign-ins.
     assert_eq!(node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap().len(), 3);
     refresh(&node, &shop, text(&all[5], "refresh_token")).await.expect(200);
     refresh(&node, &shop, text(&all[0], "refresh_token")).await.expect(400);
@@ -184,6 +196,7 @@ async fn second_app_needs_no_second_sign_in() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let mut spa = cluster.service_client_with(public("spa")).await;
+    // A public client sends no secret.
     spa.secret.clear();
     let browser = Browser::signed_in(&node, "ada").await;
     let first = sign_in(&node, &browser, &shop, "openid").await;
@@ -203,6 +216,7 @@ async fn list_of_sessions_shows_the_app() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
+    // The list is ordered by the time of creation, oldest first.
     cluster.advance(Duration::from_secs(1));
     sign_in(&node, &browser, &shop, "openid").await;
     cluster.advance(Duration::from_secs(1));
@@ -213,7 +227,7 @@ async fn list_of_sessions_shows_the_app() {
     let shown: Vec<_> = listed["sessions"].as_array().unwrap().iter().collect();
     let (_, id) = browser.session.unwrap();
     let parents = shown.iter().map(|session| session["parent"].as_str()).collect::<Vec<_>>();
-    assert_eq!(parents, [None, Some(id.to_string().as_str()), None, None]);
+    assert_eq!(parents, [None, Some(id.to_string().as_str()), None, None], "an offline session has no parent");
     let apps = shown.iter().map(|session| session["app"].as_str()).collect::<Vec<_>>();
     assert_eq!(apps, [None, Some("shop"), Some("shop"), None]);
     assert_eq!((&shown[1]["user_agent"], &shown[1]["client_id"]), (&serde_json::Value::Null, &"shop".into()));
@@ -239,7 +253,7 @@ async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline()
     let offline = refresh(&node, &shop, text(&offline, "refresh_token")).await.expect(200).json();
     // 31 days after the browser's sign-in
     cluster.advance(2 * day);
-    super::page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
+    assert_needs_page(&node, &browser, &shop).await;
     refresh(&node, &shop, text(&grant, "refresh_token")).await.expect(400);
     refresh(&node, &shop, text(&offline, "refresh_token")).await.expect(200);
     node.stop().await;
@@ -249,18 +263,19 @@ async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline()
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_browsers_session_without_the_required_factor_ends() {
     let mut cluster = TestCluster::new();
-    let policy = latchkey::domain::factor::FactorPolicy::Roles(Roles::parse(["admin"]).unwrap());
+    let policy = FactorPolicy::Roles(Roles::parse(["admin"]).unwrap());
     (cluster.config.factors.required, cluster.config.factors.grace) = (policy, Duration::from_hours(1));
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let strong = Browser::signed_in_at_aal2(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
+    // Longer than the grace period of one hour.
     cluster.advance(Duration::from_hours(2));
     let (account, _) = browser.session.unwrap();
     browser.code(&node, &Request::for_client(&shop.id)).await;
-    let roles = |names: &[&str]| Roles::parse(names).unwrap();
-    accounts::change_roles(&node.state, account, &roles(&["admin"]), &roles(&[])).await.unwrap();
-    super::page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
+    let (added, removed) = (Roles::parse(["admin"]).unwrap(), Roles::default());
+    accounts::change_roles(&node.state, account, &added, &removed).await.unwrap();
+    assert_needs_page(&node, &browser, &shop).await;
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     strong.code(&node, &Request::for_client(&shop.id)).await;
     node.stop().await;
@@ -283,7 +298,7 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
         refresh(&strict, &shop, text(tokens, "refresh_token")).await.expect(400);
     }
     // The browser has to sign in again, too.
-    super::page_and_handle(&strict, &weak.authorize(&strict, &Request::for_client(&shop.id)).await);
+    assert_needs_page(&strict, &weak, &shop).await;
     let strong = Browser::signed_in_at_aal2(&strict, "ada").await;
     sign_in(&strict, &strong, &shop, "openid").await;
     node.stop().await;
@@ -309,7 +324,7 @@ async fn i4_app_in_use_keeps_its_browsers_session_alive_and_does_not_outlive_it(
     assert!(found.is_some(), "the browser's session is live");
     browser.code(&node, &Request::for_client(&shop.id)).await;
     cluster.advance(Duration::from_mins(61));
-    super::page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
+    assert_needs_page(&node, &browser, &shop).await;
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     assert!(node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap().is_empty());
     node.stop().await;

@@ -19,7 +19,10 @@ use crate::{
     passkeys::authenticator::Authenticator,
 };
 
+/// The cookie that names the browser's session.
 const COOKIE: &str = "__Host-latchkey-browser";
+/// Longer than `session.recent` (10 minutes): an earlier authentication no longer counts as recent.
+const NOT_RECENT: Duration = Duration::from_mins(11);
 
 /// Sets an authenticator app up, and advances the clock until the app shows another code. Returns the app's secret and the recovery
 /// codes.
@@ -52,7 +55,7 @@ async fn step_up_by_password_keeps_the_session_and_returns_to_the_page() {
     let phone = node.client.login("ada").await;
     let mut ada = signed_in(&node).await;
     let session = ada.cookies[COOKIE].clone();
-    cluster.advance(Duration::from_mins(11));
+    cluster.advance(NOT_RECENT);
     ada.open("/account/devices").await.expect(200);
     let (form, earlier_csrf) = ("/account/devices/end-others", ada.csrf.clone());
     let to_reauthenticate = ada.submit(form, &[]).await.expect(303);
@@ -86,8 +89,7 @@ async fn i14_account_with_a_second_factor_shows_it_and_not_the_password() {
     let session = ada.cookies[COOKIE].clone();
     let path = "/account/reauthenticate?next=/data";
     for method in ["totp", "recovery_code"] {
-        // longer than `session.recent`
-        cluster.advance(Duration::from_mins(11));
+        cluster.advance(NOT_RECENT);
         let value = if method == "totp" { totp_code(&secret, &cluster.clock) } else { codes[0].clone() };
         ada.open("/account/data").await.expect(200);
         let to_reauthenticate = ada.submit("/account/data/export", &[]).await.expect(303);
@@ -118,7 +120,7 @@ async fn passkey_steps_up_the_browsers_session() {
     let credential = authenticator.create(&json_in(&page, "data-value")).to_string();
     ada.submit("/account/security/passkeys", &[("name", "Key"), ("credential", &credential)]).await;
     let session = ada.cookies[COOKIE].clone();
-    cluster.advance(Duration::from_mins(11));
+    cluster.advance(NOT_RECENT);
     let path = "/account/reauthenticate?next=/security";
     let page = ada.open(path).await.expect(200);
     assert!(page.text.contains("name=\"method\" value=\"passkey\""), "{}", page.text);
@@ -154,7 +156,8 @@ async fn app_that_requires_a_recent_authentication_gets_a_step_up() {
     let (node, shop) = oidc::shop(&cluster).await;
     let mut ada = signed_in(&node).await;
     let session = ada.cookies[COOKIE].clone();
-    let code = async |ada: &mut Visitor, request: &Request| {
+    // Sends an authorization request, authenticates again if a page asks for it, and returns the authorization code.
+    let authorize = async |ada: &mut Visitor, request: &Request| {
         let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
         if sent.header("location").starts_with(oidc::CALLBACK) {
             return response_of(&sent).remove("code").unwrap();
@@ -167,19 +170,20 @@ async fn app_that_requires_a_recent_authentication_gets_a_step_up() {
         let back = ada.follow(&back).await.expect(303);
         response_of(&back).remove("code").unwrap()
     };
-    let first = exchange(&node, &shop, &code(&mut ada, &Request::for_client("shop")).await).await.expect(200).json();
+    let first_code = authorize(&mut ada, &Request::for_client("shop")).await;
+    let first = exchange(&node, &shop, &first_code).await.expect(200).json();
     for request in
         [Request::for_client("shop").with("prompt", "login"), Request::for_client("shop").with("max_age", "60")]
     {
         cluster.advance(Duration::from_mins(5));
         let now = cluster.clock.now().as_secs();
-        let tokens = exchange(&node, &shop, &code(&mut ada, &request).await).await.expect(200).json();
+        let tokens = exchange(&node, &shop, &authorize(&mut ada, &request).await).await.expect(200).json();
         assert_eq!(claims(text(&tokens, "id_token"))["auth_time"], now);
         assert_eq!(claims(text(&tokens, "access_token"))["auth_time"], now);
         assert_eq!(ada.cookies[COOKIE], session);
     }
     refresh(&node, &shop, text(&first, "refresh_token")).await.expect(200);
-    // If no authentication is needed, the page redirects back at once.
+    // The page redirects back at once if a request needs no authentication. This request needs a consent only.
     let sent =
         ada.open(&format!("/oauth2/authorize?{}", Request::for_client("shop").with("prompt", "consent").query())).await;
     let path = redirect_path(&node, &sent).replace("/consent", "/reauthenticate");

@@ -11,8 +11,9 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn example_in_chromium_uses_passkeys_of_virtual_authenticators() {
-    let client = build();
+    let browser_client = build();
     let port = guard::free_port();
+    // Browsers allow passkeys without TLS at `localhost` only.
     let page = format!("http://localhost:{port}");
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
@@ -20,6 +21,6 @@ async fn example_in_chromium_uses_passkeys_of_virtual_authenticators() {
     cluster.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins: vec![page] });
     let node = cluster.node().await;
     node.register("ada").await;
-    let _page = PageServer::start(&client, port);
+    let _page_server = PageServer::start(&browser_client, port);
     drive(&node.base, port, "passkeys_browser.mjs", &PASSKEY_CHECKS).await;
 }

@@ -27,6 +27,7 @@ async fn soft_passkey_registers_with_self_attestation_and_signs_in() {
     let credential = serde_json::to_value(&created).unwrap();
     let added = add_passkey(&node, &tokens, credential).await.expect(201).json();
     let id = text(created.raw_id);
+    // A passkey signs in more than once.
     for _ in 0..2 {
         let mut options = login_options(&node).await;
         // This authenticator stores no credentials: the options must list them, and its response has no user handle.
@@ -38,5 +39,6 @@ async fn soft_passkey_registers_with_self_attestation_and_signs_in() {
         let signed_in = Tokens::of(&login(&node, response).await.expect(200));
         assert_eq!(claims(&signed_in)["amr"], json!(["hwk", "user", "mfa"]));
     }
+    // The session that replaced the caller's at the registration is still live.
     node.get("/v1/me", &tokens_of(&added["tokens"]).access).await.expect(200);
 }

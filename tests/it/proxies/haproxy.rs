@@ -29,6 +29,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
             ("127.0.0.1:8000", &addresses.listen.to_string()),
         ],
     );
+    // -W -db: a master and a worker, in the foreground. The master reports that the worker is ready.
     Guard::start(&Spec {
         command: &[program.to_str().unwrap(), "-W", "-db", "-f", settings.to_str().unwrap()],
         stop: "TERM",

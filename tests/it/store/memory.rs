@@ -5,7 +5,10 @@ use latchkey::{domain::session::SessionOrigin, store::redis::key::Keys};
 
 use super::server::{IDLE, NOW, Redis, account, new_session, raw_command, session};
 
+/// The number of sessions that are measured.
 const SESSIONS: u64 = 200_000;
+/// The number of sessions that one call of [`COPY`] writes.
+const BATCH: u64 = 1000;
 const CHROME: &str =
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
 const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
@@ -25,6 +28,7 @@ const COPY: &str = "
         redis.call('PEXPIRE', key, ttl)
     end";
 
+/// Measures the memory of a session in Redis: the mean of [`SESSIONS`] accounts with one session each.
 async fn bytes_per_session(origin: SessionOrigin) -> u64 {
     let server = Redis::start_with(&[]);
     let store = server.store();
@@ -42,28 +46,29 @@ async fn bytes_per_session(origin: SessionOrigin) -> u64 {
     // A script copies the session under other ids.
     let raw = server.raw().await;
     let keys = Keys::new("lk:");
-    let copy = async |raw: &Client, from: u64, count: u64| {
-        let mut words: Vec<Value> = vec![COPY.into(), Value::Integer(i64::try_from(count).unwrap())];
-        words.extend((0..count).map(|_| keys.sessions(account()).into()));
+    let copy = async |raw: &Client, from: u64| {
+        // EVAL's arguments: the script, the number of keys, the keys, and ARGV.
+        let mut arguments: Vec<Value> = vec![COPY.into(), Value::Integer(i64::try_from(BATCH).unwrap())];
+        arguments.extend((0..BATCH).map(|_| keys.sessions(account()).into()));
         // the TTL that the store sets for a new session
-        words.push(Value::Integer(i64::try_from((IDLE + IDLE / 16).as_millis()).unwrap()));
-        words.extend((from..from + count).map(|number| Value::Bytes(session(number).as_bytes().to_vec().into())));
+        arguments.push(Value::Integer(i64::try_from((IDLE + IDLE / 16).as_millis()).unwrap()));
+        arguments.extend((from..from + BATCH).map(|number| Value::Bytes(session(number).as_bytes().to_vec().into())));
         for (name, value) in &fields {
-            words.push(Value::Bytes(name.clone().into()));
-            words.push(Value::Bytes(value.clone().into()));
+            arguments.push(Value::Bytes(name.clone().into()));
+            arguments.push(Value::Bytes(value.clone().into()));
         }
-        raw_command(raw, "EVAL", words).await;
+        raw_command(raw, "EVAL", arguments).await;
     };
     // The first keys are written before the measurement, so that one-time allocations of the server are not included.
-    copy(&raw, 0, 1000).await;
+    copy(&raw, 0).await;
     server.command(&["FLUSHALL", "SYNC"]);
     let used = || -> u64 {
         let info = server.command(&["INFO", "memory"]);
         info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
     };
     let before = used();
-    for from in (0..SESSIONS).step_by(1000) {
-        copy(&raw, from, 1000).await;
+    for from in (0..SESSIONS).step_by(usize::try_from(BATCH).unwrap()) {
+        copy(&raw, from).await;
     }
     assert_eq!(server.command(&["DBSIZE"]), SESSIONS.to_string());
     (used() - before) / SESSIONS
@@ -80,6 +85,7 @@ async fn session_memory_is_at_most_300_bytes() {
     };
     let usual = bytes_per_session(usual).await;
     println!("{usual} bytes per session: IPv4, Chrome");
+    // The limit of 300 bytes is that of a usual session.
     println!("{} bytes per session: IPv6, Safari on an iPhone, a device's name", bytes_per_session(large).await);
     assert!(usual <= 300, "{usual} bytes per session");
 }
