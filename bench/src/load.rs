@@ -20,11 +20,11 @@ use connection::{Connection, Progress};
 
 /// Produces requests and checks responses.
 pub trait Workload {
-    /// Writes the next request of a connection to `out` and returns the class of the request; `None` when the workload is
-    /// exhausted. Latencies are recorded by class.
+    /// Writes the next request of a connection to `out` and returns the class of the request, the index of its latencies in
+    /// [`Outcome::latencies`]; `None` when the workload is exhausted.
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize>;
 
-    /// Checks the response to a connection's last request.
+    /// Checks the response to a connection's last request; the error says what is wrong with the response.
     fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String>;
 }
 
@@ -45,7 +45,7 @@ pub struct Outcome {
     /// Latencies in microseconds by class, unsorted, of responses within the measured time.
     pub latencies: Vec<Vec<u32>>,
     /// Correct responses, warm-up included.
-    pub answered: u64,
+    pub correct: u64,
     /// Wrong responses, warm-up included.
     pub errors: u64,
     /// The first error.
@@ -69,12 +69,12 @@ impl Outcome {
 /// How long to wait for outstanding responses at the end.
 const DRAIN: Duration = Duration::from_secs(15);
 
-/// Runs a workload. Calls `edge` when the measured time begins and again when it ends.
+/// Runs a workload. Calls `on_edge` when the measured time begins and again when it ends: the caller reads its counters then.
 pub fn drive(
     address: SocketAddr,
     plan: Plan,
     workload: &mut dyn Workload,
-    mut edge: impl FnMut(),
+    mut on_edge: impl FnMut(),
 ) -> anyhow::Result<Outcome> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(1024);
@@ -82,8 +82,8 @@ pub fn drive(
     for number in 0..plan.connections {
         connections.push(Connection::open(address, number, &poll).context("connecting")?);
     }
-    let start = Instant::now();
-    let (from, to) = (start + plan.warm_up, start + plan.warm_up + plan.measured);
+    let planned_start = Instant::now() + plan.warm_up;
+    let planned_end = planned_start + plan.measured;
     let mut outcome = Outcome::default();
     let mut in_flight = 0;
     let mut exhausted = false;
@@ -94,24 +94,28 @@ pub fn drive(
             exhausted = true;
         }
     }
+    // when the measured time actually began and ended
     let mut started: Option<Instant> = None;
     let mut ended: Option<Instant> = None;
     while in_flight > 0 {
         let now = Instant::now();
-        if started.is_none() && now >= from {
-            edge();
+        if started.is_none() && now >= planned_start {
+            on_edge();
             started = Some(Instant::now());
         }
-        if let Some(started) = started.filter(|_| ended.is_none() && (now >= to || exhausted)) {
-            edge();
+        if let (Some(started), None) = (started, ended)
+            && (now >= planned_end || exhausted)
+        {
+            on_edge();
             let now = Instant::now();
             outcome.seconds = (now - started).as_secs_f64();
             ended = Some(now);
         }
-        if now > to + DRAIN {
+        if now > planned_end + DRAIN {
             outcome.record_error(format!("{in_flight} requests without an answer"));
             break;
         }
+        // the timeout keeps the edges of the measured time exact when no response arrives
         poll.poll(&mut events, Some(Duration::from_millis(5)))?;
         for event in &events {
             let number = event.token().0;
@@ -136,7 +140,7 @@ pub fn drive(
             if let Err(error) = checked {
                 outcome.record_error(error);
             }
-            outcome.answered += u64::from(is_correct);
+            outcome.correct += u64::from(is_correct);
             if is_correct && started.is_some() && ended.is_none() {
                 if outcome.latencies.len() <= class {
                     outcome.latencies.resize(class + 1, Vec::new());
@@ -156,7 +160,7 @@ pub fn drive(
     }
     match (started, ended) {
         (Some(started), None) => {
-            edge();
+            on_edge();
             outcome.seconds = started.elapsed().as_secs_f64();
         }
         (None, _) => {
@@ -170,7 +174,11 @@ pub fn drive(
     Ok(outcome)
 }
 
-/// Runs a workload until it is exhausted and fails on the first wrong response; for preparation.
+/// Prepares a target: runs a workload until it is exhausted, for at most 120 seconds.
+///
+/// # Errors
+///
+/// After the run, if any response was wrong.
 pub fn exhaust(address: SocketAddr, connections: usize, workload: &mut dyn Workload) -> anyhow::Result<()> {
     let plan = Plan { connections, warm_up: Duration::ZERO, measured: Duration::from_secs(120) };
     let outcome = drive(address, plan, workload, || {})?;

@@ -209,8 +209,8 @@ pub fn measure(
     sorted.sort_unstable();
     #[expect(clippy::cast_precision_loss, reason = "less than millions")]
     let (server, store) = match (logout_usage, &edges[..]) {
-        // This usage includes the warm-up, and so does `answered`.
-        (Some((before, after)), _) => per_request(before, after, outcome.answered as f64),
+        // This usage includes the warm-up, and so does `Outcome::correct`.
+        (Some((before, after)), _) => per_request(before, after, outcome.correct as f64),
         (None, &[begin, end]) => per_request(begin, end, count),
         (None, _) => (0.0, 0.0),
     };

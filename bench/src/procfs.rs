@@ -48,15 +48,15 @@ struct Stat {
 /// Reads `/proc/PID/stat`; `None` once the process has ended.
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // the second field, the name in parentheses, may itself contain spaces and parentheses: count the fields after it
+    // field 2, the name in parentheses, may itself contain spaces and parentheses: read the fields after it
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    // proc(5) numbers the first of these fields 3: ppid is 4, utime 14, stime 15, rss 24
-    let number = |i: usize| fields.get(i)?.parse::<u64>().ok();
+    // `number` is the field's number in proc(5); the first of `fields` is field 3
+    let field = |number: usize| fields.get(number - 3).copied();
+    let parent = field(4)?.parse().ok()?;
+    let user_ticks: u64 = field(14)?.parse().ok()?;
+    let system_ticks: u64 = field(15)?.parse().ok()?;
+    let resident_pages: u64 = field(24)?.parse().ok()?;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let micros = (number(11)? + number(12)?) as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64;
-    Some(Stat {
-        parent: fields.get(1)?.parse().ok()?,
-        cpu_micros: micros,
-        resident: number(21)? * rustix::param::page_size() as u64,
-    })
+    let cpu_micros = (user_ticks + system_ticks) as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64;
+    Some(Stat { parent, cpu_micros, resident: resident_pages * rustix::param::page_size() as u64 })
 }

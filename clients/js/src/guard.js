@@ -15,7 +15,15 @@ import { originOf } from "./origin.js";
 
 /** @typedef {{ status: 401 | 403 | 503, headers: Record<string, string>, body: string }} Refusal A complete response that refuses the request. */
 
-/** @typedef {{ status: 401 | 403 | 503, title: string, code: string, detail: string, challenge?: string, retryAfter?: string }} Problem A refusal before it is written as a response (RFC 9457). */
+/**
+ * @typedef {object} Problem A refusal before it is written as a response (RFC 9457).
+ * @property {401 | 403 | 503} status
+ * @property {string} title
+ * @property {string} code
+ * @property {string} detail
+ * @property {string} [challenge] The parameters after `realm` in the `WWW-Authenticate` header. Without them, no such header is sent.
+ * @property {string} [retryAfter] The `Retry-After` header, in seconds.
+ */
 
 /** @type {Problem} */
 const AUTHENTICATION_REQUIRED = {
@@ -113,7 +121,8 @@ export function missingScope(claims, scopes) {
 }
 
 /**
- * The refusal of a request whose user must authenticate again, or with stronger means (RFC 9470, section 3).
+ * The refusal of a request whose user must authenticate again, or with stronger means (RFC 9470, section 3). The claims need one of
+ * the values of `acr`, and an authentication at most `maxAge` seconds old.
  *
  * @param {Claims} claims
  * @param {{ acr?: readonly string[] | undefined, maxAge?: number | undefined }} required
@@ -121,8 +130,9 @@ export function missingScope(claims, scopes) {
  * @returns {Refusal | undefined}
  */
 export function insufficientAuthentication(claims, { acr, maxAge }, now) {
-  const strong = acr === undefined || acr.some((value) => satisfies(claims.acr, value));
-  if (strong && (maxAge === undefined || isRecent(claims, maxAge, now))) return undefined;
+  const strongEnough = acr === undefined || acr.some((value) => satisfies(claims.acr, value));
+  const recentEnough = maxAge === undefined || isRecent(claims, maxAge, now);
+  if (strongEnough && recentEnough) return undefined;
   const values = acr === undefined ? "" : `, acr_values="${acr.join(" ")}"`;
   const age = maxAge === undefined ? "" : `, max_age="${maxAge}"`;
   return refuse({
@@ -135,6 +145,8 @@ export function insufficientAuthentication(claims, { acr, maxAge }, now) {
 }
 
 /**
+ * Whether the `acr` of a token satisfies the required value: it is equal, or a higher assurance level.
+ *
  * @param {string | undefined} acr
  * @param {string} required
  */
@@ -145,6 +157,8 @@ function satisfies(acr, required) {
 }
 
 /**
+ * Whether the user authenticated at most `maxAge` ago. Adds the verifier's tolerance for clock skew.
+ *
  * @param {Claims} claims
  * @param {number} maxAge in seconds
  * @param {number} now in milliseconds since 1970
@@ -168,19 +182,18 @@ export function claimsOf(request) {
 }
 
 /**
- * The bearer token of each Authorization header; undefined for another scheme. If there are several headers, their values are
- * returned as they are, since the caller refuses them whatever their scheme. Node's `headers` has the first header only.
+ * The bearer token of each Authorization header; undefined for a header with another scheme. Reads `rawHeaders`, because Node's
+ * `headers` has only the first of several Authorization headers.
  *
  * @param {import("node:http").IncomingMessage} request
  */
 function bearerTokens({ rawHeaders }) {
   const values = rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === "authorization");
-  const tokens = values.map((value) => /^bearer +(.+)$/i.exec(value)?.[1]);
-  return values.length > 1 ? values : tokens;
+  return values.map((value) => /^bearer +(.+)$/i.exec(value)?.[1]);
 }
 
 /**
- * The response with a problem (RFC 9457), which has the same members and codes as Latchkey's own.
+ * The response with a problem (RFC 9457), which has the same members and codes as the problems that Latchkey itself returns.
  *
  * @param {Problem} problem
  * @returns {Refusal}

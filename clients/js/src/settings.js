@@ -3,26 +3,26 @@
 import { LatchkeyError } from "./errors.js";
 
 /**
- * @typedef {object} Options How tokens are verified. Durations are in milliseconds.
+ * @typedef {object} Options How tokens are verified. Durations are in milliseconds. A value after a colon is the default.
  * @property {string} issuer Latchkey's issuer, exactly as in its tokens: a URL without a trailing slash.
  * @property {string} audience The audience that a token's `aud` must contain.
  * @property {string} clientId The id of the service client that `latchkey client add` created.
  * @property {string} clientSecret The secret of the service client. It is never printed.
  * @property {"introspect" | "refuse"} [feedLost] The handling of tokens while the feed is lost: each is introspected (the
  *   default), or all are refused with `Unavailable`.
- * @property {number} [maxStalenessMs] How long local revocations count as up to date without an event: 5000. The feed sends a
- *   heartbeat every second.
+ * @property {number} [maxStalenessMs] How long the revocations in memory count as up to date without an event of the feed: 5000.
+ *   Then the feed counts as lost. It sends a heartbeat every second.
  * @property {number} [leewayMs] The clock skew that is tolerated for `exp`, `nbf` and `iat`: 5000. At most a minute.
  * @property {number} [requestTimeoutMs] The timeout of metadata and key requests, and of connecting to the feed: 5000.
  * @property {number} [introspectionTimeoutMs] The timeout of one introspection: 1000.
  * @property {number} [keysMaxAgeMs] How often metadata and keys are refreshed: 300000.
- * @property {number} [keysCooldownMs] The minimum time between two refreshes that unknown keys trigger: 2000.
+ * @property {number} [keysCooldownMs] The minimum time between two refreshes that tokens with an unknown key id trigger: 2000.
  * @property {number} [maxRevocations] The maximum number of revocations in memory: 100000. With more, the feed counts as lost
  *   until enough have expired.
  * @property {number} [maxRegistrations] The maximum number of registrations of `onEnd`, which open connections and responses hold:
  *   100000. Above it, `onEnd` throws `Unavailable` and the middlewares answer 503.
- * @property {number} [endAfterSilenceMs] How long registrations outlive the last complete state of the feed before they end with
- *   `feed_lost`: `maxStalenessMs`, which is also its minimum.
+ * @property {number} [endAfterSilenceMs] How long registrations of `onEnd` stay without up-to-date revocations before they end with
+ *   `feed_lost`: the value of `maxStalenessMs`, which is also the minimum.
  * @property {typeof globalThis.fetch} [fetch] A replacement for Node's own `fetch`.
  * @property {(message: string) => void} [log] Receives warnings about the feed and the keys. By default they go to `console.warn`;
  *   `() => {}` turns them off.

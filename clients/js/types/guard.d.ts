@@ -35,7 +35,8 @@ export function missingRole(claims: Claims, roles: readonly string[]): Refusal |
  */
 export function missingScope(claims: Claims, scopes: readonly string[]): Refusal | undefined;
 /**
- * The refusal of a request whose user must authenticate again, or with stronger means (RFC 9470, section 3).
+ * The refusal of a request whose user must authenticate again, or with stronger means (RFC 9470, section 3). The claims need one of
+ * the values of `acr`, and an authentication at most `maxAge` seconds old.
  *
  * @param {Claims} claims
  * @param {{ acr?: readonly string[] | undefined, maxAge?: number | undefined }} required
@@ -83,6 +84,12 @@ export type Problem = {
     title: string;
     code: string;
     detail: string;
-    challenge?: string;
-    retryAfter?: string;
+    /**
+     * The parameters after `realm` in the `WWW-Authenticate` header. Without them, no such header is sent.
+     */
+    challenge?: string | undefined;
+    /**
+     * The `Retry-After` header, in seconds.
+     */
+    retryAfter?: string | undefined;
 };

@@ -7,7 +7,7 @@
  */
 export function settingsOf(options: Options): Readonly<Settings>;
 /**
- * How tokens are verified. Durations are in milliseconds.
+ * How tokens are verified. Durations are in milliseconds. A value after a colon is the default.
  */
 export type Options = {
     /**
@@ -32,8 +32,8 @@ export type Options = {
      */
     feedLost?: "introspect" | "refuse" | undefined;
     /**
-     * How long local revocations count as up to date without an event: 5000. The feed sends a
-     * heartbeat every second.
+     * How long the revocations in memory count as up to date without an event of the feed: 5000.
+     * Then the feed counts as lost. It sends a heartbeat every second.
      */
     maxStalenessMs?: number | undefined;
     /**
@@ -53,7 +53,7 @@ export type Options = {
      */
     keysMaxAgeMs?: number | undefined;
     /**
-     * The minimum time between two refreshes that unknown keys trigger: 2000.
+     * The minimum time between two refreshes that tokens with an unknown key id trigger: 2000.
      */
     keysCooldownMs?: number | undefined;
     /**
@@ -67,8 +67,8 @@ export type Options = {
      */
     maxRegistrations?: number | undefined;
     /**
-     * How long registrations outlive the last complete state of the feed before they end with
-     * `feed_lost`: `maxStalenessMs`, which is also its minimum.
+     * How long registrations of `onEnd` stay without up-to-date revocations before they end with
+     * `feed_lost`: the value of `maxStalenessMs`, which is also the minimum.
      */
     endAfterSilenceMs?: number | undefined;
     /**

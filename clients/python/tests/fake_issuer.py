@@ -47,8 +47,11 @@ class SigningKey:
     @classmethod
     def new(cls, alg: str) -> SigningKey:
         """Generates a key. RSA keys are shared, since generating one is slow."""
-        made = {"ES256": lambda: ec.generate_private_key(ec.SECP256R1()), "EdDSA": ed25519.Ed25519PrivateKey.generate}
-        return cls(alg, made.get(alg, lambda: RSA_KEY)())
+        generators = {
+            "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
+            "EdDSA": ed25519.Ed25519PrivateKey.generate,
+        }
+        return cls(alg, generators.get(alg, lambda: RSA_KEY)())
 
     def sign(self, header: dict[str, Any] | str, payload: dict[str, Any] | str) -> str:
         """Signs a header and a payload. Strings are signed as they are."""
@@ -69,11 +72,13 @@ class FakeIssuer:
 
     url: str = ""
     keys: dict[str, SigningKey] = field(default_factory=lambda: {"one": SigningKey.new("ES256")})
+    """The published keys, by key id."""
     metadata: dict[str, Any] = field(default_factory=dict)
+    """Members that replace those of the valid metadata, or are added."""
     feed: str | None = SNAPSHOT + LIVE
     """The first events of a new subscriber; with None the feed answers ``feed_status``."""
     resumed: str | None = None
-    """The first events of a subscriber with Last-Event-ID."""
+    """The first events of a subscriber with Last-Event-ID; with None, ``feed`` is used."""
     feed_status: int = 503
     """The status of the feed if ``feed`` is None."""
     active: bool | None = True
@@ -83,6 +88,7 @@ class FakeIssuer:
     requests: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
     """The path, the headers and the body of each request so far."""
     subscribers: list[asyncio.StreamWriter] = field(default_factory=list)
+    """The open connections to the feed."""
 
     def count(self, path: str) -> int:
         """The number of requests for a path."""
@@ -145,7 +151,7 @@ class FakeIssuer:
         writer.close()
 
     def document(self, path: str, body: str) -> Any:
-        """The JSON document at a path."""
+        """The JSON document at a path; None if the issuer answers with an error."""
         match path:
             case "/.well-known/openid-configuration":
                 return {

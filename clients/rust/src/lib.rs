@@ -31,13 +31,14 @@
 //! hit.
 //!
 //! Then the verifier looks up the token among the revocations of the issuer's feed. A revocation concerns a session, the
-//! sessions of an account that began before a time, or a signing key. A token that was issued before the claims of its account changed, such as
-//! its roles, is refused with [`VerifyError::ClaimsChanged`]: the client's next refresh returns one with the current claims.
+//! sessions of an account that began before a time, or a signing key. When the claims of an account change, such as the
+//! account's roles, the verifier refuses the account's older tokens with [`VerifyError::ClaimsChanged`]. The client's next
+//! refresh returns a token with the current claims.
 //!
 //! # Open connections and jobs
 //!
 //! [`Verifier::watch`] and [`Verifier::on_end`] register a session for which the service holds a connection, an event stream or
-//! a long job. Its callback is called with an [`EndCause`] when the session ends, its last known token expires, its claims
+//! a long job. The registration ends with an [`EndCause`] when the session ends, its last known token expires, its claims
 //! change, or the feed is lost for longer than [`Builder::end_after_silence`].
 //!
 //! ```no_run

@@ -78,19 +78,19 @@ impl Deref for Caller {
 
 impl<'a> FromRequest<'a> for Caller {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        extension(request)
+        added_by_verify(request)
     }
 }
 
 /// The session that [`Verify`] added to the request. Without [`Verify`] around the handler, the response is 401.
 impl<'a> FromRequest<'a> for VerifiedSession {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        extension(request)
+        added_by_verify(request)
     }
 }
 
-/// The extension that [`Verify`] added to the request.
-fn extension<T: Clone + Send + Sync + 'static>(request: &Request) -> Result<T> {
+/// The extension of type `T` that [`Verify`] added to the request. Without [`Verify`], the error is the response 401.
+fn added_by_verify<T: Clone + Send + Sync + 'static>(request: &Request) -> Result<T> {
     let added = request.extensions().get::<T>().cloned();
     added.ok_or_else(|| poem::Error::from_response(response(&Refusal::NoToken)))
 }

@@ -44,6 +44,7 @@ class IssuerClient:
 
     async def metadata(self) -> Metadata:
         """Returns the metadata, refetched after ``keys_max_age``. If that fails, the old metadata is returned."""
+        # The lock makes concurrent callers share one request.
         async with self._lock:
             if self._metadata is None or time.monotonic() - self._fetched_at > self._settings.keys_max_age:
                 try:
@@ -56,7 +57,7 @@ class IssuerClient:
             return self._metadata
 
     async def keys(self) -> dict[str, jwks.Key]:
-        """Fetches the published keys."""
+        """Fetches the published keys, by key id."""
         return jwks.parse_jwks(await self._get((await self.metadata()).jwks_uri))
 
     async def introspect(self, token: str) -> bool:
@@ -75,7 +76,11 @@ class IssuerClient:
 
     @asynccontextmanager
     async def open_feed(self, last_event_id: str | None) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Opens the feed after an event, or with a snapshot if ``last_event_id`` is None. The caller enforces read timeouts."""
+        """Opens the feed and yields the chunks of its stream.
+
+        The feed resumes after ``last_event_id``, or begins with a snapshot if that is None.
+        The caller enforces read timeouts.
+        """
         url = (await self.metadata()).revocations_endpoint
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-store"}
         if last_event_id is not None:

@@ -29,7 +29,9 @@ class UnverifiedToken:
     alg: str
     kid: str
     _text: str = field(repr=False)
+    """The whole token."""
     _payload: str = field(repr=False)
+    """The payload, in base64url."""
 
 
 def parse_token(token: str) -> UnverifiedToken:
@@ -54,14 +56,14 @@ def parse_token(token: str) -> UnverifiedToken:
         raise InvalidToken("wrong_type")
     if not kid:
         raise InvalidToken("unknown_key")
-    _decode(parts[2])
+    _decode(parts[2])  # raises if the signature is not base64url
     return UnverifiedToken(alg=alg, kid=kid, _text=token, _payload=parts[1])
 
 
 def verify_signature(token: UnverifiedToken, key: Key) -> dict[str, Any]:
-    """Returns the payload if ``key``, which the token names, signed it with the key's only algorithm.
+    """Verifies the signature with the key that the token's ``kid`` names, and returns the payload.
 
-    Raises ``InvalidToken`` otherwise.
+    Raises ``InvalidToken`` if the signature is wrong, or the token's algorithm is not the algorithm of the key.
     """
     if token.alg != key.alg:
         raise InvalidToken("wrong_algorithm")
@@ -73,7 +75,7 @@ def verify_signature(token: UnverifiedToken, key: Key) -> dict[str, Any]:
 
 
 def _decode(part: str) -> bytes:
-    # Strict: the standard library skips foreign characters, and unused bits of the last character must be zero.
+    # b64decode would skip foreign characters, and ignore unused bits of the last character that are not zero.
     if not _BASE64URL.fullmatch(part) or len(part) % 4 == 1:
         raise InvalidToken("malformed")
     decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))

@@ -16,14 +16,14 @@ use poem::{
 };
 use tokio::sync::oneshot;
 
-use super::extension;
+use super::added_by_verify;
 use crate::{Claims, EndCause, Registration, RenewError, VerifiedSession, session_end::body::SessionEnded};
 
 /// How long a handler and its peer may take to finish after the session has ended.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Accepts a WebSocket that closes when the session of its request ends. Takes the place of poem's `WebSocket` in a handler
-/// inside [`super::Verify`], without which the response is 401.
+/// Accepts a WebSocket that closes when the session of its request ends. A handler inside [`super::Verify`] takes it instead of
+/// poem's `WebSocket`. Without [`super::Verify`] around the handler, the response is 401.
 ///
 /// ```
 /// use futures_util::{SinkExt, StreamExt};
@@ -52,7 +52,7 @@ pub struct SessionWebSocket {
 
 impl<'a> FromRequest<'a> for SessionWebSocket {
     async fn from_request(request: &'a Request, body: &mut RequestBody) -> Result<Self> {
-        let session = extension(request)?;
+        let session = added_by_verify(request)?;
         Ok(Self { inner: WebSocket::from_request(request, body).await?, session })
     }
 }
@@ -107,24 +107,27 @@ impl SessionWebSocket {
     }
 }
 
-/// A WebSocket whose session is registered. It is a stream and a sink of messages, as poem's `WebSocketStream`.
+/// A WebSocket that closes when its session ends. It is a stream and a sink of messages, as poem's `WebSocketStream`.
 ///
-/// The registration lasts for as long as the socket exists.
+/// The session stays registered for as long as the socket exists.
 pub struct SessionSocket {
     stream: WebSocketStream,
     state: State,
     registration: Arc<Registration>,
 }
 
+/// How far the socket has closed, and why its session has ended.
 enum State {
+    /// The session has not ended. Its end sends the cause on this channel.
     Open(oneshot::Receiver<EndCause>),
-    /// The close frame is to be sent.
+    /// The session has ended, and the close frame is not yet sent.
     Ended(EndCause),
     /// The close frame is sent and not yet flushed.
     Flushing(EndCause),
     /// The peer's close frame is awaited, so that unread messages don't reset the connection before the peer has read this
     /// socket's close frame.
     Closing(EndCause),
+    /// The peer's close frame has arrived, or the connection has failed.
     Closed(EndCause),
 }
 

@@ -72,7 +72,7 @@ async fn shared_cases_sessions_end_with_their_cause() {
         assert_eq!(received, case.cause.as_deref().into_iter().collect::<Vec<_>>(), "{}", case.name);
         assert_eq!(registration.ended().map(EndCause::as_str), case.cause.as_deref(), "{}", case.name);
         drop(registration);
-        assert_eq!(fixture.entries(), 0, "{}", case.name);
+        assert_eq!(fixture.registry_entries(), 0, "{}", case.name);
     }
 }
 
@@ -109,7 +109,7 @@ fn retired_and_unpublished_keys_end_the_sessions_that_they_signed() {
     let other = SigningKey::generate(Algorithm::Es256).unwrap();
     fixture.publish(&[&fixture.signing, &other]);
     let (first, second) = (Causes::default(), Causes::default());
-    let token = fixture.token_by(&other, &json!({ "sid": OTHER }));
+    let token = fixture.token_signed_by(&other, &json!({ "sid": OTHER }));
     let claims = [fixture.claims(&json!({})), fixture.verifier.verify_locally(&token).unwrap()];
     let _first_registration = fixture.verifier.on_end(&claims[0], first.record());
     let _second_registration = fixture.verifier.on_end(&claims[1], second.record());
@@ -122,7 +122,7 @@ fn retired_and_unpublished_keys_end_the_sessions_that_they_signed() {
     let late = Causes::default();
     let _late = fixture.verifier.on_end(&claims[0], late.record());
     assert_eq!(late.all(), [EndCause::KeyRetired]);
-    assert_eq!(fixture.entries(), 0);
+    assert_eq!(fixture.registry_entries(), 0);
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn gap_alone_ends_no_session() {
 
 #[test]
 fn session_of_a_verifier_without_revocations_ends_with_its_token_only() {
-    let fixture = Fixture::with_revocations(false);
+    let fixture = Fixture::without_revocation_check();
     let causes = Causes::default();
     let _registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
     // the token expires after 290 seconds, and the leeway is 5 seconds
@@ -241,7 +241,7 @@ fn panicking_callback_does_not_keep_others_from_being_called() {
     let _panics: Vec<_> = (0..4).map(|_| fixture.verifier.on_end(&claims, |_| panic!("a callback panics"))).collect();
     let _registration = fixture.verifier.on_end(&claims, causes.record());
     fixture.revoke(SESSION);
-    assert_eq!((causes.all(), fixture.entries()), (vec![EndCause::SessionRevoked], 0));
+    assert_eq!((causes.all(), fixture.registry_entries()), (vec![EndCause::SessionRevoked], 0));
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn callback_may_drop_and_register_sessions() {
     });
     fixture.revoke(SESSION);
     assert_eq!(receiver.recv().unwrap(), Some(EndCause::SessionRevoked));
-    assert_eq!(fixture.entries(), 0);
+    assert_eq!(fixture.registry_entries(), 0);
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn every_registration_that_races_with_its_revocation_is_called_once() {
     });
     assert_eq!(calls.load(Ordering::SeqCst), registrations.len());
     assert!(registrations.iter().all(|registration| registration.ended() == Some(EndCause::SessionRevoked)));
-    assert_eq!(fixture.entries(), 0);
+    assert_eq!(fixture.registry_entries(), 0);
 }
 
 #[tokio::test]

@@ -27,14 +27,15 @@ async fn median(verifier: &Verifier, token: &str, count: u32) -> u128 {
 #[ignore = "measures; see README.md"]
 async fn measure() {
     let mut cluster = crate::harness::test_cluster::TestCluster::new();
+    // production reads the system's clock at each verification, so the measurement reads it too
     cluster.clock = latchkey::domain::clock::Clock::System;
     let fixture = Fixture::with(cluster).await;
     fixture.node.register("ada").await;
     let token = fixture.node.login("ada").await.access;
     // each logout is one more revocation in the verifiers' memory
     for _ in 0..100 {
-        let out = fixture.node.login("ada").await;
-        fixture.node.logout(&out.refresh).await.expect(204);
+        let tokens = fixture.node.login("ada").await;
+        fixture.node.logout(&tokens.refresh).await.expect(204);
     }
     let warm = fixture.verifier_with(|builder| builder.clock(SystemClock::new())).await;
     let cold = fixture.verifier_with(|builder| builder.clock(SystemClock::new()).max_cached_tokens(0)).await;

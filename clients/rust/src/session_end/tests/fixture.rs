@@ -39,14 +39,14 @@ pub(super) struct Fixture {
 pub(super) struct Cases {
     /// The current time, in seconds since the Unix epoch.
     pub(super) now: i64,
-    /// The claims of every token, which a case changes.
+    /// The claims of a token. The `token` of a case changes them: `null` removes a claim.
     pub(super) token: Map<String, Value>,
     pub(super) claims: Vec<ClaimsCase>,
     pub(super) ends: Vec<EndCase>,
     pub(super) guards: Vec<GuardCase>,
 }
 
-/// A token that is verified after events of the feed.
+/// A token that is verified after events of the feed, each with its name and its data.
 #[derive(Deserialize)]
 pub(super) struct ClaimsCase {
     pub(super) name: String,
@@ -57,7 +57,7 @@ pub(super) struct ClaimsCase {
     pub(super) reason: Option<String>,
 }
 
-/// A session that is registered between the events `before` and the steps `after`.
+/// A session that is registered after the events `before`. Then come the steps `after`: events, or actions such as `renew`.
 #[derive(Deserialize)]
 pub(super) struct EndCase {
     pub(super) name: String,
@@ -87,6 +87,7 @@ pub(super) struct GuardCase {
 pub(super) struct Causes(Arc<Mutex<Vec<EndCause>>>);
 
 impl Causes {
+    /// A callback that records its cause.
     pub(super) fn record(&self) -> impl FnOnce(EndCause) + Send + use<> {
         let causes = Arc::clone(&self.0);
         move |cause| causes.lock().unwrap().push(cause)
@@ -99,13 +100,20 @@ impl Causes {
 
 impl Fixture {
     pub(super) fn new() -> Self {
-        Self::with_revocations(true)
+        Self::build(true)
     }
 
-    pub(super) fn with_revocations(enabled: bool) -> Self {
+    /// A verifier that follows no feed and checks no revocations.
+    pub(super) fn without_revocation_check() -> Self {
+        Self::build(false)
+    }
+
+    fn build(checks_revocations: bool) -> Self {
         let cases: Cases =
             serde_json::from_str(include_str!("../../../../../tests/fixtures/verifier_session_cases.json")).unwrap();
-        let (clock, leeway, staleness) = (TestClock::default(), 5000, Duration::from_secs(5));
+        let clock = TestClock::default();
+        let leeway = 5000; // in milliseconds
+        let staleness = Duration::from_secs(5);
         clock.unix.store(cases.now * 1000, Ordering::SeqCst);
         let registry = Arc::new(Registry::new(leeway, staleness));
         let url: reqwest::Url = format!("{ISSUER}/x").parse().unwrap();
@@ -134,7 +142,7 @@ impl Fixture {
             http: Http::new(false, staleness, &[]).unwrap(),
             keys: KeyStore::new(url, Duration::from_secs(1)),
             cache: Cache::new(1000),
-            revocation_check: enabled.then_some(check),
+            revocation_check: checks_revocations.then_some(check),
             registry,
         };
         let signing = SigningKey::generate(Algorithm::Es256).unwrap();
@@ -167,6 +175,7 @@ impl Fixture {
         self.receive(&[]);
     }
 
+    /// Receives a snapshot, `live`, and then one event.
     pub(super) fn receive_one(&self, name: &str, data: Value) {
         self.receive(&[(name.to_owned(), data)]);
     }
@@ -176,16 +185,17 @@ impl Fixture {
         self.receive_one("revocation", json!({ "kind": "session", "session_id": session, "at": time }));
     }
 
+    /// Ends the registrations that are due, which the verifier's timer does in production.
     pub(super) fn sweep(&self) {
         self.verifier.shared().sweep();
     }
 
-    /// A token with the claims of all cases and these changes. `null` removes a claim.
+    /// A token with the claims of [`Cases::token`] and these changes. `null` removes a claim.
     pub(super) fn token(&self, changes: &Value) -> String {
-        self.token_by(&self.signing, changes)
+        self.token_signed_by(&self.signing, changes)
     }
 
-    pub(super) fn token_by(&self, signing: &SigningKey, changes: &Value) -> String {
+    pub(super) fn token_signed_by(&self, signing: &SigningKey, changes: &Value) -> String {
         let mut claims = json!({ "iss": ISSUER, "aud": "shop", "jti": "x", "scope": "account" });
         let claims = claims.as_object_mut().unwrap();
         claims.extend(self.cases.token.clone());
@@ -201,6 +211,7 @@ impl Fixture {
         format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signing.sign(message.as_bytes()).unwrap()))
     }
 
+    /// The claims of [`Self::token`], verified.
     pub(super) fn claims(&self, changes: &Value) -> Arc<Claims> {
         self.verifier.verify_locally(&self.token(changes)).unwrap()
     }
@@ -209,8 +220,9 @@ impl Fixture {
         self.verifier.status().registrations
     }
 
-    /// The number of entries of all indexes.
-    pub(super) fn entries(&self) -> usize {
-        self.verifier.shared().registry.footprint().0
+    /// The number of entries of all indexes of the registry.
+    pub(super) fn registry_entries(&self) -> usize {
+        let (entries, _capacity) = self.verifier.shared().registry.footprint();
+        entries
     }
 }
