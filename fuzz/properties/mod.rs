@@ -1,5 +1,5 @@
-//! Properties that must hold for every input from outside. Each function panics if its property is violated. The fuzz targets
-//! search for such inputs, and `tests/it/corpora.rs` replays the corpora.
+//! Properties that must hold for every input from outside. Each function panics if an input violates its property. The fuzz
+//! targets search for such inputs, and `tests/it/corpora.rs` checks the properties for the inputs stored in `fuzz/corpus`.
 
 mod codecs;
 mod config;
@@ -18,7 +18,7 @@ pub const ALL: [(&str, Property); 5] = [
     ("config", config::config),
 ];
 
-/// Takes bytes from the front, padded with zeros.
+/// Removes the first N bytes and returns them. Missing bytes are zeros.
 fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
     let mut taken = [0; N];
     let (front, rest) = bytes.split_at(bytes.len().min(N));

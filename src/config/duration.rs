@@ -12,7 +12,7 @@ const SIZE: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <<
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let millis = match text {
         "0" => Some(0),
-        _ => with_unit(text, &TIME),
+        _ => parse_with_unit(text, &TIME),
     };
     millis.map(Duration::from_millis).ok_or_else(|| "must be a duration such as 500ms, 10s, 5m, 12h or 7d".into())
 }
@@ -29,7 +29,9 @@ pub(super) fn show(duration: Duration) -> String {
 
 /// Parses a number of bytes, KiB, MiB or GiB.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
-    let bytes = text.parse().ok().filter(|_| !text.starts_with('+')).or_else(|| with_unit(text, &SIZE));
+    // `u64::from_str` accepts a leading plus sign
+    let without_unit = text.parse().ok().filter(|_| !text.starts_with('+'));
+    let bytes = without_unit.or_else(|| parse_with_unit(text, &SIZE));
     bytes.ok_or_else(|| "must be a size such as 65536, 64KiB or 1MiB".into())
 }
 
@@ -42,7 +44,7 @@ pub(super) fn show_size(bytes: u64) -> String {
 }
 
 /// Parses digits followed by one of `units`. `None` for any other text and on overflow.
-fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+fn parse_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let unit_start = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, name) = text.split_at(unit_start);
     let (_, unit) = units.iter().find(|(unit, _)| *unit == name)?;
@@ -60,7 +62,9 @@ mod tests {
         {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "5", "s", "-1s", "+1s", "1.5h", "5 m", "5M", "1w", "99999999999999999999d", "300000000000d"] {
+        // the number exceeds a u64, or the milliseconds do
+        let too_long = ["99999999999999999999d", "300000000000d"];
+        for text in ["", "5", "s", "-1s", "+1s", "1.5h", "5 m", "5M", "1w"].into_iter().chain(too_long) {
             assert_eq!(parse(text), Err("must be a duration such as 500ms, 10s, 5m, 12h or 7d".into()), "{text}");
         }
     }
@@ -70,7 +74,8 @@ mod tests {
         for (text, bytes) in [("65536", 65_536), ("0", 0), ("12B", 12), ("64KiB", 65_536), ("1MiB", 1 << 20)] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "64KB", "64k", "-1", "+1", "1.5MiB", "KiB", "99999999999GiB"] {
+        let larger_than_u64 = "99999999999GiB";
+        for text in ["", "64KB", "64k", "-1", "+1", "1.5MiB", "KiB", larger_than_u64] {
             assert_eq!(parse_size(text), Err("must be a size such as 65536, 64KiB or 1MiB".into()), "{text}");
         }
     }

@@ -61,7 +61,7 @@ pub struct KeyRing {
     /// The ids of the keys that are sealed under a previous secret.
     outdated: Vec<String>,
     /// The rows from which the key ring was made.
-    source: Vec<StoredKey>,
+    rows: Vec<StoredKey>,
 }
 
 /// A parsed key with the times of its row.
@@ -76,19 +76,20 @@ impl KeyRing {
     ///
     /// # Errors
     /// [`KeyRingError`] about the first key that can't be used.
-    pub fn open(stored: Vec<StoredKey>, sealer: &Sealer, now: Timestamp) -> Result<Self, KeyRingError> {
-        let mut trusted: Vec<_> = stored.iter().filter(|key| is_trusted(key.verifies_until, now)).collect();
-        // Of several keys with the same start, the last one in this order signs: one without an end if there is one, and the newest of these.
+    pub fn open(rows: Vec<StoredKey>, sealer: &Sealer, now: Timestamp) -> Result<Self, KeyRingError> {
+        let mut trusted: Vec<_> = rows.iter().filter(|row| is_trusted(row.verifies_until, now)).collect();
+        // Of several keys with the same start, the last one in this order signs. Keys without an end come last, and the newest
+        // of them at the very end.
         trusted.sort_by_key(|key| (key.signs_from, key.verifies_until.is_none(), key.created_at, key.kid.clone()));
         let (mut entries, mut outdated) = (Vec::new(), Vec::new());
-        for stored in trusted {
-            let (key, is_outdated) = open(stored, sealer)?;
+        for row in trusted {
+            let (key, is_outdated) = open_key(row, sealer)?;
             if is_outdated {
-                outdated.push(stored.kid.clone());
+                outdated.push(row.kid.clone());
             }
-            entries.push(Entry { key, signs_from: stored.signs_from, verifies_until: stored.verifies_until });
+            entries.push(Entry { key, signs_from: row.signs_from, verifies_until: row.verifies_until });
         }
-        Ok(Self { entries, outdated, source: stored })
+        Ok(Self { entries, outdated, rows })
     }
 
     /// The key that signs at `now`: the one with the latest `signs_from` that is not in the future. If all are in the
@@ -127,8 +128,8 @@ impl KeyRing {
     }
 
     /// Whether the key ring was made from exactly these rows.
-    pub fn is_made_from(&self, stored: &[StoredKey]) -> bool {
-        self.source == stored
+    pub fn is_made_from(&self, rows: &[StoredKey]) -> bool {
+        self.rows == rows
     }
 
     fn trusted(&self, now: Timestamp) -> impl DoubleEndedIterator<Item = &Entry> {
@@ -196,13 +197,13 @@ pub fn seal_key(
 /// # Errors
 /// [`KeyRingError`] if the key can't be decrypted.
 pub fn reseal(stored: &StoredKey, sealer: &Sealer, entropy: &Entropy) -> Result<StoredKey, KeyRingError> {
-    let (key, _) = open(stored, sealer)?;
+    let (key, _) = open_key(stored, sealer)?;
     let sealed_private = seal_key(&key, sealer, entropy, stored.created_at)?.sealed_private;
     Ok(StoredKey { sealed_private, ..stored.clone() })
 }
 
 /// Decrypts a stored key; returns the key and whether it is sealed under a previous secret.
-fn open(stored: &StoredKey, sealer: &Sealer) -> Result<(SigningKey, bool), KeyRingError> {
+fn open_key(stored: &StoredKey, sealer: &Sealer) -> Result<(SigningKey, bool), KeyRingError> {
     let kid = || stored.kid.clone();
     let opened = sealer
         .open(&stored.sealed_private, &aad(&stored.kid, stored.algorithm))
@@ -238,8 +239,9 @@ pub(super) mod testing {
         seal_key(&fresh(algorithm), &sealer("secret", &[]), &Entropy::system(), at(created)).unwrap()
     }
 
-    pub(crate) fn ring(stored: &[StoredKey], now: Timestamp) -> KeyRing {
-        KeyRing::open(stored.to_vec(), &sealer("secret", &[]), now).unwrap()
+    /// The key ring of these rows, opened at `now` with the secret of [`stored`].
+    pub(crate) fn ring(rows: &[StoredKey], now: Timestamp) -> KeyRing {
+        KeyRing::open(rows.to_vec(), &sealer("secret", &[]), now).unwrap()
     }
 }
 
@@ -270,8 +272,11 @@ mod tests {
     fn signer_is_key_with_latest_start() {
         let keys = three_keys();
         let ring = ring(&keys, at(0));
-        for (now, signer) in [(0, 0), (99, 0), (100, 1), (399, 1), (999, 1), (1000, 2), (1_000_000, 2)] {
-            assert_eq!(ring.signer(at(now)).unwrap().kid(), keys[signer].kid, "at {now}");
+        let [old, current, next] = &keys;
+        for (now, signer) in
+            [(0, old), (99, old), (100, current), (399, current), (999, current), (1000, next), (1_000_000, next)]
+        {
+            assert_eq!(ring.signer(at(now)).unwrap().kid(), signer.kid, "at {now}");
         }
     }
 
@@ -316,11 +321,11 @@ mod tests {
     #[test]
     fn keys_sealed_under_previous_secret_are_reported_and_resealed() {
         let key = stored(Algorithm::EdDsa, 0);
-        let after = sealer("new", &["secret"]);
-        let ring = KeyRing::open(vec![key.clone()], &after, at(0)).unwrap();
+        let changed = sealer("new", &["secret"]);
+        let ring = KeyRing::open(vec![key.clone()], &changed, at(0)).unwrap();
         assert_eq!(ring.outdated(), std::slice::from_ref(&key.kid));
 
-        let resealed = reseal(&key, &after, &Entropy::system()).unwrap();
+        let resealed = reseal(&key, &changed, &Entropy::system()).unwrap();
         assert_eq!(resealed, StoredKey { sealed_private: resealed.sealed_private.clone(), ..key.clone() });
         let ring = KeyRing::open(vec![resealed], &sealer("new", &[]), at(0)).unwrap();
         assert!(ring.outdated().is_empty());
@@ -350,6 +355,7 @@ mod tests {
     fn sealed_key_in_wrong_row_is_refused() {
         let [one, other] = [0, 0].map(|created| stored(Algorithm::Es256, created));
         let tampered = |kid: &str| KeyRingError::Sealed { kid: kid.to_owned(), source: SealError::Tampered };
+        // the id and the algorithm of the row are authenticated with the sealed key
         let mixed = StoredKey { sealed_private: other.sealed_private, ..one.clone() };
         assert_eq!(KeyRing::open(vec![mixed], &sealer("secret", &[]), at(0)).unwrap_err(), tampered(&one.kid));
         let rsa = StoredKey { algorithm: Algorithm::Ps256, ..stored(Algorithm::Rs256, 0) };

@@ -160,19 +160,19 @@ impl From<PasskeyError> for ProblemError {
     }
 }
 
-/// The refusal of a passkey.
+/// The refusal of a passkey at a sign-in or as a second factor.
 pub(super) fn invalid_passkey() -> ProblemError {
     ProblemError::new(Code::InvalidPasskey, "The passkey was not accepted. Begin again with new options.")
 }
 
-/// The refusal where passkeys are off.
+/// The refusal of a call that needs passkeys while passkeys are off.
 pub(super) fn passkeys_off() -> ProblemError {
     let detail =
         "Passkeys are off (passkeys.enabled), or the issuer has no domain that they could belong to (passkeys.rp_id).";
     ProblemError::new(Code::LoginMethodOff, detail)
 }
 
-/// The refusal of a change of passkeys.
+/// The refusal of a change of passkeys. Names a passkey where the general problem names a factor.
 pub(in crate::http) fn change_failed(error: ChangeFactorsError) -> ProblemError {
     match error {
         ChangeFactorsError::UnknownFactor => {
@@ -195,6 +195,7 @@ impl PasskeysApi {
         origin: RequestOrigin,
         SignedIn(claims): SignedIn,
     ) -> Result<OptionsResponse, Failed<AddOptionsProblems>> {
+        // this call replaces no session, so it accepts any transport
         let caller = Caller { claims: &claims, origin: &origin, accepted: AcceptedTransport::Any };
         let options = register::options(state, &caller).await?;
         Ok(OptionsResponse::Ok(Json(options.into())))
@@ -251,6 +252,7 @@ impl PasskeysApi {
         Body(request): Body<RenamePasskeyRequest>,
     ) -> Result<RenamedResponse, Failed<RenameProblems>> {
         let name = parse_name(&request.name)?;
+        // this call replaces no session, so it accepts any transport
         let caller = Caller { claims: &claims, origin: &origin, accepted: AcceptedTransport::Any };
         let renamed = manage::rename(state, &caller, PasskeyId(id), &name).await.map_err(change_failed)?;
         Ok(RenamedResponse::Ok(Json(renamed.into())))

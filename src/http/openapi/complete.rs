@@ -23,7 +23,7 @@ const NEW_PASSWORDS: [(&str, &str); 4] = [
 
 /// Completes the document.
 pub(super) fn complete(document: &mut Value, limits: &Limits) {
-    // OpenAPI 3.0 has no summary; a relative server is right wherever the document is served
+    // OpenAPI 3.0 has no `info.summary`; a relative server URL is right wherever the document is served
     if let Some(info) = document["info"].as_object_mut() {
         info.remove("summary");
     }
@@ -74,11 +74,12 @@ fn fill_in(value: &mut Value, limits: &Limits) {
     }
 }
 
+/// The values of all members of an object.
 fn values(value: &mut Value) -> impl Iterator<Item = &mut Value> {
     value.as_object_mut().into_iter().flat_map(Map::values_mut)
 }
 
-/// The members of an object within an object.
+/// The members of the object that is the member `name` of `value`.
 fn members<'a>(value: &'a mut Value, name: &str) -> impl Iterator<Item = (&'a String, &'a mut Value)> {
     value.get_mut(name).and_then(Value::as_object_mut).into_iter().flatten()
 }
@@ -97,11 +98,13 @@ fn request_schemas(document: &mut Value) -> (Vec<String>, Vec<String>) {
     (requests, forms)
 }
 
+/// The name of the schema to which a request body of this content type refers.
 fn schema_name(body: &Value, content_type: &str) -> Option<String> {
     let reference = body["content"][content_type]["schema"]["$ref"].as_str()?;
     reference.rsplit('/').next().map(str::to_owned)
 }
 
+/// Completes the schemas: null, required form fields, examples, the lists of error codes, and the lengths of passwords.
 fn complete_schemas(schemas: &mut Value, requests: &[String], forms: &[String], limits: &Limits) {
     let definitions = schemas.clone();
     for (name, schema) in schemas.as_object_mut().into_iter().flatten() {
@@ -199,11 +202,13 @@ fn sample_secret(field: &str) -> &'static str {
     }
 }
 
+/// Completes an operation: its errors with examples, and the headers and content types of its responses.
 fn complete_operation(operation: &mut Value, schemas: &Value) {
+    // an empty list states that the operation needs no authentication
     if operation.get("security").is_none() {
         operation["security"] = json!([]);
     }
-    // every handler can fail for lack of Redis or the database, and those with a body because of the body
+    // every handler can fail for lack of Redis or the database, and handlers that read a body can fail because of the body
     let is_health_check = operation["tags"] == json!(["Health"]);
     let mut codes: Vec<Code> = if is_health_check { Vec::new() } else { ALWAYS.to_vec() };
     if !operation["requestBody"].is_null() {
@@ -244,14 +249,15 @@ fn complete_operation(operation: &mut Value, schemas: &Value) {
     }
 }
 
-/// poem-openapi writes header names in capitals.
+/// Rewrites the header names of a response, which poem-openapi writes in capitals.
 fn capitalize_headers(response: &mut Value) {
     if let Some(headers) = response["headers"].as_object_mut() {
         *headers = std::mem::take(headers).into_iter().map(|(name, value)| (capitalized(&name), value)).collect();
     }
 }
 
-/// A header name as RFCs write it: `Set-Cookie`, `WWW-Authenticate`, `Last-Event-ID`.
+/// A header name as RFCs write it: `Set-Cookie`, `WWW-Authenticate`, `Last-Event-ID`. `X-Request-Id` is written as Latchkey
+/// sends it.
 fn capitalized(name: &str) -> String {
     let part = |part: &str| match part.to_ascii_uppercase().as_str() {
         upper @ ("WWW" | "ID") if !name.eq_ignore_ascii_case("x-request-id") => upper.to_owned(),
@@ -264,7 +270,7 @@ fn capitalized(name: &str) -> String {
     name.split('-').map(part).collect::<Vec<_>>().join("-")
 }
 
-/// Replaces the codes of an OAuth error response with sentences and examples.
+/// Replaces the error codes in the description of an OAuth error response with sentences, and adds examples.
 fn describe_oauth_errors(response: &mut Value) {
     let schema = format!("#/components/schemas/{}", oauth::SCHEMA);
     if response["content"]["application/json"]["schema"]["$ref"] != schema {
@@ -365,7 +371,8 @@ fn example(code: Code, request: Option<&Value>) -> Value {
     example
 }
 
-/// A field of the request that is missing, or of the wrong type if none is required.
+/// An example of a wrong field. The first required field is missing; if no field is required, the first field has the wrong
+/// type.
 fn invalid_field(request: Option<&Value>) -> Option<(String, FieldCode, &'static str)> {
     let request = request?;
     if let Some(field) = request["required"][0].as_str() {

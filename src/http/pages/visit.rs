@@ -17,7 +17,7 @@ use crate::{
     state::AppState,
 };
 
-/// The longest value of a parameter that links keep.
+/// The maximum length, in bytes, of the value of a parameter that links keep.
 const MAX_KEPT: usize = 200;
 /// The number of parameters of a query that are read.
 const MAX_PARAMETERS: usize = 16;
@@ -28,16 +28,17 @@ pub(in crate::http) struct Visit {
     pub(in crate::http) state: Arc<AppState>,
     /// The language.
     pub(super) locale: Locale,
-    /// The path, without the issuer's.
+    /// The path, without the path of the issuer.
     pub(super) path: String,
-    /// The client.
+    /// The client: its address, its user agent and the token of its device.
     pub(in crate::http) client: ClientInfo,
-    /// The client, as mails state it.
+    /// The client, as mails state where a request came from.
     pub(super) origin: RequestOrigin,
     /// The handle of the authorization request that the sign-in belongs to.
     pub(super) request: Option<String>,
-    /// The query that links and forms keep.
+    /// The query that links and forms keep, with its question mark; empty if there are no such parameters.
     pub(super) query: String,
+    /// All parameters of the query, decoded.
     parameters: Vec<(String, String)>,
     cookies: Vec<(&'static str, String)>,
     /// The browser, and its session.
@@ -46,7 +47,7 @@ pub(in crate::http) struct Visit {
     pub(super) csrf: String,
     /// The cookie that the anti-forgery token is bound to, if the browser has none yet.
     pub(super) visitor_cookie: Option<String>,
-    /// The name of the signed-in account.
+    /// The name of the signed-in account. The pages that look the account up set the name and the time zone.
     pub(super) account: Option<String>,
     /// The time zone of the signed-in account.
     pub(super) time_zone: Option<String>,
@@ -54,6 +55,9 @@ pub(in crate::http) struct Visit {
 
 impl Visit {
     /// The pages.
+    ///
+    /// # Errors
+    /// 404 if pages are off.
     pub(super) fn pages(&self) -> Result<&Pages> {
         Ok(self.state.pages.as_ref().ok_or(NotFoundError)?)
     }
@@ -63,7 +67,7 @@ impl Visit {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The languages that the user has chosen, or those of the authorization request.
+    /// The parameter `ui_locales`: the languages that the user has chosen, or the languages of the authorization request.
     pub(super) fn ui_locales(&self) -> Option<&str> {
         self.parameter("ui_locales").filter(|text| text.len() <= MAX_KEPT)
     }
@@ -74,7 +78,7 @@ impl Visit {
         Self { path: path.to_owned(), query, ..self.clone() }
     }
 
-    /// A cookie.
+    /// A cookie of a sign-in that is in progress.
     pub(super) fn cookie(&self, name: &str) -> Option<&str> {
         self.cookies.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
@@ -90,7 +94,7 @@ impl Visit {
         self.client.clone().into_origin()
     }
 
-    /// The page of the account to go to after a sign-in, without the prefix of all pages.
+    /// The path of the account page to go to after a sign-in, without the prefix of all pages; empty for the first account page.
     pub(super) fn next(&self) -> &str {
         self.parameter("next").filter(|next| is_account_page(next)).unwrap_or_default()
     }
@@ -104,7 +108,7 @@ impl Visit {
     }
 }
 
-/// Whether the text is the path of an account page, which can't lead to another site.
+/// Whether the text has the form of the path of an account page, which can't lead to another site.
 fn is_account_page(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
     text.strip_prefix('/').is_some_and(|name| name.len() < 32 && name.bytes().all(allowed))
@@ -128,18 +132,18 @@ impl<'a> FromRequest<'a> for Visit {
             })
             .collect();
         let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(kept.iter().copied()).finish();
-        let value = |name: &str| kept.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
-        let names = [cookies::LOGIN_REQUEST, cookies::TYPED, cookies::CHALLENGE];
-        let cookies = names.into_iter().filter_map(|name| Some((name, cookie::named(request, name)?))).collect();
+        let kept_value = |name: &str| kept.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
+        let cookie_names = [cookies::LOGIN_REQUEST, cookies::TYPED, cookies::CHALLENGE];
+        let cookies = cookie_names.into_iter().filter_map(|name| Some((name, cookie::named(request, name)?))).collect();
         let mut browser = Browser::from_request(request, body).await?;
         let (csrf, visitor_cookie) = browser.csrf_token(&state);
-        let locale = pages.locale(value("ui_locales").as_deref(), None, origin.accept_language.as_deref());
+        let locale = pages.locale(kept_value("ui_locales").as_deref(), None, origin.accept_language.as_deref());
         Ok(Self {
             locale,
             path: request.uri().path().to_owned(),
             client,
             origin,
-            request: value("request"),
+            request: kept_value("request"),
             query: if encoded.is_empty() { encoded } else { format!("?{encoded}") },
             cookies,
             browser,
@@ -156,10 +160,10 @@ impl<'a> FromRequest<'a> for Visit {
 /// The languages of a request, for pages that report errors: the parameter `ui_locales` and the header `Accept-Language`.
 pub(super) fn languages(request: &Request) -> (Option<String>, Option<String>) {
     let query = request.uri().query().unwrap_or_default();
-    let wished =
+    let ui_locales =
         url::form_urlencoded::parse(query.as_bytes()).take(MAX_PARAMETERS).find(|(name, _)| name == "ui_locales");
     let accepted = request.headers().get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
-    (wished.map(|(_, value)| value.into_owned()), accepted.map(str::to_owned))
+    (ui_locales.map(|(_, value)| value.into_owned()), accepted.map(str::to_owned))
 }
 
 /// Encodes text for a cookie.
@@ -167,6 +171,7 @@ pub(super) fn percent_encode(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
+/// Decodes text that [`percent_encode`] encoded, with the parser of forms.
 fn percent_decode(text: &str) -> String {
     url::form_urlencoded::parse(format!("v={text}").as_bytes())
         .next()
