@@ -11,6 +11,7 @@ use crate::domain::{clock::Timestamp, locale::Locale};
 /// Builds the environment that the languages share, with all templates compiled.
 pub(super) fn compile_templates(sources: &BTreeMap<String, String>) -> Result<Environment<'static>, PagesError> {
     let mut environment = Environment::new();
+    // templates can test an undefined variable with `if`, but not print the variable
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     // minijinja's own escaping would also encode `/`
@@ -20,15 +21,18 @@ pub(super) fn compile_templates(sources: &BTreeMap<String, String>) -> Result<En
         }
         Ok(out.write_str(&escape_html(&value.to_string()))?)
     });
+    // `query|with("name=value")` is the query with one more parameter
     environment.add_filter("with", |query: &str, parameter: &str| append_parameter(query, parameter));
+    // `query|in_language("de")` is the query that selects this language in place of another
     environment.add_filter("in_language", |query: &str, tag: &str| {
-        let kept: Vec<&str> = query
+        let other_parameters: Vec<&str> = query
             .trim_start_matches('?')
             .split('&')
             .filter(|pair| !pair.is_empty() && !pair.starts_with("ui_locales="))
             .collect();
-        let kept = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
-        append_parameter(&kept, &format!("ui_locales={tag}"))
+        let query =
+            if other_parameters.is_empty() { String::new() } else { format!("?{}", other_parameters.join("&")) };
+        append_parameter(&query, &format!("ui_locales={tag}"))
     });
     for (name, source) in sources {
         let added = environment.add_template_owned(name.clone(), source.clone());
@@ -37,7 +41,8 @@ pub(super) fn compile_templates(sources: &BTreeMap<String, String>) -> Result<En
     Ok(environment)
 }
 
-/// Adds what depends on the language to a copy of `shared`: the global `locale`, the function `t` and the filter `time`.
+/// Adds what depends on the language to a copy of `shared`: the global `locale`, the function `t` for texts and the filter `time`
+/// for times. `defaults` are the values of placeholders that a template does not pass to `t`.
 pub(super) fn localize(
     shared: &Environment<'static>,
     locale: Locale,
@@ -48,15 +53,16 @@ pub(super) fn localize(
     environment.add_global("locale", locale.as_str());
     let (texts, defaults) = (Arc::clone(catalog), defaults.clone());
     environment.add_function("t", move |key: &str, values: Kwargs| {
-        let missing = |text: String| Error::new(ErrorKind::InvalidOperation, format!("{key}: {text}"));
-        let text = texts.get(key).ok_or_else(|| missing("there is no such text".to_owned()))?;
+        let failed = |reason: String| Error::new(ErrorKind::InvalidOperation, format!("{key}: {reason}"));
+        let text = texts.get(key).ok_or_else(|| failed("there is no such text".to_owned()))?;
         let value = |name: &str| {
             let given = values.get::<Option<Value>>(name).ok().flatten().map(|value| value.to_string());
             given.or_else(|| defaults.get(name).cloned())
         };
-        text.fill(value).map_err(missing)
+        text.fill(value).map_err(failed)
     });
     let times = Arc::clone(catalog);
+    // `millis|time(zone)` formats a time in milliseconds since the Unix epoch
     environment.add_filter("time", move |millis: i64, zone: &str| {
         let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
         times.time(Timestamp::from_millis(millis), &zone)

@@ -25,15 +25,16 @@ pub(super) fn load_logo(path: &Path) -> Result<Asset, PagesError> {
     Ok(Asset::new("logo", extension, content_type, content))
 }
 
-/// Reads the files of `pages.templates`. Each must have the name of a built-in one, so that a misspelt name is noticed.
+/// Reads the files of `pages.templates` into the built-in templates, texts and stylesheet. Each file must have the name of a
+/// built-in file, so that a misspelt name is noticed.
 pub(super) fn read_folder(
     folder: &Path,
     sources: &mut BTreeMap<String, String>,
     catalogs: &mut [(Locale, Catalog)],
     stylesheet: &mut String,
 ) -> Result<(), PagesError> {
-    let about = |path: &Path, text: String| PagesError::new(format!("pages.templates: {}", path.display()), text);
-    let unreadable = |error: std::io::Error| about(folder, format!("can't be read: {error}"));
+    let error_about = |path: &Path, text: String| PagesError::new(format!("pages.templates: {}", path.display()), text);
+    let unreadable = |error: std::io::Error| error_about(folder, format!("can't be read: {error}"));
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         paths.push(entry.map_err(unreadable)?.path());
@@ -41,10 +42,11 @@ pub(super) fn read_folder(
     paths.sort();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with('.') || name.ends_with('~') {
+        let is_hidden_or_backup = name.starts_with('.') || name.ends_with('~');
+        if is_hidden_or_backup {
             continue;
         }
-        let failed = |text: String| about(&path, text);
+        let failed = |text: String| error_about(&path, text);
         let size = fs::metadata(&path).map_err(|error| failed(error.to_string()))?.len();
         if size > MAX_FILE {
             return Err(failed(format!("is larger than {MAX_FILE} bytes")));

@@ -56,6 +56,9 @@ const TEMPLATES: &[(&str, &str)] = &[
 const STYLE: &str = include_str!("templates/style.css");
 const SCRIPT: &str = include_str!("templates/script.js");
 
+/// The path of all pages, below the path of the issuer.
+const PREFIX: &str = "/account";
+
 /// Pages can't be served as configured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {text}")]
@@ -84,7 +87,7 @@ impl PagesError {
 pub struct FormErrors {
     /// The error of the whole form.
     pub general: Option<String>,
-    /// The field, whose error is shown beside it, and the code.
+    /// The name and the code of each wrong field. The page shows the error beside the field.
     pub fields: Vec<(String, String)>,
     /// When to try again.
     pub retry_after: Option<Duration>,
@@ -101,7 +104,7 @@ impl FormErrors {
         Self { fields: vec![(field.to_owned(), code.to_owned())], ..Self::default() }
     }
 
-    /// Whether there is none.
+    /// Whether there are no errors.
     pub fn is_empty(&self) -> bool {
         self.general.is_none() && self.fields.is_empty()
     }
@@ -128,7 +131,7 @@ pub struct Frame {
     pub account: Option<String>,
 }
 
-/// All pages, checked.
+/// All pages in all languages. [`Pages::load`] has checked that they can be rendered.
 pub struct Pages {
     environments: Vec<(Locale, Environment<'static>, Arc<Catalog>)>,
     assets: Assets,
@@ -215,6 +218,7 @@ impl Pages {
     /// The language of a visitor: of `ui_locales` (OpenID Connect Core, section 3.1.2.1), the account's, the best of
     /// `Accept-Language`, or the default.
     pub fn locale(&self, ui_locales: Option<&str>, account: Option<&str>, accept_language: Option<&str>) -> Locale {
+        // a bound on the work for a long parameter
         let requested = ui_locales.and_then(|tags| tags.split(' ').take(16).find_map(Locale::from_tag));
         requested.unwrap_or_else(|| Locale::choose(account, accept_language, self.default_locale))
     }
@@ -246,6 +250,7 @@ impl Pages {
         Ok(remove_empty_lines(&rendered))
     }
 
+    /// The environment and the texts of a language.
     fn language(&self, locale: Locale) -> (&Environment<'static>, &Catalog) {
         let found = self.environments.iter().find(|(known, ..)| *known == locale);
         let found = found.map(|(_, environment, catalog)| (environment, &**catalog));
@@ -254,16 +259,16 @@ impl Pages {
 
     /// The text of an error; a general text if the error has no text of its own.
     fn error_text(&self, catalog: &Catalog, code: &str, retry_after: Option<Duration>) -> String {
-        // the text `errors.KEY`, with `value` in place of the placeholder `name`
+        // the text `errors.KEY`, with `value` for the placeholder `name`
         let filled = |key: &str, name: &str, value: &str| {
-            let value = |wanted: &str| {
-                if wanted == name { Some(value.to_owned()) } else { self.defaults.get(wanted).cloned() }
+            let value_of = |placeholder: &str| {
+                if placeholder == name { Some(value.to_owned()) } else { self.defaults.get(placeholder).cloned() }
             };
-            catalog.get(&format!("errors.{key}")).and_then(|text| text.fill(value).ok())
+            catalog.get(&format!("errors.{key}")).and_then(|text| text.fill(value_of).ok())
         };
-        let (unit, count) = wait(retry_after.unwrap_or_default());
+        let (unit, count) = unit_and_count(retry_after.unwrap_or_default());
         let wait = filled(unit, "count", &count.to_string()).unwrap_or_default();
-        filled(code, "wait", &wait).or_else(|| filled("other", "", "")).unwrap_or_default()
+        filled(code, "wait", &wait).or_else(|| filled("other", "wait", &wait)).unwrap_or_default()
     }
 
     /// Whether there is a text for the error with this code.
@@ -282,17 +287,14 @@ impl Pages {
     }
 }
 
-/// The path of all pages, below the path of the issuer.
-const PREFIX: &str = "/account";
-
 impl std::fmt::Debug for Pages {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Pages")
     }
 }
 
-/// A time to wait, in a unit that makes the number at least two: so texts need no singular.
-fn wait(time: Duration) -> (&'static str, u64) {
+/// The unit of a time to wait, and the number of these units, rounded up. The number is at least two, so texts need no singular.
+fn unit_and_count(time: Duration) -> (&'static str, u64) {
     match time.as_secs() + u64::from(time.subsec_nanos() > 0) {
         seconds @ 0..120 => ("seconds", seconds.max(2)),
         seconds @ 120..7200 => ("minutes", seconds.div_ceil(60)),
@@ -321,7 +323,8 @@ fn remove_empty_lines(text: &str) -> String {
     kept
 }
 
-/// Renders the samples of one page. With `with_errors`, the form and each of its fields report an error.
+/// Renders the samples of one page, and adds the name and the HTML of each to `rendered`. With `with_errors`, the form and each of
+/// its fields report an error.
 pub(super) fn render_view<V: View>(
     pages: &Pages,
     frame: &Frame,

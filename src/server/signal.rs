@@ -1,4 +1,4 @@
-//! A one-shot signal to all connections. Every request on every core checks the signal, so a check must not take a lock: with
+//! A one-shot signal to all connections, such as a shutdown. Every request on every core checks the signal, so a check must not take a lock: with
 //! a [`CancellationToken`] alone, the cores would contend for the token's mutex.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Triggered once and never reset. Clones share the state.
+/// A signal that is triggered once and never reset. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Signal {
     triggered: Arc<AtomicBool>,
@@ -42,7 +42,7 @@ impl Signal {
     }
 }
 
-/// Waits for a signal. Repeated polls by the same task cost one atomic load.
+/// The future of [`Signal::watch`]. Repeated polls by the same task cost one atomic load.
 #[derive(Debug)]
 pub(super) struct Watch {
     signal: Signal,

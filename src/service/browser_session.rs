@@ -98,7 +98,8 @@ pub async fn load(
     if now.saturating_since(session.last_used_at) >= TOUCH_INTERVAL {
         let tag = state.origin_tags.tag(origin.ip, origin.user_agent.as_deref());
         let (used_by, idle) = (LastUseOrigin { tag, ip: origin.ip }, state.config.session.idle_timeout);
-        if !state.redis.sessions.touch(account, id, used_by, idle, now).await? {
+        let is_live = state.redis.sessions.touch(account, id, used_by, idle, now).await?;
+        if !is_live {
             return Ok(None);
         }
     }
@@ -122,18 +123,18 @@ pub async fn renew(
     session: SessionId,
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
-    let (old, now) = (&former.session, state.clock.now());
-    if old.id == session {
+    let (former, now) = (&former.session, state.clock.now());
+    if former.id == session {
         return Ok(());
     }
-    let ended = if old.account == account {
-        state.redis.sessions.adopt(account, old.id, session, EndReason::Logout, now).await?
+    let existed = if former.account == account {
+        state.redis.sessions.adopt(account, former.id, session, EndReason::Logout, now).await?
     } else {
-        !state.redis.sessions.revoke_tree(old.account, old.id, EndReason::Logout, now).await?.is_empty()
+        !state.redis.sessions.revoke_tree(former.account, former.id, EndReason::Logout, now).await?.is_empty()
     };
-    if ended {
+    if existed {
         let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because("replaced").detail(session.to_string());
-        state.audit.record(entry.account(old.account).session(old.id).actor(Actor::Account).address(ip));
+        state.audit.record(entry.account(former.account).session(former.id).actor(Actor::Account).address(ip));
     }
     Ok(())
 }

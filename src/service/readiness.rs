@@ -102,7 +102,7 @@ struct ProblemLog {
     logged: HashMap<(&'static str, &'static str), Instant>,
     /// When the node was last logged as not ready; `None` while it is ready.
     not_ready_at: Option<Instant>,
-    /// Whether the node was logged as ready.
+    /// Whether the node was last logged as ready.
     was_ready: bool,
 }
 
@@ -170,6 +170,6 @@ mod tests {
         assert!(is_due(&database, 0));
         assert!(!is_due(&database, 1) && !is_due(&database, 59));
         assert!(is_due(&database, 60) && !is_due(&database, 61));
-        assert!(!is_due(&redis, 0), "the Redis connections log their own outages");
+        assert!(!is_due(&redis, 62), "the Redis connections log their own outages");
     }
 }

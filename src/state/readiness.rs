@@ -77,6 +77,7 @@ mod tests {
         };
         tokio::join!(cache.get_or_check(check()), cache.get_or_check(check()), cache.get_or_check(check()));
         assert_eq!(runs.get(), 1);
+        // makes the result as old as the TTL
         cache.last.lock().await.as_mut().unwrap().0 -= TTL;
         cache.get_or_check(check()).await;
         assert_eq!(runs.get(), 2);

@@ -137,6 +137,7 @@ impl<'a> FromRequest<'a> for Visit {
         let cookies = cookie_names.into_iter().filter_map(|name| Some((name, cookie::named(request, name)?))).collect();
         let mut browser = Browser::from_request(request, body).await?;
         let (csrf, visitor_cookie) = browser.csrf_token(&state);
+        // the account pages choose again, with the language of the account
         let locale = pages.locale(kept_value("ui_locales").as_deref(), None, origin.accept_language.as_deref());
         Ok(Self {
             locale,

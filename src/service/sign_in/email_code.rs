@@ -41,8 +41,9 @@ pub(super) async fn send(
 ) -> Result<Timestamp, ServiceError> {
     let (account, now) = (&open.account, state.clock.now());
     limits::check_factor_mail(state, account.id, attempt, origin.ip).await?;
-    let until = open.pending().expires_at;
-    let issued = one_time_tokens::issue_for_challenge(state, account, PURPOSE, open.context(), until).await?;
+    let challenge_expires_at = open.pending().expires_at;
+    let issued =
+        one_time_tokens::issue_for_challenge(state, account, PURPOSE, open.context(), challenge_expires_at).await?;
     let data = MailData::SecondFactorCode {
         code: issued.code,
         expires_at: issued.expires_at,
@@ -69,17 +70,17 @@ pub(super) async fn find(
 }
 
 /// Accepts codes by mail again, if they were suspended and the owner has shown the password and a factor other than a mail
-/// ([`Factors::with_email_code_suspended`](crate::domain::factor::Factors::with_email_code_suspended)). A failure does not fail the
-/// sign-in.
+/// ([`Factors::with_email_code_suspended`](crate::domain::factor::Factors::with_email_code_suspended)). `proved` are the methods of the
+/// sign-in's first step, `shown` the methods of the second factor. A failure does not fail the sign-in.
 pub(super) async fn resume(
     state: &AppState,
     account: &Account,
     proved: AuthenticationMethods,
     shown: AuthenticationMethods,
 ) {
-    let is_proof =
-        proved.contains(AuthenticationMethod::Password) && !shown.contains(AuthenticationMethod::MultipleChannels);
-    if !account.factors.is_email_code_suspended() || !is_proof {
+    let has_shown_password = proved.contains(AuthenticationMethod::Password);
+    let has_shown_mail_code = shown.contains(AuthenticationMethod::MultipleChannels);
+    if !account.factors.is_email_code_suspended() || !has_shown_password || has_shown_mail_code {
         return;
     }
     let resumed = async {

@@ -56,7 +56,7 @@ impl Sql {
             "SELECT id, client_id, metadata, fetched_at, created_at, disabled_at FROM dynamic_clients WHERE id = $1";
         let row = query(sql).bind(id.to_owned()).fetch_optional(&mut *tx).await?;
         tx.commit().await?;
-        row.as_ref().map(read).transpose()
+        row.as_ref().map(read_client).transpose()
     }
 
     /// All dynamic clients in order of their `client_id`, at most `limit`.
@@ -69,11 +69,11 @@ impl Sql {
                    ORDER BY client_id LIMIT $1";
         let rows = query(sql).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
         tx.commit().await?;
-        rows.iter().map(read).collect()
+        rows.iter().map(read_client).collect()
     }
 
-    /// Stores a dynamic client, and the consent of an account to it. Returns false, and stores nothing, if the account has consented to
-    /// `max` other dynamic clients.
+    /// Stores a dynamic client, and the consent of an account to it. Returns false, and stores nothing, if the account has already
+    /// consented to `max` other dynamic clients.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -94,6 +94,7 @@ impl Sql {
             tx.commit().await?;
             return Ok(false);
         }
+        // The last consent of any account sets `allowed_at`: see `prune_dynamic_clients`.
         let sql = "INSERT INTO dynamic_clients (id, client_id, metadata, fetched_at, created_at, allowed_at) \
                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata, \
                    fetched_at = excluded.fetched_at, allowed_at = excluded.allowed_at";
@@ -107,8 +108,8 @@ impl Sql {
             .execute(&mut *tx)
             .await?;
         // The audit entry shows a document's URL. The `client_id` of a registration is long and not readable.
-        let shown = (client.source == DynamicSource::Document).then_some(client.client_id);
-        self.write_consent(&mut tx, account, (client.id, shown), allowed, now).await?;
+        let audited_url = (client.source == DynamicSource::Document).then_some(client.client_id);
+        self.write_consent(&mut tx, account, (client.id, audited_url), allowed, now).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -170,7 +171,7 @@ impl Sql {
     /// [`SqlError`]
     pub async fn prune_dynamic_clients(&self, before: Timestamp) -> Result<u64, SqlError> {
         let mut tx = self.begin_write().await?;
-        // A concurrent consent sets `allowed_at`. The database compares it again after it has waited for the row.
+        // A concurrent consent sets `allowed_at`. If the deletion waits for that row, the database then compares the new value.
         let sql = "DELETE FROM dynamic_clients WHERE allowed_at < $1 AND disabled_at IS NULL \
                    AND NOT EXISTS (SELECT 1 FROM consents WHERE consents.client_id = dynamic_clients.id)";
         let deleted = query(sql).bind(before.as_millis()).execute(&mut *tx).await?.rows_affected();
@@ -179,7 +180,7 @@ impl Sql {
     }
 }
 
-fn read(row: &AnyRow) -> Result<StoredDynamicClient, SqlError> {
+fn read_client(row: &AnyRow) -> Result<StoredDynamicClient, SqlError> {
     let id: String = row.try_get("id")?;
     let disabled_at: Option<i64> = row.try_get("disabled_at")?;
     Ok(StoredDynamicClient {

@@ -19,11 +19,12 @@ use crate::domain::secret::SecretText;
 /// The pause before another attempt after the file was locked.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// The connection options. Their URL has the encoded absolute path, so that no part of it is parsed as a host.
+/// The connection options. Their URL has the absolute path, encoded, so that no part of the path is parsed as a host.
 pub(super) fn options(url: &SecretText) -> Result<AnyConnectOptions, SqlError> {
     let path = path(url)?;
     let path = path.to_str().ok_or_else(|| SqlError::Address("is not UTF-8".into()))?;
     let mut address = Url::parse("sqlite:///").map_err(|error| SqlError::Address(error.to_string()))?;
+    // `set_path` encodes other characters, but takes `%` for the beginning of an encoded one
     address.set_path(&path.replace('%', "%25"));
     address.set_query(url.expose().split_once('?').map(|(_, query)| query));
     Ok(AnyConnectOptions::from_url(&address)?)
@@ -41,8 +42,8 @@ pub(super) async fn create(
     opened.map_err(|source| SqlError::File { path, source })?;
     let mut connection = AnyConnection::connect_with(options).await?;
     connection.execute(pragmas(acquire_timeout)).await?;
-    // If processes start at the same time, one turns the log on. The others get an error immediately, regardless of busy_timeout, and
-    // retry.
+    // If several processes start at the same time, one of them turns the log on. The others get an error immediately, regardless of
+    // busy_timeout, and must retry.
     let turned_on = async {
         while let Err(error) = connection.execute("PRAGMA journal_mode = WAL").await.map_err(SqlError::from) {
             if !error.is_unavailable() {
@@ -56,7 +57,8 @@ pub(super) async fn create(
     Ok(connection.close().await?)
 }
 
-/// The settings of every connection. A statement waits at most `acquire_timeout` for a lock. `synchronous = FULL` makes a commit survive a power cut, not only a crash.
+/// The settings of every connection. A statement waits at most `acquire_timeout` for a lock. `synchronous = FULL` makes a commit
+/// survive a power cut, not only a crash.
 pub(super) fn pragmas(acquire_timeout: Duration) -> SqlStr {
     AssertSqlSafe(format!(
         "PRAGMA busy_timeout = {};

@@ -1,9 +1,9 @@
 -- Refunds an attempt at a second factor's code. A success on a recognized device or address removes its bucket. In the bucket of
 -- unrecognized devices and addresses ('s'), a success refunds only the attempt itself, so that the sign-ins of the account's owner give
 -- an attacker no further attempts.
--- KEYS  1 the throttle of an account's kind of factor (factor_throttle.lua)
+-- KEYS  1 the throttle of an account's kind of factor. factor_throttle.lua describes its fields
 -- ARGV  1 bucket  2 '1' after a success, '0' if the code was not checked
--- Returns 1, or 0 if there is no such bucket.
+-- Returns 1, or 0 if the throttle has no such bucket.
 
 if ARGV[2] == '1' and ARGV[1] ~= 's' then return redis.call('HDEL', KEYS[1], ARGV[1]) end
 -- The attempt was not delayed, so it has set the delay of the bucket: a refund also ends the delay.

@@ -82,7 +82,7 @@ pub enum CreateOutcome {
 }
 
 impl SessionStore {
-    /// Creates a session.
+    /// Creates a session, and ends the account's oldest sessions if there would be too many.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -95,8 +95,8 @@ impl SessionStore {
         let (record, ttl) = new_record(new.transport, new.idle_timeout, new.absolute_timeout, now);
         let record = Record { has_grant: grant.is_some(), has_last_use: true, ..record };
         let last_use = LastUse::new(LastUseOrigin { tag: new.tag, ip: new.origin.ip }, authentication, parent);
-        // create.lua describes the arguments.
-        let mut argument = session_arg_prefix(new.account, new.id, 60);
+        // create.lua describes the arguments. After the ids come 2 times of 6 bytes, 3 numbers of 4, and the record of 36.
+        let mut argument = session_arg_prefix(new.account, new.id, 2 * 6 + 3 * 4 + 36);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(ttl)] {
             argument.put_uint(time.min(MAX_U48), 6);
         }
@@ -106,6 +106,7 @@ impl SessionStore {
         argument.extend_from_slice(&record.encode());
         let mut arguments = vec![Value::Bytes(argument.freeze()), new.additional_claims.encode_with(&new.roles).into()];
         let details = record::encode_details(grant, &new.origin).into_iter().map(Bytes::from);
+        // empty texts stand for missing parts, since each operation of a batch has the same number of arguments
         arguments.extend(details.chain(repeat(Bytes::new())).take(record::DETAIL_PARTS).map(Value::Bytes));
         arguments.push(Value::Bytes(last_use.encode(now).into()));
         let answer = self.connection.run_batched(|scripts| &scripts.create, new.account, arguments).await?;
