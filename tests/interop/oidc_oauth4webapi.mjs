@@ -1,4 +1,5 @@
-// Signs a user in with oauth4webapi: discovery, PKCE, the issuer in the response, the ID token, userinfo, refresh.
+// Signs a user in with oauth4webapi, as a confidential and as a public app: discovery, PKCE, the issuer in the response, the ID token,
+// userinfo, refresh.
 import assert from 'node:assert/strict'
 import * as oauth from 'oauth4webapi'
 import { browse } from './oidc_browser.mjs'
@@ -28,7 +29,7 @@ for (const [id, authentication] of [
     url.searchParams.set(name, value)
   }
   const callback = await browse(url)
-  // this refuses a response without `iss`, since the metadata says that responses have it
+  // this refuses a response without `iss` (RFC 9207), since the metadata says that responses have it
   const parameters = oauth.validateAuthResponse(server, app, callback, state)
   const response = await oauth.authorizationCodeGrantRequest(server, app, authentication, parameters, config.redirect_uri, verifier, http)
   const tokens = await oauth.processAuthorizationCodeResponse(server, app, response, { expectedNonce: nonce, requireIdToken: true })
@@ -39,5 +40,6 @@ for (const [id, authentication] of [
   assert.equal(user.email, 'ada@example.com')
   const refreshed = await oauth.refreshTokenGrantRequest(server, app, authentication, tokens.refresh_token, http)
   assert.ok((await oauth.processRefreshTokenResponse(server, app, refreshed)).access_token)
+  // the same response is refused if the app expects another issuer
   assert.throws(() => oauth.validateAuthResponse({ ...server, issuer: 'https://other.example' }, app, callback, state))
 }

@@ -65,7 +65,7 @@ pub(crate) async fn assert_all_unavailable(node: &Node, name: &str, tokens: &Tok
 pub(crate) async fn assert_not_ready(node: &Node) -> String {
     node.get_anonymously("/livez").await.expect(200);
     let answer = std::sync::Mutex::new(None);
-    // A node reuses the result of its checks for a second.
+    // A node reuses the result of its checks for a second, so the first answers may still be 200.
     wait::until("the node is not ready", || async {
         let ready =
             tokio::time::timeout(HANG_TIMEOUT, node.get_anonymously("/readyz")).await.expect("/readyz doesn't hang");

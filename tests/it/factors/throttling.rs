@@ -55,7 +55,8 @@ async fn sign_in_from(cluster: &TestCluster, node: &Client, address: &str, app: 
     cluster.advance(STEP);
 }
 
-/// In a day, 14 codes of an attacker are checked, however many addresses the codes come from.
+/// In a day, 14 codes of an attacker are checked, however many addresses the codes come from: six at once, and one after each wait,
+/// which doubles from 5 minutes to 12 hours.
 #[tokio::test]
 async fn codes_from_unrecognized_addresses_share_one_count() {
     let cluster = behind_proxy();
@@ -125,9 +126,10 @@ async fn recognized_network_is_throttled_by_itself_and_success_resets_its_failur
         assert_eq!(present_code(&node, home, &first, "totp", &wrong).await.status, 401);
     }
     assert_eq!(present_code(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.status, 429);
-    // the wait has passed
+    // the first wait, `limits.factor_backoff_first`, has passed
     cluster.advance(Duration::from_mins(5));
     present_code(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+    // the count starts again
     let second = challenge(&node, home).await;
     let wrong = wrong_code(&ada.app, &cluster.clock);
     for _ in 0..CODES_WITHOUT_WAIT {
@@ -150,14 +152,15 @@ async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
         signed_in(&node, &ada.tokens, Method::POST, "/v1/me/reauthenticate", body)
     };
 
-    let mut other = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
-    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    let mut writer = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
+    writer.execute("BEGIN IMMEDIATE").await.unwrap();
+    // one more attempt than would be admitted if the attempts were counted
     for _ in 0..=CODES_WITHOUT_WAIT {
         assert_unavailable(&step_up(code.clone()).await);
         assert_unavailable(&second_factor(&node, &sign_in, "totp", &code).await);
         assert_unavailable(&confirm_totp(&node, &bob, &pending.code(&cluster.clock)).await);
     }
-    other.execute("COMMIT").await.unwrap();
+    writer.execute("COMMIT").await.unwrap();
     second_factor(&node, &sign_in, "totp", &code).await.expect(200);
     confirm_totp(&node, &bob, &pending.code(&cluster.clock)).await.expect(200);
     cluster.advance(STEP);
@@ -183,6 +186,7 @@ async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_stran
     for device in &devices {
         let challenged = with_device(&node, device, "/v1/login", login.clone()).await;
         let challenge = super::challenge_of(&challenged);
+        // a device with attempts of its own would get more than CODES_WITHOUT_WAIT in all
         for _ in 0..=CODES_WITHOUT_WAIT {
             let body = factor_body(&challenge, "totp", &wrong);
             let answer = with_device(&node, device, "/v1/login/second-factor", body).await;
@@ -205,10 +209,11 @@ async fn password_reset_forgets_the_devices_that_the_account_recognizes() {
     verify_address(&cluster, &node, "ada", &tokens).await;
     let login = |password: &str| json!({ "identifier": "ada", "password": password });
     let device = node.post("/v1/login", login(PASSWORD)).await.expect(200).header("x-device-token").to_owned();
+    // a sign-in returns the token of a recognized device, and a new token to an unknown device
     let known = with_device(&node, &device, "/v1/login", login(PASSWORD)).await.expect(200);
     assert_eq!(known.header("x-device-token"), device);
-    let (token, _) = request_reset(&cluster, &node, "ada").await;
-    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    let (reset_token, _) = request_reset(&cluster, &node, "ada").await;
+    reset(&node, &reset_token, NEW_PASSWORD).await.expect(204);
     let forgotten = with_device(&node, &device, "/v1/login", login(NEW_PASSWORD)).await.expect(200);
     assert_ne!(forgotten.header("x-device-token"), device);
 }
@@ -220,6 +225,7 @@ async fn second_steps_of_one_address_are_limited() {
         Some(latchkey::domain::limit::Quota { count: 3, window: Duration::from_mins(5) });
     let node = cluster.node().await;
     for _ in 0..3 {
+        // an unknown challenge counts, too
         let answer = super::second_factor(&node, "lk_ch_x", "totp", "123456").await;
         assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
     }

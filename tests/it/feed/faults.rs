@@ -5,25 +5,16 @@ use std::time::Duration;
 use super::{logged_out_session, sessions};
 use crate::{
     degradation::cluster_at,
-    harness::{
-        client::{Answer, Client},
-        sse::Feed,
-        test_cluster::ServiceClient,
-        wait,
-    },
+    harness::{client::Client, sse::Feed, test_cluster::ServiceClient, wait},
     store::{
         deployments::redis_cluster,
         server::{Redis, wait_until_connected},
     },
 };
 
-/// Repeats the logout until it succeeds.
+/// Repeats the logout until it succeeds, since the node may have lost its connections to Redis.
 async fn sign_out(client: &Client, refresh: &str) {
-    wait::until("the logout succeeds", || async {
-        let answer: Answer = client.logout(refresh).await;
-        answer.status == 204
-    })
-    .await;
+    wait::until("the logout succeeds", || async { client.logout(refresh).await.status == 204 }).await;
 }
 
 /// Reads events until this session's revocation arrives, and resumes whenever the stream ends.
@@ -46,11 +37,11 @@ async fn restarted_redis_loses_no_feed_event() {
     node.register("ada").await;
     let mut feed = Feed::open(&peer, &service).await;
     feed.caught_up().await;
+    // several rounds, since either node may reconnect first
     for _ in 0..3 {
         let tokens = node.login("ada").await;
         server.kill();
         server.restart();
-        // either node may reconnect first
         sign_out(&node, &tokens.refresh).await;
         wait_for_revocation(&peer, &service, &mut feed, &tokens.session).await;
     }
@@ -69,6 +60,7 @@ async fn feed_survives_cut_redis_connections() {
     node.register("ada").await;
     let mut feed = Feed::open(&peer, &service).await;
     feed.caught_up().await;
+    // several rounds, since either node may reconnect first
     for _ in 0..5 {
         let tokens = node.login("ada").await;
         server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
@@ -92,7 +84,8 @@ async fn emptied_redis_causes_a_gap_and_a_new_snapshot() {
     logged_out_session(&node, "ada").await;
     let mut feed = Feed::open(&node, &service).await;
     assert_eq!(feed.caught_up().await.len(), 1);
-    // The node notices only the loss of a revocation that it has read from Redis. After two heartbeats with new ids it has read this one.
+    // The node notices only the loss of revocations that it has read from Redis. After two heartbeats with new ids it has read the
+    // revocation of this logout.
     for _ in 0..2 {
         feed.wait_for_new_id().await;
     }
@@ -147,6 +140,7 @@ async fn feed_in_a_redis_cluster_sends_revocations_of_every_master() {
     let mut feed = Feed::open(&peer, &service).await;
     let received = feed.caught_up().await;
     let mut received = sessions(&received);
+    // the streams of different masters have no common order
     received.sort_unstable();
     ended.sort();
     assert_eq!(received, ended);

@@ -37,6 +37,7 @@ fn body(path: &str) -> Option<Value> {
     }
 }
 
+/// Calls an endpoint with a bearer token, and with a valid body if it needs one.
 async fn bearer(node: &Node, method: &Method, path: &str, token: &str) -> Answer {
     let request = node.request(method.clone(), path).bearer_auth(token);
     node.send(body(path).into_iter().fold(request, |request, body| request.json(&body))).await
@@ -57,6 +58,7 @@ async fn assert_refused_as_access_token(node: &Node, name: &str, token: &str) {
     assert_refused_at(&BEARER, node, name, token).await;
 }
 
+/// Asserts that these endpoints refuse this token.
 async fn assert_refused_at(endpoints: &[(Method, &str)], node: &Node, name: &str, token: &str) {
     for (method, path) in endpoints {
         let answer = bearer(node, method, path, token).await;
@@ -81,7 +83,7 @@ async fn assert_inactive(node: &Node, client: &ServiceClient, name: &str, token:
     assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, ""), "{name}: {answer:?}");
 }
 
-/// Asserts that every endpoint that accepts refresh tokens refuses this token.
+/// Asserts that every endpoint that accepts refresh tokens refuses this token, and that a sign-out with it has no effect.
 async fn assert_refused_as_refresh_token(node: &Node, name: &str, token: &str) {
     let assert_refused = |answer: Answer, endpoint: &str| {
         assert_eq!(answer.status, 401, "{name} at {endpoint}: {answer:?}");
@@ -98,7 +100,8 @@ async fn assert_refused_as_refresh_token(node: &Node, name: &str, token: &str) {
     assert_eq!((answer.status.as_u16(), answer.text_of("error")), (400, "invalid_grant".to_owned()), "{name}");
 }
 
-/// Asserts that the session and the account's password are unchanged; returns the session's next tokens.
+/// Asserts that the session and the account's password are unchanged, and that no account was registered (`mallory`). Returns the
+/// session's next tokens.
 async fn assert_unchanged(node: &Node, tokens: &Tokens) -> Tokens {
     node.get("/v1/me", &tokens.access).await.expect(200);
     node.login("ada").await;
@@ -145,11 +148,11 @@ async fn forged_access_tokens_are_refused_without_outgoing_requests() {
         assert_eq!(introspect(node, client, genuine, None).await.json()["active"], true);
     }
     let all = forge.all();
-    assert!(all.len() > 200, "{}", all.len());
+    assert!(all.len() > 200, "the forge makes only {} tokens", all.len());
     for forged in &all {
         assert_refused_as_access_token(node, &forged.name, &forged.token).await;
         assert_inactive(node, client, &forged.name, &forged.token).await;
-        // without the characters that a cookie or a JSON string can't contain
+        // a cookie can't contain these characters
         assert_refused_as_refresh_token(node, &forged.name, &forged.token.replace([';', '"', ' ', ','], "")).await;
     }
     // a sign-out with an expired token ends its session, so this endpoint is left out
@@ -219,9 +222,9 @@ async fn damaged_refresh_tokens_are_refused_everywhere() {
         assert_refused_as_access_token(node, name, token).await;
         assert_inactive(node, client, name, token).await;
     }
-    // none of them counted as reuse, which would end the session
+    // no damaged token counted as reuse, which would end the session
     let tokens = assert_unchanged(node, tokens).await;
-    // nor does the session end later, when its access tokens have expired
+    // nor does the session end later, when its access tokens have expired (after 300 s)
     cluster.advance(Duration::from_secs(301));
     node.refresh(&tokens.refresh).await.expect(200);
 }

@@ -32,7 +32,7 @@ impl Answer {
         self.json()[field].as_str().unwrap_or_else(|| panic!("no {field} in {}", self.text)).to_owned()
     }
 
-    /// Returns the status and `code` of a problem, and checks that it is complete.
+    /// Returns the status and `code` of a problem, and asserts that the problem is complete.
     pub fn problem(&self) -> (u16, String) {
         assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
         let body = self.json();
@@ -94,6 +94,12 @@ impl Client {
         Answer { status, headers, text: response.text().await.unwrap() }
     }
 
+    /// Sends a GET request without credentials.
+    pub async fn get_public(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    /// Sends a GET request with an access token.
     pub async fn get(&self, path: &str, access: &str) -> Answer {
         self.send(self.request(Method::GET, path).bearer_auth(access)).await
     }
@@ -103,10 +109,12 @@ impl Client {
         self.send(self.request(Method::GET, path)).await
     }
 
+    /// Sends a DELETE request with an access token.
     pub async fn delete(&self, path: &str, access: &str) -> Answer {
         self.send(self.request(Method::DELETE, path).bearer_auth(access)).await
     }
 
+    /// Sends a POST request with a JSON body and without credentials in headers.
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.send(self.request(Method::POST, path).json(&body)).await
     }
@@ -122,7 +130,7 @@ impl Client {
         self.post("/v1/login", json!({ "identifier": identifier, "password": password })).await
     }
 
-    /// Signs in to an account of [`Client::register`].
+    /// Signs in to an account that [`Client::register`] has created.
     pub async fn login(&self, name: &str) -> Tokens {
         self.login_with(name, PASSWORD).await
     }
@@ -132,12 +140,12 @@ impl Client {
         Tokens::of(&self.try_login(name, password).await.expect(200))
     }
 
-    pub async fn refresh(&self, token: &str) -> Answer {
-        self.post("/v1/refresh", json!({ "refresh_token": token })).await
+    pub async fn refresh(&self, refresh_token: &str) -> Answer {
+        self.post("/v1/refresh", json!({ "refresh_token": refresh_token })).await
     }
 
-    pub async fn logout(&self, token: &str) -> Answer {
-        self.post("/v1/logout", json!({ "refresh_token": token })).await
+    pub async fn logout(&self, refresh_token: &str) -> Answer {
+        self.post("/v1/logout", json!({ "refresh_token": refresh_token })).await
     }
 
     pub async fn change_password(&self, access: &str, current: &str, new: &str) -> Answer {

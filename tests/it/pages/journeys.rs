@@ -24,6 +24,7 @@ async fn registration_signs_in_with_a_hint_until_the_link_of_its_mail_verifies_t
     assert!(mail.link().starts_with("https://auth.example.com/account/verify-address#token="), "{}", mail.link());
     let page = ada.open("/account/verify-address").await.expect(200);
     assert!(!page.text.contains("type=\"password\""), "a signed-in user need not enter the password: {}", page.text);
+    // the form accepts the whole link; `proof` says which proof of the account the form asks for
     let verified =
         ada.submit("/account/verify-address", &[("token", mail.link()), ("proof", "none")]).await.expect(200);
     assert!(verified.text.contains("Address confirmed"), "{}", verified.text);
@@ -71,6 +72,7 @@ async fn pasted_link_verifies_the_address_and_opening_it_does_not() {
     node.client.register("ada").await;
     let link = cluster.mail_to(ADA, "verify_address").await.link().to_owned();
     let mut ada = Visitor::new(&node);
+    // a browser that opens the link does not send the fragment, which has the token
     for _ in 0..3 {
         ada.open("/account/verify-address").await.expect(200);
     }
@@ -112,6 +114,7 @@ async fn sign_in_gives_the_browser_a_new_session_and_ends_the_former() {
     node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     let former = ada.cookies["__Host-latchkey-browser"].clone();
+    // with `again`, a signed-in browser gets the form, too
     ada.open("/account/sign-in?again=1").await.expect(200);
     ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
     assert_ne!(ada.cookies["__Host-latchkey-browser"], former, "a sign-in changes the session id (session fixation)");
@@ -199,6 +202,7 @@ async fn links_of_notices_work_by_a_button_and_not_by_opening_them() {
     let mail = cluster.mail_to(ADA, "password_changed").await;
     let link = mail.text.split_whitespace().find(|word| word.contains("/account/not-me#token=")).unwrap().to_owned();
     let mut ada = Visitor::new(&node);
+    // opening the page does not use the link: the password still works
     ada.open("/account/not-me").await.expect(200);
     node.client.login_with("ada", NEW_PASSWORD).await;
     let done = ada.submit("/account/not-me", &[("token", &link)]).await.expect(200);
@@ -261,7 +265,8 @@ async fn language_follows_ui_locales_then_account_then_browser() {
     ada.open("/account").await.expect(200);
     ada.submit("/account/profile", &[("username", "ada"), ("locale", "es"), ("time_zone", "")]).await.expect(303);
     assert_eq!(title(&ada.open("/account").await.text), "Perfil");
-    assert_eq!(title(&ada.open("/account?ui_locales=pt").await.text), "Perfil");
+    assert_eq!(title(&ada.open("/account?ui_locales=de").await.text), "Profil");
+    // `ui_locales` does not change the account's language
     let tokens = node.client.login("ada").await;
     assert_eq!(node.client.get("/v1/me", &tokens.access).await.json()["locale"], json!("es"));
 }

@@ -14,14 +14,31 @@ fn email(text: &str) -> Email {
     Email::parse(text).unwrap()
 }
 
-fn secondary(account: &NewAccount, text: &str, is_verified: bool) -> SecondaryEmail {
+/// An unverified secondary address of an account.
+fn unverified(account: &NewAccount, text: &str) -> SecondaryEmail {
     SecondaryEmail {
         id: Entropy::system().email_id(NOW),
         account: account.id,
         email: email(text),
-        verified_at: is_verified.then_some(NOW),
+        verified_at: None,
         created_at: NOW,
     }
+}
+
+/// A verified secondary address of an account.
+fn verified(account: &NewAccount, text: &str) -> SecondaryEmail {
+    SecondaryEmail { verified_at: Some(NOW), ..unverified(account, text) }
+}
+
+/// Imports all rows as one batch, without factors. `emails` are secondary addresses, each with the index of its account in `rows`.
+async fn import(
+    sql: &Sql,
+    source: &str,
+    rows: &[NewAccount],
+    emails: &[(usize, SecondaryEmail)],
+) -> Vec<ImportOutcome> {
+    let last_record = rows.len() as u64;
+    sql.import_accounts(source, last_record, rows, &[], emails, NOW).await.unwrap()
 }
 
 async fn change(sql: &Sql, account: &NewAccount) -> AccountChange {
@@ -32,7 +49,7 @@ async fn change(sql: &Sql, account: &NewAccount) -> AccountChange {
 async fn with_secondary(sql: &Sql, primary: &str, other: &str) -> (NewAccount, SecondaryEmail) {
     let new = new_account(primary);
     sql.insert_account(&new).await.unwrap();
-    let added = secondary(&new, other, false);
+    let added = unverified(&new, other);
     let mut change = change(sql, &new).await;
     change.add_secondary_email(&added).await.unwrap();
     change.commit().await.unwrap();
@@ -54,13 +71,13 @@ async fn account_is_found_by_each_verified_address_with_one_query() {
         change.commit().await.unwrap();
         for name in ["ann@example.com", "ann@work.example", "ANN@WORK.EXAMPLE"] {
             let before = sql.transactions();
-            let found = find(&sql, &name.to_lowercase()).await.unwrap();
-            assert_eq!((found.id, sql.transactions() - before), (ann.id, 1), "{name}");
+            let found = find(&sql, name).await.unwrap();
+            // each query outside of a change is a transaction of its own
+            let queries = sql.transactions() - before;
+            assert_eq!((found.id, queries), (ann.id, 1), "{name}");
             let stored = sql.named_email(&found, &Identifier::parse(name)).await.unwrap().unwrap();
-            assert_eq!(
-                stored.as_str(),
-                if name.contains("example.com") { "ann@example.com" } else { "Ann@Work.example" }
-            );
+            let as_added = if name == "ann@example.com" { "ann@example.com" } else { "Ann@Work.example" };
+            assert_eq!(stored.as_str(), as_added);
         }
         assert_eq!(find(&sql, "ann@elsewhere.example").await, None);
     })
@@ -87,8 +104,9 @@ async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_ve
         assert_eq!(find(&sql, "shared@example.com").await.unwrap().id, ann.id);
         let mut squatter = change(&sql, &eve).await;
         assert!(matches!(squatter.verify_email(LATER).await, Err(TakeAddressError::Taken)));
+        // ends the transaction, which would block the next change
         drop(squatter);
-        // An older release could have verified the address for both accounts.
+        // An older release could have verified the address for both accounts. Then the account whose primary address it is wins.
         backend.execute_sql("UPDATE accounts SET email_verified = 1 WHERE email_key = 'shared@example.com'").await;
         assert_eq!(find(&sql, "shared@example.com").await.unwrap().id, eve.id);
     })
@@ -101,6 +119,7 @@ async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_ve
 async fn address_gets_one_owner_among_sixteen_racers() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
+        // several rounds, since a wrong interleaving does not occur in every race
         for round in 0..8 {
             let shared = format!("shared{round}@example.com");
             let mut racers = Vec::new();
@@ -184,19 +203,18 @@ async fn import_inserts_secondary_addresses_and_refuses_an_account_with_a_taken_
         let sql = backend.node().await;
         let rows: Vec<_> =
             ["ann@example.com", "ben@example.com", "cy@example.com", "dee@example.com"].map(new_account).into();
-        // The index of the account's record, and the address.
         let emails = [
-            (0, secondary(&rows[0], "ann@work.example", true)),
-            (0, secondary(&rows[0], "unverified@example.com", false)),
-            (1, secondary(&rows[1], "ben@work.example", true)),
+            (0, verified(&rows[0], "ann@work.example")),
+            (0, unverified(&rows[0], "unverified@example.com")),
+            (1, verified(&rows[1], "ben@work.example")),
             // a verified address of an earlier record
-            (1, secondary(&rows[1], "Ann@Work.example", false)),
+            (1, unverified(&rows[1], "Ann@Work.example")),
             // the primary address of a later record
-            (2, secondary(&rows[2], "dee@example.com", true)),
+            (2, verified(&rows[2], "dee@example.com")),
             // no account has verified this address yet
-            (3, secondary(&rows[3], "unverified@example.com", true)),
+            (3, verified(&rows[3], "unverified@example.com")),
         ];
-        let outcomes = sql.import_accounts("a", 4, &rows, &[], &emails, NOW).await.unwrap();
+        let outcomes = import(&sql, "a", &rows, &emails).await;
         assert_eq!(outcomes, [Inserted, EmailTaken, EmailTaken, Inserted]);
         assert_eq!(sql.secondary_emails(rows[0].id).await.unwrap().len(), 2);
         assert_eq!(find(&sql, "ann@work.example").await.unwrap().id, rows[0].id);
@@ -205,7 +223,7 @@ async fn import_inserts_secondary_addresses_and_refuses_an_account_with_a_taken_
         // The primary address of a record is a verified secondary address of another account.
         let taken = NewAccount { password_hash: Some(hash("x")), ..new_account("ann@WORK.example") };
         let rows = [taken, new_account("eve@example.com")];
-        let outcomes = sql.import_accounts("b", 2, &rows, &[], &[], NOW).await.unwrap();
+        let outcomes = import(&sql, "b", &rows, &[]).await;
         assert_eq!(outcomes, [EmailTaken, Inserted]);
     })
     .await;
@@ -218,29 +236,32 @@ async fn import_of_a_row_with_a_taken_secondary_address_leaves_its_values_to_oth
         let sql = backend.node().await;
         sql.insert_account(&new_account("taken@example.com")).await.unwrap();
         let rows = [
+            // its secondary address is the primary address of row 2
             new_account("zoe@example.com"),
+            // one of its secondary addresses is taken
             with_username("ann@example.com", "ann"),
+            // gets the primary address that row 1 leaves
             new_account("Ann@example.com"),
+            // gets the username and the secondary address that row 1 leaves
             with_username("ben@example.com", "Ann"),
+            // row 3 has the username, and row 2 the address
             with_username("cy@example.com", "ANN"),
             new_account("ann@EXAMPLE.com"),
         ];
         let emails = [
-            // The primary address of the next row, which is refused.
-            (0, secondary(&rows[0], "ann@example.com", false)),
-            (1, secondary(&rows[1], "free@example.com", true)),
-            (1, secondary(&rows[1], "taken@example.com", true)),
-            (3, secondary(&rows[3], "free@example.com", true)),
+            (0, unverified(&rows[0], "ann@example.com")),
+            (1, verified(&rows[1], "free@example.com")),
+            (1, verified(&rows[1], "taken@example.com")),
+            (3, verified(&rows[3], "free@example.com")),
         ];
-        let outcomes = sql.import_accounts("a", 6, &rows, &[], &emails, NOW).await.unwrap();
+        let outcomes = import(&sql, "a", &rows, &emails).await;
         assert_eq!(outcomes, [EmailTaken, EmailTaken, Inserted, Inserted, UsernameTaken, EmailTaken]);
         assert_eq!(find(&sql, "ann@example.com").await.unwrap().id, rows[2].id);
         assert_eq!(find(&sql, "free@example.com").await.unwrap().id, rows[3].id);
         // Without another row that takes the address, the first row is inserted.
         let rows = [new_account("eve@example.com"), new_account("eve@work.example")];
-        let emails =
-            [(0, secondary(&rows[0], "eve@work.example", true)), (1, secondary(&rows[1], "taken@example.com", true))];
-        let outcomes = sql.import_accounts("b", 2, &rows, &[], &emails, NOW).await.unwrap();
+        let emails = [(0, verified(&rows[0], "eve@work.example")), (1, verified(&rows[1], "taken@example.com"))];
+        let outcomes = import(&sql, "b", &rows, &emails).await;
         assert_eq!(outcomes, [Inserted, EmailTaken]);
         assert_eq!(find(&sql, "eve@work.example").await.unwrap().id, rows[0].id);
     })
