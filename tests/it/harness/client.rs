@@ -95,18 +95,13 @@ impl Client {
     }
 
     /// Sends a GET request without credentials.
-    pub async fn get_public(&self, path: &str) -> Answer {
+    pub async fn get_anonymously(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path)).await
     }
 
     /// Sends a GET request with an access token.
     pub async fn get(&self, path: &str, access: &str) -> Answer {
         self.send(self.request(Method::GET, path).bearer_auth(access)).await
-    }
-
-    /// Sends a GET request without an access token.
-    pub async fn get_anonymously(&self, path: &str) -> Answer {
-        self.send(self.request(Method::GET, path)).await
     }
 
     /// Sends a DELETE request with an access token.
