@@ -12,7 +12,7 @@ use super::{
 use crate::{
     domain::session::AcceptedTransport,
     http::{
-        api::recovery::presented,
+        api::recovery::parse_link_or_code,
         problem::{Code, ProblemError},
         types::Secret,
     },
@@ -58,7 +58,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         visit.check_csrf(&mut form)?;
         let code = form.secret("code").map(Secret);
         let email = Some(view.email.clone()).filter(|email| !email.is_empty());
-        let presented = presented(link.map(Secret), "email", email, code)?;
+        let presented = parse_link_or_code(link.map(Secret), "email", email, code)?;
         let proof = match (form.secret("new_password"), form.secret("password")) {
             (Some(new), _) => {
                 let new = visit.state.passwords.check_new(new);

@@ -15,7 +15,7 @@ pub struct Jws<'a> {
     /// The payload in base64url; [`Jws::payload()`] decodes it.
     payload: &'a str,
     /// The signature in base64url; [`Jws::signature()`] decodes it.
-    signature: &'a str,
+    pub signature: &'a str,
 }
 
 /// The members of a JWS header that are read. All others are ignored, those that carry or locate keys (`jwk`, `jku`,
