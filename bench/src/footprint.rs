@@ -1,4 +1,4 @@
-//! Memory of the server and of Redis, start-up time, and size of the binary.
+//! Memory of the servers and of Redis, start-up times and the size of the binary, and the description of the machine.
 
 use std::{
     fmt::Write,
@@ -12,24 +12,34 @@ use serde::Serialize;
 use crate::{
     Arguments,
     host::{Host, Persistence, RedisServer},
+    measurement::{self, Scenario, Timing},
     target::{Common, Filler, HASH_MEMORY_KIB, Target},
     workload,
 };
 
-/// Memory and start-up of one server.
+/// Number of accounts of the measured Latchkey.
+const ACCOUNTS: usize = 256;
+
+/// Number of connections during the measurement of [`Scenario::Mix`].
+const MIX_CONNECTIONS: usize = 256;
+
+/// Number of sessions of each account in the Redis that is filled.
+const SESSIONS_PER_ACCOUNT: usize = 1;
+
+/// Memory and start-up time of one measured server.
 #[derive(Clone, Debug, Serialize)]
 pub struct Memory {
-    /// The target.
+    /// The server's name.
     pub target: &'static str,
     /// Resident memory before the first request, MiB.
     pub idle_mib: f64,
-    /// Resident memory after all measurements, MiB.
+    /// Resident memory after all measurements of the run, MiB.
     pub after_mib: f64,
-    /// Time from start to the first response.
+    /// Time from the start of the process to its first response.
     pub started_in_ms: f64,
 }
 
-/// The footprint of all servers.
+/// Memory and start-up times of the measured servers, and details of a Latchkey that is started for this measurement alone.
 #[derive(Clone, Debug, Serialize)]
 pub struct Footprint {
     /// One entry per server.
@@ -38,11 +48,11 @@ pub struct Footprint {
     pub idle_mib: f64,
     /// Latchkey after one sign-in, MiB.
     pub one_login_mib: f64,
-    /// Latchkey during the mix on 256 connections, MiB.
+    /// Latchkey during [`Scenario::Mix`] on `MIX_CONNECTIONS` connections, MiB.
     pub mix_mib: f64,
     /// Buffers of the hashing threads, MiB.
     pub hashing_mib: f64,
-    /// Start-up times of several starts.
+    /// Start-up times of five starts, ascending.
     pub start_up_ms: Vec<f64>,
     /// Size of the binary, MiB.
     pub binary_mib: f64,
@@ -57,7 +67,7 @@ fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
-/// Collects the footprint of the measured servers.
+/// Reads the memory and the start-up times of the measured servers.
 pub fn servers(targets: &[Target]) -> Vec<Memory> {
     let memory = |target: &Target| Memory {
         target: target.name.text(),
@@ -68,9 +78,9 @@ pub fn servers(targets: &[Target]) -> Vec<Memory> {
     targets.iter().map(memory).collect()
 }
 
-/// Starts Latchkey several times and fills a Redis.
+/// Measures a new Latchkey, starts it five more times, and fills a Redis with sessions. `servers` is copied into the result.
 pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
-    let common = Common::prepare(host, 256)?;
+    let common = Common::prepare(host, ACCOUNTS)?;
     let host = host.subfolder("fresh")?;
     let mut target = Target::latchkey(&host, &common)?;
     let resident = |target: &Target| mib(target.process.usage().resident);
@@ -78,12 +88,12 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     std::thread::sleep(Duration::from_secs(1));
     let idle_mib = resident(&target);
     target.sessions = target.seed(20_000)?.into();
-    let mut one_login = workload::Limited::new(workload::Login::new(256), 1);
+    let mut one_login = workload::Limited::new(workload::Login::new(ACCOUNTS), 1);
     crate::load::exhaust(target.address, 1, &mut one_login)?;
     let one_login_mib = resident(&target);
     target.collect_access_tokens(1000)?;
-    let timing = crate::measurement::Timing { warm_up: Duration::from_millis(500), measured: Duration::from_secs(4) };
-    let mix = crate::measurement::measure(&mut target, crate::measurement::Scenario::Mix, 256, 256, timing)?;
+    let timing = Timing { warm_up: Duration::from_millis(500), measured: Duration::from_secs(4) };
+    let mix = measurement::measure(&mut target, Scenario::Mix, MIX_CONNECTIONS, ACCOUNTS, timing)?;
     let mut start_up_ms = Vec::new();
     for _ in 0..5 {
         let node = target.another_node("again", &[])?;
@@ -96,7 +106,7 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let filler = Filler::connect(&redis.url())?;
     let mut control = crate::resp::Resp::connect(redis.port)?;
     // What Redis allocates once, such as scripts and buffers of connections, does not count as memory of sessions.
-    filler.fill(1000, 1)?;
+    filler.fill(1000, SESSIONS_PER_ACCOUNT)?;
     control.call(&[b"FLUSHALL", b"SYNC"])?;
     let before = control.info("used_memory")?;
     let mut redis_bytes_per_session = Vec::new();
@@ -104,7 +114,7 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let start = Instant::now();
     for count in [200_000_usize, 1_000_000] {
         eprint!("\r\x1b[Kfilling Redis with {count} sessions");
-        filler.fill(count - filled, 1)?;
+        filler.fill(count - filled, SESSIONS_PER_ACCOUNT)?;
         filled = count;
         let used = control.info("used_memory")? - before;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
@@ -131,7 +141,7 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
 }
 
 impl Footprint {
-    /// Renders a Markdown table.
+    /// Renders two Markdown tables: the details of Latchkey and Redis, and the memory of all servers.
     pub fn table(&self) -> String {
         let mut text = "\n### Memory, start-up, size\n\n| | |\n| --- | --- |\n".to_owned();
         let median = self.start_up_ms.get(self.start_up_ms.len() / 2).copied().unwrap_or_default();
@@ -141,7 +151,7 @@ impl Footprint {
             self.idle_mib, self.hashing_mib
         );
         let _ = writeln!(text, "| latchkey, after one sign-in | {:.0} MiB |", self.one_login_mib);
-        let _ = writeln!(text, "| latchkey, at 256 connections of the mix | {:.0} MiB |", self.mix_mib);
+        let _ = writeln!(text, "| latchkey, at {MIX_CONNECTIONS} connections of the mix | {:.0} MiB |", self.mix_mib);
         let _ = writeln!(text, "| latchkey, from its start to its first answer | {median:.0} ms |");
         let _ = writeln!(text, "| latchkey, the program | {:.1} MiB |", self.binary_mib);
         for (count, bytes) in &self.redis_bytes_per_session {
@@ -156,7 +166,7 @@ impl Footprint {
     }
 }
 
-/// The machine and the versions of a run.
+/// The machine, the version of Redis and the duration of a run.
 #[derive(Debug, Serialize)]
 pub struct Machine {
     processor: String,
@@ -169,7 +179,7 @@ pub struct Machine {
     took_seconds: u64,
 }
 
-/// Reads the description of this machine.
+/// Describes this machine and the run, which took `took`.
 pub fn machine(host: &Host, arguments: &Arguments, cores: usize, took: Duration) -> anyhow::Result<Machine> {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor =

@@ -8,6 +8,7 @@ import cluster from 'node:cluster'
 import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
+// KEY is the path of the signing key (PEM), KID its id, and CLIENT has the form id:secret.
 const { PORT, WORKERS, KEY, KID, CLIENT, REDIS_URL } = process.env
 
 if (cluster.isPrimary) {
@@ -19,7 +20,10 @@ if (cluster.isPrimary) {
   const RESOURCE = 'https://api.example.com'
   const store = new Redis(REDIS_URL, { enableAutoPipelining: true })
 
-  /** Each record is a hash with its payload and, once used, the time of use. A list for each grant names the records to revoke with it. */
+  /**
+   * Stores node-oidc-provider's records in Redis. A record is a hash with the payload and, once consumed, the time of use. For each
+   * grant, a list names the records to delete when the grant is revoked. Times are in seconds.
+   */
   class RedisAdapter {
     constructor (model) {
       this.model = model
@@ -34,6 +38,7 @@ if (cluster.isPrimary) {
       const writes = store.multi().hset(key, 'payload', JSON.stringify(payload))
       if (expiresIn) writes.expire(key, expiresIn)
       if (payload.uid) writes.set(`uid:${payload.uid}`, id, 'EX', expiresIn ?? 3600)
+      // A browser's session outlives the revocation of a grant.
       if (payload.grantId && this.model !== 'Session') {
         writes.rpush(`grant:${payload.grantId}`, key).expire(`grant:${payload.grantId}`, 3600)
       }
@@ -52,6 +57,7 @@ if (cluster.isPrimary) {
       return id ? this.find(id) : undefined
     }
 
+    // The device flow is disabled, so no record has a user code.
     async findByUserCode () {
       return undefined
     }
@@ -100,7 +106,7 @@ if (cluster.isPrimary) {
     },
     interactions: { url: (ctx, interaction) => `/interaction/${interaction.uid}` },
     issueRefreshToken: async () => true,
-    // a first-party app, without consent
+    // Grants the first-party app what it needs without asking the user for consent.
     async loadExistingGrant (ctx) {
       const { client, session } = ctx.oidc
       const known = session.grantIdFor(client.clientId)
@@ -126,6 +132,7 @@ if (cluster.isPrimary) {
       return
     }
     if (!ctx.path.startsWith('/interaction/')) return next()
+    // Each interaction signs in another user. interactionFinished writes the response, so Koa must not.
     const login = { accountId: `user-${process.pid}-${users++}` }
     ctx.respond = false
     await provider.interactionFinished(ctx.req, ctx.res, { login }, { mergeWithLastSubmission: false })
