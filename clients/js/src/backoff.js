@@ -3,19 +3,19 @@
 const FIRST_MS = 100;
 const MAXIMUM_MS = 5_000;
 
-/** Doubles the delay up to a maximum. Jitter keeps many verifiers from retrying at the same moment. */
+/** Delays that double up to a maximum. Jitter keeps many verifiers from retrying at the same moment. */
 export class Backoff {
-  #next = FIRST_MS;
+  #step = FIRST_MS;
 
-  /** Returns the next delay in milliseconds: a random one between half of the doubled delay and all of it. */
+  /** Returns a random delay between half the current step and the whole step, in milliseconds, and doubles the step. */
   nextDelay() {
-    const step = this.#next;
-    this.#next = Math.min(step * 2, MAXIMUM_MS);
+    const step = this.#step;
+    this.#step = Math.min(step * 2, MAXIMUM_MS);
     return step * (0.5 + Math.random() / 2);
   }
 
-  /** Returns to the first delay after a success. */
+  /** Returns to the first step. Callers call it after a success. */
   reset() {
-    this.#next = FIRST_MS;
+    this.#step = FIRST_MS;
   }
 }

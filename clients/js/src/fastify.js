@@ -6,7 +6,7 @@ import { watch as closeSocketOnEnd } from "./upgrade.js";
 
 /** @typedef {import("node:http").IncomingMessage} IncomingMessage */
 /** @typedef {import("node:http").ServerResponse} ServerResponse */
-/** @typedef {{ raw: IncomingMessage, server?: object }} FastifyRequest The part of Fastify's request that is used. */
+/** @typedef {{ raw: IncomingMessage, server?: object }} FastifyRequest The part of Fastify's request that the hook uses. */
 /** @typedef {{ code(status: number): FastifyReply, headers(values: Record<string, string>): FastifyReply, send(body: string): unknown, raw: ServerResponse }} FastifyReply */
 /** @typedef {(request: FastifyRequest, reply: FastifyReply) => Promise<unknown>} Hook */
 /** @typedef {{ decorateRequest(name: string, value: null): unknown, addHook(name: "onRequest", hook: Hook): unknown }} FastifyInstance */
@@ -24,9 +24,9 @@ const HANDSHAKES = new WeakMap();
 const WITH_LISTENER = new WeakSet();
 
 /**
- * An `onRequest` hook: lets requests with a valid access token pass and sets `request.auth` to the claims. Answers others with
- * 401 and a challenge, or with 503 if the token cannot be verified now. Closes WebSockets (of `@fastify/websocket`) and ends
- * streaming responses when the session ends.
+ * Creates an `onRequest` hook. The hook lets requests with a valid access token pass and sets `request.auth` to the claims. It answers
+ * other requests with 401 and a challenge, or with 503 if the token cannot be verified now. When the session ends, it closes the
+ * session's WebSockets (of `@fastify/websocket`) and ends its streaming responses.
  *
  * @param {Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]
@@ -50,7 +50,7 @@ export function fastifyHook(verifier, options = {}) {
 }
 
 /**
- * A plugin that adds the hook to every route of the scope that it is registered in.
+ * Creates a plugin that adds the hook of {@link fastifyHook} to every route of the scope that it is registered in.
  *
  * @param {Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]

@@ -13,7 +13,8 @@ export const SNAPSHOT = 'event: snapshot\ndata: {"retain_seconds":310}\n\n';
 export const RESUMED = SNAPSHOT.replace("snapshot", "resumed");
 export const LIVE = 'event: live\nid: event-1\ndata: {"at":"2026-11-23T04:08:30.325Z"}\n\n';
 export const HEARTBEAT = 'event: heartbeat\nid: event-2\ndata: {"at":"2026-11-23T04:08:31.325Z"}\n\n';
-// With LONG_STALENESS the feed is lost only when a test interrupts it, however slow the machine is. With SHORT_STALENESS it is soon lost.
+// With LONG_STALENESS the verifier loses the feed only when a test interrupts the feed, however slow the machine is. With SHORT_STALENESS
+// a silent feed is soon lost, and introspection may take long, since the machine may be slow.
 export const LONG_STALENESS = { maxStalenessMs: 600_000, feedLost: "refuse" };
 export const SHORT_STALENESS = { maxStalenessMs: 300, introspectionTimeoutMs: 30_000 };
 
@@ -23,19 +24,22 @@ export const LOGOUT = revocation({ kind: "session", account_id: SUB, session_id:
 export const claimsChange = (version, at = "2026-11-23T04:08:30Z", account = SUB) =>
   `event: claims\ndata: ${JSON.stringify({ account_id: account, claims_version: version, at })}\n\n`;
 
-export const b64 = (value) =>
+/** Encodes bytes, a string, or the JSON of another value in base64url. */
+export const base64url = (value) =>
   (Buffer.isBuffer(value) ? value : Buffer.from(typeof value === "string" ? value : JSON.stringify(value))).toString("base64url");
 
-const MAKE = {
-  ES256: () => generateKeyPairSync("ec", { namedCurve: "P-256" }),
-  EdDSA: () => generateKeyPairSync("ed25519"),
-};
 // One RSA key pair for all tests, since its generation is slow.
 const RSA = generateKeyPairSync("rsa", { modulusLength: 2048 });
+const KEY_PAIR_FOR = {
+  ES256: () => generateKeyPairSync("ec", { namedCurve: "P-256" }),
+  EdDSA: () => generateKeyPairSync("ed25519"),
+  RS256: () => RSA,
+  PS256: () => RSA,
+};
 
 /** A key pair with its algorithm. */
 export class SigningKey {
-  constructor(alg, pair = (MAKE[alg] ?? (() => RSA))()) {
+  constructor(alg, pair = KEY_PAIR_FOR[alg]()) {
     Object.assign(this, { alg, ...pair });
   }
 
@@ -43,28 +47,32 @@ export class SigningKey {
     return { ...this.publicKey.export({ format: "jwk" }), kid, alg: this.alg, use: "sig", key_ops: ["verify"] };
   }
 
-  /** Signs a header and a payload. Strings are signed as they are. */
+  /** Signs a header and a payload. A string is signed as it is, another value as JSON. */
   sign(header, payload) {
-    const signed = `${b64(header)}.${b64(payload)}`;
+    const signed = `${base64url(header)}.${base64url(payload)}`;
     const options = { ES256: { dsaEncoding: "ieee-p1363" }, PS256: { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 } }[this.alg] ?? {};
-    return `${signed}.${b64(sign(this.alg === "EdDSA" ? null : "sha256", Buffer.from(signed), { key: this.privateKey, ...options }))}`;
+    const digest = this.alg === "EdDSA" ? null : "sha256";
+    return `${signed}.${base64url(sign(digest, Buffer.from(signed), { key: this.privateKey, ...options }))}`;
   }
 }
 
-/** An issuer whose fields are its responses; a test may change them at any time. */
+/** An issuer whose fields determine its responses; a test may change them at any time. */
 export class FakeIssuer {
   keys = { one: new SigningKey("ES256") };
+  /** Members that replace those of the discovery document. */
   metadata = {};
-  /** The first events of a new subscriber; with null the feed answers `feedStatus`. */
+  /** The events that a new subscriber receives at once; with null the feed answers `feedStatus`. */
   feed = SNAPSHOT + LIVE;
-  /** The first events of a subscriber with Last-Event-ID. */
+  /** The same for a subscriber with Last-Event-ID; with null this subscriber gets `feed`, too. */
   resumed = null;
   feedStatus = 503;
-  /** The result of introspection; with null the endpoint answers 503. */
+  /** The member `active` of introspection responses; with null the endpoint answers 503. */
   active = true;
   /** Whether the issuer answers every request with 503. */
   unavailable = false;
+  /** Every received request: its path, headers and body. */
   requests = [];
+  /** The open responses of the feed. */
   subscribers = new Set();
   verifiers = [];
 
@@ -96,6 +104,7 @@ export class FakeIssuer {
     return verifier;
   }
 
+  /** The number of requests for this path. */
   count(path) {
     return this.requests.filter((request) => request.path === path).length;
   }
@@ -124,10 +133,12 @@ export class FakeIssuer {
     return this.keys[kid].sign({ ...this.header(kid), ...header }, { ...this.payload(), ...claims });
   }
 
-  send(text) {
-    for (const subscriber of this.subscribers) subscriber.write(text);
+  /** Sends events to every subscriber. */
+  send(events) {
+    for (const subscriber of this.subscribers) subscriber.write(events);
   }
 
+  /** Breaks the connections of all subscribers. */
   disconnect() {
     for (const subscriber of this.subscribers) subscriber.destroy();
     this.subscribers.clear();
@@ -138,19 +149,20 @@ export class FakeIssuer {
     for await (const chunk of request) body += chunk;
     this.requests.push({ path: request.url, headers: request.headers, body });
     if (request.url === "/v1/revocations") {
-      const first = "last-event-id" in request.headers && this.resumed !== null ? this.resumed : this.feed;
-      if (first !== null && !this.unavailable) {
-        response.writeHead(200, { "Content-Type": "text/event-stream" }).write(first);
+      const events = "last-event-id" in request.headers && this.resumed !== null ? this.resumed : this.feed;
+      if (events !== null && !this.unavailable) {
+        response.writeHead(200, { "Content-Type": "text/event-stream" }).write(events);
         this.subscribers.add(response);
         response.on("close", () => this.subscribers.delete(response));
         return;
       }
     }
     const document = this.unavailable ? null : this.document(request.url, body);
-    const missing = request.url === "/v1/revocations" ? this.feedStatus : 503;
-    response.writeHead(document === null ? missing : 200).end(JSON.stringify(document));
+    const errorStatus = request.url === "/v1/revocations" ? this.feedStatus : 503;
+    response.writeHead(document === null ? errorStatus : 200).end(JSON.stringify(document));
   }
 
+  /** The JSON body for this path, or null for an error. */
   document(path, body) {
     switch (path) {
       case "/.well-known/openid-configuration":
@@ -181,7 +193,7 @@ export async function until(condition, holds) {
   throw new Error(`timed out waiting until ${condition}`);
 }
 
-/** Resolves with the first event of this name. */
+/** Resolves with the arguments of the emitter's next event of this name. */
 export const once = (emitter, name) => new Promise((resolve) => emitter.once(name, (...values) => resolve(values)));
 
 /** The outcome of verifying a token: "accepted", or the name of the error. */

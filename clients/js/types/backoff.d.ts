@@ -1,8 +1,8 @@
-/** Doubles the delay up to a maximum. Jitter keeps many verifiers from retrying at the same moment. */
+/** Delays that double up to a maximum. Jitter keeps many verifiers from retrying at the same moment. */
 export class Backoff {
-    /** Returns the next delay in milliseconds: a random one between half of the doubled delay and all of it. */
+    /** Returns a random delay between half the current step and the whole step, in milliseconds, and doubles the step. */
     nextDelay(): number;
-    /** Returns to the first delay after a success. */
+    /** Returns to the first step. Callers call it after a success. */
     reset(): void;
     #private;
 }

@@ -1,7 +1,7 @@
 /**
- * An `onRequest` hook: lets requests with a valid access token pass and sets `request.auth` to the claims. Answers others with
- * 401 and a challenge, or with 503 if the token cannot be verified now. Closes WebSockets (of `@fastify/websocket`) and ends
- * streaming responses when the session ends.
+ * Creates an `onRequest` hook. The hook lets requests with a valid access token pass and sets `request.auth` to the claims. It answers
+ * other requests with 401 and a challenge, or with 503 if the token cannot be verified now. When the session ends, it closes the
+ * session's WebSockets (of `@fastify/websocket`) and ends its streaming responses.
  *
  * @param {Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]
@@ -9,7 +9,7 @@
  */
 export function fastifyHook(verifier: Verifier, options?: import("./guard.js").GuardOptions): Hook;
 /**
- * A plugin that adds the hook to every route of the scope that it is registered in.
+ * Creates a plugin that adds the hook of {@link fastifyHook} to every route of the scope that it is registered in.
  *
  * @param {Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]
@@ -19,7 +19,7 @@ export function fastifyPlugin(verifier: Verifier, options?: import("./guard.js")
 export type IncomingMessage = import("node:http").IncomingMessage;
 export type ServerResponse = import("node:http").ServerResponse;
 /**
- * The part of Fastify's request that is used.
+ * The part of Fastify's request that the hook uses.
  */
 export type FastifyRequest = {
     raw: IncomingMessage;

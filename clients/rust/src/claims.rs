@@ -45,7 +45,7 @@ pub struct Claims {
     /// The version of the account's claims; absent in tokens of Latchkey 0.1 and in a service client's own token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims_version: Option<u64>,
-    /// The key that signed the token.
+    /// The id of the key that signed the token.
     #[serde(skip)]
     pub(crate) kid: Arc<str>,
 }
@@ -59,16 +59,16 @@ impl Claims {
 
     /// Whether the token has this scope.
     pub fn has_scope(&self, scope: &str) -> bool {
-        self.scope.split(' ').any(|one| one == scope && !one.is_empty())
+        self.scope.split(' ').any(|granted| granted == scope && !granted.is_empty())
     }
 
     /// Whether the account has this role.
     pub fn has_role(&self, role: &str) -> bool {
-        self.roles.iter().any(|one| one == role)
+        self.roles.iter().any(|assigned| assigned == role)
     }
 
-    /// Whether the authentication reached `required`: `acr` equals it, or both are `aal1`, `aal2` or `aal3` and `acr` is the
-    /// higher level.
+    /// Whether the authentication reached the level `required`: `acr` equals `required`, or both are among `aal1`, `aal2` and `aal3`
+    /// and `acr` is the higher level.
     pub fn has_acr(&self, required: &str) -> bool {
         let level = |acr: &str| ["aal1", "aal2", "aal3"].iter().position(|level| *level == acr);
         self.acr.as_deref().is_some_and(|acr| {

@@ -15,9 +15,10 @@ for (const [name, serve] of Object.entries(servers)) {
     assert.equal((await get(`${url}/`, `Bearer ${issuer.token()}`)).text, SUB);
   });
 
-  test(`${name}: refusal is a problem with type and code`, async (t) => {
+  test(`${name}: refusal is an uncached problem document with type, code and status`, async (t) => {
     const issuer = await FakeIssuer.start(t);
     const url = await serve(t, await issuer.live(LONG_STALENESS));
+    // /role requires the role admin, /scope requires orders scopes: the tokens have neither.
     for (const [path, authorization, code] of [
       ["/", [], "authentication_required"],
       ["/", [`Bearer ${issuer.token({ aud: "another" })}`], "invalid_token"],

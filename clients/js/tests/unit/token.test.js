@@ -5,7 +5,7 @@ import { createHmac, generateKeyPairSync } from "node:crypto";
 import { test } from "node:test";
 
 import { parseJwks } from "../../src/jwks.js";
-import { b64, FakeIssuer, LONG_STALENESS, SID, SigningKey, SUB } from "../fake-issuer.js";
+import { base64url, FakeIssuer, LONG_STALENESS, SID, SigningKey, SUB } from "../fake-issuer.js";
 
 const refusal = (verifier, token) =>
   verifier.verify(token).then(
@@ -23,7 +23,7 @@ test("valid token of each algorithm is accepted", async (t) => {
   }
 });
 
-test("HMAC with the public key is refused", async (t) => {
+test("algorithm other than the key's is refused, with an HMAC by the public key and without a signature", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(LONG_STALENESS);
   const { publicKey } = issuer.keys.one;
@@ -32,8 +32,9 @@ test("HMAC with the public key is refused", async (t) => {
     publicKey.export({ format: "der", type: "spki" }),
     JSON.stringify(issuer.keys.one.jwk("one")),
   ];
+  // JSON leaves out an undefined alg.
   for (const alg of ["none", "None", "NONE", "nOnE", "", undefined, "HS256", "HS384", "ES384", "EdDSA", "RS256"]) {
-    const signed = `${b64({ alg, kid: "one", typ: "at+jwt" })}.${issuer.token().split(".")[1]}`;
+    const signed = `${base64url({ alg, kid: "one", typ: "at+jwt" })}.${issuer.token().split(".")[1]}`;
     for (const secret of secrets) {
       const signature = createHmac("sha256", secret).update(signed).digest("base64url");
       assert.equal(await refusal(verifier, `${signed}.${signature}`), alg === undefined ? "malformed" : "wrong_algorithm");
@@ -42,7 +43,7 @@ test("HMAC with the public key is refused", async (t) => {
   }
 });
 
-test("key in the token header is ignored", async (t) => {
+test("key that the token header names or contains is ignored", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(LONG_STALENESS);
   const [real, forger] = [issuer.keys.one, new SigningKey("ES256")];
@@ -50,6 +51,7 @@ test("key in the token header is ignored", async (t) => {
   for (const header of [{ jku: evil }, { x5u: evil }, { jwk: forger.jwk("one") }, { x5c: ["MAA="] }]) {
     issuer.keys.one = real;
     assert.equal((await verifier.verify(issuer.token({}, header))).sub, SUB);
+    // From here `token` signs with the forger's key. The verifier keeps the real key, which it has fetched.
     issuer.keys.one = forger;
     assert.equal(await refusal(verifier, issuer.token({}, header)), "bad_signature");
   }
@@ -61,17 +63,19 @@ test("damaged token is refused", async (t) => {
   const verifier = await issuer.live(LONG_STALENESS);
   const token = issuer.token();
   const signed = token.slice(0, token.lastIndexOf("."));
+  const refreshToken = "lk_rt_AQGiBpdTdXo_pdCBgb1WwyEm96RMSWJBWoWTPpJIMFD4";
+  const zeroSignature = "A".repeat(86);
+  const otherHeader = token.slice(0, 30) + (token[30] === "A" ? "B" : "A") + token.slice(31);
   for (const damaged of [
-    "", "..", "é.é.é", undefined, 7, "lk_rt_AQGiBpdTdXo_pdCBgb1WwyEm96RMSWJBWoWTPpJIMFD4",
+    "", "..", "é.é.é", undefined, 7, refreshToken,
     token.slice(0, -1), token.slice(0, -4), `${token}A`, `${token}=`, `${token}.`, `${token}\n`, ` ${token}`,
-    token.replace(".", ".."), signed, `${signed}.`, `${signed}.${"A".repeat(86)}`,
-    token.slice(0, 30) + (token[30] === "A" ? "B" : "A") + token.slice(31),
+    token.replace(".", ".."), signed, `${signed}.`, `${signed}.${zeroSignature}`, otherHeader,
   ]) {
     await refusal(verifier, damaged);
   }
 });
 
-test("unsuitable key is left out", async () => {
+test("unsuitable key of a key set is left out, invalid key set is refused", async () => {
   const [good, other] = [new SigningKey("ES256").jwk("one"), new SigningKey("EdDSA").jwk("two")];
   const weak = new SigningKey("RS256", generateKeyPairSync("rsa", { modulusLength: 1024 })).jwk("one");
   for (const entry of [
@@ -84,7 +88,7 @@ test("unsuitable key is left out", async () => {
   for (const document of [null, [], {}, { keys: {} }]) await assert.rejects(parseJwks(document), { name: "ProtocolError" });
 });
 
-test("nested members with the same name are accepted", async (t) => {
+test("members with the same name are accepted in different objects and refused in one object", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(LONG_STALENESS);
   const payload = JSON.stringify(issuer.payload());

@@ -20,7 +20,7 @@ class SessionRevocation:
 
 @dataclass(frozen=True, slots=True)
 class AccountRevocation:
-    """Ends the sessions of an account that began before a second, except perhaps one."""
+    """Ends the sessions of an account that began before the second ``before``, except ``except_session_id``, if it is given."""
 
     account_id: str
     before: int
@@ -64,7 +64,7 @@ Revocation = SessionRevocation | AccountRevocation | KeyRevocation | ClaimsChang
 def parse_revocation(data: dict[str, Any]) -> Revocation:
     """Parses the data of a ``revocation`` event.
 
-    Raises ``ProtocolError`` for an unknown kind, which the caller must treat as a gap, and for a missing member.
+    Raises ``ProtocolError`` for a missing or malformed member, and for an unknown kind, which the caller must treat as a gap in the feed.
     """
     try:
         match data["kind"]:
@@ -97,10 +97,12 @@ def parse_claims_change(data: dict[str, Any]) -> ClaimsChange:
 
 
 def _second(value: Any) -> int:
+    """Parses an RFC 3339 time, and rounds it down to Unix seconds, as the times in tokens are."""
     return math.floor(datetime.fromisoformat(_string(value)).timestamp())
 
 
 def _string(value: Any) -> str:
+    """Returns the value if it is a string that is not empty. Raises ``TypeError`` for any other."""
     if not isinstance(value, str) or not value:
         raise TypeError
     return value
@@ -108,7 +110,7 @@ def _string(value: Any) -> str:
 
 @dataclass(slots=True)
 class RevocationSet:
-    """Revocations in order of receipt, each kept for ``retain`` seconds. Times are monotonic seconds."""
+    """Stores revocations in order of receipt, each for ``retain`` seconds. Times are seconds of a monotonic clock."""
 
     max_entries: int
     retain: float = 0.0
@@ -117,12 +119,12 @@ class RevocationSet:
     """When each revocation was last received; oldest first."""
     _by_account: dict[str, set[AccountRevocation]] = field(default_factory=dict)
     _claims: dict[str, ClaimsChange] = field(default_factory=dict)
-    """The changes of claims: one entry for each account, whose changes may be received in any order."""
+    """One change for each account: the changes that were received, in any order, are merged."""
     _overflowed: float | None = None
-    """When a revocation last did not fit."""
+    """When a revocation was last dropped because the set was full."""
 
     def add(self, revocation: Revocation, now: float) -> None:
-        """Adds a revocation. If the set is full it is dropped, and :meth:`is_complete` reports that."""
+        """Adds a revocation. If the set is full, the revocation is dropped, and :meth:`is_complete` reports that."""
         self.evict_expired(now)
         if isinstance(revocation, ClaimsChange):
             revocation = self._merge(revocation)
@@ -175,12 +177,12 @@ class RevocationSet:
         return len(self._received)
 
     def _merge(self, change: ClaimsChange) -> ClaimsChange:
-        """Replaces the account's entry, if it has one, by one that covers both changes."""
-        known = self._claims.pop(change.account_id, None)
-        if known is None:
+        """Removes the account's former change, if there is one, and returns a change that covers both."""
+        former = self._claims.pop(change.account_id, None)
+        if former is None:
             return change
-        self._received.pop(known)
-        return ClaimsChange(change.account_id, max(change.version, known.version), max(change.at, known.at))
+        self._received.pop(former)
+        return ClaimsChange(change.account_id, max(change.version, former.version), max(change.at, former.at))
 
     def _unindex(self, revocation: Revocation) -> None:
         if isinstance(revocation, ClaimsChange):

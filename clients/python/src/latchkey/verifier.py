@@ -24,7 +24,7 @@ class Latchkey:
     """Verifies access tokens locally while it follows Latchkey's revocations. Use one per process and event loop.
 
     An asynchronous context manager: entering it connects in the background, leaving it disconnects. Entering does not wait
-    for Latchkey. Until the feed has caught up, tokens are treated as the setting ``feed_lost`` says. :class:`Settings` lists the settings.
+    for Latchkey. Until the feed has caught up, the setting ``feed_lost`` decides how tokens are treated. See :class:`Settings`.
     """
 
     def __init__(self, issuer: str, *, http: httpx.AsyncClient | None = None, **settings: Any) -> None:
@@ -99,6 +99,7 @@ class Latchkey:
         self._reject_revoked(unverified.kid, claims)
         if not self._feed.is_current():
             await self._introspect(token)
+            # A revocation may have arrived during the introspection.
             self._reject_revoked(unverified.kid, claims)
         self._registry.on_accepted(claims)
         return claims
@@ -117,11 +118,13 @@ class Latchkey:
         return self._registry.register(claims, callback)
 
     def _on_revocation(self, revocation: Revocation) -> None:
+        """Removes a retired key, and ends the registrations that the revocation concerns."""
         if isinstance(revocation, KeyRevocation):
             self._keys.retire(revocation.kid)
         self._registry.on_revocation(revocation)
 
     def _cause_of(self, kid: str | None, claims: Claims) -> EndCause | None:
+        """Why a registration with these claims ends; None if it continues. The issuer may drop a key without a revocation."""
         if kid is not None and kid not in self._keys:
             return "key_retired"
         return self._feed.cause_of(kid, claims)
@@ -132,6 +135,7 @@ class Latchkey:
             raise InvalidToken("claims_changed" if cause == "claims_changed" else "revoked")
 
     async def _introspect(self, token: str) -> None:
+        """Asks the issuer about a token, if ``feed_lost`` allows that. Raises an error if the token is not active."""
         if self.settings.feed_lost == "refuse":
             raise Unavailable("the revocation feed is lost")
         try:

@@ -32,7 +32,7 @@ LOGOUT = revocation(kind="session", account_id=SUB, session_id=SID, reason="logo
 
 
 class App:
-    """An app, with a log of what its handlers observed."""
+    """An app, with a log of what its handlers observed. Handlers that stop half-way continue once a test sets ``go``."""
 
     def __init__(self, latchkey: Latchkey) -> None:
         """Defines the routes."""
@@ -59,12 +59,12 @@ class App:
         session: Annotated[Claims, Depends(current_session)],
         registration: Annotated[Registration, Depends(current_registration)],
     ) -> None:
-        """Sends back each message with the caller's id, and renews the registration with messages that are tokens."""
+        """Sends back the start of each message, after the caller's id. A message that is a token renews the registration."""
         await websocket.accept()
         try:
             while True:
                 text = await websocket.receive_text()
-                if text.startswith("ey"):
+                if text.startswith("ey"):  # as every JWT does
                     registration.renew(await self.app.state.latchkey.verify(text))
                 await websocket.send_text(f"{session.sub}: {text[:5]}")
         except WebSocketDisconnect as error:
@@ -81,7 +81,7 @@ class App:
             self.log.append("disconnected")
 
     def streaming(self, media: str, headers: dict[str, str]) -> Any:
-        """A handler that sends the first half of its response, and the second when the test says so."""
+        """A handler that sends the first half of its response, and the second half after ``go``."""
 
         async def body() -> AsyncIterator[bytes]:
             try:
@@ -97,13 +97,13 @@ class App:
         return handler
 
     async def late(self) -> Response:
-        """Sends a whole response when the test says so."""
+        """Sends a whole response after ``go``."""
         self.log.append("started")
         await self.go.wait()
         return Response("whole")
 
     async def busy(self) -> StreamingResponse:
-        """Starts to stream when the test says so, and then sends without waiting."""
+        """Starts to stream after ``go``, and then sends without waiting."""
 
         async def body() -> AsyncIterator[bytes]:
             while True:
@@ -133,6 +133,7 @@ async def test_websocket_closes_when_its_session_ends_and_leaves_no_registration
         await until("the closed WebSocket is deregistered", lambda: latchkey.registrations == 1)
         await issuer.send(LOGOUT)
         assert await close_code_and_reason(socket) == (1008, "session_revoked")
+        # The first entry is of the WebSocket that the test closed.
         await until("the handler is disconnected", lambda: len(app.log) == 2)
         assert (app.log[1], latchkey.registrations) == ("1008 session_revoked", 0)
 
@@ -150,18 +151,19 @@ async def test_websocket_closes_when_the_claims_change_unless_it_was_renewed(iss
         serving(issuer) as (_, _, address),
         dial(address, "/chat", issuer.token(claims_version=6)) as old,
         # another session: any UUID other than SID
-        dial(address, "/chat", issuer.token(claims_version=7, sid=SUB)) as current,
+        dial(address, "/chat", issuer.token(claims_version=6, sid=SUB)) as renewed,
     ):
-        await current.send(issuer.token(claims_version=7, sid=SUB, exp=issuer.payload()["iat"] + 900))
-        assert str(await current.recv()).startswith(f"{SUB}: ey")
+        await renewed.send(issuer.token(claims_version=7, sid=SUB, exp=issuer.payload()["iat"] + 900))
+        assert str(await renewed.recv()).startswith(f"{SUB}: ey")
         await issuer.send(claims_change(7))
         assert await close_code_and_reason(old) == (1008, "claims_changed")
-        await current.send("hello")
-        assert await current.recv() == f"{SUB}: hello"
+        await renewed.send("hello")
+        assert await renewed.recv() == f"{SUB}: hello"
 
 
 async def test_handshake_without_a_sufficient_token_is_refused_like_a_request(issuer: FakeIssuer) -> None:
     async with serving(issuer) as (_, latchkey, address):
+        # /guarded requires the role member and the level aal2. The tokens have aal1 unless they say otherwise.
         for token, status, challenge in [
             (None, 401, 'Bearer realm="latchkey"'),
             (issuer.token(aud="another"), 401, 'Bearer realm="latchkey", error="invalid_token"'),
@@ -189,7 +191,7 @@ async def test_handshake_above_max_registrations_is_answered_503(issuer: FakeIss
         assert refused.value.response.status_code == 503
 
 
-async def test_websocket_without_the_middleware_is_an_error_that_says_what_to_do(issuer: FakeIssuer) -> None:
+async def test_watch_without_the_middleware_is_an_error_for_a_websocket_and_does_nothing_for_a_request(issuer: FakeIssuer) -> None:
     async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         claims = await latchkey.verify(issuer.token())
@@ -218,6 +220,7 @@ async def test_streaming_response_ends_with_its_session_and_a_body_of_known_leng
         events, plain, known = await start("/events"), await start("/bytes"), await start("/known")
         assert latchkey.registrations == 3
         await issuer.send(LOGOUT)
+        # An event stream ends cleanly: its client reconnects. Another body is cut, so that its client notices that it is incomplete.
         assert (await outcome(events), await outcome(plain)) == ("complete", "cut")
         assert app.log == ["over", "over"], "the generators were stopped"
         app.go.set()
@@ -227,14 +230,14 @@ async def test_streaming_response_ends_with_its_session_and_a_body_of_known_leng
 
 async def test_response_that_is_sent_at_once_after_the_end_is_let_through_and_a_stream_is_not(issuer: FakeIssuer) -> None:
     async with serving(issuer) as (app, latchkey, address), httpx.AsyncClient(base_url=f"http://{address}") as client:
-        paths = [asyncio.create_task(client.get(path, headers=bearer(issuer.token()))) for path in ("/late", "/busy")]
+        responses = [asyncio.create_task(client.get(path, headers=bearer(issuer.token()))) for path in ("/late", "/busy")]
         await until("both requests are being handled", lambda: len(app.log) == 2)
         await issuer.send(LOGOUT)
         await until("the session has ended", lambda: latchkey.registrations == 0)
         app.go.set()
-        whole, stream = await asyncio.gather(*paths)
+        whole, stream = await asyncio.gather(*responses)
         assert whole.text == "whole"
-        # the stream is empty, or was cut within a repetition of "some"
+        # The stream has repeated "some" until it was cut, perhaps before the first byte.
         assert set(stream.text) <= set("some")
 
 
