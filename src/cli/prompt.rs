@@ -11,27 +11,27 @@ use crate::domain::secret::SecretText;
 /// Maximum size of a password in bytes: 1024 characters of four bytes.
 const MAX_BYTES: u64 = 4096;
 
-/// Reads a new password: all of standard input without one trailing line end (`from_stdin`), or typed twice on a terminal.
-/// The password is not trimmed or changed in any other way.
+/// Reads a new password. With `from_stdin`, the password is all of standard input without one trailing line end. Otherwise the user
+/// types it twice on the terminal. The password is not trimmed or changed in any other way.
 ///
 /// # Errors
-/// If there is no terminal, the two entries differ, or the input is not UTF-8.
+/// If there is no terminal, the two entries differ, or the input is too long or not UTF-8.
 pub fn read_new_password(from_stdin: bool) -> anyhow::Result<SecretText> {
     let stdin = io::stdin();
     if from_stdin {
-        return read_all(stdin.lock());
+        return read_password(stdin.lock());
     }
     if !stdin.is_terminal() {
         bail!("there is no terminal to ask for the password; use --password-stdin");
     }
-    let first = ask("Password: ")?;
-    if first != ask("Repeat password: ")? {
+    let first = ask_password("Password: ")?;
+    if first != ask_password("Repeat password: ")? {
         bail!("the passwords differ");
     }
     Ok(first)
 }
 
-/// Asks for a confirmation on the terminal, unless `yes` was given.
+/// Asks for a confirmation on the terminal, unless the user has confirmed with `--yes` (`yes`).
 ///
 /// # Errors
 /// If the answer is not "y" or "yes", or there is no terminal to ask on.
@@ -54,7 +54,8 @@ pub fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
     }
 }
 
-fn read_all(input: impl Read) -> anyhow::Result<SecretText> {
+/// Reads a password from standard input. The buffer has its capacity from the start: a growing buffer would leave copies in memory.
+fn read_password(input: impl Read) -> anyhow::Result<SecretText> {
     let mut text = Zeroizing::new(String::with_capacity(MAX_BYTES as usize + 1));
     input.take(MAX_BYTES + 1).read_to_string(&mut text).context("can't read the password")?;
     if text.len() as u64 > MAX_BYTES {
@@ -63,7 +64,8 @@ fn read_all(input: impl Read) -> anyhow::Result<SecretText> {
     Ok(without_line_end(&text).into())
 }
 
-fn ask(prompt: &str) -> anyhow::Result<SecretText> {
+/// Asks for a password on the terminal. The terminal limits a line to [`MAX_BYTES`] itself (termios(3), canonical mode).
+fn ask_password(prompt: &str) -> anyhow::Result<SecretText> {
     let mut terminal = io::stderr();
     write!(terminal, "{prompt}")?;
     terminal.flush()?;
@@ -117,16 +119,16 @@ mod tests {
             ("a\nb\n", "a\nb"),
             ("", ""),
         ] {
-            assert_eq!(read_all(input.as_bytes()).unwrap().expose(), password);
+            assert_eq!(read_password(input.as_bytes()).unwrap().expose(), password);
         }
     }
 
     #[test]
     fn oversized_or_non_utf8_password_is_refused() {
         assert_eq!(
-            read_all("x".repeat(4097).as_bytes()).unwrap_err().to_string(),
+            read_password("x".repeat(MAX_BYTES as usize + 1).as_bytes()).unwrap_err().to_string(),
             "the password is longer than 4096 bytes"
         );
-        assert_eq!(read_all(&b"\xff"[..]).unwrap_err().to_string(), "can't read the password");
+        assert_eq!(read_password(&b"\xff"[..]).unwrap_err().to_string(), "can't read the password");
     }
 }

@@ -1,4 +1,5 @@
-//! Validation of single values: URLs, origins, prefixes, scopes, filters. Messages never quote the value.
+//! Checks and parses single values: URLs, origins, prefixes, scopes, filters. An error is the rule that the value breaks, and never
+//! quotes the value.
 
 use std::{borrow::Cow, fmt::Display, net::IpAddr};
 
@@ -8,10 +9,10 @@ use url::{Host, Url};
 
 use super::store_url;
 
-/// OWASP's equally strong argon2id parameters, as KiB of memory and passes (Password Storage Cheat Sheet, 2024).
-const ARGON2_FLOOR: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
+/// The argon2id parameters that OWASP recommends as equally strong: KiB of memory, and passes (Password Storage Cheat Sheet, 2024).
+const ARGON2_MINIMA: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
 
-/// An issuer identifier: an http(s) URL without query or fragment (RFC 8414, section 2), and without a slash at its end.
+/// Checks an issuer identifier: an http(s) URL without query or fragment (RFC 8414, section 2), and without a slash at its end.
 pub(super) fn issuer(text: &str) -> Result<(), String> {
     let rule = || "must be an http:// or https:// URL without user, query, fragment or slash at its end".to_owned();
     let url = Url::parse(text).map_err(|_| rule())?;
@@ -21,7 +22,7 @@ pub(super) fn issuer(text: &str) -> Result<(), String> {
     (is_http(&url) && url.has_host() && !has_user && !has_suffix && !has_blank).then_some(()).ok_or_else(rule)
 }
 
-/// An origin as browsers send it: scheme, host, and the port if it isn't the scheme's own (RFC 6454, section 6.2).
+/// Checks an origin as browsers send it: scheme, host, and the port if it isn't the scheme's own (RFC 6454, section 6.2).
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let url = Url::parse(text).ok().filter(is_http);
     match url.map(|url| url.origin().ascii_serialization()) {
@@ -46,20 +47,22 @@ pub(super) fn is_clear_text_issuer(issuer: &str) -> bool {
 /// Whether commands to this Redis cross a network in clear text.
 pub(super) fn is_clear_text_redis(address: &str) -> bool {
     let Ok(url) = Url::parse(address) else { return false };
-    let kind = url.scheme().split('-').next().unwrap_or_default();
-    matches!(kind, "redis" | "valkey") && !is_loopback(&url)
+    // `redis-cluster` and `redis-sentinel` are without TLS, too. `rediss` has TLS, and `redis+unix` is a local socket.
+    let base_scheme = url.scheme().split('-').next().unwrap_or_default();
+    matches!(base_scheme, "redis" | "valkey") && !is_loopback(&url)
 }
 
-/// Whether the connection to this database can be read or impersonated on the network.
+/// Whether an attacker on the network can read the connection to this database or pose as the database.
 pub(super) fn is_unverified_postgres(address: &str) -> bool {
     let Ok(url) = Url::parse(&store_url::with_host(address)) else { return false };
+    // A host that is a path (`%2F…`, or the parameter `host`) names the folder of a local socket.
     let is_remote =
         url.host_str().is_some_and(|host| !host.is_empty() && !host.starts_with("%2F")) && !is_loopback(&url);
-    let by_socket = url.query_pairs().any(|(name, value)| name == "host" && value.starts_with('/'));
+    let is_socket = url.query_pairs().any(|(name, value)| name == "host" && value.starts_with('/'));
     let is_verified = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
         matches!(&*name, "sslmode" | "ssl-mode") && matches!(&*value, "verify-ca" | "verify-full")
     };
-    !is_sqlite(address) && is_remote && !by_socket && !url.query_pairs().any(is_verified)
+    !is_sqlite(address) && is_remote && !is_socket && !url.query_pairs().any(is_verified)
 }
 
 /// Whether a URL leads to this machine.
@@ -80,12 +83,12 @@ pub(super) fn is_loopback_host(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether a database address is one of SQLite.
+/// Whether the URL of a database is of SQLite.
 pub(super) fn is_sqlite(url: &str) -> bool {
     url.starts_with("sqlite:")
 }
 
-/// The prefix of Redis keys. Braces would change the cluster slot of a key.
+/// Checks a prefix of Redis keys. Braces would change the cluster slot of a key.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let is_plain = text.chars().all(|c| c.is_ascii_graphic() && c != '{' && c != '}');
     (is_plain && (1..=64).contains(&text.len()))
@@ -93,33 +96,33 @@ pub(super) fn prefix(text: &str) -> Result<String, String> {
         .ok_or_else(|| "must be 1 to 64 printable ASCII characters, without spaces and braces".into())
 }
 
-/// A name in tokens: an audience, a `client_id`, or a member of `app_metadata`.
+/// Checks a name in tokens: an audience, a `client_id`, or a member of `app_metadata`.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let is_valid = !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
     is_valid.then(|| text.to_owned()).ok_or_else(|| "must not be empty, nor start or end with a space".into())
 }
 
-/// Scopes, separated by single spaces (RFC 6749, section 3.3).
+/// Checks scopes, separated by single spaces (RFC 6749, section 3.3).
 pub(super) fn scope(text: &str) -> Result<String, String> {
     let is_scope_char = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
     let is_valid = text.split(' ').all(|scope| !scope.is_empty() && scope.chars().all(is_scope_char));
     is_valid.then(|| text.to_owned()).ok_or_else(|| "must be one or more scopes, separated by single spaces".into())
 }
 
-/// A network, or a single address.
+/// Parses a network, or a single address.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
     let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     network.map_err(|_| "must hold addresses (10.0.0.7) and networks (10.0.0.0/8)".into())
 }
 
-/// A secret from which keys are derived.
+/// Checks the length of a secret from which keys are derived.
 pub(super) fn secret(text: &str) -> Result<(), String> {
     (text.len() >= 32)
         .then_some(())
         .ok_or_else(|| "must be at least 32 bytes; make one with `openssl rand -base64 32`".into())
 }
 
-/// A filter of log lines, by level and module.
+/// Parses a filter of log lines, by level and module.
 pub(crate) fn log_filter(text: &str) -> Result<EnvFilter, String> {
     let rule = |why: &dyn Display| {
         format!(
@@ -146,7 +149,7 @@ pub(crate) fn log_filter(text: &str) -> Result<EnvFilter, String> {
 
 /// Whether argon2id parameters are at least as strong as one of OWASP's recommendations.
 pub(super) fn is_strong(memory_kib: u32, iterations: u32) -> bool {
-    ARGON2_FLOOR.iter().any(|(memory, passes)| memory_kib >= *memory && iterations >= *passes)
+    ARGON2_MINIMA.iter().any(|(memory, passes)| memory_kib >= *memory && iterations >= *passes)
 }
 
 #[cfg(test)]
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn prefix_with_braces_or_blanks_is_refused() {
+    fn prefix_must_be_1_to_64_printable_characters_without_braces() {
         assert_eq!(prefix("lk:"), Ok("lk:".into()));
         for bad in ["", "lk{a}", "a b", "é", &"x".repeat(65)] {
             assert!(prefix(bad).is_err(), "{bad}");
@@ -246,6 +249,10 @@ mod tests {
         for bad in ["", " a", "a  b", "a\"b", "a\\b", "a\tb", "é"] {
             assert!(scope(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn name_that_is_empty_or_has_blanks_around_it_is_refused() {
         for bad in ["", " a", "a\n"] {
             assert!(name(bad).is_err(), "{bad}");
         }
@@ -260,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn filter_without_a_level_is_refused() {
+    fn filter_with_a_part_without_a_known_level_is_refused() {
         for good in ["info", "INFO", "off", "info,latchkey=debug,fred=warn", "warn, latchkey[request]=trace"] {
             assert!(log_filter(good).is_ok(), "{good}");
         }
@@ -270,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn recommended_argon2_settings_are_strong() {
+    fn argon2_settings_below_each_recommendation_are_weak() {
         assert!(is_strong(19_456, 2) && is_strong(47_104, 1) && is_strong(7_168, 5) && is_strong(1 << 20, 9));
         assert!(!is_strong(19_455, 2) && !is_strong(19_456, 1) && !is_strong(7_167, 99));
     }

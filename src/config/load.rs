@@ -183,13 +183,12 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
     let secrets = match secret_location {
         SecretLocation::Settings(secret) => Secrets { current: secret, previous: Vec::new() },
         SecretLocation::File(path) => {
-            let (secrets, is_open_to_others) =
-                secret_file::read(&path).map_err(|text| problem_of("secret_file", text))?;
-            if is_open_to_others {
+            let file = secret_file::read(&path).map_err(|text| problem_of("secret_file", text))?;
+            if file.is_open_to_others {
                 // Accepted: orchestrators mount secrets with such permissions, and operators can't change them.
                 config.warnings.push(format!("others have access to the secret: run `chmod 600 {}`", path.display()));
             }
-            secrets
+            file.secrets
         }
         SecretLocation::DataDir => {
             let (path, database) = (config.data_dir.join("secret"), config.data_dir.join("latchkey.db"));

@@ -22,7 +22,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// The place of the token in a link.
+/// The text in a link that the token of a mail replaces.
 const PLACEHOLDER: &str = "{token}";
 
 /// Settings of mail.
@@ -54,7 +54,7 @@ pub struct MailSettings {
     pub give_up_after: Duration,
     /// Maximum number of mails that wait.
     pub max_queued: u64,
-    /// How long the outbox keeps the rows of mails that were sent or given up, and files of mails.
+    /// How long the outbox keeps the rows of mails that were sent or given up, and how long files of mails are kept.
     pub retention: Duration,
     /// The links in mails.
     pub links: MailLinks,
@@ -166,10 +166,10 @@ impl LinkTemplate {
     }
 }
 
-/// The parsed settings, and the file of the password.
+/// The parsed settings of mail, and the file of the SMTP server's password, which is not read yet.
 pub(super) struct ParsedMail {
     pub(super) settings: MailSettings,
-    /// The file that holds the password of the SMTP server. [`read_password`] reads it.
+    /// The file. [`read_password`] reads it.
     pub(super) password_file: Option<PathBuf>,
 }
 
@@ -188,8 +188,10 @@ pub(super) fn mail(read: &mut Reader<'_>, working_dir: &Path, data_dir: &Path, i
     });
     let url = read.optional("mail.url", |text| parse_smtp_url(text).map(drop));
     let from = read.one("mail.from", optional_sender);
-    let has_from = url.is_none() || read.is_given("mail.from");
-    read.rule(&["mail.from", "mail.url"], has_from, |read| {
+    // Without a server, mails become files, and the sender may be a made-up one.
+    let needs_from = url.is_some();
+    let has_needed_from = !needs_from || read.is_given("mail.from");
+    read.rule(&["mail.from", "mail.url"], has_needed_from, |read| {
         format!(
             "must be set to the sender, such as \"Example <no-reply@example.com>\", because of {}",
             read.mention("mail.url")
@@ -250,7 +252,8 @@ fn smtp(
         "must not be set together with a user in mail.url".to_owned()
     });
     let has_password = password.is_some() || file.is_some();
-    read.rule(&["mail.username", "mail.password", "mail.password_file"], username.is_empty() != has_password, |_| {
+    let has_both_or_neither = username.is_empty() != has_password;
+    read.rule(&["mail.username", "mail.password", "mail.password_file"], has_both_or_neither, |_| {
         "must be set together with mail.password or mail.password_file".to_owned()
     });
     let Some(server) = parsed else { return (None, None) };
@@ -274,7 +277,7 @@ fn smtp(
     (file.map(|path| working_dir.join(path.expose())), Some(settings))
 }
 
-/// Reads the password of the SMTP server from its file. Returns whether others have access to the file.
+/// Reads the password of the SMTP server from the first line of its file into the settings. Returns whether others have access to the file.
 pub(super) fn read_password(path: &Path, settings: &mut MailSettings) -> Result<bool, String> {
     let unreadable = |error| format!("{} can't be read: {error}", path.display());
     let is_open_to_others = is_open_to_others(&fs::metadata(path).map_err(unreadable)?);
@@ -305,8 +308,8 @@ fn parse_smtp_url(text: &str) -> Result<Server, String> {
     };
     let url = Url::parse(text).map_err(|_| rule())?;
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(rule)?;
-    let tls: Vec<_> = url.query_pairs().collect();
-    let security = match (url.scheme(), tls.as_slice()) {
+    let parameters: Vec<_> = url.query_pairs().collect();
+    let security = match (url.scheme(), parameters.as_slice()) {
         ("smtps", []) => SmtpSecurity::Tls,
         ("smtp", []) => SmtpSecurity::StartTls,
         ("smtp", [(name, value)]) if name == "tls" && value == "none" => SmtpSecurity::None,
@@ -379,7 +382,7 @@ fn notice(text: &str) -> Result<Template, String> {
     found.ok_or_else(|| format!("must hold names of notices: {}", notices().collect::<Vec<_>>().join(", ")))
 }
 
-/// A `https:` or `mailto:` URL for `List-Unsubscribe`.
+/// Checks a `https:` or `mailto:` URL for `List-Unsubscribe`. `None` if the text is empty.
 fn unsubscribe(text: &str) -> Result<Option<String>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -389,6 +392,7 @@ fn unsubscribe(text: &str) -> Result<Option<String>, String> {
     (is_url && is_plain).then(|| Some(text.to_owned())).ok_or_else(|| "must be a https: or mailto: URL".into())
 }
 
+/// Reads the links in mails. A link that is not set leads to Latchkey's own pages, below the issuer.
 fn links(read: &mut Reader<'_>, issuer: &str) -> MailLinks {
     let mut link = |key: &'static str, page: &str| {
         read.one(key, |text| match text {
@@ -450,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn sender_with_a_line_break_is_refused() {
+    fn sender_must_be_one_address_perhaps_with_a_name() {
         let sender = optional_sender("Example Ltd. <no-reply@bücher.example>").unwrap().unwrap();
         assert_eq!(sender.name.as_deref(), Some("Example Ltd."));
         assert_eq!(sender.address.as_str(), "no-reply@xn--bcher-kva.example");

@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads a list. The result is empty if an item is invalid.
+    /// Reads a list, or a text with items separated by commas. The result is empty if an item is invalid.
     pub(super) fn many<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let items: Result<Vec<T>, String> = match &self.settings.get(key).value {
             Value::Many(items) => items.iter().map(|item| parse(item.expose())).collect(),
@@ -62,7 +62,7 @@ impl<'a> Reader<'a> {
         self.one(key, |text| text.parse().map_err(|_| "must be true or false".into()))
     }
 
-    /// Reads a whole number.
+    /// Reads a whole number within `allowed`.
     pub(super) fn number<N>(&mut self, key: &'static str, allowed: RangeInclusive<N>) -> N
     where
         N: FromStr + PartialOrd + Display,
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads a duration. The error text shows the limits in the units of the reference.
+    /// Reads a duration between two limits. The error text shows the limits in the units that docs/configuration.md uses.
     pub(super) fn duration(&mut self, key: &'static str, min: Duration, max: Duration) -> Duration {
         self.one(key, |text| {
             let value = duration::parse(text)?;
@@ -82,7 +82,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Reads a number of bytes.
+    /// Reads a number of bytes between two limits.
     pub(super) fn size(&mut self, key: &'static str, min: u64, max: u64) -> usize {
         self.one(key, |text| {
             let range = || format!("must be {} to {}", duration::show_size(min), duration::show_size(max));
@@ -104,8 +104,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Checks a rule about several keys. If the rule doesn't hold, refuses the first key, unless one of the keys
-    /// is refused already.
+    /// Checks a rule about several keys. If the rule doesn't hold, refuses the first key with `text`, unless one of the keys is refused
+    /// already.
     pub(super) fn rule(&mut self, keys: &[&'static str], holds: bool, text: impl FnOnce(&Self) -> String) {
         if !holds && !keys.iter().any(|key| self.refused.contains(key)) {
             let text = text(self);
@@ -113,7 +113,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Records a warning, unless one of the keys is refused.
+    /// Records a warning if it is due, unless one of the keys is refused.
     pub(super) fn warn(&mut self, keys: &[&'static str], is_due: bool, text: impl FnOnce() -> String) {
         if is_due && !keys.iter().any(|key| self.refused.contains(key)) {
             self.warnings.push(text());

@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 use super::{Secrets, check};
 use crate::domain::{entropy::Entropy, secret::SecretText};
 
-/// Creates the data directory for its owner only. An existing one is left unchanged. Returns whether others have access to it.
+/// Creates the data directory for its owner only. An existing directory is left unchanged. Returns whether others have access to the
+/// directory.
 pub(super) fn create_data_dir(path: &Path) -> Result<bool, String> {
     let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
     let metadata = created.and_then(|()| fs::metadata(path));
@@ -21,8 +22,16 @@ pub(super) fn create_data_dir(path: &Path) -> Result<bool, String> {
     Ok(is_open_to_others(&metadata))
 }
 
-/// Reads a file of secrets. The second result is whether others have access to it.
-pub(super) fn read(path: &Path) -> Result<(Secrets, bool), String> {
+/// The secrets of a file.
+#[derive(Debug)]
+pub(super) struct SecretsInFile {
+    pub(super) secrets: Secrets,
+    /// Whether others than the file's owner have access to the file.
+    pub(super) is_open_to_others: bool,
+}
+
+/// Reads a file of secrets.
+pub(super) fn read(path: &Path) -> Result<SecretsInFile, String> {
     let is_open_to_others =
         fs::metadata(path).map(|metadata| is_open_to_others(&metadata)).map_err(|error| cannot_read(path, &error))?;
     let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| cannot_read(path, &error))?;
@@ -32,7 +41,7 @@ pub(super) fn read(path: &Path) -> Result<(Secrets, bool), String> {
     for secret in [&secrets.current].into_iter().chain(&secrets.previous) {
         check::secret(secret.expose()).map_err(|rule| format!("each line of {} {rule}", path.display()))?;
     }
-    Ok((secrets, is_open_to_others))
+    Ok(SecretsInFile { secrets, is_open_to_others })
 }
 
 /// Reads the generated secret file, or creates it. Refuses a file to which others have access.
@@ -53,10 +62,11 @@ pub(super) fn read_generated(path: &Path) -> Result<Secrets, String> {
             path.display()
         ));
     }
-    match read(path)? {
-        (_, true) => Err(format!("others have access to {0}; run `chmod 600 {0}`", path.display())),
-        (secrets, false) => Ok(secrets),
+    let SecretsInFile { secrets, is_open_to_others } = read(path)?;
+    if is_open_to_others {
+        return Err(format!("others have access to {0}; run `chmod 600 {0}`", path.display()));
     }
+    Ok(secrets)
 }
 
 /// Creates the file atomically. If another process created it in the meantime, that file stays.
@@ -122,9 +132,9 @@ mod tests {
         let path = data.join("secret");
         let created = read_or_create(&path, &Entropy::system()).unwrap();
         assert_eq!(mode(&path), 0o600);
-        assert_eq!(created.current.expose().len(), 43);
+        assert_eq!(created.current.expose().len(), 43, "32 bytes in base64url");
         assert_eq!(read_or_create(&path, &Entropy::system()).unwrap().current, created.current);
-        assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "a temporary file is left");
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]
@@ -152,9 +162,10 @@ mod tests {
     fn concurrent_creations_agree_on_one_secret() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
-        let start = Barrier::new(8);
+        let racer_count = 8;
+        let start = Barrier::new(racer_count);
         let secrets: Vec<_> = thread::scope(|scope| {
-            let racers: Vec<_> = (0..8)
+            let racers: Vec<_> = (0..racer_count)
                 .map(|_| {
                     scope.spawn(|| {
                         start.wait();
@@ -173,7 +184,7 @@ mod tests {
         let path = folder.path().join("secret");
         let [new, old, older] = ["n", "o", "p"].map(|letter| letter.repeat(32));
         fs::write(&path, format!("{new}\r\n\n{old}\n{older}")).unwrap();
-        let (secrets, _) = read(&path).unwrap();
+        let secrets = read(&path).unwrap().secrets;
         assert_eq!(secrets.current.expose(), new);
         assert_eq!(secrets.previous, [SecretText::from(old), SecretText::from(older)]);
     }

@@ -28,9 +28,10 @@ impl RecoveryCode {
         Self(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect::<String>().into())
     }
 
-    /// Reads a typed code: in any case, with or without spaces and hyphens. None if it has another form.
+    /// Reads a typed code: in any case, with or without spaces and hyphens. `None` if the text is not a code.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() > 4 * CHARS {
+        // Each character may have a separator of at most three bytes beside it.
+        if text.len() > CHARS * (1 + 3) {
             return None;
         }
         // Word processors write U+2011, a hyphen, and U+00A0, a space, at which no line breaks.
@@ -63,12 +64,12 @@ impl RecoveryKey {
         Self(Zeroizing::new(entropy.bytes::<32>().to_vec()))
     }
 
-    /// A key from its bytes.
+    /// The key with these bytes, which were stored sealed.
     pub fn from_bytes(bytes: Zeroizing<Vec<u8>>) -> Self {
         Self(bytes)
     }
 
-    /// The bytes, to be sealed.
+    /// The bytes of the key. They are sealed before they are stored.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -91,14 +92,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn code_is_read_in_any_case_and_grouping() {
+    fn code_is_read_in_any_case_and_grouping_and_other_text_is_refused() {
         let code = RecoveryCode::generate(&Entropy::system());
         let text = code.to_text();
-        assert_eq!(text.expose().len(), 11);
+        assert_eq!(text.expose().len(), CHARS + 1, "two groups and a hyphen");
         for typed in [text.expose().to_lowercase(), text.expose().replace('-', " "), text.expose().replace('-', "")] {
             assert_eq!(RecoveryCode::parse(&typed).unwrap().0, code.0, "{typed}");
         }
-        for bad in ["", "ABCDE", "ABCDE-FGHJ0", "ABCDE-FGHJKL", "ÄBCDE-FGHJK", &"A".repeat(99)] {
+        let (too_short, with_zero, too_long) = ("ABCDE", "ABCDE-FGHJ0", "ABCDE-FGHJKL");
+        for bad in ["", too_short, with_zero, too_long, "ÄBCDE-FGHJK", &"A".repeat(99)] {
             assert!(RecoveryCode::parse(bad).is_none(), "{bad}");
         }
     }

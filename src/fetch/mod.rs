@@ -4,8 +4,8 @@
 //! - The host is resolved once, all of its addresses must be public, and the connection goes to one of these addresses. A name
 //!   that resolves to another address afterwards (DNS rebinding) has no effect.
 //! - Only https, with a verified certificate. No redirect is followed, no proxy is used, no cookie or credential is sent.
-//! - Limits apply to the time, to the size of the response and of its headers, and to the concurrent requests, in total and to
-//!   a host. Compressed responses are refused.
+//! - Limits apply to the time, to the size of the response and of its headers, and to the concurrent requests for each purpose, in
+//!   total and to a host. Compressed responses are refused.
 
 mod address;
 mod caching;
@@ -44,7 +44,7 @@ const MAX_HEADER_BYTES: usize = 16 << 10;
 /// The maximum number of headers of a response.
 const MAX_HEADERS: usize = 64;
 
-/// The reason for a request. Each reason has its own limit of concurrent requests.
+/// The purpose of a fetch. Each purpose has its own limit of concurrent requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FetchPurpose {
     /// The authorization request of a browser needs the document of a client.
@@ -112,8 +112,8 @@ impl FetchError {
         }
     }
 
-    /// Whether the host has refused the request or sent an unusable response, so that the document no longer exists. After any
-    /// other error a later request may succeed.
+    /// Whether a cached copy of the document must no longer be used: the host has refused the request, has sent an unusable response, or
+    /// has an address that is not allowed. After any other error, such as a temporary status, a later request may succeed.
     pub const fn is_final(self) -> bool {
         match self {
             Self::Busy | Self::Timeout | Self::Resolve | Self::Connect | Self::Tls | Self::Http => false,
@@ -157,6 +157,7 @@ impl Fetcher {
         tokio::time::timeout(self.timeout, self.get(url)).await.unwrap_or(Err(FetchError::Timeout))
     }
 
+    /// Fetches a document without a time limit.
     async fn get(&self, url: &Url) -> Result<Fetched, FetchError> {
         let stream = self.connect(url).await?;
         let (mut sender, connection) = http1::Builder::new()
@@ -165,6 +166,7 @@ impl Fetcher {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|_| FetchError::Http)?;
+        // Closes the connection when this function returns or its timeout drops it.
         let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
         let request = build_request(url).ok_or(FetchError::Http)?;
         let response = sender.send_request(request).await.map_err(|_| FetchError::Http)?;
@@ -173,7 +175,7 @@ impl Fetcher {
         Ok(Fetched { body: self.read_body(response).await?, freshness })
     }
 
-    /// Connects to a checked address of the host and verifies the host's certificate.
+    /// Connects to a checked address of the host and verifies the host's certificate. An IP address in the place of the host is refused.
     async fn connect(&self, url: &Url) -> Result<TlsStream<TcpStream>, FetchError> {
         let (Some(Host::Domain(host)), Some(port)) = (url.host(), url.port_or_known_default()) else {
             return Err(FetchError::Resolve);
@@ -189,7 +191,8 @@ impl Fetcher {
         Err(FetchError::Connect)
     }
 
-    /// Returns the first addresses of a host. Refuses all of them if one is not allowed, because the host may be an attacker's.
+    /// Returns the first [`MAX_ADDRESSES`] addresses of a host. Refuses all of them if one is not allowed, because the host may be an
+    /// attacker's.
     fn check_addresses(&self, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, FetchError> {
         let mut addresses = Vec::new();
         for address in found {
@@ -223,6 +226,7 @@ impl Fetcher {
     }
 }
 
+/// Builds the request. `None` if its headers are invalid.
 fn build_request(url: &Url) -> Option<Request<Empty<Bytes>>> {
     let host = match url.port() {
         Some(port) => format!("{}:{port}", url.host_str()?),

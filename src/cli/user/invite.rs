@@ -15,7 +15,7 @@ use crate::{
     state::AppState,
 };
 
-/// Creates an account without a password, and mails or prints its link and code.
+/// Creates an account without a password. Mails or prints the link and the code with which its owner sets one.
 pub(super) async fn invite(state: &AppState, args: &InviteArgs) -> anyhow::Result<()> {
     let invalid = |name: &str, why| anyhow!("{name:?} {why}");
     let username = args.username.as_deref();
@@ -30,7 +30,7 @@ pub(super) async fn invite(state: &AppState, args: &InviteArgs) -> anyhow::Resul
     Ok(())
 }
 
-/// Mails or prints a link and a code that set a new password.
+/// Starts a password reset. Mails or prints the link and the code with which the account's owner sets a new password.
 pub(super) async fn reset(state: &AppState, account: &Account, args: &ResetArgs) -> anyhow::Result<()> {
     let (delivery, origin) = (delivery(args.print), RequestOrigin::default());
     let account = Some(account.clone());
@@ -39,10 +39,12 @@ pub(super) async fn reset(state: &AppState, account: &Account, args: &ResetArgs)
     Ok(())
 }
 
+/// The delivery that `--print` selects.
 const fn delivery(print: bool) -> Delivery {
     if print { Delivery::ToCaller } else { Delivery::Mail }
 }
 
+/// Prints what was started, with the link and the code if they were not mailed.
 fn report(started: &StartedRecovery, action: &str) {
     let name = escape(started.account.email.as_str());
     match &started.returned {
