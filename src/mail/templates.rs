@@ -35,7 +35,7 @@ use crate::{
 const LAYOUTS: [(&str, &str); 2] =
     [("layout.txt", include_str!("templates/layout.txt")), ("layout.html", include_str!("templates/layout.html"))];
 
-/// The largest file of the folder, in bytes.
+/// The maximum size of a file in `mail.templates`, in bytes.
 const MAX_FILE: u64 = 256 * 1024;
 
 /// A template can't be used.
@@ -54,7 +54,7 @@ impl TemplateError {
     }
 
     /// Wraps an error of minijinja. The text contains no values of the mail.
-    fn render(name: &str, error: &minijinja::Error) -> Self {
+    fn from_minijinja(name: &str, error: &minijinja::Error) -> Self {
         let line = error.line().map_or_else(String::new, |line| format!("line {line}: "));
         Self::new(error.name().unwrap_or(name), format!("{line}{error}"))
     }
@@ -79,7 +79,7 @@ impl Part {
 /// All templates, checked.
 pub struct Templates {
     environment: Environment<'static>,
-    /// The texts by language.
+    /// The texts of all mails, by language.
     catalogs: Vec<(Locale, Catalog)>,
     product: String,
     issuer: String,
@@ -92,6 +92,7 @@ impl Templates {
     /// [`TemplateError`] for the first template that can't be used.
     pub fn load(settings: &MailSettings, issuer: &str) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
+        // A template can test whether a fact exists, but not print one that doesn't.
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         environment.set_auto_escape_callback(
             |name| {
@@ -121,7 +122,7 @@ impl Templates {
         let templates =
             Self { environment, catalogs, product: settings.product_name.clone(), issuer: issuer.to_owned() };
         templates.check_syntax()?;
-        templates.check()?;
+        templates.render_samples()?;
         Ok(templates)
     }
 
@@ -135,8 +136,8 @@ impl Templates {
         Ok(())
     }
 
-    /// Renders every template in every language, with all facts and with the required ones only.
-    fn check(&self) -> Result<(), TemplateError> {
+    /// Checks that every template renders in every language, with all facts and with the required ones only.
+    fn render_samples(&self) -> Result<(), TemplateError> {
         for template in Template::ALL {
             for data in samples(*template) {
                 for locale in Locale::ALL {
@@ -197,7 +198,7 @@ impl Templates {
     ) -> Result<String, TemplateError> {
         let mut values = facts.clone();
         values.insert("locale".to_owned(), Value::from(locale.as_str()));
-        let mut put = |name: &str, key: &str| -> Result<(), TemplateError> {
+        let mut put_text = |name: &str, key: &str| -> Result<(), TemplateError> {
             let text = self.render_message(locale, key, part, facts)?;
             let text = match part {
                 Part::Text => Value::from(text),
@@ -207,16 +208,16 @@ impl Templates {
             Ok(())
         };
         let has = |fact: &str| facts.contains_key(fact);
-        put("subject", &format!("{template}.subject"))?;
-        put("title", &format!("{template}.title"))?;
+        put_text("subject", &format!("{template}.subject"))?;
+        put_text("title", &format!("{template}.title"))?;
         for (name, is_needed) in [("action", has("link")), ("outro", true)] {
             let key = format!("{template}.{name}");
             if is_needed && self.catalog(locale).has(&key) {
-                put(name, &key)?;
+                put_text(name, &key)?;
             }
         }
         if has("code") {
-            put("code_label", if has("link") { "common.code_label" } else { "common.only_code_label" })?;
+            put_text("code_label", if has("link") { "common.code_label" } else { "common.only_code_label" })?;
         }
         for (key, is_needed) in [
             ("link_hint", has("link")),
@@ -229,7 +230,7 @@ impl Templates {
             ("footer", true),
         ] {
             if is_needed {
-                put(key, &format!("common.{key}"))?;
+                put_text(key, &format!("common.{key}"))?;
             }
         }
         let mut intro = Vec::new();
@@ -245,7 +246,7 @@ impl Templates {
         let own_file = format!("{template}.{extension}");
         let layout = format!("layout.{extension}");
         let found = self.environment.get_template(&own_file).or_else(|_| self.environment.get_template(&layout));
-        render_template(&found.map_err(|error| TemplateError::render(&layout, &error))?, &values)
+        render_template(&found.map_err(|error| TemplateError::from_minijinja(&layout, &error))?, &values)
     }
 
     fn render_message(
@@ -268,7 +269,7 @@ impl Templates {
         source: &'a str,
     ) -> Result<minijinja::Template<'a, 'a>, TemplateError> {
         let compiled = self.environment.template_from_named_str(name, source);
-        compiled.map_err(|error| TemplateError::render(name, &error))
+        compiled.map_err(|error| TemplateError::from_minijinja(name, &error))
     }
 }
 
@@ -277,7 +278,7 @@ fn render_template(
     values: &BTreeMap<String, Value>,
 ) -> Result<String, TemplateError> {
     let rendered = template.render(Value::from(values.clone()));
-    rendered.map_err(|error| TemplateError::render(template.name(), &error))
+    rendered.map_err(|error| TemplateError::from_minijinja(template.name(), &error))
 }
 
 impl std::fmt::Debug for Templates {
@@ -293,7 +294,7 @@ fn message_name(locale: Locale, key: &str, part: Part) -> String {
 
 fn add_template(environment: &mut Environment<'static>, name: &str, source: &str) -> Result<(), TemplateError> {
     let added = environment.add_template_owned(name.to_owned(), source.to_owned());
-    added.map_err(|error| TemplateError::render(name, &error))
+    added.map_err(|error| TemplateError::from_minijinja(name, &error))
 }
 
 /// Reads the files of `mail.templates`. Each must have the name of a built-in file or template, so that a misspelt name is
@@ -313,7 +314,8 @@ fn read_folder(
     paths.sort();
     for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with('.') || name.ends_with('~') {
+        let is_hidden_or_backup = name.starts_with('.') || name.ends_with('~');
+        if is_hidden_or_backup {
             continue;
         }
         let failed = |text: String| TemplateError::new(path.display().to_string(), text);

@@ -12,10 +12,10 @@ use crate::{
         secret::SecretText,
     },
     http::{
-        extract::json::Body,
         extract::{
             auth::{MaybeSignedIn, SignedIn},
             cookie_refusal::CookieRefusal,
+            json::Body,
         },
         problem::{
             Code, Failed, FieldCode, FieldError, ProblemError, Problems,
@@ -85,7 +85,7 @@ enum RegisteredResponse {
 
 #[derive(ApiResponse)]
 enum ChangedResponse {
-    /// The password was changed, and all former sessions of the account have ended. The tokens of the new session.
+    /// The password was changed, and all former sessions of the account have ended. The body has the tokens of the new session.
     #[oai(status = 200)]
     Ok(
         RawJson<TokensResponse>,
@@ -114,19 +114,19 @@ impl Problems for RegisterProblems {
 }
 
 /// The refusal of a weak password that was sent as `field`.
-pub(in crate::http) fn weak(field: &str, weak: &WeakPassword) -> ProblemError {
-    ProblemError::fields(Code::WeakPassword, vec![FieldError::new(field, weak.into(), weak.to_string())])
+pub(in crate::http) fn weak_password(field: &str, reason: &WeakPassword) -> ProblemError {
+    ProblemError::fields(Code::WeakPassword, vec![FieldError::new(field, reason.into(), reason.to_string())])
 }
 
 impl From<RegisterError> for ProblemError {
     fn from(error: RegisterError) -> Self {
-        let field = |code, name: &str, error: &RegisterError| {
+        let taken = |code, name: &str, error: &RegisterError| {
             Self::fields(code, vec![FieldError::new(name, FieldCode::Taken, error.to_string())])
         };
         match error {
             RegisterError::Closed => Self::new(Code::RegistrationClosed, "Only an admin may register accounts."),
-            RegisterError::EmailTaken => field(Code::EmailTaken, "email", &error),
-            RegisterError::UsernameTaken => field(Code::UsernameTaken, "username", &error),
+            RegisterError::EmailTaken => taken(Code::EmailTaken, "email", &error),
+            RegisterError::UsernameTaken => taken(Code::UsernameTaken, "username", &error),
             RegisterError::UsernameNotYet => {
                 let detail = "A username can be chosen after the first sign-in.";
                 let error = FieldError::new("username", FieldCode::UsernameNotYet, detail);
@@ -136,7 +136,7 @@ impl From<RegisterError> for ProblemError {
                 let error = FieldError::new("username", FieldCode::UsernameReserved, "The username is reserved.");
                 Self::fields(Code::InvalidFields, vec![error])
             }
-            RegisterError::WeakPassword(reason) => weak("password", &reason),
+            RegisterError::WeakPassword(reason) => weak_password("password", &reason),
             RegisterError::Service(error) => error.into(),
         }
     }
@@ -162,7 +162,7 @@ impl From<ChangePasswordError> for ProblemError {
                 let field = FieldError::new("current_password", FieldCode::WrongPassword, detail);
                 Self::fields(Code::WrongPassword, vec![field])
             }
-            ChangePasswordError::WeakPassword(reason) => weak("new_password", &reason),
+            ChangePasswordError::WeakPassword(reason) => weak_password("new_password", &reason),
             ChangePasswordError::Service(error) => error.into(),
         }
     }
@@ -172,7 +172,7 @@ impl From<ChangePasswordError> for ProblemError {
 impl AccountApi {
     /// Register an account
     ///
-    /// Open to anyone, or to admins only if registration is closed. An invalid request lists all invalid fields at once.
+    /// Open to anyone, or to admins only if registration is closed. The response to an invalid request lists all invalid fields.
     #[oai(path = "/v1/users", method = "post", operation_id = "register")]
     async fn register(
         &self,
@@ -223,8 +223,8 @@ pub(in crate::http) struct RegisterFields {
     pub(in crate::http) password: SecretText,
 }
 
-/// Checks all fields and reports all that are invalid. The strength of the password and whether the names are taken
-/// are checked later.
+/// Parses the fields of a registration, and reports all invalid ones together. The strength of the password, and whether the address and
+/// the username are taken, are checked later.
 pub(in crate::http) fn parse_register(state: &AppState, request: RegisterFields) -> Result<Register, ProblemError> {
     let mut errors = Vec::new();
     let email = Email::parse(&request.email);
@@ -237,8 +237,8 @@ pub(in crate::http) fn parse_register(state: &AppState, request: RegisterFields)
     }
     match (email, username, state.passwords.check_new(request.password)) {
         (Ok(email), Ok(username), Ok(password)) => Ok(Register { email, username, password, roles: Roles::default() }),
-        // a weak password that is the only problem has a code of its own
-        (Ok(_), Ok(_), Err(reason)) => Err(weak("password", &reason)),
+        // If only the password is refused, the problem is `weak_password`. Otherwise it is `invalid_fields`.
+        (Ok(_), Ok(_), Err(reason)) => Err(weak_password("password", &reason)),
         (_, _, password) => {
             errors
                 .extend(password.err().map(|reason| FieldError::new("password", (&reason).into(), reason.to_string())));

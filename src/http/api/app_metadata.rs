@@ -31,7 +31,7 @@ use crate::{
     state::AppState,
 };
 
-/// Metadata that operators write.
+/// The API of the metadata that operators write.
 pub struct AppMetadataApi;
 
 /// The metadata of an account that operators write.
@@ -98,12 +98,13 @@ impl AppMetadataApi {
             let field = FieldError::new("app_metadata", FieldCode::from(error), sentence(&error));
             ProblemError::fields(Code::InvalidFields, vec![field])
         })?;
-        let (_, profile) = set_app_metadata(state, AccountId(id), metadata, &initiator).await?;
+        let (_account, profile) = set_app_metadata(state, AccountId(id), metadata, &initiator).await?;
         Ok(AppMetadataResponse::Ok(Json(AppMetadata { app_metadata: JsonObject(profile.app_metadata.into_members()) })))
     }
 }
 
-/// Checks that the caller may write metadata.
+/// Checks that the caller may write metadata: a service client needs the scope, an admin a recent authentication. Returns the caller as
+/// the initiator of the change.
 async fn authorize(state: &AppState, caller: &Privileged) -> Result<Initiator, ProblemError> {
     match caller {
         Privileged::Client(client) => {

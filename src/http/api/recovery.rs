@@ -6,7 +6,7 @@ use std::sync::Arc;
 use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi, types::Example};
 
-use super::{Tag, account::weak, login::TokensResponse};
+use super::{Tag, account::weak_password, login::TokensResponse};
 use crate::{
     domain::account::Identifier,
     http::{
@@ -201,7 +201,7 @@ impl From<VerifyEmailError> for ProblemError {
             VerifyEmailError::WrongPassword => {
                 field(Code::WrongPassword, "password", FieldCode::WrongPassword, "This is not the account's password.")
             }
-            VerifyEmailError::WeakPassword(reason) => weak("new_password", &reason),
+            VerifyEmailError::WeakPassword(reason) => weak_password("new_password", &reason),
             VerifyEmailError::EmailTaken => {
                 field(Code::EmailTaken, "email", FieldCode::Taken, "Another account has verified this e-mail address.")
             }
@@ -223,7 +223,7 @@ impl From<ResetPasswordError> for ProblemError {
     fn from(error: ResetPasswordError) -> Self {
         match error {
             ResetPasswordError::InvalidToken => invalid_code(),
-            ResetPasswordError::WeakPassword(reason) => weak("new_password", &reason),
+            ResetPasswordError::WeakPassword(reason) => weak_password("new_password", &reason),
             ResetPasswordError::Service(error) => error.into(),
         }
     }
@@ -320,7 +320,7 @@ impl RecoveryApi {
     ) -> Result<VerifiedResponse, Failed<VerifyEmailProblems>> {
         let proof = match (request.new_password, request.password) {
             (Some(new), _) => {
-                let new = state.passwords.check_new(new.0).map_err(|reason| weak("new_password", &reason))?;
+                let new = state.passwords.check_new(new.0).map_err(|reason| weak_password("new_password", &reason))?;
                 Proof::NewPassword(new)
             }
             (None, Some(password)) => Proof::Password(password.0),
@@ -384,7 +384,10 @@ impl RecoveryApi {
         origin: RequestOrigin,
         Body(request): Body<ResetPasswordRequest>,
     ) -> Result<DoneResponse, Failed<ResetProblems>> {
-        let new = state.passwords.check_new(request.new_password.0).map_err(|reason| weak("new_password", &reason))?;
+        let new = state
+            .passwords
+            .check_new(request.new_password.0)
+            .map_err(|reason| weak_password("new_password", &reason))?;
         let presented = parse_link_or_code(request.token, "identifier", request.identifier, request.code)?;
         reset_password::reset_password(state, &presented, new, &origin).await?;
         Ok(DoneResponse::Done)

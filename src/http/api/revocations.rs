@@ -40,7 +40,7 @@ use crate::{
     },
 };
 
-/// The initial capacity for the text of an event, in bytes. Only events with long key ids are larger.
+/// The initial capacity for the text of an event, in bytes. It suffices unless an event has a long key id.
 const EVENT_CAPACITY: usize = 320;
 /// The `Retry-After` if this node is full or behind.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -154,12 +154,13 @@ impl RevocationsApi {
         Data(state): Data<&Arc<AppState>>,
         /// The id of the last event that had one, to receive only what happened since.
         #[oai(name = "Last-Event-ID")]
-        Header(last): Header<Option<String>>,
+        Header(last_event_id): Header<Option<String>>,
     ) -> Result<RevocationsResponse, Failed<RevocationsProblems>> {
         let stop = Stopping::of(request).0;
         let retain = feed::retention(state);
-        let last = last.as_deref().filter(|last| !last.is_empty());
-        let subscription = feed::subscribe(Arc::clone(state), &client.id, last).await.map_err(ProblemError::from)?;
+        let last_event_id = last_event_id.as_deref().filter(|id| !id.is_empty());
+        let subscription =
+            feed::subscribe(Arc::clone(state), &client.id, last_event_id).await.map_err(ProblemError::from)?;
         let encode = move |event: &FeedEvent| encode(event, retain);
         // Over HTTP/1.1, the handler takes the connection over from hyper and writes to its socket.
         if let Some(takeover) = request.data::<Takeover>() {
@@ -230,7 +231,7 @@ impl Serialize for Rfc3339 {
 }
 
 impl<'a> EventData<'a> {
-    /// The name and the data of the event of a revocation.
+    /// The name and the data of the event that reports a revocation or a change of claims.
     fn of(revocation: &'a Revocation) -> (&'static str, Self) {
         let at = Rfc3339(revocation.at);
         let target = match &revocation.target {
@@ -249,7 +250,7 @@ impl<'a> EventData<'a> {
     }
 }
 
-/// An event in the format of server-sent events, as a chunk of a body.
+/// Encodes an event in the format of server-sent events, and also as a chunk of a chunked body (RFC 9112, section 7.1).
 fn encode(event: &FeedEvent, retain: Duration) -> EncodedEvent {
     let text = encode_text(event, retain);
     let size = format!("{:x}\r\n", text.len());
@@ -257,7 +258,7 @@ fn encode(event: &FeedEvent, retain: Duration) -> EncodedEvent {
     EncodedEvent { text: chunk.slice(size.len()..size.len() + text.len()), chunk }
 }
 
-/// An event in the format of server-sent events.
+/// Encodes an event in the format of server-sent events.
 fn encode_text(event: &FeedEvent, retain: Duration) -> Vec<u8> {
     let mut text = Vec::with_capacity(EVENT_CAPACITY);
     let (name, position, data) = match event {
@@ -292,14 +293,16 @@ mod tests {
 
     const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
     const SESSION: &str = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
+    const RETAIN: Duration = Duration::from_secs(310);
 
     fn written(event: &FeedEvent) -> String {
-        let EncodedEvent { chunk, text } = encode(event, Duration::from_secs(310));
+        let EncodedEvent { chunk, text } = encode(event, RETAIN);
         assert_eq!(chunk, [format!("{:x}\r\n", text.len()).as_bytes(), &text, b"\r\n"].concat());
         String::from_utf8(text.to_vec()).unwrap()
     }
 
-    fn revocation(target: RevocationTarget, reason: EndReason) -> String {
+    /// The text of the event of a revocation at `2026-11-23T04:08:30.325Z`.
+    fn written_revocation(target: RevocationTarget, reason: EndReason) -> String {
         let at = Timestamp::from_millis(1_795_406_910_325);
         written(&FeedEvent::Revocation(Arc::new(Revocation { target, reason, at })))
     }
@@ -310,9 +313,9 @@ mod tests {
         assert_eq!(written(&FeedEvent::Resumed), "event: resumed\ndata: {\"retain_seconds\":310}\n\n");
         assert_eq!(written(&FeedEvent::Gap("missed")), "event: gap\ndata: {\"detail\":\"missed\"}\n\n");
         let position = FeedPosition::parse("1-1795406910325").unwrap();
-        let at = "id: 1-1795406910325\ndata: {\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
-        assert_eq!(written(&FeedEvent::Live(position)), format!("event: live\n{at}"));
-        assert_eq!(written(&FeedEvent::Heartbeat(position)), format!("event: heartbeat\n{at}"));
+        let id_and_data = "id: 1-1795406910325\ndata: {\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
+        assert_eq!(written(&FeedEvent::Live(position)), format!("event: live\n{id_and_data}"));
+        assert_eq!(written(&FeedEvent::Heartbeat(position)), format!("event: heartbeat\n{id_and_data}"));
     }
 
     #[test]
@@ -320,33 +323,33 @@ mod tests {
         let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
         let at = "\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
         assert_eq!(
-            revocation(RevocationTarget::Session { account, session }, EndReason::Logout),
+            written_revocation(RevocationTarget::Session { account, session }, EndReason::Logout),
             format!(
                 "event: revocation\ndata: {{\"kind\":\"session\",\"account_id\":\"{ACCOUNT}\",\
                  \"session_id\":\"{SESSION}\",\"reason\":\"logout\",{at}"
             )
         );
         let before = Timestamp::from_millis(1_795_406_910_000);
-        let shown = "\"before\":\"2026-11-23T04:08:30.000Z\"";
+        let before_member = "\"before\":\"2026-11-23T04:08:30.000Z\"";
         assert_eq!(
-            revocation(RevocationTarget::Account { account, before, except: None }, EndReason::Disabled),
+            written_revocation(RevocationTarget::Account { account, before, except: None }, EndReason::Disabled),
             format!(
-                "event: revocation\ndata: {{\"kind\":\"account\",\"account_id\":\"{ACCOUNT}\",{shown},\
+                "event: revocation\ndata: {{\"kind\":\"account\",\"account_id\":\"{ACCOUNT}\",{before_member},\
                  \"reason\":\"disabled\",{at}"
             )
         );
         assert_eq!(
-            revocation(
+            written_revocation(
                 RevocationTarget::Account { account, before, except: Some(session) },
                 EndReason::PasswordChanged
             ),
             format!(
-                "event: revocation\ndata: {{\"kind\":\"account\",\"account_id\":\"{ACCOUNT}\",{shown},\
+                "event: revocation\ndata: {{\"kind\":\"account\",\"account_id\":\"{ACCOUNT}\",{before_member},\
                  \"except_session_id\":\"{SESSION}\",\"reason\":\"password_changed\",{at}"
             )
         );
         assert_eq!(
-            revocation(RevocationTarget::Key { kid: "abc".to_owned() }, EndReason::KeyRetired),
+            written_revocation(RevocationTarget::Key { kid: "abc".to_owned() }, EndReason::KeyRetired),
             format!("event: revocation\ndata: {{\"kind\":\"key\",\"kid\":\"abc\",\"reason\":\"key_retired\",{at}")
         );
     }
@@ -355,7 +358,7 @@ mod tests {
     fn change_of_claims_is_an_event_of_its_own() {
         let claims = RevocationTarget::Claims { account: ACCOUNT.parse().unwrap(), version: ClaimsVersion(3) };
         assert_eq!(
-            revocation(claims, EndReason::ClaimsChanged),
+            written_revocation(claims, EndReason::ClaimsChanged),
             format!(
                 "event: claims\ndata: {{\"account_id\":\"{ACCOUNT}\",\"claims_version\":3,\
                  \"at\":\"2026-11-23T04:08:30.325Z\"}}\n\n"

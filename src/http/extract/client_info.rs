@@ -1,5 +1,5 @@
-//! The client of a request: its address and user agent, with its device token ([`ClientInfo`]) or its languages
-//! ([`RequestOrigin`]).
+//! Extracts the client of a request: [`ClientInfo`] is its address, user agent and device token, [`RequestOrigin`] its address, user agent
+//! and languages.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -32,12 +32,12 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
-    /// The client data that a session stores, without a name of the device.
+    /// The data that a session stores about the client, without a name of the device.
     pub fn into_origin(self) -> SessionOrigin {
         self.into_origin_with_device(None)
     }
 
-    /// The client data that a session stores, with the name that the client gave its device.
+    /// The data that a session stores about the client, with the name that the client gave its device.
     pub fn into_origin_with_device(self, device: Option<String>) -> SessionOrigin {
         SessionOrigin { ip: self.ip, user_agent: self.user_agent, device }
     }
@@ -66,16 +66,16 @@ impl<'a> poem::FromRequest<'a> for RequestOrigin {
     }
 }
 
-/// The client's address, if the request came over a network.
+/// The client's address, if the request came over a network: the address that a trusted proxy reports, or else the peer's.
 pub(in crate::http) fn address_of(request: &Request) -> Option<IpAddr> {
     let peer = ClientAddressResolver::peer(request)?.ip();
     Some(match request.data::<Arc<AppState>>() {
-        Some(state) => resolve(peer, request.headers(), &state.config.http),
+        Some(state) => address_behind_proxies(peer, request.headers(), &state.config.http),
         None => peer,
     })
 }
 
-fn resolve(peer: IpAddr, headers: &HeaderMap, settings: &HttpSettings) -> IpAddr {
+fn address_behind_proxies(peer: IpAddr, headers: &HeaderMap, settings: &HttpSettings) -> IpAddr {
     client_address::client_address(peer, headers, &settings.trusted_proxies, settings.forwarded_header)
 }
 
@@ -98,7 +98,7 @@ pub fn move_device_token_to_cookie(mut response: Response) -> Response {
     response
 }
 
-/// The device token in the header or in the cookie.
+/// The device token in the header or, if the header has none, in the cookie.
 fn device_token(request: &Request) -> Option<DeviceToken> {
     let header = request.headers().get(DEVICE_TOKEN).and_then(|value| value.to_str().ok());
     header.and_then(DeviceToken::parse).or_else(|| DeviceToken::parse(&cookie::device_token(request)?))

@@ -34,6 +34,7 @@ impl<E: Endpoint> Middleware<E> for ConcurrencyLimit {
     type Output = ConcurrencyLimitEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
+        // A semaphore with more permits panics.
         ConcurrencyLimitEndpoint { inner, permits: Arc::new(Semaphore::new(self.0.min(Semaphore::MAX_PERMITS))) }
     }
 }

@@ -10,7 +10,7 @@ use poem::{
 
 use crate::http::problem::cause::{self, FailureCause};
 
-/// The request exceeded its timeout: 503 with `Retry-After`.
+/// The error of a request that exceeded its timeout. The response is 503 with `Retry-After`.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the request took too long")]
 pub struct TimedOut;
@@ -63,7 +63,8 @@ impl<E: Endpoint> Endpoint for RequestTimeoutEndpoint<E> {
     type Output = E::Output;
 
     async fn call(&self, req: Request) -> Result<Self::Output> {
-        // boxed: a future stores the futures it awaits twice, so each layer would double the bytes that are moved
+        // Boxed to keep this future small: it would hold the inner future twice, as the argument of `timeout` and inside the timeout. Each
+        // layer of middleware would double the size.
         tokio::time::timeout(self.limit, Box::pin(self.inner.call(req))).await.unwrap_or_else(|_| {
             cause::record(FailureCause::Limit { setting: "http.request_timeout", error: TimedOut.to_string() });
             Err(TimedOut.into())

@@ -32,7 +32,7 @@ pub(super) struct Owner {
     pub(super) profile: AccountProfile,
 }
 
-/// Loads the signed-in user; `None` if the browser must sign in.
+/// Loads the signed-in user; `None` if the browser must sign in. Sets the name, the time zone and the language of the page to the user's.
 ///
 /// # Errors
 /// [`ProblemError`]
@@ -48,8 +48,8 @@ pub(super) async fn owner(visit: &mut Visit) -> Result<Option<Owner>, ProblemErr
     visit.time_zone = profile.time_zone.as_ref().map(|zone| zone.as_str().to_owned());
     let locale = profile.locale.as_ref().map(|tag| tag.as_str());
     if let Some(pages) = &visit.state.pages {
-        let (wished, accepted) = (visit.parameter("ui_locales"), visit.origin.accept_language.as_deref());
-        visit.locale = pages.locale(wished, locale, accepted);
+        let (requested, accepted) = (visit.parameter("ui_locales"), visit.origin.accept_language.as_deref());
+        visit.locale = pages.locale(requested, locale, accepted);
     }
     Ok(Some(Owner { caller, account, profile }))
 }
@@ -93,10 +93,11 @@ pub(super) fn notice(visit: &Visit) -> Option<&'static str> {
     NOTICES.into_iter().find(|notice| notice.strip_prefix("notice.") == Some(done))
 }
 
-/// Redirects to the step-up page if the change needs a more recent or stronger authentication. Otherwise returns the problem.
+/// Redirects to the step-up page if `problem` is that the change needs a more recent or stronger authentication. The step-up page
+/// returns to `page`.
 ///
 /// # Errors
-/// [`ProblemError`]
+/// `problem`, if it is another one.
 pub(super) fn step_up(visit: &Visit, problem: ProblemError, page: &str) -> Result<Response, ProblemError> {
     if problem.code != Code::InsufficientUserAuthentication {
         return Err(problem);
@@ -118,7 +119,7 @@ fn profile_view(owner: &Owner) -> Profile {
     }
 }
 
-/// Time zones to choose from. Any other can be typed.
+/// Time zones that the form suggests. The user can type any other.
 const ZONES: [&str; 28] = [
     "UTC",
     "Africa/Cairo",
@@ -170,7 +171,7 @@ pub(super) async fn save_profile(mut visit: Visit, mut form: Form) -> Result<Res
     };
     let saved = async {
         visit.check_csrf(&mut form)?;
-        // a username that stays as it is needs no recent authentication
+        // An unchanged username is left out: only a change of the username requires a recent authentication.
         let former = owner.account.username.as_ref().map(|name| name.as_str()).unwrap_or_default();
         let update = parse_update(UpdateAccountRequest {
             username: Some(view.username.clone()).filter(|name| name != former),
@@ -268,7 +269,7 @@ pub(super) async fn schedule_deletion(mut visit: Visit, mut form: Form) -> Resul
     let deleted = async {
         visit.check_csrf(&mut form)?;
         if !form.is_checked("confirm") {
-            // an empty text always fails: the box is required
+            // `required` refuses the empty text. So the page shows the error at the box.
             super::recovery::require_filled("confirm", "")?;
         }
         let deleted = delete_account::request(&visit.state, &owner.caller, &visit.origin).await;

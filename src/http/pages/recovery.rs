@@ -11,7 +11,7 @@ use crate::{
     domain::{account::Identifier, secret::SecretText},
     http::{
         api::{
-            account::weak,
+            account::weak_password,
             recovery::{invalid_code, parse_link_or_code},
         },
         problem::{Code, FieldCode, FieldError, ProblemError},
@@ -69,7 +69,7 @@ pub(super) async fn reset(visit: Visit, mut form: Form) -> Result<Response> {
     let set = async {
         visit.check_csrf(&mut form)?;
         let new = form.secret("new_password").unwrap_or_else(|| "".into());
-        let new = visit.state.passwords.check_new(new).map_err(|reason| weak("new_password", &reason))?;
+        let new = visit.state.passwords.check_new(new).map_err(|reason| weak_password("new_password", &reason))?;
         let identifier = Some(view.identifier.clone()).filter(|identifier| !identifier.is_empty());
         let presented =
             parse_link_or_code(link.map(Secret), "identifier", identifier, form.secret("code").map(Secret))?;

@@ -62,7 +62,9 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         let proof = match (form.secret("new_password"), form.secret("password")) {
             (Some(new), _) => {
                 let new = visit.state.passwords.check_new(new);
-                Proof::NewPassword(new.map_err(|reason| crate::http::api::account::weak("new_password", &reason))?)
+                Proof::NewPassword(
+                    new.map_err(|reason| crate::http::api::account::weak_password("new_password", &reason))?,
+                )
             }
             (None, Some(password)) => Proof::Password(password),
             (None, None) => Proof::None,

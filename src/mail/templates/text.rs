@@ -37,12 +37,12 @@ pub(super) fn wrap(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Removes blank lines.
+/// Removes blank lines, and blanks at line ends.
 pub(super) fn remove_blank_lines(text: &str) -> String {
     text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
-/// Removes blanks at line ends, and reduces successive blank lines to one.
+/// Removes blanks at line ends and blank lines at both ends of the text, and reduces successive blank lines to one.
 pub(super) fn collapse_blank_lines(text: &str) -> String {
     let mut lines: Vec<&str> = Vec::new();
     for line in text.trim().lines().map(str::trim_end) {
