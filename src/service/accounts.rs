@@ -1,5 +1,7 @@
 //! Changes to an account by an operator. Each change is one transaction on the locked row, with its entry in the audit log. If sessions
 //! end or roles change, Redis is updated before the transaction commits (I5).
+//!
+//! An operator's change comes from no HTTP request, so its [`RequestOrigin`] is empty.
 
 use crate::{
     domain::{
@@ -29,7 +31,7 @@ use crate::{
 /// Why an account was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeAccountError {
-    /// No account has this name.
+    /// No account has this id, e-mail address or username.
     #[error("there is no such account")]
     NotFound,
     /// Another account has the e-mail address.
@@ -81,7 +83,8 @@ pub async fn find(sql: &Sql, name: &str) -> Result<Account, ChangeAccountError> 
 pub async fn disable(state: &AppState, id: AccountId) -> Result<u64, ChangeAccountError> {
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
-    change.set_disabled(Some(now), now).await?;
+    let disabled_at = Some(now);
+    change.set_disabled(disabled_at, now).await?;
     change.record(&AuditEntry::new(now, AuditEvent::AccountDisabled).account(id)).await?;
     if account_mail::should_notify(state, &change.account, Template::AccountDisabled) {
         let to = change.account.email.clone();
@@ -101,7 +104,8 @@ pub async fn disable(state: &AppState, id: AccountId) -> Result<u64, ChangeAccou
 pub async fn enable(state: &AppState, id: AccountId) -> Result<(), ChangeAccountError> {
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
-    change.set_disabled(None, now).await?;
+    let disabled_at = None;
+    change.set_disabled(disabled_at, now).await?;
     change.record(&AuditEntry::new(now, AuditEvent::AccountEnabled).account(id)).await?;
     change.commit().await?;
     tracing::info!(account = %id, "account enabled");
@@ -115,6 +119,7 @@ pub async fn enable(state: &AppState, id: AccountId) -> Result<(), ChangeAccount
 pub async fn delete(state: &AppState, id: AccountId) -> Result<u64, ChangeAccountError> {
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
+    // The fence needs a later epoch than the deleted row had.
     let epoch = change.account.epoch.next();
     change.delete().await?;
     change.record(&AuditEntry::new(now, AuditEvent::AccountDeleted).account(id)).await?;
@@ -197,7 +202,8 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
     change.set_password(&hash, now).await?;
-    // The operator set the password, not a mail, so a code by mail is a second factor again.
+    // After a password reset by mail, a code by mail is no second factor, since it proves the same as the reset. This password comes from
+    // the operator.
     change.resume_email_code().await?;
     change.record(&AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because("set_by_operator")).await?;
     if account_mail::should_notify(state, &change.account, Template::PasswordChanged) {

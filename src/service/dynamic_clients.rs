@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::{service::error::ServiceError, state::AppState};
 
-/// How long a client is kept after an account last allowed it, if its consents have been withdrawn.
+/// How long a client without consents is kept after an account last allowed it.
 const RETENTION: Duration = Duration::from_hours(24);
 
 /// The interval of [`run_pruning`].
 const INTERVAL: Duration = Duration::from_hours(1);
 
-/// Deletes dynamic clients without a consent that no account has allowed within the last 24 hours. Returns their number.
+/// Deletes the dynamic clients that have no consent and that no account has allowed within the last 24 hours. Returns their number.
 ///
 /// # Errors
 /// [`ServiceError`]

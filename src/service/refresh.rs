@@ -66,8 +66,8 @@ pub async fn refresh_in_body(state: &AppState, token: &str, origin: &SessionOrig
 /// 2.2). Also returns an ID token, if `openid` was granted. The token of another client's session is invalid. That session is not
 /// affected.
 ///
-/// A refused `resource` has rotated the session: the granted audiences are part of the rotation's answer, and reading them before would
-/// cost another round trip (I8). A repeat of the token is answered with the session's current one.
+/// If `resource` is refused, the session has been rotated nevertheless: the granted audiences are part of Redis' answer to the rotation, and
+/// reading them before would cost another round trip (I8). A repeat of the token is answered with the session's current token.
 ///
 /// # Errors
 /// [`RefreshError`]
@@ -85,17 +85,21 @@ pub async fn refresh_for_client(
     }
     set_public_client_id(&mut grant, client);
     let tokens = token_issuer::issue(state, &grant, now)?;
-    let id_token = id_tokens::issue(state, &grant, None, &tokens.access_token, now).await?;
+    // Only the ID token of the sign-in contains the nonce.
+    let nonce = None;
+    let id_token = id_tokens::issue(state, &grant, nonce, &tokens.access_token, now).await?;
     Ok((tokens, id_token))
 }
 
+/// Rotates a session of any client or none, and issues its next tokens.
 async fn exchange(
     state: &AppState,
     token: &str,
     origin: &SessionOrigin,
     accepted: AcceptedTransport,
 ) -> Result<Tokens, RefreshError> {
-    let rotated = rotate(state, token, origin, accepted, None).await;
+    let only_client = None;
+    let rotated = rotate(state, token, origin, accepted, only_client).await;
     let RotatedGrant { grant, now, .. } = count_outcome(state, rotated)?;
     Ok(token_issuer::issue(state, &grant, now)?)
 }
@@ -109,7 +113,7 @@ struct RotatedGrant {
     outcome: RotationOutcome,
 }
 
-/// Counts the outcome of a rotation in the metrics, and returns it.
+/// Counts the outcome of a rotation in the metrics, and returns the outcome.
 fn count_outcome(state: &AppState, outcome: Result<RotatedGrant, RefreshError>) -> Result<RotatedGrant, RefreshError> {
     state.metrics.count_rotation(match &outcome {
         Ok(rotated) => rotated.outcome,
@@ -121,13 +125,13 @@ fn count_outcome(state: &AppState, outcome: Result<RotatedGrant, RefreshError>) 
     outcome
 }
 
-/// Rotates the session of a refresh token. With a `client`, the session must be one of that client.
+/// Rotates the session of a refresh token. With `only_client`, the session must belong to the client with this id.
 async fn rotate(
     state: &AppState,
     token: &str,
     origin: &SessionOrigin,
     accepted: AcceptedTransport,
-    client: Option<&str>,
+    only_client: Option<&str>,
 ) -> Result<RotatedGrant, RefreshError> {
     limits::check_refresh_by_address(state, origin.ip)?;
     let claims = decode_refresh_token(state, token).await?.ok_or(RefreshError::InvalidToken)?;
@@ -144,7 +148,7 @@ async fn rotate(
     };
     let sessions = &state.redis.sessions;
     let rotation =
-        sessions.present_for(&presentation, client, &settings.repeat_rule(), settings.idle_timeout, now).await?;
+        sessions.present_for(&presentation, only_client, &settings.repeat_rule(), settings.idle_timeout, now).await?;
     let record = |event: AuditEntry| {
         let entry = event.account(claims.account).session(claims.session);
         state.audit.record(entry.actor(Actor::Anyone).address(origin.ip));

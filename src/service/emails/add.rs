@@ -45,7 +45,7 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
     let secondary = match emails.iter().find(|secondary| secondary.email.key() == email.key()) {
         Some(existing) if existing.verified_at.is_some() => return Err(ChangeEmailsError::Exists),
         Some(existing) => existing.clone(),
-        // The primary address counts as well.
+        // With the primary address, which counts as well, the account has the maximum already.
         None if emails.len() + 1 >= state.config.account.max_emails => return Err(ChangeEmailsError::TooMany),
         None => {
             let (id, account) = (state.entropy.email_id(now), change.account.id);
@@ -54,6 +54,7 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
             new_email
         }
     };
+    // If the address is taken, nobody receives the token. Issuing it keeps both cases equal in their effects and their time (I12).
     let issued =
         one_time_tokens::issue(state, &change.account, purpose, &secondary.email, one_time_tokens::UNBOUND).await?;
     let data = if is_taken {
@@ -75,9 +76,9 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
 pub async fn request_again(state: &AppState, caller: &Caller<'_>, text: &str) -> Result<bool, ChangeEmailsError> {
     let Ok(email) = Email::parse(text) else { return Ok(false) };
     let emails = state.sql.secondary_emails(caller.claims.sub).await?;
-    let is_this_and_unverified =
+    let waits_for_verification =
         |secondary: &SecondaryEmail| secondary.verified_at.is_none() && secondary.email.key() == email.key();
-    if !emails.iter().any(is_this_and_unverified) {
+    if !emails.iter().any(waits_for_verification) {
         return Ok(false);
     }
     request(state, caller, &email).await?;
@@ -105,7 +106,8 @@ pub(in crate::service) async fn apply(
     })?;
     let entry = AuditEntry::new(now, AuditEvent::EmailAdded).account(id).actor(Actor::Account).address(origin.ip);
     change.record(&entry).await?;
-    super::change::notify(state, &mut change, AddressChange::Added, &email.email, None, Some(origin)).await?;
+    let also_to = None;
+    super::change::notify(state, &mut change, AddressChange::Added, &email.email, also_to, Some(origin)).await?;
     let tokens = match caller {
         Some(caller) => {
             Some(replace_sessions(state, &mut change, caller, accepted, EndReason::Revoked, origin.ip).await?)

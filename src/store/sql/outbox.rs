@@ -31,7 +31,7 @@ pub enum OutboxState {
     Waiting,
     /// The mail server has accepted the mail.
     Sent,
-    /// Rejected by the server for good, or expired.
+    /// The mail server has rejected the mail for good, or the mail has expired.
     Failed,
 }
 
@@ -125,6 +125,7 @@ impl AccountChange {
     /// [`SqlError`]
     pub async fn enqueue(&mut self, mail: &OutboxMail) -> Result<(), SqlError> {
         insert(&mut self.tx, mail).await?;
+        // The commit then wakes a worker.
         self.has_mail = true;
         Ok(())
     }
@@ -189,6 +190,7 @@ impl Sql {
             Ok(ClaimedMail { row: read(row)?, sealed: sealed.unwrap_or_default(), lease: claim })
         };
         let mut mails: Vec<ClaimedMail> = rows.iter().map(claimed).collect::<Result<_, SqlError>>()?;
+        // `RETURNING` has no order. Ids of mails begin with the time of their creation.
         mails.sort_by_key(|mail| mail.row.id);
         Ok(mails)
     }
@@ -232,7 +234,8 @@ impl Sql {
             }
             DeliveryResult::Retry(error, due) => ("done_at = NULL", Some(error.clone()), *due),
         };
-        let is_done = matches!(result, DeliveryResult::Sent | DeliveryResult::GivenUp(_) | DeliveryResult::Expired(_));
+        // Only the statements of final results have the parameter $5.
+        let is_final = matches!(result, DeliveryResult::Sent | DeliveryResult::GivenUp(_) | DeliveryResult::Expired(_));
         let sql = format!(
             "UPDATE mail_outbox SET lease = NULL, error = $1, due_at = $2, {set} \
              WHERE id = $3 AND lease = $4 AND state = 'waiting'"
@@ -243,7 +246,7 @@ impl Sql {
             .bind(due.as_millis())
             .bind(mail.row.id.to_string())
             .bind(mail.lease.to_string());
-        if is_done {
+        if is_final {
             update = update.bind(now.as_millis());
         }
         let done = update.execute(&mut *tx).await?;
@@ -356,7 +359,7 @@ impl Sql {
     }
 }
 
-/// Inserts a mail as part of a transaction.
+/// Inserts a mail as part of a transaction. The mail is due at once.
 pub(super) async fn insert(tx: &mut Transaction<'_, Any>, mail: &OutboxMail) -> Result<(), SqlError> {
     let sql = "INSERT INTO mail_outbox (id, template, account_id, recipient, locale, sealed, state, attempts, due_at, lease, \
                error, created_at, expires_at, done_at) \
@@ -379,6 +382,7 @@ fn mail_id(text: &str) -> Result<MailId, SqlError> {
     text.parse().map_err(|_| SqlError::Corrupt("id of a mail".to_owned()))
 }
 
+/// Reads a row with the columns of `columns!`.
 fn read(row: &AnyRow) -> Result<OutboxRow, SqlError> {
     let id = mail_id(&row.try_get::<String, _>("id")?)?;
     let corrupt = |column: &str| SqlError::Corrupt(format!("{column} of the mail {id}"));

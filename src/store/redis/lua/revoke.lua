@@ -1,4 +1,4 @@
--- Ends one session per operation, and appends its event (I3).
+-- Ends one session per operation, and appends the event of its end (I3). A batched script: lib.lua describes KEYS and ARGV 1.
 -- ARGV  for each operation: 1 one text: account id, session id (16 bytes each), and the node that waits for acknowledgements, if any
 --       2 the event
 -- Returns for each operation 1. If there was no such session, returns the id of the bucket's last event ('' for none): that event or
