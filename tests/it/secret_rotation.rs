@@ -28,7 +28,7 @@ async fn nodes_during_rotation() -> (TestCluster, Node, Node) {
     (cluster, old, new)
 }
 
-/// Changes the MAC of a refresh token.
+/// Changes the MAC of a refresh token, whose bytes are the token's last.
 fn with_other_mac(token: &str) -> String {
     let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(&token["lk_rt_".len()..]).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -102,17 +102,18 @@ async fn refresh_token_of_old_secret_is_accepted_by_both_nodes_during_rotation()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refresh_token_with_invalid_mac_is_refused_by_node_that_has_all_secrets() {
+async fn forged_refresh_token_is_refused_by_node_that_has_all_secrets_and_malformed_token_by_every_node() {
     let (cluster, old, new) = nodes_during_rotation().await;
     new.register("ada").await;
     let tokens = new.login("ada").await;
     let forged = with_other_mac(&tokens.refresh);
     assert_eq!(new.refresh(&forged).await.problem(), (401, "invalid_refresh_token".to_owned()));
-    // a malformed token is refused: no secret can have issued it
-    assert_eq!(old.refresh(&tokens.refresh[..90]).await.problem(), (401, "invalid_refresh_token".to_owned()));
+    // The old node refuses a malformed token: no secret can have issued it.
+    let truncated = &tokens.refresh[..90];
+    assert_eq!(old.refresh(truncated).await.problem(), (401, "invalid_refresh_token".to_owned()));
 
-    // A new node with both secrets, as the old node is after its restart. Two seconds later it may reload the keys again, to find
-    // out whether it lacks a secret: it lacks none, so it refuses the token.
+    // A new node with both secrets is like the old node after its restart. A node that can't verify a MAC reloads the keys, at most once a
+    // second, to find out whether it lacks a secret. This node lacks none, so it refuses the token.
     let restarted = cluster.node().await;
     cluster.advance(Duration::from_secs(2));
     assert_eq!(restarted.refresh(&forged).await.problem(), (401, "invalid_refresh_token".to_owned()));

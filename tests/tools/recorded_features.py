@@ -15,12 +15,14 @@ import time
 import urllib.parse
 
 ISSUER = "http://127.0.0.1:8080"
-# The test uses the same values (tests/it/oidc/mod.rs).
+# The tests that read the recorded data use the same values (tests/it/oidc/mod.rs).
+# VERIFIER is the code verifier of PKCE (RFC 7636, appendix B).
 CALLBACK = "https://app.example.com/callback"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 
 
 def b64(data):
+    """Encodes bytes in base64url without padding."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
@@ -40,14 +42,15 @@ class Authenticator:
             ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-outform", "DER"],
             check=True, capture_output=True,
         ).stdout
-        self.pkcs8 = self.openssl("pkcs8", "-topk8", "-nocrypt", "-inform", "DER", "-outform", "DER", text=generated)
-        self.point = self.openssl("pkey", "-inform", "DER", "-pubout", "-outform", "DER", text=generated)[-65:]
+        self.pkcs8 = self.openssl("pkcs8", "-topk8", "-nocrypt", "-inform", "DER", "-outform", "DER", der=generated)
+        # The public key ends with the point: 0x04, and x and y of 32 bytes each.
+        self.point = self.openssl("pkey", "-inform", "DER", "-pubout", "-outform", "DER", der=generated)[-65:]
         self.credential = os.urandom(16)
 
     @staticmethod
-    def openssl(*arguments, text):
+    def openssl(*arguments, der):
         with tempfile.NamedTemporaryFile() as file:
-            file.write(text)
+            file.write(der)
             file.flush()
             return subprocess.run(["openssl", *arguments, "-in", file.name], check=True, capture_output=True).stdout
 
@@ -106,6 +109,7 @@ class Browser:
         return None
 
     def submit(self, path, fields):
+        """Submits the form of the last page whose action begins with a path, and follows redirects as `open` does."""
         action = re.search(rf'<form method="post" action="({re.escape(path)}[^"]*)"', self.page)[1]
         return self.open(self.send(action.replace("&amp;", "&"), fields))
 
@@ -141,6 +145,7 @@ class Features:
         return self.call("POST", "/v1/login", {"identifier": name, "password": self.password})
 
     def authenticator_app(self):
+        """The account cyd with an authenticator app and recovery codes."""
         tokens = self.sign_up("cyd")
         secret = self.call("POST", "/v1/me/factors/totp", {"label": "Phone"}, tokens["access_token"])["secret"]
         code = totp(secret, time.time())
@@ -149,6 +154,7 @@ class Features:
         return {"identifier": "cyd", "secret": secret, "recovery_codes": confirmed["recovery_codes"], "refresh": refresh}
 
     def passkey(self):
+        """The account dan with a passkey."""
         tokens = self.sign_up("dan")
         authenticator = Authenticator()
         options = self.call("POST", "/v1/me/passkeys/options", {}, tokens["access_token"])["public_key"]
@@ -160,7 +166,7 @@ class Features:
         }
 
     def app(self):
-        """An app with consent, to which ada signs in on the pages."""
+        """An app that asks for consent. Ada signs in to it on the pages."""
         added = self.command("client", "add", "shop", "--kind", "web", "--consent", "--redirect-uri", CALLBACK)
         client = dict(line.split(": ") for line in added.splitlines())
         challenge = b64(hashlib.sha256(VERIFIER.encode()).digest())
@@ -177,8 +183,8 @@ class Features:
             except SystemExit:
                 time.sleep(0.1)
         browser.submit("/account/sign-in", {"identifier": "ada", "password": self.password})
-        back = browser.submit("/account/consent", {"decision": "allow"})
-        code = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(back).query))["code"]
+        callback_url = browser.submit("/account/consent", {"decision": "allow"})
+        code = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(callback_url).query))["code"]
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK, "code_verifier": VERIFIER}
         tokens = self.call("POST", "/oauth2/token", form, basic=f"shop:{client['client_secret']}")
         return {
@@ -187,10 +193,12 @@ class Features:
         }
 
     def profile(self):
+        """A profile of ada."""
         tokens = self.call("POST", "/v1/login", {"identifier": "ada", "password": self.password})
         profile = {"display_name": "Ada Lovelace", "locale": "pt-BR", "time_zone": "Europe/Lisbon"}
         self.call("PATCH", "/v1/me", profile, tokens["access_token"])
         return profile
 
     def record(self):
+        """Uses all features. Returns the data of each."""
         return {"totp": self.authenticator_app(), "passkey": self.passkey(), "app": self.app(), "profile": self.profile()}

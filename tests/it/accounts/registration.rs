@@ -1,10 +1,14 @@
-//! `registration.verification` and `registration.conceal`.
+//! The settings `registration.verification` (whether a sign-in requires a verified address) and `registration.conceal` (whether a
+//! registration hides that an address is taken).
 
 use latchkey::config::Verification;
 use serde_json::json;
 
 use super::{email, first_mail, problem, without_limits};
-use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
+use crate::harness::{
+    client::{Answer, PASSWORD},
+    test_cluster::TestCluster,
+};
 
 #[tokio::test]
 async fn later_verification_sends_a_mail_and_allows_sign_in() {
@@ -24,7 +28,7 @@ async fn required_verification_refuses_sign_in_until_address_is_verified() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (token, _) = first_mail(&cluster, "ada", "verify_address").await;
-    // attempts with the right password do not count as failures
+    // Attempts with the right password do not count as failures: as many wrong ones would be throttled (`limits.login_backoff_after`).
     for _ in 0..8 {
         assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(403, "email_not_verified"));
     }
@@ -47,17 +51,17 @@ async fn concealed_registration_of_a_taken_address_is_answered_alike_and_its_own
 
     let second = register("ada").await.expect(201);
     assert_ne!(first.json()["id"], second.json()["id"]);
-    let names = |answer: &crate::harness::client::Answer| -> Vec<String> {
-        answer.json().as_object().unwrap().keys().cloned().collect()
-    };
-    assert_eq!(names(&first), names(&second));
+    let member_names =
+        |answer: &Answer| -> Vec<String> { answer.json().as_object().unwrap().keys().cloned().collect() };
+    assert_eq!(member_names(&first), member_names(&second));
     assert_eq!(second.json()["email_verified"], false);
     cluster.mail_to(&email("ada"), "address_taken").await;
-    // a free address: the sign-in that follows reveals nothing either
+    // The sign-in to an unverified account is refused like that of an unknown account. Otherwise it would reveal that the address was free.
     register("grace").await.expect(201);
     for name in ["grace", "nobody"] {
         assert_eq!(node.try_login(&email(name), PASSWORD).await.problem(), problem(401, "invalid_credentials"));
     }
+    // A refusal of a taken username would reveal that an earlier registration has created an account.
     let body = json!({ "email": email("eve"), "username": "eve", "password": PASSWORD });
     let answer = node.post("/v1/users", body).await;
     assert_eq!(answer.json()["errors"][0]["code"], "username_not_yet");

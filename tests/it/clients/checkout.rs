@@ -15,8 +15,9 @@ use crate::{
     openapi_external::{succeed, tool},
 };
 
-/// The address of the service and the port of the app that the READMEs print.
+/// The address of the service that the READMEs print.
 const PRINTED_ISSUER: &str = "http://127.0.0.1:8080";
+/// The port of the app that the READMEs print.
 const PRINTED_PORT: &str = "8000";
 
 /// The copy, in the folder `latchkey` of a temporary folder, and programs for the commands of READMEs: `node`, `npm` and `python3`
@@ -27,7 +28,8 @@ pub(super) struct Checkout {
 }
 
 impl Checkout {
-    /// Copies these paths. Commands run with these variables.
+    /// Copies these paths of the repository. Commands run with these environment variables. The program `latchkey` runs in the folder of
+    /// `service`.
     pub(super) fn new(paths: &[&str], service: &ServiceProcess, environment: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for path in paths {
@@ -60,12 +62,12 @@ impl Checkout {
         folder
     }
 
-    /// The variables of the commands.
+    /// The environment variables of the commands.
     pub(super) fn environment(&self) -> &[(String, String)] {
         &self.environment
     }
 
-    /// Runs commands as printed.
+    /// Runs commands as printed, in this folder. Returns what they print.
     pub(super) fn run(&self, folder: &Path, commands: &str) -> String {
         let commands = format!("cd '{}'\n{commands}", folder.display());
         let mut shell = Command::new("sh");
@@ -105,12 +107,13 @@ impl Checkout {
     }
 }
 
-/// Replaces a text. Panics if it is missing.
+/// Replaces each `from` in `text`. Panics if there is none.
 pub(super) fn replace(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{from} is not in {text}");
     text.replace(from, to)
 }
 
+/// Writes an executable shell script.
 fn write_program(path: &Path, commands: &str) {
     fs::write(path, format!("#!/bin/sh\n{commands}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -33,8 +33,9 @@ fn second_successor(ops: &[Op]) -> Option<String> {
     })
 }
 
+/// A depth-first search for an order of the calls that explains all answers.
 struct Search<'a> {
-    /// Ordered by the time of the request.
+    /// The calls, ordered by the time of the request.
     ops: &'a [Op],
     times: Times,
     rules: &'a Rules,
@@ -56,20 +57,22 @@ impl Search<'_> {
         if explained >= self.furthest.0 {
             self.furthest = (explained, state);
         }
-        // a call requested after the earliest open answer cannot have been executed before the answered call
+        // The call with the earliest open answer was executed before its answer. So a call that was requested after this answer is not the
+        // next to be executed.
         let open: Vec<usize> = (0..done.len()).filter(|&i| !done[i]).collect();
         let answers = open.iter().filter(|&&i| self.is_answered(i)).map(|&i| self.ops[i].span.latest);
-        let Some(answered) = answers.min() else { return true };
+        let Some(earliest_answer) = answers.min() else { return true };
         if self.already_tried(done, state) {
             return false;
         }
         let mut candidates: Vec<usize> =
-            open.into_iter().take_while(|&i| self.ops[i].span.earliest <= answered).collect();
+            open.into_iter().take_while(|&i| self.ops[i].span.earliest <= earliest_answer).collect();
         // tries calls in the order of their answers, and unanswered calls last
         candidates.sort_by_key(|&i| (!self.is_answered(i), self.ops[i].span.latest));
         for i in candidates {
-            let states: Vec<State> = state.after(&self.ops[i], answered, &self.times, self.rules).collect();
+            let states: Vec<State> = state.after(&self.ops[i], earliest_answer, &self.times, self.rules).collect();
             for next in states {
+                // An unanswered call without an effect explains nothing.
                 if !self.is_answered(i) && next == state {
                     continue;
                 }
@@ -85,12 +88,12 @@ impl Search<'_> {
 
     /// Whether this search, or one with fewer executed unanswered calls, has failed before. Otherwise stores this search.
     fn already_tried(&mut self, done: &[bool], state: State) -> bool {
-        // the done calls with an answer, or those without, as bits
-        let packed = |answered: bool| -> Vec<u64> {
-            let bit = |i: usize| u64::from(done[i] && self.is_answered(i) == answered) << (i % 64);
+        // The done calls that have an answer, or have none, as a set of bits.
+        let done_calls = |have_answer: bool| -> Vec<u64> {
+            let bit = |i: usize| u64::from(done[i] && self.is_answered(i) == have_answer) << (i % 64);
             (0..done.len()).step_by(64).map(|from| (from..done.len().min(from + 64)).map(bit).sum()).collect()
         };
-        let (answered, unanswered) = (packed(true), packed(false));
+        let (answered, unanswered) = (done_calls(true), done_calls(false));
         let tried = self.tried.entry((answered, state)).or_default();
         let is_subset = |other: &Vec<u64>| other.iter().zip(&unanswered).all(|(other, this)| other & !this == 0);
         let found = tried.iter().any(is_subset);

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
+/// A generator of pseudorandom numbers: SplitMix64 (Steele, Lea and Flood, 2014).
 pub struct Random(u64);
 
 impl Random {
-    /// Creates a generator; each stream of a seed is independent.
+    /// Creates a generator. The streams of a seed are independent of each other.
     pub fn new(seed: u64, stream: u64) -> Self {
         Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95))
     }
@@ -28,11 +28,12 @@ impl Random {
         self.below(100) < percent
     }
 
-    /// A duration between two numbers of milliseconds.
+    /// A duration of `from` to `to` milliseconds, both included.
     pub fn millis(&mut self, from: usize, to: usize) -> Duration {
         Duration::from_millis(u64::try_from(from + self.below(to - from + 1)).unwrap())
     }
 
+    /// One of these values.
     pub fn pick<'a, T>(&mut self, among: &'a [T]) -> &'a T {
         &among[self.below(among.len())]
     }

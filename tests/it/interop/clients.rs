@@ -11,10 +11,11 @@ use serde_json::json;
 use super::{command, folder};
 use crate::{harness::test_cluster::TestCluster, openapi_external::succeed};
 
-/// Runs a program that uses every OAuth endpoint for clients.
-async fn check(program: &'static str) {
+/// Runs a program that uses a client library at every OAuth endpoint for clients. The program fails if a call has another result than
+/// it expects.
+async fn run_client(program: &'static str) {
     let mut cluster = TestCluster::new();
-    // the program uses the system clock, too
+    // The client library checks times with the system clock.
     cluster.clock = Clock::System;
     let node = cluster.node_at_issuer().await;
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
@@ -26,13 +27,13 @@ async fn check(program: &'static str) {
     };
     let service = cluster.service_client_with(new).await;
     let subject = node.register("ada").await.text_of("id");
-    let private = BASE64_STANDARD.encode(&*key.to_pkcs8().unwrap());
+    let private_key = BASE64_STANDARD.encode(&*key.to_pkcs8().unwrap());
     let settings = json!({
         "issuer": cluster.config.issuer,
         "audience": "latchkey",
         "client_id": service.id,
         "client_secret": service.secret,
-        "private_key": format!("-----BEGIN PRIVATE KEY-----\n{private}\n-----END PRIVATE KEY-----\n"),
+        "private_key": format!("-----BEGIN PRIVATE KEY-----\n{private_key}\n-----END PRIVATE KEY-----\n"),
         "kid": key.kid(),
         "app_id": "latchkey",
         "subject": subject,
@@ -43,15 +44,15 @@ async fn check(program: &'static str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn oauth4webapi_completes_all_client_flows() {
-    check("client_oauth4webapi.mjs").await;
+    run_client("client_oauth4webapi.mjs").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openid_client_completes_all_client_flows() {
-    check("client_openid_client.mjs").await;
+    run_client("client_openid_client.mjs").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn authlib_completes_all_client_flows() {
-    check("client_authlib.py").await;
+    run_client("client_authlib.py").await;
 }

@@ -1,7 +1,5 @@
 //! Step-up with a passkey: `POST /v1/me/reauthenticate` with `credential`.
 
-use std::time::Duration;
-
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -10,7 +8,7 @@ use super::{
 };
 use crate::{
     harness::client::{Answer, Client, PASSWORD, Tokens},
-    step_up::{advance_and_refresh, assert_challenge, problem},
+    step_up::{LONGER_THAN_RECENT, advance_and_refresh, assert_challenge, problem},
 };
 
 async fn reauthenticate(node: &Client, tokens: &Tokens, body: Value) -> Answer {
@@ -27,7 +25,8 @@ async fn i14_sensitive_call_of_an_account_with_a_passkey_needs_the_passkey_and_n
     };
     // The registration of a passkey counts as an authentication with it.
     assert_eq!(claims(&tokens)["acr"], "aal2");
-    let tokens = advance_and_refresh(&cluster, &node, &tokens, Duration::from_mins(11)).await;
+    let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
+    // 600 s is `session.recent`.
     assert_challenge(&rename(&tokens, "lovelace").await, ", acr_values=\"aal2\", max_age=\"600\"");
     let by_password = reauthenticate(&node, &tokens, json!({ "password": PASSWORD })).await;
     assert_challenge(&by_password, ", acr_values=\"aal2\"");
@@ -52,9 +51,9 @@ async fn i11_passkey_response_steps_up_its_own_session_once() {
     let refused = reauthenticate(&node, &other, body.clone()).await;
     assert_eq!(refused.problem(), problem(401, "invalid_passkey"), "the challenge belongs to another session");
     assert_eq!(reauthenticate(&node, &tokens, body).await.status, 200);
-    let again = json!({ "credential": authenticator.get(&login_options(&node).await) });
+    let sign_in_response = json!({ "credential": authenticator.get(&login_options(&node).await) });
     assert_eq!(
-        reauthenticate(&node, &tokens, again).await.problem(),
+        reauthenticate(&node, &tokens, sign_in_response).await.problem(),
         problem(401, "invalid_passkey"),
         "the challenge belongs to a sign-in"
     );

@@ -22,6 +22,7 @@ async fn with_old_second_factor(cluster: &TestCluster, node: &Client) -> (factor
     (ada, tokens)
 }
 
+/// The body of a step-up with a code of the authenticator app.
 fn totp_code(code: &str) -> Value {
     json!({ "method": "totp", "code": code })
 }
@@ -35,6 +36,7 @@ async fn i14_account_with_an_app_steps_up_with_its_code_and_not_with_the_passwor
         let tokens = Tokens { access: access.to_owned(), ..tokens.clone() };
         signed_in(&node, &tokens, Method::PATCH, "/v1/me", json!({ "username": name })).await
     };
+    // 600 s is `session.recent`.
     assert_challenge(&rename(&tokens.access, "byron").await, ", acr_values=\"aal2\", max_age=\"600\"");
     let by_password = try_reauthenticate(&node, &tokens.access, json!({ "password": PASSWORD })).await;
     assert_challenge(&by_password, ", acr_values=\"aal2\"");
@@ -51,16 +53,16 @@ async fn i11_codes_of_app_and_recovery_step_up_once_and_wrong_codes_are_refused(
     let cluster = factors::cluster();
     let node = cluster.node().await;
     let (ada, tokens) = with_old_second_factor(&cluster, &node).await;
-    let now = ada.app.code(&cluster.clock);
+    let current_code = ada.app.code(&cluster.clock);
     let wrong = try_reauthenticate(&node, &tokens.access, totp_code("000000")).await;
     assert_eq!(wrong.problem(), problem(401, "invalid_code"));
     let (first, second) = tokio::join!(
-        try_reauthenticate(&node, &tokens.access, totp_code(&now)),
-        try_reauthenticate(&node, &tokens.access, totp_code(&now)),
+        try_reauthenticate(&node, &tokens.access, totp_code(&current_code)),
+        try_reauthenticate(&node, &tokens.access, totp_code(&current_code)),
     );
     let mut statuses = [first.status.as_u16(), second.status.as_u16()];
     statuses.sort_unstable();
-    assert_eq!(statuses, [200, 401]);
+    assert_eq!(statuses, [200, 401], "one of two simultaneous requests uses the code");
     cluster.advance(STEP);
     let recovery = json!({ "method": "recovery_code", "code": ada.recovery_codes[0] });
     try_reauthenticate(&node, &tokens.access, recovery.clone()).await.expect(200);
@@ -87,7 +89,7 @@ async fn factor_that_is_added_after_a_step_up_by_password_gives_its_level_to_the
     assert_eq!(node.verified(&refreshed.access).acr, "aal2");
 }
 
-/// The session began with the password alone, on a remembered device.
+/// The session of this test began with the password alone, because the device is remembered: without the step-up its level is `aal1`.
 #[tokio::test]
 async fn refreshes_keep_the_level_of_a_step_up_until_it_expires() {
     let cluster = remembered_devices::cluster();
@@ -106,13 +108,13 @@ async fn refreshes_keep_the_level_of_a_step_up_until_it_expires() {
     let second = Duration::from_secs(1);
     let tokens = advance_and_refresh(&cluster, &node, &tokens, second).await;
     rename(&tokens, "byron").await.expect(200);
-    // one second before the step-up expires
+    // Now the step-up expires in one second.
     let tokens = advance_and_refresh(&cluster, &node, &tokens, ttl - 2 * second).await;
     let claims = node.verified(&tokens.access);
     assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal2", stepped_up_at));
     verify(&tokens).await.expect(200);
 
-    // the step-up expires
+    // Now the step-up expires. The session has the level of the sign-in again.
     let tokens = advance_and_refresh(&cluster, &node, &tokens, second).await;
     let claims = node.verified(&tokens.access);
     assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal1", stepped_up_at));

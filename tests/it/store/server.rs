@@ -1,4 +1,4 @@
-//! The stores under test: on every supported version of Redis and Valkey, with the settings and values that tests share.
+//! Servers of every supported version of Redis and Valkey, the stores under test on them, and the settings and values that tests share.
 
 use std::{
     path::{Path, PathBuf},
@@ -30,6 +30,8 @@ use crate::harness::test_cluster;
 
 /// The time at which every test starts.
 pub const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+/// The port of a server that listens on its Unix socket only.
+const SOCKET_ONLY: u16 = 0;
 pub const GRACE: Duration = Duration::from_secs(10);
 pub const IDLE: Duration = Duration::from_hours(7 * 24);
 pub const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
@@ -41,11 +43,11 @@ impl Redis {
     }
 
     pub fn redis_6_2() -> Self {
-        Self::launch(tool("redis-server-6.2").to_str().unwrap(), 0, DURABLE)
+        Self::launch(tool("redis-server-6.2").to_str().unwrap(), SOCKET_ONLY, DURABLE)
     }
 
     pub fn valkey_9() -> Self {
-        Self::launch(tool("valkey-server-9").to_str().unwrap(), 0, DURABLE)
+        Self::launch(tool("valkey-server-9").to_str().unwrap(), SOCKET_ONLY, DURABLE)
     }
 
     /// The stores on this server.
@@ -53,7 +55,7 @@ impl Redis {
         store(&self.url())
     }
 
-    /// Opens a plain connection, for binary arguments.
+    /// Opens a connection on which [`raw_command`] sends binary arguments.
     pub async fn raw(&self) -> Client {
         let client = Builder::from_config(Config::from_url(&self.url()).unwrap()).build().unwrap();
         client.init().await.unwrap();
@@ -69,14 +71,14 @@ impl Redis {
         (key, fields.into_iter().map(|(field, value)| (field.to_vec(), value.to_vec())).collect())
     }
 
-    /// The number of calls of a command, in lower case.
+    /// How often the server has run a command, whose name is in lower case.
     pub fn calls(&self, command: &str) -> usize {
         let stats = self.command(&["INFO", "commandstats"]);
         let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
         line.map_or(0, |line| line.split_once(',').unwrap().0.parse().unwrap())
     }
 
-    /// The events of all streams: account, session, reason and time.
+    /// The events of all streams. The texts of an event are its account, session, reason and time.
     pub fn events(&self) -> Vec<[String; 4]> {
         let streams = self.command(&["--scan", "--pattern", "lk:e*"]);
         let mut events = Vec::new();
@@ -152,7 +154,7 @@ pub fn account() -> AccountId {
     AccountId(Uuid::from_u64_pair(0x0192_f0c1_2345_7abc, next.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
-/// The id of session `number`.
+/// The id of session `number`. Successive numbers have very different ids.
 pub fn session(number: u64) -> SessionId {
     SessionId(Uuid::from_u64_pair(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), number))
 }
@@ -180,7 +182,7 @@ pub fn new_session(account: AccountId, id: SessionId) -> NewSession {
 pub async fn create(store: &RedisStores, account: AccountId, id: SessionId, now: Timestamp) -> Grant {
     match store.sessions.create(new_session(account, id), now).await.unwrap() {
         CreateOutcome::Created { grant, .. } => grant,
-        CreateOutcome::Stale => panic!("stale"),
+        CreateOutcome::Stale => panic!("the account has a later epoch"),
     }
 }
 
@@ -188,7 +190,7 @@ pub async fn create(store: &RedisStores, account: AccountId, id: SessionId, now:
 pub(crate) async fn wait_until_connected(store: &RedisStores) {
     let reach_all = || async {
         let mut all = true;
-        // Each look-up is for another account, so that together they use every connection and every master.
+        // Each look-up is for another account. Many look-ups together use every connection and every master.
         for _ in 0..48 {
             all &= store.sessions.is_live(account(), session(1), NOW).await.is_ok();
         }
