@@ -42,7 +42,7 @@ use node_process::{NodeProcess, service_client};
 
 /// Sequential sign-outs: each starts after the previous event has arrived.
 const SEQUENTIAL_SIGN_OUTS: usize = 1000;
-/// Open-loop loads: sign-outs per second, and the duration in seconds.
+/// Loads at a fixed rate: sign-outs per second, and the duration in seconds. A sign-out does not wait for earlier ones.
 const RATES: [(usize, usize); 2] = [(100, 10), (500, 4)];
 /// Open WebSockets, each of a session that is signed out.
 const SOCKETS: usize = 500;
@@ -66,6 +66,7 @@ async fn main() {
     let redis = Redis::start();
     let folder = tempfile::tempdir().unwrap();
     let peer_port = guard::free_port();
+    // The apps' verifiers follow the node at the issuer's address: the peer, while `node` ends the sessions.
     let (issuer, listen) = (format!("http://127.0.0.1:{peer_port}"), format!("127.0.0.1:{peer_port}"));
     let database = format!("sqlite://{}/latchkey.db", folder.path().display());
     let start = |listen| NodeProcess::start(folder.path(), &redis, &settings(&issuer, listen, &database));
@@ -86,7 +87,7 @@ async fn main() {
         for (name, app) in apps {
             let sessions = sign_in(&node.client, SOCKETS).await;
             println!("chat of the {name} example, sequential:");
-            print(&app.measure(&node.client, sessions.into_iter().take(SOCKETS).collect()).await, "close");
+            print_delays(&app.measure(&node.client, sessions.into_iter().take(SOCKETS).collect()).await, "close");
         }
     }
     if measures("fan-out") {
@@ -97,11 +98,11 @@ async fn main() {
         let mut cluster = TestCluster::with_redis(redis);
         cluster.config.issuer = issuer;
         println!("changes of roles, sequential:");
-        print(&roles::measure(cluster, &database, &peer).await, "refusal");
+        print_delays(&roles::measure(cluster, &database, &peer).await, "refusal");
     }
 }
 
-/// Measures sign-outs, one after the other and at fixed rates.
+/// Measures sign-outs: one after the other, of sessions with an open WebSocket, and at fixed rates.
 async fn sign_outs(node: &NodeProcess, peer: &NodeProcess, issuer: &str, service: &ServiceClient) {
     let arrivals = Arrivals::follow(&peer.client, service).await;
     let count = SEQUENTIAL_SIGN_OUTS + SOCKETS + RATES.iter().map(|(rate, seconds)| rate * seconds).sum::<usize>();
@@ -112,10 +113,10 @@ async fn sign_outs(node: &NodeProcess, peer: &NodeProcess, issuer: &str, service
         times.push(sign_out(&node.client, &arrivals, tokens).await);
     }
     println!("sequential:");
-    print(&times, "event");
+    print_delays(&times, "event");
     let app = sockets::App::start(issuer, service).await;
     println!("WebSockets, sequential:");
-    print(&app.measure(&node.client, sessions.drain(..SOCKETS).collect()).await, "close");
+    print_delays(&app.measure(&node.client, sessions.drain(..SOCKETS).collect()).await, "close");
     for (rate, seconds) in RATES {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / u32::try_from(rate).unwrap());
         let mut running = Vec::new();
@@ -129,7 +130,7 @@ async fn sign_outs(node: &NodeProcess, peer: &NodeProcess, issuer: &str, service
             times.push(task.await.unwrap());
         }
         println!("{rate} a second:");
-        print(&times, "event");
+        print_delays(&times, "event");
     }
 }
 
@@ -140,7 +141,7 @@ fn raise_open_files() {
     setrlimit(Resource::Nofile, raised).expect("the limit of open files can be raised");
 }
 
-/// Signs out on one node and waits for the event at the other one's subscriber.
+/// Signs out on one node and waits for the event at the subscriber of the other node.
 async fn sign_out(client: &Client, arrivals: &Arrivals, tokens: Tokens) -> Times {
     let requested = Instant::now();
     client.logout(&tokens.refresh).await.expect(204);
@@ -148,8 +149,8 @@ async fn sign_out(client: &Client, arrivals: &Arrivals, tokens: Tokens) -> Times
     Times { requested, answered, effect: arrivals.wait_for(&tokens.session).await }
 }
 
-/// Prints the delays. An effect before the answer counts as 0 ms after the answer.
-fn print(times: &[Times], effect: &str) {
+/// Prints the delays of a request, its answer and its effect. An effect before the answer counts as 0 ms after the answer.
+fn print_delays(times: &[Times], effect: &str) {
     for (what, delay) in [
         (
             format!("from the answer to the {effect}"),
@@ -174,7 +175,7 @@ fn print(times: &[Times], effect: &str) {
     }
 }
 
-/// Creates sessions with as many accounts as they need.
+/// Registers as many accounts as `count` sessions need, and signs in to them. Returns at least `count` sessions.
 async fn sign_in(client: &Client, count: usize) -> Vec<Tokens> {
     let mut sessions = Vec::new();
     while sessions.len() < count {
@@ -211,7 +212,7 @@ impl Arrivals {
         arrivals
     }
 
-    /// Waits for the event of this session's end. Returns the time of its arrival.
+    /// Waits for the event that the session has ended. Returns the time when the event arrived.
     async fn wait_for(&self, session: &str) -> Instant {
         let find = || self.0.lock().unwrap().remove(session);
         // Most events have arrived already. The polling below finds the others up to 20 ms later. That changes no measurement,
@@ -232,7 +233,7 @@ impl Arrivals {
     }
 }
 
-/// Settings of a node, with fast hashing, since this benchmark does not measure hashing.
+/// Settings of a node: limits above what this benchmark needs, and fast hashing, since it does not measure hashing.
 fn settings<'a>(issuer: &'a str, listen: &'a str, database: &'a str) -> [(&'static str, &'a str); 8] {
     [
         ("LATCHKEY_ISSUER", issuer),

@@ -41,9 +41,9 @@ pub enum Name {
     Floor,
     /// Threads that only compute argon2 hashes, without HTTP.
     Argon2,
-    /// FastAPI.
+    /// The reference service on FastAPI.
     FastApi,
-    /// Fastify.
+    /// The reference service on Fastify.
     Fastify,
     /// node-oidc-provider.
     OidcProvider,
@@ -97,7 +97,7 @@ pub struct Target {
     pub authenticator: Option<Authenticator>,
     /// Resident memory before the first request, in bytes.
     pub resident_idle: u64,
-    /// Sessions per account.
+    /// The number of sessions that [`Self::seed`] creates for each account.
     pub per_account: usize,
     seeding: Seeding,
 }
@@ -116,7 +116,7 @@ enum Seeding {
     OidcProvider,
 }
 
-/// Input of all targets.
+/// Files that targets start from. The *references* are the services on FastAPI and Fastify.
 pub struct Common {
     /// The number of accounts.
     pub count: usize,
@@ -128,9 +128,14 @@ pub struct Common {
     pub key: PathBuf,
 }
 
+/// Connections that prepare sessions before a measurement.
+const PREPARING_CONNECTIONS: usize = 16;
+/// Connections that sign in by password. A password hash takes a core, so more connections would only wait.
+const SIGN_IN_CONNECTIONS: usize = 4;
+
 /// Password of all accounts.
 pub const PASSWORD: &str = "correct horse battery staple";
-/// Service client of the references.
+/// Id and secret of the references' service client.
 const CLIENT: &str = "bench:a-secret-of-this-benchmark-only";
 
 /// E-mail address of an account.
@@ -147,8 +152,8 @@ fn local(port: u16) -> SocketAddr {
 }
 
 impl Target {
-    /// Creates sessions directly in Redis and returns their refresh tokens. Targets without sessions return none, and so does
-    /// node-oidc-provider, whose sessions [`Self::browsers`] creates.
+    /// Creates sessions directly in the target's own Redis and returns their refresh tokens. Returns none for further nodes, for
+    /// targets without sessions, and for node-oidc-provider, whose sessions [`Self::browsers`] creates.
     pub fn seed(&mut self, count: usize) -> anyhow::Result<Vec<String>> {
         let Some(redis) = self.redis.first() else { return Ok(Vec::new()) };
         match &self.seeding {
@@ -165,8 +170,8 @@ impl Target {
         match (&self.seeding, &self.app) {
             (Seeding::Latchkey(filler), _) => filler.browsers(count),
             (Seeding::OidcProvider, Some(app)) => {
-                let mut sign_in = BrowserSignIn::new(app, others::BEHIND_TLS, count, 16);
-                load::exhaust(self.address, 16, &mut sign_in).context("signing browsers in")?;
+                let mut sign_in = BrowserSignIn::new(app, others::BEHIND_TLS, count, PREPARING_CONNECTIONS);
+                load::exhaust(self.address, PREPARING_CONNECTIONS, &mut sign_in).context("signing browsers in")?;
                 Ok(sign_in.browsers)
             }
             _ => anyhow::bail!("{} has no browsers", self.name.text()),
@@ -176,18 +181,17 @@ impl Target {
     /// Signs accounts in by password and returns their access tokens.
     pub fn sign_in(&self, count: usize) -> anyhow::Result<Vec<String>> {
         let mut sign_in = SignIn::new(count);
-        load::exhaust(self.address, 4, &mut sign_in).with_context(|| self.name.text())?;
+        load::exhaust(self.address, SIGN_IN_CONNECTIONS, &mut sign_in).with_context(|| self.name.text())?;
         Ok(sign_in.tokens)
     }
 
-    /// Obtains access tokens by refreshing this many sessions.
+    /// Refreshes `count` of the sessions, and keeps the new access tokens in [`Self::access`].
     pub fn collect_access_tokens(&mut self, count: usize) -> anyhow::Result<()> {
-        let mut refresh = Refresh::new(&mut self.sessions, 16);
+        let mut refresh = Refresh::new(&mut self.sessions, PREPARING_CONNECTIONS);
+        // the workload stops after `count` refreshes, and fills the list
         refresh.collect = Some((count, Vec::new()));
-        load::exhaust(self.address, 16, &mut refresh).with_context(|| self.name.text())?;
-        let collected = refresh.collect.take().map(|(_, collected)| collected).unwrap_or_default();
-        drop(refresh);
-        self.access = collected;
+        load::exhaust(self.address, PREPARING_CONNECTIONS, &mut refresh).with_context(|| self.name.text())?;
+        self.access = refresh.collect.map(|(_, collected)| collected).unwrap_or_default();
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use anyhow::Context;
 pub use self::args::{
     AddArgs, AuthMethodArg, ClientCommand, DeleteArgs, GrantArg, KindArg, ListArgs, NameArgs, RotateArgs, ShowArgs,
 };
-use self::output::{list, print_addresses, print_issuer_origin, print_secret, show};
+use self::output::{print_addresses, print_client, print_clients, print_issuer_origin, print_secret};
 use super::{Global, block_on, bootstrap::open_existing_database, prompt};
 use crate::{
     config::{SettingOrigin, inspect},
@@ -24,6 +24,7 @@ use crate::{
 pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.load_existing_config()?;
     let (clock, entropy) = (Clock::System, Entropy::system());
+    // reads the files that the arguments name before the database is opened
     let new_client = match command {
         ClientCommand::Add(args) => Some(args.to_new_client()?),
         _ => None,
@@ -45,10 +46,10 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
                 }
             }
             ClientCommand::List(args) if args.dynamic => dynamic::list(&clients::list_dynamic(&sql).await?, args.json)?,
-            ClientCommand::List(args) => list(&clients::list(&sql).await?, args.json, clock.now())?,
+            ClientCommand::List(args) => print_clients(&clients::list(&sql).await?, args.json, clock.now())?,
             ClientCommand::Show(args) => {
                 let client = clients::show(&sql, &args.name).await.with_context(|| format!("{:?}", args.name))?;
-                show(&client, args.json, clock.now())?;
+                print_client(&client, args.json, clock.now())?;
             }
             ClientCommand::Disable(args) => {
                 clients::disable(&clock, &sql, &args.name).await.with_context(|| format!("{:?}", args.name))?;

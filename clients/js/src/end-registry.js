@@ -53,7 +53,7 @@ class Session {
   }
 }
 
-/** One call of `onEnd`, until it has ended or is closed. */
+/** A callback that `onEnd` has registered. The registration is active until it ends or is closed. */
 export class Registration {
   #registry;
   #session;
@@ -87,13 +87,13 @@ export class Registration {
     return this.#claims;
   }
 
-  /** Why the registration has ended; undefined while it has not, and after {@link Registration.close}. */
+  /** Why the registration has ended; undefined while it is active, or if {@link Registration.close} was called first. */
   get ended() {
     return this.#ended;
   }
 
   /**
-   * Aborted when the registration ends, with the cause as its reason.
+   * A signal that is aborted when the registration ends, with the cause as its reason.
    *
    * @returns {AbortSignal}
    */
@@ -191,7 +191,7 @@ export class EndRegistry {
   }
 
   /**
-   * Registers a callback, which is called at most once: before this returns if the session has ended already.
+   * Registers a callback, which is called at most once. If the session has ended already, it is called before this method returns.
    *
    * @param {Claims} claims
    * @param {(cause: EndCause) => unknown} callback
@@ -238,7 +238,7 @@ export class EndRegistry {
   }
 
   /**
-   * Removes a registration, and the session with its last registration.
+   * Removes a registration, and its session with the last registration.
    *
    * @param {Registration} registration
    * @param {Session} session

@@ -66,7 +66,7 @@ export function settingsOf(options) {
   if (all.feedLost !== "introspect" && all.feedLost !== "refuse") {
     throw new LatchkeyError("feedLost must be 'introspect' or 'refuse'");
   }
-  const numbers = Object.entries(DEFAULTS).filter(([, standard]) => typeof standard === "number");
+  const numbers = Object.entries(DEFAULTS).filter(([, value]) => typeof value === "number");
   for (const name of [...numbers.map(([name]) => name), "endAfterSilenceMs"]) {
     const value = all[name];
     // Node's timers are limited to 2^31 - 1.

@@ -62,7 +62,7 @@ export function webSocketUpgrade(verifier, webSocketServer, options = {}) {
         webSocketServer.emit("connection", accepted, request);
       });
     } catch (error) {
-      process.emitWarning(`a handshake failed: ${describeError(error)}`, "LatchkeyWarning");
+      process.emitWarning(`a WebSocket handshake failed and is answered with 500: ${describeError(error)}`, "LatchkeyWarning");
       refuse(socket, { status: 500, headers: {}, body: "" });
     }
   };
@@ -82,13 +82,16 @@ export function watch(verifier, claims, socket, request) {
     closeOnEnd(verifier, claims, socket, request);
     return true;
   } catch (error) {
-    socket.close(1013, "unavailable");
+    socket.close(1013, "unavailable"); // try again later (RFC 6455, section 7.4.1)
+    // an error of the verifier, such as too many registrations, is expected; any other error is a fault
     if (!refusalOfError(error)) throw error;
     return false;
   }
 }
 
 /**
+ * Writes a response to the socket of a request that has not become a WebSocket, and closes the socket.
+ *
  * @param {Duplex} socket
  * @param {Response} refusal
  */

@@ -1,4 +1,4 @@
-/** One call of `onEnd`, until it has ended or is closed. */
+/** A callback that `onEnd` has registered. The registration is active until it ends or is closed. */
 export class Registration {
     /**
      * @internal
@@ -11,10 +11,10 @@ export class Registration {
     constructor(registry: EndRegistry, session: Session, claims: Claims, callback: (cause: EndCause) => unknown, since: number);
     /** The claims of the token that was registered, or with which the registration was last renewed. */
     get claims(): Readonly<import("./claims.js").Claims>;
-    /** Why the registration has ended; undefined while it has not, and after {@link Registration.close}. */
+    /** Why the registration has ended; undefined while it is active, or if {@link Registration.close} was called first. */
     get ended(): EndCause | undefined;
     /**
-     * Aborted when the registration ends, with the cause as its reason.
+     * A signal that is aborted when the registration ends, with the cause as its reason.
      *
      * @returns {AbortSignal}
      */
@@ -50,7 +50,7 @@ export class EndRegistry {
     /** The number of entries of all indexes, for tests. */
     get indexed(): number;
     /**
-     * Registers a callback, which is called at most once: before this returns if the session has ended already.
+     * Registers a callback, which is called at most once. If the session has ended already, it is called before this method returns.
      *
      * @param {Claims} claims
      * @param {(cause: EndCause) => unknown} callback
@@ -68,7 +68,7 @@ export class EndRegistry {
      */
     renew(registration: Registration, session: Session, claims: Claims): number;
     /**
-     * Removes a registration, and the session with its last registration.
+     * Removes a registration, and its session with the last registration.
      *
      * @param {Registration} registration
      * @param {Session} session
@@ -115,7 +115,7 @@ export type Settings = {
  */
 export type Environment = {
     /**
-     * the key that signed the token of these claims
+     * the id (`kid`) of the key that signed the token of these claims
      */
     kidOf: (claims: Claims) => string | undefined;
     /**

@@ -65,12 +65,15 @@ struct Fixture {
 impl Fixture {
     async fn start() -> Self {
         let mut cluster = TestCluster::new();
+        // the app is a process of its own, which checks tokens by the real time
         cluster.clock = Clock::System;
+        // The issuer is the proxy's URL: the node needs the issuer before its own address is known.
         let proxy = FaultProxy::start_without_target().await;
         cluster.config.issuer = proxy.http_url();
         let node = cluster.node().await;
         proxy.forward_to(node.address());
         let client = cluster.service_client("hello").await;
+        // the app calls the node, which runs in this runtime, before it prints its address
         let app = tokio::task::block_in_place(|| App::start(&proxy.http_url(), &client));
         Self { app, node, _proxy: proxy, _cluster: cluster }
     }
@@ -129,10 +132,12 @@ async fn poem_example_accepts_token_until_logout() {
     }
     let nobody = app.client.send(app.client.request(reqwest::Method::GET, "/hello")).await.expect(401);
     assert_eq!(nobody.header("www-authenticate"), r#"Bearer realm="latchkey""#);
+    // a refresh token is not accepted as an access token
     app.client.get("/hello", &first.refresh).await.expect(401);
 
     node.logout(&first.refresh).await.expect(204);
     wait::until("the token is refused", async || app.client.get("/hello", &first.access).await.status == 401).await;
+    // the token stays refused
     app.client.get("/hello", &first.access).await.expect(401);
     assert_eq!(app.client.get("/hello", &second.access).await.expect(200).text, greeting);
     drop(app);
@@ -148,23 +153,24 @@ async fn poem_example_asks_for_a_second_factor_with_the_challenge_of_rfc_9470() 
     let challenge = answer.header("www-authenticate");
     let expected = "error=\"insufficient_user_authentication\", acr_values=\"aal2\", max_age=\"300\"";
     assert!(challenge.ends_with(expected), "{challenge}");
-    // sets up an authenticator app, which makes the session strong, and steps up with the app's next code
+    // Sets up an authenticator app, which makes the session strong. Then steps up with the code of the next 30 s, since each code
+    // is accepted once.
     let post = async |path: &str, access: &str, body: serde_json::Value| {
         let request = node.request(reqwest::Method::POST, path).bearer_auth(access).json(&body);
         node.send(request).await.expect(200)
     };
     let secret = post("/v1/me/factors/totp", &tokens.access, serde_json::json!({})).await.text_of("secret");
-    let code = |seconds: i64| {
+    let code_in = |seconds: i64| {
         let at = format!("@{}", Clock::System.now().as_secs() + seconds);
         let output = Command::new("oathtool").args(["--totp", "--base32", "--now", &at, &secret]).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    let first_code = serde_json::json!({ "code": code(0) });
+    let first_code = serde_json::json!({ "code": code_in(0) });
     let strong = post("/v1/me/factors/totp/confirm", &tokens.access, first_code).await.text_of("access_token");
     app.client.get("/vault", &strong).await.expect(200);
-    let next_code = serde_json::json!({ "method": "totp", "code": code(30) });
-    let again = post("/v1/me/reauthenticate", &strong, next_code).await.text_of("access_token");
-    let greeting = app.client.get("/vault", &again).await.expect(200).text;
+    let next_code = serde_json::json!({ "method": "totp", "code": code_in(30) });
+    let stepped_up = post("/v1/me/reauthenticate", &strong, next_code).await.text_of("access_token");
+    let greeting = app.client.get("/vault", &stepped_up).await.expect(200).text;
     assert!(greeting.contains("with aal2"), "{greeting}");
     drop(app);
     node.stop().await;

@@ -38,7 +38,7 @@ pub(super) fn print_issuer_origin(origin: &SettingOrigin) {
         origin => origin.to_string(),
     };
     eprintln!(
-        "The issuer is from the configuration of this command ({origin}). If the service runs with another one, use the issuer \
+        "The issuer is from the configuration of this command ({origin}). If the service runs with another issuer, use the one \
          that its log names at the start."
     );
 }
@@ -50,7 +50,8 @@ pub(super) fn print_secret(id: &ClientId, secret: &ClientSecret) -> io::Result<(
     out.flush()
 }
 
-pub(super) fn list(clients: &[Client], json: bool, now: Timestamp) -> io::Result<()> {
+/// Prints one line for each client: a column for each field, or JSON.
+pub(super) fn print_clients(clients: &[Client], json: bool, now: Timestamp) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if !json {
         writeln!(
@@ -74,7 +75,8 @@ pub(super) fn list(clients: &[Client], json: bool, now: Timestamp) -> io::Result
     out.flush()
 }
 
-pub(super) fn show(client: &Client, json: bool, now: Timestamp) -> io::Result<()> {
+/// Prints all fields of a client: one line for each field, or one line of JSON.
+pub(super) fn print_client(client: &Client, json: bool, now: Timestamp) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let shown = ClientJson::of(client, now);
     if json {

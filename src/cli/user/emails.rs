@@ -27,7 +27,8 @@ pub(super) async fn run(state: &AppState, account: &Account, args: &EmailsArgs) 
             let email = Email::parse(text).map_err(|why| anyhow!("{text:?} {why}"))?;
             let (shown, id) = (escape(email.as_str()), account.id);
             prompt::confirm(&format!("Remove {shown} from the account {id}?"), *yes)?;
-            let removed = support::remove(state, id, &email, &Initiator::Operator, None).await;
+            let ip = None; // of the request that removes the address: a command has none
+            let removed = support::remove(state, id, &email, &Initiator::Operator, ip).await;
             let ended = removed.with_context(|| format!("{text:?}"))?;
             println!("Removed {shown} from the account {id}. {}", describe_ended_sessions(ended));
             Ok(())

@@ -166,7 +166,7 @@ impl FaultProxy {
     }
 
     /// The number of requests to a node whose path contains `part`.
-    pub fn count(&self, part: &str) -> usize {
+    pub fn count_requests(&self, part: &str) -> usize {
         self.requests().iter().filter(|line| line.contains(part)).count()
     }
 

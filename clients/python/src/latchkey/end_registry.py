@@ -43,7 +43,7 @@ class _Session:
 
 
 class Registration:
-    """One call of ``on_end``, until the registration has ended or is closed. As a context manager it closes itself."""
+    """A callback that ``on_end`` has registered. Active until the registration ends or is closed. As a context manager it closes itself."""
 
     __slots__ = ("__weakref__", "_callback", "_claims", "_closed", "_ended", "_registry", "_session", "_since")
 
@@ -175,7 +175,7 @@ class EndRegistry:
         return len(self._by_sid) + len(self._by_account) + len(self._by_kid) + len(self._by_expiry)
 
     def register(self, claims: Claims, callback: Callback) -> Registration:
-        """Registers a callback, which is called at most once: before this returns if the session has ended already.
+        """Registers a callback, which is called at most once: before this method returns if the session has ended already.
 
         Raises ``Unavailable`` if there are ``max_registrations`` already.
         """

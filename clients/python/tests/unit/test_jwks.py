@@ -19,17 +19,17 @@ def test_keys_of_every_algorithm_are_parsed() -> None:
 @pytest.mark.parametrize(
     "entry",
     [
-        7,
+        7,  # not an object
         {**GOOD, "use": "enc"},
         {**GOOD, "key_ops": ["encrypt"]},
-        {**GOOD, "alg": "RS256"},
+        {**GOOD, "alg": "RS256"},  # not an algorithm of EC keys
         {**GOOD, "alg": "HS256"},
         {**GOOD, "alg": None},
         {**GOOD, "kid": 7},
         {**GOOD, "crv": "P-384"},
-        {**GOOD, "x": "AAAA"},
+        {**GOOD, "x": "AAAA"},  # too short for a coordinate
         {"kty": "oct", "k": "c2VjcmV0", "kid": "one", "alg": "HS256"},
-        SigningKey("RS256", rsa.generate_private_key(65537, 1024)).jwk("one"),
+        SigningKey("RS256", rsa.generate_private_key(65537, 1024)).jwk("one"),  # shorter than 2048 bits
     ],
     ids=str,
 )
@@ -39,6 +39,6 @@ def test_unsuitable_key_is_left_out(entry: Any) -> None:
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"keys": {}}], ids=str)
-def test_document_that_is_no_jwks_raises(document: Any) -> None:
+def test_document_without_list_of_keys_raises(document: Any) -> None:
     with pytest.raises(ProtocolError):
         parse_jwks(document)

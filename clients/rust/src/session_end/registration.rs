@@ -17,6 +17,7 @@ use crate::{claims::Claims, error::VerifyError, verifier::Shared};
 pub struct Registration {
     shared: Arc<Shared>,
     key: Key,
+    /// Why the registration has ended. The registry sets it.
     outcome: Arc<OnceLock<EndCause>>,
 }
 
@@ -50,8 +51,8 @@ impl Registration {
         self.outcome.get().copied()
     }
 
-    /// Verifies a newer token of the same session, as [`crate::Verifier::verify`] does, and replaces the registered token by
-    /// it: its expiry and its claims apply from now on. Returns its claims.
+    /// Renews the registration with a newer token of the same session, verified as by [`crate::Verifier::verify`]. From now on the
+    /// expiry and the claims of the newer token apply. Returns these claims.
     ///
     /// # Errors
     /// [`RenewError`]
@@ -63,13 +64,15 @@ impl Registration {
         let state = self.shared.registry.renew(self.key, &signed.claims, &*self.shared.clock);
         let state = state.map_err(|error| match (error, self.ended()) {
             (NotRenewed::OtherSession, _) => RenewError::OtherSession,
+            // the registry removes a registration shortly before it sets the outcome
             (NotRenewed::Gone, cause) => RenewError::Ended(cause.unwrap_or(EndCause::FeedLost)),
         })?;
         self.end_if_invalid(&state);
         self.ended().map_or_else(|| Ok(Arc::clone(&signed.claims)), |cause| Err(RenewError::Ended(cause)))
     }
 
-    /// Ends the registration if an event ended its session before the registration was in the index.
+    /// Ends the registration if its session has already ended or its token is no longer valid. The registry did not find the
+    /// registration for events that came before it was added.
     fn end_if_invalid(&self, state: &RegistrationState) {
         if let Some(cause) = self.shared.cause_of_end(state) {
             self.shared.registry.end(self.key, cause);

@@ -90,15 +90,15 @@ async fn refreshes_for_unknown_kids_are_rate_limited() {
     let verifier = fixture.verifier().await;
     fixture.clock.advance(Duration::from_secs(1));
     wait::until("the verifier is live", async || verifier.status().live).await;
-    let fetches = fixture.proxy.count("jwks");
+    let fetches = fixture.proxy.count_requests("jwks");
     let forged = crate::forged::with_header(&tokens.access, |header| header["kid"] = "unknown".into());
     for _ in 0..20 {
         assert_eq!(verifier.verify(&forged).await.unwrap_err(), invalid(Invalid::UnknownKey));
     }
-    assert_eq!(fixture.proxy.count("jwks"), fetches + 1);
+    assert_eq!(fixture.proxy.count_requests("jwks"), fetches + 1);
     fixture.clock.advance(Duration::from_secs(1));
     assert_eq!(verifier.verify(&forged).await.unwrap_err(), invalid(Invalid::UnknownKey));
-    assert_eq!(fixture.proxy.count("jwks"), fetches + 2);
+    assert_eq!(fixture.proxy.count_requests("jwks"), fetches + 2);
     // the issuer is unreachable, and the key may be new
     fixture.clock.advance(Duration::from_secs(1));
     fixture.proxy.set(Mode::Cut);

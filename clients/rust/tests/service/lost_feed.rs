@@ -25,14 +25,14 @@ async fn lost_feed_falls_back_to_introspection() {
     assert!(verifier.verify(&first.access).await.is_ok());
     fixture.proxy.set(Mode::CutSubscribers);
     fixture.node.logout(&first.refresh).await.expect(204);
-    // local revocations still count as up to date
+    // local revocations, which lack the sign-out, still count as up to date
     assert!(verifier.verify(&first.access).await.is_ok());
-    assert_eq!(fixture.proxy.count("introspect"), 0);
+    assert_eq!(fixture.proxy.count_requests("introspect"), 0);
     fixture.clock.advance(PAST_MAX_STALENESS);
     assert!(!verifier.status().live);
     assert_eq!(verifier.verify(&first.access).await, Err(VerifyError::Revoked));
     assert!(verifier.verify(&second.access).await.is_ok());
-    assert_eq!(fixture.proxy.count("introspect"), 2);
+    assert_eq!(fixture.proxy.count_requests("introspect"), 2);
     assert!(verifier.verify_locally(&second.access).unwrap_err().is_unavailable());
     // introspection fails, too
     fixture.proxy.set(Mode::Cut);
@@ -64,7 +64,7 @@ async fn lost_feed_refuses_all_tokens_if_configured() {
     fixture.proxy.set(Mode::Open);
     wait_until_live(&verifier).await;
     assert!(verifier.verify(&second.access).await.is_ok());
-    assert_eq!(fixture.proxy.count("introspect"), 0);
+    assert_eq!(fixture.proxy.count_requests("introspect"), 0);
     drop(verifier);
     fixture.stop().await;
 }
@@ -74,11 +74,11 @@ async fn frozen_feed_is_reconnected_without_a_gap() {
     let fixture = Fixture::new().await;
     fixture.node.register("ada").await;
     let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await, fixture.node.login("ada").await];
+    // A verifier drops a stream that sends no event for 5 s of real time, even if `max_staleness` is shorter.
     let verifier = fixture.verifier_with(|builder| builder.max_staleness(Duration::from_secs(1))).await;
     fixture.proxy.set(Mode::Frozen);
     let connected = verifier.status().connections;
     fixture.node.logout(&tokens[0].refresh).await.expect(204);
-    // the verifier notices the silence on its own
     wait::until("the frozen feed is dropped", async || verifier.status().last_error.is_some()).await;
     fixture.node.logout(&tokens[1].refresh).await.expect(204);
     fixture.proxy.set(Mode::Open);
@@ -99,10 +99,10 @@ async fn feed_resumes_on_another_node() {
     let verifier = fixture.verifier().await;
     fixture.node.logout(&tokens[0].refresh).await.expect(204);
     wait_until_revoked(&verifier, &tokens[0].access).await;
-    let next = fixture.cluster.node().await;
-    let first = std::mem::replace(&mut fixture.node, next);
+    let second_node = fixture.cluster.node().await;
+    let first_node = std::mem::replace(&mut fixture.node, second_node);
     fixture.proxy.forward_to(fixture.node.address());
-    first.stop().await;
+    first_node.stop().await;
     fixture.node.logout(&tokens[1].refresh).await.expect(204);
     wait_until_revoked(&verifier, &tokens[1].access).await;
     assert_eq!(verifier.verify(&tokens[0].access).await, Err(VerifyError::Revoked));
@@ -123,7 +123,7 @@ async fn more_revocations_than_the_limit_make_the_feed_lost() {
         fixture.node.logout(&tokens.refresh).await.expect(204);
     }
     wait::until("both feeds are lost", async || !refusing.status().live && !introspecting.status().live).await;
-    // One of the two revocations is stored and the other one did not fit, so one token is revoked and the other one unverifiable.
+    // Only one of the two revocations fits. Of the two tokens, `refusing` refuses one as revoked and the other as unverifiable.
     for tokens in &tokens[..2] {
         assert!(refusing.verify(&tokens.access).await.is_err());
         assert_eq!(introspecting.verify(&tokens.access).await, Err(VerifyError::Revoked));

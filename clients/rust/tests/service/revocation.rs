@@ -33,7 +33,7 @@ async fn token_is_accepted_until_logout() {
     let later = fixture.verifier().await;
     assert_eq!(later.verify(&ended.access).await.unwrap_err(), VerifyError::Revoked);
     assert!(later.verify(&live.access).await.is_ok());
-    assert_eq!(fixture.proxy.count("introspect"), 0, "the verifiers decide without calls to the service");
+    assert_eq!(fixture.proxy.count_requests("introspect"), 0, "the verifiers decide without calls to the service");
     drop((verifier, later));
     fixture.stop().await;
 }
