@@ -1,8 +1,8 @@
 //! One single-threaded runtime per core. A connection stays on the core to which it was assigned, and its Redis calls use
 //! a connection of the same thread.
 //!
-//! The multi-threaded runtime moves tasks between cores and wakes a thread for nearly every response; that costs more than
-//! the work itself. Tasks that do not belong to a connection stay on the runtime that the process started with.
+//! The multi-threaded runtime moves tasks between cores and wakes a thread for nearly every response. That costs more
+//! than the work itself. Tasks that do not belong to a connection stay on the runtime that the process started with.
 
 use std::{
     cell::Cell,
@@ -58,7 +58,7 @@ impl Cores {
         Ok(Self { cores })
     }
 
-    /// Uses only the runtime of the caller: for commands, metrics and tests.
+    /// Uses only the runtime of the caller: for commands, the server of metrics, and tests.
     ///
     /// # Panics
     /// Outside a runtime.

@@ -161,9 +161,13 @@ mod tests {
             offset.as_millis()
         };
         assert_eq!(measured(1000, 1002, 1005), 0, "the clocks may be equal");
-        assert_eq!(measured(1000, 21_002, 1005), 19_997);
-        assert_eq!(measured(2000, 22_000, 2001), 19_999);
-        assert_eq!(measured(3000, 23_000, 3050), 19_999, "a slow answer allows a wider range");
+        assert_eq!(measured(1000, 21_002, 1005), 19_997, "the other clock is 19,997 to 20,002 ms ahead");
+        assert_eq!(measured(2000, 22_000, 2001), 19_999, "the other clock is 19,999 to 20,000 ms ahead");
+        assert_eq!(
+            measured(3000, 23_000, 3050),
+            19_999,
+            "a slow answer allows a wider range, which has the former offset"
+        );
         assert_eq!(measured(4000, 4000, 4000), 0, "the other clock was set back");
         assert_eq!(measured(5000, 9000, 4000), 0, "this clock was set back meanwhile");
     }

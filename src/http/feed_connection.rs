@@ -1,8 +1,8 @@
 //! The HTTP/1.1 connection of a subscriber of the revocation feed, after its takeover from hyper.
 //!
 //! A subscriber that has read everything is attached to the fan-out, which writes each event to the socket as one chunk. A
-//! subscriber whose socket can't take an event at once is detached: the connection's task writes what it missed, and attaches
-//! it again.
+//! subscriber whose socket can't take an event at once is detached: the connection's task writes the missed events, and
+//! attaches the subscriber again.
 
 use std::{
     future::poll_fn,
@@ -27,7 +27,7 @@ use crate::{
 
 /// The last chunk of a body and its empty trailers (RFC 9112, section 7.1).
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
-/// How much a peer may send after its request, in bytes. What it sends is dropped.
+/// How many bytes a peer may send after its request. The bytes are dropped.
 const MAX_DROPPED: usize = 64 * 1024;
 
 /// How a connection sends its events.
@@ -61,7 +61,7 @@ enum Writer {
     Detached {
         /// The rest of the last batch.
         unsent: Bytes,
-        /// The following messages. `None` until the fan-out has passed it.
+        /// Receives the following messages. `None` until the fan-out has handed the receiver over.
         receiver: Option<DetachedReceiver>,
     },
 }
@@ -76,7 +76,7 @@ enum Next {
     End,
 }
 
-/// Sends the events of a subscription to the socket until either ends.
+/// Sends the events of a subscription to the socket until the subscription or the connection ends.
 pub(super) async fn serve<E>(stream: TcpStream, client: ClientId, subscription: Subscription, settings: Settings<E>)
 where
     E: Fn(&FeedEvent) -> EncodedEvent + Send + Sync + 'static,
@@ -136,7 +136,8 @@ where
         let this: Arc<dyn AttachedSubscriber> = Arc::clone(self) as _;
         if !subscription.attach(Arc::downgrade(&this)) {
             *self.writer() = Writer::Connection;
-            // Usually a message waits. If the fan-out is ending, the receiver learns it after a turn of other tasks.
+            // Usually a message waits, which the next poll returns. If the fan-out has ended, the next poll reports that only after
+            // the task of the fan-out has run once more and has closed the channel.
             yield_now().await;
             return Ok(());
         }
@@ -154,7 +155,8 @@ where
         Ok(())
     }
 
-    /// Writes all bytes. If the subscriber does not read them in time, the close drops the kernel's send buffer.
+    /// Writes all bytes. If the subscriber does not read them in time, fails, and the connection is reset when it closes: the kernel
+    /// then drops the bytes that it still buffers (linger 0).
     async fn write(&self, mut bytes: Bytes) -> io::Result<()> {
         let writing = async {
             while !bytes.is_empty() {
@@ -173,7 +175,8 @@ where
         })
     }
 
-    /// Completes when the peer has closed the connection or has sent too much. The request was its last, so what it sends is dropped.
+    /// Completes when the peer has closed the connection or has sent too much. No further request is served on the connection, so
+    /// everything that the peer sends is dropped.
     async fn wait_for_peer_to_close(&self) {
         let (mut buffer, mut dropped) = ([0; 512], 0);
         while dropped < MAX_DROPPED && self.stream.readable().await.is_ok() {

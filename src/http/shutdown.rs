@@ -3,8 +3,8 @@
 use poem::{FromRequest, Request, RequestBody, Result};
 use tokio_util::sync::CancellationToken;
 
-/// The shutdown signals, which the server adds to every `GET` and `HEAD`: only those have event streams and readiness
-/// checks as responses.
+/// The shutdown signals, which the server adds to every `GET` and `HEAD`: event streams and readiness checks use only
+/// these methods.
 #[derive(Clone, Debug)]
 pub struct ShutdownSignals {
     /// The signal for readiness checks.

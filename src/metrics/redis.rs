@@ -75,7 +75,7 @@ impl RedisMetrics {
 }
 
 impl Timed {
-    /// Waits for the answer of Redis, and records its duration or its error.
+    /// Waits for the answer of Redis. Records how long a successful answer took, and counts an error.
     ///
     /// # Errors
     /// The error of `answer`.

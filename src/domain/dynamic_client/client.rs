@@ -87,7 +87,7 @@ mod tests {
     };
 
     #[test]
-    fn client_has_only_scopes_that_dynamic_clients_may_request() {
+    fn client_has_only_allowed_scopes_asks_for_consent_and_is_named_after_its_host() {
         let allowed = SpaceSeparated::parse(["openid", "email", "mcp:read"]).unwrap();
         let resources = SpaceSeparated::parse(["https://mcp.example.com/mcp"]).unwrap();
         let client = |scope: Value| {

@@ -1,4 +1,4 @@
-//! Codes that operations have in common.
+//! Groups of problem codes that several operations have in common. The OpenAPI document lists the codes of each operation.
 
 use super::Code;
 
@@ -25,7 +25,7 @@ pub const JSON_BODY: &[Code] = &[Code::MalformedRequest, Code::UnsupportedMediaT
 /// The errors of an operation whose response may set the refresh cookie.
 pub const COOKIE: &[Code] = &[Code::CrossSiteRequest, Code::CookieCrossSite];
 
-/// How many codes the groups have.
+/// The number of codes in all groups together.
 pub const fn count(groups: &[&[Code]]) -> usize {
     let (mut count, mut group) = (0, 0);
     while group < groups.len() {
@@ -35,7 +35,7 @@ pub const fn count(groups: &[&[Code]]) -> usize {
     count
 }
 
-/// The codes of all groups in the order of [`Code`]. A code in two groups is an error of compilation.
+/// The codes of all groups in the order of [`Code`]. If two groups have the same code, the program does not compile.
 pub const fn join<const N: usize>(groups: &[&[Code]]) -> [Code; N] {
     // An insertion sort: a `const` function cannot call `sort`.
     let mut joined = [Code::InternalError; N];

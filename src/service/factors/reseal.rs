@@ -1,4 +1,5 @@
-//! Reseals the secrets of factors under the current secret of the service, so that a previous secret can be removed.
+//! Reseals the secrets of factors: decrypts them, and encrypts them under the current secret of the service. Then a previous secret can
+//! be removed.
 
 use zeroize::Zeroizing;
 
@@ -25,6 +26,7 @@ pub struct Resealed {
 pub async fn reseal(state: &AppState) -> Result<Resealed, ServiceError> {
     let header = state.sealer.current_header();
     let mut resealed = Resealed::default();
+    // A secret that can't be opened stays outdated, so each read continues after the last secret of the former read.
     let mut after = None;
     loop {
         let apps = state.sql.outdated_totp_secrets(&header, after, BATCH).await?;
@@ -45,6 +47,7 @@ pub async fn reseal(state: &AppState) -> Result<Resealed, ServiceError> {
 /// Reseals the secrets that can be opened, and counts all.
 async fn reseal_all(state: &AppState, secrets: &[SealedFactor], resealed: &mut Resealed) -> Result<(), ServiceError> {
     for old in secrets {
+        // only authenticator apps have an id: an account has one key of recovery codes
         let aad = old.factor.map_or_else(|| recovery_codes::aad(old.account), |id| totp::aad(old.account, id));
         match state.sealer.open(&old.sealed, &aad) {
             Ok(opened) => {

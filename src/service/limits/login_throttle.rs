@@ -108,7 +108,8 @@ impl LoginAttempt {
         }
     }
 
-    /// Checks whether an account recognizes a device or its network, for a sign-in without a counted password attempt.
+    /// Creates an attempt that is not counted, for a sign-in without a password. Looks up whether the account recognizes the device or its
+    /// network.
     ///
     /// # Errors
     /// [`ServiceError`]
@@ -140,7 +141,8 @@ impl LoginAttempt {
         device: Option<&DeviceToken>,
     ) -> Result<(Self, AccountLookup), ServiceError> {
         let Some(backoff) = state.config.limits.login_backoff else {
-            return Ok((Self::uncounted(String::new(), ip), AccountLookup::Deferred));
+            let unused_subject = String::new();
+            return Ok((Self::uncounted(unused_subject, ip), AccountLookup::Deferred));
         };
         let now = state.clock.now();
         let digest = digest_of(state, identifier);
@@ -193,7 +195,7 @@ impl LoginAttempt {
             ThrottleDecision::Admitted(bucket) => {
                 let recognized_device = device.filter(|_| device_bucket.as_ref() == Some(&bucket)).cloned();
                 let is_unrecognized = bucket.is_unrecognized();
-                let recognized_bucket = Some(bucket.clone()).filter(|_| !is_unrecognized);
+                let recognized_bucket = (!is_unrecognized).then(|| bucket.clone());
                 Ok(Self {
                     subject,
                     bucket: Some(bucket),
@@ -232,7 +234,7 @@ impl LoginAttempt {
     /// does not answer, both stay unrecognized.
     ///
     /// A device token that the account did not recognize is replaced by a new one, since an attacker may have chosen it. The token of a
-    /// `remembered` device stays.
+    /// `remembered` device, which skips the second factor, stays.
     pub async fn trust_device(
         &self,
         state: &AppState,
@@ -249,6 +251,7 @@ impl LoginAttempt {
         let address_bucket = address_bucket(state, &subject, self.network);
         let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
         let trusted = limiter.trust_device(&subject, &device_bucket, &address_bucket, used, backoff, now).await;
+        // The first device that an account recognizes is not reported as new.
         let is_new = match trusted {
             Ok(recognized_before) => recognized_before > 0 && self.is_unrecognized && subject == self.subject,
             Err(error) => {

@@ -88,6 +88,7 @@ impl DynamicClients {
             "Fetches of documents and key sets of clients, by outcome.",
             &["outcome"],
         );
+        // creates the counters, so that outcomes without a fetch are exported as 0
         for outcome in ["fetched", "invalid", "refused", "private_address", "unreachable", "timeout", "busy"] {
             fetches.with_label_values(&[outcome]);
         }
@@ -95,7 +96,7 @@ impl DynamicClients {
             registrations: ClientRegistrations::new(secrets),
             fetcher: settings.metadata_documents.then(|| Fetcher::new(settings)).transpose()?,
             settings: settings.clone(),
-            // `find` uses the stored metadata instead while the host does not answer.
+            // No document is kept after it is stale: `find` uses the stored metadata while the host does not answer.
             documents: DocumentCache::new(Duration::ZERO, clock),
             keys: DocumentCache::new(STALE_IF_ERROR, clock),
             stored: Mutex::new(BoundedMap::new(MAX_DOCUMENTS)),
@@ -138,6 +139,7 @@ impl DynamicClients {
         mut metadata: ClientMetadata,
         entropy: &Entropy,
     ) -> Result<Registration, DocumentError> {
+        // A URI with another scheme returns to the user's device, so no host can be refused.
         let allows = |uri: &String| match Url::parse(uri) {
             Ok(url) if url.scheme() == "https" => url.host_str().is_some_and(|host| self.settings.allows_host(host)),
             _ => true,
@@ -178,7 +180,7 @@ impl DynamicClients {
         self.documents.get_or_fetch(client_id, fetch).await
     }
 
-    /// Checks the form of a URL, a `client_id` or a `jwks_uri`, and that its host is one that the operator allows.
+    /// Parses the URL of a `client_id` or a `jwks_uri`. Checks its form, and that the operator allows its host.
     fn check_url(&self, text: &str) -> Result<Url, DocumentError> {
         let url = check_document_url(text)?;
         let is_allowed = url.host_str().is_some_and(|host| self.settings.allows_host(host));
@@ -321,7 +323,7 @@ impl DynamicClients {
         Ok(Some(stored))
     }
 
-    /// The label of a stored client.
+    /// The public names of a stored client, and the client itself if it is enabled.
     pub(super) fn label(&self, stored: &StoredDynamicClient) -> ClientLabel {
         let source = Self::source(&stored.client_id).unwrap_or(DynamicSource::Registration);
         let metadata = serde_json::from_str(&stored.metadata).ok();

@@ -1,5 +1,5 @@
-//! The tables `totp_factors`, `recovery_keys` and `recovery_codes`: authenticator apps and recovery codes. A locked account changes them;
-//! their use needs no lock.
+//! The tables `totp_factors`, `recovery_keys` and `recovery_codes`: authenticator apps and recovery codes. A change of factors
+//! locks the account's row. The use of a code does not.
 
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
@@ -115,8 +115,8 @@ impl Sql {
         Ok((used.rows_affected() == 1).then_some(remaining))
     }
 
-    /// At most `limit` secrets of authenticator apps that are sealed under another secret than the current one, by id, those after the
-    /// app `after`. A value that is sealed under the current secret begins with `prefix`.
+    /// At most `limit` secrets of authenticator apps that are sealed under another secret than the current one, in the order of the apps'
+    /// ids, beginning after the app `after`. A value that is sealed under the current secret begins with `prefix`.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -131,8 +131,8 @@ impl Sql {
         self.outdated(sql, prefix, after.map(|id| id.to_string()), limit).await
     }
 
-    /// At most `limit` keys of recovery codes that are sealed under another secret than the current one, by account, those after the
-    /// account `after`. A value that is sealed under the current secret begins with `prefix`.
+    /// At most `limit` keys of recovery codes that are sealed under another secret than the current one, in the order of the accounts'
+    /// ids, beginning after the account `after`. A value that is sealed under the current secret begins with `prefix`.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -160,7 +160,7 @@ impl Sql {
         let rows = query(sql)
             .bind(length)
             .bind(prefix.to_vec())
-            .bind(after.unwrap_or_default())
+            .bind(after.unwrap_or_default()) // every id is greater than the empty string
             .bind(i64::from(limit))
             .fetch_all(&mut *tx)
             .await?;
@@ -300,7 +300,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Removes all factors, passkeys included, and recovery codes.
+    /// Removes all factors, passkeys included, and recovery codes. Forgets the devices that skip the second factor.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -312,7 +312,8 @@ impl AccountChange {
         for sql in ["DELETE FROM totp_factors WHERE account_id = $1", "DELETE FROM passkeys WHERE account_id = $1"] {
             query(sql).bind(self.account.id.to_string()).execute(&mut *self.tx).await?;
         }
-        self.set_recovery_codes(&[], &[], now).await
+        let (no_key, no_digests) = (&[], &[]);
+        self.set_recovery_codes(no_key, no_digests, now).await
     }
 
     /// When the account's recovery codes were created; none if the account has no codes.
@@ -326,8 +327,8 @@ impl AccountChange {
         Ok(at.map(Timestamp::from_millis))
     }
 
-    /// Sets whether the account has factors of a kind, and increments the version of its factors. Every change of the factors
-    /// calls this function, even if the kinds stay the same.
+    /// Sets whether the account has factors of a kind, increments the version of its factors, and forgets the devices that skip the
+    /// second factor. Every change of the factors calls this function, even if the kinds stay the same.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -385,6 +386,7 @@ pub(super) async fn insert_totp(tx: &mut Transaction<'_, Any>, factor: &TotpFact
 }
 
 async fn totp_of(tx: &mut Transaction<'_, Any>, account: AccountId) -> Result<Vec<TotpFactor>, SqlError> {
+    // the ids are UUIDs of version 7, so this order is that of creation
     let sql = select_totp!("WHERE account_id = $1 ORDER BY id");
     let rows = query(sql).bind(account.to_string()).fetch_all(&mut **tx).await?;
     rows.iter().map(read_totp).collect()

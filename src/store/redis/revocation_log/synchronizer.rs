@@ -49,7 +49,7 @@ pub(super) struct Synchronizer {
     pub(super) channel: String,
     /// Whether this node caches sessions.
     pub(super) caches_sessions: bool,
-    /// Notified when a synchronization is due at once.
+    /// Notified when the next synchronization must not wait for the interval.
     pub(super) wake: Arc<Notify>,
     pub(super) timing: Timing,
     pub(super) event_retention: Duration,
@@ -101,13 +101,15 @@ impl Synchronizer {
         let client = self.pool.next();
         let before: Vec<_> = (0..BUCKETS).map(|bucket| self.cache.position(bucket)).collect();
         let began = Instant::now();
+        // the time by Redis' clock before the positions are read
         let watermark = self.connection.clock.measure(client).await?;
         let redis_positions = self.positions(client).await?;
 
         let mut lost = false;
         for (bucket, (before, redis_position)) in before.iter().zip(&redis_positions).enumerate() {
-            // Redis no longer has entries that were applied. It has lost them, unless they are old enough to have expired.
-            if self.cache.reconcile(bucket, *before, *redis_position) {
+            let entries_are_gone = self.cache.reconcile(bucket, *before, *redis_position);
+            // Redis no longer has entries that this node applied. It has lost them, unless they are old enough to have expired.
+            if entries_are_gone {
                 lost |= !before.is_some_and(|before| self.has_expired(before, *redis_position, watermark));
             }
         }
@@ -193,8 +195,10 @@ impl Synchronizer {
                 from = format!("({position}");
                 match entry {
                     Ok(entry) => {
-                        self.cache.apply(entry, None);
+                        let nothing_is_missing_before = None;
+                        self.cache.apply(entry, nothing_is_missing_before);
                     }
+                    // the entry where the read began, which was skipped before
                     Err(_) if position <= before => {}
                     Err(_) => {
                         tracing::warn!(

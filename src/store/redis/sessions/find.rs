@@ -49,25 +49,25 @@ impl SessionStore {
     ) -> Result<Option<FoundSession>, RedisError> {
         let id = session.as_bytes().as_slice();
         // Parts 1 to 3 are the details, part 4 is the last use.
-        let numbers = 1..=4;
+        let part_numbers = 1..=4;
         // The record, the account's roles and claims (`r`), the version of the claims, and the parts (record.rs).
         let claims_version_field = Bytes::from_static(record::CLAIMS_VERSION_FIELD.as_bytes());
         let mut fields = vec![Bytes::copy_from_slice(id), Bytes::from_static(b"r"), claims_version_field];
-        fields.extend(numbers.clone().map(|number| Bytes::from([id, &[number]].concat())));
+        fields.extend(part_numbers.clone().map(|number| Bytes::from([id, &[number]].concat())));
         let answer =
             Box::pin(self.connection.client_for_request()?.hmget(self.connection.keys.sessions(account), fields));
         let found: Vec<Option<Bytes>> = self.look_ups.measure(answer).await?;
         let [Some(record), roles, claims, parts @ ..] = found.as_slice() else { return Ok(None) };
-        let parts = numbers.zip(parts).filter_map(|(number, part)| Some((number, part.as_ref()?))).collect();
+        let parts = part_numbers.zip(parts).filter_map(|(number, part)| Some((number, part.as_ref()?))).collect();
         let session = record::decode_session(account, session, record, parts)?;
         if session.is_expired(now) {
             return Ok(None);
         }
         let roles = match roles {
             Some(text) => {
-                AdditionalClaims::decode_with_roles(&String::from_utf8_lossy(text))
-                    .map_err(|error| RedisError::Unexpected(error.to_string()))?
-                    .0
+                let decoded = AdditionalClaims::decode_with_roles(&String::from_utf8_lossy(text));
+                let (roles, _additional) = decoded.map_err(|error| RedisError::Unexpected(error.to_string()))?;
+                roles
             }
             None => Roles::default(),
         };
@@ -128,6 +128,7 @@ impl SessionStore {
         if let Some(cached) = session_cache.get(account, session, now) {
             return Ok(Some(cached));
         }
+        // taken before Redis is read, so that `insert` refuses a session that may have ended meanwhile
         let version = session_cache.version(account);
         let found = self.look_up(account, session, now).await?;
         if let (Some(version), Some(found)) = (version, found) {
