@@ -17,7 +17,7 @@ for (const transport of ["cookie", "bearer"]) {
   const url = `${pageUrl}/?api=${encodeURIComponent(api)}&transport=${transport}`;
 
   /** Opens a tab and waits until the page shows whether the user is signed in. */
-  async function tab(device = context) {
+  async function openTab(device = context) {
     const page = await device.newPage();
     page.on("pageerror", (error) => assert.fail(`${transport}: ${error}`));
     await page.goto(url);
@@ -26,7 +26,8 @@ for (const transport of ["cookie", "bearer"]) {
   }
   const signedIn = (page) => page.waitForSelector("#account:not([hidden])");
   const signedOut = (page) => page.waitForSelector("#sign-in:not([hidden])");
-  const me = (page) => page.evaluate(async (api) => (await globalThis.latchkey.fetch(`${api}/v1/me`)).status, api);
+  /** Calls /v1/me with the client of the page, which refreshes its access token when needed. Returns the status. */
+  const callMe = (page) => page.evaluate(async (api) => (await globalThis.latchkey.fetch(`${api}/v1/me`)).status, api);
   async function signIn(page) {
     await page.fill("[name=identifier]", "ada@example.com");
     await page.fill("[name=password]", PASSWORD);
@@ -38,7 +39,7 @@ for (const transport of ["cookie", "bearer"]) {
   const cors = () => ({ "Access-Control-Allow-Origin": pageUrl, "Access-Control-Allow-Credentials": "true" });
 
   // a wrong password shows the service's message, and the form keeps the identifier
-  const first = await tab();
+  const first = await openTab();
   await first.fill("[name=identifier]", "ada@example.com");
   await first.fill("[name=password]", "wrong horse battery staple");
   await first.click("[value=sign-in]");
@@ -54,10 +55,10 @@ for (const transport of ["cookie", "bearer"]) {
   }
 
   // five tabs continue after their access tokens were refused at the same time
-  const tabs = [first, ...(await Promise.all([1, 2, 3, 4].map(() => tab())))];
+  const tabs = [first, ...(await Promise.all([1, 2, 3, 4].map(() => openTab())))];
   await Promise.all(tabs.map(signedIn));
   await Promise.all(tabs.map(refuseOnce));
-  assert.deepEqual(await Promise.all(tabs.map(me)), [200, 200, 200, 200, 200]);
+  assert.deepEqual(await Promise.all(tabs.map(callMe)), [200, 200, 200, 200, 200]);
 
   // a tab that is closed during a refresh does not block the others
   const [victim, survivor] = [tabs.pop(), tabs[1]];
@@ -65,10 +66,10 @@ for (const transport of ["cookie", "bearer"]) {
   const refreshing = new Promise((resolve) => (begun = resolve));
   await victim.route("**/v1/refresh", () => begun()); // never answered
   await refuseOnce(victim);
-  const stuck = me(victim).catch(() => "closed");
+  const stuck = callMe(victim).catch(() => "closed");
   await refreshing;
   await refuseOnce(survivor);
-  const waiting = me(survivor);
+  const waiting = callMe(survivor);
   await victim.close();
   assert.equal(await stuck, "closed");
   assert.equal(await waiting, 200);
@@ -85,23 +86,23 @@ for (const transport of ["cookie", "bearer"]) {
     { times: 1 },
   );
   await refuseOnce(survivor);
-  assert.equal(await me(survivor), 200);
+  assert.equal(await callMe(survivor), 200);
   assert.equal(lost, 1);
 
   // the user is not signed out while the browser is offline
   await context.setOffline(true);
-  assert.notEqual(await me(survivor).catch(() => "offline"), 401);
+  assert.notEqual(await callMe(survivor).catch(() => "offline"), 401);
   await context.setOffline(false);
-  assert.equal(await me(survivor), 200);
+  assert.equal(await callMe(survivor), 200);
 
   // the list of devices ends the session of another device
   const elsewhere = await browser.newContext();
-  const other = await tab(elsewhere);
+  const other = await openTab(elsewhere);
   await signIn(other);
   await first.reload();
   await first.waitForFunction(() => document.querySelectorAll("#sessions li").length === 2);
   assert.equal(await first.locator("#sessions li", { hasText: "(this device)" }).count(), 1);
-  await first.click("#sessions li button");
+  await first.click("#sessions li button"); // only other devices have a button
   await first.waitForFunction(() => document.querySelectorAll("#sessions li").length === 1);
   await other.reload();
   await signedOut(other);

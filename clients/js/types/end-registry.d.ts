@@ -115,7 +115,7 @@ export type Settings = {
  */
 export type Environment = {
     /**
-     * the id (`kid`) of the key that signed the token of these claims
+     * the key that signed the token of these claims
      */
     kidOf: (claims: Claims) => string | undefined;
     /**

@@ -39,6 +39,7 @@ async fn broken_connections_lose_no_revocation() {
     feed.caught_up().await;
     let end_sessions = async {
         let mut ended = Vec::new();
+        // many sign-outs, so that the subscriber reconnects many times meanwhile
         for _ in 0..40 {
             ended.push(logged_out_session(&peer, "ada").await);
         }
@@ -48,7 +49,12 @@ async fn broken_connections_lose_no_revocation() {
     let read_and_reconnect = async {
         loop {
             let last = feed.last_id.clone().unwrap();
+<<<<<<< HEAD
             feed = Feed::open_after(if received.len() % 2 == 0 { &peer } else { &node }, &service, Some(&last)).await;
+=======
+            let next_node = if received.len() % 2 == 0 { &peer } else { &node };
+            feed = Feed::open_after(next_node, &service, Some(&last)).await;
+>>>>>>> 7d8cdb1a (tests: name steps and values, state reasons, third reading)
             assert_eq!(feed.next().await.unwrap().name, "resumed");
             // reconnects after one to three events, partly while missed revocations are replayed
             for _ in 0..=received.len() % 3 {
@@ -83,9 +89,10 @@ async fn unusable_last_event_id_causes_a_gap() {
     let session = logged_out_session(&node, "ada").await;
     let mut feed = Feed::open(&node, &service).await;
     feed.caught_up().await;
+    // an id is the version of its format, which is 1, and a time in milliseconds
     let now: i64 = feed.last_id.unwrap().strip_prefix("1-").unwrap().parse().unwrap();
     let hour = 3_600_000;
-    // older than `redis.event_retention` (1 h), in the future, or not an id of this service
+    // as old as `redis.event_retention` (1 h) or older, in the future, of another version, or not an id of this service
     for last in [&format!("1-{}", now - hour), &format!("1-{}", now + hour), "7-1", "x"] {
         let mut feed = Feed::open_after(&node, &service, Some(last)).await;
         let gap = feed.next().await.unwrap();

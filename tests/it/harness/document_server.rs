@@ -61,6 +61,7 @@ struct Paths {
 /// The server. It stops when dropped.
 pub struct DocumentServer {
     pub port: u16,
+    /// The files of the certificates.
     pub folder: TempDir,
     paths: Arc<Mutex<Paths>>,
     serving: AbortHandle,
@@ -77,7 +78,8 @@ impl DocumentServer {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         certificates::create(folder.path());
-        certificates::issue_for(folder.path(), "documents", "documents", "DNS:localhost");
+        let (file, common_name) = ("documents", "documents");
+        certificates::issue_for(folder.path(), file, common_name, "DNS:localhost");
         let chain = CertificateDer::pem_file_iter(folder.path().join("documents.pem")).unwrap();
         let key = PrivateKeyDer::from_pem_file(folder.path().join("documents.key")).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -112,6 +114,7 @@ impl DocumentServer {
     /// Lets a node fetch documents from this server.
     pub fn allow(&self, settings: &mut DynamicClientSettings) {
         settings.metadata_documents = true;
+        // without this setting, a node sends no request to an address of its own machine
         settings.private_networks = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
         settings.ca_file = Some(self.ca_file());
     }
@@ -131,7 +134,7 @@ impl DocumentServer {
         self.paths.lock().unwrap().replies.insert(path.to_owned(), reply);
     }
 
-    /// Serves the metadata of an app at a path, and returns its `client_id`. `change` adds and replaces members; null removes a member.
+    /// Serves the metadata of an app at a path, and returns the app's `client_id`. `change` adds and replaces members; null removes a member.
     pub fn app(&self, path: &str, change: &[(&str, Value)]) -> String {
         let client_id = self.url(path);
         let mut members = json!({

@@ -6,19 +6,22 @@ use futures_util::future::join_all;
 
 use crate::harness::{client::Tokens, events, test_cluster::TestCluster};
 
+/// The default of `session.max_per_account`.
+const DEFAULT_CAP: usize = 50;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn session_beyond_the_cap_ends_the_oldest_on_every_node() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     let mut sessions = Vec::new();
-    // the default of `session.max_per_account`
-    for i in 0..50 {
+    for i in 0..DEFAULT_CAP {
         sessions.push(nodes[i % 2].login("ada").await);
+        // the sessions are created at different times, so that one is the oldest
         cluster.advance(Duration::from_secs(1));
     }
     let account = nodes[0].state.refresh_tokens.decode(&sessions[0].refresh).unwrap().account;
-    assert_eq!(events::of_account(&cluster.redis, account), []);
+    assert_eq!(events::of_account(&cluster.redis, account), [], "no session has ended yet");
     // The age of a session counts from its sign-in: a refresh does not make it younger.
     let oldest = Tokens::of(&nodes[1].refresh(&sessions[0].refresh).await.expect(200));
     let newest = nodes[1].login("ada").await;
@@ -28,10 +31,12 @@ async fn session_beyond_the_cap_ends_the_oldest_on_every_node() {
     }
     let events = events::sessions_and_causes(&cluster.redis, account);
     assert_eq!(events, [(oldest.session, "limit".to_owned())]);
+    // the second-oldest session is live
     nodes[0].refresh(&sessions[1].refresh).await.expect(200);
     let listed = nodes[0].get("/v1/sessions", &newest.access).await.expect(200).json();
-    assert_eq!(listed["sessions"].as_array().unwrap().len(), 50);
-    assert_eq!(listed["sessions"][49]["id"], newest.session);
+    let listed = listed["sessions"].as_array().unwrap();
+    assert_eq!(listed.len(), DEFAULT_CAP);
+    assert_eq!(listed[DEFAULT_CAP - 1]["id"], newest.session, "the sessions are listed by age, the newest last");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,8 @@
 //! Delivery to a real SMTP server: encryption, authentication, refusals and faults. No mail is lost, and no mail that the server
 //! acknowledged is sent twice.
+//!
+//! The test server shows a fault for some recipients: `greylist@`, `reject@`, `hang@`, `crash@` and `lost@`
+//! (`tests/tools/smtp_server.py`).
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -68,6 +71,7 @@ async fn mail_is_not_sent_without_the_configured_encryption_or_user() {
     untrusted.tls_ca = None;
     let mut without_starttls = plain.settings();
     without_starttls.security = SmtpSecurity::StartTls;
+    // 535 is the reply of SMTP to wrong credentials
     for (settings, cause) in [(without_starttls, "STARTTLS"), (wrong_user, "535"), (untrusted, "certificate")] {
         let mut cluster = TestCluster::new();
         cluster.config.mail.transport = latchkey::config::MailTransport::Smtp(settings);
@@ -76,7 +80,8 @@ async fn mail_is_not_sent_without_the_configured_encryption_or_user() {
         let row = wait_for_failed_attempt(&node).await;
         assert_eq!(row.state, OutboxState::Waiting, "a mistake in the settings loses no mail");
         let error = row.error.unwrap();
-        assert!(error.contains(cause) && !error.contains("wrong"), "{error}");
+        assert!(error.contains(cause), "{error}");
+        assert!(!error.contains("wrong"), "the error omits the password: {error}");
         assert!(node.state.mailer.check().await.unwrap_err().to_string().contains(cause));
         node.stop().await;
     }
@@ -100,7 +105,8 @@ async fn greylisted_mail_is_sent_by_a_later_attempt() {
     advance_to(&cluster, &row);
     server.wait_for(1).await;
     wait_until_done(&node.state.sql).await;
-    assert_eq!(super::outbox_state(&node.state).await, (OutboxState::Sent, 2));
+    let attempts = 2;
+    assert_eq!(super::outbox_state(&node.state).await, (OutboxState::Sent, attempts));
     node.stop().await;
 }
 
@@ -137,6 +143,7 @@ async fn server_that_hangs_delays_its_mail_only() {
         rows.first().is_some_and(|row| row.error.as_ref().is_some_and(|error| error.contains("mail.timeout")))
     };
     wait::until("the attempt timed out", hung).await;
+    // longer than `mail.retry_first` (30 s): the server hangs only once
     cluster.advance(Duration::from_mins(2));
     server.wait_for(2).await;
     wait_until_done(&node.state.sql).await;
@@ -207,30 +214,33 @@ async fn outage_of_an_hour_causes_few_attempts_and_loses_no_mail() {
     for number in 0..50 {
         let mut mail = verification_mail(&format!("user{number}@example.com"), now);
         if let latchkey::domain::mail::MailData::VerifyAddress { challenge } = &mut mail.data {
+            // later than the end of the outage
             challenge.expires_at = now + Duration::from_hours(2);
         }
         enqueue(&node.state, &mail).await;
     }
-    let failures = || async {
+    let waiting_and_attempts = || async {
         let rows = node.state.sql.mails(Some(OutboxState::Waiting), 100).await.unwrap();
+        // while an attempt is in progress, its outcome is not known: the test must wait
         let is_trying = rows.iter().any(|row| row.is_claimed);
         (rows.len(), if is_trying { 0 } else { rows.iter().map(|row| row.attempts).sum::<u32>() })
     };
-    let mut before = 0;
+    let mut attempts_before = 0;
+    // an hour, in steps that are longer than the pause between two probes of the server
     for _ in 0..12 {
         cluster.advance(Duration::from_mins(5));
-        wait::until("a probe has failed", || async { failures().await.1 > before }).await;
-        before = failures().await.1;
+        wait::until("a probe has failed", || async { waiting_and_attempts().await.1 > attempts_before }).await;
+        attempts_before = waiting_and_attempts().await.1;
     }
-    let (waiting, attempts) = failures().await;
+    let (waiting, attempts) = waiting_and_attempts().await;
     assert_eq!(waiting, 50, "all mails still wait");
-    assert!(attempts < 50, "{attempts} attempts in an hour");
+    assert!(attempts < 50, "fewer than one attempt for each mail: {attempts}");
     let metrics = latchkey::service::metrics::render(&node.state).await.unwrap();
     assert!(metrics.contains("latchkey_mail_server_reachable 0"), "{metrics}");
     node.get_anonymously("/readyz").await.expect(200);
 
     server.accept_connections();
-    // longer than `mail.retry_max`
+    // longer than `mail.retry_max` (30 min)
     cluster.advance(Duration::from_mins(31));
     server.wait_for(50).await;
     wait_until_done(&node.state.sql).await;
@@ -247,6 +257,7 @@ async fn full_outbox_refuses_codes_and_drops_notices() {
     cluster.config.mail.max_queued = 100;
     let node = cluster.node().await;
     let now = cluster.clock.now();
+    // a prepared mail counts as queued
     let prepared: Vec<_> =
         (0..101).map(|_| node.state.mailer.prepare(&verification_mail("ann@example.com", now))).collect();
     assert!(prepared[..100].iter().all(|mail| matches!(mail, Ok(Some(_)))));
@@ -261,6 +272,7 @@ async fn expired_mail_is_not_sent() {
     let server = SmtpServer::start(SmtpSecurity::None, None);
     let cluster = cluster(&server);
     let mut node = cluster.node().await;
+    // nothing sends the mail before it expires
     node.stop_mail().await;
     enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
     // the lifetime of the link in `verification_mail`
@@ -269,7 +281,8 @@ async fn expired_mail_is_not_sent() {
     wait_until_done(&other.state.sql).await;
     assert_eq!(newest_row(&other).await.state, OutboxState::Failed);
     assert!(server.attempts().is_empty());
-    assert_eq!(other.state.sql.retry_mails(None, cluster.clock.now()).await.unwrap(), 0);
+    let retried = other.state.sql.retry_mails(None, cluster.clock.now()).await.unwrap();
+    assert_eq!(retried, 0, "an expired mail is not sent later either");
     other.stop().await;
     node.stop().await;
 }

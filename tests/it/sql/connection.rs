@@ -1,4 +1,5 @@
-//! Opening the database, and the errors when it is unavailable.
+//! Opening the database, and the errors when that fails. A database is *unavailable* if a later attempt may succeed; other errors are
+//! *permanent*.
 
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 
@@ -37,7 +38,7 @@ async fn sqlite_file_is_private_to_its_owner() {
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.file_name());
         files += 1;
     }
-    assert_eq!(files, 3, "the database, its write-ahead log and that log's index");
+    assert_eq!(files, 3, "the database, the write-ahead log and the index of the log");
     assert!(file.exists());
 }
 
@@ -200,6 +201,7 @@ async fn lost_connections_are_replaced() {
         let error = change.set_roles(&Roles::parse(["admin"]).unwrap(), LATER).await.unwrap_err();
         assert!(error.is_unavailable(), "on {}: {error}", backend.name);
         drop(change);
-        assert!(sql.account(id).await.unwrap().unwrap().roles.is_empty());
+        let roles = sql.account(id).await.unwrap().unwrap().roles;
+        assert!(roles.is_empty(), "a new connection works, and the interrupted change has no effect");
     }
 }

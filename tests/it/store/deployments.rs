@@ -31,8 +31,13 @@ use crate::harness::{
 /// The command timeout of connections that are expected to fail.
 const SHORT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Runs every session operation on each of `accounts` accounts.
-async fn assert_all_operations_work(store: &RedisStores, accounts: usize) {
+/// Runs every session operation on an account.
+async fn assert_all_operations_work(store: &RedisStores) {
+    assert_all_operations_work_on(store, 1).await;
+}
+
+/// Runs every session operation on each of this many accounts.
+async fn assert_all_operations_work_on(store: &RedisStores, accounts: usize) {
     wait::until("the store is connected", || async { store.health.ping().await.is_ok() }).await;
     store.health.inspect().await.unwrap();
     for _ in 0..accounts {
@@ -86,9 +91,10 @@ async fn cluster_runs_every_operation() {
     let masters = redis_cluster().await;
     // The URL needs the address of one node only.
     let store = store(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
-    assert_all_operations_work(&store, 50).await;
+    // so many accounts that each master holds keys of some
+    assert_all_operations_work_on(&store, 50).await;
     for server in &masters {
-        assert_ne!(server.command(&["DBSIZE"]), "0", "every master holds keys");
+        assert_ne!(server.command(&["DBSIZE"]), "0", "a master holds no key");
     }
     store.close().await;
 }
@@ -110,7 +116,7 @@ async fn sentinel_runs_every_operation() {
     })
     .unwrap();
     let store = store(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
-    assert_all_operations_work(&store, 1).await;
+    assert_all_operations_work(&store).await;
     store.close().await;
 }
 
@@ -152,7 +158,7 @@ async fn password_with_special_characters_authenticates_on_port_and_socket() {
 async fn password_only_url_authenticates_default_user() {
     let server = Redis::with_port(&["--requirepass", "s3cr3t pass", "--appendonly", "yes", "--appendfsync", "always"]);
     let store = store(&format!("redis://:s3cr3t%20pass@127.0.0.1:{}", server.port()));
-    assert_all_operations_work(&store, 1).await;
+    assert_all_operations_work(&store).await;
     store.close().await;
 }
 
@@ -261,6 +267,7 @@ async fn store_follows_failover_behind_one_address() {
         stores[0].sessions.create(new_session(account(), session(2)), NOW).await.is_ok()
     })
     .await;
+    // the finding `role` means that the Redis behind the connection is a replica
     wait::until("the health check of an idle node finds the new master", || async {
         stores[1].health.inspect().await.is_ok_and(|findings| findings.iter().all(|finding| finding.code != "role"))
     })
@@ -309,7 +316,7 @@ async fn missing_acl_rights_are_findings() {
         let codes: Vec<_> = findings.iter().map(|finding| (finding.code, finding.severity)).collect();
         assert_eq!(codes, expected, "{user}: {findings:?}");
         if user == "latchkey" {
-            assert_all_operations_work(&store, 2).await;
+            assert_all_operations_work(&store).await;
         }
         store.close().await;
     }
@@ -376,7 +383,7 @@ async fn tls_client_certificate_is_presented() {
     certificates::create(folder.path());
     let path = |name: &str| folder.path().join(name);
     let port = guard::free_port();
-    let _server = tls_server(folder.path(), port, "yes");
+    let _server = tls_server(folder.path(), port, ClientCertificate::Required);
     let without_certificate = RedisSettings {
         tls_ca: Some(path("ca.pem")),
         command_timeout: SHORT_TIMEOUT,
@@ -390,13 +397,14 @@ async fn tls_client_certificate_is_presented() {
     refused.close().await;
 
     let with_certificate = RedisSettings {
+        // the authority has signed this certificate for any purpose, so a client can present it, too
         tls_cert: Some(path("server.pem")),
         tls_key: Some(path("server.key")),
         command_timeout: Duration::from_secs(5),
         ..without_certificate.clone()
     };
     let store = connect(&with_certificate);
-    assert_all_operations_work(&store, 1).await;
+    assert_all_operations_work(&store).await;
     store.close().await;
 
     let missing = RedisSettings { tls_key: Some(path("nothing.key")), ..with_certificate };
@@ -410,7 +418,18 @@ async fn tls_client_certificate_is_presented() {
     assert!(error.to_string().starts_with("redis.tls_key: "), "{error}");
 }
 
-fn tls_server(folder: &std::path::Path, port: u16, auth_clients: &str) -> Redis {
+/// Whether a TLS server requires a certificate of its clients.
+enum ClientCertificate {
+    Required,
+    NotRequested,
+}
+
+/// Starts a Redis that accepts TLS on this port, with the certificate in the folder.
+fn tls_server(folder: &std::path::Path, port: u16, client_certificate: ClientCertificate) -> Redis {
+    let auth_clients = match client_certificate {
+        ClientCertificate::Required => "yes",
+        ClientCertificate::NotRequested => "no",
+    };
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     let arguments = [
         ("--tls-port", port.to_string()),
@@ -427,10 +446,11 @@ fn tls_server(folder: &std::path::Path, port: u16, auth_clients: &str) -> Redis 
 /// a child process, because it cannot set its own environment.
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_with_system_authorities_connects() {
-    const URL: &str = "LATCHKEY_TEST_TLS_URL";
-    if let Ok(url) = std::env::var(URL) {
+    const URL_VARIABLE: &str = "LATCHKEY_TEST_TLS_URL";
+    // in the child process
+    if let Ok(url) = std::env::var(URL_VARIABLE) {
         let store = store(&url);
-        assert_all_operations_work(&store, 1).await;
+        assert_all_operations_work(&store).await;
         store.close().await;
         return;
     }
@@ -438,11 +458,11 @@ async fn tls_with_system_authorities_connects() {
     let folder = tempfile::tempdir().unwrap();
     certificates::create(folder.path());
     let port = guard::free_port();
-    let _server = tls_server(folder.path(), port, "no");
+    let _server = tls_server(folder.path(), port, ClientCertificate::NotRequested);
     let url = format!("rediss://127.0.0.1:{port}");
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["store::deployments::tls_with_system_authorities_connects", "--exact", "--nocapture"])
-        .env(URL, &url)
+        .env(URL_VARIABLE, &url)
         .env("SSL_CERT_FILE", folder.path().join("ca.pem"))
         .output()
         .unwrap();
