@@ -91,7 +91,7 @@ async fn cluster_runs_every_operation() {
     let masters = redis_cluster().await;
     // The URL needs the address of one node only.
     let store = store(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
-    // so many accounts that each master holds keys of some
+    // with 50 accounts, each of the three masters holds keys
     assert_all_operations_work_on(&store, 50).await;
     for server in &masters {
         assert_ne!(server.command(&["DBSIZE"]), "0", "a master holds no key");
@@ -419,6 +419,7 @@ async fn tls_client_certificate_is_presented() {
 }
 
 /// Whether a TLS server requires a certificate of its clients.
+#[derive(Clone, Copy)]
 enum ClientCertificate {
     Required,
     NotRequested,
