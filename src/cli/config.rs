@@ -25,7 +25,7 @@ pub struct ConfigArgs {
 /// Subcommands of `latchkey config`.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Check the configuration and the templates, and print nothing but problems; exit code 2 if they cannot be used
+    /// Check the configuration and the templates, and print only problems; exit code 2 if a problem keeps the service from starting
     Check,
     /// Print the configuration reference as Markdown
     Reference,
@@ -39,15 +39,19 @@ pub fn run(args: &ConfigArgs, global: &Global) -> anyhow::Result<()> {
     if args.defaults {
         return Ok(io::stdout().lock().write_all(schema::TEXT.as_bytes())?);
     }
-    if matches!(args.command, Some(ConfigCommand::Reference)) {
-        return Ok(io::stdout().lock().write_all(schema::markdown().as_bytes())?);
-    }
+    let only_check = match args.command {
+        Some(ConfigCommand::Reference) => return Ok(io::stdout().lock().write_all(schema::markdown().as_bytes())?),
+        Some(ConfigCommand::Check) => true,
+        None => false,
+    };
     let sources = global.sources()?;
-    let (shown, warnings) = inspect(&sources)?;
-    match args.command {
-        Some(ConfigCommand::Check) => check_templates(&load_data_locations(&sources)?.0)?,
-        Some(ConfigCommand::Reference) => {}
-        None => io::stdout().lock().write_all(to_toml(&shown).as_bytes())?,
+    let (settings, warnings) = inspect(&sources)?;
+    if only_check {
+        // unlike `load`, creates no data directory and no secret
+        let (config, _secret_file) = load_data_locations(&sources)?;
+        check_templates(&config)?;
+    } else {
+        io::stdout().lock().write_all(to_toml(&settings).as_bytes())?;
     }
     for warning in warnings {
         eprintln!("latchkey: warning: {warning}");
@@ -60,7 +64,7 @@ fn check_templates(config: &Config) -> Result<(), ConfigError> {
     let mails = Templates::load(&config.mail, &config.issuer).err().map(|error| error.to_string());
     let pages = config.pages.enabled.then(|| Pages::load(config).err()).flatten().map(|error| error.to_string());
     let problem = |error: String| {
-        // The texts begin with the key: `mail.templates: layout.html: …`, `pages.logo: …`.
+        // The error texts begin with the configuration key: `mail.templates: layout.html: …`, `pages.logo: …`.
         let (key, text) = error.split_once(": ").unwrap_or(("templates", error.as_str()));
         Problem::new(key, text)
     };

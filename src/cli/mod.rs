@@ -108,7 +108,7 @@ pub struct ServiceStart {
     pub config: Config,
     /// The trace exporter, if one is configured.
     pub telemetry: Option<Telemetry>,
-    /// Replaces the log filter while the service runs.
+    /// The handle that replaces the log filter while the service runs.
     pub log_filter: LogFilter,
 }
 
@@ -127,7 +127,7 @@ impl Global {
         })
     }
 
-    /// Like [`Global::sources`], with the error as a problem of the configuration, for which the exit code is 2.
+    /// Like [`Global::sources`], but an error counts as a problem of the configuration: the exit code is then 2.
     ///
     /// # Errors
     /// If the working directory no longer exists.
@@ -145,17 +145,17 @@ impl Global {
         Ok(config)
     }
 
-    /// Loads the configuration of a service that exists, and starts logging. Creates nothing.
+    /// Loads the configuration of an existing service, and starts logging. Creates nothing.
     ///
     /// # Errors
-    /// If the configuration can't be used, or there is no service in the data directory.
+    /// If the configuration can't be used, or the data directory has no service's files.
     pub fn load_existing_config(&self) -> anyhow::Result<Config> {
         let config = load_existing(&self.sources()?)?;
         start_logging(&config, None)?;
         Ok(config)
     }
 
-    /// Like [`Global::load_config`], for the service: also starts to export traces if an endpoint is configured.
+    /// Like [`Global::load_config`], for `latchkey serve`: also starts to export traces if an endpoint is configured.
     ///
     /// # Errors
     /// If the configuration can't be used.
@@ -261,6 +261,7 @@ mod tests {
 
     #[test]
     fn key_id_may_begin_with_a_hyphen() {
+        // key ids are in base64url, whose characters include the hyphen
         for kid in ["-nzUWoeZLhGoTr8xojBXH6CD1B5yfJQt87xx-Bx8Ui8", "--conf", "-h5yfJQt"] {
             let parsed = parse(&format!("latchkey keys retire {kid} --data-dir d")).unwrap();
             let Command::Keys(keys) = parsed.command else { panic!("{parsed:?}") };
@@ -287,6 +288,7 @@ mod tests {
             "latchkey user roles bob --add admin --add ops --remove support",
             "latchkey user set-password bob",
             "latchkey user set-password bob --password-stdin",
+            // an alias of `--password-stdin`
             "latchkey user set-password bob --stdin",
             "latchkey user set-email bob new@example.com",
             "latchkey user disable bob",

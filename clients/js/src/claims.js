@@ -33,7 +33,7 @@ const REQUIRED = ["sub", "client_id", "iat", "exp", "jti"];
  * @param {{ issuer: string, audience: string, leewayMs: number }} expected
  * @param {number} now in milliseconds since the epoch
  * @returns {Readonly<Claims>}
- * @throws {InvalidToken} if a claim is missing, has a wrong type or a wrong value; a claim that is null is missing
+ * @throws {InvalidToken} if a claim is missing, has a wrong type or a wrong value; a claim that is null counts as missing
  */
 export function validateClaims(payload, expected, now) {
   const members = Object.fromEntries(Object.entries(payload).filter(([, value]) => value !== null));

@@ -5,7 +5,7 @@
  * @param {{ issuer: string, audience: string, leewayMs: number }} expected
  * @param {number} now in milliseconds since the epoch
  * @returns {Readonly<Claims>}
- * @throws {InvalidToken} if a claim is missing, has a wrong type or a wrong value; a claim that is null is missing
+ * @throws {InvalidToken} if a claim is missing, has a wrong type or a wrong value; a claim that is null counts as missing
  */
 export function validateClaims(payload: Members, expected: {
     issuer: string;

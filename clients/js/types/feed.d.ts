@@ -27,7 +27,7 @@ export class RevocationFeed {
     /** Whether every revocation older than `maxStalenessMs` is known locally. */
     isCurrent(): boolean;
     /**
-     * Waits at most `timeoutMs` until the first snapshot is complete; resolves to whether it is.
+     * Waits at most `timeoutMs` until the first snapshot is complete. Resolves to whether the snapshot is complete.
      *
      * @param {number} timeoutMs
      * @returns {Promise<boolean>}

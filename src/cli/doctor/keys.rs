@@ -15,6 +15,7 @@ const MAX_AGE: Duration = Duration::from_hours(24 * 180);
 
 const CHECK: &str = "keys";
 
+/// Checks that the stored keys can be decrypted, that one of them signs, and that it is not too old.
 pub(super) async fn check(config: &Config, sql: &Sql, now: Timestamp) -> Result<Vec<Finding>, SqlError> {
     let stored = sql.keys().await?;
     if stored.is_empty() {
@@ -22,7 +23,10 @@ pub(super) async fn check(config: &Config, sql: &Sql, now: Timestamp) -> Result<
     }
     let ring = match KeyRing::open(stored.clone(), &Sealer::new(&config.secrets), now) {
         Ok(ring) => ring,
-        Err(error) => return Ok(vec![Finding::fail(CHECK, error.to_string())]),
+        Err(error) => {
+            let detail = format!("{error}; set the secret that encrypted the keys, or add it to secret_previous");
+            return Ok(vec![Finding::fail(CHECK, detail)]);
+        }
     };
     let Ok(signer) = ring.signer(now) else {
         return Ok(vec![Finding::fail(CHECK, "no key can sign now: run `latchkey keys rotate --now`")]);
@@ -35,7 +39,9 @@ fn check_signer(signer: &StoredKey, stored: &[StoredKey], now: Timestamp) -> Fin
     let kid = &signer.kid;
     let days = |duration: Duration| duration.as_secs() / 86_400;
     let age = now.saturating_since(signer.signs_from);
-    if let Some(next) = stored.iter().find(|key| key.signs_from > now && key.verifies_until.is_none()) {
+    // a rotation is under way: the age of the current key no longer matters
+    let will_sign = |key: &&StoredKey| key.signs_from > now && key.verifies_until.is_none();
+    if let Some(next) = stored.iter().find(will_sign) {
         return Finding::ok(
             CHECK,
             format!("{kid} signs; {} is published and signs from {}", next.kid, next.signs_from),

@@ -49,12 +49,8 @@ async fn broken_connections_lose_no_revocation() {
     let read_and_reconnect = async {
         loop {
             let last = feed.last_id.clone().unwrap();
-<<<<<<< HEAD
-            feed = Feed::open_after(if received.len() % 2 == 0 { &peer } else { &node }, &service, Some(&last)).await;
-=======
             let next_node = if received.len() % 2 == 0 { &peer } else { &node };
             feed = Feed::open_after(next_node, &service, Some(&last)).await;
->>>>>>> 7d8cdb1a (tests: name steps and values, state reasons, third reading)
             assert_eq!(feed.next().await.unwrap().name, "resumed");
             // reconnects after one to three events, partly while missed revocations are replayed
             for _ in 0..=received.len() % 3 {

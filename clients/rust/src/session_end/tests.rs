@@ -1,7 +1,8 @@
 //! Tests of session ends, driven by events of a feed and a manual clock.
 //!
-//! The fixture's token is valid for 290 seconds more. The leeway, the greatest staleness and the silence of the feed that ends
-//! sessions are 5 seconds each.
+//! The fixture's token is valid for 290 more seconds and has version 3 of the claims. The leeway, the maximum staleness and the
+//! silence of the feed that ends sessions are 5 seconds each. The tests `shared_cases_…` run the cases that the verifiers in
+//! all languages share. Each case gets a new fixture, because its events change the verifier.
 
 mod fixture;
 
@@ -24,11 +25,11 @@ use super::*;
 use crate::{Claims, VerifyError, guard::Guard};
 
 const SESSION: &str = "01a20697-5375-7a3f-a5d0-8181bd56c321";
-const OTHER: &str = "26f7a44c-4962-415a-8593-3e92483050f8";
+const OTHER_ID: &str = "26f7a44c-4962-415a-8593-3e92483050f8";
 const ACCOUNT: &str = "7d444840-9dc0-11d1-b245-5ffdce74fad2";
 
 #[test]
-fn shared_cases_claims_are_checked() {
+fn shared_cases_tokens_are_checked_against_earlier_events() {
     let count = Fixture::new().cases.claims.len();
     for index in 0..count {
         let fixture = Fixture::new();
@@ -58,6 +59,7 @@ async fn shared_cases_sessions_end_with_their_cause() {
             match step.as_str() {
                 "verify" => drop(fixture.verifier.verify(&token_with(data)).await.unwrap()),
                 "renew" => drop(registration.renew(&token_with(data)).await.unwrap()),
+                // after `silent`, no heartbeat shows that the feed is live
                 "advance" | "silent" => {
                     fixture.clock.advance(data.as_i64().unwrap());
                     if step == "advance" {
@@ -96,7 +98,7 @@ fn claims_changed_is_answered_from_memory_while_the_feed_is_lost() {
     let fixture = Fixture::new();
     let time = "2026-11-23T04:08:30.325Z";
     fixture.receive_one("claims", json!({ "account_id": ACCOUNT, "claims_version": 4, "at": time }));
-    // the feed is lost after 5 seconds; the fixture's token has version 3 of the claims
+    // longer than the silence that loses the feed
     fixture.clock.advance(6);
     let verify = |changes| fixture.verifier.verify_locally(&fixture.token(&changes)).unwrap_err();
     assert_eq!(verify(json!({})), VerifyError::ClaimsChanged);
@@ -109,7 +111,7 @@ fn retired_and_unpublished_keys_end_the_sessions_that_they_signed() {
     let other = SigningKey::generate(Algorithm::Es256).unwrap();
     fixture.publish(&[&fixture.signing, &other]);
     let (first, second) = (Causes::default(), Causes::default());
-    let token = fixture.token_signed_by(&other, &json!({ "sid": OTHER }));
+    let token = fixture.token_signed_by(&other, &json!({ "sid": OTHER_ID }));
     let claims = [fixture.claims(&json!({})), fixture.verifier.verify_locally(&token).unwrap()];
     let _first_registration = fixture.verifier.on_end(&claims[0], first.record());
     let _second_registration = fixture.verifier.on_end(&claims[1], second.record());
@@ -120,15 +122,17 @@ fn retired_and_unpublished_keys_end_the_sessions_that_they_signed() {
     fixture.sweep();
     assert_eq!(first.all(), [EndCause::KeyRetired]);
     let late = Causes::default();
+    // a callback for a session that has ended is called at once
     let _late = fixture.verifier.on_end(&claims[0], late.record());
     assert_eq!(late.all(), [EndCause::KeyRetired]);
     assert_eq!(fixture.registry_entries(), 0);
 }
 
 #[test]
-fn session_registered_while_the_feed_is_lost_ends_after_the_whole_silence() {
+fn session_registered_while_the_feed_is_lost_ends_after_a_further_silence() {
     let fixture = Fixture::new();
     let claims = fixture.claims(&json!({}));
+    // far longer than the silence of 5 seconds that ends sessions
     fixture.clock.advance(60);
     let causes = Causes::default();
     let _registration = fixture.verifier.on_end(&claims, causes.record());
@@ -146,6 +150,7 @@ fn gap_alone_ends_no_session() {
     let fixture = Fixture::new();
     let causes = Causes::default();
     let _registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
+    // the subscriber has missed events, so its revocations are incomplete
     fixture.receive_one("gap", json!({}));
     fixture.clock.advance(5);
     fixture.sweep();
@@ -197,8 +202,8 @@ async fn renewal_with_a_wrong_token_leaves_the_registration_unchanged() {
     let causes = Causes::default();
     let registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
     let renew = async |changes: Value| registration.renew(&fixture.token(&changes)).await.unwrap_err();
-    assert_eq!(renew(json!({ "sid": OTHER })).await, RenewError::OtherSession);
-    assert_eq!(renew(json!({ "sub": OTHER })).await, RenewError::OtherSession);
+    assert_eq!(renew(json!({ "sid": OTHER_ID })).await, RenewError::OtherSession);
+    assert_eq!(renew(json!({ "sub": OTHER_ID })).await, RenewError::OtherSession);
     assert!(matches!(renew(json!({ "exp": 0 })).await, RenewError::Token(VerifyError::Invalid(_))));
     assert_eq!((causes.all(), fixture.registrations()), (vec![], 1));
     fixture.revoke(SESSION);
@@ -249,12 +254,12 @@ fn callback_may_drop_and_register_sessions() {
     let fixture = Fixture::new();
     let claims = fixture.claims(&json!({}));
     let (sender, receiver) = mpsc::channel();
-    let inner = fixture.verifier.on_end(&fixture.claims(&json!({ "sid": OTHER })), |_| {});
-    let (verifier, again) = (fixture.verifier.clone(), Arc::clone(&claims));
+    let inner = fixture.verifier.on_end(&fixture.claims(&json!({ "sid": OTHER_ID })), |_| {});
+    let (verifier, ended_claims) = (fixture.verifier.clone(), Arc::clone(&claims));
     let _outer = fixture.verifier.on_end(&claims, move |_| {
         drop(inner);
-        let again = verifier.on_end(&again, |_| {});
-        sender.send(again.ended()).unwrap();
+        let late = verifier.on_end(&ended_claims, |_| {});
+        sender.send(late.ended()).unwrap();
     });
     fixture.revoke(SESSION);
     assert_eq!(receiver.recv().unwrap(), Some(EndCause::SessionRevoked));
@@ -284,15 +289,15 @@ fn million_registrations_leave_no_memory_behind() {
             claims
         })
         .collect();
-    let mut made = 0;
-    while made < 1_000_000 {
+    let mut registered = 0;
+    while registered < 1_000_000 {
         let registrations: Vec<_> = claims.iter().map(|claims| fixture.verifier.on_end(claims, |_| {})).collect();
         assert_eq!(fixture.registrations(), registrations.len());
-        made += registrations.len();
+        registered += registrations.len();
     }
     let (entries, capacity) = fixture.verifier.shared().registry.footprint();
     assert_eq!(entries, 0);
-    assert!(capacity <= 256, "{capacity}");
+    assert!(capacity <= 256, "the indexes of 7,500 registrations have shrunk: {capacity}");
 }
 
 #[test]
@@ -344,6 +349,7 @@ async fn sweeper_ends_sessions_without_an_event() {
     let mut watch = fixture.verifier.watch(&fixture.claims(&json!({})));
     let shared = fixture.verifier.shared();
     let sweeper = shared.registry.run_sweeper(|| {
+        // longer than the silence that ends sessions
         fixture.clock.advance(6);
         shared.sweep()
     });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use latchkey::{crypto::key_rotation::SigningStart, domain::key::Algorithm, service::keys};
-use latchkey_verify::{Invalid, VerifyError};
+use latchkey_verify::Invalid;
 
 use crate::{
     fixture::{Fixture, invalid, wait_until_revoked},
@@ -14,11 +14,11 @@ use crate::{
     },
 };
 
-async fn rotate(node: &Node, start: SigningStart) -> String {
+/// Rotates the signing key. The node signs with the new key at once.
+async fn rotate(node: &Node) {
     let app = &node.state;
-    let kid = keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap().kid;
+    keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, SigningStart::Now).await.unwrap();
     app.keys.reload().await.unwrap();
-    kid
 }
 
 async fn retire(node: &Node, kid: &str) {
@@ -62,9 +62,9 @@ async fn rotated_key_is_fetched_and_old_key_stays_valid_until_retired() {
     let verifier = fixture.verifier().await;
     assert!(verifier.verify(&before.access).await.is_ok());
     let old = current_kid(&fixture.node);
-    rotate(&fixture.node, SigningStart::Now).await;
+    rotate(&fixture.node).await;
     let after = fixture.node.login("ada").await;
-    // within the cooldown the keys are not fetched again
+    // unknown keys cause at most one fetch in 1 s
     assert_eq!(verifier.verify(&after.access).await.unwrap_err(), invalid(Invalid::UnknownKey));
     fixture.clock.advance(Duration::from_secs(1));
     assert!(verifier.verify(&after.access).await.is_ok());
@@ -88,8 +88,8 @@ async fn refreshes_for_unknown_kids_are_rate_limited() {
     fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
+    // ends the cooldown that the first fetch has started
     fixture.clock.advance(Duration::from_secs(1));
-    wait::until("the verifier is live", async || verifier.status().live).await;
     let fetches = fixture.proxy.count_requests("jwks");
     let forged = crate::forged::with_header(&tokens.access, |header| header["kid"] = "unknown".into());
     for _ in 0..20 {
@@ -99,7 +99,7 @@ async fn refreshes_for_unknown_kids_are_rate_limited() {
     fixture.clock.advance(Duration::from_secs(1));
     assert_eq!(verifier.verify(&forged).await.unwrap_err(), invalid(Invalid::UnknownKey));
     assert_eq!(fixture.proxy.count_requests("jwks"), fetches + 2);
-    // the issuer is unreachable, and the key may be new
+    // the issuer is unreachable: the key may be a new one that the verifier could not fetch
     fixture.clock.advance(Duration::from_secs(1));
     fixture.proxy.set(Mode::Cut);
     let answer = verifier.verify(&forged).await.unwrap_err();
@@ -116,27 +116,27 @@ async fn unlisted_key_is_refused_after_the_next_refresh_and_keys_survive_an_outa
     let verifier = fixture.builder().without_revocations().build().await.unwrap();
     assert!(verifier.verify(&before.access).await.is_ok());
     let old = current_kid(&fixture.node);
-    rotate(&fixture.node, SigningStart::Now).await;
+    rotate(&fixture.node).await;
     retire(&fixture.node, &old).await;
     // without the feed the verifier learns of the retirement when it next fetches the keys
     assert!(verifier.verify(&before.access).await.is_ok());
     // the issuer is unreachable when the keys are due for a refresh, after 300 s
     fixture.proxy.set(Mode::Cut);
     fixture.clock.advance(Duration::from_secs(301));
+    // each yield lets the refresher try a fetch, which fails
     for _ in 0..5 {
         assert!(verifier.verify(&before.access).await.is_ok());
         tokio::task::yield_now().await;
     }
     fixture.proxy.set(Mode::Open);
-    wait::until("the key is refused", async || {
+    // a failed fetch is repeated after 5 s; the cause is the missing key, since no feed reports the retirement
+    wait::until("the token of the unlisted key is refused", async || {
         fixture.clock.advance(Duration::from_secs(5));
         verifier.verify(&before.access).await == Err(invalid(Invalid::UnknownKey))
     })
     .await;
     let after = fixture.node.login("ada").await;
     assert!(verifier.verify(&after.access).await.is_ok());
-    // without the feed the verifier knows of no revocation
-    assert_ne!(verifier.verify(&before.access).await, Err(VerifyError::Revoked));
     drop(verifier);
     fixture.stop().await;
 }
