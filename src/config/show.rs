@@ -46,7 +46,7 @@ pub fn inspect(sources: &Sources) -> Result<(Vec<EffectiveSetting>, Vec<String>)
             "data_dir" => quote(&config.data_dir.display().to_string()),
             "database.url" => quote(&mask(config.database.url.expose())),
             "password.threads" => config.password.threads.to_string(),
-            name => show(&setting.value, schema::is_secret(name), &key.default),
+            name => format_value(&setting.value, schema::is_secret(name), &key.default),
         };
         EffectiveSetting { key: key.name.clone(), value, origin: setting.origin.clone() }
     };
@@ -70,14 +70,15 @@ pub fn to_toml(settings: &[EffectiveSetting]) -> String {
     text
 }
 
-fn show(value: &Value, is_secret: bool, default: &Value) -> String {
+/// Formats a value as TOML, masked if it is secret. The default shows whether the key has a list.
+fn format_value(value: &Value, is_secret: bool, default: &Value) -> String {
     let mask = |text: &str| if is_secret { mask(text) } else { text.to_owned() };
     match value {
         Value::Many(items) => {
             let items: Vec<_> = items.iter().map(|item| quote(&mask(item.expose()))).collect();
             format!("[{}]", items.join(", "))
         }
-        // An environment variable has one text, which is a list, separated by commas, if the key's default is a list.
+        // An environment variable has one text. If the key has a list, commas separate the items.
         Value::One(text) if matches!(default, Value::Many(_)) => {
             let items = text.expose().split(',').map(str::trim).filter(|item| !item.is_empty());
             format!("[{}]", items.map(|item| quote(&mask(item))).collect::<Vec<_>>().join(", "))
@@ -102,9 +103,11 @@ fn mask(text: &str) -> String {
     }
     let Ok(mut url) = Url::parse(text) else { return MASK.into() };
     let has_user = !url.username().is_empty() || url.password().is_some();
-    // An unescaped /, ? or # in a password ends what the parser reads as the password. A later @ shows that there is more of it.
+    // An unescaped /, ? or # in a password ends what the parser reads as the password. A later @ shows that the password continues.
     let has_stray_at = text.matches('@').count() > usize::from(has_user);
-    if !text.contains("://") || has_stray_at || url.fragment().is_some() {
+    // `hunter2:hunter2` parses as a URL, too
+    let is_readable_url = text.contains("://") && !has_stray_at && url.fragment().is_none();
+    if !is_readable_url {
         return MASK.into();
     }
     let has_query = url.query().is_some();
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn toml_shows_the_origin_of_each_value() {
+    fn toml_shows_the_origin_of_each_value_and_is_a_valid_configuration() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("latchkey.toml"), "[session]\ngrace = '0s'\nmax_per_account = 3").unwrap();
         let mut sources = Sources::from_environment(
@@ -177,6 +180,7 @@ mod tests {
         assert!(!folder.path().join("latchkey-data").exists(), "inspect created the data directory");
 
         let copy = tempfile::tempdir().unwrap();
+        // a secret has at least 32 bytes
         std::fs::write(copy.path().join("latchkey.toml"), text.replace("[secret]", &"x".repeat(32))).unwrap();
         assert!(
             inspect(&Sources { working_dir: copy.path().into(), ..Sources::default() }).is_ok(),

@@ -47,6 +47,7 @@ pub(super) struct InFlight(Arc<Activity>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        // first the change: a reader that finds the connection idle then also finds the change
         self.0.changes.fetch_add(1, Ordering::AcqRel);
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
@@ -58,7 +59,7 @@ pub(super) struct TrackedBody {
     body: BoxBody<Bytes, io::Error>,
     /// Detects that the HTTP/2 stream stalls. `None` over HTTP/1.
     stall: Option<StreamStall>,
-    /// The rest of a frame that has not been sent.
+    /// The part of the current frame that has not been sent.
     rest: Bytes,
     _request: InFlight,
 }
@@ -76,6 +77,7 @@ impl Body for TrackedBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
         let Some(stall) = &this.stall else { return Pin::new(&mut this.body).poll_frame(cx) };
+        // hyper asks for the next piece, so it has sent the piece before
         stall.end();
         if this.rest.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(cx)).transpose()?.map(Frame::into_data) {

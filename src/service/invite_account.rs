@@ -22,7 +22,7 @@ use crate::{
     store::sql::InsertError,
 };
 
-/// The scope that a service client needs to invite and to reset.
+/// The scope that a service client needs to invite accounts and to start resets.
 pub const SCOPE: &str = "accounts:recover";
 
 /// How the link and the code reach the account's owner.
@@ -69,7 +69,7 @@ from_store_errors!(InviteError);
 pub struct StartedRecovery {
     /// The account.
     pub account: Account,
-    /// The link and the code, if they are to be returned.
+    /// The link and the code, for [`Delivery::ToCaller`].
     pub returned: Option<ReturnedCredentials>,
 }
 
@@ -82,7 +82,7 @@ pub struct ReturnedCredentials {
     pub token: SecretText,
     /// The code.
     pub code: SecretText,
-    /// When they stop working.
+    /// When the link and the code stop working.
     pub expires_at: Timestamp,
 }
 
@@ -103,6 +103,7 @@ pub async fn invite(
     let now = state.clock.now();
     let identifier = Identifier::from(&input.email);
     let account = match state.sql.find_account(&identifier).await? {
+        // nobody can use a closed account, so a link to it would be of no use
         Some(account) if account.owns(&identifier) || account.is_closed(now) => return Err(InviteError::EmailTaken),
         Some(account) => account,
         None => {
@@ -126,7 +127,7 @@ pub async fn invite(
             })?
         }
     };
-    start(state, account, TokenPurpose::Invitation, delivery, initiator, origin).await
+    issue(state, account, TokenPurpose::Invitation, delivery, initiator, origin).await
 }
 
 /// Finds the account with an id.
@@ -158,11 +159,11 @@ pub async fn start_reset(
     origin: &RequestOrigin,
 ) -> Result<StartedRecovery, InviteError> {
     let account = account.filter(|account| !account.is_closed(state.clock.now())).ok_or(InviteError::NotFound)?;
-    start(state, account, TokenPurpose::ResetPassword, delivery, initiator, origin).await
+    issue(state, account, TokenPurpose::ResetPassword, delivery, initiator, origin).await
 }
 
 /// Issues the link and the code of an invitation or a reset, and mails or returns them.
-async fn start(
+async fn issue(
     state: &AppState,
     account: Account,
     purpose: TokenPurpose,
@@ -190,6 +191,7 @@ async fn start(
                 TokenPurpose::Invitation => MailData::Invitation { challenge },
                 _ => MailData::PasswordReset {
                     challenge,
+                    // without the address and the device of the admin, which do not concern the owner
                     origin: account_mail::action_origin(&RequestOrigin::default(), now),
                 },
             };

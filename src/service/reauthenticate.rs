@@ -40,7 +40,7 @@ pub struct Reauthenticate {
     pub factor: Option<SecondFactor>,
     /// The response of a passkey to [`passkey_options`].
     pub credential: Option<Map<String, Value>>,
-    /// The client.
+    /// The address and the user agent of the request.
     pub origin: SessionOrigin,
     /// The token of the device, if it has one.
     pub device: Option<DeviceToken>,
@@ -51,7 +51,7 @@ pub struct Reauthenticate {
 pub struct Reauthenticated {
     /// The session's new access token.
     pub token: IssuedAccessToken,
-    /// The authentication that it names.
+    /// The authentication that the token names.
     pub authentication: Authentication,
 }
 
@@ -85,6 +85,7 @@ from_store_errors!(ReauthenticateError);
 
 impl From<SecondFactorError> for ReauthenticateError {
     fn from(error: SecondFactorError) -> Self {
+        // of these errors, a verified code causes only `WrongCode` and `Service`
         match error {
             SecondFactorError::Service(error) => Self::Service(error),
             SecondFactorError::InvalidChallenge
@@ -153,6 +154,7 @@ pub async fn reauthenticate_browser(
     let mut acr = Acr::Aal1;
     if let Some(factor) = &input.factor {
         second_factor::verify(state, &account, factor, &input.origin, input.device.as_ref()).await?;
+        // the first factor is the password shown now, or else the session's own
         let first_methods =
             if shown.contains(AuthenticationMethod::Password) { shown } else { session_methods(caller) };
         let all_shown = first_methods.iter().fold(shown, AuthenticationMethods::with);
@@ -164,12 +166,13 @@ pub async fn reauthenticate_browser(
             RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
         let task = PasskeyTask::StepUp(caller.sub, caller.sid);
         // The session's own first factor counts, unless it was a passkey too.
-        let first_methods = if shown.contains(AuthenticationMethod::Password) { shown } else { first_factor(caller) };
+        let first_methods =
+            if shown.contains(AuthenticationMethod::Password) { shown } else { first_factor_methods(caller) };
         let has_first_factor = first_methods != AuthenticationMethods::default();
         let is_complete = |user_verified| user_verified || has_first_factor;
         let verified = passkeys::verify::verify(state, task, credential, &origin, is_complete).await?;
         shown = verified.methods.iter().fold(shown, AuthenticationMethods::with);
-        if verified.user_verified || has_first_factor {
+        if is_complete(verified.user_verified) {
             acr = Acr::Aal2;
             if !verified.user_verified {
                 shown = first_methods.iter().fold(shown, AuthenticationMethods::with);
@@ -192,7 +195,7 @@ fn session_methods(caller: &AccessClaims) -> AuthenticationMethods {
 }
 
 /// The methods of the caller's session other than passkeys: a password or a one-time code.
-fn first_factor(caller: &AccessClaims) -> AuthenticationMethods {
+fn first_factor_methods(caller: &AccessClaims) -> AuthenticationMethods {
     let first = [AuthenticationMethod::Password, AuthenticationMethod::OneTimePassword];
     let known = first.into_iter().filter(|method| caller.amr.iter().any(|amr| amr == method.as_str()));
     known.fold(AuthenticationMethods::default(), AuthenticationMethods::with)
@@ -207,6 +210,7 @@ async fn verify_password(
     origin: &SessionOrigin,
     device: Option<&DeviceToken>,
 ) -> Result<(), ReauthenticateError> {
+    // a full hashing queue refuses the request before the throttle counts an attempt
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     let attempt = limits::begin_reauthentication(state, account.id, origin.ip, device).await?;
     match state.passwords.verify(password, account.password_hash.clone()).await {

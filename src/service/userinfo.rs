@@ -29,15 +29,15 @@ pub enum UserInfoError {
 pub async fn userinfo(state: &AppState, token: &str) -> Result<(AccountId, UserClaims), UserInfoError> {
     let verified = match verify_issued_token(state, token).await.map_err(AuthenticateError::from)? {
         IssuedToken::Session(verified) => verified,
+        // an app may use this endpoint if its token is also for Latchkey, not only for other APIs
         IssuedToken::App(verified) if verified.aud.contains(&state.config.issuer) => verified,
         IssuedToken::App(_) | IssuedToken::Client(_) => return Err(AuthenticateError::InvalidToken.into()),
     };
     let now = state.clock.now();
     let live = state.redis.sessions.liveness(verified.sub, verified.sid, now).await.map_err(AuthenticateError::from)?;
     check_session(&verified, live)?;
-    if verified.client_id != state.config.token.client_id
-        && state.clients.find(&verified.client_id).await.map_err(AuthenticateError::from)?.is_none()
-    {
+    let is_first_party = verified.client_id == state.config.token.client_id;
+    if !is_first_party && state.clients.find(&verified.client_id).await.map_err(AuthenticateError::from)?.is_none() {
         tracing::debug!(client = verified.client_id, "access token refused: its client is disabled");
         return Err(AuthenticateError::InvalidToken.into());
     }

@@ -17,7 +17,7 @@ use crate::{
     state::AppState,
 };
 
-/// Runs a command about the factors of an account.
+/// Runs a subcommand of `latchkey user factors`.
 pub(super) async fn run(state: &AppState, account: &Account, args: &FactorsArgs) -> anyhow::Result<()> {
     let name = escape(account.email.as_str());
     match &args.action {
@@ -66,6 +66,7 @@ async fn list(state: &AppState, account: &Account, json: bool) -> anyhow::Result
         }
     }
     if !json {
+        // `None`: no account can use codes by mail
         if let Some(on) = list.email_code {
             writeln!(out, "codes by mail: {}", if on { "on" } else { "off" })?;
         }

@@ -373,7 +373,7 @@ impl LoginApi {
         match outcome {
             Ok(tokens) => Ok(SignedInResponse::new(tokens, None)),
             Err(RefreshError::Service(error)) => Err(error.into()),
-            Err(error) => Err(Failed::from(error).clearing_cookie(from_cookie)),
+            Err(error) => Err(Failed::from(error).clear_cookie_if(from_cookie)),
         }
     }
 

@@ -234,7 +234,7 @@ impl From<RegisterClientError> for OAuthFailed<RegistrationErrors> {
             }
             RegisterClientError::Off => Self::problem(ProblemError::new(
                 Code::NotFound,
-                "Apps can't register themselves here (dynamic_clients.registration).",
+                "Apps can't register themselves here: dynamic_clients.registration is off.",
             )),
             RegisterClientError::Service(error) => error.into(),
         }
@@ -246,7 +246,7 @@ impl RegisterApi {
     /// Register an app
     ///
     /// Issues a `client_id` to an app without a registration (RFC 7591), if `dynamic_clients.registration` is on. The app's users are always
-    /// asked for their consent. The metadata can't be read or changed later: an app that needs others registers again.
+    /// asked for their consent. The metadata can't be read or changed later: an app that needs other metadata registers again.
     #[oai(path = "/oauth2/register", method = "post", operation_id = "register_client")]
     async fn register(
         &self,

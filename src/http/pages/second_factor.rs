@@ -1,7 +1,7 @@
 //! `/account/sign-in/second-factor`: continues a sign-in that needs a second factor.
 //!
-//! A cookie that scripts can't read has the challenge, the names of the account's factors, and `remember` if the device can be
-//! remembered, separated by dots.
+//! A cookie that scripts can't read contains, separated by dots, the challenge, the names of the account's factors, and `remember`
+//! if the device can be remembered.
 
 use poem::{Response, Result, handler};
 use serde_json::Value;
@@ -53,9 +53,9 @@ impl PendingChallenge {
         let mut parts = cookie.split('.');
         let challenge = parts.next()?.into();
         let parts: Vec<_> = parts.collect();
-        let is_usable = |kind: &FactorKind| *kind != FactorKind::Passkey || super::passkeys_are_on(&visit.state);
-        let usable = |name: &&str| METHODS.iter().filter(|kind| is_usable(kind)).any(|kind| kind.as_str() == *name);
-        let methods = parts.iter().copied().filter(usable).map(str::to_owned).collect();
+        let is_on = |kind: &FactorKind| *kind != FactorKind::Passkey || super::passkeys_are_on(&visit.state);
+        let is_usable = |name: &&str| METHODS.iter().any(|kind| kind.as_str() == *name && is_on(kind));
+        let methods = parts.iter().copied().filter(is_usable).map(str::to_owned).collect();
         Some(Self { challenge, methods, can_remember: parts.contains(&REMEMBER) })
     }
 
@@ -64,6 +64,7 @@ impl PendingChallenge {
         self.methods.iter().any(|name| name == kind.as_str())
     }
 
+    /// The input of the use cases that continue the sign-in.
     pub(super) fn continuation(&self, visit: &Visit) -> Continuation {
         Continuation {
             challenge: self.challenge.clone(),
@@ -88,9 +89,15 @@ pub(super) fn cookie(issued: &IssuedChallenge) -> String {
     cookies::set(cookies::CHALLENGE, &value, Some(std::time::Duration::from_secs(issued.expires_in)))
 }
 
-/// The page that asks for a factor: for the requested one, or for the first. `None` if the challenge does not work.
-async fn view(visit: &Visit, pending: &PendingChallenge, wished: Option<&str>) -> Result<Option<View>, ProblemError> {
-    let method = pending.methods.iter().find(|name| Some(name.as_str()) == wished).or_else(|| pending.methods.first());
+/// The page that asks for the requested factor, or else for the first factor. `None` if the challenge does not work.
+async fn view(
+    visit: &Visit,
+    pending: &PendingChallenge,
+    requested: Option<&str>,
+) -> Result<Option<View>, ProblemError> {
+    let method =
+        pending.methods.iter().find(|name| Some(name.as_str()) == requested).or_else(|| pending.methods.first());
+    // if no factor is usable, `show` adds an error to the page
     let method = method.cloned().unwrap_or_else(|| FactorKind::Totp.as_str().to_owned());
     let mut passkey_options = None;
     if method == FactorKind::Passkey.as_str() {
@@ -104,7 +111,7 @@ async fn view(visit: &Visit, pending: &PendingChallenge, wished: Option<&str>) -
     Ok(Some(View { method, others, passkey_options, can_remember: pending.can_remember }))
 }
 
-/// Continues a sign-in with the page of its second factor. A code by mail that the page asks for first is sent at once.
+/// Continues a sign-in with the page for the second factor. If the page asks for a code by mail first, sends the code at once.
 ///
 /// # Errors
 /// [`ProblemError`]
@@ -121,13 +128,14 @@ pub(super) async fn begin(visit: &Visit, issued: &IssuedChallenge) -> Result<Res
         Err(SecondFactorError::Service(error)) => ask(visit, reply.error(&error.into()), &pending, None).await,
         Err(_) => expired(visit).await,
     };
+    // the callers need a `ProblemError`, which a page's error contains
     shown.map_err(|error| {
         let unknown = |_| ProblemError::new(Code::InternalError, "A page can't be shown.");
         error.downcast().unwrap_or_else(unknown)
     })
 }
 
-/// `POST /account/sign-in/second-factor/send`: sends a code by mail, in place of the last one.
+/// `POST /account/sign-in/second-factor/send`: sends a new code by mail, which replaces the last code.
 #[handler]
 pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let Some(pending) = PendingChallenge::of(&visit) else { return expired(&visit).await };
@@ -145,18 +153,20 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
 }
 
 /// Replies with the page that asks for a factor.
-async fn ask(visit: &Visit, reply: Reply<'_>, pending: &PendingChallenge, wished: Option<&str>) -> Result<Response> {
-    match view(visit, pending, wished).await? {
+async fn ask(visit: &Visit, reply: Reply<'_>, pending: &PendingChallenge, requested: Option<&str>) -> Result<Response> {
+    match view(visit, pending, requested).await? {
         Some(view) => page(visit, reply, &view).await,
         None => expired(visit).await,
     }
 }
 
+/// Replies with a page whose form may lead back to the app, if the sign-in belongs to an authorization request.
 pub(super) async fn page<V: crate::pages::View>(visit: &Visit, reply: Reply<'_>, view: &V) -> Result<Response> {
     let authorization = Authorization::of(visit).await?;
     reply.client_target(authorization.as_ref()).page(view)
 }
 
+/// `GET /account/sign-in/second-factor`: asks for the factor in the parameter `method`.
 #[handler]
 pub(super) async fn show(visit: Visit) -> Result<Response> {
     let Some(pending) = PendingChallenge::of(&visit) else {
@@ -167,12 +177,13 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
     ask(&visit, reply, &pending, visit.parameter("method")).await
 }
 
+/// `POST /account/sign-in/second-factor`: checks the factor and finishes the sign-in.
 #[handler]
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let Some(pending) = PendingChallenge::of(&visit) else { return expired(&visit).await };
     let (method, remember) = (form.text("method"), form.is_checked("remember"));
     // `None`: the challenge does not work any more.
-    let shown = async {
+    let outcome = async {
         visit.check_csrf(&mut form)?;
         let factor = factor(&mut form, &method)?;
         let input = pending.continuation(&visit);
@@ -195,7 +206,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
             Err(SecondFactorError::Service(error)) => Err(error.into()),
         }
     };
-    let problem = match shown.await {
+    let problem = match outcome.await {
         Ok(Some(response)) => return Ok(response),
         Ok(None) => return expired(&visit).await,
         Err(problem) => problem,
@@ -203,7 +214,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     ask(&visit, visit.reply().error(&problem), &pending, Some(&method)).await
 }
 
-/// The factor of a form.
+/// The factor that a form presents.
 fn factor(form: &mut Form, method: &str) -> Result<SecondFactor, ProblemError> {
     if method == FactorKind::Passkey.as_str() {
         return Ok(SecondFactor::Passkey(passkeys::credential(form)?));

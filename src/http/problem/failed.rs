@@ -31,7 +31,7 @@ impl<P: Problems> Failed<P> {
 
     /// Also deletes the refresh cookie if `clear` is true.
     #[must_use]
-    pub fn clearing_cookie(mut self, clear: bool) -> Self {
+    pub fn clear_cookie_if(mut self, clear: bool) -> Self {
         self.0.clear_cookie = clear;
         self
     }
@@ -75,13 +75,13 @@ impl<P: Problems> ApiResponse for Failed<P> {
     }
 }
 
-/// The responses for these codes, in poem-openapi's terms. The description holds the codes; `openapi/complete.rs` replaces
-/// it with a sentence and examples.
+/// The responses for these codes, in poem-openapi's terms. The description lists the codes, from which `openapi/complete.rs`
+/// makes a sentence and examples.
 pub(in crate::http) fn responses(codes: &[Code]) -> Vec<MetaResponse> {
     let mut statuses: Vec<StatusCode> = codes.iter().map(|code| code.status()).collect();
     statuses.sort();
     statuses.dedup();
-    // poem-openapi wants static texts; the document is built once
+    // poem-openapi requires static texts. Leaking them is harmless, because the document is built once.
     let list = |status| -> &'static str {
         let of_status = codes.iter().filter(|code| code.status() == status).map(|code| code.as_str());
         of_status.collect::<Vec<_>>().join(" ").leak()

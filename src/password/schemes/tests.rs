@@ -1,4 +1,4 @@
-//! Tests with hashes that other libraries made, of the limits on work, and of refused hashes.
+//! Tests of imported hashes: hashes that other libraries made, the limits on work, and refused hashes.
 
 use super::{
     super::{FirebaseHashConfig, PasswordHasher, Verified, tests::settings},
@@ -9,11 +9,17 @@ use crate::domain::{
     secret::{PasswordHash, SecretText},
 };
 
-/// A password and its hashes, made by argon2-cffi 25.1, bcrypt 4.0, passlib 1.7 and Python's hashlib. The last two leave out the version
-/// of argon2 and the length of PBKDF2's output.
-const ASCII: (&str, &[&str]) = (
-    "tidal engine verse marmalade",
-    &[
+/// A password, and hashes of it by several schemes.
+struct Hashed {
+    password: &'static str,
+    hashes: &'static [&'static str],
+}
+
+/// A password whose hashes were made by argon2-cffi 25.1, bcrypt 4.0, passlib 1.7 and Python's hashlib. The last two hashes leave out the
+/// version of argon2 and the length of PBKDF2's output.
+const ASCII: Hashed = Hashed {
+    password: "tidal engine verse marmalade",
+    hashes: &[
         "$argon2id$v=19$m=64,t=2,p=1$AQIDBAUGBwgJCgsMDQ4PEA$r4QZIbo2xj38aweuno3OWB7b2xLJciyNFMMSssFRtUA",
         "$argon2id$v=19$m=256,t=3,p=4$AQIDBAUGBwgJCgsMDQ4PEA$cHKAg190XUbtpZLtBHwCH4O5of175emc",
         "$argon2i$v=19$m=64,t=3,p=1$AQIDBAUGBwgJCgsMDQ4PEA$2FqSx5CGvtWCKrUlqj6lkM6woAWA4/aCI+ke/V+mXwY",
@@ -31,11 +37,11 @@ const ASCII: (&str, &[&str]) = (
         "$argon2i$m=64,t=2,p=1$AQIDBAUGBwgJCgsMDQ4PEA$F6ecNzwYKQjWc98hRAM8Wm/A9aPPxh0C6QeNENngy/c",
         "$pbkdf2-sha256$i=1000$AQIDBAUGBwgJCgsMDQ4PEA$G6dnJsp6w4LqmVpZBhjRn/oa0+vOgBSUnvUvomXhFjk",
     ],
-);
-/// A password with characters of several bytes and its hashes, made by the same libraries.
-const UNICODE: (&str, &[&str]) = (
-    "pässwörd 日本語 🦀",
-    &[
+};
+/// A password with characters of several bytes, whose hashes were made by the same libraries.
+const UNICODE: Hashed = Hashed {
+    password: "pässwörd 日本語 🦀",
+    hashes: &[
         "$argon2id$v=19$m=64,t=2,p=1$AQIDBAUGBwgJCgsMDQ4PEA$EfXLt1gQFwSHkzx7Ly9kALqouF5H5msfwAz5/xc6qRE",
         "$argon2id$v=19$m=256,t=3,p=4$AQIDBAUGBwgJCgsMDQ4PEA$vaUOu+d1X1I2qIu3DCmuTZz9/HfiKr3M",
         "$argon2i$v=19$m=64,t=3,p=1$AQIDBAUGBwgJCgsMDQ4PEA$WgZfaYWCjUF9co/IopEpszNFOnBbkJU3nyWH2ntlmp0",
@@ -53,7 +59,7 @@ const UNICODE: (&str, &[&str]) = (
         "$argon2i$m=64,t=2,p=1$AQIDBAUGBwgJCgsMDQ4PEA$fK+e7Bzv5nOKbkIvk8wjT/A9sETB6DnJsrY2YVVX06M",
         "$pbkdf2-sha256$i=1000$AQIDBAUGBwgJCgsMDQ4PEA$heeAIxpa4apEJdz5YyE3wEieC5ruNYR/9+Xxrqg7Dt0",
     ],
-);
+};
 /// The hash of `0123456789` repeated nine times: 90 bytes, of which bcrypt reads 72.
 const BCRYPT_LONG: &str = "$2b$04$mLi6xYGTlmU7e8ngfWeST.Rc8LY9o0ZCp5Scwx5InsXqhSstCH.FW";
 const ARGON2D: &str = "$argon2d$v=19$m=64,t=2,p=1$AQIDBAUGBwgJCgsMDQ4PEA$ReXvnXl3MgLt3uYAhIuHDipdCYtRJTQy5rwXDltM8X8";
@@ -69,7 +75,7 @@ async fn verify(hasher: &PasswordHasher, password: impl Into<String>, stored: &s
 #[tokio::test]
 async fn hashes_of_other_libraries_match_and_are_upgraded() {
     let hasher = hasher();
-    for (password, hashes) in [ASCII, UNICODE] {
+    for Hashed { password, hashes } in [ASCII, UNICODE] {
         for hash in hashes {
             assert_eq!(import_hash(hash, &settings()).unwrap().expose(), *hash);
             let Verified::Match { upgraded: Some(new) } = verify(&hasher, password, hash).await else {
@@ -111,17 +117,18 @@ async fn password_with_nul_never_matches_a_bcrypt_hash() {
 const SALT_HASH: &str = "AQIDBAUGBwgJCgsMDQ4PEA$r4QZIbo2xj38aweuno3OWB7b2xLJciyNFMMSssFRtUA";
 
 /// Imports a hash with this scheme and these parameters, and with the salt and output of [`SALT_HASH`].
-fn importable(head: &str) -> Result<(), BadHash> {
-    check(&format!("{head}${SALT_HASH}"), &settings())
+fn check_head(head: &str) -> Result<(), BadHash> {
+    try_import(&format!("{head}${SALT_HASH}"), &settings())
 }
 
-fn check(text: &str, settings: &PasswordSettings) -> Result<(), BadHash> {
+fn try_import(text: &str, settings: &PasswordSettings) -> Result<(), BadHash> {
     import_hash(text, settings).map(|_| ())
 }
 
 #[test]
 fn hashes_above_the_limits_are_refused() {
-    // The tests' settings allow 64 MiB, and the work of 32 default hashes of 19 MiB and 2 passes: 19 passes over 64 MiB.
+    // The tests' settings allow 64 MiB, and 32 units of work. A unit takes as long as a default hash of 19 MiB and 2 passes, so 32 units are
+    // 19 passes over 64 MiB, 32 × 42,500 rounds of PBKDF2 with SHA-256, or cost 13 of bcrypt.
     for (head, why) in [
         ("$argon2id$v=19$m=65537,t=1,p=1", "memory"),
         ("$argon2id$v=19$m=4294967295,t=1,p=1", "memory"),
@@ -138,7 +145,7 @@ fn hashes_above_the_limits_are_refused() {
         ("$pbkdf2-sha512$i=800001", "rounds"),
         ("$pbkdf2-sha1$i=1600001", "rounds"),
     ] {
-        assert_eq!(importable(head), Err(BadHash::TooCostly(why)), "{head}");
+        assert_eq!(check_head(head), Err(BadHash::TooCostly(why)), "{head}");
     }
     for head in [
         "$argon2id$v=19$m=65535,t=19,p=16",
@@ -147,31 +154,33 @@ fn hashes_above_the_limits_are_refused() {
         "$pbkdf2-sha512$i=800000",
         "$pbkdf2-sha1$i=1600000",
     ] {
-        assert_eq!(importable(head), Ok(()), "{head}");
+        assert_eq!(check_head(head), Ok(()), "{head}");
     }
     let cost = |cost: u32| BCRYPT_LONG.replacen("$04$", &format!("${cost:02}$"), 1);
-    assert_eq!(check(&cost(13), &settings()), Ok(()));
-    assert_eq!(check(&cost(14), &settings()), Err(BadHash::TooCostly("cost")));
-    assert_eq!(check(&cost(3), &settings()), Err(BadHash::Malformed));
+    assert_eq!(try_import(&cost(13), &settings()), Ok(()));
+    assert_eq!(try_import(&cost(14), &settings()), Err(BadHash::TooCostly("cost")));
+    assert_eq!(try_import(&cost(3), &settings()), Err(BadHash::Malformed));
     let generous = PasswordSettings { max_import_work: 64, ..settings() };
-    assert_eq!(check(&cost(14), &generous), Ok(()));
+    assert_eq!(try_import(&cost(14), &generous), Ok(()));
 }
 
 #[tokio::test]
 async fn stored_hash_above_the_limits_is_unusable_after_the_usual_work() {
     let hasher = hasher();
     let hash = format!("$argon2id$v=19$m=65536,t=100,p=1${SALT_HASH}");
+    // clears the hashing memory, whose blocks of 1 KiB are then counted if the verification has filled them
     hasher.run(|memory| memory.fill(argon2::Block::default())).await.unwrap();
-    let verified = verify(&hasher, ASCII.0, &hash).await;
+    let verified = verify(&hasher, ASCII.password, &hash).await;
     assert_eq!(verified, Verified::Unusable(BadHash::TooCostly("passes")));
     let filled = hasher.run(|memory| memory.iter().filter(|block| block.as_ref() != [0; 128]).count());
-    assert_eq!(filled.await.unwrap(), 64, "the work of a hash with the configured parameters");
+    assert_eq!(filled.await.unwrap(), 64, "the work of a hash with the configured 64 KiB");
 }
 
 #[test]
 fn longer_pbkdf2_output_is_no_more_work() {
-    let text = ASCII.1.iter().find(|hash| hash.starts_with("$pbkdf2-sha256$i=1000,l=64$")).unwrap();
-    assert_eq!(check(&text.replace("i=1000", "i=1360000"), &settings()), Ok(()));
+    // one block of SHA-256 is 32 bytes; two blocks may have the same number of rounds as one
+    let text = ASCII.hashes.iter().find(|hash| hash.starts_with("$pbkdf2-sha256$i=1000,l=64$")).unwrap();
+    assert_eq!(try_import(&text.replace("i=1000", "i=1360000"), &settings()), Ok(()));
 }
 
 #[test]
@@ -179,7 +188,7 @@ fn hashes_with_the_configured_parameters_are_within_the_stored_limits() {
     let costly = PasswordSettings { memory_kib: 4_194_304, iterations: 100, ..settings() };
     let hash = format!("$argon2id$v=19$m=4194304,t=100,p=1${SALT_HASH}");
     assert!(StoredHash::parse(&hash, Limits::stored(&costly)).is_ok());
-    assert_eq!(check(&hash, &costly), Err(BadHash::TooCostly("memory")));
+    assert_eq!(try_import(&hash, &costly), Err(BadHash::TooCostly("memory")));
 }
 
 #[test]
@@ -188,6 +197,7 @@ fn damaged_and_unsupported_hashes_are_refused() {
         "$argon2id$v=19$m=64,t=2",
         "$argon2id$v=19$m=64,t=0,p=1",
         "$argon2id$v=19$m=64,t=1,p=0",
+        // less than 8 KiB for each lane
         "$argon2id$v=19$m=64,t=1,p=9",
         "$argon2id$v=18$m=64,t=1,p=1",
         "$argon2id$v=19$m=64,t=1,p=1,x=1",
@@ -199,10 +209,11 @@ fn damaged_and_unsupported_hashes_are_refused() {
         "$scrypt$v=1$ln=4,r=8,p=1",
         "$pbkdf2-sha256$i=0",
         "$pbkdf2-sha256$l=32",
+        // the output of SALT_HASH has 32 bytes
         "$pbkdf2-sha256$i=1000,l=31",
         "$pbkdf2-sha256$i=1000,x=1",
     ] {
-        assert_eq!(importable(head), Err(BadHash::Malformed), "{head}");
+        assert_eq!(check_head(head), Err(BadHash::Malformed), "{head}");
     }
     for text in [
         "",
@@ -218,7 +229,7 @@ fn damaged_and_unsupported_hashes_are_refused() {
         "$2b$xx$B56FZZwvF/rQ1cvzg27GQ.X5VMNrEqxx727Vk35OF2WJQLn571B9O",
         "$2b$04$ß56FZZwvF/rQ1cvzg27GQ.X5VMNrEqxx727Vk35OF2WJQLn571B9",
     ] {
-        assert_eq!(check(text, &settings()), Err(BadHash::Malformed), "{text}");
+        assert_eq!(try_import(text, &settings()), Err(BadHash::Malformed), "{text}");
     }
     let bcrypt_2x = BCRYPT_LONG.replacen("$2b$", "$2x$", 1);
     for (text, name) in [
@@ -232,7 +243,7 @@ fn damaged_and_unsupported_hashes_are_refused() {
         ("md5$salt$5f4dcc3b5aa765d61d8327deb882cf99", "an unsalted or single-round hash of Django"),
         ("*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19", "MySQL's PASSWORD()"),
     ] {
-        let refused = check(text, &settings()).unwrap_err();
+        let refused = try_import(text, &settings()).unwrap_err();
         assert_eq!(refused, BadHash::UnknownScheme(name), "{text}");
     }
 }
@@ -273,9 +284,10 @@ async fn spellings_of_other_systems_match_and_are_upgraded() {
 async fn imported_hash_with_unconfigured_pepper_is_refused() {
     let peppered = PasswordSettings { pepper: Some("pepper one".into()), ..settings() };
     let hasher = PasswordHasher::start(&peppered, Entropy::system()).unwrap();
-    let hash = hasher.hash_new(hasher.check_new(ASCII.0.into()).unwrap(), vec![]).await.unwrap();
-    assert_eq!(check(hash.expose(), &peppered), Ok(()));
-    assert_eq!(check(hash.expose(), &settings()), Err(BadHash::UnknownPepper));
+    let (new, account_words) = (hasher.check_new(ASCII.password.into()).unwrap(), vec![]);
+    let hash = hasher.hash_new(new, account_words).await.unwrap();
+    assert_eq!(try_import(hash.expose(), &peppered), Ok(()));
+    assert_eq!(try_import(hash.expose(), &settings()), Err(BadHash::UnknownPepper));
     let rotated = PasswordSettings { previous_peppers: vec!["pepper one".into()], ..settings() };
-    assert_eq!(check(hash.expose(), &rotated), Ok(()));
+    assert_eq!(try_import(hash.expose(), &rotated), Ok(()));
 }

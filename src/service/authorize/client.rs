@@ -1,5 +1,5 @@
-//! The client of an authorization request: a registered one, one whose `client_id` is the URL of its metadata document, or one that has
-//! registered itself.
+//! Finds the client of an authorization request. An operator has registered the client, the client has registered itself, or the
+//! `client_id` is the URL of the client's metadata document.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
 pub(super) enum RequestStage {
     /// A new request of a browser at this address. A fetch of the client's document counts against the rate limits of the address.
     New(Option<IpAddr>),
-    /// A stored request that continues after a page of Latchkey: the client was found before.
+    /// A stored request that continues after a page of Latchkey. A new fetch is not counted, because the client was found before.
     Continued,
 }
 
@@ -32,6 +32,7 @@ pub(super) async fn trusted_client(
 ) -> Result<Arc<Client>, AuthorizeError> {
     let found = match ClientRegistry::dynamic_source(client_id) {
         None => state.clients.find(client_id).await?.ok_or(UntrustedRequest::UnknownClient)?,
+        // boxed, because the future of a fetch is large
         Some(source) => Box::pin(find_dynamic(state, client_id, source, stage)).await?,
     };
     if !found.client.app.allows_redirect(redirect_uri) {

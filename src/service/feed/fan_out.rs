@@ -56,16 +56,17 @@ pub(super) fn subscribe(state: &Arc<AppState>) -> Receiver<FanOutMessage> {
 
 struct FanOut {
     state: Weak<AppState>,
+    /// The core whose subscribers the fan-out serves; `None` outside of the service's cores.
     core: Option<usize>,
     messages: Receiver<FeedMessage>,
-    /// Dropped when the fan-out ends; that closes the channels of its subscribers.
+    /// The channel of the detached subscribers. When the fan-out ends, it drops the channel, which closes their receivers.
     channel: Arc<FanOutChannel>,
     attached: AttachedSubscribers,
     /// The time of the last heartbeat.
     synced_at: Instant,
 }
 
-/// The core is too slow to keep its place in the node's broadcast, or the node stops.
+/// The fan-out has to end: the core is too slow to keep its place in the node's broadcast or has no subscribers, or the node stops.
 struct Ended;
 
 impl FanOut {
@@ -76,7 +77,7 @@ impl FanOut {
         loop {
             let result = tokio::select! {
                 message = self.messages.recv() => match message {
-                    Ok(first) => self.forward(vec![first], MAX_BATCH).await,
+                    Ok(first) => self.forward(Some(first), MAX_BATCH).await,
                     Err(RecvError::Lagged(_) | RecvError::Closed) => Err(Ended),
                 },
                 _ = heartbeats.tick() => self.send_heartbeat().await,
@@ -87,8 +88,9 @@ impl FanOut {
         }
     }
 
-    /// Forwards messages and those that wait behind them, `limit` messages in all.
-    async fn forward(&mut self, mut messages: Vec<FeedMessage>, limit: usize) -> Result<(), Ended> {
+    /// Forwards `first` and the messages that wait, at most `limit` messages in all.
+    async fn forward(&mut self, first: Option<FeedMessage>, limit: usize) -> Result<(), Ended> {
+        let mut messages = Vec::from_iter(first);
         let mut result = Ok(());
         while messages.len() < limit {
             match self.messages.try_recv() {
@@ -130,7 +132,7 @@ impl FanOut {
         let mut waiting = self.messages.len();
         while waiting > 0 {
             let limit = waiting.min(MAX_BATCH);
-            self.forward(Vec::new(), limit).await?;
+            self.forward(None, limit).await?;
             waiting -= limit;
         }
         let Some(position) = position else {
@@ -154,8 +156,8 @@ impl FanOut {
         }
     }
 
-    /// Sends messages to the subscribers that are not attached, after `detach` has detached those that must receive the messages
-    /// in this way. No subscriber attaches meanwhile, so each gets a message either here or by a delivery.
+    /// Sends messages to the detached subscribers. Before, `detach` detaches the subscribers that must receive the messages in this way.
+    /// No subscriber attaches meanwhile, so each receives a message either here or by a delivery.
     fn broadcast(&mut self, messages: impl IntoIterator<Item = FanOutMessage>, detach: impl FnOnce(&mut Self)) {
         let channel = Arc::clone(&self.channel);
         let mut attaching = channel.attaching();

@@ -11,10 +11,10 @@ use crate::{
 pub(super) async fn issue(
     state: &AppState,
     binding: &ChallengeBinding,
-    begun: Result<Ceremony, WebauthnError>,
+    ceremony: Result<Ceremony, WebauthnError>,
 ) -> Result<PasskeyOptions, PasskeyError> {
-    let begun = begun.map_err(|error| ServiceError::Internal(error.into()))?;
+    let ceremony = ceremony.map_err(|error| ServiceError::Internal(error.into()))?;
     let ttl = state.config.passkeys.timeout;
-    state.redis.passkey_challenges.issue(&begun.challenge, binding, &begun.state, ttl).await?;
-    Ok(PasskeyOptions { public_key: begun.options, expires_in: ttl.as_secs() })
+    state.redis.passkey_challenges.issue(&ceremony.challenge, binding, &ceremony.state, ttl).await?;
+    Ok(PasskeyOptions { public_key: ceremony.options, expires_in: ttl.as_secs() })
 }

@@ -6,7 +6,7 @@
 //! | session id and a byte 1 to 3 | the details in parts of at most 64 bytes: the client grant if there is one; address, device and user agent of the sign-in |
 //! | session id and the byte 4 | the last use (`last_use.rs`) |
 //! | `r` | the account's roles as of its last sign-in, separated by spaces, and after a line feed its other claims as JSON, where the configuration asks for some; absent for none. Release 0.1 reads roles only |
-//! | `f` | the fence: an epoch (u32) and a time (u48). Until then sign-ins checked against an older epoch are refused |
+//! | `f` | the fence: an epoch (u32) and a time (u48). Until that time, sign-ins that were checked against an older epoch are refused |
 //! | `v` | the version of the account's claims (u32) and the time when it became current (u48; 0 if it came with a sign-in); absent for version 0 |
 //! | `c` | for accounts with many sessions: an upper bound of their number (u16), and the number at which expired ones are searched (u16) |
 //!
@@ -22,11 +22,11 @@
 //! | 6 | idle end |
 //! | 6 | absolute end |
 //! | 6 | kept until: the earliest time at which the key expires |
-//! | 4 each, up to 7 | runs of generations superseded within the grace window, newest first: their number (u16), and milliseconds before the last use (u16); empty for a single run of the previous generation |
+//! | 4 each, up to 7 | the history: runs of generations that were superseded within the grace window, newest run first. A run has the number of its generations (u16), and how many milliseconds before the last use they were superseded (u16). An empty history stands for a single run of the previous generation |
 //!
-//! Release 0.1 reads version 1, keeps the flags and removes parts 1 to 4 with a session. It serves a session of version 1 that this
-//! release wrote as one of its own: with the first-party defaults, `aal1` and the password. It refuses version 2, because it
-//! would issue first-party tokens to the client.
+//! Release 0.1 reads version 1, keeps the flags and removes parts 1 to 4 with a session. It serves every session of version 1 with the
+//! first-party defaults, `aal1` and the password, also if this release wrote the session. Sessions with a client grant have version 2,
+//! which 0.1 refuses: otherwise 0.1 would issue first-party tokens to the client.
 //!
 //! No value is longer than 64 bytes, so that Redis keeps the hash as one compact listpack (`hash-max-listpack-value`).
 
@@ -295,6 +295,7 @@ pub fn classify_generation(
     now: Timestamp,
 ) -> Result<(Record, GenerationStatus), RecordError> {
     let record = Record::decode(bytes)?;
+    // the last generation has no successor
     if presented.0 == u32::MAX {
         return Ok((record, GenerationStatus::Superseded));
     }
@@ -312,8 +313,13 @@ pub fn classify_generation(
             let elapsed = now.as_millis() - record.last_used_at.as_millis();
             let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
             let (grace, retry) = (millis(rule.grace), millis(rule.retry_window));
-            let is_repeat = grace > 0 && elapsed + age < grace || retry > 0 && elapsed <= retry;
-            return Ok((record, if is_repeat { GenerationStatus::Repeatable } else { GenerationStatus::Superseded }));
+            let in_grace_window = grace > 0 && elapsed + age < grace;
+            let in_retry_window = retry > 0 && elapsed <= retry;
+            let is_repeatable = in_grace_window || in_retry_window;
+            return Ok((
+                record,
+                if is_repeatable { GenerationStatus::Repeatable } else { GenerationStatus::Superseded },
+            ));
         }
     }
     Ok((record, GenerationStatus::Superseded))
@@ -436,7 +442,7 @@ pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Vec<Session>
     sessions
 }
 
-/// Decodes a session from its record and its numbered parts.
+/// Decodes a session from its record and its parts, which are sorted by their numbers.
 ///
 /// # Errors
 /// [`RecordError`]
