@@ -1,9 +1,10 @@
-// Verifies access tokens with express-oauth2-jwt-bearer, by calls of an Express app.
+// Verifies access tokens with express-oauth2-jwt-bearer: each token is sent to an Express app, which the library protects.
 import express from 'express'
 import { auth } from 'express-oauth2-jwt-bearer'
 import { answer, config } from './lines.mjs'
 
 const app = express()
+// strict: the type of the token must be at+jwt (RFC 9068)
 app.use(auth({ issuerBaseURL: config.issuer, audience: config.audience, strict: true, ...config.express }))
 app.get('/', (request, response) => response.send(request.auth.payload.sub))
 app.use((error, request, response, _next) => {

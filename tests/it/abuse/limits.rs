@@ -79,6 +79,7 @@ async fn registrations_are_limited_by_address_and_by_email_per_network() {
         node.send(node.request(Method::POST, "/v1/users").header("x-forwarded-for", from).json(&body))
     };
     register("192.0.2.1", "ada@example.com").await.expect(201);
+    // the limit by e-mail address ignores case, and counts each network on its own
     register("192.0.2.2", "Ada@example.com").await.expect(409);
     register("192.0.2.2", "ADA@example.com").await.expect(409);
     assert_limited(&register("192.0.2.2", "ada@Example.com").await, "registration-account", 30);
@@ -86,6 +87,7 @@ async fn registrations_are_limited_by_address_and_by_email_per_network() {
     register("192.0.2.1", "grace@example.com").await.expect(201);
     register("192.0.2.1", "joan@example.com").await.expect(201);
     assert_limited(&register("192.0.2.1", "mary@example.com").await, "registration-address", 20);
+    // sign-ins have limits of their own
     node.send(login(&node, "192.0.2.1", "ada@example.com", PASSWORD)).await.expect(200);
 }
 
@@ -99,6 +101,7 @@ async fn registration_attempts_of_a_stranger_do_not_keep_the_owner_from_register
         let body = json!({ "email": "ada@example.com", "password": password });
         node.send(node.request(Method::POST, "/v1/users").header("x-forwarded-for", from).json(&body))
     };
+    // more attempts than the limit of the e-mail address, all from the network of the stranger
     for _ in 0..25 {
         register("203.0.113.7", "password").await.expect(422);
     }
@@ -111,29 +114,31 @@ async fn ipv6_addresses_are_counted_by_64_bit_prefix_and_by_wider_network() {
     let limits = &mut cluster.config.limits;
     limits.login_backoff = None;
     limits.login_per_address = quota(5, 60);
+    // a /48 may send twice as many requests as one of its /64
     limits.ipv6_network = Some(Ipv6Network { prefix: 48, factor: 2 });
     limits.client_authentication_failures_per_address = quota(5, 60);
     limits.refresh_per_address = quota(5, 60);
     limits.registration_per_address = quota(5, 60);
     let node = cluster.node().await;
     node.register("ada").await;
-    let call = |method: &str, host: usize| {
+    // a request that fails, from the /64 with this number
+    let call = |kind: &str, host: usize| {
         let from = format!("2001:db8:1:{host:x}::1");
         let request = |path: &str| node.request(Method::POST, path).header("x-forwarded-for", &from);
         let token = [("token", "x"), ("client_id", "nobody"), ("client_secret", "wrong")];
-        node.send(match method {
+        node.send(match kind {
             "login" => login(&node, &from, &format!("nobody{host}"), "wrong"),
             "refresh" => request("/v1/refresh").json(&json!({ "refresh_token": "x" })),
             "registration" => request("/v1/users").json(&json!({ "email": "ada@example.com", "password": PASSWORD })),
             _ => request("/oauth2/introspect").form(&token),
         })
     };
-    for method in ["login", "refresh", "registration", "client-authentication"] {
+    for kind in ["login", "refresh", "registration", "client-authentication"] {
         for host in 0..10 {
-            let status = call(method, host).await.status;
-            assert!(status == 401 || status == 409, "{method} {host}: {status}");
+            let status = call(kind, host).await.status;
+            assert!(status == 401 || status == 409, "{kind} {host}: {status}");
         }
-        assert_limited(&call(method, 10).await, &format!("{method}-network"), 6);
+        assert_limited(&call(kind, 10).await, &format!("{kind}-network"), 6);
     }
     node.send(login(&node, "2001:db8:2::1", "nobody", "wrong")).await.expect(401);
     node.send(login(&node, "192.0.2.1", "nobody", "wrong")).await.expect(401);
@@ -193,9 +198,10 @@ async fn refreshes_are_limited_by_account_and_address() {
     };
     let next = Tokens::of(&refresh(&ada.refresh).await.expect(200));
     let form = [("grant_type", "refresh_token"), ("refresh_token", &next.refresh)];
-    let token = || node.send(node.request(Method::POST, "/oauth2/token").form(&form));
-    token().await.expect(200);
-    assert_limited(&token().await, "refresh-account", 30);
+    // from the test's own address, so that the limit of 192.0.2.1 does not count it
+    let refresh_at_token_endpoint = || node.send(node.request(Method::POST, "/oauth2/token").form(&form));
+    refresh_at_token_endpoint().await.expect(200);
+    assert_limited(&refresh_at_token_endpoint().await, "refresh-account", 30);
     let grace = Tokens::of(&refresh(&grace.refresh).await.expect(200));
     refresh("no token at all").await.expect(401);
     refresh("no token at all").await.expect(401);
@@ -218,6 +224,7 @@ async fn introspections_are_limited_by_client() {
     for _ in 0..2 {
         call(&one, "/oauth2/introspect", &[("token", "x")]).await.expect(200);
     }
+    // requests for tokens count as well, and revocations do not
     call(&one, "/oauth2/token", &[("grant_type", "client_credentials")]).await.expect(200);
     assert_limited(&call(&one, "/oauth2/introspect", &[("token", "x")]).await, "introspection-client", 20);
     call(&one, "/oauth2/revoke", &[("token", "x")]).await.expect(200);

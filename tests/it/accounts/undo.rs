@@ -28,6 +28,9 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
+/// Begins the token of every link in a mail.
+const LINK_TOKEN_PREFIX: &str = "lk_ot_";
+
 /// The id of an address of the account.
 async fn address_id(node: &Client, tokens: &Tokens, name: &str) -> String {
     let emails = node.get("/v1/me/emails", &tokens.access).await.expect(200).json()["emails"].clone();
@@ -67,11 +70,12 @@ async fn report_link(cluster: &TestCluster, node: &Node, name: &str, text: &str)
     found.unwrap_or_else(|| panic!("{name} has no notice {text:?}")).token().to_owned()
 }
 
+/// The id of the account `ada`.
 async fn account_id(node: &Node) -> AccountId {
     node.state.sql.find_account(&Identifier::parse("ada")).await.unwrap().unwrap().id
 }
 
-/// The former addresses whose changes can be undone.
+/// The former addresses to which the account can still be restored.
 async fn former_addresses(node: &Node) -> Vec<String> {
     let found = node.state.sql.former_addresses(account_id(node).await, node.state.clock.now()).await.unwrap();
     found.into_iter().map(|address| address.email.as_str().to_owned()).collect()
@@ -89,8 +93,8 @@ async fn assert_owner_recovers(cluster: &TestCluster, node: &Node) {
     assert_eq!(count(cluster, "thief", "password_reset"), 0);
 }
 
-/// Starts a cluster in which a thief with the owner's session has made the thief's address the primary one, then the owner's, then
-/// the thief's again.
+/// Starts a cluster in which a thief with the owner's session has changed the primary address three times: to the thief's address, back to
+/// the owner's, and to the thief's again.
 async fn changes_of_a_thief() -> (TestCluster, Node, Tokens) {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, mut thief) = add_verified(&cluster, &node, &tokens, "thief").await;
@@ -106,12 +110,13 @@ async fn repeated_changes_of_a_thief_leave_the_owners_undo_links_and_give_the_th
     let (cluster, node, thief) = changes_of_a_thief().await;
     remove(&node, &thief, "ada").await;
     let links = undo_links(&cluster, &node, "ada").await;
-    assert_eq!((links.len(), former_addresses(&node).await), (2, vec![email("ada")]));
+    assert_eq!(links.len(), 2, "a link for each time that the owner's address was replaced");
+    assert_eq!(former_addresses(&node).await, [email("ada")]);
     assert_eq!(undo_links(&cluster, &node, "thief").await, Vec::<String>::new());
     let notices = cluster.mails_to(&email("thief"));
     let notice = notices.iter().find(|mail| join_lines(&mail.text).contains("ada@example.com is now the primary"));
-    let notice = notice.expect("a notice without a link");
-    assert!(!notice.text.contains("lk_ot_"), "{}", notice.text);
+    let notice = notice.expect("a notice of the change");
+    assert!(!notice.text.contains(LINK_TOKEN_PREFIX), "{}", notice.text);
 
     undo(&node, &links[0]).await.expect(204);
     assert_eq!(undo(&node, &links[1]).await.problem(), problem(401, "invalid_code"), "nothing is left to undo");
@@ -157,7 +162,7 @@ async fn second_change_within_the_window_is_undone_by_the_address_before_the_fir
 }
 
 #[tokio::test]
-async fn change_after_the_window_of_an_earlier_one_can_be_undone() {
+async fn change_after_the_window_of_an_earlier_change_can_be_undone() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     promote(&node, &tokens, "work").await;
@@ -175,7 +180,7 @@ async fn change_after_the_window_of_an_earlier_one_can_be_undone() {
 }
 
 #[tokio::test]
-async fn operator_who_restores_an_address_gives_the_replaced_one_no_undo_link() {
+async fn operator_who_restores_an_address_gives_the_replaced_address_no_undo_link() {
     let (cluster, node, thief) = cluster_with_verified_account().await;
     let (token, _) = request_address_change(&cluster, &node, &thief, "thief").await;
     let body = json!({ "token": token });
@@ -185,14 +190,14 @@ async fn operator_who_restores_an_address_gives_the_replaced_one_no_undo_link() 
     assert_eq!(former_addresses(&node).await, [email("ada")], "the owner's undo link still works");
     wait_until_settled(&node).await;
     let notice = cluster.mail_to(&email("thief"), "secondary_address_changed").await;
-    assert!(!notice.text.contains("lk_ot_"), "{}", notice.text);
+    assert!(!notice.text.contains(LINK_TOKEN_PREFIX), "{}", notice.text);
     node.post("/v1/password/forgot", json!({ "identifier": email("ada") })).await.expect(202);
     assert_owner_recovers(&cluster, &node).await;
     assert_eq!(former_addresses(&node).await, Vec::<String>::new(), "the reset verified the address");
 }
 
 #[tokio::test]
-async fn operator_who_sets_another_address_or_removes_a_former_one_voids_its_undo_link() {
+async fn operator_who_sets_another_address_or_removes_a_former_one_voids_the_undo_link() {
     for is_removed in [false, true] {
         let (cluster, node, tokens) = cluster_with_verified_account().await;
         let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
@@ -212,9 +217,10 @@ async fn operator_who_sets_another_address_or_removes_a_former_one_voids_its_und
 
 /// An earlier release gave every replaced address an undo link, also an attacker's.
 #[tokio::test]
-async fn reset_by_an_operator_forgets_former_addresses_that_are_younger_than_the_primary_one() {
+async fn reset_by_an_operator_forgets_former_addresses_that_replaced_the_primary_one() {
     let (cluster, node, _) = cluster_with_verified_account().await;
     let id = account_id(&node).await;
+    // `ada` was replaced and is primary again, so the addresses that were stored after it had replaced it
     for name in ["older", "ada", "thief"] {
         let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
         let now = cluster.clock.now();

@@ -1,4 +1,5 @@
-//! Properties of every path: framework errors, request ids, limits.
+//! Common behaviour of all paths: refusals of unknown paths and malformed requests, response headers and request ids. The access token
+//! `""` stands for none.
 
 use reqwest::Method;
 use serde_json::json;
@@ -75,12 +76,13 @@ async fn oversized_body_is_refused_with_any_framing() {
     let mut start = [0; 12];
     stream.read_exact(&mut start).await.unwrap();
     assert_eq!(&start, b"HTTP/1.1 413");
-    let full = node.send(post().body("x".repeat(max_bytes))).await;
-    assert_eq!(full.problem(), problem(400, "malformed_request"));
+    // the longest allowed body is read, and is no JSON
+    let longest = node.send(post().body("x".repeat(max_bytes))).await;
+    assert_eq!(longest.problem(), problem(400, "malformed_request"));
 }
 
 #[tokio::test]
-async fn response_has_request_id_and_keeps_valid_ones() {
+async fn response_has_security_headers_and_keeps_a_valid_request_id() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for path in ["/livez", "/v1/me", "/nothing", "/docs"] {
@@ -92,6 +94,7 @@ async fn response_has_request_id_and_keeps_valid_ones() {
         let cacheable = if path == "/docs" { "public, max-age=300" } else { "no-store" };
         assert_eq!(kept.header("cache-control"), cacheable);
     }
+    // an id that is kept has 8 to 64 letters, digits, `-`, `_` and `.`
     for hostile in ["short", "has a space", "quote\"quote", "<script>alert(1)", &"x".repeat(65)] {
         let answer = node.send(node.request(Method::GET, "/livez").header("x-request-id", hostile)).await;
         answer.header("x-request-id").parse::<Uuid>().unwrap();
@@ -105,6 +108,7 @@ async fn log_has_the_cause_of_a_failed_request_under_its_id() {
     let ada = factors::account_with_app(&cluster, &node, "ada").await;
     let sign_in = factors::challenge(&node, "ada").await;
     let mut database = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
+    // the key can't be decrypted any more
     database.execute("UPDATE recovery_keys SET sealed = x'00'").await.unwrap();
     let log = Log::start();
     let broken = factors::second_factor(&node, &sign_in, "recovery_code", &ada.recovery_codes[0]).await;

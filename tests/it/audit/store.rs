@@ -8,7 +8,7 @@ use latchkey::{
         clock::Timestamp,
         entropy::Entropy,
     },
-    store::sql::{AuditFilter, Sql},
+    store::sql::{AuditFilter, AuditRow, Sql},
 };
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
@@ -20,6 +20,7 @@ const fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
+/// A row to add: its id, and a sign-in at this time.
 fn row(at: Timestamp) -> (Uuid, AuditEntry) {
     (Entropy::system().uuid(), AuditEntry::new(at, AuditEvent::SignIn))
 }
@@ -33,8 +34,15 @@ async fn tamper(backend: &Backend, sql: &str) -> Result<(), String> {
 }
 
 /// The times of the rows that match a filter, in milliseconds, newest first.
-async fn found(sql: &Sql, filter: AuditFilter) -> Vec<i64> {
-    sql.audit(&filter, 100).await.unwrap().iter().map(|row| row.at.as_millis()).collect()
+async fn times_of(sql: &Sql, filter: AuditFilter) -> Vec<i64> {
+    let limit = 100;
+    sql.audit(&filter, limit).await.unwrap().iter().map(|row| row.at.as_millis()).collect()
+}
+
+/// The newest row.
+async fn newest(sql: &Sql) -> AuditRow {
+    let limit = 1;
+    sql.audit(&AuditFilter::default(), limit).await.unwrap().remove(0)
 }
 
 #[tokio::test]
@@ -52,22 +60,30 @@ async fn rows_are_added_once_and_found_by_each_filter() {
         for _ in 0..2 {
             sql.append_audit(&batch).await.unwrap();
         }
-        assert_eq!(found(&sql, AuditFilter::default()).await, [3, 2, 1]);
+        assert_eq!(times_of(&sql, AuditFilter::default()).await, [3, 2, 1]);
         assert_eq!(
-            found(&sql, AuditFilter { since: Some(at(2)), until: Some(at(3)), ..Default::default() }).await,
+            times_of(&sql, AuditFilter { since: Some(at(2)), until: Some(at(3)), ..Default::default() }).await,
             [2]
         );
-        assert_eq!(found(&sql, AuditFilter { event: Some(AuditEvent::SignIn), ..Default::default() }).await, [1]);
-        assert_eq!(found(&sql, AuditFilter { account: Some(account), ..Default::default() }).await, [2]);
-        assert_eq!(found(&sql, AuditFilter { address: Some(ip), ..Default::default() }).await, [2]);
-        assert_eq!(sql.audit(&AuditFilter::default(), 1).await.unwrap()[0].count, 7);
+        assert_eq!(times_of(&sql, AuditFilter { event: Some(AuditEvent::SignIn), ..Default::default() }).await, [1]);
+        assert_eq!(times_of(&sql, AuditFilter { account: Some(account), ..Default::default() }).await, [2]);
+        assert_eq!(times_of(&sql, AuditFilter { address: Some(ip), ..Default::default() }).await, [2]);
+        assert_eq!(newest(&sql).await.count, 7);
+    })
+    .await;
+}
 
+#[tokio::test]
+async fn row_has_the_truncated_address_and_the_actor_of_the_connection() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let ip: IpAddr = "192.0.2.77".parse().unwrap();
         let truncated =
             sql.clone().with_address_precision(AddressPrecision::Truncated).acting_as(Actor::operator("root"));
         let entry = AuditEntry::new(at(4), AuditEvent::SignIn).address(Some(ip));
         truncated.append_audit(&[(Entropy::system().uuid(), entry)]).await.unwrap();
-        let newest = sql.audit(&AuditFilter::default(), 1).await.unwrap().remove(0);
-        assert_eq!((newest.address.as_deref(), newest.actor.as_str()), (Some("192.0.2.0"), "operator:root"));
+        let row = newest(&sql).await;
+        assert_eq!((row.address.as_deref(), row.actor.as_str()), (Some("192.0.2.0"), "operator:root"));
     })
     .await;
 }
@@ -85,14 +101,15 @@ async fn rows_are_append_only_until_their_retention_ends() {
             let refused = tamper(&backend, "TRUNCATE audit").await.unwrap_err();
             assert!(refused.contains("append-only"), "{refused}");
         }
-        assert_eq!(found(&sql, AuditFilter::default()).await, [4, 3, 2, 1]);
+        assert_eq!(times_of(&sql, AuditFilter::default()).await, [4, 3, 2, 1]);
 
+        // deletes rows older than 4 ms, at most two in each call
         assert_eq!(sql.prune_audit(at(4), 2).await.unwrap(), 2);
-        assert_eq!(found(&sql, AuditFilter::default()).await, [4, 3]);
+        assert_eq!(times_of(&sql, AuditFilter::default()).await, [4, 3]);
         assert_eq!(sql.prune_audit(at(4), 2).await.unwrap(), 1);
         assert_eq!(sql.prune_audit(at(4), 2).await.unwrap(), 0);
-        assert!(tamper(&backend, "DELETE FROM audit").await.is_err(), "the last row is younger");
-        assert_eq!(found(&sql, AuditFilter::default()).await, [4]);
+        assert!(tamper(&backend, "DELETE FROM audit").await.is_err(), "the retention of the last row has not ended");
+        assert_eq!(times_of(&sql, AuditFilter::default()).await, [4]);
     })
     .await;
 }

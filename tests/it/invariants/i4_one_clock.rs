@@ -1,5 +1,6 @@
-//! All nodes follow the clock of Redis. One node's own clock is 20 seconds fast, the other's 20 seconds slow: I1, I2 and I4 hold on both,
-//! and the tokens of each are valid on the other.
+//! Two time limits (I4): every session has an idle timeout and an absolute lifetime, and all nodes follow the clock of Redis. In these
+//! tests, the own clock of one node is 20 seconds fast, and the clock of the other node 20 seconds slow. I1, I2 and I4 hold nevertheless,
+//! and each node accepts the tokens of the other.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -27,6 +28,7 @@ async fn refreshed(node: &Node, token: &str) -> Tokens {
     Tokens::of(&node.refresh(token).await.expect(200))
 }
 
+/// A refusal with status 401.
 fn problem(code: &str) -> (u16, String) {
     (401, code.to_owned())
 }
@@ -50,6 +52,7 @@ async fn i1_sixteen_concurrent_refreshes_on_skewed_nodes_get_one_successor() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_grace_window_is_exact_on_skewed_nodes() {
     let mut cluster = TestCluster::new();
+    // only the grace window answers repeats
     cluster.config.session.retry_window = Duration::ZERO;
     let nodes = skewed_nodes(&mut cluster).await;
     for (node, peer) in [(0, 1), (1, 0)] {
@@ -69,10 +72,10 @@ async fn i4_sessions_expire_at_the_same_moment_on_skewed_nodes() {
     let nodes = skewed_nodes(&mut cluster).await;
     for (node, peer) in [(0, 1), (1, 0)] {
         let idle = nodes[node].login("ada").await;
-        let used = nodes[node].login("ada").await;
+        let refreshed_in_time = nodes[node].login("ada").await;
         // the idle timeout is 7 days
         cluster.advance(7 * DAY - Duration::from_millis(1));
-        refreshed(&nodes[peer], &used.refresh).await;
+        refreshed(&nodes[peer], &refreshed_in_time.refresh).await;
         cluster.advance(Duration::from_millis(1));
         for node in &nodes {
             assert_eq!(node.refresh(&idle.refresh).await.problem(), problem("session_expired"));

@@ -15,7 +15,7 @@ const INSTALL: &str = "this test needs slowhttptest: `apt-get install slowhttpte
                        slowhttptest` (Fedora), `brew install slowhttptest` (macOS); or run `make test`, which installs it";
 
 const CONNECTIONS: usize = 1000;
-/// The number of connections that must be open at once. The program takes a second to open all, and longer on a busy machine.
+/// The number of connections that must be open at once. `slowhttptest` takes a second to open all, and longer on a busy machine.
 const ENOUGH: usize = CONNECTIONS * 3 / 4;
 /// The time after which the test fails, long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(100);
@@ -59,7 +59,7 @@ async fn attack(path: &str, options: &[&str]) {
 
     let tool = SlowHttpTest::start(&format!("{}{path}", client.base), options);
     let (mut most_open, mut answered) = (0, 0);
-    // Measures until enough connections were open at once and nearly all are closed.
+    // Until enough connections were open at once and nearly all are closed, another client sends requests.
     loop {
         let open = process.open_files().saturating_sub(open_before);
         most_open = most_open.max(open);
@@ -80,7 +80,7 @@ async fn attack(path: &str, options: &[&str]) {
     assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
 }
 
-/// The running program. Killed when dropped.
+/// The running `slowhttptest`. Killed when dropped.
 struct SlowHttpTest {
     program: Child,
     since: Instant,

@@ -40,12 +40,14 @@ async fn unpacked_tarball_starts_and_signs_in() {
         assert!(release.join(file).is_file(), "{file} is missing");
     }
     let libraries = fs::read_to_string(release.join("licenses/LIBRARIES.txt")).unwrap();
+    // one of the libraries, which stands for all
     assert!(libraries.contains("fred v10"), "{libraries}");
     assert!(fs::read_dir(release.join("licenses")).unwrap().count() > 100, "the texts of the licences are included");
 
     let mut serve = Command::new(release.join("latchkey"));
     serve.args(["serve", "--config"]).arg(release.join("latchkey.toml")).current_dir(folder.path());
     serve.env("LATCHKEY_LISTEN", "127.0.0.1:0").env("LATCHKEY_METRICS_LISTEN", "off");
+    // cheap hashes, so that the test is fast
     serve.env("LATCHKEY_PASSWORD_MEMORY_KIB", "64").env("LATCHKEY_PASSWORD_ITERATIONS", "1");
     let service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
     service.client.register("ada").await;
@@ -55,7 +57,7 @@ async fn unpacked_tarball_starts_and_signs_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn healthcheck_fails_without_a_node() {
+async fn healthcheck_succeeds_while_the_node_runs_and_fails_afterwards() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
     let address = service.client.base.trim_start_matches("http://").trim_end_matches('/').to_owned();

@@ -1,4 +1,4 @@
-//! Tests of the SQL store. Each runs on SQLite, on Postgres, and on Postgres behind PgBouncer.
+//! Tests of the SQL store. Each test runs on SQLite, on Postgres, and on Postgres behind PgBouncer.
 
 mod account_change;
 mod accounts;
@@ -32,6 +32,7 @@ use crate::harness::{database, pgbouncer, postgres};
 pub struct Backend {
     pub name: &'static str,
     pub settings: DatabaseSettings,
+    /// The folder of an SQLite database, which is deleted with this value.
     _folder: Option<TempDir>,
 }
 
@@ -59,7 +60,7 @@ impl Backend {
         Sql::connect(&self.settings).await.unwrap()
     }
 
-    /// A connection pool after migrations.
+    /// The connection pool of a node, after migrations.
     pub async fn node(&self) -> Sql {
         let sql = self.connect().await;
         sql.migrate().await.unwrap();
@@ -91,6 +92,7 @@ pub fn settings(url: &str) -> DatabaseSettings {
 }
 
 pub const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
+/// A minute after [`NOW`].
 pub const LATER: Timestamp = Timestamp::from_millis(1_790_000_060_000);
 
 pub fn new_id() -> AccountId {
@@ -116,6 +118,7 @@ pub fn with_username(email: &str, username: &str) -> NewAccount {
     NewAccount { username: Some(Username::parse(username).unwrap()), ..new_account(email) }
 }
 
+/// A hash that no password matches. `text` distinguishes it from others.
 pub fn hash(text: &str) -> PasswordHash {
     PasswordHash::new(format!("$argon2id${text}"))
 }

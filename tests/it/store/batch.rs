@@ -41,13 +41,14 @@ async fn batched_operations_have_separate_results(server: Redis) {
     let keys = Keys::new("lk:");
     let raw = server.raw().await;
     let id = session(1).as_bytes().to_vec();
-    let words = vec![keys.sessions(newer).into(), fred::types::Value::Bytes(id.into()), "\u{3}".into()];
-    raw_command(&raw, "HSET", words).await;
+    let arguments = vec![keys.sessions(newer).into(), fred::types::Value::Bytes(id.into()), "\u{3}".into()];
+    raw_command(&raw, "HSET", arguments).await;
     server.command(&["SET", &keys.sessions(foreign), "another program's"]);
 
     let mut requested = accounts.clone();
     requested.extend([gone, foreign]);
     let before = server.calls("evalsha");
+    // the first token of `repeated` is still in its grace window, and the first token of `reused` is not
     let now = NOW + GRACE / 2;
     let answers = run_on_one_thread(join_all(requested.iter().map(|account| {
         let presented_at = if *account == reused { NOW + GRACE } else { now };
@@ -101,7 +102,7 @@ async fn batched_revocations_append_one_event_each(server: Redis) {
     for account in &accounts {
         create(&store, *account, session(1), NOW).await;
     }
-    // The first call loads the script.
+    // The first call, which ends no session, loads the script.
     assert!(!store.sessions.revoke(accounts[0], session(2), EndReason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
     // the session of the first account is revoked twice
@@ -109,7 +110,7 @@ async fn batched_revocations_append_one_event_each(server: Redis) {
     let ended = run_on_one_thread(join_all(
         requested.map(|account| store.sessions.revoke(*account, session(1), EndReason::Logout, NOW)),
     ));
-    assert_eq!(server.calls("evalsha") - before, 1);
+    assert_eq!(server.calls("evalsha") - before, 1, "11 operations in one batch");
     let ended: Vec<_> = ended.into_iter().map(Result::unwrap).collect();
     assert_eq!(ended, [vec![true; 10], vec![false]].concat());
     let mut events: Vec<_> = server.events().into_iter().map(|[account, ..]| account).collect();
@@ -130,6 +131,7 @@ async fn batch_refused_across_slots_is_split() {
     })
     .await;
     let store = store(&format!("redis://127.0.0.1:{}", server.port()));
+    // the first call runs into the error, and the second one knows the slots
     rotate_many(&store).await;
     rotate_many(&store).await;
     store.close().await;
@@ -144,6 +146,7 @@ async fn batch_in_cluster_holds_one_bucket() {
     store.close().await;
 }
 
+/// Rotates the sessions of 60 accounts at the same time, and asserts that each rotation succeeds.
 async fn rotate_many(store: &latchkey::store::redis::RedisStores) {
     let accounts: Vec<_> = std::iter::repeat_with(account).take(60).collect();
     for account in &accounts {

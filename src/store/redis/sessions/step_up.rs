@@ -41,7 +41,7 @@ pub struct StepUp {
 /// The outcome of [`SessionStore::step_up`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepUpOutcome {
-    /// The authentication was recorded. The session's current grant.
+    /// The authentication was recorded. Contains the session's current grant.
     Recorded(Box<Grant>),
     /// The session has ended.
     Gone,
@@ -76,7 +76,7 @@ impl SessionStore {
             Value::Bytes(use_origin.freeze()),
         ];
         let answer = self.run(&self.connection.scripts.step_up, account, arguments).await;
-        // Removed after an error as well, since Redis may have run the script. The next lookup reads the flag of the step-up.
+        // The next lookup must read the step-up from Redis, also after an error: Redis may have run the script nevertheless.
         self.log.session_cache.remove_session(account, session);
         let answer = answer?;
         match answer.as_str().as_deref() {
@@ -96,7 +96,7 @@ impl SessionStore {
         Ok(StepUpOutcome::Recorded(Box::new(grant)))
     }
 
-    /// The authentications of a session. None if the session has ended.
+    /// The authentications of a session. `None` if the session has ended.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -112,6 +112,7 @@ impl SessionStore {
         let (record, last_use): (Option<Bytes>, Option<Bytes>) = self.look_ups.measure(answer).await?;
         let Some(record) = record else { return Ok(None) };
         let record = Record::decode(&record)?;
+        // without the flag, the field is the end of the details
         let last_use = last_use.filter(|_| record.has_last_use);
         let last_use = last_use.map(|part| LastUse::decode(&part)).transpose()?;
         Ok(Some(SessionAuthentications {

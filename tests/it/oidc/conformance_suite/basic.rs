@@ -1,4 +1,4 @@
-//! The modules of the profile Basic.
+//! The modules of the profile Basic, in which the app receives authorization responses in the query of its redirect URI.
 
 use super::{Mode::Query, walk};
 
@@ -80,7 +80,7 @@ async fn oidcc_scope_all() {
     walk::scope_all(Query).await;
 }
 
-/// Neither the order of the scopes nor that of the parameters matters.
+/// The order of the scopes and of the parameters does not matter.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_alternate_happy_flow() {
     walk::alternate_happy_flow(Query).await;
@@ -98,7 +98,7 @@ async fn oidcc_display_popup() {
     walk::display_popup(Query).await;
 }
 
-/// `prompt=login` requires a new authentication, and `auth_time` is that of the second one.
+/// `prompt=login` requires a new authentication, and `auth_time` is the time of the second authentication.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_prompt_login() {
     walk::prompt_login(Query).await;
@@ -122,7 +122,7 @@ async fn oidcc_max_age_1() {
     walk::max_age_1(Query).await;
 }
 
-/// `max_age=10000` requires no new authentication, and both ID tokens have the time of the first.
+/// `max_age=10000` requires no new authentication, and both ID tokens have the time of the first authentication.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_max_age_10000() {
     walk::max_age_10000(Query).await;
@@ -176,7 +176,7 @@ async fn oidcc_codereuse_30seconds() {
     walk::codereuse_30seconds(Query).await;
 }
 
-/// A redirect URI that is not registered shows a page.
+/// A request with a redirect URI that is not registered gets an error page, and no redirect.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_ensure_registered_redirect_uri() {
     walk::ensure_registered_redirect_uri(Query).await;
