@@ -50,7 +50,10 @@ fn main() {
         detection_row(name, thief, Owner::Desk);
     }
 
-    println!("\nLatchkey by `session.counted_repeats_limit`\n");
+    println!(
+        "\nLatchkey by `session.counted_repeats_limit`: false sign-outs per million refreshes, and the owner's refreshes until \
+         the session ends\n"
+    );
     row("limit", &["phone, 5 % lost", "phone, 20 % lost", "each retry from a new network", "shadowing thief"]);
     row("---:", &["---:"; 4]);
     for limit in 2..=6 {

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, io::Write, mem};
 
 use crate::{
     load::{Answer, Workload},
-    workload::{request, tokens},
+    workload::{post, tokens},
 };
 
 /// The redirect URI of the app.
@@ -98,7 +98,7 @@ impl Workload for CodeFlow<'_> {
                 "&code=",
                 &code,
             ];
-            request(out, "/oauth2/token", content_type, Some(&self.client.authorization), &body);
+            post(out, "/oauth2/token", content_type, Some(&self.client.authorization), &body);
             return Some(EXCHANGE);
         }
         flow.browser = self.browsers.pop_front()?;

@@ -12,7 +12,7 @@ use crate::{
 /// The scenario, number of connections and target of a measurement.
 pub type Key = (Scenario, usize, Name);
 
-/// All measurements by key. The samples of a key are in the order of the rounds.
+/// All samples by key. The samples of a key are in the order of the rounds.
 #[derive(Default)]
 pub struct Results {
     samples: BTreeMap<Key, Vec<Sample>>,
@@ -43,7 +43,7 @@ impl Spread {
 }
 
 impl Results {
-    /// Adds a measurement.
+    /// Adds the sample of the next round.
     pub fn add(&mut self, key: Key, sample: Sample) {
         self.samples.entry(key).or_default().push(sample);
     }
@@ -53,17 +53,17 @@ impl Results {
         self.samples.keys().copied()
     }
 
-    /// The measurements of a key.
+    /// The samples of a key.
     pub fn samples(&self, key: Key) -> &[Sample] {
         self.samples.get(&key).map_or(&[], Vec::as_slice)
     }
 
-    /// The spread of one figure over the measurements of a key.
+    /// The spread of one figure over the samples of a key.
     pub fn spread(&self, key: Key, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
         Spread::of(self.samples(key).iter().map(figure))
     }
 
-    /// The ratio of two keys' figures, paired by round.
+    /// The spread of the ratio of two keys' figures, paired by round. A round in which the reference's figure is 0 is left out.
     pub fn ratio(&self, measured: Key, reference: Key, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
         let pairs = self.samples(measured).iter().zip(self.samples(reference));
         Spread::of(
@@ -71,7 +71,7 @@ impl Results {
         )
     }
 
-    /// All measurements.
+    /// All samples as JSON: an array with one object per key.
     pub fn json(&self) -> Value {
         let rows = self.samples.iter().map(|((scenario, connections, name), samples)| {
             json!({ "target": name.text(), "scenario": scenario.text(), "connections": connections, "rounds": samples })

@@ -14,11 +14,11 @@ use crate::{
 
 /// Writes a POST request with a JSON body, given in parts, and without authorization.
 pub fn post_json(out: &mut Vec<u8>, path: &str, body: &[&str]) {
-    request(out, path, "application/json", None, body);
+    post(out, path, "application/json", None, body);
 }
 
-/// Writes a POST request. `body` is given in parts.
-pub fn request(out: &mut Vec<u8>, path: &str, content_type: &str, authorization: Option<&str>, body: &[&str]) {
+/// Writes a POST request. The parts of `body` are sent one after another, without a separator.
+pub fn post(out: &mut Vec<u8>, path: &str, content_type: &str, authorization: Option<&str>, body: &[&str]) {
     let length: usize = body.iter().map(|part| part.len()).sum();
     // writing to a vector cannot fail
     let _ = write!(
@@ -35,13 +35,14 @@ pub fn request(out: &mut Vec<u8>, path: &str, content_type: &str, authorization:
     }
 }
 
-fn with_refresh_token(out: &mut Vec<u8>, path: &str, token: &str) {
+fn post_refresh_token(out: &mut Vec<u8>, path: &str, token: &str) {
     post_json(out, path, &["{\"refresh_token\":\"", token, "\"}"]);
 }
 
 /// The access token and the refresh token in the response to a sign-in or refresh. `what` names the request in errors.
 pub fn tokens<'a>(answer: &Answer<'a>, what: &str) -> Result<(&'a str, &'a str), String> {
-    let access = answer.member("access_token").filter(|token| token.bytes().filter(|byte| *byte == b'.').count() == 2);
+    let looks_like_jwt = |token: &&str| token.bytes().filter(|byte| *byte == b'.').count() == 2;
+    let access = answer.member("access_token").filter(looks_like_jwt);
     let refresh = answer.member("refresh_token");
     match (answer.status, access, refresh) {
         (200, Some(access), Some(refresh)) => Ok((access, refresh)),
@@ -58,6 +59,7 @@ pub struct Refresh<'a> {
     presented: Vec<String>,
     /// The number of access tokens to collect before the workload stops, and the collected ones, each with its session id.
     pub collect: Option<(usize, Vec<(String, String)>)>,
+    /// The number of requests so far.
     started: usize,
 }
 
@@ -75,7 +77,7 @@ impl Workload for Refresh<'_> {
         }
         self.started += 1;
         let token = self.sessions.pop_front()?;
-        with_refresh_token(out, "/v1/refresh", &token);
+        post_refresh_token(out, "/v1/refresh", &token);
         self.presented[connection] = token;
         Some(0)
     }
@@ -97,8 +99,8 @@ impl Workload for Refresh<'_> {
 
 /// Introspects access tokens one after another.
 pub struct Introspect<'a> {
-    /// Prepared requests and response matchers: building them per request would take a tenth of the fastest response's
-    /// time.
+    /// Prepared requests, each with a matcher of the token's session id in the response. Building both per request would take
+    /// a tenth of the fastest response's time.
     requests: Vec<(Vec<u8>, memmem::Finder<'a>)>,
     active: memmem::Finder<'static>,
     /// The index of the request that each connection has sent.
@@ -107,12 +109,12 @@ pub struct Introspect<'a> {
 }
 
 impl<'a> Introspect<'a> {
-    /// Creates the workload for this many connections.
+    /// Creates the workload for this many connections. `access` are the access tokens, each with its session id.
     pub fn new(access: &'a [(String, String)], authorization: &str, connections: usize) -> Self {
         let request_for = |(token, session): &'a (String, String)| {
             let mut out = Vec::new();
             let form = "application/x-www-form-urlencoded";
-            request(&mut out, "/oauth2/introspect", form, Some(authorization), &["token=", token]);
+            post(&mut out, "/oauth2/introspect", form, Some(authorization), &["token=", token]);
             (out, memmem::Finder::new(session))
         };
         let requests = access.iter().map(request_for).collect();
@@ -182,7 +184,8 @@ impl Workload for SignIn {
     }
 
     fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
-        self.tokens.push(tokens(answer, "login")?.0.to_owned());
+        let (access, _) = tokens(answer, "login")?;
+        self.tokens.push(access.to_owned());
         Ok(())
     }
 }
@@ -229,22 +232,23 @@ impl Workload for Get {
 
 /// Signs out of one session after another.
 pub struct Logout {
-    sessions: Vec<String>,
-    /// Some of the sessions that have ended.
+    /// The refresh tokens of the sessions that are left.
+    refresh_tokens: Vec<String>,
+    /// The refresh tokens of the first 100 sessions that the workload has ended, for [`RefreshEnded`].
     pub ended: Vec<String>,
 }
 
 impl Logout {
-    /// Creates the workload for these sessions.
-    pub fn new(sessions: Vec<String>) -> Self {
-        Self { sessions, ended: Vec::new() }
+    /// Creates the workload for the sessions with these refresh tokens.
+    pub fn new(refresh_tokens: Vec<String>) -> Self {
+        Self { refresh_tokens, ended: Vec::new() }
     }
 }
 
 impl Workload for Logout {
     fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
-        let token = self.sessions.pop()?;
-        with_refresh_token(out, "/v1/logout", &token);
+        let token = self.refresh_tokens.pop()?;
+        post_refresh_token(out, "/v1/logout", &token);
         if self.ended.len() < 100 {
             self.ended.push(token);
         }
@@ -261,7 +265,7 @@ pub struct RefreshEnded(pub Vec<String>);
 
 impl Workload for RefreshEnded {
     fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
-        with_refresh_token(out, "/v1/refresh", &self.0.pop()?);
+        post_refresh_token(out, "/v1/refresh", &self.0.pop()?);
         Some(0)
     }
 
@@ -270,7 +274,7 @@ impl Workload for RefreshEnded {
     }
 }
 
-/// Requests the constant JSON.
+/// Requests the constant JSON of `GET /hello`.
 pub struct Hello;
 
 impl Workload for Hello {
@@ -301,34 +305,36 @@ pub struct Mix<'a> {
     introspect: Introspect<'a>,
     refresh: Refresh<'a>,
     login: Login,
-    logout: Vec<String>,
-    random: u64,
+    /// The refresh tokens of the sessions that sign-outs will end.
+    to_sign_out: Vec<String>,
+    random_state: u64,
 }
 
 impl<'a> Mix<'a> {
-    /// Creates the mix. Sign-outs end the `ending` sessions and those of the sign-ins.
-    pub fn new(introspect: Introspect<'a>, refresh: Refresh<'a>, login: Login, ending: Vec<String>) -> Self {
-        Self { introspect, refresh, login, logout: ending, random: 0x9e37_79b9_7f4a_7c15 }
+    /// Creates the mix. Its sign-outs end the sessions with the refresh tokens `to_sign_out`, and the sessions of its sign-ins.
+    pub fn new(introspect: Introspect<'a>, refresh: Refresh<'a>, login: Login, to_sign_out: Vec<String>) -> Self {
+        Self { introspect, refresh, login, to_sign_out, random_state: 0x9e37_79b9_7f4a_7c15 }
     }
 
-    /// xorshift64*: the same sequence in every run, so that all targets receive the same requests.
-    fn percent(&mut self) -> u64 {
-        self.random ^= self.random >> 12;
-        self.random ^= self.random << 25;
-        self.random ^= self.random >> 27;
-        (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % 100
+    /// A random number from 0 to 99, by xorshift64*. The sequence is the same in every run, so that all targets receive the
+    /// same requests.
+    fn random_percent(&mut self) -> u64 {
+        self.random_state ^= self.random_state >> 12;
+        self.random_state ^= self.random_state << 25;
+        self.random_state ^= self.random_state >> 27;
+        (self.random_state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % 100
     }
 }
 
 impl Workload for Mix<'_> {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
-        match self.percent() {
+        match self.random_percent() {
             0..90 => self.introspect.request(connection, out),
             90..98 => self.refresh.request(connection, out).map(|_| REFRESH),
             98 => self.login.request(connection, out).map(|_| LOGIN),
-            _ => match self.logout.pop() {
+            _ => match self.to_sign_out.pop() {
                 Some(token) => {
-                    with_refresh_token(out, "/v1/logout", &token);
+                    post_refresh_token(out, "/v1/logout", &token);
                     Some(LOGOUT)
                 }
                 None => self.introspect.request(connection, out),
@@ -341,7 +347,8 @@ impl Workload for Mix<'_> {
             INTROSPECTION => self.introspect.answer(connection, class, answer),
             REFRESH => self.refresh.answer(connection, class, answer),
             LOGIN => {
-                self.logout.push(tokens(answer, "login")?.1.to_owned());
+                let (_, refresh) = tokens(answer, "login")?;
+                self.to_sign_out.push(refresh.to_owned());
                 Ok(())
             }
             _ if answer.status == 204 => Ok(()),
@@ -350,7 +357,7 @@ impl Workload for Mix<'_> {
     }
 }
 
-/// A workload of class 0 during a flood of sign-ins, which have their own connections and class.
+/// A workload of class 0 during a flood of sign-ins. The sign-ins have connections and a class of their own.
 pub struct DuringFlood<'a> {
     /// The measured workload, on the first connections.
     pub inner: &'a mut dyn Workload,

@@ -1,4 +1,4 @@
-//! Refresh tokens and session records.
+//! Properties of the encodings of refresh tokens and session records.
 
 use std::net::IpAddr;
 
@@ -18,6 +18,7 @@ use super::take;
 /// after any change.
 pub fn refresh_token(bytes: &[u8]) {
     let tokens = RefreshTokens::new(&[7; 32], []);
+    // The current key is new, and the key of `tokens` is the previous one.
     let after_rotation = RefreshTokens::new(&[8; 32], [&[7; 32]]);
     let with_other_key = RefreshTokens::new(&[9; 32], []);
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -67,7 +68,7 @@ pub fn session_record(bytes: &[u8]) {
     let account = AccountId::from_bytes([1; 16]);
     // fields of the account's hash: a name of at most 17 bytes, and a value with the 36 bytes of a record
     let fields: Vec<_> = bytes
-        .chunks(53)
+        .chunks(17 + 36)
         .map(|chunk| {
             let (name, value) = chunk.split_at(chunk.len().min(17));
             // the last byte chooses whether the field has a session's name (16 bytes) or a detail's (17 bytes)
@@ -81,6 +82,7 @@ pub fn session_record(bytes: &[u8]) {
     let parts = encode_details(None, &origin);
     assert!(parts.len() <= DETAIL_PARTS && parts.iter().all(|part| part.len() <= 64));
     assert_eq!(decode_details(&parts.concat()).ip, origin.ip);
+    // The address survives a user agent and a device of any length.
     let mut rest = bytes;
     let device = String::from_utf8_lossy(bytes).into_owned();
     let origin = SessionOrigin {

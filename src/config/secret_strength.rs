@@ -13,7 +13,8 @@ pub(super) fn is_weak(secret: &str) -> bool {
     max_bits(secret) < REQUIRED_BITS
 }
 
-/// An upper bound of the entropy: by the length, without repetitions, and by the characters that occur.
+/// An upper bound of the entropy in bits: the smaller of two bounds. One uses the alphabet, the other the characters that occur.
+/// Both count the characters without repetitions of a block.
 fn max_bits(secret: &str) -> f64 {
     let characters: Vec<char> = secret.chars().collect();
     let length = to_f64(period(&characters));
@@ -70,7 +71,7 @@ mod tests {
         for _ in 0..200 {
             let bytes = entropy.bytes::<16>();
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            for secret in [&hex, &hex.to_uppercase(), &BASE64_STANDARD.encode(entropy.bytes::<32>())] {
+            for secret in [&hex, &hex.to_uppercase(), &BASE64_STANDARD.encode(bytes)] {
                 assert!(!is_weak(secret), "{secret}");
             }
         }

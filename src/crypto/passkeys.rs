@@ -192,7 +192,7 @@ impl PasskeyCeremonies {
         }
     }
 
-    /// The origins of web pages that can use the passkeys (WebAuthn, section 5.11).
+    /// The origins of web pages that can use the passkeys (WebAuthn, section 5.11). The other origins belong to Android apps.
     pub fn related_origins(&self) -> Vec<String> {
         self.origins.iter().filter(|origin| origin.starts_with("http")).cloned().collect()
     }
@@ -239,7 +239,9 @@ impl PasskeyCeremonies {
         presented: &PresentedRegistration,
     ) -> Result<NewCredential, PasskeyRefusal> {
         let state: RegistrationState = serde_json::from_slice(state).map_err(|_| PasskeyRefusal::Malformed)?;
-        let registered = self.core.register_credential(&presented.response, &state, None)?;
+        // No certificate authorities are trusted: the model is what the authenticator claims to be.
+        let attestation_authorities = None;
+        let registered = self.core.register_credential(&presented.response, &state, attestation_authorities)?;
         let (aaguid, public_key) = read_attested_data(&presented.response.response.attestation_object)?;
         if !self.allowed_aaguids.is_empty() && !self.allowed_aaguids.contains(&aaguid) {
             return Err(PasskeyRefusal::Model);
@@ -284,7 +286,8 @@ impl PasskeyCeremonies {
         let credentials = passkeys.iter().map(to_credential).collect::<Result<Vec<_>, _>>()?;
         let builder = self.core.new_challenge_authenticate_builder(credentials, Some(policy))?;
         let (begun, mut state) = self.core.generate_challenge_authenticate(builder)?;
-        // `finish_authentication` gets the passkey as stored when the response arrives: it may have been removed meanwhile.
+        // The state names no passkeys, because a passkey may be removed before the response arrives: `finish_authentication` gets
+        // the passkey as it is stored then.
         state.set_allowed_credentials(Vec::new());
         let challenge: &[u8] = begun.public_key.challenge.as_ref();
         Ok(Ceremony { challenge: challenge.to_vec(), options: to_object(&begun.public_key), state: to_json(&state) })
@@ -351,8 +354,8 @@ fn read_attested_data(attestation_object: &[u8]) -> Result<(Aaguid, Vec<u8>), Pa
         serde_cbor_2::from_slice(attestation_object).map_err(|_| PasskeyRefusal::Malformed)?;
     let read = || {
         let (aaguid, rest) = object.auth_data.get(AAGUID_OFFSET..)?.split_first_chunk::<16>()?;
-        let (length, rest) = rest.split_first_chunk::<2>()?;
-        let key = rest.get(usize::from(u16::from_be_bytes(*length))..)?;
+        let (id_length, rest) = rest.split_first_chunk::<2>()?;
+        let key = rest.get(usize::from(u16::from_be_bytes(*id_length))..)?;
         let key: serde_cbor_2::Value =
             serde::Deserialize::deserialize(&mut serde_cbor_2::Deserializer::from_slice(key)).ok()?;
         // Encoded again, because extensions may follow the key.

@@ -47,7 +47,8 @@ pub fn count_request(quota: Quota, full_at: Option<i64>, now: Timestamp) -> Quot
 
 macro_rules! limit_policies {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// A rate limit, by the name that `429` responses, metrics and the audit log use.
+        /// A rate limit. `429` responses, metrics and the audit log use its name. A limit by address counts an IPv4 address by
+        /// itself and an IPv6 address by its /64. A limit of the service counts the requests to all nodes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum LimitPolicy {
             $($(#[$doc])* $name,)*
@@ -171,7 +172,7 @@ pub struct LimitExceeded {
     pub policy: LimitPolicy,
     /// The requests that the limit allows.
     pub quota: Quota,
-    /// When to retry.
+    /// How long to wait before a retry.
     pub retry_after: Duration,
 }
 
@@ -262,6 +263,7 @@ mod tests {
         let minutes = |count| Duration::from_mins(count);
         let backoff = FactorBackoff { failures_without_delay: 5, first_delay: minutes(5), max_delay: minutes(12 * 60) };
         let attempts = backoff.attempts_within(minutes(24 * 60));
+        // 5 attempts without a delay, and a sixth. The next seven waits take 635 minutes, the eighth takes 640, and the ninth would take 720.
         assert_eq!(attempts, 14);
         assert!(f64::from(attempts) * 2.0 * 3.0 / 1e6 < 1e-4);
     }

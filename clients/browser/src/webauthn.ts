@@ -5,19 +5,23 @@ export function passkeysSupported(): boolean {
   return typeof globalThis.PublicKeyCredential?.parseRequestOptionsFromJSON === "function";
 }
 
-/** Asks for a new passkey. Rejects with a DOMException if the user cancels. */
+/** Asks the user to create a passkey. Rejects with a DOMException if the user cancels. */
 export async function createPasskey(options: unknown, signal?: AbortSignal): Promise<unknown> {
   const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(options as PublicKeyCredentialCreationOptionsJSON);
   return toJson(await navigator.credentials.create({ publicKey, ...(signal && { signal }) }));
 }
 
-/** Asks for the response of a passkey. With `conditional`, the browser offers passkeys where it fills in usernames. */
+/**
+ * Asks the user to sign in with a passkey. With `conditional`, the browser shows no dialog: it offers passkeys where it fills in
+ * usernames. Rejects with a DOMException if the user cancels.
+ */
 export async function getPasskey(options: unknown, conditional: boolean, signal?: AbortSignal): Promise<unknown> {
   const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(options as PublicKeyCredentialRequestOptionsJSON);
   const request = { publicKey, ...(conditional && { mediation: "conditional" as const }), ...(signal && { signal }) };
   return toJson(await navigator.credentials.get(request));
 }
 
+/** The JSON form of a credential. Browsers return `null` only for other kinds of credentials than passkeys. */
 function toJson(credential: Credential | null): unknown {
   return (credential as PublicKeyCredential).toJSON();
 }

@@ -15,7 +15,8 @@ export class IssuerClient {
   #authorization;
   /** @type {Endpoints | undefined} */
   #endpoints;
-  #fetchedAt = 0;
+  /** When the endpoints were fetched, in milliseconds of `performance.now()`. */
+  #endpointsFetchedAt = 0;
   /** Requests in flight. @type {Set<AbortController>} */
   #inFlight = new Set();
 
@@ -77,18 +78,18 @@ export class IssuerClient {
   }
 
   /**
-   * The metadata, refetched after `keysMaxAgeMs`. If that fails, the old metadata is returned.
+   * The endpoints in the metadata, which are refetched after `keysMaxAgeMs`. If that fails, the old endpoints are returned.
    *
    * @param {number} timeoutMs
    * @returns {Promise<Endpoints>}
    */
   async #metadata(timeoutMs) {
-    const age = performance.now() - this.#fetchedAt;
+    const age = performance.now() - this.#endpointsFetchedAt;
     if (this.#endpoints && age <= this.#settings.keysMaxAgeMs) return this.#endpoints;
     try {
       const url = `${this.#settings.issuer}/.well-known/openid-configuration`;
       this.#endpoints = this.#parseMetadata(await this.#fetchDocument(url, {}, timeoutMs));
-      this.#fetchedAt = performance.now();
+      this.#endpointsFetchedAt = performance.now();
     } catch (error) {
       if (!this.#endpoints) throw error;
     }
@@ -117,6 +118,8 @@ export class IssuerClient {
   }
 
   /**
+   * Fetches a JSON document.
+   *
    * @param {string} url
    * @param {RequestInit} request
    * @param {number} timeoutMs
@@ -154,6 +157,8 @@ export class IssuerClient {
 }
 
 /**
+ * Reads a body of at most `MAX_DOCUMENT_BYTES` from this URL.
+ *
  * @param {ReadableStream<Uint8Array>} body
  * @param {string} url
  */

@@ -193,7 +193,7 @@ impl KeyStore {
         has_room
     }
 
-    /// Wakes [`KeyStore::run_refresher`] if the keys have expired.
+    /// Wakes [`KeyStore::run_refresher`] if the keys have expired. Its own timer runs in real time, not by the [`Clock`] of a test.
     pub(crate) fn refresh_if_expired(&self, elapsed: Duration) {
         if millis(elapsed) >= self.expires_at.load(Ordering::Acquire) {
             self.wake.notify_one();
@@ -204,8 +204,8 @@ impl KeyStore {
     /// use.
     pub(crate) async fn run_refresher(&self, http: &Http, clock: &dyn Clock) {
         loop {
-            let left = self.expires_at.load(Ordering::Acquire).saturating_sub(millis(clock.elapsed()));
-            let left = Duration::from_millis(left.max(0).unsigned_abs());
+            let left_millis = self.expires_at.load(Ordering::Acquire).saturating_sub(millis(clock.elapsed()));
+            let left = Duration::from_millis(left_millis.max(0).unsigned_abs());
             let _ = tokio::time::timeout(left, self.wake.notified()).await;
             if millis(clock.elapsed()) >= self.expires_at.load(Ordering::Acquire)
                 && let Err(error) = self.fetch(http, clock).await
@@ -265,7 +265,8 @@ mod tests {
         let (store, one) = (store(), SigningKey::generate(Algorithm::Es256).unwrap());
         store.replace(vec![key(&one)]);
         let before = find(&store, &one).unwrap();
-        assert!(store.retire(one.kid(), 7));
+        let retired_at = 7;
+        assert!(store.retire(one.kid(), retired_at));
         assert!(!before.is_trusted());
         store.replace(vec![key(&one)]);
         assert!(matches!(store.look_up(one.kid()), Lookup::Retired));
@@ -287,10 +288,10 @@ mod tests {
     #[test]
     fn retired_keys_are_bounded() {
         let store = store();
-        assert!((0..MAX_RETIRED).all(|number| store.retire(&number.to_string(), 0)));
-        // A later retirement of key 0 renews its time.
+        assert!((0..MAX_RETIRED).all(|kid| store.retire(&kid.to_string(), 0)));
+        // A second retirement of the key "0" renews its time: 1 instead of 0.
         assert!(store.retire("0", 1));
-        // At RETIRED_TTL, the store may forget the keys that were retired at 0.
+        // At RETIRED_TTL, the store may forget the keys that were retired at the time 0.
         assert!(!store.retire("one more", RETIRED_TTL - 1));
         assert!(store.retire("one more", RETIRED_TTL));
         assert!(matches!(store.look_up("0"), Lookup::Retired) && matches!(store.look_up("1"), Lookup::Unknown));

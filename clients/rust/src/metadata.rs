@@ -8,7 +8,7 @@ use crate::{
     http::{Http, fetch_error},
 };
 
-/// The issuer's endpoints.
+/// The issuer's endpoints. The last two are `None` if the metadata does not name them.
 #[derive(Debug)]
 pub(crate) struct Metadata {
     pub(crate) jwks: Url,
@@ -33,19 +33,15 @@ pub(crate) async fn fetch(http: &Http, issuer: &str, issuer_url: &Url) -> Result
     if document.issuer != issuer {
         return Err(fetch_error(&url, format!("the metadata belongs to another issuer, {:.200}", document.issuer)));
     }
-    let endpoint = |text: Option<String>| match text {
-        Some(text) => {
-            let parsed = http.parse_url(&text);
-            parsed
-                .map(Some)
-                .ok_or_else(|| fetch_error(&url, format!("the metadata has a URL without TLS: {text:.200}")))
-        }
-        None => Ok(None),
+    let endpoint = |text: String| {
+        http.parse_url(&text).ok_or_else(|| {
+            fetch_error(&url, format!("the metadata has an invalid URL or one without TLS: {text:.200}"))
+        })
     };
     Ok(Metadata {
-        jwks: endpoint(Some(document.jwks_uri))?.ok_or_else(|| fetch_error(&url, "the metadata has no jwks_uri"))?,
-        revocations: endpoint(document.latchkey_revocations_endpoint)?,
-        introspection: endpoint(document.introspection_endpoint)?,
+        jwks: endpoint(document.jwks_uri)?,
+        revocations: document.latchkey_revocations_endpoint.map(endpoint).transpose()?,
+        introspection: document.introspection_endpoint.map(endpoint).transpose()?,
     })
 }
 

@@ -64,7 +64,8 @@ impl PresentedRegistration {
     pub fn parse(json: Map<String, Value>) -> Result<Self, PasskeyRefusal> {
         let response: RegisterPublicKeyCredential =
             serde_json::from_value(Value::Object(json)).map_err(|_| PasskeyRefusal::Malformed)?;
-        let (challenge, _) = read_client_data(&response.response.client_data_json)?;
+        // The core checks at registrations that the page is not framed.
+        let (challenge, _is_framed) = read_client_data(&response.response.client_data_json)?;
         if response.type_ != "public-key" {
             return Err(PasskeyRefusal::Malformed);
         }

@@ -130,7 +130,8 @@ pub(in crate::http) fn register(registry: &mut Registry) {
     );
 }
 
-/// The client credentials in the headers of a call to `/oauth2/`, whose form may hold them instead.
+/// The client credentials in the headers of a call to `/oauth2/`, whose form may hold them instead. `REQUIRED` affects the OpenAPI
+/// document only: whether the call needs credentials. The endpoint itself refuses clients that must have some.
 pub(in crate::http) struct FormOrBasic<const REQUIRED: bool>(pub(in crate::http) HeaderCredentials);
 
 /// The credentials of a client that may also have none: a public client.
@@ -213,7 +214,7 @@ impl From<AuthenticateClientError> for ProblemError {
             AuthenticateClientError::Invalid => {
                 Self::new(Code::InvalidClient, "The client is unknown or disabled, or its secret is wrong.")
             }
-            AuthenticateClientError::Service(failure) => failure.into(),
+            AuthenticateClientError::Service(error) => error.into(),
         }
     }
 }
@@ -245,7 +246,8 @@ mod tests {
         for text in ["a", "a%:b", "a%4:b", "a%+1:b", "a%zz:b", "a%ff:b"] {
             assert_eq!(basic(text), None, "{text}");
         }
-        for value in ["Basic", "Basic ", "Basic ?", "Bearer abc", "YTpi"] {
+        let without_scheme = &BASE64_STANDARD.encode("a:b");
+        for value in ["Basic", "Basic ", "Basic ?", "Bearer abc", without_scheme] {
             assert_eq!(credentials_in(value), None, "{value}");
         }
     }

@@ -1,4 +1,4 @@
-//! The theoretical limits that Latchkey is measured against, built from the same libraries.
+//! Programs that show the theoretical limits that Latchkey is measured against. They use the same libraries.
 //!
 //! - `hello PORT`: a poem-openapi endpoint that answers with constant JSON;
 //! - `floor PORT REDIS_PORT`: the cheapest possible refresh, introspection and sign-out ([`floor`]);
@@ -22,6 +22,6 @@ fn main() -> anyhow::Result<()> {
         Some("hello") => runtime()?.block_on(hello::serve(number_at(1)?)),
         Some("floor") => runtime()?.block_on(floor::serve(number_at(1)?, number_at(2)?)),
         Some("argon2") => argon::run(number_at(1)?.into(), number_at(2)?.into()),
-        _ => bail!("hello PORT, floor PORT REDIS_PORT, or argon2 THREADS SECONDS"),
+        _ => bail!("usage: hello PORT, floor PORT REDIS_PORT, or argon2 THREADS SECONDS"),
     }
 }

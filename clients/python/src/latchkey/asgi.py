@@ -24,11 +24,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_KEY = "latchkey.connection"
+_SCOPE_KEY = "latchkey.connection"
+"""The key under which the scope of a connection holds its :class:`_Connection`."""
 
 
 class CloseOnEnd:
-    """Closes connections whose session ends.
+    """ASGI middleware that closes connections whose session ends.
 
     A WebSocket is closed with the code 1008, or 1013 for ``feed_lost``, and the cause as the reason. An event stream ends
     cleanly. Another body whose length was not announced is cut, so that nobody takes it for complete. A body of known
@@ -55,7 +56,7 @@ def watch(scope: Scope, latchkey: Latchkey, claims: Claims) -> Registration | No
     Returns the registration, or None without :class:`CloseOnEnd`. Raises ``Unavailable`` if there are ``max_registrations``
     already, and ``LatchkeyError`` for a WebSocket without :class:`CloseOnEnd`.
     """
-    connection = scope.get(_KEY)
+    connection = scope.get(_SCOPE_KEY)
     if isinstance(connection, _Connection):
         return connection.watch(latchkey, claims)
     if scope["type"] == "websocket":
@@ -68,7 +69,7 @@ def registration_of(scope: Scope) -> Registration:
 
     Raises ``LatchkeyError`` if :func:`watch` was not called for the connection.
     """
-    connection = scope.get(_KEY)
+    connection = scope.get(_SCOPE_KEY)
     if not isinstance(connection, _Connection) or connection.registration is None:
         raise LatchkeyError("the connection has no registration: it is not authenticated, or CloseOnEnd is missing")
     return connection.registration
@@ -80,15 +81,16 @@ def close_code(cause: EndCause) -> int:
 
 
 class _Connection:
-    """One connection, while the app handles it."""
+    """One connection, while the app handles it. The app receives and sends its messages through this object."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self.registration: Registration | None = None
         self._receive, self._send = receive, send
         self._ended: EndCause | None = None
+        """Why the session has ended; None while it lives."""
 
     async def run(self, app: App, scope: Scope) -> None:
-        scope[_KEY] = self
+        scope[_SCOPE_KEY] = self
         try:
             await app(scope, self.receive, self.send)
         finally:
@@ -105,6 +107,7 @@ class _Connection:
         return self.end(cause)
 
     async def end(self, cause: EndCause) -> None:
+        """Closes the connection, or leaves it to ``send`` if nothing can be closed yet."""
         raise NotImplementedError
 
     async def receive(self) -> Message:
@@ -157,6 +160,7 @@ class _Response(_Connection):
     _length_known = False
     _finished = False
     _cut = False
+    """Whether the response was ended early. Whatever the app still sends is dropped."""
     _task: asyncio.Task[Any] | None = None
     """The task that runs the app, until the app returns."""
 
@@ -177,7 +181,7 @@ class _Response(_Connection):
 
     async def send(self, message: Message) -> None:
         if self._cut:
-            # An app that sends in a loop without ever waiting is cancelled here.
+            # Without this wait, the cancellation would never reach an app that sends in a loop and waits for nothing else.
             await asyncio.sleep(0)
             return
         if message["type"] == "http.response.start":
@@ -202,4 +206,5 @@ class _Response(_Connection):
         # incomplete response.
         if self._task is not None:
             self._task.cancel()
+            # Called from `send`, this is the cancelled task itself: the cancellation is raised here.
             await asyncio.sleep(0)

@@ -37,9 +37,9 @@ class Claims:
     acr: str | None = None
     amr: tuple[str, ...] = ()
     session_start: int | None = None
-    """When the session began; None in tokens of Latchkey 0.1."""
+    """When the session began; None in tokens of Latchkey 0.1 and in a service client's own token."""
     claims_version: int | None = None
-    """The version of the account's claims; None in tokens of Latchkey 0.1."""
+    """The version of the account's claims; None in tokens of Latchkey 0.1 and in a service client's own token."""
     _kid: str | None = field(default=None, repr=False, compare=False, kw_only=True)
     """The key that signed the token; None for claims that no verifier returned."""
 
@@ -129,4 +129,5 @@ def _is_string_list(value: Any) -> bool:
 
 
 def _is_integer(value: Any) -> bool:
+    # Latchkey's integers have 64 bits, and Python counts True and False as integers.
     return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63

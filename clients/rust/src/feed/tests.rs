@@ -8,14 +8,26 @@ use std::sync::{
 use super::*;
 use crate::{id::Id, key_store::Lookup, token::Session};
 
+/// Two sessions of [`ACCOUNT`].
 const ONE: &str = "01a20697-5375-7a3f-a5d0-8181bd56c321";
 const OTHER: &str = "26f7a44c-4962-415a-8593-3e92483050f8";
 const ACCOUNT: &str = "7d444840-9dc0-11d1-b245-5ffdce74fad2";
 
-/// Two clocks that tests move.
+/// After how many seconds without an event the feed is no longer current.
+const MAX_STALENESS: i64 = 5;
+
+/// The tolerated clock skew, in seconds.
+const LEEWAY: i64 = 5;
+
+/// The `retain_seconds` of the fixture's feed.
+const RETAIN: i64 = 310;
+
+/// A wall clock and a monotonic clock that tests move.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TestClock {
+    /// Milliseconds of the wall clock.
     pub(crate) unix: Arc<AtomicI64>,
+    /// Milliseconds of the monotonic clock.
     elapsed: Arc<AtomicI64>,
 }
 
@@ -46,18 +58,22 @@ struct Fixture {
 }
 
 impl Fixture {
-    fn new(max_revocations: usize) -> Self {
+    fn new() -> Self {
+        Self::with_max_revocations(10)
+    }
+
+    fn with_max_revocations(max_revocations: usize) -> Self {
         let url: Url = "https://auth.example.com/v1/revocations".parse().unwrap();
-        let (authorization, staleness) = (HeaderValue::from_static("Basic x"), Duration::from_secs(5));
+        let (max_staleness, leeway_millis) = (Duration::from_secs(MAX_STALENESS.unsigned_abs()), LEEWAY * 1000);
         let settings = Settings {
             url: url.clone(),
             client_id: "shop".to_owned(),
-            authorization,
-            max_staleness: staleness,
-            leeway: 5000,
+            authorization: HeaderValue::from_static("Basic x"),
+            max_staleness,
+            leeway: leeway_millis,
             max_revocations,
         };
-        let (registry, clock) = (Arc::new(Registry::new(5000, staleness)), TestClock::default());
+        let (registry, clock) = (Arc::new(Registry::new(leeway_millis, max_staleness)), TestClock::default());
         Self {
             feed: Feed::new(settings, registry, &clock),
             stream: StreamState::default(),
@@ -78,7 +94,7 @@ impl Fixture {
     fn receive(&mut self, events: &str) {
         for event in events.split_whitespace() {
             let (event, data, id) = match event {
-                "snapshot" | "resumed" => (event, r#"{"retain_seconds":310}"#.to_owned(), None),
+                "snapshot" | "resumed" => (event, format!(r#"{{"retain_seconds":{RETAIN}}}"#), None),
                 "live" | "heartbeat" => (event, "{}".to_owned(), Some("7")),
                 "gap" => (event, "{}".to_owned(), None),
                 session => ("revocation", revocation_of(session), None),
@@ -108,47 +124,49 @@ fn revocation_of(session: &str) -> String {
 
 #[test]
 fn feed_is_current_from_live_on_until_it_is_silent() {
-    let mut fixture = Fixture::new(10);
+    let mut fixture = Fixture::new();
     assert!(!fixture.is_current());
     fixture.receive(&format!("snapshot {ONE}"));
     assert!(!fixture.is_current() && fixture.is_revoked(ONE));
     fixture.receive("live");
     assert!(fixture.is_current());
-    fixture.clock.advance(5);
+    fixture.clock.advance(MAX_STALENESS);
     assert!(fixture.is_current());
     fixture.clock.advance(1);
     assert!(!fixture.is_current());
     fixture.receive("heartbeat");
     assert!(fixture.is_current());
-    fixture.clock.advance(4);
+    // A revocation also ends the silence.
+    fixture.clock.advance(MAX_STALENESS - 1);
     fixture.receive(OTHER);
-    fixture.clock.advance(4);
+    fixture.clock.advance(MAX_STALENESS - 1);
     assert!(fixture.is_current() && fixture.is_revoked(OTHER));
 }
 
 #[test]
 fn silence_is_measured_by_both_clocks() {
+    let too_long_millis = (MAX_STALENESS + 1) * 1000;
     for time_of in [|clock: &TestClock| clock.unix.clone(), |clock: &TestClock| clock.elapsed.clone()] {
-        let mut fixture = Fixture::new(10);
+        let mut fixture = Fixture::new();
         fixture.receive("snapshot live");
-        time_of(&fixture.clock).fetch_add(6000, Ordering::SeqCst);
+        time_of(&fixture.clock).fetch_add(too_long_millis, Ordering::SeqCst);
         assert!(!fixture.is_current());
     }
     // a wall clock that was set back has no effect
-    let mut fixture = Fixture::new(10);
+    let mut fixture = Fixture::new();
     fixture.receive("snapshot live");
     fixture.clock.unix.fetch_sub(3_600_000, Ordering::SeqCst);
     assert!(fixture.is_current());
-    fixture.clock.elapsed.fetch_add(6000, Ordering::SeqCst);
+    fixture.clock.elapsed.fetch_add(too_long_millis, Ordering::SeqCst);
     assert!(!fixture.is_current());
 }
 
 #[test]
 fn events_before_live_do_not_make_the_feed_current() {
-    let mut fixture = Fixture::new(10);
+    let mut fixture = Fixture::new();
     fixture.receive("snapshot live");
     fixture.reconnect();
-    fixture.clock.advance(6);
+    fixture.clock.advance(MAX_STALENESS + 1);
     fixture.receive(&format!("resumed {ONE}"));
     assert!(!fixture.is_current() && fixture.is_revoked(ONE));
     fixture.receive("live");
@@ -157,7 +175,7 @@ fn events_before_live_do_not_make_the_feed_current() {
 
 #[test]
 fn complete_snapshot_replaces_all_earlier_revocations() {
-    let mut fixture = Fixture::new(10);
+    let mut fixture = Fixture::new();
     fixture.receive(&format!("snapshot {ONE} live {OTHER}"));
     fixture.reconnect();
     fixture.receive(&format!("snapshot {OTHER}"));
@@ -171,7 +189,7 @@ fn complete_snapshot_replaces_all_earlier_revocations() {
 
 #[test]
 fn gap_makes_the_feed_stale_until_the_next_snapshot() {
-    let mut fixture = Fixture::new(10);
+    let mut fixture = Fixture::new();
     fixture.receive("snapshot live");
     fixture.receive("gap");
     assert!(!fixture.is_current() && fixture.state.last_event_id.is_none());
@@ -182,17 +200,20 @@ fn gap_makes_the_feed_stale_until_the_next_snapshot() {
 #[test]
 fn unexpected_event_ends_the_stream() {
     for events in [
+        // A stream begins with `snapshot`, or with `resumed` if the client has sent the id of its last event.
         &[("live", "{}")][..],
         &[("heartbeat", "{}")],
         &[("resumed", r#"{"retain_seconds":310}"#)],
+        // `retain_seconds` is missing.
         &[("snapshot", "{}")],
+        // Neither the kind `planet` nor a body that is not JSON can be applied.
         &[
             ("snapshot", r#"{"retain_seconds":310}"#),
             ("revocation", r#"{"kind":"planet","at":"2026-11-23T04:08:30Z"}"#),
         ],
         &[("snapshot", r#"{"retain_seconds":310}"#), ("revocation", "x")],
     ] {
-        let mut fixture = Fixture::new(10);
+        let mut fixture = Fixture::new();
         let outcomes: Vec<_> = events.iter().map(|(event, data)| fixture.process(event, data, None)).collect();
         assert!(matches!(outcomes.last(), Some(Err(Disconnect::Invalid(..)))), "{events:?}");
         assert!(!fixture.is_current());
@@ -201,34 +222,34 @@ fn unexpected_event_ends_the_stream() {
 
 #[test]
 fn unknown_event_is_ignored() {
-    let mut fixture = Fixture::new(10);
+    let mut fixture = Fixture::new();
     fixture.process("news", "x", None).unwrap();
     fixture.receive("snapshot live");
-    fixture.clock.advance(6);
+    fixture.clock.advance(MAX_STALENESS + 1);
+    // An unknown event does not end the silence.
     fixture.process("news", "x", Some("8")).unwrap();
     assert!(!fixture.is_current());
 }
 
 #[test]
 fn revocation_is_evicted_after_retain_and_leeway() {
-    let mut fixture = Fixture::new(10);
+    let mut fixture = Fixture::new();
     fixture.receive(&format!("snapshot {ONE} live"));
-    // The snapshot's `retain_seconds` (310) and the leeway of 5 s.
-    fixture.clock.advance(315);
+    fixture.clock.advance(RETAIN + LEEWAY);
     fixture.receive("heartbeat");
     assert!(fixture.is_revoked(ONE));
     // adjusting the wall clock evicts nothing
     fixture.clock.unix.fetch_add(3_600_000, Ordering::SeqCst);
     fixture.receive("heartbeat");
     assert!(fixture.is_revoked(ONE));
-    fixture.clock.advance(6);
+    fixture.clock.advance(EVICTION_INTERVAL / 1000 + 1);
     fixture.receive("heartbeat");
     assert!(!fixture.is_revoked(ONE) && fixture.feed.revocations.len() == 0);
 }
 
 #[test]
 fn revocations_over_the_limit_end_the_stream() {
-    let mut fixture = Fixture::new(1);
+    let mut fixture = Fixture::with_max_revocations(1);
     fixture.receive(&format!("snapshot {ONE} live"));
     assert!(matches!(fixture.process("revocation", &revocation_of(OTHER), None), Err(Disconnect::Invalid(..))));
     assert!(fixture.is_revoked(ONE));
@@ -236,7 +257,7 @@ fn revocations_over_the_limit_end_the_stream() {
 
 #[test]
 fn key_revocation_retires_the_key() {
-    let mut fixture = Fixture::new(10);
+    let mut fixture = Fixture::new();
     fixture.receive("snapshot live");
     fixture.process("revocation", r#"{"kind":"key","kid":"k","at":"2026-11-23T04:08:30Z"}"#, None).unwrap();
     assert!(matches!(fixture.keys.look_up("k"), Lookup::Retired));
