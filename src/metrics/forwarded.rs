@@ -15,7 +15,7 @@ pub const ABSENT: &str = "absent";
 /// The name of the metric, which `latchkey doctor` reads.
 pub const FORWARDED_REQUESTS: &str = "latchkey_forwarded_requests_total";
 
-/// Counts requests through proxies by result: how they named their client.
+/// Counts requests through proxies by result: how the proxy named its client.
 pub struct ForwardedMetrics {
     /// Counts [`READ`].
     pub read: IntCounter,

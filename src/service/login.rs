@@ -32,7 +32,7 @@ pub struct Login {
     pub transport: Transport,
     /// The client that logs in.
     pub origin: SessionOrigin,
-    /// The refresh token of the session that the new one replaces; it ends (ASVS 7.2.4).
+    /// The refresh token of a former session of the client. The new session replaces and ends the former one (ASVS 7.2.4).
     pub replaces: Option<String>,
     /// The token of the device, if it has one.
     pub device: Option<DeviceToken>,
@@ -85,6 +85,8 @@ async fn try_login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToke
     let (attempt, account) =
         limits::begin_login(state, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
     let outcome = verify_and_sign_in(state, &input, &attempt, account).await;
+    // These outcomes are no guesses of a password, so they do not count as failures. With `registration.conceal` an unverified address
+    // is not among them: it must count like a wrong password (I12).
     if let Err(LoginError::Service(_) | LoginError::EmailNotVerified) = &outcome {
         attempt.refund(state).await;
     }
@@ -138,11 +140,11 @@ fn email_not_verified(state: &AppState) -> LoginError {
 /// Verifies the password. Does the same work for an existing, a disabled and an unknown account (I7).
 async fn verify_password(state: &AppState, input: &Login, account: Option<Account>) -> Result<Account, LoginError> {
     let now = state.clock.now();
-    let (id, disabled) = match &account {
+    let (id, is_closed) = match &account {
         Some(account) => (Some(account.id), account.is_closed(now)),
         None => (None, false),
     };
-    let account = account.filter(|account| !account.is_closed(now));
+    let account = account.filter(|_| !is_closed);
     let stored = account.as_ref().and_then(|account| account.password_hash.clone());
     let verified = state.passwords.verify(input.password.clone(), stored).await.map_err(ServiceError::from)?;
     let unusable = match (&verified, id) {
@@ -160,7 +162,7 @@ async fn verify_password(state: &AppState, input: &Login, account: Option<Accoun
     let (Some(account), Verified::Match { upgraded }) = (account, verified) else {
         let reason = match id {
             None => "unknown_account",
-            Some(_) if disabled => "disabled",
+            Some(_) if is_closed => "disabled",
             Some(_) if unusable => "password_reset_needed",
             Some(_) => "wrong_password",
         };

@@ -21,6 +21,9 @@ use crate::{
     service::{change_email, forgot_password, reset_password, secure_account},
 };
 
+/// The page to which the buttons of this file's messages lead.
+const SIGN_IN_PAGE: &str = "sign-in";
+
 /// `GET /account/forgot-password`
 #[handler]
 pub(super) async fn show_forgot(visit: Visit) -> Result<Response> {
@@ -54,13 +57,13 @@ fn reset_view(visit: &Visit) -> ResetPassword {
     }
 }
 
-/// `GET /account/reset-password` and `/account/invitation`
+/// `GET /account/reset-password` and `/account/invitation`: asks for a new password
 #[handler]
 pub(super) async fn show_reset(visit: Visit) -> Result<Response> {
     visit.reply().page(&reset_view(&visit))
 }
 
-/// `POST /account/reset-password` and `/account/invitation`
+/// `POST /account/reset-password` and `/account/invitation`: sets the new password, by a link or a code
 #[handler]
 pub(super) async fn reset(visit: Visit, mut form: Form) -> Result<Response> {
     let mut view = ResetPassword { identifier: form.text("identifier"), ..reset_view(&visit) };
@@ -68,6 +71,7 @@ pub(super) async fn reset(visit: Visit, mut form: Form) -> Result<Response> {
     view.token = link.as_ref().map(|link| link.expose().to_owned()).unwrap_or_default();
     let set = async {
         visit.check_csrf(&mut form)?;
+        // A missing password is refused like one that is too short.
         let new = form.secret("new_password").unwrap_or_else(|| "".into());
         let new = visit.state.passwords.check_new(new).map_err(|reason| weak_password("new_password", &reason))?;
         let identifier = Some(view.identifier.clone()).filter(|identifier| !identifier.is_empty());
@@ -79,17 +83,17 @@ pub(super) async fn reset(visit: Visit, mut form: Form) -> Result<Response> {
     if let Err(problem) = set.await {
         return visit.reply().error(&problem).page(&view);
     }
-    visit.reply().cookie(cookies::clear(cookies::TYPED)).page(&Message::new("password_reset", "sign-in"))
+    visit.reply().cookie(cookies::clear(cookies::TYPED)).page(&Message::new("password_reset", SIGN_IN_PAGE))
 }
 
-/// `GET /account/undo-address` and `/account/not-me`. Opening the link does not consume it.
+/// `GET /account/undo-address` and `/account/not-me`: the links of notices. Opening a link does not consume it.
 #[handler]
 pub(super) async fn show_link(visit: Visit) -> Result<Response> {
     let kind = if visit.path.ends_with("/not-me") { "not_me" } else { "undo_address" };
     visit.reply().page(&Link { kind: kind.to_owned(), token: String::new() })
 }
 
-/// `POST /account/undo-address`
+/// `POST /account/undo-address`: undoes a change of the primary address
 #[handler]
 pub(super) async fn undo_address(visit: Visit, mut form: Form) -> Result<Response> {
     let link = form.link_token("token");
@@ -101,7 +105,7 @@ pub(super) async fn undo_address(visit: Visit, mut form: Form) -> Result<Respons
     finish_link(&visit, "undo_address", "address_undone", link.as_ref(), undone.await)
 }
 
-/// `POST /account/not-me`
+/// `POST /account/not-me`: signs the account out everywhere, after an action that was not the owner's
 #[handler]
 pub(super) async fn not_me(visit: Visit, mut form: Form) -> Result<Response> {
     let link = form.link_token("token");
@@ -113,19 +117,19 @@ pub(super) async fn not_me(visit: Visit, mut form: Form) -> Result<Response> {
     finish_link(&visit, "not_me", "secured", link.as_ref(), secured.await)
 }
 
-/// The response to the use of a link: the message `done`, or the page of links of this `kind` with the problem.
+/// The response to the use of a link: the message of the kind `done_message`, or the page of links of `link_kind` with the problem.
 fn finish_link(
     visit: &Visit,
-    kind: &str,
-    done: &str,
+    link_kind: &str,
+    done_message: &str,
     link: Option<&SecretText>,
     outcome: Result<(), ProblemError>,
 ) -> Result<Response> {
     match outcome {
-        Ok(()) => visit.reply().page(&Message::new(done, "sign-in")),
+        Ok(()) => visit.reply().page(&Message::new(done_message, SIGN_IN_PAGE)),
         Err(problem) => {
             let token = link.map(|link| link.expose().to_owned()).unwrap_or_default();
-            visit.reply().error(&problem).page(&Link { kind: kind.to_owned(), token })
+            visit.reply().error(&problem).page(&Link { kind: link_kind.to_owned(), token })
         }
     }
 }
@@ -146,5 +150,5 @@ pub(super) fn require_filled(name: &str, text: &str) -> Result<(), ProblemError>
 /// `GET /account/signed-out`
 #[handler]
 pub(super) async fn signed_out(visit: Visit) -> Result<Response> {
-    visit.reply().page(&Message::new("signed_out", "sign-in"))
+    visit.reply().page(&Message::new("signed_out", SIGN_IN_PAGE))
 }

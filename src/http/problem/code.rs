@@ -72,9 +72,9 @@ codes! {
     SecondFactorRequired = "second_factor_required", FORBIDDEN, "A second factor is required";
     /// The first factor is right, and the account must set up a second one: `challenge`, `methods` and `expires_in` say how.
     FactorEnrolmentRequired = "factor_enrolment_required", FORBIDDEN, "A second factor must be set up";
-    /// A link or a code arrived without anything that shows who set up the account.
+    /// The link or the code alone does not show that its holder set up the account: another proof is missing.
     ProofRequired = "proof_required", FORBIDDEN, "An access token, the password or a new password is required";
-    /// The account's second factor is a code by mail, or is to be: its owner signs in with a password, not by mail.
+    /// A code by mail is a second factor after a password only: sign in with the password, or set one before such codes are switched on.
     PasswordRequired = "password_required", FORBIDDEN, "A password is required";
     /// This way to sign in is off.
     LoginMethodOff = "login_method_off", FORBIDDEN, "This way to sign in is off";
@@ -179,7 +179,7 @@ field_codes! {
     UnknownField = "unknown_field";
     /// The value is not among the allowed ones.
     UnknownValue = "unknown_value";
-    /// The value has another JSON type.
+    /// The value has another JSON type than the schema.
     WrongType = "wrong_type";
     /// The text has too few characters.
     TooShort = "too_short";

@@ -44,6 +44,7 @@ fn every_template_has_subject_text_and_html_in_every_language() {
             );
             assert!(rendered.html.contains(&format!("<html lang=\"{locale}\"")), "{name}");
             for part in [&rendered.text, &rendered.html] {
+                // A missing value would be rendered as "undefined" or "none".
                 assert!(
                     !part.contains("{{") && !part.contains("undefined") && !part.contains("none,"),
                     "{name}: {part}"
@@ -118,6 +119,7 @@ fn folder_with_a_mistake_is_refused() {
         ("pasword_reset.txt", "x", "is neither layout.txt"),
         ("password_reset.txt", "{{ lnik }}", "undefined"),
         ("password_reset.html", "{% if %}", "line 1"),
+        // Only some mails have the number of remaining codes, and all mails use the layout.
         ("layout.html", "{{ remaining }}", "undefined"),
         ("en.toml", "[password_reset]\nsubjekt = 'x'", "password_reset.subjekt: there is no such text"),
         ("en.toml", "[reset]\nsubject = 'x'", "there is no such mail"),

@@ -81,7 +81,7 @@ pub struct Continuation {
     pub device: Option<DeviceToken>,
     /// The transports that the response can serve. A challenge for another transport is refused.
     pub accepted: AcceptedTransports,
-    /// The refresh token of the session that the new one replaces.
+    /// The refresh token of a former session of the client, which the new session replaces.
     pub replaces: Option<String>,
 }
 
@@ -188,10 +188,11 @@ async fn try_continue(
             return Err(error.into());
         }
     };
-    let is_taken = open.take(state).await;
-    if !matches!(is_taken, Ok(true)) {
+    // Only one of several requests with the challenge continues. If it can't use the code, it restores the challenge for the next try.
+    let taken = open.take(state).await;
+    if !matches!(taken, Ok(true)) {
         factor_attempt.refund(state).await;
-        return Err(is_taken.err().map_or(SecondFactorError::InvalidChallenge, Into::into));
+        return Err(taken.err().map_or(SecondFactorError::InvalidChallenge, Into::into));
     }
     match consume(state, account, &matched, &input.origin, now).await {
         Ok(true) => factor_attempt.succeed(state).await,
@@ -209,12 +210,12 @@ async fn try_continue(
         SecondFactor::EmailCode(_) => email_code::METHODS,
         _ => AuthenticationMethods::only(AuthenticationMethod::OneTimePassword),
     };
-    finish_remembering(state, &open, input, attempt, shown, remember_device).await
+    finish_and_remember_device(state, &open, input, attempt, shown, remember_device).await
 }
 
 /// Finishes a sign-in with [`finish`]. Then remembers the device if its user wants that, and accepts codes by mail again if another factor
 /// was shown.
-async fn finish_remembering(
+async fn finish_and_remember_device(
     state: &AppState,
     open: &OpenChallenge,
     input: &Continuation,
@@ -234,7 +235,7 @@ async fn finish_remembering(
     Ok(signed_in)
 }
 
-/// Sends a code by mail for a sign-in that can continue with one. A further code replaces it. Returns when the code stops working.
+/// Sends a code by mail for a sign-in that can continue with such a code, and replaces an earlier code. Returns when the new code expires.
 ///
 /// # Errors
 /// [`SecondFactorError::InvalidChallenge`], [`SecondFactorError::EmailCodeNotOffered`], [`SecondFactorError::Service`]
@@ -285,7 +286,7 @@ async fn check_passkey(
         return Err(SecondFactorError::InvalidChallenge);
     }
     let attempt = LoginAttempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
-    let signed_in = finish_remembering(state, open, input, attempt, verified.methods, remember_device).await?;
+    let signed_in = finish_and_remember_device(state, open, input, attempt, verified.methods, remember_device).await?;
     state.sql.set_passkey_used_at(verified.passkey, state.clock.now()).await?;
     Ok(signed_in)
 }
@@ -366,6 +367,7 @@ pub(super) async fn finish(
         attempt,
         device: input.device.as_ref(),
         replaces: input.replaces.as_deref(),
+        // The level that the client has requested only forbids to skip the second factor, which the user has just shown.
         wanted_acr: Acr::default(),
     };
     match super::proceed(state, proved).await {

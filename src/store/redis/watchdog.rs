@@ -55,7 +55,7 @@ impl Outage {
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the server has refused connections for a while. True for up to a ping after it has accepted one again.
+    /// Whether the server has refused connections for a while. Stays true until the first answered ping after the server is back.
     pub(super) fn is_refused(&self) -> bool {
         self.is_refused.load(Ordering::Relaxed)
     }
@@ -153,6 +153,7 @@ pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
                     }
                     if misses >= MAX_MISSES && client.state() == ClientState::Connected {
                         let _ = tokio::time::timeout(PING_TIMEOUT, client.force_reconnection()).await;
+                        // The new connection is replaced after as many misses of its own.
                         misses = 0;
                     }
                 }
