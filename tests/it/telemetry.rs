@@ -56,16 +56,18 @@ async fn i6_collector_receives_spans_of_requests_and_no_secret() {
 
     let folder = tempfile::tempdir().unwrap();
     let service_name = "telemetry.service_name=latchkey-here";
+    // A node takes the trace of a caller from trusted proxies only.
     let arguments = ["serve", "--set", &endpoint, "--set", service_name, "--set", "http.trusted_proxies=127.0.0.1/32"];
     let service = Service::try_start_with(folder.path(), &arguments).unwrap();
     service.client.register("ada").await;
     // the login continues the trace of its caller
-    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let (trace, caller_span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
     let login =
         service.client.request(Method::POST, "/v1/login").json(&json!({ "identifier": "ada", "password": PASSWORD }));
-    let login = login.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+    let login = login.header("traceparent", format!("00-{trace}-{caller_span}-01"));
     let tokens = Tokens::of(&service.client.send(login).await.expect(200));
     service.client.refresh(&tokens.refresh).await.expect(200);
+    // A refresh token in the wrong place must not be exported either.
     service.client.get("/v1/me", &tokens.refresh).await.expect(401);
     // the queue is flushed before the process ends
     let (code, log) = service.end(Signal::TERM);
@@ -83,7 +85,7 @@ async fn i6_collector_receives_spans_of_requests_and_no_secret() {
     let login = span_named("POST login");
     assert_eq!(login.kind(), SpanKind::Server);
     assert_eq!(hex(&login.trace_id), trace);
-    assert_eq!(hex(&login.parent_span_id), "00f067aa0ba902b7");
+    assert_eq!(hex(&login.parent_span_id), caller_span);
     assert!(attribute(login, "http.response.status_code").contains("200"));
     assert!(attribute(login, "http.route").contains("login"));
     let assert_child = |name: &str, request: &Span| {
@@ -92,8 +94,8 @@ async fn i6_collector_receives_spans_of_requests_and_no_secret() {
     };
     assert_child("sql find_account", login);
     assert_child("check password", login);
-    let create = spans.iter().find(|span| span.trace_id == login.trace_id && span.name == "redis script").unwrap();
-    assert_eq!(create.kind(), SpanKind::Client);
+    let script = spans.iter().find(|span| span.trace_id == login.trace_id && span.name == "redis script").unwrap();
+    assert_eq!(script.kind(), SpanKind::Client);
     let refresh = span_named("POST refresh");
     assert_ne!(refresh.trace_id, login.trace_id);
     assert_child("redis script", refresh);

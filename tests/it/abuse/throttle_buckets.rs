@@ -42,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (prop::option::of(0..8_usize), 0..4_u8, 0..4_u8)
             .prop_map(|(attempt, device, address)| Step::Trust { attempt, device, address }),
         2 => (0..8_usize).prop_map(|attempt| Step::Refund { attempt }),
+        // Around the delays after failures, and around the times at which failures and trust end.
         2 => (1..5_000_i64).prop_map(|millis| Step::Advance { millis }),
         1 => (HOUR / 2..40 * HOUR).prop_map(|millis| Step::Advance { millis }),
     ]
@@ -60,11 +61,13 @@ fn bucket(name: &str) -> ThrottleBucket {
     }
 }
 
-/// The fields of a bucket, with times in milliseconds.
+/// The fields of a bucket. Times are in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct State {
     failures: i64,
+    /// When the next attempt is allowed.
     not_before: i64,
+    /// When the failures are forgotten.
     forgotten_at: i64,
     trusted_until: i64,
 }
@@ -74,6 +77,7 @@ struct State {
 struct Model(BTreeMap<Name, State>);
 
 impl Model {
+    /// Counts an attempt as a failure until it is refunded. Returns the bucket that counts it, or how long to wait.
     fn attempt(&mut self, device: Option<&str>, address: &str, now: i64) -> Result<Name, Duration> {
         let mut trusted = device
             .into_iter()
@@ -102,14 +106,15 @@ impl Model {
         Ok(name.to_owned())
     }
 
-    /// Trusts both buckets, and forgets their failures only in the bucket that counted the attempt. Lowers the failures of the shared
-    /// bucket by one if that one counted it. Then removes the buckets whose trust ends first, down to `max_trusted` beside the shared one.
+    /// Trusts the buckets of the device and of the address. `used` is the bucket that counted the attempt, if any. If it is one of these two,
+    /// its failures are forgotten. If it is the shared bucket, its failures are lowered by one. Then removes the buckets whose trust ends
+    /// first, until `max_trusted` are left beside the shared one.
     fn trust_device(&mut self, device: &str, address: &str, used: Option<&str>, now: i64) {
         let unrecognized = self.0.get(UNRECOGNIZED).copied();
-        let before = [device, address].map(|name| self.0.get(name).copied().filter(|_| used != Some(name)));
-        for (name, before) in [device, address].into_iter().zip(before) {
-            let trusted_until = now + i64::try_from(BACKOFF.trust_ttl.as_millis()).unwrap();
-            self.0.insert(name.to_owned(), State { trusted_until, ..before.unwrap_or_default() });
+        let trusted_until = now + i64::try_from(BACKOFF.trust_ttl.as_millis()).unwrap();
+        for name in [device, address] {
+            let kept = self.0.get(name).copied().filter(|_| used != Some(name));
+            self.0.insert(name.to_owned(), State { trusted_until, ..kept.unwrap_or_default() });
         }
         if let (Some(UNRECOGNIZED), Some(state)) = (used, unrecognized) {
             self.0.insert(
@@ -216,6 +221,7 @@ fn throttle_scripts_and_model_hold_the_same_buckets() {
 async fn trust_without_any_attempt_keeps_at_most_max_trusted_buckets() {
     let server = Redis::start_with(&[]);
     let store = server.store();
+    // Each of the two sign-ins trusts two buckets.
     let steps = [
         Step::Trust { attempt: None, device: 0, address: 0 },
         Step::Advance { millis: 1 },

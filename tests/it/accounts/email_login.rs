@@ -1,4 +1,4 @@
-//! `POST /v1/login/code`, `POST /v1/login/code/verify`.
+//! Sign-in by a link or a code in a mail: `POST /v1/login/code` and `POST /v1/login/code/verify`.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::harness::{
 };
 
 /// Requests a code for a sign-in by mail. Returns the id of the request.
-async fn request(node: &Client, name: &str) -> String {
+async fn request_code(node: &Client, name: &str) -> String {
     node.post("/v1/login/code", json!({ "email": email(name) })).await.expect(202).text_of("request")
 }
 
@@ -38,23 +38,24 @@ async fn code_and_link_sign_in_only_where_they_were_requested() {
     // A reset by mail verifies the address.
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
-    let (other, pending) = (request(&node, "nobody").await, request(&node, "ada").await);
+    let (request_of_nobody, request_of_ada) = (request_code(&node, "nobody").await, request_code(&node, "ada").await);
     let (_, code) = first_mail(&cluster, "ada", "sign_in_code").await;
     let verify = |request: &str, code: &str| {
         let body = json!({ "request": request, "email": email("ada"), "code": code, "device": "x" });
         node.post("/v1/login/code/verify", body)
     };
-    assert_eq!(verify(&other, &code).await.problem(), problem(401, "invalid_code"));
-    let tokens = Tokens::of(&verify(&pending, &code).await.expect(200));
+    assert_eq!(verify(&request_of_nobody, &code).await.problem(), problem(401, "invalid_code"));
+    let tokens = Tokens::of(&verify(&request_of_ada, &code).await.expect(200));
     node.refresh(&tokens.refresh).await.expect(200);
-    assert_eq!(verify(&pending, &code).await.problem(), problem(401, "invalid_code"), "a code works once");
+    assert_eq!(verify(&request_of_ada, &code).await.problem(), problem(401, "invalid_code"), "a code works once");
     // The password and other sessions stay, since the address was verified before.
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
 
-    let pending = request(&node, "ada").await;
+    let second_request = request_code(&node, "ada").await;
     let (token, _) = next_mail(&cluster, "ada", 1, "sign_in_code").await;
-    let body = json!({ "request": pending, "token": token, "transport": "cookie" });
+    let body = json!({ "request": second_request, "token": token, "transport": "cookie" });
     let mut request = node.request(reqwest::Method::POST, "/v1/login/code/verify").json(&body);
+    // A page of another site would not get the cookie.
     request = request.header("origin", "https://auth.example.com").header("sec-fetch-site", "same-origin");
     let answer = node.send(request).await.expect(200);
     assert!(
@@ -69,9 +70,9 @@ async fn sign_in_by_mail_to_an_unverified_address_ends_earlier_sessions_and_remo
     let node = cluster.node().await;
     node.register("ada").await;
     let squatter = node.login("ada").await;
-    let pending = request(&node, "ada").await;
+    let request = request_code(&node, "ada").await;
     let (_, code) = first_mail(&cluster, "ada", "sign_in_code").await;
-    let body = json!({ "request": pending, "email": email("ada"), "code": code });
+    let body = json!({ "request": request, "email": email("ada"), "code": code });
     let tokens = Tokens::of(&node.post("/v1/login/code/verify", body).await.expect(200));
     node.refresh(&squatter.refresh).await.expect(401);
     node.try_login("ada", PASSWORD).await.expect(401);

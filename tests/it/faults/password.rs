@@ -21,7 +21,7 @@ async fn changed_redis_password_makes_node_unavailable_until_it_is_restored() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
 
-    // connected clients stay connected; new connections are refused
+    // Redis keeps the open connections and refuses new ones. The call succeeds, or is a 503 if its connection had to be opened.
     set_password(">second");
     has_succeeded(&node.get("/v1/me", &tokens.access).await, 200);
     server.command(&["CLIENT", "KILL", "USER", "latchkey"]);

@@ -30,11 +30,13 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
     let server = Redis::start();
     let proxy = FaultProxy::start(server.socket()).await;
     let mut cluster = cluster_at(&proxy.redis_url());
+    // With one connection only, a retry depends on the connection that was reset.
     cluster.config.redis.pool_size = 1;
     let node = cluster.node().await;
     node.register("ada").await;
     let first = node.login("ada").await;
     let mut tokens = refreshed(&node, &first).await;
+    // The bytes of the refresh just made: the later ones have the same lengths.
     let (request_length, response_length) = proxy.lengths();
     assert!(request_length > 100 && response_length > 20, "{request_length} and {response_length} bytes");
 
@@ -62,6 +64,7 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
         assert_eq!(claims.generation.0, generation, "{mode:?}: rotated once");
         tokens = next;
     }
+    // Some cuts lose nothing, such as the cut after the last byte of a response.
     assert!(unanswered > POINTS, "only {unanswered} refreshes were cut off");
     node.stop().await;
 }
@@ -77,6 +80,7 @@ async fn logout_whose_connection_is_reset_is_completed_by_a_repeat() {
     let node = cluster.node().await;
     node.register("ada").await;
     node.logout(&node.login("ada").await.refresh).await.expect(204);
+    // The bytes of the logout just made: the later ones have the same lengths.
     let (request_length, response_length) = proxy.lengths();
 
     let cut_requests = [0, request_length / 2, request_length - 1, request_length].map(Mode::CutRequest);
@@ -91,7 +95,7 @@ async fn logout_whose_connection_is_reset_is_completed_by_a_repeat() {
         }
         super::retry_until("the session has ended", 401, || node.get("/v1/me", &tokens.access)).await;
         super::retry_until("the refresh is refused", 401, || node.refresh(&tokens.refresh)).await;
-        let ends = server.events().iter().filter(|event| event[1] == tokens.session).count();
+        let ends = server.events().iter().filter(|[_, session, ..]| *session == tokens.session).count();
         assert_eq!(ends, 1, "{mode:?}: one event");
     }
     node.stop().await;

@@ -19,12 +19,12 @@ fn token(generation: u32) -> Answer {
     Answer::Token(generation, u64::from(generation))
 }
 
-/// A call with the milliseconds of its request and its answer.
+/// A call with the milliseconds of its request and its answer. `Refresh(n)` presents the token of generation n.
 fn op(from: u64, to: u64, call: Call, answer: Answer) -> Op {
     Op { call, answer, network: 0, span: Interval { earliest: from * 1000, latest: to * 1000 } }
 }
 
-/// A call from another network than that of the others.
+/// The call, from another network than all other calls.
 fn from_other_network(op: Op) -> Op {
     Op { network: 1, ..op }
 }
@@ -69,6 +69,7 @@ fn checker_accepts_concurrent_calls_in_any_order() {
         op(2, 8, Refresh(0), token(1)),
         op(5, 7, Refresh(1), token(2)),
     ]);
+    // a refresh may take effect before an end that was requested earlier
     assert_accepted(&[LOGIN(), op(2, 9, End, Done), op(3, 5, Refresh(0), token(1)), op(10, 11, Refresh(1), Gone)]);
 }
 
@@ -111,15 +112,16 @@ fn checker_enforces_the_retry_window_from_both_sides() {
     assert!(found(&[&rotated[..], &then(55_000, Refresh(0), Reused)].concat()));
     assert!(found(&[&rotated[..], &then(65_000, Refresh(0), token(1))].concat()));
     assert!(!found(&[&rotated[..], &then(65_000, Refresh(0), Reused)].concat()));
-    // an older token: within its grace window when the current token was issued, or after it
-    for (second, repeated) in [(5_000, true), (15_000, false)] {
-        let rotated = [&rotated[..], &then(second, Refresh(1), token(2))].concat();
-        assert_eq!(found(&[&rotated[..], &then(30_000, Refresh(0), token(2))].concat()), !repeated, "{second}");
-        assert_eq!(found(&[&rotated[..], &then(30_000, Refresh(0), Reused)].concat()), repeated, "{second}");
+    // An older token may be repeated only if it was within its grace window when the current token was issued.
+    for (current_issued_at, may_repeat) in [(5_000, true), (15_000, false)] {
+        let rotated = [&rotated[..], &then(current_issued_at, Refresh(1), token(2))].concat();
+        let found_at_30_s = |answer| found(&[&rotated[..], &then(30_000, Refresh(0), answer)].concat());
+        assert_eq!(found_at_30_s(token(2)), !may_repeat, "{current_issued_at}");
+        assert_eq!(found_at_30_s(Reused), may_repeat, "{current_issued_at}");
     }
 }
 
-/// Rounds in which the owner refreshes and a thief elsewhere presents the same token after it.
+/// Rounds in which the owner refreshes and a thief in another network presents the same token after the owner.
 fn shadowed(rounds: u64) -> Vec<Op> {
     let round = |i: u64| {
         let (at, generation) = (10 * i, u32::try_from(i).unwrap());
@@ -234,6 +236,7 @@ fn checker_is_fast_with_many_unanswered_calls() {
         ops.push(op(at + 2, at + 9, Refresh(i), if i % 3 == 0 { Unknown } else { token(i + 1) }));
     }
     assert_accepted(&ops);
+    // Nothing has ended the session.
     ops.push(op(3000, 3001, Refresh(200), Gone));
     violation_in(&ops);
 }

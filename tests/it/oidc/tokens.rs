@@ -19,7 +19,7 @@ async fn id_token_has_the_claims_of_openid_connect_core() {
         cluster.config.keys.algorithm = algorithm;
         let (node, shop) = shop(&cluster).await;
         let browser = Browser::signed_in(&node, "ada").await;
-        let began = node.state.clock.now().as_secs();
+        let signed_in_at = node.state.clock.now().as_secs();
         cluster.advance(Duration::from_secs(100));
         let tokens = sign_in(&node, &browser, &shop, "openid profile email").await;
         let id = claims(text(&tokens, "id_token"));
@@ -43,7 +43,7 @@ async fn id_token_has_the_claims_of_openid_connect_core() {
                 access["sub"],
                 access["sid"],
                 now,
-                began,
+                signed_in_at,
                 "aal1",
                 ["pwd"],
                 "a nonce"
@@ -167,7 +167,7 @@ async fn access_token_of_app_does_not_open_the_account() {
     node.stop().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn refresh_for_fewer_scopes_returns_all_scopes_of_the_session() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
@@ -181,6 +181,7 @@ async fn refresh_for_fewer_scopes_returns_all_scopes_of_the_session() {
     assert_eq!((&refreshed["scope"], &tokens["scope"]), (&"openid email".into(), &"openid email".into()));
     let [former, current] = [&tokens, &refreshed].map(|tokens| claims(text(tokens, "access_token"))["scope"].clone());
     assert_eq!(current, former);
+    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -246,6 +247,7 @@ async fn resource_indicators_limit_the_audience() {
     assert_eq!(aud(sign_in_for(&request, None).await), json!([orders, stock]));
     assert_eq!(aud(sign_in_for(&request.with_another("resource", orders), None).await), json!(orders));
     assert_eq!(aud(sign_in_for(&request, Some(stock)).await), json!(stock));
+    // With the scope `openid`, the issuer is an audience too: the token opens the userinfo endpoint.
     let both = request.with_another("resource", orders).with_another("resource", stock).with("scope", "openid read");
     assert_eq!(aud(sign_in_for(&both, Some(orders)).await), json!([orders, "https://auth.example.com"]));
     let refused = sign_in_for(&request.with_another("resource", orders), Some(stock)).await;
@@ -349,7 +351,8 @@ async fn client_authenticates_only_by_its_registered_method() {
     let strict = cluster.service_client_with(NewClient { app, ..web("strict") }).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let code = browser.code(&node, &Request::for_client("strict")).await;
-    assert_eq!(error_of(&exchange(&node, &strict, &code).await), (401, "invalid_client".to_owned()));
+    let by_basic = exchange(&node, &strict, &code).await;
+    assert_eq!(error_of(&by_basic), (401, "invalid_client".to_owned()));
     let form = [
         ("grant_type", "authorization_code"),
         ("code", &code),

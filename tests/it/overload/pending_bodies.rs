@@ -141,7 +141,7 @@ async fn assert_others_are_served(client: &Client, tokens: &mut Tokens) {
     }
 }
 
-/// Asserts that during an attack, which leaves bodies unfinished, other clients and an honest slow client are served.
+/// Asserts that during an attack other clients and an honest slow client are served. The attack leaves bodies unfinished.
 async fn assert_served_beside_slow_bodies(node: &Node, client: &Client, attack: impl AsyncFnOnce()) {
     client.register("ada").await;
     let mut tokens = client.login("ada").await;
@@ -155,6 +155,7 @@ async fn assert_served_beside_slow_bodies(node: &Node, client: &Client, attack: 
     let mut response = String::new();
     within(honest.read_to_string(&mut response)).await.unwrap();
     assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    // The bound that the honest client shares with the attacker was not reached.
     let metrics = node.state.metrics.render().unwrap();
     assert!(metrics.contains("latchkey_evicted_request_bodies_total{bound=\"total\"} 0"), "{metrics}");
 }
@@ -177,6 +178,7 @@ async fn unfinished_http1_bodies_above_max_requests_do_not_affect_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unfinished_bodies_above_total_bound_evict_oldest_of_all() {
     let mut cluster = cluster();
+    // Only the total bound is reached.
     cluster.config.http.max_pending_bodies = MAX_REQUESTS;
     cluster.config.http.max_pending_bodies_per_address = 10 * SLOW;
     let node = cluster.node().await;
@@ -192,15 +194,17 @@ async fn unfinished_bodies_above_total_bound_evict_oldest_of_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unfinished_http2_bodies_above_max_requests_do_not_affect_others() {
     let mut cluster = cluster();
+    // Only the bound of a connection is reached.
     cluster.config.http.max_pending_bodies_per_address = 10 * SLOW;
     let node = cluster.node().await;
     node.register("ada").await;
     let mut tokens = node.login("ada").await;
     let mut connections = Vec::new();
+    let streams_each: u32 = 100;
     for _ in 0..4 {
-        let mut stream = unfinished_http2_bodies(connect_to(address(&node.base)).await, 100).await;
-        wait_for_responses(&mut stream, 100 - PER_CONNECTION).await;
-        connections.push(stream);
+        let mut connection = unfinished_http2_bodies(connect_to(address(&node.base)).await, streams_each).await;
+        wait_for_responses(&mut connection, streams_each as usize - PER_CONNECTION).await;
+        connections.push(connection);
     }
     assert_others_are_served(&node, &mut tokens).await;
     drop(connections);
@@ -248,9 +252,10 @@ async fn unfinished_bodies_through_streaming_proxy_do_not_affect_others() {
         // HAProxy forwards no response before the body is complete, so the test reads the evictions from the node's metrics.
         let streams = unfinished_http1_bodies(http1, SLOW).await;
         wait_for_evictions_by_address(&node, SLOW - PER_ADDRESS).await;
-        // HAProxy opens many connections to the node for one HTTP/2 connection of the client.
-        let connection = unfinished_http2_bodies(open_http2(connect_slow(http2).await).await, 90).await;
-        wait_for_evictions_by_address(&node, SLOW - PER_ADDRESS + 90).await;
+        // HAProxy opens many connections to the node for one HTTP/2 connection of the client. It allows a client 100 streams.
+        let streams: u32 = 90;
+        let connection = unfinished_http2_bodies(open_http2(connect_slow(http2).await).await, streams).await;
+        wait_for_evictions_by_address(&node, SLOW - PER_ADDRESS + streams as usize).await;
         slow = Some((streams, connection));
     })
     .await;

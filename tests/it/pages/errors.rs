@@ -86,12 +86,14 @@ async fn unavailable_redis_is_reported_on_a_page() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.register("ada").await;
+    // Two browsers: one is signed in, and the other has loaded the form.
     let mut signed_in = super::signed_in(&node).await;
-    let mut ada = Visitor::new(&node);
-    ada.open("/account/sign-in").await.expect(200);
+    let mut signing_in = Visitor::new(&node);
+    signing_in.open("/account/sign-in").await.expect(200);
     cluster.redis.kill();
     let password = crate::harness::client::PASSWORD;
-    let down = ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", password)]).await.expect(503);
+    let form = [("identifier", "ada"), ("password", password)];
+    let down = signing_in.submit("/account/sign-in", &form).await.expect(503);
     assert!(down.text.contains("The service is busy. Nothing was changed."), "{}", down.text);
     assert!(down.text.contains("value=\"ada\""), "{}", down.text);
     // the sessions are listed from Redis, without a cache

@@ -19,14 +19,14 @@ fn outcome(output: &Output) -> (Option<i32>, String) {
     (output.status.code(), text.into_owned())
 }
 
-/// Runs a command, asserts that it succeeds, and returns its output.
+/// Runs a command in this folder, asserts that it succeeds, and returns its output.
 fn succeeds(folder: &Path, arguments: &[&str]) -> String {
     let (code, text) = outcome(&run(folder, arguments));
     assert_eq!(code, Some(0), "{arguments:?}: {text}");
     text
 }
 
-/// Runs a command, asserts that it fails, and returns its output.
+/// Runs a command in this folder, asserts that it fails, and returns its output.
 fn fails(folder: &Path, arguments: &[&str]) -> String {
     let (code, text) = outcome(&run(folder, arguments));
     assert_eq!(code, Some(1), "{arguments:?}: {text}");
@@ -63,6 +63,7 @@ async fn backup_of_running_service_restores_accounts_keys_and_sessions() {
     assert!(printed.contains("are live again"), "{printed}");
     let service = Service::start(new.path());
     assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
+    // The token was issued after the backup: it advances the restored session, which is one generation behind.
     service.client.refresh(&kept.refresh).await.expect(200);
     service.client.login("ada").await;
     assert_eq!(key_ids(&service.client.get_anonymously("/.well-known/jwks.json").await.json()), keys);
@@ -83,6 +84,7 @@ async fn restore_ends_all_sessions_by_default() {
     drop(service.end(Signal::TERM));
     let backup = new.path().join("backup");
     succeeds(old.path(), &["backup", backup.to_str().unwrap()]);
+    // The backup does not know that the session has ended.
     let service = Service::start(old.path());
     service.client.logout(&session.refresh).await.expect(204);
     drop(service);

@@ -25,7 +25,7 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn handler_error_or_panic_returns_response() {
+async fn handler_error_or_panic_is_answered_and_the_connection_stays_open() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
     client.send("GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -40,6 +40,7 @@ async fn handler_error_or_panic_returns_response() {
 async fn http2_with_prior_knowledge_is_served_and_closed_when_idle() {
     let server = Server::start(|settings| {
         settings.idle_timeout = SHORT;
+        // The time that an idle client has after GOAWAY.
         settings.header_timeout = SHORT;
     })
     .await;

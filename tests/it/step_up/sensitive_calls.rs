@@ -57,6 +57,7 @@ async fn end_of_own_session_and_password_change_need_no_step_up() {
     node.register("ada").await;
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
     let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
+    // The access token of the other session has expired meanwhile, too.
     let other = Tokens::of(&node.refresh(&other.refresh).await.expect(200));
     node.delete(&format!("/v1/sessions/{}", tokens.session), &tokens.access).await.expect(204);
     // The current password is a recent authentication.

@@ -40,15 +40,16 @@ impl Policy {
 
     /// A new session whose token is [`FIRST`].
     pub fn sign_in(self, from: Tag, now: u64) -> Box<dyn Rotation> {
-        let latchkey = |settings, networks| {
-            Box::new(Latchkey { session: Session::begin(0, from, now), settings, networks, ended: false })
+        let distinguishes_networks = matches!(self, Self::Latchkey(_));
+        let latchkey = |settings| {
+            Box::new(Latchkey { session: Session::begin(0, from, now), settings, distinguishes_networks, ended: false })
         };
         match self {
-            Self::GraceOnly => latchkey(Settings { retry_window: 0, ..DEFAULTS }, false),
-            Self::Strict => latchkey(Settings { grace: 0, retry_window: 0, ..DEFAULTS }, false),
+            Self::GraceOnly => latchkey(Settings { retry_window: 0, ..DEFAULTS }),
+            Self::Strict => latchkey(Settings { grace: 0, retry_window: 0, ..DEFAULTS }),
             Self::Supabase => Box::new(Supabase::default()),
             Self::SuperTokens => Box::new(SuperTokens { parents: vec![FIRST], current: FIRST, ended: false }),
-            Self::Latchkey(settings) => latchkey(settings, true),
+            Self::Latchkey(settings) => latchkey(settings),
         }
     }
 }
@@ -66,13 +67,13 @@ struct Latchkey {
     session: Session,
     settings: Settings,
     /// Whether the rule distinguishes networks. Otherwise no repeat is counted.
-    networks: bool,
+    distinguishes_networks: bool,
     ended: bool,
 }
 
 impl Rotation for Latchkey {
     fn present(&mut self, token: Token, from: Tag, now: u64) -> Answer {
-        let tag = if self.networks { from } else { 0 };
+        let tag = if self.distinguishes_networks { from } else { 0 };
         if !self.ended {
             let decision = self.session.present(token, tag, now, &self.settings);
             self.ended = matches!(decision, Decision::Reused | Decision::SecondHolder);
@@ -80,6 +81,9 @@ impl Rotation for Latchkey {
         (!self.ended).then_some(self.session.generation)
     }
 }
+
+/// The time in milliseconds for which Supabase Auth answers repeats of any token.
+const SUPABASE_REUSE_INTERVAL: u64 = 10_000;
 
 #[derive(Default)]
 struct Supabase {
@@ -94,7 +98,7 @@ impl Rotation for Supabase {
         if token == self.active {
             self.first_used.push(now);
             self.active += 1;
-        } else if token + 1 != self.active && now - self.first_used[token as usize] >= 10_000 {
+        } else if token + 1 != self.active && now - self.first_used[token as usize] >= SUPABASE_REUSE_INTERVAL {
             self.ended = true;
         }
         (!self.ended).then_some(self.active)
@@ -102,7 +106,7 @@ impl Rotation for Supabase {
 }
 
 struct SuperTokens {
-    /// The token that each token replaces.
+    /// The token that each token replaces. The first token counts as its own parent.
     parents: Vec<Token>,
     /// The newest token that is known to have reached a client.
     current: Token,
