@@ -263,7 +263,8 @@ mod tests {
         let minutes = |count| Duration::from_mins(count);
         let backoff = FactorBackoff { failures_without_delay: 5, first_delay: minutes(5), max_delay: minutes(12 * 60) };
         let attempts = backoff.attempts_within(minutes(24 * 60));
-        // 5 attempts without a delay, and a sixth. The next seven waits take 635 minutes, the eighth takes 640, and the ninth would take 720.
+        // 5 attempts without a delay, and a sixth. The next seven waits take 635 minutes together, and the eighth takes 640. The ninth
+        // would take 720, beyond the day.
         assert_eq!(attempts, 14);
         assert!(f64::from(attempts) * 2.0 * 3.0 / 1e6 < 1e-4);
     }

@@ -106,9 +106,9 @@ impl Model {
         Ok(name.to_owned())
     }
 
-    /// Trusts the buckets of the device and of the address. `used` is the bucket that counted the attempt, if any. If it is one of these two,
-    /// its failures are forgotten. If it is the shared bucket, its failures are lowered by one. Then removes the buckets whose trust ends
-    /// first, until `max_trusted` are left beside the shared one.
+    /// Trusts the buckets of the device and of the address. `used` is the bucket that counted the attempt, if any. If it is one of these
+    /// two, its failures are forgotten. If it is the shared bucket, its failures are lowered by one. Then removes the buckets whose trust
+    /// ends first, until `max_trusted` are left beside the shared one.
     fn trust_device(&mut self, device: &str, address: &str, used: Option<&str>, now: i64) {
         let unrecognized = self.0.get(UNRECOGNIZED).copied();
         let trusted_until = now + i64::try_from(BACKOFF.trust_ttl.as_millis()).unwrap();
