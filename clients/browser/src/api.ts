@@ -159,9 +159,9 @@ export interface Problem {
   detail: string;
   /** The fields that are missing or invalid. */
   errors?: Array<FieldError>;
-  /** With these codes: the lifetime of the challenge in seconds. */
+  /** With a challenge: its lifetime in seconds. */
   expires_in?: number;
-  /** With these codes: the factors with which the sign-in can continue, such as `totp`. Later releases may add values. */
+  /** With a challenge: the factors with which the sign-in can continue, such as `totp`. Later releases may add values. */
   methods?: Array<string>;
   /** With `second_factor_required`: for how many seconds the device can skip the second factor afterwards, with `remember_device`. Absent if it can't. */
   remember_device_for?: number;
