@@ -250,12 +250,12 @@ async fn unfinished_bodies_through_streaming_proxy_do_not_affect_others() {
     let mut slow = None;
     assert_served_beside_slow_bodies(&node, &client, async || {
         // HAProxy forwards no response before the body is complete, so the test reads the evictions from the node's metrics.
-        let _streams = unfinished_http1_bodies(http1, SLOW).await;
+        let streams = unfinished_http1_bodies(http1, SLOW).await;
         wait_for_evictions_by_address(&node, SLOW - PER_ADDRESS).await;
         // HAProxy opens many connections to the node for one HTTP/2 connection of the client. It allows a client 100 streams.
-        let streams: u32 = 90;
-        let connection = unfinished_http2_bodies(open_http2(connect_slow(http2).await).await, streams).await;
-        wait_for_evictions_by_address(&node, SLOW - PER_ADDRESS + streams as usize).await;
+        let stream_count: u32 = 90;
+        let connection = unfinished_http2_bodies(open_http2(connect_slow(http2).await).await, stream_count).await;
+        wait_for_evictions_by_address(&node, SLOW - PER_ADDRESS + stream_count as usize).await;
         slow = Some((streams, connection));
     })
     .await;
