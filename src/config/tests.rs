@@ -367,7 +367,7 @@ fn every_key_can_be_set_by_its_variable() {
              metrics: MetricsSettings {{ listen: None }}, \
              telemetry: TelemetrySettings {{ otlp_endpoint: Some(\"http://127.0.0.1:4318\"), sample_ratio: 0.5, timeout: 7s, service_name: \"svc\" }}, \
              limits: LimitSettings {{ login_per_address: Some(Quota {{ count: 1, window: 1s }}), login_service: Some(Quota {{ count: 2, window: 2s }}), \
-             backoff: Some(Backoff {{ failures_without_delay: 3, first_delay: 4s, max_delay: 5s, trust_ttl: 518400s, max_trusted: 7 }}), \
+             login_backoff: Some(Backoff {{ failures_without_delay: 3, first_delay: 4s, max_delay: 5s, trust_ttl: 518400s, max_trusted: 7 }}), \
              factor_per_address: Some(Quota {{ count: 25, window: 25s }}), factor_mail_per_account: Some(Quota {{ count: 29, window: 29s }}), factor_backoff: Some(FactorBackoff {{ failures_without_delay: 26, first_delay: 27s, max_delay: 28s }}), \
              registration_per_address: Some(Quota {{ count: 8, window: 8s }}), registration_per_account: Some(Quota {{ count: 9, window: 9s }}), registration_service: None, \
              password_change_per_address: Some(Quota {{ count: 11, window: 11s }}), password_change_per_account: Some(Quota {{ count: 12, window: 12s }}), \
