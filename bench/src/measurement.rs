@@ -138,7 +138,7 @@ pub fn measure(
         _ => VecDeque::new(),
     };
     let tokens = if scenario == Scenario::Me { target.sign_in(ME_TOKENS.min(accounts))? } else { Vec::new() };
-    let Target { name, process, address, stores, authorization, sessions, access, authenticator, app, .. } = target;
+    let Target { name, process, address, redis_pids, authorization, sessions, access, authenticator, app, .. } = target;
     let flood = matches!(scenario, Scenario::RefreshBesideLogins | Scenario::IntrospectBesideLogins);
     let plan = Plan {
         connections: if flood { connections + FLOOD_CONNECTIONS } else { connections },
@@ -146,7 +146,7 @@ pub fn measure(
         measured: timing.measured,
     };
     // The usage of the server, and the processor time of Redis in microseconds.
-    let usage = || (process.usage(), procfs::usage(stores).cpu_micros);
+    let usage = || (process.usage(), procfs::usage(redis_pids).cpu_micros);
     // The usage at the beginning and at the end of the measured time.
     let mut edges = Vec::with_capacity(2);
     let edge = || edges.push(usage());

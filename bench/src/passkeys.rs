@@ -121,8 +121,8 @@ async fn insert_passkeys(folder: &Path, count: usize, public_key: &[u8]) -> anyh
             last_used_at: None,
         };
         change.add_passkey(&passkey).await?;
-        // the account gets no second factor, because other scenarios sign in to it with a password only; a sign-in by
-        // passkey does not depend on this
+        // `add_passkey` makes the passkey a second factor of the account. This undoes that, because other scenarios sign in to
+        // the account with the password alone. A sign-in by passkey works either way.
         change.set_factor(FactorKind::Passkey, false, passkey.created_at).await?;
         change.commit().await?;
         ids.push(account.id);
@@ -136,6 +136,7 @@ pub struct PasskeyLogin<'a> {
     authenticator: &'a Authenticator,
     /// The challenge that each connection has received and not used.
     challenges: Vec<Option<String>>,
+    /// The account of the next sign-in.
     next: usize,
 }
 
@@ -152,8 +153,9 @@ impl Workload for PasskeyLogin<'_> {
             post_json(out, "/v1/login/passkey/options", &[]);
             return Some(OPTIONS);
         };
-        self.next = (self.next + 1) % self.authenticator.accounts.len();
-        let credential = self.authenticator.credential(self.next, &challenge).ok()?;
+        let account = self.next;
+        self.next = (account + 1) % self.authenticator.accounts.len();
+        let credential = self.authenticator.credential(account, &challenge).ok()?;
         post_json(out, "/v1/login/passkey", &["{\"credential\":", &credential, "}"]);
         Some(LOGIN)
     }

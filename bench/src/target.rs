@@ -78,7 +78,7 @@ pub struct Target {
     /// The Redis servers that this target owns: none for a further node, several for a Redis Cluster.
     pub redis: Vec<RedisServer>,
     /// Process ids of the Redis servers that the target uses.
-    pub stores: Vec<u32>,
+    pub redis_pids: Vec<u32>,
     /// The Redis URL, for further nodes.
     url: String,
     /// The data folder, for further nodes.

@@ -4,7 +4,7 @@ use prometheus::{IntCounter, IntCounterVec};
 
 /// Result of a request from a trusted proxy that sent the header of `http.forwarded_header`.
 pub const READ: &str = "read";
-/// Result of a request with a proxy's header from a local address that is not in `http.trusted_proxies`.
+/// Result of a request with a proxy's header from a loopback, private or link-local address that is not in `http.trusted_proxies`.
 pub const UNTRUSTED_PEER: &str = "untrusted_peer";
 /// Result of a request from a trusted proxy that sent the other header only: `Forwarded` in place of `X-Forwarded-For`, or the
 /// reverse.
@@ -30,8 +30,8 @@ pub struct ForwardedMetrics {
 impl ForwardedMetrics {
     /// Creates the counters. Also returns the collector to register.
     pub(super) fn new() -> (Self, IntCounterVec) {
-        let help =
-            "Requests from trusted proxies, and requests with a proxy's header from other local addresses, by result.";
+        let help = "Requests from trusted proxies, and requests with a proxy's header from other loopback, private and link-local \
+                    addresses, by result.";
         let all = super::counters(FORWARDED_REQUESTS, help, &["result"]);
         let [read, untrusted_peer, other_header, absent] =
             [READ, UNTRUSTED_PEER, OTHER_HEADER, ABSENT].map(|result| all.with_label_values(&[result]));

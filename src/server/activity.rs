@@ -77,7 +77,7 @@ impl Body for TrackedBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
         let Some(stall) = &this.stall else { return Pin::new(&mut this.body).poll_frame(cx) };
-        // hyper asks for the next piece, so it has sent the piece before
+        // hyper asks for the next piece, so it has sent the previous piece
         stall.end();
         if this.rest.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(cx)).transpose()?.map(Frame::into_data) {

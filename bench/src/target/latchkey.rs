@@ -50,8 +50,11 @@ const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
 /// the previous one.
 const CALLER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const USER_AGENT: &str = "latchkey-bench";
-/// Age of the created sessions: longer than the grace window, so that their first refresh is not within it.
+/// Age of the created sessions: longer than the grace window. `rotate_fast.lua` handles a refresh only if the session's last use, here
+/// its creation, was before the grace window.
 const SESSION_AGE: Duration = Duration::from_mins(1);
+/// `redis.event_retention`, which must be longer than the lifetime of the access tokens.
+const EVENT_RETENTION: Duration = Duration::from_hours(2);
 
 /// Number of sessions created concurrently.
 const CONCURRENT_CREATES: usize = 512;
@@ -90,8 +93,7 @@ fn command(program: &Path, name: Name, folder: &Path, redis_url: &str, port: u16
         .env("LATCHKEY_LOG_FILTER", "warn")
         // the tokens must outlive the benchmark
         .env("LATCHKEY_TOKEN_ACCESS_TTL", "1h")
-        // must be longer than the lifetime of the tokens
-        .env("LATCHKEY_REDIS_EVENT_RETENTION", "2h");
+        .env("LATCHKEY_REDIS_EVENT_RETENTION", format!("{}s", EVENT_RETENTION.as_secs()));
     let newer: &[&str] = if name == Name::Baseline { &[] } else { &NEWER_LIMITS };
     for limit in LIMITS.iter().chain(newer) {
         command.env(format!("LATCHKEY_LIMITS_{limit}"), "off");
@@ -168,7 +170,7 @@ impl Target {
             resident_idle: process.usage().resident,
             process,
             address,
-            stores: redis.iter().flat_map(|redis| redis.process.pids.clone()).collect(),
+            redis_pids: redis.iter().flat_map(|redis| redis.process.pids.clone()).collect(),
             redis,
             url: url.to_owned(),
             folder,
@@ -200,7 +202,7 @@ impl Target {
             process,
             address,
             redis: Vec::new(),
-            stores: self.stores.clone(),
+            redis_pids: self.redis_pids.clone(),
             url: self.url.clone(),
             folder: self.folder.clone(),
             program: self.program.clone(),
@@ -249,7 +251,7 @@ impl Filler {
             prefix: "lk:".to_owned(),
             pool_size: 4,
             command_timeout: Duration::from_secs(20),
-            event_retention: Duration::from_hours(1),
+            event_retention: EVENT_RETENTION,
             tls_ca: None,
             tls_cert: None,
             tls_key: None,
@@ -271,6 +273,9 @@ impl Filler {
     }
 
     /// Creates browser sessions, each of a different account, and returns the header lines of their requests.
+    ///
+    /// The accounts are not in the database. Sign-ins to the benchmark's app work all the same: it needs no consent, and its scope `openid`
+    /// reveals nothing about an account but the id.
     pub fn browsers(&self, count: usize) -> anyhow::Result<VecDeque<String>> {
         self.runtime.block_on(async {
             let mut made = stream::iter(0..count)

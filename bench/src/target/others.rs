@@ -145,7 +145,7 @@ fn start(
         resident_idle: process.usage().resident,
         process,
         address,
-        stores: redis.iter().flat_map(|redis| redis.process.pids.clone()).collect(),
+        redis_pids: redis.iter().flat_map(|redis| redis.process.pids.clone()).collect(),
         // `url`, `folder` and `program` start further nodes, which references do not have
         url: String::new(),
         folder: host.folder.clone(),

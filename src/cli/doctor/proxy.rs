@@ -55,7 +55,7 @@ fn not_compared(why: &str) -> Finding {
 struct Counts {
     /// From a trusted proxy, with the configured header.
     read: u64,
-    /// From a local address that is not a trusted proxy, with a proxy's header.
+    /// From a loopback, private or link-local address that is not a trusted proxy's, with a proxy's header.
     untrusted_peer: u64,
     /// From a trusted proxy, with another header than the configured one.
     other_header: u64,
@@ -85,9 +85,9 @@ fn compare(counts: &Counts, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if untrusted_peer > 0 {
         let detail = format!(
-            "{untrusted_peer} requests with a proxy's header came from a local address that http.trusted_proxies does not \
-             list: their clients share that address and its rate limits. The node's log names the address (`a proxy's client \
-             addresses are ignored`); add it to http.trusted_proxies"
+            "{untrusted_peer} requests with a proxy's header came from a loopback, private or link-local address that \
+             http.trusted_proxies does not list: their clients share that address and its rate limits. The node's log names \
+             the address (`a proxy's client addresses are ignored`); add it to http.trusted_proxies"
         );
         findings.push(Finding::warn(CHECK, detail));
     }

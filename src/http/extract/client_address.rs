@@ -166,8 +166,8 @@ fn is_port(text: &str) -> bool {
 }
 
 /// Counts how a request through a proxy names its client, and logs that a proxy's header is ignored. There are two causes, each
-/// logged once per process: a proxy at a loopback or private address is not in `http.trusted_proxies`, or a trusted proxy writes
-/// the other header than `http.forwarded_header`.
+/// logged once per process: a proxy at a loopback, private or link-local address is not in `http.trusted_proxies`, or a trusted
+/// proxy writes the other header than `http.forwarded_header`.
 pub(in crate::http) fn observe_forwarding(request: &Request, settings: &HttpSettings, metrics: &ForwardedMetrics) {
     static UNTRUSTED: AtomicBool = AtomicBool::new(false);
     static OTHER_HEADER: AtomicBool = AtomicBool::new(false);

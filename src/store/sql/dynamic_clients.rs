@@ -94,7 +94,7 @@ impl Sql {
             tx.commit().await?;
             return Ok(false);
         }
-        // The last consent of any account sets `allowed_at`: see `prune_dynamic_clients`.
+        // Every consent sets `allowed_at`: see `prune_dynamic_clients`.
         let sql = "INSERT INTO dynamic_clients (id, client_id, metadata, fetched_at, created_at, allowed_at) \
                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata, \
                    fetched_at = excluded.fetched_at, allowed_at = excluded.allowed_at";
@@ -171,7 +171,8 @@ impl Sql {
     /// [`SqlError`]
     pub async fn prune_dynamic_clients(&self, before: Timestamp) -> Result<u64, SqlError> {
         let mut tx = self.begin_write().await?;
-        // A concurrent consent sets `allowed_at`. If the deletion waits for that row, the database then compares the new value.
+        // NOT EXISTS misses a consent that is not committed yet. That transaction also sets `allowed_at`, so the deletion waits for its
+        // row and then compares the new value.
         let sql = "DELETE FROM dynamic_clients WHERE allowed_at < $1 AND disabled_at IS NULL \
                    AND NOT EXISTS (SELECT 1 FROM consents WHERE consents.client_id = dynamic_clients.id)";
         let deleted = query(sql).bind(before.as_millis()).execute(&mut *tx).await?.rows_affected();

@@ -1,7 +1,7 @@
--- Consumes a challenge, unless it has changed since it was read.
+-- Consumes a challenge if it still has the value that was read.
 -- KEYS  1 the challenge
--- ARGV  1 the challenge's value when it was read
--- Returns 1, or 0 if another request has consumed it or it has expired.
+-- ARGV  1 the value that was read
+-- Returns 1; or 0 if the challenge has another value, was consumed or has expired.
 
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
