@@ -217,7 +217,7 @@ pub(super) async fn notify_without_link(
 /// restoration.
 ///
 /// The primary address has been restored if it is a former address as well. A former address is stored when another one replaces it. So
-/// the addresses that are stored later than the restored one had replaced it.
+/// an address that was stored later than the restored one had been the primary address in between.
 pub(super) async fn forget_later_addresses(change: &mut AccountChange, now: Timestamp) -> Result<(), ServiceError> {
     let primary = change.account.email.key();
     let former = change.former_addresses(now).await?;

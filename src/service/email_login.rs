@@ -3,7 +3,7 @@
 //! The app that requests the mail gets a secret. The code and the link work only together with this secret. So a code that another person
 //! requested, or read over the user's shoulder, can't be used in another app.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
@@ -240,8 +240,7 @@ async fn finish(
         SignInStep::EnrolmentRequired(challenge) => Err(EmailLoginError::EnrolmentRequired(challenge)),
         SignInStep::PasswordRequired => Err(EmailLoginError::PasswordRequired),
         SignInStep::EmailVerificationRequired | SignInStep::AccountChanged => {
-            let source = anyhow::anyhow!("the account changed while its owner was signing in");
-            Err(ServiceError::Unavailable { dependency: "account", retry_after: Duration::from_secs(1), source }.into())
+            Err(ServiceError::AccountChanged("its owner was signing in").into())
         }
     }
 }

@@ -18,13 +18,16 @@ pub enum ServiceError {
     /// A dependency does not answer. It is unknown whether a change was made. Repeating the request is safe.
     #[error("{dependency} is unavailable: {source}")]
     Unavailable {
-        /// The dependency: `redis`, `database`, `mail`, `account` (it changed too often), `client's key set` or `token key`.
+        /// The dependency: `redis`, `database`, `mail`, `client's key set` or `token key`.
         dependency: &'static str,
         /// How long to wait before a retry.
         retry_after: Duration,
         /// The cause, for the log.
         source: anyhow::Error,
     },
+    /// Another request changed the account in the meantime. Repeating the request is safe. Carries what the request was doing.
+    #[error("the account changed while {0}")]
+    AccountChanged(&'static str),
     /// The queue of the password threads is full (`password.queue`); nothing was done.
     #[error("the queue of the password threads is full")]
     Busy {
@@ -49,7 +52,9 @@ macro_rules! outcome_from_service_error {
         $(impl From<&ServiceError> for $outcome {
             fn from(error: &ServiceError) -> Self {
                 match error {
-                    ServiceError::Unavailable { .. } | ServiceError::Busy { .. } => Self::Unavailable,
+                    ServiceError::Unavailable { .. } | ServiceError::AccountChanged(_) | ServiceError::Busy { .. } => {
+                        Self::Unavailable
+                    }
                     ServiceError::Limited(_) => Self::Limited,
                     ServiceError::InsufficientAuthentication(_) | ServiceError::Internal(_) => Self::Failed,
                 }

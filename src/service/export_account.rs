@@ -64,7 +64,7 @@ pub async fn export_account(
     let account = state.sql.account(id).await?.ok_or(AuthenticateError::InvalidToken)?;
     let totp_factors = state.sql.totp_factors(id).await?;
     let mut consents = state.sql.consents(id).await?;
-    // A consent stores the internal id of a dynamic client. Its owner knows the app by its `client_id`.
+    // A consent stores the internal id of a dynamic client. The owner of the account knows the app by its `client_id`.
     for consent in &mut consents {
         consent.client_id = state.clients.label(&consent.client_id).await?.client_id;
     }

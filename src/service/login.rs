@@ -1,7 +1,5 @@
 //! Logs a user in: the throttle admits the attempt, the password is verified, a session is created and its tokens are issued.
 
-use std::time::Duration;
-
 use crate::{
     domain::{
         account::{Account, Identifier},
@@ -127,8 +125,7 @@ async fn verify_and_sign_in(
             SignInStep::AccountChanged => {}
         }
     }
-    let source = anyhow::anyhow!("the account changed twice while its password was being verified");
-    Err(ServiceError::Unavailable { dependency: "account", retry_after: Duration::from_secs(1), source }.into())
+    Err(ServiceError::AccountChanged("its password was being verified").into())
 }
 
 /// The error of a sign-in to an account that must verify its address first. With `registration.conceal` it is the error of a wrong
@@ -174,8 +171,7 @@ async fn verify_password(state: &AppState, input: &Login, account: Option<Accoun
     if let (Some(hash), Some(old)) = (upgraded, &account.password_hash) {
         let now = state.clock.now();
         if let Err(error) = state.sql.upgrade_password_hash(account.id, old, &hash, now).await {
-            // The next login tries again.
-            tracing::warn!(account = %account.id, %error, "rehashing a password failed; the former hash stays in use");
+            tracing::warn!(account = %account.id, %error, "rehashing a password failed; the former hash stays in use until the next login tries again");
         }
     }
     Ok(account)

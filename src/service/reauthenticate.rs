@@ -1,7 +1,7 @@
 //! Authenticates the user of a session again (step-up): raises the session's `acr`, renews its `auth_time`, and issues a new access
 //! token. The session's refresh token stays.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
@@ -61,7 +61,7 @@ pub enum ReauthenticateError {
     /// The session has ended, or its account was deleted or disabled.
     #[error("the session has ended")]
     SessionEnded,
-    /// Neither a password nor a second factor was sent.
+    /// Neither a password, a code nor a passkey was sent.
     #[error("nothing was sent that authenticates the user")]
     NothingPresented,
     /// The password is wrong.
@@ -85,7 +85,7 @@ from_store_errors!(ReauthenticateError);
 
 impl From<SecondFactorError> for ReauthenticateError {
     fn from(error: SecondFactorError) -> Self {
-        // of these errors, a verified code causes only `WrongCode` and `Service`
+        // `second_factor::verify` returns only `WrongCode` and `Service`; sign-ins return the other errors
         match error {
             SecondFactorError::Service(error) => Self::Service(error),
             SecondFactorError::InvalidChallenge
@@ -120,19 +120,20 @@ pub async fn reauthenticate(
     caller: &AccessClaims,
     input: Reauthenticate,
 ) -> Result<Reauthenticated, ReauthenticateError> {
-    let (grant, authentication) = reauthenticate_browser(state, caller, input).await?;
+    let (grant, authentication) = reauthenticate_session(state, caller, input).await?;
     let token = token_issuer::issue_access(state, &grant, state.clock.now())?;
     Ok(Reauthenticated { token, authentication })
 }
 
-/// Authenticates the user of the caller's session again, without issuing a token: a browser's session has none.
+/// Authenticates the user of the caller's session again, and issues no token. Pages call this function: a browser's session has no access
+/// token.
 ///
 /// A second factor raises the level together with the session's own first factor. For an account that has a second factor, a password alone
 /// is not enough.
 ///
 /// # Errors
 /// [`ReauthenticateError`]
-pub async fn reauthenticate_browser(
+pub async fn reauthenticate_session(
     state: &AppState,
     caller: &AccessClaims,
     input: Reauthenticate,
@@ -157,9 +158,8 @@ pub async fn reauthenticate_browser(
         // the first factor is the password shown now, or else the session's own
         let first_methods =
             if shown.contains(AuthenticationMethod::Password) { shown } else { session_methods(caller) };
-        let all_shown = first_methods.iter().fold(shown, AuthenticationMethods::with);
         let code = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
-        (shown, acr) = policy::combine(&account, all_shown, code);
+        (shown, acr) = policy::combine(&account, first_methods, code);
     }
     if let Some(credential) = input.credential {
         let origin =
@@ -169,6 +169,7 @@ pub async fn reauthenticate_browser(
         let first_methods =
             if shown.contains(AuthenticationMethod::Password) { shown } else { first_factor_methods(caller) };
         let has_first_factor = first_methods != AuthenticationMethods::default();
+        // only a complete step-up sets the time of the passkey's last use, which `verify` stores
         let is_complete = |user_verified| user_verified || has_first_factor;
         let verified = passkeys::verify::verify(state, task, credential, &origin, is_complete).await?;
         shown = verified.methods.iter().fold(shown, AuthenticationMethods::with);
@@ -179,6 +180,7 @@ pub async fn reauthenticate_browser(
             }
             shown = shown.with(AuthenticationMethod::MultipleFactors);
         } else if required_acr(&account) > Acr::Aal1 {
+            refuse(state, caller, input.origin.ip, "second_factor_required");
             return Err(ReauthenticateError::SecondFactorRequired);
         }
     }
@@ -253,11 +255,7 @@ async fn step_up(
             Ok(*grant)
         }
         StepUpOutcome::Gone => Err(ReauthenticateError::SessionEnded),
-        StepUpOutcome::Stale => {
-            let source = anyhow::anyhow!("the account changed while its owner was authenticating again");
-            let retry_after = Duration::from_secs(1);
-            Err(ServiceError::Unavailable { dependency: "account", retry_after, source }.into())
-        }
+        StepUpOutcome::Stale => Err(ServiceError::AccountChanged("its owner was authenticating again").into()),
     }
 }
 

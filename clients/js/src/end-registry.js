@@ -22,7 +22,7 @@ import { endsSession, outdates } from "./revocations.js";
  * @typedef {object} Environment The state of the verifier, and the clocks.
  * @property {(claims: Claims) => string | undefined} kidOf the key that signed the token of these claims
  * @property {(kid: string | undefined, claims: Claims) => EndCause | undefined} causeOf why a token with this key and these claims is refused now
- * @property {() => number} silentMs the time since the local revocations were last complete
+ * @property {() => number} silentMs the milliseconds since the verifier last had every revocation that the feed had sent
  * @property {() => number} now the wall clock, in milliseconds since 1970
  * @property {() => number} elapsed a monotonic clock, in milliseconds
  */
@@ -151,7 +151,7 @@ export class Registration {
   }
 }
 
-/** Finds the registrations that an event concerns by session, account, key and expiry. All registrations share one timer. */
+/** Indexes the registrations by session, account, key and expiry, to find those that an event ends. All registrations share one timer. */
 export class EndRegistry {
   #settings;
   #environment;
@@ -238,7 +238,7 @@ export class EndRegistry {
   }
 
   /**
-   * Removes a registration, and its session with the last registration.
+   * Removes a registration, and its session if no other registration is left.
    *
    * @param {Registration} registration
    * @param {Session} session
@@ -318,7 +318,11 @@ export class EndRegistry {
     this.#stopTimer();
   }
 
-  /** @param {unknown} error */
+  /**
+   * Logs that a callback has failed.
+   *
+   * @param {unknown} error
+   */
   logFailure(error) {
     this.#settings.log(`a callback of onEnd failed: ${describeError(error)}`);
   }

@@ -62,7 +62,7 @@ export class RevocationFeed {
     return this.#revocations.revokesKey(kid) || (this.#snapshot?.revokesKey(kid) ?? false);
   }
 
-  /** The milliseconds since the local revocations were last complete. */
+  /** The milliseconds since the verifier last had every revocation that the feed had sent. */
   get silentMs() {
     return performance.now() - this.#completeAt;
   }

@@ -38,7 +38,7 @@ export class Registration {
     end(cause: EndCause): void;
     #private;
 }
-/** Finds the registrations that an event concerns by session, account, key and expiry. All registrations share one timer. */
+/** Indexes the registrations by session, account, key and expiry, to find those that an event ends. All registrations share one timer. */
 export class EndRegistry {
     /**
      * @param {Settings} settings
@@ -68,7 +68,7 @@ export class EndRegistry {
      */
     renew(registration: Registration, session: Session, claims: Claims): number;
     /**
-     * Removes a registration, and its session with the last registration.
+     * Removes a registration, and its session if no other registration is left.
      *
      * @param {Registration} registration
      * @param {Session} session
@@ -95,7 +95,11 @@ export class EndRegistry {
     endExpired(): void;
     /** Ends all registrations: the verifier is closed. */
     close(): void;
-    /** @param {unknown} error */
+    /**
+     * Logs that a callback has failed.
+     *
+     * @param {unknown} error
+     */
     logFailure(error: unknown): void;
     #private;
 }
@@ -123,7 +127,7 @@ export type Environment = {
      */
     causeOf: (kid: string | undefined, claims: Claims) => EndCause | undefined;
     /**
-     * the time since the local revocations were last complete
+     * the milliseconds since the verifier last had every revocation that the feed had sent
      */
     silentMs: () => number;
     /**

@@ -22,7 +22,7 @@ export class RevocationFeed {
      * @param {string} kid
      */
     revokesKey(kid: string): boolean;
-    /** The milliseconds since the local revocations were last complete. */
+    /** The milliseconds since the verifier last had every revocation that the feed had sent. */
     get silentMs(): number;
     /** Whether every revocation older than `maxStalenessMs` is known locally. */
     isCurrent(): boolean;

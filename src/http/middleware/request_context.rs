@@ -127,6 +127,9 @@ fn log_failure(
         Some(FailureCause::Limit { setting, error }) => {
             tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, setting, error, "request");
         }
+        Some(FailureCause::Conflict(error)) => {
+            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, error, "request");
+        }
         Some(FailureCause::Internal(error)) => {
             tracing::error!(target: "latchkey::request", request_id, method, route, status, micros, error, "request");
         }

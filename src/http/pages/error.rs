@@ -54,7 +54,11 @@ pub(in crate::http) fn error_page(
     };
     let path = super::respond::url_path(&state.config.issuer) + super::PREFIX;
     let frame = Frame { locale, errors, path, ..Frame::default() };
-    let mut response = render_bare(pages, &frame, code.status(), &view)?;
+    // The cause of the request is collected already, so the request's line can't have this error.
+    let rendered = render_bare(pages, &frame, code.status(), &view).inspect_err(|error| {
+        tracing::error!(request_id, %error, "an error page can't be rendered, so the browser gets the error as JSON: correct pages.templates");
+    });
+    let mut response = rendered.ok()?;
     let headers = response.headers_mut();
     if let Some(after) = problem.retry_after {
         headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());

@@ -97,7 +97,7 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
     let attempt = async {
         visit.check_csrf(&mut form)?;
         let proof = read_proof(&visit, &mut form, &method)?;
-        let outcome = reauthenticate::reauthenticate_browser(&visit.state, &owner.caller, proof).await;
+        let outcome = reauthenticate::reauthenticate_session(&visit.state, &owner.caller, proof).await;
         outcome.map_err(reauthentication::problem)
     };
     let problem = match attempt.await {

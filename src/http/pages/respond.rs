@@ -160,7 +160,7 @@ impl Reply<'_> {
             notice: self.notice,
             account: visit.account.clone(),
         };
-        let rendered = visit.pages()?.render(&frame, view).map_err(|error| log_render_error(&error))?;
+        let rendered = visit.pages()?.render(&frame, view).map_err(|error| record_render_error(&error))?;
         let mut response = html(self.status, self.targets, rendered);
         append_cookies(&mut response, self.cookies);
         Ok(response)
@@ -218,13 +218,17 @@ pub(super) fn form_errors(problem: &ProblemError) -> FormErrors {
 }
 
 /// Records that a page can't be rendered, and returns the problem. This is unlikely, because start-up renders every page once.
-fn log_render_error(error: &PagesError) -> ProblemError {
+fn record_render_error(error: &PagesError) -> ProblemError {
     cause::record(FailureCause::Internal(format!("a page can't be rendered: {error}")));
     ProblemError::new(crate::http::problem::Code::InternalError, "A page can't be rendered.")
 }
 
 /// Renders a page outside of a visit.
-pub(super) fn render_bare<V: View>(pages: &Pages, frame: &Frame, status: StatusCode, view: &V) -> Option<Response> {
-    let rendered = pages.render(frame, view).inspect_err(|error| drop(log_render_error(error))).ok()?;
-    Some(html(status, Targets::Own, rendered))
+pub(super) fn render_bare<V: View>(
+    pages: &Pages,
+    frame: &Frame,
+    status: StatusCode,
+    view: &V,
+) -> Result<Response, PagesError> {
+    Ok(html(status, Targets::Own, pages.render(frame, view)?))
 }

@@ -19,6 +19,8 @@ pub enum FailureCause {
         /// The limit that was reached, in words.
         error: String,
     },
+    /// Another request changed the same data in the meantime. Describes the conflict.
+    Conflict(String),
     /// An internal error, with its sources.
     Internal(String),
 }
@@ -36,30 +38,20 @@ pub fn collect<F: Future>(request: F) -> impl Future<Output = (F::Output, Option
     })
 }
 
-/// Records why the request of this task fails, unless a cause is recorded already. Logs the cause at once if this task handles no request.
+/// Records why the request of this task fails, unless a cause is recorded already. Every caller runs in [`collect`], except in unit tests.
 pub(in crate::http) fn record(cause: FailureCause) {
-    let mut cause = Some(cause);
-    let recorded = CAUSE.try_with(|recorded| {
-        let mut recorded = recorded.borrow_mut();
-        if recorded.is_none() {
-            *recorded = cause.take();
-        }
+    let _ = CAUSE.try_with(|recorded| {
+        recorded.borrow_mut().get_or_insert(cause);
     });
-    let (Err(_), Some(cause)) = (recorded, cause) else { return };
-    match cause {
-        FailureCause::Dependency { name: dependency, error } => {
-            tracing::warn!(dependency, error, "work outside of a request failed: a dependency is unavailable");
-        }
-        FailureCause::Limit { setting, error } => {
-            tracing::warn!(setting, error, "work outside of a request failed: a limit was reached")
-        }
-        FailureCause::Internal(error) => tracing::error!(error, "work outside of a request failed: internal error"),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        http::problem::{Code, ProblemError},
+        service::error::ServiceError,
+    };
 
     #[tokio::test]
     async fn first_cause_of_each_request_is_collected() {
@@ -72,5 +64,14 @@ mod tests {
         let cause = FailureCause::Dependency { name: "redis", error: "connection refused".to_owned() };
         assert_eq!(failing, (503, Some(cause)));
         assert_eq!(succeeding, (200, None));
+    }
+
+    #[tokio::test]
+    async fn account_that_changed_during_a_request_is_a_conflict_and_no_unavailable_dependency() {
+        let error = ServiceError::AccountChanged("its owner was signing in");
+        let (problem, cause) = collect(async { ProblemError::from(error) }).await;
+        assert!(matches!(problem.code, Code::Unavailable) && problem.retry_after.is_some(), "{problem:?}");
+        let conflict = "the account changed while its owner was signing in".to_owned();
+        assert_eq!(cause, Some(FailureCause::Conflict(conflict)));
     }
 }

@@ -27,6 +27,9 @@ use crate::{
 /// The media type of problems (RFC 9457, section 3).
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
+/// How long a client waits before it repeats a request during which another request changed the account.
+const RETRY_CONFLICT_AFTER: Duration = Duration::from_secs(1);
+
 /// An error response, except for the request's id, which [`RequestContext`](super::middleware::request_context) adds.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", .code.as_str())]
@@ -215,6 +218,11 @@ impl From<ServiceError> for ProblemError {
                 let name = if dependency == "redis" { "session store" } else { dependency };
                 let detail = format!("The {name} is temporarily unavailable. Nothing was changed; try again.");
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
+            }
+            ServiceError::AccountChanged(_) => {
+                cause::record(FailureCause::Conflict(error.to_string()));
+                let detail = "The account changed at the same time. This request changed nothing; try again.";
+                Self { retry_after: Some(RETRY_CONFLICT_AFTER), ..Self::new(Code::Unavailable, detail) }
             }
             ServiceError::Busy { retry_after } => {
                 cause::record(FailureCause::Limit { setting: "password.queue", error: error.to_string() });

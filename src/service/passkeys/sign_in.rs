@@ -1,7 +1,5 @@
 //! Signs in with a passkey alone, without a username.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value};
 
 use super::{
@@ -99,6 +97,5 @@ async fn try_sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInSt
             }
         }
     }
-    let source = anyhow::anyhow!("the account changed twice while its owner was signing in");
-    Err(ServiceError::Unavailable { dependency: "account", retry_after: Duration::from_secs(1), source }.into())
+    Err(ServiceError::AccountChanged("its owner was signing in").into())
 }

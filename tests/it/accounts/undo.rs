@@ -189,6 +189,7 @@ async fn operator_who_restores_an_address_gives_the_replaced_address_no_undo_lin
     set_email(&node.state, id, &Email::parse(&email("ada")).unwrap()).await.unwrap();
     assert_eq!(former_addresses(&node).await, [email("ada")], "the owner's undo link still works");
     wait_until_settled(&node).await;
+    // The mail `address_changed` has an undo link. A replaced primary address that must not get a link gets this mail in its place.
     let notice = cluster.mail_to(&email("thief"), "secondary_address_changed").await;
     assert!(!notice.text.contains(LINK_TOKEN_PREFIX), "{}", notice.text);
     node.post("/v1/password/forgot", json!({ "identifier": email("ada") })).await.expect(202);
@@ -220,7 +221,8 @@ async fn operator_who_sets_another_address_or_removes_a_former_one_voids_the_und
 async fn reset_by_an_operator_forgets_former_addresses_that_replaced_the_primary_one() {
     let (cluster, node, _) = cluster_with_verified_account().await;
     let id = account_id(&node).await;
-    // `ada` was replaced and is primary again, so the addresses that were stored after it had replaced it
+    // An address is stored when another one replaces it as the primary address. `ada` is stored and is primary again, so it was restored.
+    // `thief` was stored later, so `thief` had been primary in between. `older` was stored earlier, and is kept.
     for name in ["older", "ada", "thief"] {
         let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
         let now = cluster.clock.now();

@@ -96,7 +96,8 @@ impl Checkout {
         let session = replace(&session, &format!("127.0.0.1:{PRINTED_PORT}"), &app.address());
         // The printed loop waits until the chat is connected. Here it also ends if the chat's program has failed.
         let session = replace(&session, "do sleep 0.1; done", "do kill -0 $! || exit 1; sleep 0.1; done");
-        // The revocation arrives within milliseconds, so the last call of the first run may still pass.
+        // The chat closes when its worker of the app has received the revocation. The last call may reach another worker, which has not. So
+        // the commands are repeated, each time with a new session, until the worker that gets the last call has the revocation.
         wait::until("the app refuses the token after the logout", async || {
             let output = tokio::task::block_in_place(|| self.run(&folder, &session));
             let lines: Vec<&str> = output.lines().collect();

@@ -4,7 +4,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Authenticator, call, claims, login_options, register, sign_in, signed_in, step_up_options, stepped_up, with_passkey,
+    Authenticator, audit, authenticator as flags, call, claims, login_options, register, sign_in, signed_in,
+    step_up_options, stepped_up, with_passkey,
 };
 use crate::{
     harness::client::{Answer, Client, PASSWORD, Tokens},
@@ -40,6 +41,18 @@ async fn i14_sensitive_call_of_an_account_with_a_passkey_needs_the_passkey_and_n
     assert!(amr.contains(&json!("user")) && amr.contains(&json!("mfa")), "{amr:?}");
     rename(&stepped_up, "lovelace").await.expect(200);
     node.get("/v1/verify?acr=aal2&max_age=300", &stepped_up.access).await.expect(200);
+}
+
+#[tokio::test]
+async fn passkey_without_user_verification_in_a_session_without_another_factor_is_refused_and_recorded() {
+    let (_cluster, node, _, mut authenticator) = with_passkey().await;
+    let tokens = Tokens::of(&sign_in(&node, &mut authenticator).await.expect(200));
+    authenticator.flags = flags::USER_PRESENT;
+    let credential = authenticator.get(&step_up_options(&node, &tokens).await);
+    let refused = reauthenticate(&node, &tokens, json!({ "credential": credential })).await;
+    assert_challenge(&refused, ", acr_values=\"aal2\"");
+    let entry = ("reauthentication".to_owned(), "refused".to_owned(), Some("second_factor_required".to_owned()));
+    assert!(audit(&node).await.contains(&entry));
 }
 
 #[tokio::test]

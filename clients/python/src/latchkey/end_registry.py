@@ -133,7 +133,7 @@ class _Index(Generic[_Key]):
 
 
 class EndRegistry:
-    """Finds the registrations that an event concerns by session, account, key and expiry. All registrations share one timer."""
+    """Indexes the registrations by session, account, key and expiry, to find those that an event ends. All registrations share one timer."""
 
     def __init__(
         self,
@@ -146,8 +146,8 @@ class EndRegistry:
     ) -> None:
         """``cause_of`` returns why a token of a key is refused now, or None.
 
-        ``silence`` returns the seconds since this verifier last knew all revocations. ``now`` is the wall clock, ``elapsed`` a
-        monotonic clock.
+        ``silence`` returns the seconds since the verifier last had every revocation that the feed had sent. ``now`` is the wall
+        clock, ``elapsed`` a monotonic clock.
         """
         self._settings, self._cause_of, self._silence = settings, cause_of, silence
         self._now, self._elapsed = now, elapsed

@@ -52,7 +52,7 @@ class RevocationFeed:
 
     @property
     def silence(self) -> float:
-        """The seconds since the local revocations were last complete."""
+        """The seconds since the verifier last had every revocation that the feed had sent."""
         return time.monotonic() - self._complete_at
 
     def is_current(self) -> bool:

@@ -7,8 +7,8 @@ use std::{
 
 use crate::clock::{Clock, millis};
 
-/// When the revocations were last complete, by two clocks: the wall clock may be set back, and the monotonic clock may stop
-/// while the machine sleeps.
+/// When the verifier last had every revocation that the feed had sent, by two clocks: the wall clock may be set back, and the
+/// monotonic clock may stop while the machine sleeps.
 #[derive(Debug)]
 pub(crate) struct Freshness {
     /// In milliseconds of the monotonic clock.
@@ -47,8 +47,8 @@ impl Freshness {
         self.complete.load(Ordering::Acquire).then(|| self.since_synced(elapsed, unix))
     }
 
-    /// The time since the revocations were last complete, or since the start. The larger of both clocks counts, so a wall
-    /// clock that was set back has no effect.
+    /// The time since the verifier last had every revocation that the feed had sent, or since the start. The larger of both
+    /// clocks counts, so a wall clock that was set back has no effect.
     pub(crate) fn since_synced(&self, elapsed: Duration, unix: i64) -> Duration {
         let by_elapsed = millis(elapsed).saturating_sub(self.synced_elapsed.load(Ordering::Acquire));
         let by_unix = unix.saturating_sub(self.synced_unix.load(Ordering::Acquire));

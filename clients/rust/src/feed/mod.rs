@@ -136,7 +136,7 @@ impl Feed {
         self.freshness.silent_for(elapsed, unix)
     }
 
-    /// The time since the revocations were last complete, or since the start.
+    /// The time since the verifier last had every revocation that the feed had sent, or since the start.
     pub(crate) fn since_synced(&self, elapsed: Duration, unix: i64) -> Duration {
         self.freshness.since_synced(elapsed, unix)
     }

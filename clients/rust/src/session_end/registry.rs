@@ -249,8 +249,8 @@ impl Registry {
     }
 
     /// Ends registrations whose last known token has expired or was signed by an untrusted key, and those for which the feed
-    /// has been lost for too long. `silence` is the time since the revocations were last complete; `None` if the verifier
-    /// follows no feed. Returns the time until the next sweep.
+    /// has been lost for too long. `silence` is the time since the verifier last had every revocation that the feed had sent;
+    /// `None` if the verifier follows no feed. Returns the time until the next sweep.
     pub(crate) fn sweep(
         &self,
         silence: Option<Duration>,
