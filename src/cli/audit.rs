@@ -51,7 +51,7 @@ pub struct AuditArgs {
     /// Only events of this account (e-mail address, username or id; for a deleted account, the id)
     #[arg(long, value_name = "ACCOUNT")]
     pub account: Option<String>,
-    /// Only events from this client address, as the log shows it
+    /// Only events from this client address, as the log shows it: `audit.addresses` may have truncated it
     #[arg(long, value_name = "ADDRESS")]
     pub address: Option<IpAddr>,
     /// Print at most this many events: the newest
@@ -120,8 +120,9 @@ pub fn run(args: &AuditArgs, global: &Global) -> anyhow::Result<()> {
             },
             address: args.address,
         };
-        // `follow` must not print older events that `--limit` leaves out: the recent ones count as seen. They are read before the rows,
-        // so that an event that a node writes in between is either among the rows or printed by `follow`.
+        // `follow` reads the events of the last `LOOK_BACK` again and again, and prints those that are not in `seen`. Some are left out below
+        // because of `--limit`, and `follow` must not print them either: so all of them are in `seen`. They are read before the rows, so that
+        // an event that a node writes in between is either among the rows or printed by `follow`.
         let mut seen = if args.follow { Some(read_recent(&sql, &mut filter.clone()).await?) } else { None };
         let mut rows = sql.audit(&filter, args.limit).await?;
         rows.reverse();
@@ -158,8 +159,8 @@ async fn read_recent(sql: &Sql, filter: &mut AuditFilter) -> anyhow::Result<Vec<
     Ok(sql.audit(filter, FOLLOW_LIMIT).await?)
 }
 
-/// Returns the id of the account with this name, as [`accounts::find`] takes it. A UUID that no account has is taken for the id of a
-/// deleted account.
+/// Returns the id of the account with this name, as [`accounts::find`] takes it. A UUID that no account has, with or without the prefix
+/// `id:`, is the id of a deleted account.
 async fn account_id(sql: &Sql, name: &str) -> anyhow::Result<AccountId> {
     match accounts::find(sql, name).await {
         Ok(account) => Ok(account.id),

@@ -109,8 +109,8 @@ async fn open_database(config: &Config) -> anyhow::Result<Sql> {
     loop {
         match sql.migrate().await {
             Ok(0) => return Ok(sql),
-            Ok(count) => {
-                tracing::info!(count, "database migrated");
+            Ok(migrations) => {
+                tracing::info!(migrations, "database migrated");
                 return Ok(sql);
             }
             Err(error) if error.is_unavailable() => outage.wait(&error, sql.label()).await,
@@ -182,7 +182,11 @@ impl Outage {
     async fn wait(&mut self, error: &SqlError, label: &str) {
         systemd::notify_waiting(&format!("waiting for the database: {error}"));
         if self.last_logged.is_none_or(|time| time.elapsed() >= LOG_INTERVAL) {
-            tracing::error!(%error, "database unreachable, retrying every second ({label})");
+            tracing::error!(
+                %error,
+                "the start waits for the database ({label}), and retries every second: this node serves nothing yet. Check the database and \
+                 its address"
+            );
             self.last_logged = Some(Instant::now());
         }
         tokio::time::sleep(RETRY_PAUSE).await;

@@ -20,7 +20,7 @@ pub(super) const PIECE: usize = 16 * 1024;
 /// Detects stalled writes on a socket.
 pub(super) struct WriteStall {
     timeout: Duration,
-    /// Set while writes have to wait: the deadline for [`PIECE`] bytes, and the bytes written so far.
+    /// Set by a write that has to wait, until [`PIECE`] bytes or everything has been written: the deadline, and the bytes written since.
     waiting: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
@@ -52,8 +52,8 @@ impl WriteStall {
     }
 }
 
-/// Detects stalled writes on one HTTP/2 stream. Holds the time at which hyper took the last piece of the response, until hyper
-/// requests the next one. Clones share the state.
+/// Detects stalled writes on one HTTP/2 stream. Holds the time at which hyper took the most recent piece of the response, until hyper
+/// requests the next one. The body of the response reports both (`TrackedBody` in `activity.rs`). Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StreamStall(Arc<Mutex<Option<Instant>>>);
 
@@ -68,12 +68,12 @@ impl StreamStall {
         CURRENT.try_with(Self::clone).ok()
     }
 
-    /// Called when hyper takes a piece.
+    /// `TrackedBody` calls this when hyper takes a piece.
     pub(super) fn begin(&self) {
         self.set(Some(Instant::now()));
     }
 
-    /// Called when hyper requests the next piece: the window had room for the previous one.
+    /// `TrackedBody` calls this when hyper requests the next piece: the window had room for the previous one.
     pub(super) fn end(&self) {
         self.set(None);
     }

@@ -171,7 +171,7 @@ async fn verify_password(state: &AppState, input: &Login, account: Option<Accoun
     if let (Some(hash), Some(old)) = (upgraded, &account.password_hash) {
         let now = state.clock.now();
         if let Err(error) = state.sql.upgrade_password_hash(account.id, old, &hash, now).await {
-            tracing::warn!(account = %account.id, %error, "rehashing a password failed; the former hash stays in use until the next login tries again");
+            tracing::warn!(account = %account.id, %error, "rehashing a password failed: the former hash stays in use, and the next login tries again");
         }
     }
     Ok(account)

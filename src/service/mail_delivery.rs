@@ -79,14 +79,13 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
     polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
     housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // whether the last access to the database failed: of consecutive failures, only the first is logged
-    let mut failing = false;
+    let (mut claims, mut upkeep) = (FailureLog::of_claims(), FailureLog::of_housekeeping());
     loop {
         tokio::select! {
             () = &mut stop => break,
             _ = polls.tick() => {}
             () = state.sql.wait_for_enqueued_mail() => {}
-            _ = housekeeping.tick() => log_first_failure(run_housekeeping(state).await, &mut failing),
+            _ = housekeeping.tick() => upkeep.observe(run_housekeeping(state).await.err()),
             Some(finished) = tasks.join_next() => update_outage(state, &mut outage, finished.ok()),
         }
         while let Some(finished) = tasks.try_join_next() {
@@ -99,13 +98,13 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
         }
         match claim(state, free_workers).await {
             Ok(mails) => {
-                failing = false;
+                claims.observe(None);
                 for mail in mails {
                     let (state, acknowledged) = (Arc::clone(state), Arc::clone(&acknowledged));
                     tasks.spawn(async move { attempt(&state, &acknowledged, mail).await });
                 }
             }
-            Err(error) => log_first_failure(Err(error), &mut failing),
+            Err(error) => claims.observe(Some(error)),
         }
     }
     let drained = async { while tasks.join_next().await.is_some() {} };
@@ -271,18 +270,86 @@ async fn run_housekeeping(state: &AppState) -> Result<(), SqlError> {
     }
 }
 
-/// Logs only the first of consecutive database failures, and the first success afterwards.
-fn log_first_failure(done: Result<(), SqlError>, failing: &mut bool) {
-    match done {
-        Ok(()) if *failing => {
-            *failing = false;
-            tracing::info!("mail: the outbox can be read again");
+/// Logs the first of consecutive failures of a repeated task, and its first success afterwards.
+struct FailureLog {
+    failed: &'static str,
+    recovered: &'static str,
+    is_failing: bool,
+}
+
+impl FailureLog {
+    fn of_claims() -> Self {
+        Self {
+            failed: "mail: the outbox can't be read; mails are sent when the database answers again",
+            recovered: "mail: the outbox can be read again",
+            is_failing: false,
         }
-        Ok(()) => {}
-        Err(_) if *failing => {}
-        Err(error) => {
-            *failing = true;
-            tracing::error!(%error, "mail: the outbox can't be read; mails are sent when the database answers again");
+    }
+
+    fn of_housekeeping() -> Self {
+        Self {
+            failed: "mail: housekeeping of the outbox failed, retrying every 10 s: until it works, the metrics of the queue are stale and \
+                     old mails are not deleted",
+            recovered: "mail: housekeeping of the outbox works again",
+            is_failing: false,
         }
+    }
+
+    /// Takes the error of the last run, if it failed.
+    fn observe(&mut self, error: Option<SqlError>) {
+        let was_failing = std::mem::replace(&mut self.is_failing, error.is_some());
+        match error {
+            Some(error) if !was_failing => tracing::error!(%error, "{}", self.failed),
+            None if was_failing => tracing::info!("{}", self.recovered),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// Collects the log lines of the current thread.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn first_failure_of_each_task_and_its_recovery_are_logged_once() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let error = || Some(SqlError::Corrupt("a row".to_owned()));
+        tracing::subscriber::with_default(subscriber, || {
+            let (mut claims, mut upkeep) = (FailureLog::of_claims(), FailureLog::of_housekeeping());
+            for (claim, housekeeping) in
+                [(None, None), (None, error()), (error(), error()), (error(), error()), (None, None), (None, None)]
+            {
+                claims.observe(claim);
+                upkeep.observe(housekeeping);
+            }
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let logged: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once(" mail: ")?.1)).collect();
+        let starts = [
+            "housekeeping of the outbox failed",
+            "the outbox can't be read",
+            "the outbox can be read again",
+            "housekeeping of the outbox works again",
+        ];
+        assert!(logged.len() == 4 && logged.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{text}");
     }
 }

@@ -17,8 +17,8 @@ pub async fn render(state: &AppState) -> Result<String, prometheus::Error> {
     let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     gauges.password_queue.set(number(state.passwords.queue_depth()));
     gauges.feed_subscribers.set(number(state.feed_subscribers.count()));
-    gauges.feed_lag.set(state.redis.revocation_log.lag().map_or(f64::NAN, |lag| lag.as_secs_f64()));
-    gauges.feed_synced.set(state.redis.revocation_log.synced_at().is_some().into());
+    gauges.revocations_lag.set(state.redis.revocation_log.lag().map_or(f64::NAN, |lag| lag.as_secs_f64()));
+    gauges.revocations_synced.set(state.redis.revocation_log.synced_at().is_some().into());
     gauges.cache_valid.set(state.redis.revocation_log.cache_is_valid().into());
     gauges.peers.set(number(state.redis.revocation_log.peers()));
     let age = state.keys.current().signer_age(state.clock.now());

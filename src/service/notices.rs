@@ -25,7 +25,12 @@ pub(super) async fn new_device(state: &AppState, account: &Account, origin: &Req
         Ok::<_, ServiceError>(())
     });
     if let Err(error) = sent.await {
-        tracing::warn!(%error, account = %account.id, "the notice of a new device could not be sent: the owner is not notified");
+        tracing::warn!(
+            %error,
+            account = %account.id,
+            "someone signed in from a new device, and the notice could not be queued: the owner gets none. If the sign-in looks suspicious \
+             (`latchkey audit --account ID`), inform the owner"
+        );
     }
 }
 
@@ -44,7 +49,12 @@ pub(super) async fn recovery_code_used(state: &AppState, account: &Account, orig
         Ok::<_, ServiceError>(())
     });
     if let Err(error) = sent.await {
-        tracing::warn!(%error, account = %account.id, "the notice of a used recovery code could not be sent: the owner is not notified");
+        tracing::warn!(
+            %error,
+            account = %account.id,
+            "a recovery code was used, and the notice could not be queued: the owner gets none. If the sign-in looks suspicious \
+             (`latchkey audit --account ID`), inform the owner"
+        );
     }
 }
 
@@ -60,7 +70,12 @@ pub(super) async fn session_reuse(state: &AppState, account: AccountId, ip: Opti
         Ok::<_, ServiceError>(())
     });
     if let Err(error) = sent.await {
-        tracing::warn!(%error, %account, "the notice of a reused refresh token could not be sent: the owner is not notified");
+        tracing::warn!(
+            %error,
+            %account,
+            "a session was ended because its refresh token was reused and may be stolen, and the notice could not be queued: the owner gets \
+             none. Inform the owner"
+        );
     }
 }
 
@@ -74,6 +89,11 @@ pub(super) async fn passkey_copied(state: &AppState, account: &Account, origin: 
         Ok::<_, ServiceError>(())
     });
     if let Err(error) = sent.await {
-        tracing::warn!(%error, account = %account.id, "the notice of a copied passkey could not be sent: the owner is not notified");
+        tracing::warn!(
+            %error,
+            account = %account.id,
+            "a passkey was refused because it may have been copied, and the notice could not be queued: the owner gets none. Tell the owner to \
+             remove the passkey (`latchkey audit --account ID --event passkey_refused` names it)"
+        );
     }
 }

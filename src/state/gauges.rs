@@ -15,8 +15,8 @@ pub(crate) struct Gauges {
     pub(crate) sessions_estimated_at: Mutex<Option<Timestamp>>,
     pub(crate) password_queue: IntGauge,
     pub(crate) feed_subscribers: IntGauge,
-    pub(crate) feed_lag: Gauge,
-    pub(crate) feed_synced: IntGauge,
+    pub(crate) revocations_lag: Gauge,
+    pub(crate) revocations_synced: IntGauge,
     pub(crate) cache_valid: IntGauge,
     pub(crate) peers: IntGauge,
     pub(crate) signing_key_age: Gauge,
@@ -52,11 +52,11 @@ impl Gauges {
                 "Password hashes and verifications that wait for a thread.",
             ),
             feed_subscribers: gauge("latchkey_feed_subscribers", "Subscribers of this node's revocation feed."),
-            feed_lag: float(
+            revocations_lag: float(
                 "latchkey_feed_lag_seconds",
-                "Age of the last moment up to which this node has received every revocation; NaN before the first sync.",
+                "Time since the start of the last successful synchronization: everything revoked before it has been received; NaN before the first.",
             ),
-            feed_synced: gauge("latchkey_feed_synced", "1 while this node receives every revocation."),
+            revocations_synced: gauge("latchkey_feed_synced", "1 while this node receives every revocation."),
             cache_valid: gauge(
                 "latchkey_session_cache_valid",
                 "1 while this node answers from its session cache; 0 while it reads every session from Redis.",

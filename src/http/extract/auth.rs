@@ -14,7 +14,7 @@ use crate::{
     http::{
         cookie,
         extract::{
-            client_auth::{self, CLIENT_BASIC, register as register_client},
+            client_auth::{self, CLIENT_BASIC, register_client_basic},
             state,
         },
         problem::{Code, ProblemError},
@@ -207,7 +207,7 @@ auth_extractor!(CachedAuth, [register_access_token ACCESS_TOKEN], optional: fals
     let token = bearer(request)?.ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, MISSING_TOKEN))?;
     Ok::<_, ProblemError>(Self(verify::verify(state(request)?, &token).await?))
 });
-auth_extractor!(AdminOrClient, [register_access_token ACCESS_TOKEN, register_client CLIENT_BASIC], optional: false, async |request| {
+auth_extractor!(AdminOrClient, [register_access_token ACCESS_TOKEN, register_client_basic CLIENT_BASIC], optional: false, async |request| {
     if client_auth::is_basic(request) {
         return Ok::<_, ProblemError>(Self(Privileged::Client(client_auth::service_client(request).await?)));
     }

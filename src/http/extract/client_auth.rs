@@ -89,7 +89,8 @@ fn basic(value: &str) -> Option<Authorization> {
 
 /// Decodes one form-encoded value: `+` is a space, `%` and two hexadecimal digits are a byte.
 pub(in crate::http) fn form_decode(text: &str) -> Option<String> {
-    // without an early exit the compiler vectorises this; tokens are long and rarely encoded
+    // Most values are not encoded, so this reads all bytes, and the tokens in forms are long. An early exit would keep the compiler from
+    // vectorising the loop.
     if !text.bytes().fold(false, |found, byte| found | (byte == b'+') | (byte == b'%')) {
         return Some(text.to_owned());
     }
@@ -110,7 +111,7 @@ pub(in crate::http) fn form_decode(text: &str) -> Option<String> {
 }
 
 /// Adds HTTP Basic to the OpenAPI document.
-pub(in crate::http) fn register(registry: &mut Registry) {
+pub(in crate::http) fn register_client_basic(registry: &mut Registry) {
     registry.create_security_scheme(
         CLIENT_BASIC,
         MetaSecurityScheme {
@@ -131,13 +132,13 @@ pub(in crate::http) fn register(registry: &mut Registry) {
 }
 
 /// The client credentials in the headers of a call to `/oauth2/`, whose form may hold them instead. `REQUIRED` affects the OpenAPI
-/// document only: whether the call needs credentials. The endpoint itself refuses clients that must have some.
+/// document only: whether the call needs credentials. The endpoint itself refuses a client without the credentials that it must have.
 pub(in crate::http) struct FormOrBasic<const REQUIRED: bool>(pub(in crate::http) HeaderCredentials);
 
-/// The credentials of a client that may also have none: a public client.
+/// The credentials of a client. A public client has none.
 pub(in crate::http) type OptionalClient = FormOrBasic<false>;
 
-/// The credentials of a client that must have some.
+/// The credentials of a client. A call without them is refused.
 pub(in crate::http) type RequiredClient = FormOrBasic<true>;
 
 impl<'a, const REQUIRED: bool> ApiExtractor<'a> for FormOrBasic<REQUIRED> {
@@ -146,7 +147,7 @@ impl<'a, const REQUIRED: bool> ApiExtractor<'a> for FormOrBasic<REQUIRED> {
     type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        register(registry);
+        register_client_basic(registry);
     }
 
     fn security_schemes() -> Vec<&'static str> {
@@ -171,7 +172,7 @@ impl<'a> ApiExtractor<'a> for ServiceClient {
     type ParamRawType = ();
 
     fn register(registry: &mut Registry) {
-        register(registry);
+        register_client_basic(registry);
     }
 
     fn security_schemes() -> Vec<&'static str> {

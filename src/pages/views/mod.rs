@@ -32,7 +32,8 @@ pub trait View: Serialize + Sized {
     fn samples() -> Vec<Self>;
 }
 
-/// Declares the views, and the check that renders the samples of all of them.
+/// Implements [`View`] for the views, and the function that renders the samples of all of them. Each view has an inherent function
+/// `states`, which returns its samples.
 macro_rules! views {
     ($($name:ident = $template:literal [$($field:literal),*];)*) => {
         $(impl View for $name {

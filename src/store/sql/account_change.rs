@@ -22,6 +22,8 @@ pub struct AccountChange {
     pub(super) tx: Transaction<'static, Any>,
     /// Whether the change adds a mail to the outbox.
     pub(super) has_mail: bool,
+    /// The accounts that lose their unverified primary address, because this account verifies it. The commit logs them.
+    pub(super) released: Vec<String>,
     pub(super) sql: Sql,
 }
 
@@ -51,7 +53,13 @@ impl Sql {
         };
         let row = query(sql).bind(id.to_string()).fetch_optional(&mut *tx).await?;
         let account = row.as_ref().map(accounts::read).transpose()?;
-        Ok(account.map(|account| AccountChange { account, tx, has_mail: false, sql: self.clone() }))
+        Ok(account.map(|account| AccountChange {
+            account,
+            tx,
+            has_mail: false,
+            released: Vec::new(),
+            sql: self.clone(),
+        }))
     }
 }
 
@@ -194,6 +202,13 @@ impl AccountChange {
     /// [`SqlError`]. If the database became unavailable, the changes may or may not have been stored.
     pub async fn commit(self) -> Result<(), SqlError> {
         self.tx.commit().await?;
+        for account in self.released {
+            tracing::info!(
+                %account,
+                verified_by = %self.account.id,
+                "an account lost its unverified primary address, because another account verified the address; it has no primary address now"
+            );
+        }
         if self.has_mail {
             self.sql.mail_enqueued.notify_one();
         }

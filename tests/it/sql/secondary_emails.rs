@@ -9,6 +9,7 @@ use latchkey::{
 };
 
 use super::{LATER, NOW, hash, new_account, on_every_backend, with_username};
+use crate::harness::log::Log;
 
 fn email(text: &str) -> Email {
     Email::parse(text).unwrap()
@@ -80,6 +81,34 @@ async fn account_is_found_by_each_verified_address_with_one_query() {
             assert_eq!(stored.as_str(), as_added);
         }
         assert_eq!(find(&sql, "ann@elsewhere.example").await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn loss_of_an_unverified_address_is_logged_with_both_accounts_after_the_commit() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let (ann, other) = with_secondary(&sql, "ann@example.com", "shared@example.com").await;
+        let bob = new_account("shared@example.com");
+        sql.insert_account(&bob).await.unwrap();
+        let (loser, verifier) = (format!("account={}", bob.id), format!("verified_by={}", ann.id));
+        let log = Log::start();
+        for commits in [false, true] {
+            let mut change = change(&sql, &ann).await;
+            change.verify_secondary_email(&other, LATER).await.unwrap();
+            if commits {
+                change.commit().await.unwrap();
+            } else {
+                drop(change);
+            }
+            let text = String::from_utf8(log.bytes()).unwrap();
+            let is_loss = |line: &str| line.contains("lost its unverified primary address");
+            let mut losses = text.lines().filter(|line| is_loss(line) && line.contains(&loser));
+            let logged = losses.next();
+            assert_eq!(logged.is_some(), commits, "{logged:?}");
+            assert!(logged.is_none_or(|line| line.contains(&verifier)), "{logged:?}");
+        }
     })
     .await;
 }

@@ -112,8 +112,9 @@ local function rotate(key, presentation)
       -- A session of release 0.1 that has not been refreshed since has no origin to compare.
       if not last_use or string.sub(last_use, 1, 8) == string.sub(origin, 1, 8) then return grant('repeated', found[1]) end
       -- The holder lacked every generation after the presented one: their bits are set. The session ends once the bits of the last
-      -- `limit` generations and of all those since the presented one are set, the presented one included. So a single repeat never ends
-      -- the session: the presented generation must have been counted before.
+      -- `limit` generations and of all those since the presented one are set, the presented one included. A single repeat does not set the
+      -- bit of the presented generation, so it does not end the session. The exception is a token eight or more generations behind: only
+      -- eight bits exist, and the repeat sets all of them.
       local lacked = session.generation - presented
       local last_origin, counted_at, counted, authentication = read_last_use(last_use)
       counted = bit.bor(shifted(counted, session.generation - counted_at), low_bits(lacked))
