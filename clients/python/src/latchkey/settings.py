@@ -49,7 +49,7 @@ class Settings:
     max_registrations: int = 100_000
     """The maximum number of registrations of ``on_end``. Above it, ``on_end`` raises ``Unavailable``."""
     end_after_silence: float | None = None
-    """How long registrations outlive the last complete state of the feed before they end with ``feed_lost``.
+    """How long registrations stay without up-to-date revocations before they end with ``feed_lost``.
 
     By default ``max_staleness``, which is also its minimum.
     """
