@@ -64,7 +64,7 @@ impl Registration {
         let state = self.shared.registry.renew(self.key, &signed.claims, &*self.shared.clock);
         let state = state.map_err(|error| match (error, self.ended()) {
             (NotRenewed::OtherSession, _) => RenewError::OtherSession,
-            // the registry removes a registration shortly before it sets the outcome
+            // the registry sets the outcome before it removes the registration, so the default is never used
             (NotRenewed::Gone, cause) => RenewError::Ended(cause.unwrap_or(EndCause::FeedLost)),
         })?;
         self.end_if_invalid(&state);

@@ -153,8 +153,7 @@ impl Registry {
         self.count.fetch_add(1, Ordering::AcqRel);
         let key = Key { holder, number };
         let state = self.registration_state(&index, key, session, clock);
-        drop(index);
-        self.finish(ended, EndCause::ClaimsChanged);
+        self.finish(index, [(ended, EndCause::ClaimsChanged)]);
         self.changed.notify_one();
         (key, state)
     }
@@ -176,8 +175,7 @@ impl Registry {
         (entry.session, entry.since) = (session, millis(clock.elapsed()));
         let ended = index.adopt(key.holder, session, claims);
         let state = self.registration_state(&index, key, session, clock);
-        drop(index);
-        self.finish(ended, EndCause::ClaimsChanged);
+        self.finish(index, [(ended, EndCause::ClaimsChanged)]);
         Ok(state)
     }
 
@@ -190,14 +188,16 @@ impl Registry {
 
     /// Ends a registration.
     pub(crate) fn end(&self, key: Key, cause: EndCause) {
-        let ended = self.write().take(key.holder, |number, _| number == key.number);
-        self.finish(ended, cause);
+        let mut index = self.write();
+        let ended = index.take(key.holder, |number, _| number == key.number);
+        self.finish(index, [(ended, cause)]);
     }
 
     /// Ends all registrations.
     pub(crate) fn end_all(&self, cause: EndCause) {
-        let ended = self.write().take_everywhere(|_| true);
-        self.finish(ended, cause);
+        let mut index = self.write();
+        let ended = index.take_everywhere(|_| true);
+        self.finish(index, [(ended, cause)]);
     }
 
     /// Records that a token of a session was accepted. The token becomes the session's last known token if it expires later than the
@@ -220,8 +220,7 @@ impl Registry {
             if index.holders.get(&holder).is_some_and(|known| known.entries.is_empty()) {
                 index.forget(holder);
             }
-            drop(index);
-            self.finish(ended, EndCause::ClaimsChanged);
+            self.finish(index, [(ended, EndCause::ClaimsChanged)]);
         }
     }
 
@@ -244,8 +243,7 @@ impl Registry {
                 (ended, EndCause::ClaimsChanged)
             }
         };
-        drop(index);
-        self.finish(ended, cause);
+        self.finish(index, [(ended, cause)]);
     }
 
     /// Ends registrations whose last known token has expired or was signed by an untrusted key, and those for which the feed
@@ -281,10 +279,8 @@ impl Registry {
                 next = next.min(limit - silence + 1);
             }
         }
-        drop(index);
-        self.finish(expired, EndCause::TokenExpired);
-        self.finish(untrusted, EndCause::KeyRetired);
-        self.finish(lost, EndCause::FeedLost);
+        let ended = [(expired, EndCause::TokenExpired), (untrusted, EndCause::KeyRetired), (lost, EndCause::FeedLost)];
+        self.finish(index, ended);
         Duration::from_millis(next.unsigned_abs())
     }
 
@@ -328,16 +324,24 @@ impl Registry {
         exp.saturating_mul(1000).saturating_add(self.leeway)
     }
 
-    /// Sets the outcome of removed registrations and calls their callbacks.
-    fn finish(&self, ended: Vec<Entry>, cause: EndCause) {
-        self.count.fetch_sub(ended.len(), Ordering::AcqRel);
-        for entry in ended {
-            // The outcome is set before the call, so that the callback finds the registration ended.
-            let _ = entry.outcome.set(cause);
-            let callback = entry.callback.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let call = AssertUnwindSafe(|| callback.into_iter().for_each(|callback| callback(cause)));
-            if catch_unwind(call).is_err() {
-                tracing::error!(%cause, "a callback of on_end panicked");
+    /// Sets the outcomes of the registrations that were removed from the index, unlocks the index, and calls the callbacks.
+    ///
+    /// The outcomes are set under the lock, so that a registration that is no longer in the index always has its outcome.
+    fn finish<const N: usize>(&self, index: RwLockWriteGuard<'_, Index>, ended: [(Vec<Entry>, EndCause); N]) {
+        for (entries, cause) in &ended {
+            for entry in entries {
+                let _ = entry.outcome.set(*cause);
+            }
+        }
+        drop(index);
+        for (entries, cause) in ended {
+            self.count.fetch_sub(entries.len(), Ordering::AcqRel);
+            for entry in entries {
+                let callback = entry.callback.into_inner().unwrap_or_else(PoisonError::into_inner);
+                let call = AssertUnwindSafe(|| callback.into_iter().for_each(|callback| callback(cause)));
+                if catch_unwind(call).is_err() {
+                    tracing::error!(%cause, "a callback of on_end panicked");
+                }
             }
         }
     }

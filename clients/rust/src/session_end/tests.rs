@@ -8,7 +8,7 @@ mod fixture;
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -224,6 +224,31 @@ async fn renewal_with_newer_claims_ends_the_other_registrations_of_the_session()
         (vec![], vec![EndCause::ClaimsChanged], vec![EndCause::ClaimsChanged])
     );
     assert_eq!(fixture.registrations(), 1);
+}
+
+#[test]
+fn renewal_in_a_callback_of_the_same_event_reports_the_cause() {
+    let fixture = Fixture::new();
+    let claims = fixture.claims(&json!({}));
+    // valid after the event below, which ends the registrations with version 3
+    let newer = fixture.token(&json!({ "claims_version": 4 }));
+    let registrations: Arc<OnceLock<[Registration; 2]>> = Arc::default();
+    let (sender, receiver) = mpsc::channel();
+    let register = || {
+        let (registrations, newer, sender) = (Arc::clone(&registrations), newer.clone(), sender.clone());
+        fixture.verifier.on_end(&claims, move |_| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            // during the first of the two callbacks, the other one has not been called yet
+            for registration in registrations.get().unwrap() {
+                sender.send(runtime.block_on(registration.renew(&newer))).unwrap();
+            }
+        })
+    };
+    registrations.set([register(), register()]).unwrap();
+    let time = "2026-11-23T04:08:30.325Z";
+    fixture.receive_one("claims", json!({ "account_id": ACCOUNT, "claims_version": 4, "at": time }));
+    let renewals: Vec<_> = receiver.try_iter().collect();
+    assert_eq!(renewals, vec![Err(RenewError::Ended(EndCause::ClaimsChanged)); 4]);
 }
 
 #[test]
