@@ -22,6 +22,9 @@ import { authenticate, refusalOfError } from "./guard.js";
 /** @typedef {import("./guard.js").GuardOptions & { guards?: readonly import("./authorize.js").Authorizer[] }} UpgradeOptions
  *   `guards` are authorizers such as `requireRole("admin")`. */
 
+/** The code and the reason with which a WebSocket is closed after a fault (RFC 6455, section 7.4.1). @type {[number, string]} */
+const INTERNAL_ERROR = [1011, "internal error"];
+
 /**
  * A listener for the event `upgrade` of an HTTP server. Accepts the WebSocket of a request with a valid access
  * token, and closes the WebSocket when the session ends. {@link import("./guard.js").claimsOf} returns the claims of such a request.
@@ -57,9 +60,15 @@ export function webSocketUpgrade(verifier, webSocketServer, options = {}) {
       }
       socket.removeListener("error", onError);
       webSocketServer.handleUpgrade(request, socket, head, (accepted) => {
-        Object.assign(request, { auth: outcome.claims });
-        if ((options.closeOnEnd ?? true) && !watch(verifier, outcome.claims, accepted, request)) return;
-        webSocketServer.emit("connection", accepted, request);
+        // The response 101 was sent, so an error must not reach the outer `catch`, which answers with an HTTP response.
+        try {
+          Object.assign(request, { auth: outcome.claims });
+          if ((options.closeOnEnd ?? true) && !watch(verifier, outcome.claims, accepted, request)) return;
+          webSocketServer.emit("connection", accepted, request);
+        } catch (error) {
+          process.emitWarning(`a WebSocket failed after its handshake and is closed with 1011: ${describeError(error)}`, "LatchkeyWarning");
+          accepted.close(...INTERNAL_ERROR);
+        }
       });
     } catch (error) {
       process.emitWarning(`a WebSocket handshake failed and is answered with 500: ${describeError(error)}`, "LatchkeyWarning");
@@ -76,15 +85,19 @@ export function webSocketUpgrade(verifier, webSocketServer, options = {}) {
  * @param {import("./connections.js").WebSocketLike} socket
  * @param {IncomingMessage} request
  * @returns {boolean} whether the WebSocket is registered
+ * @throws {unknown} any error that is not one of the verifier
  */
 export function watch(verifier, claims, socket, request) {
   try {
     closeOnEnd(verifier, claims, socket, request);
     return true;
   } catch (error) {
-    socket.close(1013, "unavailable"); // try again later (RFC 6455, section 7.4.1)
     // an error of the verifier, such as too many registrations, is expected; any other error is a fault
-    if (!refusalOfError(error)) throw error;
+    if (!refusalOfError(error)) {
+      socket.close(...INTERNAL_ERROR);
+      throw error;
+    }
+    socket.close(1013, "unavailable"); // try again later (RFC 6455, section 7.4.1)
     return false;
   }
 }

@@ -162,6 +162,21 @@ test("webSocketUpgrade answers 404 for paths that the WebSocket server does not 
   assert.equal((await dial(`${url}/other`, issuer.token())).status, 404);
 });
 
+test("webSocketUpgrade closes a WebSocket with 1011 after a fault, and sends no HTTP response into it", async (t) => {
+  const issuer = await FakeIssuer.start(t);
+  const verifier = await issuer.live(LONG_STALENESS);
+  verifier.onEnd = () => {
+    throw new TypeError("a fault");
+  };
+  const warnings = [];
+  const onWarning = ({ message }) => warnings.push(message);
+  process.on("warning", onWarning);
+  t.after(() => process.off("warning", onWarning));
+  const socket = await dial(`${await serveWithWs(t, verifier)}/chat`, issuer.token());
+  assert.deepEqual(await closedWith(socket), [1011, "internal error"]);
+  assert.ok(warnings.some((warning) => warning.includes("closed with 1011: a fault")), String(warnings));
+});
+
 test("webSocketUpgrade throws for a guard that is not of this package", async (t) => {
   const issuer = await FakeIssuer.start(t);
   assert.throws(() => webSocketUpgrade(issuer.verifier(), new WebSocketServer({ noServer: true }), { guards: [() => {}] }), { name: "LatchkeyError" });
