@@ -74,8 +74,8 @@ async fn frozen_feed_is_reconnected_without_a_gap() {
     let fixture = Fixture::new().await;
     fixture.node.register("ada").await;
     let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await, fixture.node.login("ada").await];
-    // A verifier drops a stream that sends no event for 5 s of real time, even if `max_staleness` is shorter.
-    let verifier = fixture.verifier_with(|builder| builder.max_staleness(Duration::from_secs(1))).await;
+    // A verifier drops a stream that sends no event for `max_staleness`, by default 5 s of real time.
+    let verifier = fixture.verifier().await;
     fixture.proxy.set(Mode::Frozen);
     let connected = verifier.status().connections;
     fixture.node.logout(&tokens[0].refresh).await.expect(204);
