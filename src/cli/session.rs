@@ -10,7 +10,7 @@ use super::{
     Global, block_on,
     output::{escape, write_json_line},
     prompt,
-    user::{describe_ended_sessions, find_account, with_services},
+    user::{describe_ended_sessions, escaped_identifier, find_account, with_services},
 };
 use crate::{
     domain::{ids::SessionId, session::Session},
@@ -102,13 +102,13 @@ async fn revoke(state: &AppState, args: &RevokeArgs) -> anyhow::Result<()> {
     let account = find_account(state, account).await?;
     let Some(session) = args.session else {
         let ended = sessions::revoke_all_by_operator(state, account.id).await?;
-        println!("Revoked all sessions of {}. {}", escape(account.email.as_str()), describe_ended_sessions(ended));
+        println!("Revoked all sessions of {}. {}", escaped_identifier(&account), describe_ended_sessions(ended));
         return Ok(());
     };
     if !sessions::revoke_by_operator(state, account.id, session).await? {
-        bail!("{session}: {} has no such session", escape(account.email.as_str()));
+        bail!("{session}: {} has no such session", escaped_identifier(&account));
     }
-    println!("Revoked the session {session} of {}.", escape(account.email.as_str()));
+    println!("Revoked the session {session} of {}.", escaped_identifier(&account));
     Ok(())
 }
 

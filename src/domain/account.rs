@@ -271,6 +271,19 @@ impl ClaimsStamp {
 }
 
 impl Account {
+    /// The primary address; `None` after another account has verified it.
+    pub fn primary_email(&self) -> Option<&Email> {
+        Some(&self.email).filter(|email| !email.as_str().is_empty())
+    }
+
+    /// The name by which messages, pages and authenticators show the account: the primary address, or else the username, or else
+    /// the id.
+    pub fn display_identifier(&self) -> String {
+        let username = self.username.as_ref().map(Username::as_str);
+        let name = self.primary_email().map(Email::as_str).or(username);
+        name.map_or_else(|| self.id.to_string(), str::to_owned)
+    }
+
     /// The e-mail address in `identifier`, if it is not the account's primary address. A lookup by an address finds an account only
     /// by its primary address or by a verified secondary one: so if the lookup has found this account, the address is verified.
     pub fn other_email(&self, identifier: &Identifier) -> Option<Email> {
@@ -404,6 +417,33 @@ mod tests {
         for good in ["ann", "Zoë_Q", "jose\u{301}", "мария", "deadbeef"] {
             assert!(Username::parse(good).is_ok(), "{good}");
         }
+    }
+
+    #[test]
+    fn display_identifier_is_the_address_or_else_the_username_or_else_the_id() {
+        let (id, time) = (AccountId::from_bytes([7; 16]), Timestamp::from_millis(0));
+        let account = |email: &str, username: Option<&str>| Account {
+            id,
+            email: Email::from_stored(email.to_owned()),
+            email_verified: false,
+            username: username.map(|name| Username::parse(name).unwrap()),
+            password_hash: None,
+            roles: Roles::default(),
+            disabled_at: None,
+            deletion_at: None,
+            created_at: time,
+            updated_at: time,
+            password_changed_at: time,
+            epoch: Epoch(0),
+            claims_version: ClaimsVersion(0),
+            factors: Factors::NONE,
+            factors_version: FactorsVersion::default(),
+            factor_required_at: None,
+        };
+        assert_eq!(account("Ann@example.com", Some("ann")).display_identifier(), "Ann@example.com");
+        let without_address = account("", Some("ann"));
+        assert_eq!((without_address.primary_email(), &*without_address.display_identifier()), (None, "ann"));
+        assert_eq!(account("", None).display_identifier(), id.to_string());
     }
 
     #[test]

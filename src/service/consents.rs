@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use crate::{
     crypto::{access_token::AccessClaims, client_registration::reference},
     domain::{
+        account::{Account, Email},
         audit::{Actor, AuditEntry, AuditEvent},
         client::ClientId,
         clock::Timestamp,
@@ -91,7 +92,8 @@ pub async fn apps(state: &AppState, caller: &AccessClaims) -> Result<Vec<Authori
         if app.has_email_scope() && account.is_none() {
             account = state.sql.account(caller.sub).await?;
         }
-        let email = account.as_ref().filter(|_| app.has_email_scope()).map(|account| account.email.as_str());
+        let account = account.as_ref().filter(|_| app.has_email_scope());
+        let email = account.and_then(Account::primary_email).map(Email::as_str);
         app.open_url = settings.initiate_login_url(&state.config.issuer, email);
     }
     apps.sort_by(|one, other| one.client_id.cmp(&other.client_id));

@@ -60,9 +60,10 @@ pub(super) async fn user_claims(
     if has_scope(scopes, "profile") {
         reveal_profile(&mut claims, &account, state.sql.profile(account.id).await?);
     }
-    // An account has no address if another account has verified its address.
-    if has_scope(scopes, "email") && !account.email.as_str().is_empty() {
-        claims.email = Some(account.email.as_str().to_owned());
+    if has_scope(scopes, "email")
+        && let Some(email) = account.primary_email()
+    {
+        claims.email = Some(email.as_str().to_owned());
         claims.email_verified = Some(account.email_verified);
     }
     Ok(Some(claims))
@@ -70,10 +71,10 @@ pub(super) async fn user_claims(
 
 /// Adds the claims of the scope `profile`.
 fn reveal_profile(claims: &mut UserClaims, account: &Account, profile: Profile) {
-    let local_part = || account.email.as_str().split('@').next().unwrap_or_default().to_owned();
-    let username = account.username.as_ref().map_or_else(local_part, |name| name.as_str().to_owned());
-    claims.name = profile.display_name.or_else(|| Some(username.clone()));
-    claims.preferred_username = Some(username);
+    let local_part = || account.primary_email().and_then(|email| email.as_str().split('@').next());
+    let username = account.username.as_ref().map(|name| name.as_str()).or_else(local_part);
+    claims.preferred_username = username.map(str::to_owned);
+    claims.name = profile.display_name.or_else(|| claims.preferred_username.clone());
     claims.locale = profile.locale.map(|locale| locale.as_str().to_owned());
     claims.zoneinfo = profile.time_zone.map(|zone| zone.as_str().to_owned());
     claims.updated_at = Some(account.updated_at.as_secs());

@@ -57,6 +57,9 @@ pub enum InviteError {
     /// There is no such account, or it is disabled.
     #[error("there is no such account, or it is disabled")]
     NotFound,
+    /// The account has no address to which the mail could be sent.
+    #[error("the account has no e-mail address, so the link can't be mailed")]
+    NoAddress,
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -171,6 +174,9 @@ async fn issue(
     initiator: &Initiator,
     origin: &RequestOrigin,
 ) -> Result<StartedRecovery, InviteError> {
+    if delivery == Delivery::Mail && account.primary_email().is_none() {
+        return Err(InviteError::NoAddress);
+    }
     let now = state.clock.now();
     let issued = one_time_tokens::issue(state, &account, purpose, &account.email, one_time_tokens::UNBOUND).await?;
     let mut entry = AuditEntry::new(now, AuditEvent::AccountInvited).account(account.id).detail(purpose.as_str());

@@ -138,7 +138,7 @@ impl Declared {
             }
             Change::SetRoles(account, roles) => {
                 let (before, after) = (or_none(account.roles.to_string()), or_none(roles.to_string()));
-                format!("~ user {}: roles {before} → {after}", escape(account.email.as_str()))
+                format!("~ user {}: roles {before} → {after}", escape(&account.display_identifier()))
             }
         })
     }

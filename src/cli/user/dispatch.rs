@@ -24,7 +24,7 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
             let roles = if roles.is_empty() { "none".to_owned() } else { roles.to_string() };
             println!(
                 "Roles of {}: {roles}. Older access tokens are refused, and sessions get the roles with their next refresh.",
-                escaped_email(&account)
+                escaped_identifier(&account)
             );
             Ok(())
         }
@@ -32,14 +32,14 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
             let account = find_account(state, &args.account.account).await?;
             let password = prompt::read_new_password(args.password_stdin)?;
             let ended = accounts::set_password(state, account.id, password).await?;
-            println!("Set a new password for {}. {}", escaped_email(&account), describe_ended_sessions(ended));
+            println!("Set a new password for {}. {}", escaped_identifier(&account), describe_ended_sessions(ended));
             Ok(())
         }
         UserCommand::SetEmail(args) => {
             let email = Email::parse(&args.email).map_err(|why| anyhow!("{:?} {why}", args.email))?;
             let account = find_account(state, &args.account.account).await?;
             accounts::set_email(state, account.id, &email).await.with_context(|| format!("{:?}", args.email))?;
-            println!("Changed the e-mail address of {} to {}.", escaped_email(&account), escape(email.as_str()));
+            println!("Changed the e-mail address of {} to {}.", escaped_identifier(&account), escape(email.as_str()));
             Ok(())
         }
         UserCommand::Metadata(args) => {
@@ -56,21 +56,21 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
         UserCommand::Disable(args) => {
             let account = find_account(state, &args.account).await?;
             let ended = accounts::disable(state, account.id).await?;
-            println!("Disabled {}. {}", escaped_email(&account), describe_ended_sessions(ended));
+            println!("Disabled {}. {}", escaped_identifier(&account), describe_ended_sessions(ended));
             Ok(())
         }
         UserCommand::Enable(args) => {
             let account = find_account(state, &args.account).await?;
             accounts::enable(state, account.id).await?;
-            println!("Enabled {}.", escaped_email(&account));
+            println!("Enabled {}.", escaped_identifier(&account));
             Ok(())
         }
         UserCommand::Delete(args) => {
             let account = find_account(state, &args.account.account).await?;
-            let email = escaped_email(&account);
-            prompt::confirm(&format!("Delete {email} (id {}) permanently?", account.id), args.yes)?;
+            let name = escaped_identifier(&account);
+            prompt::confirm(&format!("Delete {name} (id {}) permanently?", account.id), args.yes)?;
             let ended = accounts::delete(state, account.id).await?;
-            println!("Deleted {email}. {}", describe_ended_sessions(ended));
+            println!("Deleted {name}. {}", describe_ended_sessions(ended));
             Ok(())
         }
         UserCommand::Add(_) | UserCommand::List(_) | UserCommand::Import(_) => {
@@ -84,9 +84,9 @@ pub(in crate::cli) async fn find_account(state: &AppState, account: &str) -> any
     accounts::find(&state.sql, account).await.with_context(|| format!("{account:?}"))
 }
 
-/// The e-mail address of an account, escaped for a terminal.
-fn escaped_email(account: &Account) -> String {
-    escape(account.email.as_str())
+/// The primary address of an account, or else its username, or else its id, escaped for a terminal.
+pub(in crate::cli) fn escaped_identifier(account: &Account) -> String {
+    escape(&account.display_identifier())
 }
 
 pub(in crate::cli) fn describe_ended_sessions(count: u64) -> String {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{FactorsAction, FactorsArgs};
+use super::{FactorsAction, FactorsArgs, escaped_identifier};
 use crate::{
     cli::{
         output::{escape, write_json_line},
@@ -19,7 +19,7 @@ use crate::{
 
 /// Runs a subcommand of `latchkey user factors`.
 pub(super) async fn run(state: &AppState, account: &Account, args: &FactorsArgs) -> anyhow::Result<()> {
-    let name = escape(account.email.as_str());
+    let name = escaped_identifier(account);
     match &args.action {
         FactorsAction::List { json } => list(state, account, *json).await,
         FactorsAction::Reset { yes } => {

@@ -1,15 +1,14 @@
 //! `latchkey user invite`, `latchkey user reset`: start an invitation or a password reset, which the account's owner completes.
 //! The operator sees no password.
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 
-use super::{InviteArgs, ResetArgs};
+use super::{InviteArgs, ResetArgs, escaped_identifier};
 use crate::{
-    cli::output::escape,
     domain::account::{Account, Email, Roles, Username},
     service::{
         initiator::Initiator,
-        invite_account::{self, Delivery, Invite, StartedRecovery},
+        invite_account::{self, Delivery, Invite, InviteError, StartedRecovery},
         request_origin::RequestOrigin,
     },
     state::AppState,
@@ -34,8 +33,14 @@ pub(super) async fn invite(state: &AppState, args: &InviteArgs) -> anyhow::Resul
 pub(super) async fn reset(state: &AppState, account: &Account, args: &ResetArgs) -> anyhow::Result<()> {
     let (delivery, origin) = (delivery(args.print), RequestOrigin::default());
     let account = Some(account.clone());
-    let started = invite_account::start_reset(state, account, delivery, &Initiator::Operator, &origin).await?;
-    report(&started, "Started a password reset for");
+    let started = invite_account::start_reset(state, account, delivery, &Initiator::Operator, &origin).await;
+    if let Err(InviteError::NoAddress) = &started {
+        bail!(
+            "the account has no e-mail address, so the link can't be mailed: use --print, or set an address with \
+             `latchkey user set-email`"
+        );
+    }
+    report(&started?, "Started a password reset for");
     Ok(())
 }
 
@@ -46,7 +51,7 @@ const fn delivery(print: bool) -> Delivery {
 
 /// Prints what was started, with the link and the code if they were not mailed.
 fn report(started: &StartedRecovery, action: &str) {
-    let name = escape(started.account.email.as_str());
+    let name = escaped_identifier(&started.account);
     match &started.returned {
         None => println!("{action} {name}. A running node sends the mail."),
         Some(returned) => {

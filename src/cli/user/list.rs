@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use super::{AccountState, ListArgs, show::AccountJson};
 use crate::{
     cli::output::{escape, write_json_line},
-    domain::account::{Account, Username},
+    domain::account::{Account, Email, Username},
     store::sql::Sql,
 };
 
@@ -66,7 +66,7 @@ fn table_row(account: &Account) -> String {
     let created = account.created_at.to_string();
     let date = created.split('T').next().unwrap_or_default();
     let username = escape(account.username.as_ref().map_or("-", Username::as_str));
-    let email = escape(account.email.as_str());
+    let email = escape(account.primary_email().map_or("-", Email::as_str));
     row([&account.id.to_string(), state, date, &username, &email, &account.roles.to_string()])
 }
 
@@ -79,7 +79,7 @@ fn row([id, state, created, username, email, roles]: [&str; 6]) -> String {
 mod tests {
     use super::*;
     use crate::domain::{
-        account::{ClaimsVersion, Email, Epoch, Roles},
+        account::{ClaimsVersion, Epoch, Roles},
         clock::Timestamp,
         factor::{Factors, FactorsVersion},
         ids::AccountId,
@@ -123,6 +123,16 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&AccountJson::of(&disabled)).unwrap(),
             r#"{"id":"07070707-0707-0707-0707-070707070707","email":"Ann@example.com","email_verified":false,"username":"ann","roles":["admin","ops"],"disabled_at":"2027-01-15T08:00:01.000Z","created_at":"2027-01-15T08:00:00.000Z","updated_at":"2027-01-15T08:00:00.000Z","password_changed_at":"2027-01-15T08:00:00.000Z"}"#
+        );
+    }
+
+    #[test]
+    fn row_of_an_account_that_has_lost_its_address_has_a_dash() {
+        let account = Account { email: Email::from_stored(String::new()), ..account() };
+        assert!(
+            table_row(&account).contains("  -                                 admin ops"),
+            "{}",
+            table_row(&account)
         );
     }
 

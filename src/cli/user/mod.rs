@@ -9,7 +9,7 @@ mod list;
 mod metadata;
 mod show;
 
-pub(super) use dispatch::{describe_ended_sessions, find_account};
+pub(super) use dispatch::{describe_ended_sessions, escaped_identifier, find_account};
 pub use import::{ImportArgs, System};
 
 use anyhow::anyhow;

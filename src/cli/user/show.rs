@@ -44,7 +44,7 @@ pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyh
         secondary.iter().map(|email| describe_email(&email.email, email.verified_at.is_some())).collect();
     for (name, value) in [
         ("id", account.id.to_string()),
-        ("e-mail", describe_email(&account.email, account.email_verified)),
+        ("e-mail", or_dash(account.primary_email().map(|email| describe_email(email, account.email_verified)))),
         ("secondary", or_dash(Some(listed.join(", ")).filter(|listed| !listed.is_empty()))),
         ("username", or_dash(account.username.as_ref().map(|name| escape(name.as_str())))),
         ("roles", or_dash(Some(roles).filter(|roles| !roles.is_empty()))),

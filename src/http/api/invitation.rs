@@ -135,8 +135,10 @@ impl From<InviteError> for Failed<InviteProblems> {
             ProblemError::fields(code, vec![FieldError::new(name, FieldCode::Taken, error.to_string())]).into()
         };
         match error {
-            // `NotFound` occurs only if the account with this address is deleted during the request.
-            InviteError::EmailTaken | InviteError::NotFound => field(Code::EmailTaken, "email", &error),
+            // `NotFound` and `NoAddress` occur only if the account with this address is deleted or loses it during the request.
+            InviteError::EmailTaken | InviteError::NotFound | InviteError::NoAddress => {
+                field(Code::EmailTaken, "email", &error)
+            }
             InviteError::UsernameTaken => field(Code::UsernameTaken, "username", &error),
             InviteError::Service(error) => error.into(),
         }
@@ -147,13 +149,19 @@ impl From<InviteError> for Failed<InviteProblems> {
 struct ResetProblems;
 
 impl Problems for ResetProblems {
-    const CODES: &'static [Code] = codes![JSON_BODY, PRIVILEGED, [Code::UnknownAccount, Code::TooManyRequests]];
+    const CODES: &'static [Code] =
+        codes![JSON_BODY, PRIVILEGED, [Code::UnknownAccount, Code::UnknownEmail, Code::TooManyRequests]];
 }
 
 impl From<InviteError> for Failed<ResetProblems> {
     fn from(error: InviteError) -> Self {
         match error {
             InviteError::Service(error) => error.into(),
+            InviteError::NoAddress => {
+                let detail =
+                    "The account has no e-mail address. A service client may ask for the link and the code instead.";
+                Self::new(Code::UnknownEmail, detail)
+            }
             _ => Self::new(Code::UnknownAccount, "There is no such account, or it is disabled."),
         }
     }

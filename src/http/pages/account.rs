@@ -44,7 +44,7 @@ pub(super) async fn owner(visit: &mut Visit) -> Result<Option<Owner>, ProblemErr
         Err(authenticate::AuthenticateError::Service(error)) => return Err(error.into()),
         Err(_) => return Ok(None),
     };
-    visit.account = Some(profile.display_name.clone().unwrap_or_else(|| account.email.as_str().to_owned()));
+    visit.account = Some(profile.display_name.clone().unwrap_or_else(|| account.display_identifier()));
     visit.time_zone = profile.time_zone.as_ref().map(|zone| zone.as_str().to_owned());
     let locale = profile.locale.as_ref().map(|tag| tag.as_str());
     if let Some(pages) = &visit.state.pages {
@@ -65,13 +65,13 @@ macro_rules! require_owner {
 }
 pub(super) use require_owner;
 
-/// Loads the signed-in account into the visit. Returns the account's e-mail address; empty if the browser must sign in.
+/// Loads the signed-in account into the visit. Returns the account's display identifier; empty if the browser must sign in.
 ///
 /// # Errors
 /// [`ProblemError`]
-pub(super) async fn load_owner_address(visit: &mut Visit) -> Result<String, ProblemError> {
+pub(super) async fn load_owner_identifier(visit: &mut Visit) -> Result<String, ProblemError> {
     let owner = owner(visit).await?;
-    Ok(owner.map(|owner| owner.account.email.as_str().to_owned()).unwrap_or_default())
+    Ok(owner.map(|owner| owner.account.display_identifier()).unwrap_or_default())
 }
 
 /// The notice that the parameter `done` of a redirect names.
@@ -196,7 +196,7 @@ pub(super) async fn save_profile(mut visit: Visit, mut form: Form) -> Result<Res
 #[handler]
 pub(super) async fn show_password(mut visit: Visit) -> Result<Response> {
     let owner = require_owner!(visit, "/password");
-    visit.reply().notice(notice(&visit)).page(&Password { email: owner.account.email.as_str().to_owned() })
+    visit.reply().notice(notice(&visit)).page(&Password { email: owner.account.display_identifier() })
 }
 
 /// `POST /account/password`: all sessions end, and a new one takes the place of the browser's.
@@ -219,9 +219,7 @@ pub(super) async fn set_password(mut visit: Visit, mut form: Form) -> Result<Res
         }
         Err(problem) => match step_up(&visit, problem, "/password") {
             Ok(response) => Ok(response),
-            Err(problem) => {
-                visit.reply().error(&problem).page(&Password { email: owner.account.email.as_str().to_owned() })
-            }
+            Err(problem) => visit.reply().error(&problem).page(&Password { email: owner.account.display_identifier() }),
         },
     }
 }

@@ -94,7 +94,7 @@ pub(super) async fn show_consent(visit: Visit) -> Result<Response> {
     }
     // Loads the account, which the page shows.
     let mut visit = visit;
-    super::account::load_owner_address(&mut visit).await?;
+    super::account::load_owner_identifier(&mut visit).await?;
     visit.reply().any_target().page(&consent_view(&authorization))
 }
 
@@ -125,7 +125,7 @@ pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
             Err(problem) if problem.code == Code::TooManyApps => {
                 // Loads the account, which the page shows.
                 let mut visit = visit;
-                super::account::load_owner_address(&mut visit).await?;
+                super::account::load_owner_identifier(&mut visit).await?;
                 let view = consent_view(&authorization);
                 visit.reply().any_target().error(&problem).page(&view)
             }
@@ -153,7 +153,7 @@ pub(super) async fn show_select_account(visit: Visit) -> Result<Response> {
         return Ok(visit.reply().redirect_to_page("/sign-in"));
     };
     let mut visit = visit;
-    let current = super::account::load_owner_address(&mut visit).await?;
+    let current = super::account::load_owner_identifier(&mut visit).await?;
     let view = SelectAccount { client: Some(authorization.client()), current };
     visit.reply().any_target().page(&view)
 }

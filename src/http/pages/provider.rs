@@ -128,7 +128,7 @@ pub(in crate::http) async fn confirm_sign_out(visit: Visit, parameters: &[(Strin
         }
         None => None,
     };
-    account::load_owner_address(&mut visit).await?;
+    account::load_owner_identifier(&mut visit).await?;
     let fields = kept.into_iter().map(|(name, value)| Field::new(name, value)).collect();
     visit.reply().any_target().page(&SignOut { fields, client })
 }

@@ -65,7 +65,7 @@ async fn page(
         None
     };
     let view = View {
-        email: owner.account.email.as_str().to_owned(),
+        email: owner.account.display_identifier(),
         method: method.to_owned(),
         others: methods.into_iter().map(str::to_owned).collect(),
         next: continuation(visit),

@@ -8,7 +8,7 @@ use super::text;
 /// The profile.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Profile {
-    /// The primary address.
+    /// The primary address. Empty after another account has verified it.
     pub email: String,
     /// Whether the primary address is verified.
     pub email_verified: bool,
@@ -55,7 +55,7 @@ pub struct SecondaryAddress {
 /// The e-mail addresses of the account.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Address {
-    /// The primary address.
+    /// The primary address. Empty after another account has verified it.
     pub current: String,
     /// Whether the primary address is verified.
     pub email_verified: bool,
@@ -81,7 +81,8 @@ impl Address {
             state.clone(),
             Self { email_verified: false, ..state.clone() },
             Self { addresses, can_add: false, ..state.clone() },
-            Self { pending: Some(text("ann@example.org")), ..state },
+            Self { pending: Some(text("ann@example.org")), ..state.clone() },
+            Self { current: String::new(), email_verified: false, ..state },
         ]
     }
 }
@@ -89,7 +90,7 @@ impl Address {
 /// The form for a new password.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Password {
-    /// The primary address, with which password managers store the password.
+    /// The primary address, or else the username or the id, with which password managers store the password.
     pub email: String,
 }
 

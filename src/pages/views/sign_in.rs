@@ -110,7 +110,7 @@ impl Register {
 /// A further authentication of a signed-in user.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Reauthenticate {
-    /// The address, for password managers.
+    /// The primary address, or else the username or the id, for the user and for password managers.
     pub email: String,
     /// The method of the form: `password`, `totp`, `passkey` or `recovery_code`.
     pub method: String,

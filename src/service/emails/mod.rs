@@ -111,8 +111,7 @@ impl From<TakeAddressError> for ChangeEmailsError {
 /// # Errors
 /// [`SqlError`]
 pub async fn list_of_account(state: &AppState, account: &Account) -> Result<Vec<AccountEmail>, SqlError> {
-    let has_primary = !account.email.as_str().is_empty();
-    let primary = has_primary.then(|| AccountEmail::primary(account));
+    let primary = account.primary_email().map(|_| AccountEmail::primary(account));
     let secondary = state.sql.secondary_emails(account.id).await?;
     Ok(primary.into_iter().chain(secondary.into_iter().map(AccountEmail::from)).collect())
 }

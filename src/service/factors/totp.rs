@@ -107,10 +107,7 @@ pub(in crate::service) async fn enrol(
         last_used_at: None,
     };
     change.add_totp(&factor).await?;
-    let name = match &change.account.username {
-        Some(username) if change.account.email.as_str().is_empty() => username.as_str().to_owned(),
-        _ => change.account.email.as_str().to_owned(),
-    };
+    let name = change.account.display_identifier();
     change.commit().await?;
     let uri = secret.uri(&state.config.mail.product_name, &name);
     let code = QrCode::new(uri.expose()).map_err(|error| ServiceError::Internal(anyhow::anyhow!("{error}")))?;

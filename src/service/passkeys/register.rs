@@ -11,7 +11,6 @@ use crate::{
         passkeys::{NewCredential, PasskeyOwner, PasskeyRefusal, PresentedRegistration},
     },
     domain::{
-        account::Account,
         audit::{Actor, AuditEntry, AuditEvent},
         clock::Timestamp,
         factor::FactorKind,
@@ -163,7 +162,7 @@ pub(in crate::service) async fn begin(
     check_number(state, existing.len())?;
     let (account, profile) = (change.account.clone(), change.profile().await?);
     drop(change);
-    let name = display_identifier(&account);
+    let name = account.display_identifier();
     let display_name = profile.display_name.as_deref().filter(|name| !name.trim().is_empty()).unwrap_or(&name);
     let owner = PasskeyOwner { account: account.id, name: &name, display_name };
     let begun = ceremonies(state)?.begin_registration(owner, &existing);
@@ -237,12 +236,4 @@ pub(in crate::service) async fn store(
 fn check_number(state: &AppState, existing: usize) -> Result<(), RegisterPasskeyError> {
     let max = state.config.passkeys.max_per_account;
     if existing < max { Ok(()) } else { Err(RegisterPasskeyError::TooMany(max)) }
-}
-
-/// The account name that authenticators show: the address, or else the username, or else the id. An account has no address if another
-/// account has verified its address.
-fn display_identifier(account: &Account) -> String {
-    let email = Some(account.email.as_str()).filter(|email| !email.is_empty());
-    let username = account.username.as_ref().map(|name| name.as_str());
-    email.or(username).map_or_else(|| account.id.to_string(), str::to_owned)
 }

@@ -210,6 +210,27 @@ async fn i13_non_verifying_provider_imported_address_belongs_to_the_account_that
     assert_eq!(node.get("/v1/me", &owner.access).await.json()["email_verified"], true);
 }
 
+/// A reset by mail of an account that has lost its address is refused: there is nobody to whom the link could be sent.
+#[tokio::test]
+async fn i13_reset_by_mail_of_an_account_that_has_lost_its_address_is_refused() {
+    let (cluster, node, _) = squatted_account().await;
+    node.register("mine").await;
+    let victim = node.login("mine").await;
+    let (token, _) = request_address_change(&cluster, &node, &victim, "victim").await;
+    signed_in(&node, &victim, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
+    let scopes = vec!["accounts:recover".to_owned()];
+    let new = NewClient { name: "crm".to_owned(), scopes, ..NewClient::default() };
+    let client = cluster.service_client_with(new).await;
+    let start_reset = async |body: serde_json::Value| {
+        let request = node.request(Method::POST, "/v1/users/reset").basic_auth(&client.id, Some(&client.secret));
+        node.send(request.json(&body)).await
+    };
+    // `victim` is still the username of the attacker's account
+    assert_eq!(start_reset(json!({ "account": "victim" })).await.problem(), problem(404, "unknown_email"));
+    let returned = start_reset(json!({ "account": "victim", "delivery": "return" })).await.expect(202).json();
+    assert!(returned["link"].is_string(), "{returned}");
+}
+
 /// A cluster where an attacker has registered the address of a victim, and has added and verified an address of their own.
 async fn squatted_with_own_address() -> (TestCluster, Node, Tokens) {
     let (cluster, node, attacker) = squatted_account().await;

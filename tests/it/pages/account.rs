@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use latchkey::domain::account::{Email, Identifier};
+
 use super::{
     ADA, NEW_PASSWORD, cluster, signed_in,
     visitor::{Visitor, alert, field_error},
@@ -248,6 +250,30 @@ async fn addresses_are_added_verified_made_primary_and_removed() {
     assert!(alert(&gone).is_some(), "{}", gone.text);
     node.client.try_login("ada@work.example", PASSWORD).await.expect(200);
     node.client.try_login(ADA, PASSWORD).await.expect(401);
+}
+
+/// Another account has verified the address, which this account had not verified.
+#[tokio::test(flavor = "multi_thread")]
+async fn i13_account_that_has_lost_its_address_is_shown_by_its_username() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.register("ada").await;
+    let mut ada = signed_in(&node).await;
+    node.client.register("bob").await;
+    let bob = node.state.sql.find_account(&Identifier::parse("bob")).await.unwrap().unwrap();
+    let mut change = node.state.sql.change_account(bob.id).await.unwrap().unwrap();
+    change.make_primary_address(&Email::parse(ADA).unwrap(), node.state.clock.now()).await.unwrap();
+    change.commit().await.unwrap();
+
+    let page = ada.open("/account").await.expect(200);
+    assert!(page.text.contains("<span class=\"me\">ada</span>"), "{}", page.text);
+    let page = ada.open("/account/address").await.expect(200);
+    assert!(page.text.contains("Your account has no primary address"), "{}", page.text);
+    assert!(!page.text.contains("<strong class=\"break\"></strong>"), "{}", page.text);
+    for path in ["/account/password", "/account/reauthenticate?next=/data"] {
+        let page = ada.open(path).await.expect(200);
+        assert!(page.text.contains("name=\"username\" value=\"ada\""), "{}", page.text);
+    }
 }
 
 /// The page that takes the code can send the mail again.
