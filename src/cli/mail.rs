@@ -223,7 +223,7 @@ fn retry(args: &RetryArgs, config: &Config) -> anyhow::Result<()> {
 
 fn preview(args: &PreviewArgs, global: &Global) -> anyhow::Result<()> {
     // A preview needs neither a secret nor a database.
-    let (settings, issuer) = load_mail_settings(&global.config_sources()?)?;
+    let (settings, issuer) = load_mail_settings(&global.sources()?)?;
     let templates = Templates::load(&settings, &issuer)?;
     let to = Email::parse("ann@example.com").ok().and_then(|email| Recipient::new(&email).ok());
     let to = to.context("the sample address is invalid")?;

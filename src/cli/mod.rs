@@ -116,23 +116,15 @@ impl Global {
     /// The configuration sources of the process.
     ///
     /// # Errors
-    /// If the working directory no longer exists.
-    pub fn sources(&self) -> io::Result<Sources> {
+    /// If the working directory no longer exists. Relative paths start there, so the error counts as a problem of the configuration.
+    pub fn sources(&self) -> Result<Sources, ConfigError> {
         Ok(Sources {
-            working_dir: env::current_dir()?,
+            working_dir: env::current_dir().map_err(|error| Problem::new("working directory", error.to_string()))?,
             config_file: self.config.clone(),
             environment: env::vars_os().collect(),
             data_dir: self.data_dir.clone(),
             set: self.set.clone(),
         })
-    }
-
-    /// Like [`Global::sources`], but an error counts as a problem of the configuration: the exit code is then 2.
-    ///
-    /// # Errors
-    /// If the working directory no longer exists.
-    pub fn config_sources(&self) -> Result<Sources, ConfigError> {
-        self.sources().map_err(|error| Problem::new("working directory", error.to_string()).into())
     }
 
     /// Loads the configuration, creates the data directory and the secret if they are missing, and starts logging.

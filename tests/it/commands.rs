@@ -2,7 +2,11 @@
 
 mod accounts;
 
-use std::{fs, path::Path, process::Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -156,6 +160,19 @@ fn completions_manual_page_and_config_check_need_no_service() {
     assert!(printed(folder.path(), &["man"]).contains(".TH latchkey 1"));
     assert_eq!(printed(folder.path(), &["config", "check"]), "");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn command_in_a_removed_working_directory_reports_a_problem_of_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_removed_directory = "mkdir removed && cd removed && rmdir ../removed && exec \"$0\" \"$@\"";
+    for arguments in [&["config", "check"][..], &["user", "list"], &["mail", "preview", "test"]] {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", in_removed_directory, env!("CARGO_BIN_EXE_latchkey")]).args(arguments);
+        let output = shell.current_dir(folder.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        assert!(text(&output.stderr).contains("working directory"), "{arguments:?}: {output:?}");
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub struct BackupArgs {
 /// # Errors
 /// If there is no service or nothing to copy, or a file can't be read or written.
 pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
-    let sources = global.config_sources()?;
+    let sources = global.sources()?;
     let config = load_existing(&sources)?;
     let (_, secret_file) = load_data_locations(&sources)?;
     logging::init(&config.log, None)?;

@@ -35,7 +35,7 @@ pub struct RestoreArgs {
 /// # Errors
 /// If the backup is incomplete or damaged, does not match the configuration, or there is data already.
 pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
-    let (config, secret_file) = load_data_locations(&global.config_sources()?)?;
+    let (config, secret_file) = load_data_locations(&global.sources()?)?;
     let manifest = Manifest::read(&args.dir)?;
     let database_file = sqlite_path(&config.database)?;
     let redis_dir = config.redis.url.is_none().then(|| config.data_dir.join("redis"));

@@ -96,7 +96,7 @@ impl Finding {
 /// # Errors
 /// [`ChecksFailed`] if a check fails, or warns with `--strict`.
 pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
-    let findings = match load_existing(&global.sources()?) {
+    let findings = match global.sources().and_then(|sources| load_existing(&sources)) {
         Err(error) => {
             error.problems.iter().map(|problem| Finding::fail("configuration", problem.to_string())).collect()
         }

@@ -36,7 +36,7 @@ impl Reloader {
     }
 
     fn try_reload(&mut self) -> Result<(), ConfigError> {
-        let sources = self.global.config_sources()?;
+        let sources = self.global.sources()?;
         let log = config::load_log_settings(&sources)?;
         let read = effective_settings(&self.global)?;
         let changed = changed_keys(&self.running, &read);
@@ -66,7 +66,7 @@ impl Reloader {
 }
 
 fn effective_settings(global: &Global) -> Result<Vec<EffectiveSetting>, ConfigError> {
-    let sources = global.config_sources()?;
+    let sources = global.sources()?;
     let (settings, _warnings) = config::inspect(&sources)?;
     Ok(settings)
 }
