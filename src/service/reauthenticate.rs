@@ -31,6 +31,9 @@ use crate::{
     store::redis::{LastUseOrigin, StepUp, StepUpOutcome},
 };
 
+/// The methods of a first factor that is not a passkey: a password or a one-time code.
+const NOT_PASSKEY: [AuthenticationMethod; 2] = [AuthenticationMethod::Password, AuthenticationMethod::OneTimePassword];
+
 /// The password, the code or the passkey with which the user of a session authenticates again.
 #[derive(Clone, Debug)]
 pub struct Reauthenticate {
@@ -157,7 +160,7 @@ pub async fn reauthenticate_session(
         second_factor::verify(state, &account, factor, &input.origin, input.device.as_ref()).await?;
         // the first factor is the password shown now, or else the session's own
         let first_methods =
-            if shown.contains(AuthenticationMethod::Password) { shown } else { session_methods(caller) };
+            if shown.contains(AuthenticationMethod::Password) { shown } else { session_methods(caller, AuthenticationMethod::ALL) };
         let code = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
         (shown, acr) = policy::combine(&account, first_methods, code);
     }
@@ -167,7 +170,7 @@ pub async fn reauthenticate_session(
         let task = PasskeyTask::StepUp(caller.sub, caller.sid);
         // The session's own first factor counts, unless it was a passkey too.
         let first_methods =
-            if shown.contains(AuthenticationMethod::Password) { shown } else { first_factor_methods(caller) };
+            if shown.contains(AuthenticationMethod::Password) { shown } else { session_methods(caller, NOT_PASSKEY) };
         let has_first_factor = first_methods != AuthenticationMethods::default();
         // only a complete step-up sets the time of the passkey's last use, which `verify` stores
         let is_complete = |user_verified| user_verified || has_first_factor;
@@ -189,18 +192,13 @@ pub async fn reauthenticate_session(
     Ok((grant, authentication))
 }
 
-/// The methods of the caller's session.
-fn session_methods(caller: &AccessClaims) -> AuthenticationMethods {
-    let known = AuthenticationMethod::ALL.into_iter();
-    let known = known.filter(|method| caller.amr.iter().any(|amr| amr == method.as_str()));
-    known.fold(AuthenticationMethods::default(), AuthenticationMethods::with)
-}
-
-/// The methods of the caller's session other than passkeys: a password or a one-time code.
-fn first_factor_methods(caller: &AccessClaims) -> AuthenticationMethods {
-    let first = [AuthenticationMethod::Password, AuthenticationMethod::OneTimePassword];
-    let known = first.into_iter().filter(|method| caller.amr.iter().any(|amr| amr == method.as_str()));
-    known.fold(AuthenticationMethods::default(), AuthenticationMethods::with)
+/// The methods among `candidates` that the caller's session has.
+fn session_methods(
+    caller: &AccessClaims,
+    candidates: impl IntoIterator<Item = AuthenticationMethod>,
+) -> AuthenticationMethods {
+    let is_of_session = |method: &AuthenticationMethod| caller.amr.iter().any(|amr| amr == method.as_str());
+    candidates.into_iter().filter(is_of_session).fold(AuthenticationMethods::default(), AuthenticationMethods::with)
 }
 
 /// Verifies the password under the throttle of sign-ins.
