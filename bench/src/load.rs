@@ -52,6 +52,8 @@ pub struct Outcome {
     pub first_error: Option<String>,
     /// The actual measured time.
     pub seconds: f64,
+    /// Whether the workload had no further request for a connection.
+    pub is_exhausted: bool,
 }
 
 impl Outcome {
@@ -86,12 +88,11 @@ pub fn drive(
     let planned_end = planned_start + plan.measured;
     let mut outcome = Outcome::default();
     let mut in_flight = 0;
-    let mut exhausted = false;
     for (number, connection) in connections.iter_mut().enumerate() {
         if connection.send_next(workload, number)? {
             in_flight += 1;
         } else {
-            exhausted = true;
+            outcome.is_exhausted = true;
         }
     }
     // when the measured time actually began and ended
@@ -104,7 +105,7 @@ pub fn drive(
             started = Some(Instant::now());
         }
         if let (Some(started), None) = (started, ended)
-            && (now >= planned_end || exhausted)
+            && (now >= planned_end || outcome.is_exhausted)
         {
             on_edge();
             let now = Instant::now();
@@ -127,8 +128,12 @@ pub fn drive(
                     in_flight -= 1;
                     outcome.record_error(format!("connection: {error:#}"));
                     *connection = Connection::open(address, number, &poll)?;
-                    if ended.is_none() && connection.send_next(workload, number)? {
-                        in_flight += 1;
+                    if ended.is_none() {
+                        if connection.send_next(workload, number)? {
+                            in_flight += 1;
+                        } else {
+                            outcome.is_exhausted = true;
+                        }
                     }
                     continue;
                 }
@@ -154,7 +159,7 @@ pub fn drive(
             if connection.send_next(workload, number)? {
                 in_flight += 1;
             } else {
-                exhausted = true;
+                outcome.is_exhausted = true;
             }
         }
     }
@@ -174,16 +179,20 @@ pub fn drive(
     Ok(outcome)
 }
 
-/// Prepares a target: runs a workload until it is exhausted, for at most 120 seconds.
+/// The longest time in which [`exhaust`] must exhaust a workload.
+const EXHAUST_WITHIN: Duration = Duration::from_secs(120);
+
+/// Prepares a target: runs a workload until it is exhausted.
 ///
 /// # Errors
 ///
-/// After the run, if any response was wrong.
+/// After the run, if any response was wrong, or the workload is not exhausted within [`EXHAUST_WITHIN`].
 pub fn exhaust(address: SocketAddr, connections: usize, workload: &mut dyn Workload) -> anyhow::Result<()> {
-    let plan = Plan { connections, warm_up: Duration::ZERO, measured: Duration::from_secs(120) };
+    let plan = Plan { connections, warm_up: Duration::ZERO, measured: EXHAUST_WITHIN };
     let outcome = drive(address, plan, workload, || {})?;
     match outcome.first_error {
         Some(error) => bail!("{error}"),
-        None => Ok(()),
+        None if outcome.is_exhausted => Ok(()),
+        None => bail!("the target was too slow: after {EXHAUST_WITHIN:?} the workload has more requests"),
     }
 }
