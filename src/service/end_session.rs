@@ -105,7 +105,8 @@ pub async fn end_session(
             }
             browser_session::end(state, browser, ip).await?;
         }
-        // No user is signed in here who could confirm: the hint suffices.
+        // Nobody is signed in here who could confirm. The hint suffices, because it ends only the live session that it names: a form of
+        // an app (POST) arrives without the browser's cookie, which is `SameSite=Lax`.
         (None, Some(hint)) => end_tree_of_app_session(state, hint.sub, hint.sid, ip).await?,
         (None, None) => {}
     }
@@ -116,7 +117,8 @@ pub async fn end_session(
 /// browser's (`offline_access`).
 ///
 /// An app may revoke its tokens before it redirects the browser, so the app session may have ended. The ID token must then be newer
-/// than the browser's session: an older one may have leaked, and needs the user's confirmation.
+/// than the browser's session: an older one names an ended session ("suspect", section 2), may have leaked, and needs the user's
+/// confirmation. Without a browser's session, the ID token of an ended session ends nothing ([`end_tree_of_app_session`]).
 async fn hint_matches_browser(
     state: &AppState,
     browser: &BrowserSession,
@@ -134,6 +136,9 @@ async fn hint_matches_browser(
 
 /// Ends the browser session that an app session belongs to, and all app sessions beneath it. Ends only the app session if the browser
 /// session has already ended. An app session without a browser session (`offline_access`) continues.
+///
+/// Unlike in [`hint_matches_browser`], the age of the ID token does not matter, because the token ends no session of a later sign-in.
+/// Section 2 allows an expired ID token if its session is live, and section 6 demands a confirmation only without a valid hint.
 async fn end_tree_of_app_session(
     state: &AppState,
     account: AccountId,

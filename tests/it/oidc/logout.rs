@@ -113,18 +113,24 @@ async fn hint_of_another_user_does_not_sign_out() {
     node.stop().await;
 }
 
-/// A form of another site arrives without the browser's cookie.
+/// A form of another site arrives without the browser's cookie, so nobody could confirm. A valid hint suffices (OpenID Connect
+/// RP-Initiated Logout 1.0, section 6), also an expired one if its session is live (section 2).
 #[tokio::test(flavor = "multi_thread")]
 async fn logout_without_cookie_ends_the_session_of_the_hint() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
+    let other_browser = Browser::signed_in(&node, "ada").await;
+    // the ID token expires, and its session stays live
+    cluster.advance(node.state.config.token.access_ttl);
     let form = [("id_token_hint", text(&tokens, "id_token")), ("post_logout_redirect_uri", BYE)];
     let answer = node.send(node.request(Method::POST, "/oauth2/logout").form(&form)).await.expect(303);
     assert_eq!(answer.header("location"), BYE);
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
+    // The user's other browser is still signed in.
+    other_browser.code(&node, &Request::for_client(&shop.id)).await;
     // Without a hint, the browser returns with its cookie.
     let form = [("client_id", "shop"), ("state", "s")];
     let answer = node.send(node.request(Method::POST, "/oauth2/logout").form(&form)).await.expect(303);
