@@ -37,7 +37,8 @@ impl Address {
         let text = store_url::with_host(url.expose());
         store_url::check_redis(&text).map_err(invalid)?;
         let mut parsed = Url::parse(&text).map_err(|error| invalid(error.to_string()))?;
-        // In the URL of a Unix socket the path is the socket, so fred reads no database from it.
+        // In the URL of a Unix socket the path is the socket, so fred reads no database from it. `check_redis` has refused a value that
+        // is no number.
         let database = parsed.query_pairs().find(|(name, _)| name == "db").and_then(|(_, value)| value.parse().ok());
         let is_socket = parsed.scheme().ends_with("+unix");
         if is_socket {
