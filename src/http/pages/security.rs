@@ -44,7 +44,7 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
     }
     let factor_list = factors::list(&visit.state, account.id).await?;
     view.recovery_codes = factor_list.recovery_codes;
-    view.has_factor = account.factors.has_any() || !view.passkeys.is_empty();
+    view.has_factor = account.factors.has_any();
     // `None` if the service offers no codes by mail
     view.with_email_code = factor_list.email_code.is_some();
     view.has_email_code = factor_list.email_code == Some(true);
