@@ -125,6 +125,24 @@ fn every_form_posts_with_a_token() {
     }
 }
 
+/// An e-mail address has at most 254 bytes ([`crate::domain::account::Email::parse`]), and a username fewer.
+#[test]
+fn every_field_for_an_address_has_the_limit_of_an_address() {
+    let pages = Pages::load(&config(None)).unwrap();
+    let with_errors = false;
+    let mut found = 0;
+    for (name, html) in render_samples(&pages, &Frame::default(), with_errors).unwrap() {
+        for field in ["email", "secondary", "identifier"] {
+            for input in html.split(&format!("<input id=\"{field}\"")).skip(1) {
+                let input = input.split('>').next().unwrap();
+                assert!(input.contains(" maxlength=\"254\""), "{name}: {input}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 0, "no page has a field for an address");
+}
+
 #[test]
 fn folder_overrides_templates_texts_and_styles() {
     let folder = tempfile::tempdir().unwrap();
