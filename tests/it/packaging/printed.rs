@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::binary::{Service, run};
 
-/// The TOML blocks of a document, each with the number of the line that opens it.
+/// The TOML blocks of a document, each with the number of its first line.
 fn toml_blocks(text: &str) -> Vec<(usize, String)> {
     let (mut found, mut open) = (Vec::new(), None);
-    for (number, line) in text.lines().enumerate() {
+    for (index, line) in text.lines().enumerate() {
         match (line.trim(), &mut open) {
-            ("```toml", _) => open = Some((number + 1, String::new())),
+            // The block's first line follows the fence, and lines are counted from 1.
+            ("```toml", _) => open = Some((index + 2, String::new())),
             ("```", Some(_)) => found.extend(open.take()),
             (_, Some((_, block))) => *block += &format!("{line}\n"),
             _ => {}
