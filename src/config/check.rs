@@ -99,7 +99,7 @@ pub(super) fn prefix(text: &str) -> Result<String, String> {
 /// Checks a name in tokens: an audience, a `client_id`, or a member of `app_metadata`.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let is_valid = !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
-    is_valid.then(|| text.to_owned()).ok_or_else(|| "must not be empty, nor start or end with a space".into())
+    is_valid.then(|| text.to_owned()).ok_or_else(|| "must not be empty, contain control characters, or start or end with a space".into())
 }
 
 /// Checks scopes, separated by single spaces (RFC 6749, section 3.3).
@@ -252,10 +252,12 @@ mod tests {
     }
 
     #[test]
-    fn name_that_is_empty_or_has_blanks_around_it_is_refused() {
-        for bad in ["", " a", "a\n"] {
-            assert!(name(bad).is_err(), "{bad}");
+    fn name_that_is_empty_or_has_blanks_around_it_or_control_characters_is_refused() {
+        for bad in ["", " a", "a\n", "a\u{7}b"] {
+            let error = name(bad).unwrap_err();
+            assert!(error.contains("control characters"), "{bad:?}: {error}");
         }
+        assert_eq!(name("a b"), Ok("a b".into()));
     }
 
     #[test]
