@@ -74,6 +74,9 @@ pub enum FetchError {
     /// The host has no address.
     #[error("the host has no address")]
     Resolve,
+    /// The host is an IP address.
+    #[error("the host is an IP address; a name is required")]
+    IpAddress,
     /// An address of the host is not public.
     #[error("the host has an address that is not public; dynamic_clients.private_networks allows private ones")]
     PrivateAddress,
@@ -107,7 +110,7 @@ impl FetchError {
             Self::Busy => "busy",
             Self::Timeout => "timeout",
             Self::PrivateAddress => "private_address",
-            Self::Resolve | Self::Connect | Self::Tls | Self::Http => "unreachable",
+            Self::Resolve | Self::IpAddress | Self::Connect | Self::Tls | Self::Http => "unreachable",
             Self::Status(_) | Self::ContentType | Self::ContentEncoding | Self::TooLarge => "refused",
         }
     }
@@ -118,7 +121,7 @@ impl FetchError {
         match self {
             Self::Busy | Self::Timeout | Self::Resolve | Self::Connect | Self::Tls | Self::Http => false,
             Self::Status(status) => !matches!(status, 408 | 425 | 429 | 500..=599),
-            Self::PrivateAddress | Self::ContentType | Self::ContentEncoding | Self::TooLarge => true,
+            Self::IpAddress | Self::PrivateAddress | Self::ContentType | Self::ContentEncoding | Self::TooLarge => true,
         }
     }
 }
@@ -177,8 +180,10 @@ impl Fetcher {
 
     /// Connects to a checked address of the host and verifies the host's certificate. An IP address in the place of the host is refused.
     async fn connect(&self, url: &Url) -> Result<TlsStream<TcpStream>, FetchError> {
-        let (Some(Host::Domain(host)), Some(port)) = (url.host(), url.port_or_known_default()) else {
-            return Err(FetchError::Resolve);
+        let (host, port) = match (url.host(), url.port_or_known_default()) {
+            (Some(Host::Domain(host)), Some(port)) => (host, port),
+            (Some(Host::Ipv4(_) | Host::Ipv6(_)), _) => return Err(FetchError::IpAddress),
+            _ => return Err(FetchError::Resolve),
         };
         let server = ServerName::try_from(host.to_owned()).map_err(|_| FetchError::Resolve)?;
         let found = tokio::net::lookup_host((host, port)).await.map_err(|_| FetchError::Resolve)?;

@@ -60,7 +60,7 @@ async fn host_with_private_address_is_not_connected_to() {
     for host in ["127.0.0.1", "2130706433", "0x7f000001", "0177.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]"]
     {
         let outcome = fetch(&settings(&server), &format!("https://{host}:{}/c.json", server.port)).await;
-        assert_eq!(outcome, Err(FetchError::Resolve), "{host}");
+        assert_eq!(outcome, Err(FetchError::IpAddress), "{host}");
     }
 }
 
