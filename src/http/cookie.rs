@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use poem::{
     Request,
-    http::{HeaderName, header},
+    http::{HeaderName, HeaderValue, header},
 };
 use url::{Host, Url};
 
@@ -39,6 +39,11 @@ pub fn set_device(token: &str) -> String {
 /// `Set-Cookie` for a refresh token that is valid for `max_age`.
 pub fn set_refresh(token: &RefreshToken, max_age: Duration) -> String {
     format!("{REFRESH}={}; Path=/; Max-Age={}; Secure; HttpOnly; SameSite=Strict", token.expose(), max_age.as_secs())
+}
+
+/// Whether the value of a `Set-Cookie` header is of the refresh cookie.
+pub fn is_refresh(set_cookie: &HeaderValue) -> bool {
+    set_cookie.as_bytes().strip_prefix(REFRESH.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
 }
 
 /// `Set-Cookie` that deletes the refresh cookie.

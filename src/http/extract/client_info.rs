@@ -89,7 +89,7 @@ pub(in crate::http) fn is_from_trusted_proxy(request: &Request, settings: &HttpS
 /// Moves the device token into a cookie, out of reach of a page's scripts, if the response sets the refresh cookie.
 pub fn move_device_token_to_cookie(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    if headers.contains_key(header::SET_COOKIE)
+    if headers.get_all(header::SET_COOKIE).iter().any(cookie::is_refresh)
         && let Some(token) = headers.remove(DEVICE_TOKEN)
         && let Some(cookie) = token.to_str().ok().and_then(|token| cookie::set_device(token).parse().ok())
     {
@@ -102,4 +102,24 @@ pub fn move_device_token_to_cookie(mut response: Response) -> Response {
 fn device_token(request: &Request) -> Option<DeviceToken> {
     let header = request.headers().get(DEVICE_TOKEN).and_then(|value| value.to_str().ok());
     header.and_then(DeviceToken::parse).or_else(|| DeviceToken::parse(&cookie::device_token(request)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_token_moves_to_a_cookie_only_beside_the_refresh_cookie() {
+        let respond = |set_cookie: &str| {
+            let response = Response::builder().header(header::SET_COOKIE, set_cookie).header(DEVICE_TOKEN, "token");
+            let response = move_device_token_to_cookie(response.finish());
+            let cookies = response.headers().get_all(header::SET_COOKIE).iter();
+            let cookies: Vec<_> = cookies.map(|cookie| cookie.to_str().unwrap().to_owned()).collect();
+            (cookies, response.headers().contains_key(DEVICE_TOKEN))
+        };
+        let refresh = "__Host-latchkey=lk_rt_x; Path=/";
+        assert_eq!(respond(refresh), (vec![refresh.to_owned(), cookie::set_device("token")], false));
+        let visitor = "__Host-latchkey-visitor=x; Path=/";
+        assert_eq!(respond(visitor), (vec![visitor.to_owned()], true));
+    }
 }
