@@ -203,8 +203,8 @@ async fn i14_app_that_requires_two_factors_gets_the_level_of_the_step_up() {
     let weak = oidc::Browser::signed_in(&node, "ada").await;
     let cookie = weak.cookie.clone().unwrap();
     ada.cookies.insert(COOKIE.to_owned(), cookie.split_once('=').unwrap().1.to_owned());
-    // The app's request must be later than the sign-in. Otherwise the user has just authenticated for the request, and has no factor of
-    // the level, so that the answer would be an error instead of a step-up.
+    // The app's request must be later than the sign-in. Otherwise the sign-in counts as the answer to the request: the service concludes
+    // that the account has no factor of the level, and returns an error to the app.
     cluster.advance(Duration::from_secs(1));
     let request = Request::for_client("shop").with("acr_values", "aal2").with("scope", "openid offline_access");
     let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
