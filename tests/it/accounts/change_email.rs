@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    NEW_PASSWORD, count, email, problem, request_address_change, reset, signed_in, verify_address, without_limits,
+    NEW_PASSWORD, count_mails, email, problem, request_address_change, reset, signed_in, verify_address, without_limits,
 };
 use crate::harness::{
     client::{PASSWORD, Tokens},
@@ -140,7 +140,7 @@ async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change
     let tokens = node.login_with(&email("ada"), owners_password).await;
     assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email"], email("ada"));
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
-    assert_eq!(count(&cluster, "thief", "address_changed"), 0, "the thief's own second change has no undo link");
+    assert_eq!(count_mails(&cluster, "thief", "address_changed"), 0, "the thief's own second change has no undo link");
 }
 
 #[tokio::test]

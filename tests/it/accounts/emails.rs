@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    NEW_PASSWORD, count, email, first_mail, next_mail, problem, reset, signed_in, verify_address, without_limits,
+    NEW_PASSWORD, count_mails, email, first_mail, next_mail, problem, reset, signed_in, verify_address, without_limits,
 };
 use crate::harness::{
     client::{Answer, Client, PASSWORD, Tokens},
@@ -17,7 +17,7 @@ use crate::harness::{
 
 /// Adds an address to the account of `tokens`. Returns its id, and the token and the code of the mail.
 pub async fn add(cluster: &TestCluster, node: &Client, tokens: &Tokens, name: &str) -> (String, String, String) {
-    let before = count(cluster, name, "verify_address");
+    let before = count_mails(cluster, name, "verify_address");
     let added = post(node, tokens, name).await.expect(202);
     let (token, code) = next_mail(cluster, name, before, "verify_address").await;
     (added.text_of("id"), token, code)
@@ -170,7 +170,7 @@ async fn reset_mail_goes_to_the_verified_address_that_was_typed() {
     }
     let (token, code) = first_mail(&cluster, "work", "password_reset").await;
     wait_until_settled(&node).await;
-    assert_eq!(["ada", "unverified"].map(|name| count(&cluster, name, "password_reset")), [0, 0]);
+    assert_eq!(["ada", "unverified"].map(|name| count_mails(&cluster, name, "password_reset")), [0, 0]);
     let by_code = |identifier: String| {
         node.post("/v1/password/reset", json!({ "identifier": identifier, "code": code, "new_password": NEW_PASSWORD }))
     };
@@ -202,7 +202,7 @@ async fn sign_in_code_goes_to_the_verified_address_that_was_typed() {
     let body = json!({ "request": request, "email": email("work"), "code": code });
     node.post("/v1/login/code/verify", body.clone()).await.expect(200);
     assert_eq!(node.post("/v1/login/code/verify", body).await.problem(), problem(401, "invalid_code"));
-    assert_eq!(count(&cluster, "ada", "sign_in_code"), 0);
+    assert_eq!(count_mails(&cluster, "ada", "sign_in_code"), 0);
     node.try_login("ada", PASSWORD).await.expect(200);
 }
 
@@ -248,7 +248,7 @@ async fn mails_are_limited_per_address() {
     }
     let (token, _) = first_mail(&cluster, "work", "password_reset").await;
     wait_until_settled(&node).await;
-    assert_eq!(["ada", "work"].map(|name| count(&cluster, name, "password_reset")), [1, 1]);
+    assert_eq!(["ada", "work"].map(|name| count_mails(&cluster, name, "password_reset")), [1, 1]);
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
 }
 
@@ -316,7 +316,7 @@ async fn removal_of_an_unverified_address_invalidates_its_link_and_sends_no_noti
     assert_eq!(answer.problem(), problem(401, "invalid_code"));
     node.refresh(&tokens.refresh).await.expect(200);
     wait_until_settled(&node).await;
-    assert_eq!(count(&cluster, "ada", "secondary_address_changed"), 0);
+    assert_eq!(count_mails(&cluster, "ada", "secondary_address_changed"), 0);
 }
 
 #[tokio::test]
@@ -377,10 +377,12 @@ async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
     // more than the 72 hours in which a report removes an added address
     cluster.advance(Duration::from_hours(80));
     let thief = node.login("ada").await;
-    let before = count(&cluster, "ada", "secondary_address_changed");
+    let before = count_mails(&cluster, "ada", "secondary_address_changed");
     let (_, thief) = add_verified(&cluster, &node, &thief, "thief").await;
-    wait::until("the owner has a notice", || async { count(&cluster, "ada", "secondary_address_changed") > before })
-        .await;
+    wait::until("the owner has a notice", || async {
+        count_mails(&cluster, "ada", "secondary_address_changed") > before
+    })
+    .await;
     let not_me = cluster.mail_to(&email("ada"), "secondary_address_changed").await.token().to_owned();
     node.post("/v1/account/secure", json!({ "token": not_me })).await.expect(204);
     node.refresh(&thief.refresh).await.expect(401);
@@ -390,7 +392,7 @@ async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
     let tokens = node.login_with(&email("old"), NEW_PASSWORD).await;
     assert_eq!(list(&node, &tokens).await, ["ada (primary)", "old"]);
     wait_until_settled(&node).await;
-    assert_eq!(count(&cluster, "thief", "password_reset"), 0);
+    assert_eq!(count_mails(&cluster, "thief", "password_reset"), 0);
 }
 
 #[tokio::test]

@@ -40,20 +40,20 @@ pub fn email(name: &str) -> String {
 
 /// Asks for a password reset and returns the mail's token and code.
 pub async fn request_reset(cluster: &TestCluster, node: &Client, name: &str) -> (String, String) {
-    let before = count(cluster, name, "password_reset");
+    let before = count_mails(cluster, name, "password_reset");
     node.post("/v1/password/forgot", json!({ "identifier": name })).await.expect(202);
     next_mail(cluster, name, before, "password_reset").await
 }
 
 /// The number of mails of this template that were written to an account.
-pub fn count(cluster: &TestCluster, name: &str, template: &str) -> usize {
+pub fn count_mails(cluster: &TestCluster, name: &str, template: &str) -> usize {
     let mails = cluster.mails_to(&email(name));
     mails.iter().filter(|mail| mail.file.ends_with(&format!(".{template}.eml"))).count()
 }
 
 /// The token and the code of the mail that follows `before` others of its template.
 pub async fn next_mail(cluster: &TestCluster, name: &str, before: usize, template: &str) -> (String, String) {
-    let arrived = || async { count(cluster, name, template) > before };
+    let arrived = || async { count_mails(cluster, name, template) > before };
     crate::harness::wait::until(&format!("{name} has a mail {template}"), arrived).await;
     let mail = cluster.mail_to(&email(name), template).await;
     (mail.token().to_owned(), mail.code().to_owned())
@@ -71,7 +71,7 @@ pub async fn reset(node: &Client, token: &str, password: &str) -> Answer {
 
 /// Verifies the address of an account of [`crate::harness::client::Client::register`], as its owner.
 pub async fn verify_address(cluster: &TestCluster, node: &Client, name: &str, tokens: &Tokens) {
-    let before = count(cluster, name, "verify_address");
+    let before = count_mails(cluster, name, "verify_address");
     node.post("/v1/email/verification", json!({ "email": email(name) })).await.expect(202);
     let (token, _) = next_mail(cluster, name, before, "verify_address").await;
     signed_in(node, tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(204);
@@ -89,7 +89,7 @@ pub async fn request_address_change(
     tokens: &Tokens,
     new: &str,
 ) -> (String, String) {
-    let before = count(cluster, new, "confirm_address");
+    let before = count_mails(cluster, new, "confirm_address");
     signed_in(node, tokens, Method::POST, "/v1/me/email", json!({ "email": email(new) })).await.expect(202);
     next_mail(cluster, new, before, "confirm_address").await
 }

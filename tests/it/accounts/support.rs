@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    NEW_PASSWORD, count, email,
+    NEW_PASSWORD, count_mails, email,
     emails::{add, add_verified, cluster_with_verified_account, join_lines, list, wait_until_settled},
     first_mail, problem, reset, signed_in,
 };
@@ -39,7 +39,7 @@ async fn service_client_with_the_scope_removes_a_verified_address_with_its_links
     node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
     let (reset_token, _) = first_mail(&cluster, "work", "password_reset").await;
     wait_until_settled(&node).await;
-    let notices_before = count(&cluster, "ada", "secondary_address_changed");
+    let notices_before = count_mails(&cluster, "ada", "secondary_address_changed");
 
     let remove = |name: &str, secret: &str, body: Value| {
         node.send(node.request(Method::POST, PATH).basic_auth(name, Some(secret)).json(&body))
@@ -70,7 +70,7 @@ async fn service_client_with_the_scope_removes_a_verified_address_with_its_links
     assert_eq!(list(&node, &tokens).await, ["ada (primary)", "home"]);
     assert_eq!(removals(&node).await, [("client:desk".to_owned(), None)]);
     wait_until_settled(&node).await;
-    assert_eq!(count(&cluster, "ada", "secondary_address_changed"), notices_before + 1);
+    assert_eq!(count_mails(&cluster, "ada", "secondary_address_changed"), notices_before + 1);
     for name in ["work", "ada"] {
         let mail = cluster.mail_to(&email(name), "secondary_address_changed").await;
         assert!(join_lines(&mail.text).contains("work@example.com was removed"), "{}", mail.text);
@@ -103,5 +103,5 @@ async fn admin_removes_an_unverified_address_without_a_notice_and_other_users_ar
     assert_eq!(answer.problem(), problem(401, "invalid_code"));
     assert_eq!(removals(&node).await, [(format!("admin:{id}"), Some("unverified".to_owned()))]);
     wait_until_settled(&node).await;
-    assert_eq!(count(&cluster, "ada", "secondary_address_changed"), 0);
+    assert_eq!(count_mails(&cluster, "ada", "secondary_address_changed"), 0);
 }

@@ -19,7 +19,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    NEW_PASSWORD, count, email,
+    NEW_PASSWORD, count_mails, email,
     emails::{add_verified, cluster_with_verified_account, join_lines, list, wait_until_settled},
     first_mail, problem, request_address_change, reset, signed_in,
 };
@@ -90,7 +90,7 @@ async fn assert_owner_recovers(cluster: &TestCluster, node: &Node) {
     assert_eq!(list(node, &owner).await, ["ada (primary)"]);
     node.post("/v1/password/forgot", json!({ "identifier": email("thief") })).await.expect(202);
     assert_eq!(undo_links(cluster, node, "thief").await, Vec::<String>::new());
-    assert_eq!(count(cluster, "thief", "password_reset"), 0);
+    assert_eq!(count_mails(cluster, "thief", "password_reset"), 0);
 }
 
 /// Starts a cluster in which a thief with the owner's session has changed the primary address three times: to the thief's address, back to

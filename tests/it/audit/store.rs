@@ -48,7 +48,7 @@ async fn newest(sql: &Sql) -> AuditRow {
 #[tokio::test]
 async fn rows_are_added_once_and_found_by_each_filter() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let (account, ip): (_, IpAddr) = (new_id(), "192.0.2.77".parse().unwrap());
         let of_account = AuditEntry::new(at(2), AuditEvent::PasswordChange).account(account).actor(Actor::Account);
         let batch = [
@@ -76,7 +76,7 @@ async fn rows_are_added_once_and_found_by_each_filter() {
 #[tokio::test]
 async fn row_has_the_truncated_address_and_the_actor_of_the_connection() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let ip: IpAddr = "192.0.2.77".parse().unwrap();
         let truncated =
             sql.clone().with_address_precision(AddressPrecision::Truncated).acting_as(Actor::operator("root"));
@@ -91,7 +91,7 @@ async fn row_has_the_truncated_address_and_the_actor_of_the_connection() {
 #[tokio::test]
 async fn rows_are_append_only_until_their_retention_ends() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         sql.append_audit(&[row(at(1)), row(at(2)), row(at(3)), row(at(4))]).await.unwrap();
         for attack in ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit", "DELETE FROM audit WHERE at = 1"] {
             let refused = tamper(&backend, attack).await.unwrap_err();
@@ -117,7 +117,7 @@ async fn rows_are_append_only_until_their_retention_ends() {
 #[tokio::test]
 async fn change_and_its_audit_row_are_committed_together() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
         assert!(sql.insert_account(&new_account("ann@example.com")).await.is_err());
         let mut change = sql.change_account(account.id).await.unwrap().unwrap();

@@ -79,11 +79,11 @@ async fn challenge_works_for_its_device_only() {
         let body = factor_body(challenge, "totp", &ada.app.code(&cluster.clock));
         node.send(with_device(node.request(Method::POST, "/v1/login/second-factor").json(&body), device))
     };
-    let bound = super::challenge_of(&login(Some(&device)).await);
+    let bound = super::expect_challenge(&login(Some(&device)).await);
     assert_eq!(present(&bound, None).await.problem(), problem(401, "invalid_challenge"));
     let other = format!("lk_dt_{}", "B".repeat(43));
     assert_eq!(present(&bound, Some(&other)).await.problem(), problem(401, "invalid_challenge"));
-    let unbound = super::challenge_of(&login(None).await);
+    let unbound = super::expect_challenge(&login(None).await);
     assert_eq!(present(&unbound, Some(&device)).await.problem(), problem(401, "invalid_challenge"));
     present(&bound, Some(&device)).await.expect(200);
 }
@@ -115,7 +115,7 @@ async fn challenge_ends_when_factors_roles_or_password_change_or_the_account_is_
     assert_invalid(&before, "password").await;
 
     let body = json!({ "identifier": "ada", "password": NEW_PASSWORD });
-    let before = super::challenge_of(&node.post("/v1/login", body).await);
+    let before = super::expect_challenge(&node.post("/v1/login", body).await);
     latchkey::service::accounts::disable(&node.state, id).await.unwrap();
     assert_invalid(&before, "disabled").await;
 }

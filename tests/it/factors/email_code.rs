@@ -9,9 +9,9 @@ use latchkey::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{challenge, challenge_of, claims, codes_of, second_factor};
+use super::{challenge, claims, codes_of, expect_challenge, second_factor};
 use crate::{
-    accounts::{NEW_PASSWORD, count, email, problem, signed_in, verify_address},
+    accounts::{NEW_PASSWORD, count_mails, email, problem, signed_in, verify_address},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -48,9 +48,9 @@ pub(super) async fn send(node: &Client, challenge: &str) -> Answer {
 
 /// Requests a code for a challenge, and reads it from the mail.
 pub async fn mailed_code(cluster: &TestCluster, node: &Client, name: &str, challenge: &str) -> String {
-    let before = count(cluster, name, "second_factor_code");
+    let before = count_mails(cluster, name, "second_factor_code");
     send(node, challenge).await.expect(202);
-    let arrived = || async { count(cluster, name, "second_factor_code") > before };
+    let arrived = || async { count_mails(cluster, name, "second_factor_code") > before };
     wait::until(&format!("{name} has a code"), arrived).await;
     cluster.mail_to(&email(name), "second_factor_code").await.code().to_owned()
 }
@@ -66,8 +66,8 @@ async fn code_by_mail_continues_a_sign_in_at_aal1_and_works_once() {
     assert_eq!(recovery_codes.len(), 10);
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
-    let first = challenge_of(&challenged);
-    assert_eq!(count(&cluster, "ada", "second_factor_code"), 0, "no code is sent before the client requests one");
+    let first = expect_challenge(&challenged);
+    assert_eq!(count_mails(&cluster, "ada", "second_factor_code"), 0, "no code is sent before the client requests one");
     let code = mailed_code(&cluster, &node, "ada", &first).await;
     let mail = cluster.mail_to(&email("ada"), "second_factor_code").await;
     assert!(!mail.text.contains("://"), "no link: {}", mail.text);
@@ -187,7 +187,7 @@ async fn codes_by_mail_that_are_switched_off_for_all_are_not_required() {
     let tokens = off.login("ada").await;
     assert_eq!(claims(&tokens.access)["amr"], json!(["pwd"]));
     // the node with the former settings still requires the code
-    challenge_of(&node.try_login("ada", PASSWORD).await);
+    expect_challenge(&node.try_login("ada", PASSWORD).await);
 }
 
 #[tokio::test]
@@ -232,11 +232,11 @@ async fn stranger_who_knows_the_password_uses_up_neither_the_owners_mails_nor_th
     verify_address(&cluster, &node, "ada", &tokens).await;
     let codes = codes_of(&enable(&node, &tokens).await.expect(200));
     // The account recognizes the network at home after a second factor.
-    let first = challenge_of(&login(home).await);
+    let first = expect_challenge(&login(home).await);
     let shown = super::factor_body(&first, "recovery_code", &codes[0]);
     post_from(&node, home, "/v1/login/second-factor", shown).await.expect(200);
 
-    let stranger = challenge_of(&login("192.0.2.1").await);
+    let stranger = expect_challenge(&login("192.0.2.1").await);
     let body = |challenge: &str| json!({ "challenge": challenge });
     for address in ["192.0.2.1", "192.0.2.2"] {
         post_from(&node, address, "/v1/login/second-factor/code", body(&stranger)).await.expect(202);
@@ -257,12 +257,12 @@ async fn stranger_who_knows_the_password_uses_up_neither_the_owners_mails_nor_th
     let wait_for_mails = |expected: usize| {
         let cluster = &cluster;
         async move {
-            let arrived = || async { count(cluster, "ada", "second_factor_code") == expected };
+            let arrived = || async { count_mails(cluster, "ada", "second_factor_code") == expected };
             wait::until("ada has the codes", arrived).await;
         }
     };
     wait_for_mails(2).await;
-    let owner = challenge_of(&login(home).await);
+    let owner = expect_challenge(&login(home).await);
     post_from(&node, home, "/v1/login/second-factor/code", body(&owner)).await.expect(202);
     wait_for_mails(3).await;
     let code = cluster.mail_to(&email("ada"), "second_factor_code").await.code().to_owned();

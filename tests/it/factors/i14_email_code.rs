@@ -10,12 +10,12 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    App, STEP, assert_no_credentials, challenge, challenge_of, claims, codes_of, confirm_totp,
+    App, STEP, assert_no_credentials, challenge, claims, codes_of, confirm_totp,
     email_code::{WRONG_CODE, account_with_email_code, cluster, mailed_code, send},
-    second_factor, start_totp,
+    expect_challenge, second_factor, start_totp,
 };
 use crate::{
-    accounts::{NEW_PASSWORD, count, email, first_mail, next_mail, problem, request_reset, reset, signed_in},
+    accounts::{NEW_PASSWORD, count_mails, email, first_mail, next_mail, problem, request_reset, reset, signed_in},
     harness::client::{PASSWORD, Tokens},
 };
 
@@ -29,9 +29,9 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     assert_no_credentials(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
-    let first = challenge_of(&challenged);
+    let first = expect_challenge(&challenged);
     assert_eq!(send(&node, &first).await.problem(), problem(403, "login_method_off"));
-    assert_eq!(count(&cluster, "ada", "second_factor_code"), 0);
+    assert_eq!(count_mails(&cluster, "ada", "second_factor_code"), 0);
     assert_eq!(second_factor(&node, &first, "email_code", WRONG_CODE).await.problem(), problem(401, "invalid_code"));
     // another reset changes nothing
     let (token, _) = request_reset(&cluster, &node, "ada").await;
@@ -39,7 +39,7 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
     let answer =
-        second_factor(&node, &challenge_of(&challenged), "recovery_code", &recovery_codes[0]).await.expect(200);
+        second_factor(&node, &expect_challenge(&challenged), "recovery_code", &recovery_codes[0]).await.expect(200);
     let claimed = claims(&Tokens::of(&answer).access);
     assert_eq!(
         (&claimed["acr"], &claimed["amr"]),
@@ -48,7 +48,7 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     );
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
-    let challenge = challenge_of(&challenged);
+    let challenge = expect_challenge(&challenged);
     let code = mailed_code(&cluster, &node, "ada", &challenge).await;
     second_factor(&node, &challenge, "email_code", &code).await.expect(200);
 
@@ -68,7 +68,7 @@ async fn i14_sign_in_by_mail_is_refused_where_the_second_factor_is_a_mail() {
     let node = cluster.node().await;
     account_with_email_code(&cluster, &node, "ada").await;
     for by_link in [false, true] {
-        let before = count(&cluster, "ada", "sign_in_code");
+        let before = count_mails(&cluster, "ada", "sign_in_code");
         let requested = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202);
         let (token, code) = next_mail(&cluster, "ada", before, "sign_in_code").await;
         let mut body = json!({ "request": requested.text_of("request") });
@@ -97,7 +97,7 @@ async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
     cluster.advance(STEP);
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["totp", "recovery_code"]));
-    let challenge = challenge_of(&challenged);
+    let challenge = expect_challenge(&challenged);
     assert_eq!(send(&node, &challenge).await.problem(), problem(403, "login_method_off"));
     assert_eq!(
         second_factor(&node, &challenge, "email_code", WRONG_CODE).await.problem(),
@@ -184,7 +184,7 @@ async fn i14_address_that_is_not_verified_gets_no_code() {
     accounts::set_email(&node.state, id, &Email::parse(&email("lovelace")).unwrap()).await.unwrap();
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
-    assert_eq!(send(&node, &challenge_of(&challenged)).await.problem(), problem(403, "login_method_off"));
+    assert_eq!(send(&node, &expect_challenge(&challenged)).await.problem(), problem(403, "login_method_off"));
     node.post("/v1/email/verification", json!({ "email": email("lovelace") })).await.expect(202);
     let (token, _) = first_mail(&cluster, "lovelace", "verify_address").await;
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);

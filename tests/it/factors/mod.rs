@@ -103,12 +103,12 @@ pub async fn account_with_app(cluster: &TestCluster, node: &Client, name: &str) 
 
 /// Signs in by password, and returns the challenge for the second factor.
 pub async fn challenge(node: &Client, name: &str) -> String {
-    challenge_of(&node.try_login(name, PASSWORD).await)
+    expect_challenge(&node.try_login(name, PASSWORD).await)
 }
 
 /// Asserts that an answer requires a second factor, and returns its challenge.
 #[track_caller]
-pub fn challenge_of(answer: &Answer) -> String {
+pub fn expect_challenge(answer: &Answer) -> String {
     assert_eq!(answer.problem(), problem(403, "second_factor_required"), "{answer:?}");
     assert_no_credentials(answer);
     answer.text_of("challenge")

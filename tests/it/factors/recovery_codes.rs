@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{account_with_app, challenge, claims, cluster, codes_of, second_factor};
 use crate::{
-    accounts::{count, email, problem, signed_in, verify_address},
+    accounts::{count_mails, email, problem, signed_in, verify_address},
     harness::{client::Tokens, wait},
 };
 
@@ -64,11 +64,11 @@ async fn each_use_and_few_codes_left_send_the_owner_a_mail() {
     for (used, code) in ada.recovery_codes.iter().enumerate() {
         let challenge = challenge(&node, "ada").await;
         second_factor(&node, &challenge, "recovery_code", code).await.expect(200);
-        let is_notified = || async { count(&cluster, "ada", "recovery_code_used") == used + 1 };
+        let is_notified = || async { count_mails(&cluster, "ada", "recovery_code_used") == used + 1 };
         wait::until("the owner has the notice", is_notified).await;
         // each use that leaves three codes or fewer sends this notice: of ten codes, the seventh use and those after it
         let expected = (used + 1).saturating_sub(6);
-        let is_notified = || async { count(&cluster, "ada", "recovery_codes_low") == expected };
+        let is_notified = || async { count_mails(&cluster, "ada", "recovery_codes_low") == expected };
         wait::until("the owner has the notice of few codes", is_notified).await;
     }
     let mail = cluster.mail_to(&email("ada"), "recovery_codes_low").await;

@@ -1,6 +1,6 @@
 //! Remembered devices: `factors.remember_device`, `/v1/me/devices`.
 //!
-//! A statement with `challenge_of` asserts that a sign-in requires the second factor, which its device does not skip.
+//! A statement with `expect_challenge` asserts that a sign-in requires the second factor, which its device does not skip.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use latchkey::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Enrolled, STEP, account_with_app, challenge_of, claims, enrol, factor_body};
+use super::{Enrolled, STEP, account_with_app, claims, enrol, expect_challenge, factor_body};
 use crate::{
     accounts::{NEW_PASSWORD, email, problem, request_address_change, request_reset, reset, signed_in, verify_address},
     harness::{
@@ -58,7 +58,7 @@ async fn remember_with_password(
     enrolled: &Enrolled,
     password: &str,
 ) -> Answer {
-    let challenge = challenge_of(&login(node, name, password, None).await);
+    let challenge = expect_challenge(&login(node, name, password, None).await);
     let mut body = factor_body(&challenge, "totp", &enrolled.app.code(&cluster.clock));
     body["remember_device"] = json!(true);
     let answer = node.post("/v1/login/second-factor", body).await.expect(200);
@@ -104,7 +104,7 @@ async fn i14_remembered_device_signs_in_with_the_password_at_aal1_and_step_up_as
     assert_eq!(reauthenticate(json!({ "method": "totp", "code": code })).await.expect(200).json()["acr"], "aal2");
 
     // Without the device token the factor is needed, and a wrong password is refused.
-    challenge_of(&login(&node, "ada", PASSWORD, None).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, None).await);
     let wrong = login(&node, "ada", "not the password", Some(&device)).await;
     assert_eq!(wrong.problem(), problem(401, "invalid_credentials"));
 }
@@ -114,11 +114,11 @@ async fn device_is_remembered_only_if_its_user_wants_that_and_the_setting_is_on(
     let mut cluster = cluster();
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
-    let challenge = challenge_of(&login(&node, "ada", PASSWORD, None).await);
+    let challenge = expect_challenge(&login(&node, "ada", PASSWORD, None).await);
     let body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     let answer = node.post("/v1/login/second-factor", body).await.expect(200);
     cluster.advance(STEP);
-    challenge_of(&login(&node, "ada", PASSWORD, Some(answer.header("x-device-token"))).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(answer.header("x-device-token"))).await);
     let device = remember(&cluster, &node, "ada", &ada).await;
     login(&node, "ada", PASSWORD, Some(&device)).await.expect(200);
 
@@ -126,10 +126,10 @@ async fn device_is_remembered_only_if_its_user_wants_that_and_the_setting_is_on(
     let off = cluster.node().await;
     let challenged = login(&off, "ada", PASSWORD, Some(&device)).await;
     assert!(challenged.json()["remember_device_for"].is_null(), "{challenged:?}");
-    challenge_of(&challenged);
+    expect_challenge(&challenged);
     // the node without the setting ignores the request to remember the device
     let unremembered = remember(&cluster, &off, "ada", &ada).await;
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&unremembered)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&unremembered)).await);
 }
 
 /// An attacker who knows the password may have got the device's former token before the account had a factor.
@@ -140,13 +140,13 @@ async fn remembered_device_gets_a_new_token_and_its_former_one_skips_nothing() {
     node.register("ada").await;
     let former = login(&node, "ada", PASSWORD, None).await.expect(200).header("x-device-token").to_owned();
     let ada = enrol(&cluster, &node, "ada").await;
-    let challenge = challenge_of(&login(&node, "ada", PASSWORD, Some(&former)).await);
+    let challenge = expect_challenge(&login(&node, "ada", PASSWORD, Some(&former)).await);
     let mut body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     body["remember_device"] = json!(true);
     let answer = post_from_device(&node, Some(&former), "/v1/login/second-factor", body).await.expect(200);
     let device = answer.header("x-device-token");
     assert_ne!(device, former);
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&former)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&former)).await);
     login(&node, "ada", PASSWORD, Some(device)).await.expect(200);
 }
 
@@ -158,11 +158,11 @@ async fn device_token_of_another_account_skips_nothing() {
     let eve = account_with_app(&cluster, &node, "eve").await;
     let device = remember(&cluster, &node, "ada", &ada).await;
     let other = remember(&cluster, &node, "eve", &eve).await;
-    challenge_of(&login(&node, "eve", PASSWORD, Some(&device)).await);
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&other)).await);
+    expect_challenge(&login(&node, "eve", PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&other)).await);
     login(&node, "eve", PASSWORD, Some(&other)).await.expect(200);
     let made_up = format!("lk_dt_{}", "A".repeat(43));
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&made_up)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&made_up)).await);
 }
 
 #[tokio::test]
@@ -177,42 +177,42 @@ async fn device_is_forgotten_when_password_factors_address_roles_or_state_of_the
 
     let device = remember(&cluster, &node, "ada", &ada).await;
     accounts::change_roles(state, id, &Roles::parse(["staff"]).unwrap(), &Roles::default()).await.unwrap();
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
 
     let device = remember(&cluster, &node, "ada", &ada).await;
     accounts::disable(state, id).await.unwrap();
     accounts::enable(state, id).await.unwrap();
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
 
     let answer = remember_with_password(&cluster, &node, "ada", &ada, PASSWORD).await;
     let (device, tokens) = (answer.header("x-device-token").to_owned(), Tokens::of(&answer));
     signed_in(&node, &tokens, Method::POST, "/v1/me/recovery-codes", json!({})).await.expect(200);
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
 
     let answer = remember_with_password(&cluster, &node, "ada", &ada, PASSWORD).await;
     let (device, tokens) = (answer.header("x-device-token").to_owned(), Tokens::of(&answer));
     let (token, _) = request_address_change(&cluster, &node, &tokens, "lovelace").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
 
     let device = remember(&cluster, &node, "ada", &ada).await;
     accounts::set_email(state, id, &Email::parse("ada@example.com").unwrap()).await.unwrap();
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
 
     let answer = remember_with_password(&cluster, &node, "ada", &ada, PASSWORD).await;
     let (device, tokens) = (answer.header("x-device-token").to_owned(), Tokens::of(&answer));
     node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
-    challenge_of(&login(&node, "ada", NEW_PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&node, "ada", NEW_PASSWORD, Some(&device)).await);
 
     let device =
         remember_with_password(&cluster, &node, "ada", &ada, NEW_PASSWORD).await.header("x-device-token").to_owned();
     accounts::set_password(state, id, PASSWORD.into()).await.unwrap();
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
 
     let answer = remember_with_password(&cluster, &node, "ada", &ada, PASSWORD).await;
     let device = answer.header("x-device-token").to_owned();
     node.delete("/v1/me", &Tokens::of(&answer).access).await.expect(202);
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
 
     // after an operator has reset the factors, no device skips the factors that are added next
     let device = remember(&cluster, &node, "ada", &ada).await;
@@ -220,7 +220,7 @@ async fn device_is_forgotten_when_password_factors_address_roles_or_state_of_the
     let (initiator, origin) = (latchkey::service::initiator::Initiator::Operator, Default::default());
     latchkey::service::factors::reset::reset(state, &account, &initiator, &origin).await.unwrap();
     enrol(&cluster, &node, "ada").await;
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn i14_password_reset_by_mail_forgets_devices() {
     let device = remember(&cluster, &node, "ada", &ada).await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
-    challenge_of(&login(&node, "ada", NEW_PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&node, "ada", NEW_PASSWORD, Some(&device)).await);
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn i14_remembered_device_does_not_skip_the_factor_of_a_sign_in_by_mail() {
         let requested = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202);
         let (_, code) = crate::accounts::next_mail(&cluster, "ada", earlier_mails, "sign_in_code").await;
         let body = json!({ "request": requested.text_of("request"), "email": email("ada"), "code": code });
-        challenge_of(&post_from_device(&node, Some(&device), "/v1/login/code/verify", body).await)
+        expect_challenge(&post_from_device(&node, Some(&device), "/v1/login/code/verify", body).await)
     };
     let challenge = sign_in_by_mail(0).await;
     // No device is remembered after a sign-in by mail.
@@ -276,11 +276,11 @@ async fn i14_remembered_device_does_not_skip_a_required_factor() {
     let strict = cluster.node().await;
     let challenged = login(&strict, "ada", PASSWORD, Some(&device)).await;
     assert!(challenged.json()["remember_device_for"].is_null(), "{challenged:?}");
-    challenge_of(&challenged);
+    expect_challenge(&challenged);
     // this node remembers no device
     let unremembered = remember(&cluster, &strict, "ada", &ada).await;
-    challenge_of(&login(&strict, "ada", PASSWORD, Some(&unremembered)).await);
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&unremembered)).await);
+    expect_challenge(&login(&strict, "ada", PASSWORD, Some(&unremembered)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&unremembered)).await);
     assert_eq!(devices(&strict, &ada.tokens.access).await.len(), 0);
 
     // ada is no admin
@@ -300,13 +300,13 @@ async fn device_expires_by_the_clock_and_with_a_shorter_setting() {
     cluster.advance(Duration::from_hours(1));
     login(&shorter, "ada", PASSWORD, Some(&device)).await.expect(200);
     cluster.advance(Duration::from_hours(1));
-    challenge_of(&login(&shorter, "ada", PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&shorter, "ada", PASSWORD, Some(&device)).await);
     // `remember` has advanced the clock by one step, so that one step of the month is left
     cluster.advance(MONTH - Duration::from_hours(2) - 2 * STEP);
     let tokens = Tokens::of(&login(&node, "ada", PASSWORD, Some(&device)).await.expect(200));
     assert_eq!(devices(&node, &tokens.access).await.len(), 1);
     cluster.advance(STEP);
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
     assert_eq!(devices(&node, &tokens.access).await.len(), 0, "use does not extend the time");
 }
 
@@ -334,12 +334,12 @@ async fn devices_are_listed_and_forgotten_by_their_owner_only() {
     assert_eq!(node.delete(&path, &eve.tokens.access).await.problem(), problem(404, "unknown_device"));
     node.delete(&path, &ada.tokens.access).await.expect(204);
     assert_eq!(node.delete(&path, &ada.tokens.access).await.problem(), problem(404, "unknown_device"));
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&first)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&first)).await);
     login(&node, "ada", PASSWORD, Some(&second)).await.expect(200);
 
     assert_eq!(node.delete("/v1/me/devices", &ada.tokens.access).await.expect(200).json(), json!({ "forgotten": 1 }));
     assert_eq!(node.delete("/v1/me/devices", &ada.tokens.access).await.expect(200).json(), json!({ "forgotten": 0 }));
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&second)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&second)).await);
     login(&node, "eve", PASSWORD, Some(&eves_device)).await.expect(200);
 }
 
@@ -353,7 +353,7 @@ async fn further_device_replaces_the_oldest_one() {
     for _ in 0..3 {
         remembered.push(remember(&cluster, &node, "ada", &ada).await);
     }
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&remembered[0])).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&remembered[0])).await);
     for device in &remembered[1..] {
         login(&node, "ada", PASSWORD, Some(device)).await.expect(200);
     }
@@ -412,7 +412,7 @@ async fn i11_sixteen_racers_with_one_challenge_remember_one_device() {
     let cluster = cluster();
     let nodes = [cluster.node().await, cluster.node().await];
     let ada = account_with_app(&cluster, &nodes[0], "ada").await;
-    let challenge = challenge_of(&login(&nodes[0], "ada", PASSWORD, None).await);
+    let challenge = expect_challenge(&login(&nodes[0], "ada", PASSWORD, None).await);
     let mut body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     body["remember_device"] = json!(true);
     let race = (0..16).map(|racer| nodes[racer % 2].post("/v1/login/second-factor", body.clone()));

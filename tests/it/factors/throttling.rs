@@ -35,7 +35,7 @@ async fn post_from(node: &Client, address: &str, path: &str, body: serde_json::V
 /// Signs in by password from this address, and returns the challenge for the second factor.
 async fn challenge(node: &Client, address: &str) -> String {
     let body = json!({ "identifier": "ada", "password": PASSWORD });
-    super::challenge_of(&post_from(node, address, "/v1/login", body).await)
+    super::expect_challenge(&post_from(node, address, "/v1/login", body).await)
 }
 
 /// Presents a code for a challenge from this address.
@@ -185,7 +185,7 @@ async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_stran
     let mut checked = 0;
     for device in &devices {
         let challenged = with_device(&node, device, "/v1/login", login.clone()).await;
-        let challenge = super::challenge_of(&challenged);
+        let challenge = super::expect_challenge(&challenged);
         // a device with attempts of its own would get more than CODES_WITHOUT_WAIT in all
         for _ in 0..=CODES_WITHOUT_WAIT {
             let body = factor_body(&challenge, "totp", &wrong);

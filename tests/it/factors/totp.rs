@@ -31,7 +31,7 @@ async fn sign_in_with_an_authenticator_app_reaches_aal2() {
     let body = answer.json();
     assert_eq!(body["methods"], json!(["totp", "recovery_code"]));
     assert_eq!(body["expires_in"], 600, "a challenge of a sign-in works for ten minutes");
-    let challenge = super::challenge_of(&answer);
+    let challenge = super::expect_challenge(&answer);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     assert!(answer.header("x-device-token").starts_with("lk_dt_"), "{answer:?}");
     let tokens = Tokens::of(&answer);
@@ -321,7 +321,7 @@ async fn cookie_session_gets_its_cookie_at_the_second_step_only() {
     };
     let own = "https://auth.example.com";
     let body = json!({ "identifier": "ada", "password": crate::harness::client::PASSWORD, "transport": "cookie" });
-    let challenge = super::challenge_of(&post("/v1/login", body, own, "same-origin").await);
+    let challenge = super::expect_challenge(&post("/v1/login", body, own, "same-origin").await);
     let body = super::factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     let foreign = post("/v1/login/second-factor", body.clone(), "https://evil.example", "cross-site").await;
     assert_eq!(foreign.problem(), problem(403, "cross_site_request"));

@@ -16,8 +16,8 @@ use serde_json::json;
 
 use crate::{
     accounts::{
-        NEW_PASSWORD, count, email, emails, first_mail, next_mail, problem, request_address_change, request_reset,
-        reset, signed_in, verify_address, without_limits,
+        NEW_PASSWORD, count_mails, email, emails, first_mail, next_mail, problem, request_address_change,
+        request_reset, reset, signed_in, verify_address, without_limits,
     },
     harness::{
         client::{PASSWORD, Tokens},
@@ -90,7 +90,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     node.post("/v1/password/forgot", json!({ "identifier": email("victim") })).await.expect(202);
     let (token, _) = first_mail(&cluster, "victim", "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
-    let before = count(&cluster, "victim", "password_reset");
+    let before = count_mails(&cluster, "victim", "password_reset");
     node.post("/v1/password/forgot", json!({ "identifier": "trojan" })).await.expect(202);
     next_mail(&cluster, "victim", before, "password_reset").await;
     node.try_login("trojan", PASSWORD).await.expect(401);
@@ -242,13 +242,13 @@ async fn squatted_with_own_address() -> (TestCluster, Node, Tokens) {
 /// Asserts that the attacker's own address neither signs in to the account nor recovers it, and that the account has lost it.
 async fn assert_address_is_gone(cluster: &TestCluster, node: &Node, password: &str) {
     node.try_login(&email("attacker"), password).await.expect(401);
-    let before = count(cluster, "attacker", "password_reset");
+    let before = count_mails(cluster, "attacker", "password_reset");
     node.post("/v1/password/forgot", json!({ "identifier": email("attacker") })).await.expect(202);
     node.post("/v1/login/code", json!({ "email": email("attacker") })).await.expect(202);
     wait::until("all background tasks are done", || async { node.state.background.is_empty() }).await;
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
-    assert_eq!(count(cluster, "attacker", "password_reset"), before);
-    assert_eq!(count(cluster, "attacker", "sign_in_code"), 0);
+    assert_eq!(count_mails(cluster, "attacker", "password_reset"), before);
+    assert_eq!(count_mails(cluster, "attacker", "sign_in_code"), 0);
     let victim = node.login_with("victim", password).await;
     assert_eq!(emails::list(node, &victim).await, ["victim (primary)"]);
 }

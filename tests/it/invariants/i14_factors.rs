@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     accounts::{NEW_PASSWORD, email, first_mail, problem, request_reset, reset, signed_in, verify_address},
-    factors::{account_with_app, assert_no_credentials, challenge_of, claims, cluster, enrol, second_factor},
+    factors::{account_with_app, assert_no_credentials, claims, cluster, enrol, expect_challenge, second_factor},
     harness::{
         client::{PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -38,7 +38,7 @@ async fn i14_sign_in_by_password_yields_nothing_before_the_second_factor() {
         let request = node.request(Method::POST, "/v1/login").json(&body);
         let request = request.header("origin", "https://auth.example.com").header("sec-fetch-site", "same-origin");
         let answer = node.send(request).await;
-        challenge_of(&answer);
+        expect_challenge(&answer);
     }
     let wrong = node.try_login("ada", "not the password").await;
     assert_eq!(wrong.problem(), problem(401, "invalid_credentials"), "the factor is not revealed");
@@ -60,7 +60,7 @@ async fn i14_sign_in_by_mail_needs_the_second_factor() {
         json!(["totp", "recovery_code"]),
         "a code by mail is no second factor after a sign-in by mail"
     );
-    let challenge = challenge_of(&answer);
+    let challenge = expect_challenge(&answer);
     assert_eq!(
         node.post("/v1/login/code/verify", body).await.problem(),
         problem(401, "invalid_code"),
@@ -79,7 +79,7 @@ async fn i14_password_reset_yields_no_session_and_keeps_the_factors() {
     let answer = reset(&node, &token, NEW_PASSWORD).await.expect(204);
     assert_no_credentials(&answer);
     assert_eq!(node.refresh(&ada.tokens.refresh).await.status, 401, "the sessions ended");
-    let challenge = challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
+    let challenge = expect_challenge(&node.try_login("ada", NEW_PASSWORD).await);
     second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
 }
 
@@ -91,7 +91,7 @@ async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     let ada = verified_account_with_app(&cluster, &node).await;
     // The factor is older than the lifetime of a notice's link (72 h), so it cannot be an attacker's who causes the notice.
     cluster.advance(Duration::from_hours(73));
-    let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
+    let challenge = expect_challenge(&node.try_login("ada", PASSWORD).await);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     node.change_password(&Tokens::of(&answer).access, PASSWORD, NEW_PASSWORD).await.expect(200);
     let mail = cluster.mail_to(&email("ada"), "password_changed").await;
@@ -101,7 +101,7 @@ async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     reset(&node, &token, "gravel lantern ostrich ten").await.expect(204);
     // the app's code was used, so another one is needed
     cluster.advance(Duration::from_secs(60));
-    let challenge = challenge_of(&node.try_login("ada", "gravel lantern ostrich ten").await);
+    let challenge = expect_challenge(&node.try_login("ada", "gravel lantern ostrich ten").await);
     second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
 }
 
@@ -112,7 +112,7 @@ async fn i14_password_of_an_operator_keeps_the_factors() {
     let id = node.register("ada").await.text_of("id").parse().unwrap();
     enrol(&cluster, &node, "ada").await;
     latchkey::service::accounts::set_password(&node.state, id, NEW_PASSWORD.into()).await.unwrap();
-    challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
+    expect_challenge(&node.try_login("ada", NEW_PASSWORD).await);
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn i14_change_of_password_and_address_keep_the_earned_level() {
     let body = json!({ "token": token });
     let moved = signed_in(&node, &changed, Method::POST, "/v1/email/verify", body).await.expect(200);
     assert_eq!(claims(&Tokens::of(&moved).access)["acr"], "aal2");
-    challenge_of(&node.try_login("lovelace@example.com", NEW_PASSWORD).await);
+    expect_challenge(&node.try_login("lovelace@example.com", NEW_PASSWORD).await);
 }
 
 /// The link goes to the new mailbox. Its reader must not replace the password and the factor by a new password.
@@ -143,7 +143,7 @@ async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_there_
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
     node.refresh(&ada.tokens.refresh).await.expect(200);
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
-    challenge_of(&node.try_login("lovelace@example.com", PASSWORD).await);
+    expect_challenge(&node.try_login("lovelace@example.com", PASSWORD).await);
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
     assert_eq!(summary.imported, 1);
     assert_eq!(refused, [(2, "invalid_totp_secret"), (3, "email_taken")]);
 
-    let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
+    let challenge = expect_challenge(&node.try_login("ada", PASSWORD).await);
     second_factor(&node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
     // An account that already existed does not get the factor of the import.
     node.login("eve").await;
@@ -284,7 +284,7 @@ async fn i14_password_reset_that_a_service_client_starts_keeps_the_factors() {
     let request = node.request(Method::POST, "/v1/users/reset").json(&body);
     let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(202);
     assert_no_credentials(&reset(&node, &answer.text_of("token"), NEW_PASSWORD).await.expect(204));
-    challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
+    expect_challenge(&node.try_login("ada", NEW_PASSWORD).await);
 }
 
 /// The undo removes factors that are as recent as the change, and keeps older ones.
@@ -295,7 +295,7 @@ async fn i14_undone_change_of_address_keeps_older_factors() {
     let ada = verified_account_with_app(&cluster, &node).await;
     // The factor is older than the lifetime of a notice's link (72 h), so it cannot be an attacker's who causes the notice.
     cluster.advance(Duration::from_hours(73));
-    let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
+    let challenge = expect_challenge(&node.try_login("ada", PASSWORD).await);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     let tokens = Tokens::of(&answer);
     let (token, _) = crate::accounts::request_address_change(&cluster, &node, &tokens, "lovelace").await;
@@ -304,7 +304,7 @@ async fn i14_undone_change_of_address_keeps_older_factors() {
     assert_no_credentials(&node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204));
     let (token, _) = first_mail(&cluster, "ada", "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
-    challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
+    expect_challenge(&node.try_login("ada", NEW_PASSWORD).await);
 }
 
 /// The verification of an address starts no session.
@@ -317,5 +317,5 @@ async fn i14_verification_of_an_address_starts_no_session() {
     let (token, _) = first_mail(&cluster, "ada", "verify_address").await;
     let answer = node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
     assert_no_credentials(&answer);
-    challenge_of(&node.try_login("ada", PASSWORD).await);
+    expect_challenge(&node.try_login("ada", PASSWORD).await);
 }

@@ -39,7 +39,7 @@ async fn claim_one(sql: &Sql, now: Timestamp) -> ClaimedMail {
 #[tokio::test]
 async fn mail_of_a_change_exists_only_after_its_commit() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
         for (commits, count) in [(false, 0), (true, 1)] {
             let mut change = sql.change_account(account.id).await.unwrap().unwrap();
@@ -66,7 +66,7 @@ async fn mail_of_a_change_exists_only_after_its_commit() {
 #[tokio::test]
 async fn concurrent_workers_claim_each_mail_once() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let mut expected = Vec::new();
         for _ in 0..40 {
             let mail = outbox_mail(NOW);
@@ -103,7 +103,7 @@ async fn concurrent_workers_claim_each_mail_once() {
 #[tokio::test]
 async fn mail_is_claimed_again_after_its_lease_and_result_of_first_claim_is_refused() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         sql.enqueue_mail(&outbox_mail(NOW)).await.unwrap();
         let first = claim_one(&sql, NOW).await;
         assert!(sql.claim_mails(10, NOW + LEASE - Duration::from_millis(1), LEASE).await.unwrap().is_empty());
@@ -120,7 +120,7 @@ async fn mail_is_claimed_again_after_its_lease_and_result_of_first_claim_is_refu
 #[tokio::test]
 async fn results_set_state_and_delete_data() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         sql.enqueue_mail(&outbox_mail(NOW)).await.unwrap();
         let mail = claim_one(&sql, NOW).await;
         let due = NOW + Duration::from_secs(30);
@@ -153,7 +153,7 @@ async fn results_set_state_and_delete_data() {
 #[tokio::test]
 async fn rejected_mail_loses_its_data_when_it_expires() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let mail = outbox_mail(NOW);
         sql.enqueue_mail(&mail).await.unwrap();
         let claimed = claim_one(&sql, NOW).await;

@@ -12,7 +12,7 @@ use super::{
     visitor::{Visitor, actions, alert, field_error},
 };
 use crate::{
-    accounts::{count, first_mail},
+    accounts::{count_mails, first_mail},
     harness::{
         client::{Answer, PASSWORD, Tokens},
         test_cluster::{Node, TestCluster},
@@ -165,7 +165,7 @@ async fn required_factor_is_set_up_before_the_session_starts() {
 
 /// Waits until `ada` has received more than `before` mails with a code. Returns the code of the last one.
 async fn mailed_code(cluster: &TestCluster, before: usize) -> String {
-    let arrived = || async { count(cluster, "ada", "second_factor_code") > before };
+    let arrived = || async { count_mails(cluster, "ada", "second_factor_code") > before };
     wait::until("ada has a code", arrived).await;
     cluster.mail_to(ADA, "second_factor_code").await.code().to_owned()
 }

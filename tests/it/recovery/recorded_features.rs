@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    factors::{App, challenge_of, second_factor},
+    factors::{App, expect_challenge, second_factor},
     harness::{
         client::Tokens,
         test_cluster::{Node, ServiceClient, TestCluster},
@@ -34,12 +34,12 @@ pub async fn assert_usable(cluster: &TestCluster, node: &Node, recorded: &Value)
 async fn assert_authenticator_app_works(cluster: &TestCluster, node: &Node, recorded: &Value, password: &str) {
     Tokens::of(&node.refresh(text(recorded, "refresh")).await.expect(200));
     let app = App { secret: text(recorded, "secret").to_owned() };
-    let challenge = challenge_of(&node.try_login(text(recorded, "identifier"), password).await);
+    let challenge = expect_challenge(&node.try_login(text(recorded, "identifier"), password).await);
     let answer = second_factor(node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
     assert_eq!(oidc::claims(&answer.text_of("access_token"))["acr"], "aal2");
     // A second code works after the first has been used.
     for code in recorded["recovery_codes"].as_array().unwrap().iter().take(2) {
-        let challenge = challenge_of(&node.try_login(text(recorded, "identifier"), password).await);
+        let challenge = expect_challenge(&node.try_login(text(recorded, "identifier"), password).await);
         second_factor(node, &challenge, "recovery_code", code.as_str().unwrap()).await.expect(200);
     }
 }
@@ -56,7 +56,7 @@ async fn assert_passkey_works(node: &Node, recorded: &Value, password: &str) {
     let credential = authenticator.get(&options["public_key"]);
     let answer = node.post("/v1/login/passkey", json!({ "credential": credential })).await.expect(200);
     assert_eq!(oidc::claims(&answer.text_of("access_token"))["acr"], "aal2");
-    challenge_of(&node.try_login(text(recorded, "identifier"), password).await);
+    expect_challenge(&node.try_login(text(recorded, "identifier"), password).await);
 }
 
 /// The app's session continues, and the recorded cookie of the browser signs in to the app again, without a page for the sign-in or the consent.

@@ -9,7 +9,7 @@ use super::{LATER, hash, new_account, new_id, on_every_backend, with_username};
 #[tokio::test]
 async fn committed_change_is_stored() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let before = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
         let mut change = sql.change_account(before.id).await.unwrap().unwrap();
         assert_eq!(change.account, before);
@@ -44,7 +44,7 @@ async fn committed_change_is_stored() {
 #[tokio::test]
 async fn change_dropped_without_commit_is_rolled_back() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let before = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
         // More rounds than the pool has connections: each connection stays usable.
         for _ in 0..20 {
@@ -64,7 +64,7 @@ async fn change_dropped_without_commit_is_rolled_back() {
 #[tokio::test]
 async fn former_address_that_is_stored_again_keeps_its_creation_time_and_expires_later() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
         let email = |text: &str| Email::parse(text).unwrap();
         let at = |hours: u64| LATER + Duration::from_hours(hours);
@@ -96,7 +96,7 @@ async fn former_address_that_is_stored_again_keeps_its_creation_time_and_expires
 #[tokio::test]
 async fn names_of_deleted_account_can_be_registered() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let id = sql.insert_account(&with_username("ann@example.com", "ann")).await.unwrap().id;
         let mut change = sql.change_account(id).await.unwrap().unwrap();
         change.delete().await.unwrap();

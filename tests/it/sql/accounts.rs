@@ -13,7 +13,7 @@ use super::{LATER, NOW, hash, new_account, new_id, on_every_backend, with_userna
 #[tokio::test]
 async fn inserted_account_is_read_back_unchanged() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let plain = new_account("plain@example.com");
         let full = NewAccount {
             email_verified: true,
@@ -54,7 +54,7 @@ async fn inserted_account_is_read_back_unchanged() {
 #[tokio::test]
 async fn find_account_ignores_case() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let new = with_username("Ünal@Example.com", "Ünal");
         sql.insert_account(&new).await.unwrap();
         for identifier in ["ünal@example.COM", "ÜNAL@EXAMPLE.COM", "ünal", "ÜNAL"] {
@@ -71,7 +71,7 @@ async fn find_account_ignores_case() {
 #[tokio::test]
 async fn find_account_ignores_unicode_composition() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let new = with_username("jos\u{e9}@example.com", "jos\u{e9}");
         sql.insert_account(&new).await.unwrap();
         for identifier in ["jose\u{301}@example.com", "JOSE\u{301}", "jos\u{e9}"] {
@@ -87,7 +87,7 @@ async fn find_account_ignores_unicode_composition() {
 #[tokio::test]
 async fn insert_of_name_in_another_case_is_refused() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         sql.insert_account(&with_username("Ann@Example.com", "Ann")).await.unwrap();
         let taken = sql.insert_account(&new_account("ann@example.COM")).await;
         assert!(matches!(taken, Err(InsertError::EmailTaken)), "{taken:?}");
@@ -102,7 +102,7 @@ async fn insert_of_name_in_another_case_is_refused() {
 #[tokio::test]
 async fn insert_with_existing_id_fails() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let first = new_account("first@example.com");
         sql.insert_account(&first).await.unwrap();
         let second = NewAccount { id: first.id, ..new_account("second@example.com") };
@@ -116,7 +116,7 @@ async fn insert_with_existing_id_fails() {
 #[tokio::test]
 async fn list_accounts_pages_in_order_of_id() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let mut expected = Vec::new();
         for n in 0..7 {
             expected.push(sql.insert_account(&new_account(&format!("{n}@example.com"))).await.unwrap().id);
@@ -138,7 +138,7 @@ async fn list_accounts_pages_in_order_of_id() {
 #[tokio::test]
 async fn upgrade_password_hash_replaces_the_hash_unless_the_password_has_changed() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         // the stored hash is `first`
         let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
         assert!(sql.upgrade_password_hash(id, &hash("first"), &hash("better"), LATER).await.unwrap());

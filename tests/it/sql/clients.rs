@@ -36,7 +36,7 @@ fn at(minute: i64) -> Timestamp {
 #[tokio::test]
 async fn stored_clients_are_read_back_ordered_by_name() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         assert_eq!(sql.clients().await.unwrap(), []);
         let with_keys =
             Client { jwks: Some("{\"keys\":[]}".to_owned()), scopes: SpaceSeparated::default(), ..client("b") };
@@ -51,7 +51,7 @@ async fn stored_clients_are_read_back_ordered_by_name() {
 #[tokio::test]
 async fn client_secret_rotates_and_first_disable_time_is_kept() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         sql.insert_client(&client("a")).await.unwrap();
         sql.insert_client(&client("b")).await.unwrap();
         let (a, unknown) = (ClientId::parse("a").unwrap(), ClientId::parse("nobody").unwrap());
@@ -74,7 +74,7 @@ async fn client_secret_rotates_and_first_disable_time_is_kept() {
 #[tokio::test]
 async fn client_is_enabled_again_and_deleted_client_frees_its_name() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         sql.insert_client(&client("a")).await.unwrap();
         let (a, unknown) = (ClientId::parse("a").unwrap(), ClientId::parse("nobody").unwrap());
         assert!(sql.disable_client(&a, at(1)).await.unwrap());

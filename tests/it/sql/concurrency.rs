@@ -26,7 +26,7 @@ where
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_inserts_of_one_address_store_one_account() {
     on_every_backend(async |backend| {
-        let (a, b) = (backend.node().await, backend.node().await);
+        let (a, b) = (backend.migrated_pool().await, backend.migrated_pool().await);
         for round in 0..5 {
             let results = race([&a, &b], |sql, n| async move {
                 let email = format!("ann{round}@example.com");
@@ -46,7 +46,7 @@ async fn sixteen_inserts_of_one_address_store_one_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_inserts_of_one_username_store_one_account() {
     on_every_backend(async |backend| {
-        let (a, b) = (backend.node().await, backend.node().await);
+        let (a, b) = (backend.migrated_pool().await, backend.migrated_pool().await);
         let results = race([&a, &b], |sql, n| async move {
             sql.insert_account(&with_username(&format!("{n}@example.com"), "ann")).await
         })
@@ -61,7 +61,7 @@ async fn sixteen_inserts_of_one_username_store_one_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_rehashes_store_one_hash() {
     on_every_backend(async |backend| {
-        let (a, b) = (backend.node().await, backend.node().await);
+        let (a, b) = (backend.migrated_pool().await, backend.migrated_pool().await);
         let id = a.insert_account(&new_account("ann@example.com")).await.unwrap().id;
         // `new_account` has stored `hash("first")`
         let stored = race([&a, &b], |sql, n| async move {
@@ -76,7 +76,7 @@ async fn sixteen_rehashes_store_one_hash() {
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_changes_to_one_account_are_serialized() {
     on_every_backend(async |backend| {
-        let (a, b) = (backend.node().await, backend.node().await);
+        let (a, b) = (backend.migrated_pool().await, backend.migrated_pool().await);
         let id = a.insert_account(&new_account("ann@example.com")).await.unwrap().id;
         let mut epochs = race([&a, &b], |sql, _| async move {
             let mut change = sql.change_account(id).await.unwrap().unwrap();
@@ -97,7 +97,7 @@ async fn concurrent_changes_to_one_account_are_serialized() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_first_keys_store_one_key() {
     on_every_backend(async |backend| {
-        let (a, b) = (backend.node().await, backend.node().await);
+        let (a, b) = (backend.migrated_pool().await, backend.migrated_pool().await);
         let won = race([&a, &b], |sql, n| async move {
             let key = StoredKey { kid: n.to_string(), ..key("", 0) };
             sql.insert_first_key(&key).await.unwrap().then_some(key)
@@ -114,7 +114,7 @@ async fn sixteen_first_keys_store_one_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mixed_statements_through_a_pooler_do_not_interfere() {
     on_every_backend(async |backend| {
-        let (a, b) = (backend.node().await, backend.node().await);
+        let (a, b) = (backend.migrated_pool().await, backend.migrated_pool().await);
         race([&a, &b], |sql, n| async move {
             for round in 0..20 {
                 let email = format!("{n}-{round}@example.com");

@@ -45,17 +45,17 @@ async fn sqlite_file_is_private_to_its_owner() {
 #[tokio::test]
 async fn account_in_sqlite_survives_restart() {
     let backend = Backend::sqlite();
-    let sql = backend.node().await;
+    let sql = backend.migrated_pool().await;
     let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
     sql.close().await;
-    let sql = backend.node().await;
+    let sql = backend.migrated_pool().await;
     assert_eq!(sql.account(account.id).await.unwrap(), Some(account));
 }
 
 #[tokio::test]
 async fn locked_sqlite_is_unavailable() {
     let mut backend = Backend::sqlite();
-    backend.node().await.close().await;
+    backend.migrated_pool().await.close().await;
     let mut other = SqliteConnection::connect(backend.settings.url.expose()).await.unwrap();
     other.execute("BEGIN IMMEDIATE").await.unwrap();
     backend.settings.acquire_timeout = Duration::from_millis(50);
@@ -192,7 +192,7 @@ async fn missing_database_is_permanent() {
 #[tokio::test]
 async fn lost_connections_are_replaced() {
     for backend in [Backend::postgres().await, Backend::pgbouncer().await] {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
         let mut change = sql.change_account(id).await.unwrap().unwrap();
         let database = backend.settings.url.expose().rsplit_once('/').unwrap().1;

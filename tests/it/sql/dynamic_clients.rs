@@ -39,7 +39,7 @@ async fn allow_at(sql: &Sql, account: AccountId, number: u8, max: u32, now: Time
 #[tokio::test]
 async fn allowed_clients_are_stored_once_up_to_the_limit_of_an_account() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let (ada, bob) = (new_id(), new_id());
         let max = 2;
         assert!(allow(&sql, ada, 1, max).await && allow(&sql, ada, 2, max).await);
@@ -60,7 +60,7 @@ async fn allowed_clients_are_stored_once_up_to_the_limit_of_an_account() {
 #[tokio::test]
 async fn consent_adds_its_scopes_and_resources_to_an_earlier_consent() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let ada = new_id();
         let items = |text: &str| SpaceSeparated::from_spaced(text).unwrap();
         let orders = "https://orders.example https://stock.example";
@@ -79,7 +79,7 @@ async fn consent_adds_its_scopes_and_resources_to_an_earlier_consent() {
 #[tokio::test]
 async fn clients_without_a_consent_are_deleted_unless_they_are_disabled() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let ada = new_id();
         for number in 1..=3 {
             allow(&sql, ada, number, MANY).await;
@@ -103,7 +103,7 @@ async fn clients_without_a_consent_are_deleted_unless_they_are_disabled() {
 #[tokio::test]
 async fn client_allowed_during_a_prune_is_kept() {
     on_every_backend(async |backend| {
-        let (sql, other) = (backend.node().await, backend.connect().await);
+        let (sql, other) = (backend.migrated_pool().await, backend.connect().await);
         let ada = new_id();
         // repeated, because the two transactions overlap in some rounds only
         for round in 0..20 {

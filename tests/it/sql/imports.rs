@@ -27,7 +27,7 @@ async fn import(
 #[tokio::test]
 async fn import_returns_the_outcome_of_each_row() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         sql.insert_account(&with_username("ann@example.com", "ann")).await.unwrap();
         let cases = [
             (new_account("ben@example.com"), Inserted),
@@ -52,7 +52,7 @@ async fn import_returns_the_outcome_of_each_row() {
 #[tokio::test]
 async fn import_of_1234_rows_in_one_batch_succeeds() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let rows: Vec<NewAccount> = (0..1234).map(|n| new_account(&format!("{n}@example.com"))).collect();
         let outcomes = import(&sql, "users.jsonl", 1234, &rows, NOW).await.unwrap();
         assert_eq!(outcomes, vec![Inserted; 1234]);
@@ -65,7 +65,7 @@ async fn import_of_1234_rows_in_one_batch_succeeds() {
 #[tokio::test]
 async fn import_progress_is_kept_per_source_until_forgotten() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         assert_eq!(sql.import_progress("a").await.unwrap(), None);
         import(&sql, "a", 500, &[], NOW).await.unwrap();
         import(&sql, "b", 7, &[], NOW).await.unwrap();
@@ -83,7 +83,7 @@ async fn import_progress_is_kept_per_source_until_forgotten() {
 #[tokio::test]
 async fn import_of_taken_id_is_reported() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let ann = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
         let ben = NewAccount { id: ann.id, ..new_account("ben@example.com") };
         let outcomes = import(&sql, "a", 2, &[ben.clone(), new_account("cy@example.com")], NOW).await.unwrap();
@@ -104,7 +104,7 @@ async fn import_of_taken_id_is_reported() {
 #[tokio::test]
 async fn failed_batch_stores_nothing() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         import(&sql, "a", 1, &[], NOW).await.unwrap();
         backend.execute_sql("ALTER TABLE imports RENAME TO elsewhere").await;
         import(&sql, "a", 3, &[new_account("cy@example.com")], NOW).await.unwrap_err();

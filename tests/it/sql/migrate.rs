@@ -57,7 +57,7 @@ async fn concurrent_migrations_all_succeed() {
 #[tokio::test]
 async fn migrate_of_newer_database_is_refused() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         backend.execute_sql(&record_later_migration(99, "NULL")).await;
         let error = sql.migrate().await.unwrap_err();
         assert!(matches!(error, SqlError::Newer { found: 99, .. }), "{error}");
@@ -77,7 +77,7 @@ fn record_later_migration(number: i64, requires: &str) -> String {
 #[tokio::test]
 async fn database_of_newer_release_with_additive_migrations_only_is_used() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         backend.execute_sql(&record_later_migration(98, "1")).await;
         backend
             .execute_sql(&record_later_migration(99, "(SELECT MAX(number) FROM migrations WHERE number < 98)"))
@@ -96,7 +96,7 @@ async fn database_of_newer_release_with_additive_migrations_only_is_used() {
 #[tokio::test]
 async fn migrate_with_changed_migration_is_refused() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let other = "(SELECT checksum FROM migrations WHERE number = 1)";
         backend.execute_sql(&format!("UPDATE migrations SET checksum = {other} WHERE number = 2")).await;
         let error = sql.migrate().await.unwrap_err();
@@ -141,7 +141,7 @@ fn account_before_normalization(email: &str) -> (AccountId, String) {
 #[tokio::test]
 async fn names_are_normalized_by_migration_and_duplicates_stay_usable() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         // No other account has the normalized form of this address.
         let (zoe, insert_zoe) = account_before_normalization("Zoe\u{308}@example.com");
         // The normalized forms of these two addresses are equal.

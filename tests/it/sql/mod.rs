@@ -60,8 +60,8 @@ impl Backend {
         Sql::connect(&self.settings).await.unwrap()
     }
 
-    /// The connection pool of a node, after migrations.
-    pub async fn node(&self) -> Sql {
+    /// A connection pool, like that of a node after its migrations.
+    pub async fn migrated_pool(&self) -> Sql {
         let sql = self.connect().await;
         sql.migrate().await.unwrap();
         sql

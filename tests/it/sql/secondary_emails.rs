@@ -64,7 +64,7 @@ async fn find(sql: &Sql, name: &str) -> Option<Account> {
 #[tokio::test]
 async fn account_is_found_by_each_verified_address_with_one_query() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let (ann, other) = with_secondary(&sql, "ann@example.com", "Ann@Work.example").await;
         assert_eq!(find(&sql, "ann@work.example").await, None);
         let mut change = change(&sql, &ann).await;
@@ -117,7 +117,7 @@ async fn loss_of_an_unverified_address_is_logged_with_both_accounts_after_the_co
 #[tokio::test]
 async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_verified_it() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let (ann, other) = with_secondary(&sql, "ann@example.com", "shared@example.com").await;
         let mut owner = change(&sql, &ann).await;
         owner.verify_secondary_email(&other, LATER).await.unwrap();
@@ -147,7 +147,7 @@ async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_ve
 #[tokio::test(flavor = "multi_thread")]
 async fn address_gets_one_owner_among_sixteen_racers() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         // several rounds, since a wrong interleaving does not occur in every race
         for round in 0..8 {
             let shared = format!("shared{round}@example.com");
@@ -198,7 +198,7 @@ async fn address_gets_one_owner_among_sixteen_racers() {
 #[tokio::test]
 async fn promoted_address_swaps_with_primary_and_deletion_frees_both() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let (ann, other) = with_secondary(&sql, "ann@example.com", "ann@work.example").await;
         let mut owner = change(&sql, &ann).await;
         owner.verify_email(NOW).await.unwrap();
@@ -229,7 +229,7 @@ async fn promoted_address_swaps_with_primary_and_deletion_frees_both() {
 async fn import_inserts_secondary_addresses_and_refuses_an_account_with_a_taken_one() {
     use ImportOutcome::{EmailTaken, Inserted};
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let rows: Vec<_> =
             ["ann@example.com", "ben@example.com", "cy@example.com", "dee@example.com"].map(new_account).into();
         let emails = [
@@ -262,7 +262,7 @@ async fn import_inserts_secondary_addresses_and_refuses_an_account_with_a_taken_
 async fn import_of_a_row_with_a_taken_secondary_address_leaves_its_values_to_other_rows() {
     use ImportOutcome::{EmailTaken, Inserted, UsernameTaken};
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         sql.insert_account(&new_account("taken@example.com")).await.unwrap();
         let rows = [
             // its secondary address is the primary address of row 2

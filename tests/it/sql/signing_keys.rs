@@ -30,7 +30,7 @@ const NO_ENDS: &[(String, Timestamp)] = &[];
 #[tokio::test]
 async fn keys_are_read_back_unchanged_oldest_first() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         assert_eq!(sql.keys().await.unwrap(), []);
         let old = StoredKey { algorithm: Algorithm::Rs256, verifies_until: Some(at(99)), ..key("z-old", 1) };
         let new = StoredKey { sealed_private: vec![], ..key("a-new", 2) };
@@ -46,7 +46,7 @@ async fn keys_are_read_back_unchanged_oldest_first() {
 #[tokio::test]
 async fn insert_first_key_with_existing_key_does_nothing() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         assert!(sql.insert_first_key(&key("a", 1)).await.unwrap());
         assert!(!sql.insert_first_key(&key("b", 2)).await.unwrap());
         assert_eq!(sql.keys().await.unwrap(), [key("a", 1)]);
@@ -57,7 +57,7 @@ async fn insert_first_key_with_existing_key_does_nothing() {
 #[tokio::test]
 async fn key_changes_affect_one_key() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         for (kid, minute) in [("a", 1), ("b", 2), ("c", 3)] {
             sql.rotate_keys(&key(kid, minute), NO_ENDS).await.unwrap();
         }
