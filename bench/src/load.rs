@@ -186,7 +186,7 @@ const EXHAUST_WITHIN: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 ///
-/// After the run, if any response was wrong, or the workload is not exhausted within [`EXHAUST_WITHIN`].
+/// After the run, if any response was wrong, or the workload is not exhausted within `EXHAUST_WITHIN`.
 pub fn exhaust(address: SocketAddr, connections: usize, workload: &mut dyn Workload) -> anyhow::Result<()> {
     let plan = Plan { connections, warm_up: Duration::ZERO, measured: EXHAUST_WITHIN };
     let outcome = drive(address, plan, workload, || {})?;
