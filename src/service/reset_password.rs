@@ -92,30 +92,34 @@ async fn apply(
     origin: &RequestOrigin,
 ) -> Result<(), ResetPasswordError> {
     let (id, now) = (change.account.id, state.clock.now());
-    // A mail to a secondary address, which was verified before, proves nothing about the primary one.
-    let verifies_primary = claim.about.is_none() && !change.account.email_verified;
+    // An account with an unverified primary address, or none, belonged to nobody (I13). A mail to a secondary address, which was verified
+    // before, proves nothing about the primary one.
+    let belonged_to_nobody = claim.about.is_none() && !change.account.email_verified;
     change.set_password(hash, now).await?;
     change.clear_pending_address().await?;
     let entry = AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because(claim.purpose.as_str());
     change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
-    if verifies_primary {
-        change.verify_email(now).await.map_err(|error| match error {
-            TakeAddressError::Taken => ResetPasswordError::InvalidToken,
-            TakeAddressError::Sql(error) => error.into(),
-        })?;
+    if belonged_to_nobody {
+        // An account that has lost its address gets the link from an operator or an app, not by mail.
+        if change.account.primary_email().is_some() {
+            change.verify_email(now).await.map_err(|error| match error {
+                TakeAddressError::Taken => ResetPasswordError::InvalidToken,
+                TakeAddressError::Sql(error) => error.into(),
+            })?;
+            let entry = AuditEntry::new(now, AuditEvent::EmailVerified).account(id).because(claim.purpose.as_str());
+            change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
+        }
         change.clear_factors(now).await?;
         change.clear_secondary_emails().await?;
         change.clear_former_addresses().await?;
         change.withdraw_consents(now, origin.ip).await?;
-        let entry = AuditEntry::new(now, AuditEvent::EmailVerified).account(id).because(claim.purpose.as_str());
-        change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     }
     // The mailbox was enough to set the password, so a code by mail would not be a second factor (I14).
     change.suspend_email_code().await?;
     let epoch = change.bump_epoch().await?;
-    // If the primary address was unverified, the account belonged to nobody (I13): there is no owner to notify.
+    // If the account belonged to nobody, there is no owner to notify.
     let notified = if change.account.email_verified { Some(change.account.email.clone()) } else { claim.about.clone() };
-    if !verifies_primary
+    if !belonged_to_nobody
         && let Some(to) = notified.filter(|_| !state.config.mail.notices_off.contains(&Template::PasswordChanged))
     {
         let notice = account_mail::notice(state, &change.account, origin, now).await?;
