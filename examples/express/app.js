@@ -56,7 +56,7 @@ chat.on("connection", (socket, request) => {
       return;
     }
     try {
-      registrationOf(request).renew(await verifier.verify(message.slice(TOKEN_COMMAND.length)));
+      await registrationOf(request).renew(message.slice(TOKEN_COMMAND.length));
     } catch (error) {
       socket.send(`not renewed: ${error.message}`);
     }

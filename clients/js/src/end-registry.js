@@ -20,6 +20,7 @@ import { endsSession, outdates } from "./revocations.js";
 
 /**
  * @typedef {object} Environment The state of the verifier, and the clocks.
+ * @property {(token: string) => Promise<Claims>} verify verifies a token without a call of `onAccepted`
  * @property {(claims: Claims) => string | undefined} kidOf the key that signed the token of these claims
  * @property {(kid: string | undefined, claims: Claims) => EndCause | undefined} causeOf why a token with this key and these claims is refused now
  * @property {() => number} silentMs the milliseconds since the verifier last had every revocation that the feed had sent
@@ -106,17 +107,31 @@ export class Registration {
   }
 
   /**
-   * Continues with a newer token of the same session, which the caller has verified: its expiry and its version of the claims
-   * replace those of the registered token.
+   * Verifies a newer token of the same session, as `Verifier.verify` does, and replaces the registered token by it: its expiry
+   * and its claims apply from now on. Unlike `Verifier.verify`, it does not end this registration when the claims are newer.
    *
-   * @param {Claims} claims
-   * @throws {RenewError} if the registration has ended or is closed, or the claims belong to another session
+   * @param {string} token
+   * @returns {Promise<Claims>} the claims of the newer token
+   * @throws {RenewError} if the registration has ended or is closed, or the token belongs to another session
+   * @throws {import("./errors.js").InvalidToken} if the token is not valid; the registration is unchanged
+   * @throws {Unavailable} if the validity cannot be decided now; the registration is unchanged
    */
-  renew(claims) {
-    if (this.#ended !== undefined) throw new RenewError(`the registration has ended: ${this.#ended}`, this.#ended);
-    if (this.#closed) throw new RenewError("the registration is closed");
+  async renew(token) {
+    this.#rejectIfOver();
+    const claims = await this.#registry.verify(token);
+    this.renewWith(claims);
+    this.#rejectIfOver();
+    return claims;
+  }
+
+  /**
+   * @internal
+   * @param {Claims} claims of a verified token
+   */
+  renewWith(claims) {
+    this.#rejectIfOver();
     if (claims.sid !== this.#session.sid || claims.sub !== this.#session.account) {
-      throw new RenewError("the claims belong to another session");
+      throw new RenewError("the token belongs to another session");
     }
     this.#claims = claims;
     this.#since = this.#registry.renew(this, this.#session, claims);
@@ -126,6 +141,11 @@ export class Registration {
   close() {
     this.#closed = true;
     this.#registry.remove(this, this.#session);
+  }
+
+  #rejectIfOver() {
+    if (this.#ended !== undefined) throw new RenewError(`the registration has ended: ${this.#ended}`, this.#ended);
+    if (this.#closed) throw new RenewError("the registration is closed");
   }
 
   /** @internal When the registration was made or last renewed, by the monotonic clock. */
@@ -217,6 +237,15 @@ export class EndRegistry {
     this.#endIfInvalid(registration, session, kid);
     this.#schedule(this.#remainingMs(session.exp));
     return registration;
+  }
+
+  /**
+   * Verifies a token with which a registration may be renewed.
+   *
+   * @param {string} token
+   */
+  verify(token) {
+    return this.#environment.verify(token);
   }
 
   /**

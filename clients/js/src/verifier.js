@@ -36,6 +36,7 @@ export class Verifier {
     const feed = new RevocationFeed(issuer, this.#settings);
     const keys = new KeyRing(() => issuer.keys(), (kid) => feed.revokesKey(kid), this.#settings);
     this.#registry = new EndRegistry(this.#settings, {
+      verify: (token) => this.#verify(token),
       kidOf: (claims) => originOf(claims)?.kid,
       causeOf: (kid, claims) => (kid !== undefined && !keys.has(kid) ? "key_retired" : feed.causeOf(kid, claims)),
       silentMs: () => feed.silentMs,
@@ -81,6 +82,18 @@ export class Verifier {
    * @throws {Unavailable} if the validity cannot be decided now
    */
   async verify(text) {
+    const claims = await this.#verify(text);
+    this.#registry.onAccepted(claims);
+    return claims;
+  }
+
+  /**
+   * Verifies a token without its effects on registrations.
+   *
+   * @param {string} text
+   * @returns {Promise<Readonly<import("./claims.js").Claims>>}
+   */
+  async #verify(text) {
     if (this.#closing.signal.aborted) throw new Unavailable("the verifier is closed");
     const token = parseToken(text);
     // The key ring no longer has a retired key. This check rejects the token without a request for the issuer's keys.
@@ -94,7 +107,6 @@ export class Verifier {
       // The feed may have delivered a revocation during the introspection.
       this.#rejectRevoked(token.kid, claims);
     }
-    this.#registry.onAccepted(claims);
     return claims;
   }
 
@@ -102,7 +114,8 @@ export class Verifier {
    * Registers an open connection or a long job. The callback is called once, with the cause, when the session of these claims
    * ends, the claims of its account change, its last known token expires, or the feed is lost for `endAfterSilenceMs`. If one
    * of these has already happened, the callback is called before this method returns. Any newer token of the session that
-   * {@link Verifier.verify} accepts keeps the registration alive.
+   * {@link Verifier.verify} accepts keeps the registration alive, unless its claims are newer: then the registration ends. A token
+   * that is passed to the registration's `renew` does not end that registration.
    *
    * Close the registration when the connection is closed or the job is done.
    *

@@ -20,13 +20,21 @@ export class Registration {
      */
     get signal(): AbortSignal;
     /**
-     * Continues with a newer token of the same session, which the caller has verified: its expiry and its version of the claims
-     * replace those of the registered token.
+     * Verifies a newer token of the same session, as `Verifier.verify` does, and replaces the registered token by it: its expiry
+     * and its claims apply from now on. Unlike `Verifier.verify`, it does not end this registration when the claims are newer.
      *
-     * @param {Claims} claims
-     * @throws {RenewError} if the registration has ended or is closed, or the claims belong to another session
+     * @param {string} token
+     * @returns {Promise<Claims>} the claims of the newer token
+     * @throws {RenewError} if the registration has ended or is closed, or the token belongs to another session
+     * @throws {import("./errors.js").InvalidToken} if the token is not valid; the registration is unchanged
+     * @throws {Unavailable} if the validity cannot be decided now; the registration is unchanged
      */
-    renew(claims: Claims): void;
+    renew(token: string): Promise<Claims>;
+    /**
+     * @internal
+     * @param {Claims} claims of a verified token
+     */
+    renewWith(claims: Claims): void;
     /** Deregisters. Afterwards the callback is not called. May be repeated. */
     close(): void;
     /** @internal When the registration was made or last renewed, by the monotonic clock. */
@@ -58,6 +66,12 @@ export class EndRegistry {
      * @throws {Unavailable} if there are `maxRegistrations` already
      */
     register(claims: Claims, callback: (cause: EndCause) => unknown): Registration;
+    /**
+     * Verifies a token with which a registration may be renewed.
+     *
+     * @param {string} token
+     */
+    verify(token: string): Promise<Readonly<import("./claims.js").Claims>>;
     /**
      * Records the newer token of a registration.
      *
@@ -118,6 +132,10 @@ export type Settings = {
  * The state of the verifier, and the clocks.
  */
 export type Environment = {
+    /**
+     * verifies a token without a call of `onAccepted`
+     */
+    verify: (token: string) => Promise<Claims>;
     /**
      * the key that signed the token of these claims
      */

@@ -32,7 +32,7 @@ export class InvalidToken extends LatchkeyError {
  */
 export class Unavailable extends LatchkeyError {
 }
-/** A registration of `onEnd` cannot be renewed: it has ended or is closed, or the claims belong to another session. */
+/** A registration of `onEnd` cannot be renewed: it has ended or is closed, or the token belongs to another session. */
 export class RenewError extends LatchkeyError {
     /**
      * @param {string} message

@@ -39,7 +39,8 @@ export class Verifier {
      * Registers an open connection or a long job. The callback is called once, with the cause, when the session of these claims
      * ends, the claims of its account change, its last known token expires, or the feed is lost for `endAfterSilenceMs`. If one
      * of these has already happened, the callback is called before this method returns. Any newer token of the session that
-     * {@link Verifier.verify} accepts keeps the registration alive.
+     * {@link Verifier.verify} accepts keeps the registration alive, unless its claims are newer: then the registration ends. A token
+     * that is passed to the registration's `renew` does not end that registration.
      *
      * Close the registration when the connection is closed or the job is done.
      *

@@ -109,7 +109,7 @@ app.get("/admin", { onRequest: [requireRole("admin"), requireScope("orders:write
 app.get("/pay", { onRequest: requireAuthentication({ acr: ["aal2"], maxAge: 300 }) }, async () => "");
 await app.register(websocket);
 app.get("/chat", { websocket: true }, (socket, request) => {
-  registrationOf(request).renew(claims);
+  registrationOf(request).renew("token").then((renewed: Claims) => renewed.sub);
   socket.send("hello");
 });
 const registration: Registration = verifier.onEnd(claims, (cause: EndCause) => console.log(cause));

@@ -173,7 +173,7 @@ test("renewed registration continues with the newer token", () => {
   const fixture = new RegistryFixture();
   const registration = fixture.add();
   fixture.elapsedMs = 4_000;
-  registration.renew({ ...CLAIMS, exp: 1600, claimsVersion: 4, kid: "two" });
+  registration.renewWith({ ...CLAIMS, exp: 1600, claimsVersion: 4, kid: "two" });
   // each of these would have ended the registration of the older token
   fixture.receive({ kind: "claims", account: SUB, version: 4, at: 9999 });
   fixture.receive({ kind: "key", kid: "one" });
@@ -181,20 +181,20 @@ test("renewed registration continues with the newer token", () => {
   fixture.elapsedMs = 9_000; // 9,000 ms of silence, but endAfterSilenceMs (5,000) counts from the renewal
   fixture.registry.endExpired();
   assert.deepEqual(fixture.takeEnds(), []);
-  assert.throws(() => registration.renew({ ...CLAIMS, sid: OTHER }), { name: "RenewError", ended: undefined });
-  assert.throws(() => registration.renew({ ...CLAIMS, sub: OTHER }), { name: "RenewError" });
+  assert.throws(() => registration.renewWith({ ...CLAIMS, sid: OTHER }), { name: "RenewError", ended: undefined });
+  assert.throws(() => registration.renewWith({ ...CLAIMS, sub: OTHER }), { name: "RenewError" });
   fixture.receive({ kind: "session", session: SID });
-  assert.throws(() => registration.renew(CLAIMS), { name: "RenewError", ended: "session_revoked" });
+  assert.throws(() => registration.renewWith(CLAIMS), { name: "RenewError", ended: "session_revoked" });
   const closed = fixture.add("closed", { ...CLAIMS, sid: OTHER, exp: 1900, claimsVersion: 4, kid: "two" });
   closed.close();
-  assert.throws(() => closed.renew({ ...CLAIMS, sid: OTHER }), { name: "RenewError", ended: undefined });
+  assert.throws(() => closed.renewWith({ ...CLAIMS, sid: OTHER }), { name: "RenewError", ended: undefined });
 });
 
 test("renewal with claims of an outdated version ends the registration", () => {
   const fixture = new RegistryFixture();
   const registration = fixture.add("it", { ...CLAIMS, claimsVersion: 4 });
   fixture.receive({ kind: "claims", account: SUB, version: 4, at: 0 }); // does not concern version 4
-  registration.renew(CLAIMS);
+  registration.renewWith(CLAIMS);
   assert.deepEqual(fixture.takeEnds(), ["it claims_changed"]);
 });
 
@@ -214,7 +214,7 @@ test("service client's registrations are independent of each other", () => {
   fixture.registry.onAccepted({ ...SERVICE_CLIENT, exp: 9999 });
   fixture.receive({ kind: "account", account: "robot", before: 9999 });
   fixture.receive({ kind: "claims", account: "robot", version: 9, at: 9999 });
-  renewed.renew({ ...SERVICE_CLIENT, exp: 1600 });
+  renewed.renewWith({ ...SERVICE_CLIENT, exp: 1600 });
   fixture.nowMs = 1_305_000;
   fixture.registry.endExpired();
   assert.deepEqual(fixture.takeEnds(), ["a token_expired"]);

@@ -75,7 +75,7 @@ function causeOf(testCase) {
   const registration = fixture.registry.register(claims, (cause) => causes.push(cause));
   for (const [step, data] of testCase.after) {
     if (step === "verify") fixture.registry.onAccepted(fixture.verify(testCase.token, data));
-    else if (step === "renew") registration.renew(fixture.verify(testCase.token, data));
+    else if (step === "renew") registration.renewWith(fixture.verify(testCase.token, data));
     else if (step === "advance" || step === "silent") {
       fixture.advance(data);
       // the step "advance" ends with a heartbeat, the step "silent" does not

@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 import time
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Container, Hashable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -65,18 +65,25 @@ class Registration:
         """Why the registration has ended; None while it has not, and after :meth:`close`."""
         return self._ended
 
-    def renew(self, claims: Claims) -> None:
-        """Continues the registration with a newer token of the same session, which the caller has verified.
+    async def renew(self, token: str) -> Claims:
+        """Verifies a newer token of the same session as ``verify`` does, and replaces the registered token by it.
 
-        The newer token's expiry and claims version replace those of the registered token. Raises ``RenewError`` if the
-        registration has ended or is closed, or the claims belong to another session.
+        Its expiry and its claims apply from now on. Unlike ``verify``, this method does not end the registration when the claims
+        are newer. Returns the claims.
+
+        Raises ``RenewError`` if the registration has ended or is closed, or the token belongs to another session. Raises
+        ``InvalidToken`` and ``Unavailable`` as ``verify`` does, and then leaves the registration unchanged.
         """
-        if self._ended is not None:
-            raise RenewError(f"the registration has ended: {self._ended}", self._ended)
-        if self._closed:
-            raise RenewError("the registration is closed")
+        self._reject_if_over()
+        claims = await self._registry._verify(token)
+        self._renew_with(claims)
+        self._reject_if_over()
+        return claims
+
+    def _renew_with(self, claims: Claims) -> None:
+        self._reject_if_over()
         if (claims.sid, claims.sub) != (self._session.sid, self._session.account):
-            raise RenewError("the claims belong to another session")
+            raise RenewError("the token belongs to another session")
         self._claims = claims
         self._since = self._registry._elapsed()
         self._registry._on_renewed(self, self._session, claims)
@@ -95,6 +102,12 @@ class Registration:
     ) -> None:
         """Closes the registration."""
         self.close()
+
+    def _reject_if_over(self) -> None:
+        if self._ended is not None:
+            raise RenewError(f"the registration has ended: {self._ended}", self._ended)
+        if self._closed:
+            raise RenewError("the registration is closed")
 
     def _end(self, cause: EndCause) -> None:
         if self._ended is not None or self._closed:
@@ -138,18 +151,21 @@ class EndRegistry:
     def __init__(
         self,
         settings: Settings,
+        verify: Callable[[str], Awaitable[Claims]],
         cause_of: Callable[[str | None, Claims], EndCause | None],
         silence: Callable[[], float],
         *,
         now: Callable[[], float] = time.time,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``cause_of`` returns why a token of a key is refused now, or None.
+        """``verify`` verifies a token without a call of :meth:`on_accepted`.
+
+        ``cause_of`` returns why a token of a key is refused now, or None.
 
         ``silence`` returns the seconds since the verifier last had every revocation that the feed had sent. ``now`` is the wall
         clock, ``elapsed`` a monotonic clock.
         """
-        self._settings, self._cause_of, self._silence = settings, cause_of, silence
+        self._settings, self._verify, self._cause_of, self._silence = settings, verify, cause_of, silence
         self._now, self._elapsed = now, elapsed
         self._end_after_silence = settings.max_staleness if settings.end_after_silence is None else settings.end_after_silence
         self._registrations: dict[Registration, None] = {}

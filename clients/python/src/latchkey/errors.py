@@ -74,7 +74,7 @@ class Unavailable(LatchkeyError):
 
 
 class RenewError(LatchkeyError):
-    """A registration cannot be renewed: it has ended or is closed, or the claims belong to another session.
+    """A registration cannot be renewed: it has ended or is closed, or the token belongs to another session.
 
     ``ended`` is the cause of its end, if it has ended.
     """

@@ -38,7 +38,7 @@ class Latchkey:
         self._issuer = IssuerClient(self.settings, self._http)
         self._feed = RevocationFeed(self._issuer, self.settings)
         self._keys = KeyRing(self._issuer.keys, self._feed.revokes_key, self.settings)
-        self._registry = EndRegistry(self.settings, self._cause_of, lambda: self._feed.silence)
+        self._registry = EndRegistry(self.settings, self._verify, self._cause_of, lambda: self._feed.silence)
         self._feed.on_revocation, self._feed.on_reconnected = self._on_revocation, self._keys.request_refresh
         self._keys.on_replaced = lambda: self._registry.on_keys_replaced(self._keys)
         self._tasks: list[asyncio.Task[None]] = []
@@ -91,6 +91,26 @@ class Latchkey:
 
         Raises ``InvalidToken`` if the token is not valid, and ``Unavailable`` if its validity cannot be decided now.
         """
+        claims = await self._verify(token)
+        self._registry.on_accepted(claims)
+        return claims
+
+    def on_end(self, claims: Claims, callback: Callback) -> Registration:
+        """Registers an open connection or a long job of the session to which these claims of :meth:`verify` belong.
+
+        The callback is called once, with the cause, when the session ends, the claims of its account change, its last known
+        token expires, or the feed is lost for ``end_after_silence``. If one of these has already happened, the callback is called
+        before this method returns. The callback may be a coroutine function. An exception that it raises is logged. Any newer token
+        of the session that :meth:`verify` accepts keeps the registration alive, unless its claims are newer: then the registration
+        ends. A token that is passed to the registration's ``renew`` does not end that registration.
+
+        Close the registration, which is a context manager, when the connection is closed or the job is done. Call this in
+        the event loop of the verifier. Raises ``Unavailable`` if there are ``max_registrations`` already.
+        """
+        return self._registry.register(claims, callback)
+
+    async def _verify(self, token: str) -> Claims:
+        """Verifies a token without its effects on registrations."""
         unverified = parse_token(token)
         if self._feed.revokes_key(unverified.kid):
             raise InvalidToken("revoked")
@@ -101,21 +121,7 @@ class Latchkey:
             await self._introspect(token)
             # A revocation may have arrived during the introspection.
             self._reject_revoked(unverified.kid, claims)
-        self._registry.on_accepted(claims)
         return claims
-
-    def on_end(self, claims: Claims, callback: Callback) -> Registration:
-        """Registers an open connection or a long job of the session to which these claims of :meth:`verify` belong.
-
-        The callback is called once, with the cause, when the session ends, the claims of its account change, its last known
-        token expires, or the feed is lost for ``end_after_silence``. If one of these has already happened, the callback is called
-        before this method returns. The callback may be a coroutine function. An exception that it raises is logged. Any newer token
-        of the session that :meth:`verify` accepts keeps the registration alive.
-
-        Close the registration, which is a context manager, when the connection is closed or the job is done. Call this in
-        the event loop of the verifier. Raises ``Unavailable`` if there are ``max_registrations`` already.
-        """
-        return self._registry.register(claims, callback)
 
     def _on_revocation(self, revocation: Revocation) -> None:
         """Removes a retired key, and ends the registrations that the revocation concerns."""

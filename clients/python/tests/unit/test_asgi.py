@@ -65,7 +65,7 @@ class App:
             while True:
                 text = await websocket.receive_text()
                 if text.startswith("ey"):  # as every JWT does
-                    registration.renew(await self.app.state.latchkey.verify(text))
+                    await registration.renew(text)
                 await websocket.send_text(f"{session.sub}: {text[:5]}")
         except WebSocketDisconnect as error:
             self.log.append(f"{error.code} {error.reason}")
@@ -146,17 +146,20 @@ async def test_websocket_handler_that_only_sends_is_disconnected(issuer: FakeIss
         await until("the handler is disconnected", lambda: app.log == ["disconnected"])
 
 
-async def test_websocket_closes_when_the_claims_change_unless_it_was_renewed(issuer: FakeIssuer) -> None:
+async def test_websocket_closes_when_the_claims_change_unless_it_was_renewed_with_a_token_of_the_new_claims(issuer: FakeIssuer) -> None:
     async with (
         serving(issuer) as (_, _, address),
         dial(address, "/chat", issuer.token(claims_version=6)) as old,
+        dial(address, "/chat", issuer.token(claims_version=6)) as renewed,
         # another session: any UUID other than SID
-        dial(address, "/chat", issuer.token(claims_version=6, sid=SUB)) as renewed,
+        dial(address, "/chat", issuer.token(claims_version=6, sid=SUB)) as other,
     ):
-        await renewed.send(issuer.token(claims_version=7, sid=SUB, exp=issuer.payload()["iat"] + 900))
+        # the newer claims end the session's other WebSocket, before the event arrives
+        await renewed.send(issuer.token(claims_version=7, exp=issuer.payload()["iat"] + 900))
         assert str(await renewed.recv()).startswith(f"{SUB}: ey")
-        await issuer.send(claims_change(7))
         assert await close_code_and_reason(old) == (1008, "claims_changed")
+        await issuer.send(claims_change(7))
+        assert await close_code_and_reason(other) == (1008, "claims_changed")
         await renewed.send("hello")
         assert await renewed.recv() == f"{SUB}: hello"
 

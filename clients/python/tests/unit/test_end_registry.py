@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fake_issuer import LIVE, SID, SNAPSHOT, SUB, FakeIssuer, revocation, until
-from latchkey import Claims, EndCause, Registration, RenewError, Settings, Unavailable
+from latchkey import Claims, EndCause, InvalidToken, Registration, RenewError, Settings, Unavailable
 from latchkey.end_registry import EndRegistry
 from latchkey.revocations import (
     AccountRevocation,
@@ -46,11 +46,16 @@ class RegistryFixture:
         arguments = {"audience": "a", "client_id": "b", "client_secret": "c", "max_registrations": 1_000_000, **settings}
         self.registry = EndRegistry(
             Settings(issuer="https://a.example", **arguments),
+            self.verify,
             self.revocations.cause_of,
             lambda: self.elapsed - self.complete_at,
             now=lambda: self.now,
             elapsed=lambda: self.elapsed,
         )
+
+    async def verify(self, token: str) -> Claims:
+        """Not used: these tests renew with claims."""
+        raise NotImplementedError
 
     def add(self, name: str = "it", claims: Claims = CLAIMS) -> Registration:
         """Registers claims. ``ends`` collects the name with the cause when the registration ends."""
@@ -194,7 +199,7 @@ async def test_renewed_registration_continues_with_the_newer_token() -> None:
     fixture = RegistryFixture()
     registration = fixture.add()
     fixture.elapsed = 4
-    registration.renew(replace(CLAIMS, exp=1600, claims_version=4, _kid="two"))
+    registration._renew_with(replace(CLAIMS, exp=1600, claims_version=4, _kid="two"))
     fixture.receive(ClaimsChange(SUB, version=4, at=9999))
     fixture.receive(KeyRevocation("one"))
     fixture.now, fixture.elapsed = 1604.9, 9  # 5 s after the renewal: only a longer silence ends the registration
@@ -202,11 +207,11 @@ async def test_renewed_registration_continues_with_the_newer_token() -> None:
     assert fixture.take_ends() == []
     for other in (replace(CLAIMS, sid=OTHER), replace(CLAIMS, sub=OTHER)):
         with pytest.raises(RenewError) as refused:
-            registration.renew(other)
+            registration._renew_with(other)
         assert refused.value.ended is None  # the registration continues
     fixture.receive(SessionRevocation(SID))
     with pytest.raises(RenewError) as ended:
-        registration.renew(CLAIMS)
+        registration._renew_with(CLAIMS)
     assert ended.value.ended == "session_revoked"
 
 
@@ -214,7 +219,7 @@ async def test_renewal_with_claims_that_are_refused_ends_the_registration() -> N
     fixture = RegistryFixture()
     registration = fixture.add("it", replace(CLAIMS, claims_version=4))
     fixture.receive(ClaimsChange(SUB, version=4, at=0))
-    registration.renew(CLAIMS)  # version 3
+    registration._renew_with(CLAIMS)  # version 3
     assert fixture.take_ends() == ["it claims_changed"]
 
 
@@ -234,7 +239,7 @@ async def test_registrations_of_a_service_client_are_independent_of_each_other()
     # The client is no account: events of an account with the same id do not end them.
     fixture.receive(AccountRevocation("robot", before=9999, except_session_id=None))
     fixture.receive(ClaimsChange("robot", version=9, at=9999))
-    renewed.renew(replace(ROBOT, exp=1600))
+    renewed._renew_with(replace(ROBOT, exp=1600))
     expire(fixture)
     fixture.registry.end_expired()
     assert fixture.take_ends() == ["a token_expired"]
@@ -253,7 +258,7 @@ async def test_closed_registration_is_not_called_and_closing_is_idempotent() -> 
     other.close()
     assert (fixture.take_ends(), closed.ended, other.ended) == (["other session_revoked"], None, "session_revoked")
     with pytest.raises(RenewError):
-        closed.renew(CLAIMS)
+        closed._renew_with(CLAIMS)
 
 
 async def test_callback_that_closes_and_adds_registrations_does_not_disturb_the_others() -> None:
@@ -358,6 +363,25 @@ async def test_verifier_calls_back_when_the_session_ends_and_at_once_for_a_sessi
         assert (ends, latchkey.registrations) == (["session_revoked"] * 2, 1)
     # Closing the verifier ends the registration of the other session.
     assert (ends[2:], latchkey.registrations) == (["feed_lost"], 0)
+
+
+async def test_renewal_with_a_token_of_newer_claims_continues_and_a_refused_token_changes_nothing(issuer: FakeIssuer) -> None:
+    async with issuer.latchkey(max_staleness=600) as latchkey:
+        assert await latchkey.wait_live(60)
+        ends: list[EndCause] = []
+        registration = latchkey.on_end(await latchkey.verify(issuer.token(claims_version=6)), ends.append)
+        renewed = await registration.renew(issuer.token(claims_version=7))
+        assert (renewed.claims_version, registration.claims, ends) == (7, renewed, [])
+        with pytest.raises(InvalidToken):
+            await registration.renew("malformed")
+        with pytest.raises(RenewError):
+            await registration.renew(issuer.token(sid=OTHER))
+        assert (registration.claims, ends) == (renewed, [])
+        await latchkey.verify(issuer.token(claims_version=8))
+        assert ends == ["claims_changed"]
+        with pytest.raises(RenewError) as refused:
+            await registration.renew(issuer.token(claims_version=8))
+        assert refused.value.ended == "claims_changed"
 
 
 async def test_revocation_in_a_later_snapshot_ends_the_registration(issuer: FakeIssuer) -> None:
