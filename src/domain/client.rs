@@ -216,9 +216,9 @@ impl Client {
         }
     }
 
-    /// The name to show to users.
+    /// The name to show to users: the `client_id` of a client without a name.
     pub fn display_name(&self) -> &str {
-        self.app.name.as_deref().unwrap_or(self.id.as_str())
+        self.app.name.as_deref().unwrap_or_else(|| self.client_id())
     }
 
     /// Whether `hash` is the hash of the current secret, or of the previous secret within its grace period.

@@ -102,11 +102,13 @@ mod tests {
                 created_at: Timestamp::from_millis(0),
             })
         };
-        let overreaching = client(json!("openid admin"));
+        let mut overreaching = client(json!("openid admin"));
         assert_eq!(overreaching.scopes.to_string(), "openid");
         assert_eq!(client(Value::Null).scopes, allowed);
         assert!(overreaching.app.asks_consent);
         assert_eq!((overreaching.client_id(), overreaching.display_name()), (URL, "app.example.com"));
+        overreaching.app.name = None;
+        assert_eq!(overreaching.display_name(), URL, "not the reference, which contains a digest");
         assert!(DynamicClient::is_reference(overreaching.id.as_str()) && !DynamicClient::is_reference("grafana"));
     }
 }
