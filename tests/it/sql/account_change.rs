@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use latchkey::domain::account::{Account, ClaimsVersion, Email, Epoch, Identifier, Roles};
+use latchkey::{
+    domain::account::{Account, ClaimsVersion, Email, Epoch, Identifier, Roles},
+    store::sql::AddressRecord,
+};
 
 use super::{LATER, hash, new_account, new_id, on_every_backend, with_username};
 
@@ -80,17 +83,46 @@ async fn former_address_that_is_stored_again_keeps_its_creation_time_and_expires
         let expected = |key: &str, from, until| (key.to_owned(), at(from), at(until));
         assert_eq!(found, [expected("eve@example.com", 1, 73), expected("ann@example.com", 0, 74)]);
 
-        let mut change = sql.change_account(id).await.unwrap().unwrap();
-        change.retain_former_address(&email("ANN@example.com")).await.unwrap();
-        assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 1);
-        // `retain_former_address` has deleted it already
-        change.remove_former_address(&email("eve@example.com")).await.unwrap();
-        change.clear_former_addresses_since(at(1)).await.unwrap();
-        assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 1, "the address of hour 0 is kept");
-        change.clear_former_addresses().await.unwrap();
-        assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 0);
     })
     .await;
+}
+
+#[tokio::test]
+async fn former_addresses_are_deleted_by_address_by_time_or_all() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
+        let email = |text: &str| Email::parse(text).unwrap();
+        let at = |hours: u64| LATER + Duration::from_hours(hours);
+        let mut change = sql.change_account(id).await.unwrap().unwrap();
+        for (address, hours) in [("ann@example.com", 0), ("eve@example.com", 1), ("bob@example.com", 2)] {
+            change.add_former_address(&email(address), at(hours), at(72)).await.unwrap();
+        }
+        change.commit().await.unwrap();
+
+        // Each change is dropped without a commit, so the next one finds all three addresses again.
+        let mut change = sql.change_account(id).await.unwrap().unwrap();
+        change.remove_former_address(&email("EVE@example.com")).await.unwrap();
+        assert_eq!(keys(change.former_addresses(at(2)).await.unwrap()), ["bob@example.com", "ann@example.com"]);
+        drop(change);
+        let mut change = sql.change_account(id).await.unwrap().unwrap();
+        change.retain_former_address(&email("EVE@example.com")).await.unwrap();
+        assert_eq!(keys(change.former_addresses(at(2)).await.unwrap()), ["eve@example.com"]);
+        drop(change);
+        let mut change = sql.change_account(id).await.unwrap().unwrap();
+        change.clear_former_addresses_since(at(1)).await.unwrap();
+        assert_eq!(keys(change.former_addresses(at(2)).await.unwrap()), ["ann@example.com"]);
+        drop(change);
+        let mut change = sql.change_account(id).await.unwrap().unwrap();
+        change.clear_former_addresses().await.unwrap();
+        assert_eq!(keys(change.former_addresses(at(2)).await.unwrap()), [""; 0]);
+    })
+    .await;
+}
+
+/// The addresses in the form in which they are compared.
+fn keys(addresses: Vec<AddressRecord>) -> Vec<String> {
+    addresses.into_iter().map(|address| address.email.key()).collect()
 }
 
 #[tokio::test]
