@@ -63,13 +63,13 @@ async fn change_of_address_whose_mail_cannot_be_stored_changes_nothing_and_can_b
     node.register("ada").await;
     let tokens = node.login("ada").await;
     cluster.execute_sql("ALTER TABLE mail_outbox RENAME TO outbox_gone").await;
-    // no change is pending if the mail can't be stored
     let body = json!({ "email": email("new") });
     let answer = super::signed_in(&node, &tokens, reqwest::Method::POST, "/v1/me/email", body).await;
     assert_eq!(answer.status, 500);
     let sql: Sql = cluster.sql_unmigrated().await;
     let id = node.get("/v1/me", &tokens.access).await.text_of("id").parse().unwrap();
     assert_eq!(sql.pending_address(id, cluster.clock.now()).await.unwrap(), None);
+    assert_eq!(node.get("/v1/me", &tokens.access).await.text_of("email"), email("ada"));
     cluster.execute_sql("ALTER TABLE outbox_gone RENAME TO mail_outbox").await;
     // Work that the failed call left in the background must not mail after the repeated call.
     wait::until("the node has no background work", || async { node.state.background.is_empty() }).await;
