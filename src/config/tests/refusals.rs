@@ -81,7 +81,9 @@ fn impossible_values_are_refused() {
         "log.filter=latchkey=loud",
     ] {
         let problems = refused(&[flag]);
-        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems.len(), 1, "{flag}: {problems:?}");
+        let (key, _) = flag.split_once('=').unwrap();
+        assert!(problems[0].contains(key), "{flag}: {problems:?}");
     }
 }
 
