@@ -255,7 +255,7 @@ async fn invalid_app_declarations_change_nothing() {
         (web.clone(), "client a is new and could not authenticate"),
         (
             "[[client]]\nname = \"a\"\nkind = \"web\"\nsecret_file = \"secrets/a\"\n".to_owned(),
-            "an app needs a --redirect-uri",
+            "an app needs a redirect URI",
         ),
         (
             "[[client]]\nname = \"a\"\nsecret_file = \"secrets/a\"\nredirect_uris = [\"https://a.example/cb\"]\n"
@@ -267,6 +267,7 @@ async fn invalid_app_declarations_change_nothing() {
         let (code, text) = apply(folder.path(), &[]);
         assert_eq!(code, Some(1), "{bad}: {text}");
         assert!(text.contains(problem), "{bad}: {text}");
+        assert!(!text.contains(" --"), "the file has keys, no command-line options: {text}");
         assert!(clients(folder.path()).is_empty() && !secrets.join("a").exists(), "{bad}");
     }
     // A client's kind can't change: its secrets and grants would not fit the new kind.

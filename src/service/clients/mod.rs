@@ -87,7 +87,8 @@ pub enum ClientError {
     /// A link of the app can't be registered. Carries the member of the client's metadata (RFC 7591, section 2) and the URI.
     #[error("{0} {1:?} {2}")]
     Link(&'static str, String, RedirectUriError),
-    /// The kind of client and its other settings contradict each other.
+    /// The kind of client and its other settings contradict each other. The text names no command-line option: the settings may come
+    /// from the file of `latchkey apply`.
     #[error("{0}")]
     Contradiction(&'static str),
     /// A scope or an audience is malformed.
@@ -203,24 +204,24 @@ fn check_app(new: &NewClient) -> Result<AppSettings, ClientError> {
         || app.auth_method.is_some_and(|method| method != ClientAuthMethod::None);
     match (new.kind, app.auth_method) {
         (ClientKind::Service, _) if signs_in || !app.redirect_uris.is_empty() || app.initiate_login_uri.is_some() => {
-            return refuse("a service signs nobody in: use --kind web or --kind public for an app");
+            return refuse("a service signs nobody in: an app is of the kind web or public");
         }
         (ClientKind::Public, _) if has_credentials => {
-            return refuse("a public client has no credentials: use --kind web");
+            return refuse("a public client has no credentials: an app with credentials is of the kind web");
         }
         (ClientKind::Web | ClientKind::Service, Some(ClientAuthMethod::None)) => {
-            return refuse("a client of this kind must authenticate: use --kind public for an app without a secret");
+            return refuse("a client of this kind must authenticate: an app without a secret is of the kind public");
         }
         (ClientKind::Public | ClientKind::Service, _) if app.without_pkce => {
-            return refuse("only an app that authenticates may leave PKCE out: use --kind web");
+            return refuse("only an app that authenticates may leave PKCE out: it is of the kind web");
         }
         (_, Some(ClientAuthMethod::PrivateKeyJwt)) if new.jwks.is_none() => {
-            return refuse("private_key_jwt requires --public-key or --jwks");
+            return refuse("private_key_jwt requires a public key or a JWK set");
         }
         _ => {}
     }
     if signs_in && app.redirect_uris.is_empty() {
-        return refuse("an app needs a --redirect-uri");
+        return refuse("an app needs a redirect URI");
     }
     Ok(app)
 }

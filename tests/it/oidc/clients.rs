@@ -65,7 +65,7 @@ async fn client_add_refuses_settings_that_contradict_each_other() {
     // creates the database
     drop(Service::start(folder.path()));
     for (arguments, message) in [
-        (&["--kind", "web"][..], "an app needs a --redirect-uri"),
+        (&["--kind", "web"][..], "an app needs a redirect URI"),
         (&["--redirect-uri", "https://a.example/"], "a service signs nobody in"),
         (&["--kind", "web", "--redirect-uri", "http://a.example/"], "must be https"),
         (&["--kind", "web", "--redirect-uri", "https://a.example/#x"], "must have no fragment"),
@@ -76,7 +76,7 @@ async fn client_add_refuses_settings_that_contradict_each_other() {
         ),
         (
             &["--kind", "web", "--redirect-uri", "https://a.example/", "--auth-method", "private_key_jwt"],
-            "--public-key",
+            "private_key_jwt requires a public key or a JWK set",
         ),
         (
             &["--kind", "public", "--redirect-uri", "https://a.example/", "--grant-type", "client_credentials"],
