@@ -186,9 +186,21 @@ fn folder_with_a_mistake_is_refused() {
 }
 
 #[test]
-fn qr_code_is_an_svg_without_styles_and_refuses_text_that_is_too_long() {
+fn qr_code_is_an_svg_of_the_codes_size_without_styles_and_refuses_text_that_is_too_long() {
     let svg = qr_code("otpauth://totp/a?secret=b").unwrap();
-    assert!(svg.starts_with("<svg class=\"qr\" viewBox=\"0 0 ") && !svg.contains("style"), "{svg}");
+    // The 25 bytes need version 2, which has 25 modules a side (ISO/IEC 18004); the quiet zone has 4 modules on each side.
+    assert!(svg.starts_with("<svg class=\"qr\" viewBox=\"0 0 33 33\" ") && !svg.contains("style"), "{svg}");
+    // The first row has the upper edges of the finder patterns in its corners: 7 dark modules each.
+    assert!(svg.contains(" d=\"M4 4h7v1h-7z") && svg.contains("M22 4h7v1h-7z"), "{svg}");
+    // No dark module is in the quiet zone.
+    let path = svg.split(" d=\"").nth(2).and_then(|rest| rest.split('"').next()).unwrap();
+    for run in path.split('M').skip(1) {
+        let (start, rest) = run.split_once('h').unwrap();
+        let (x, y) = start.split_once(' ').unwrap();
+        let [x, y] = [x, y].map(|number| number.parse::<usize>().unwrap());
+        let length: usize = rest.split_once('v').unwrap().0.parse().unwrap();
+        assert!((4..29).contains(&y) && x >= 4 && x + length <= 29, "{run}");
+    }
     let too_long = "x".repeat(5000); // a QR code holds at most 2,953 bytes
     assert!(qr_code(&too_long).is_none());
 }
