@@ -85,7 +85,7 @@ pub(super) async fn change(mut visit: Visit, mut form: Form) -> Result<Response>
         change_email::request(&visit.state, &owner.caller, &email, &visit.origin).await.map_err(ProblemError::from)
     };
     // the page that takes the code and the form after a step-up show the address again
-    let typed_cookie = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));
+    let typed_cookie = cookies::set(cookies::TYPED, &percent_encode(&typed), cookies::TYPED_TTL);
     match sent.await {
         Ok(()) => Ok(visit.reply().cookie(typed_cookie).redirect_to_page("/address?done=mail_sent")),
         Err(problem) if problem.code == Code::InsufficientUserAuthentication => {
@@ -111,7 +111,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
     match added.await {
         Ok(_) => {
             // the page that takes the code shows the address
-            let typed_cookie = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));
+            let typed_cookie = cookies::set(cookies::TYPED, &percent_encode(&typed), cookies::TYPED_TTL);
             Ok(visit.reply().cookie(typed_cookie).redirect_to_page("/address?done=mail_sent"))
         }
         Err(problem) => match step_up(&visit, problem, "/address") {

@@ -15,13 +15,12 @@ pub(super) const TYPED: &str = "__Host-latchkey-typed";
 pub(super) const TYPED_TTL: Duration = Duration::from_mins(15);
 
 /// `Set-Cookie` for a cookie that the browser also sends when the user follows a link from elsewhere, such as a mail
-/// (`SameSite=Lax`). Without `max_age`, the browser keeps the cookie until it is closed.
-pub(super) fn set(name: &str, value: &str, max_age: Option<Duration>) -> String {
-    let max_age = max_age.map_or_else(String::new, |age| format!(" Max-Age={};", age.as_secs()));
-    format!("{name}={value}; Path=/;{max_age} Secure; HttpOnly; SameSite=Lax")
+/// (`SameSite=Lax`). The browser keeps the cookie for `max_age`.
+pub(super) fn set(name: &str, value: &str, max_age: Duration) -> String {
+    format!("{name}={value}; Path=/; Max-Age={}; Secure; HttpOnly; SameSite=Lax", max_age.as_secs())
 }
 
 /// `Set-Cookie` that deletes a cookie.
 pub(super) fn clear(name: &str) -> String {
-    set(name, "", Some(Duration::ZERO))
+    set(name, "", Duration::ZERO)
 }

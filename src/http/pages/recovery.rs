@@ -44,7 +44,7 @@ pub(super) async fn forgot(visit: Visit, mut form: Form) -> Result<Response> {
     if let Err(problem) = sent.await {
         return visit.reply().error(&problem).page(&view);
     }
-    let typed = cookies::set(cookies::TYPED, &percent_encode(&view.identifier), Some(cookies::TYPED_TTL));
+    let typed = cookies::set(cookies::TYPED, &percent_encode(&view.identifier), cookies::TYPED_TTL);
     Ok(visit.reply().cookie(typed).redirect_to_page("/reset-password?sent=1"))
 }
 

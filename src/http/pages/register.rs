@@ -64,7 +64,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
 
 /// The cookie that tells the next page the address, so that the user need not type it again.
 fn typed_address(email: &str) -> String {
-    cookies::set(cookies::TYPED, &percent_encode(email), Some(cookies::TYPED_TTL))
+    cookies::set(cookies::TYPED, &percent_encode(email), cookies::TYPED_TTL)
 }
 
 /// Whether a username can be chosen with the registration.

@@ -86,7 +86,7 @@ fn cookie_value(issued: &IssuedChallenge) -> String {
 /// The cookie of a challenge.
 pub(super) fn cookie(issued: &IssuedChallenge) -> String {
     let value = cookie_value(issued);
-    cookies::set(cookies::CHALLENGE, &value, Some(std::time::Duration::from_secs(issued.expires_in)))
+    cookies::set(cookies::CHALLENGE, &value, std::time::Duration::from_secs(issued.expires_in))
 }
 
 /// The page that asks for the requested factor, or else for the first factor. `None` if the challenge does not work.

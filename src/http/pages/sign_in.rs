@@ -121,7 +121,7 @@ pub(super) async fn with_password(
             // After a sign-in with a username, the page does not know the address to send a mail to.
             if let Ok(email) = Email::parse(identifier) {
                 verify_email::request(&visit.state, email.as_str(), visit.origin.clone()).await?;
-                let typed = cookies::set(cookies::TYPED, &percent_encode(identifier), Some(cookies::TYPED_TTL));
+                let typed = cookies::set(cookies::TYPED, &percent_encode(identifier), cookies::TYPED_TTL);
                 return Ok(visit.reply().cookie(typed).redirect_to_page("/verify-address?sent=1"));
             }
             Err(problem(LoginError::EmailNotVerified))

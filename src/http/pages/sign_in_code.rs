@@ -54,8 +54,8 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     };
     match sent.await {
         Ok(secret) => {
-            let request = cookies::set(cookies::LOGIN_REQUEST, secret.expose(), Some(TokenPurpose::Login.ttl()));
-            let typed = cookies::set(cookies::TYPED, &percent_encode(&email), Some(cookies::TYPED_TTL));
+            let request = cookies::set(cookies::LOGIN_REQUEST, secret.expose(), TokenPurpose::Login.ttl());
+            let typed = cookies::set(cookies::TYPED, &percent_encode(&email), cookies::TYPED_TTL);
             Ok(visit.reply().cookie(request).cookie(typed).redirect_to_page("/sign-in-code"))
         }
         Err(problem) => page(&visit, Some(&problem), &SignInCode { is_sent: false, email }).await,

@@ -115,6 +115,6 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     if let Err(problem) = sent.await {
         return visit.reply().error(&problem).page(&VerifyAddress { email, ..view(&visit) });
     }
-    let typed = cookies::set(cookies::TYPED, &percent_encode(&email), Some(cookies::TYPED_TTL));
+    let typed = cookies::set(cookies::TYPED, &percent_encode(&email), cookies::TYPED_TTL);
     Ok(visit.reply().cookie(typed).redirect_to_page("/verify-address?sent=1"))
 }
