@@ -33,8 +33,9 @@ pub(super) struct Manifest {
     pub(super) version: String,
     /// When the backup began (RFC 3339). The backup contains every earlier change.
     pub(super) created_at: String,
-    /// Whether a node ran during the backup.
-    pub(super) service_was_running: bool,
+    /// Whether a node ran while its sessions were copied. None, and not written, if the backup has no sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) service_was_running: Option<bool>,
     files: BTreeMap<String, FileChecksum>,
 }
 
@@ -69,7 +70,7 @@ impl Manifest {
         dir: &Path,
         names: &[&str],
         created_at: String,
-        service_was_running: bool,
+        service_was_running: Option<bool>,
     ) -> anyhow::Result<()> {
         let mut files = BTreeMap::new();
         for name in names {

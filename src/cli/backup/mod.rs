@@ -95,8 +95,7 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
         names.push(SESSIONS);
         Ok(Some(was_running))
     })?;
-    // without the sessions it is unknown, and unimportant, whether a node runs
-    Manifest::write(&args.dir, &names, created_at, was_running.unwrap_or(true))?;
+    Manifest::write(&args.dir, &names, created_at, was_running)?;
 
     println!("Wrote {} to {}.", names.join(", "), args.dir.display());
     if secret_file.is_some() {

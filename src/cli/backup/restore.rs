@@ -83,22 +83,35 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
     println!("Restored the backup of {} (latchkey {}).", manifest.created_at, manifest.version);
     if keeps_sessions {
         println!("The sessions are those of {}.", manifest.created_at);
-        if manifest.service_was_running {
-            println!(
-                "Sessions that were signed out or revoked after the backup are live again. `latchkey session revoke \
-                 --everyone` ends all sessions."
-            );
-        } else {
+        if manifest.service_was_running == Some(false) {
             println!(
                 "The service was stopped during the backup. If it ran again afterwards, sessions that have ended since are \
                  live again."
+            );
+        } else {
+            println!(
+                "Sessions that were signed out or revoked after the backup are live again. `latchkey session revoke \
+                 --everyone` ends all sessions."
             );
         }
     } else {
         println!("No sessions were restored: everyone signs in again.");
     }
-    if secret_file.is_none() {
-        println!("The secret is the configured one; it must be the one of the service that was backed up.");
+    match &secret_file {
+        None => println!("The secret is the configured one; it must be the one of the service that was backed up."),
+        Some(_) if restored_secret_file.is_some() => {}
+        Some(path) if path.exists() => {
+            println!(
+                "The secret is the one in {}; it must be the one of the service that was backed up.",
+                path.display()
+            );
+        }
+        Some(_) => println!(
+            "The backup has no secret, and none is configured. Before you start the service, set secret or secret_file to the \
+             secret of the service that was backed up: only that secret decrypts the signing keys and the secrets of second \
+             factors, and the service does not start without it. If it is lost, see \"Rotate the secret\" in \
+             docs/operations.md."
+        ),
     }
     println!("Passwords, roles and factors are those of the backup. Run `latchkey doctor`, then start the service.");
     Ok(())

@@ -127,6 +127,33 @@ async fn restore_over_a_service_or_of_a_damaged_backup_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn restore_without_secret_says_that_the_service_needs_the_former_secret() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let with_secret = |folder: &Path, arguments: &[&str]| {
+        let mut command = command(folder, arguments);
+        command.env("LATCHKEY_SECRET", "a secret that is kept outside of the data directory");
+        command
+    };
+    let service = Service::spawn(with_secret(old.path(), &["serve"])).unwrap();
+    service.client.register("ada").await;
+    drop(service.end(Signal::TERM));
+    let backup = new.path().join("backup");
+    let made = with_secret(old.path(), &["backup", backup.to_str().unwrap(), "--no-sessions"]).output().unwrap();
+    let (code, text) = outcome(&made);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("Wrote latchkey.db to"), "{text}");
+    let manifest: Value = serde_json::from_slice(&fs::read(backup.join("backup.json")).unwrap()).unwrap();
+    assert_eq!(manifest.get("service_was_running"), None, "without the sessions it is unknown");
+
+    let printed = succeeds(new.path(), &["restore", "backup"]);
+    assert!(printed.contains("The backup has no secret, and none is configured."), "{printed}");
+    let Err(log) = Service::try_start_with(new.path(), &["serve"]) else { panic!("the node started") };
+    assert!(log.contains("configure the secret that the service used before"), "{log}");
+    let service = Service::spawn(with_secret(new.path(), &["serve"])).unwrap();
+    service.client.login("ada").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn backup_with_postgres_lacks_the_database_and_prints_the_command_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let database = postgres::shared().create_database().await;
