@@ -14,9 +14,12 @@ use latchkey::{
     store::redis::{CreateOutcome, NewSession, SessionBasis},
 };
 
-use crate::harness::{
-    client::Tokens,
-    test_cluster::{Node, TestCluster},
+use crate::{
+    harness::{
+        client::Tokens,
+        test_cluster::{Node, TestCluster},
+    },
+    store::server::Rotate,
 };
 
 const MS: Duration = Duration::from_millis(1);

@@ -17,7 +17,7 @@ use latchkey::{
 use super::{is_live, next_revocation, start_replication};
 use crate::store::{
     on_every_server,
-    server::{GRACE, IDLE, NOW, Redis, account, create, run_on_one_thread, session},
+    server::{GRACE, IDLE, NOW, Redis, Rotate, account, create, run_on_one_thread, session},
 };
 
 on_every_server!(revocation_of_every_kind_reaches_every_node_once, revocations_in_one_message_reach_every_node);

@@ -16,7 +16,7 @@ use super::{
     silence::{Nodes, two_nodes},
 };
 use crate::harness::fault_proxy::Mode;
-use crate::store::server::{GRACE, IDLE, NOW, Redis, new_session, session};
+use crate::store::server::{GRACE, IDLE, NOW, Redis, Rotate, new_session, session};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_repeated_revoke_with_a_stalled_node_waits_for_its_lease() {

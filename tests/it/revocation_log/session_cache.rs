@@ -19,7 +19,7 @@ use latchkey::{
 use super::{is_live, misses, start_replication};
 use crate::{
     harness::wait,
-    store::server::{GRACE, IDLE, NOW, Redis, account, create, session},
+    store::server::{GRACE, IDLE, NOW, Redis, Rotate, account, create, session},
 };
 
 #[tokio::test(flavor = "multi_thread")]

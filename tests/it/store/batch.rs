@@ -13,7 +13,8 @@ use super::{
     deployments::redis_cluster,
     on_every_server,
     server::{
-        GRACE, IDLE, NOW, Redis, account, create, raw_command, run_on_one_thread, session, store, wait_until_connected,
+        GRACE, IDLE, NOW, Redis, Rotate, account, create, raw_command, run_on_one_thread, session, store,
+        wait_until_connected,
     },
 };
 use crate::harness::wait;

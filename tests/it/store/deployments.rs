@@ -20,7 +20,8 @@ use latchkey::{
 };
 
 use super::server::{
-    DURABLE, GRACE, IDLE, NOW, Redis, account, connect, create, new_session, session, settings, store, store_with,
+    DURABLE, GRACE, IDLE, NOW, Redis, Rotate, account, connect, create, new_session, session, settings, store,
+    store_with,
 };
 use crate::harness::{
     certificates,

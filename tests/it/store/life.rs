@@ -21,7 +21,7 @@ use latchkey::{
 
 use super::{
     on_every_server,
-    server::{ABSOLUTE, GRACE, IDLE, NOW, Redis, account, create, new_session, session},
+    server::{ABSOLUTE, GRACE, IDLE, NOW, Redis, Rotate, account, create, new_session, session},
 };
 
 on_every_server!(

@@ -18,7 +18,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
-use super::server::{Redis, account, create, new_session, session};
+use super::server::{Redis, Rotate, account, create, new_session, session};
 
 const IDLE: Duration = Duration::from_secs(3600);
 const ABSOLUTE: Duration = Duration::from_secs(4 * 3600);

@@ -92,7 +92,7 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
                 origin: LastUseOrigin { tag: OriginTag([holder.network; 8]), ip },
             };
             let at = NOW + Duration::from_millis(now);
-            let rotation = store.sessions.present(&presentation, &rule, IDLE, at).await.unwrap();
+            let rotation = store.sessions.present_for(&presentation, None, &rule, IDLE, at).await.unwrap();
             let (outcome, decision) = match &rotation {
                 Rotation::Rotated(_) => {
                     // the fast path: the last rotation is longer ago than grace, and had the same origin

@@ -4,7 +4,7 @@ use latchkey::domain::session::{Generation, Rotation};
 
 use super::{
     on_every_server,
-    server::{GRACE, IDLE, NOW, Redis, account, create, session},
+    server::{GRACE, IDLE, NOW, Redis, Rotate, account, create, session},
 };
 use crate::harness::wait;
 

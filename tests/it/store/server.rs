@@ -18,10 +18,12 @@ use latchkey::{
         additional_claims::AdditionalClaims,
         clock::Timestamp,
         ids::{AccountId, SessionId},
-        session::{Grant, OriginTag, SessionOrigin, Transport},
+        session::{AcceptedTransport, Generation, Grant, OriginTag, RepeatRule, Rotation, SessionOrigin, Transport},
     },
     runtime::Cores,
-    store::redis::{CreateOutcome, NewSession, RedisStores, SessionBasis},
+    store::redis::{
+        CreateOutcome, LastUseOrigin, NewSession, Presentation, RedisError, RedisStores, SessionBasis, SessionStore,
+    },
 };
 use uuid::Uuid;
 
@@ -92,6 +94,39 @@ impl Redis {
             }
         }
         events
+    }
+}
+
+/// Presents refresh tokens as most tests need it: for the first-party client, from no known origin, and without a retry window.
+pub trait Rotate {
+    /// Presents the refresh token of generation `presented`. A repeat is answered within `grace` only.
+    fn rotate(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        presented: Generation,
+        grace: Duration,
+        idle_timeout: Duration,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Rotation, RedisError>> + Send;
+}
+
+impl Rotate for SessionStore {
+    async fn rotate(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        presented: Generation,
+        grace: Duration,
+        idle_timeout: Duration,
+        now: Timestamp,
+    ) -> Result<Rotation, RedisError> {
+        let (accepted, origin) = (AcceptedTransport::Any, LastUseOrigin::default());
+        let presentation = Presentation { account, session, generation: presented, accepted, origin };
+        // 8 is the highest limit.
+        let rule = RepeatRule { grace, retry_window: Duration::ZERO, counted_repeats_limit: 8 };
+        let first_party = None;
+        self.present_for(&presentation, first_party, &rule, idle_timeout, now).await
     }
 }
 

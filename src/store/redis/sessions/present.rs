@@ -36,41 +36,6 @@ pub struct Presentation {
 }
 
 impl SessionStore {
-    /// Presents the refresh token of generation `presented` of a session of the first-party client, without a retry window: repeats are
-    /// accepted within `grace` only (I1, I2).
-    ///
-    /// # Errors
-    /// [`RedisError`]
-    pub async fn rotate(
-        &self,
-        account: AccountId,
-        session: SessionId,
-        presented: Generation,
-        grace: Duration,
-        idle_timeout: Duration,
-        now: Timestamp,
-    ) -> Result<Rotation, RedisError> {
-        let (accepted, origin) = (AcceptedTransport::Any, LastUseOrigin::default());
-        let presentation = Presentation { account, session, generation: presented, accepted, origin };
-        // 8 is the highest limit.
-        let rule = RepeatRule { grace, retry_window: Duration::ZERO, counted_repeats_limit: 8 };
-        self.present(&presentation, &rule, idle_timeout, now).await
-    }
-
-    /// Presents the refresh token of a session of the first-party client, as [`SessionStore::present_for`] does for every client.
-    ///
-    /// # Errors
-    /// [`RedisError`]
-    pub async fn present(
-        &self,
-        presentation: &Presentation,
-        rule: &RepeatRule,
-        idle_timeout: Duration,
-        now: Timestamp,
-    ) -> Result<Rotation, RedisError> {
-        self.present_for(presentation, None, rule, idle_timeout, now).await
-    }
-
     /// Presents a refresh token: rotates it, answers a repeat, or ends the session (I1, I2). `client` is the id of the client that presents
     /// the token; `None` for the first-party client. The session of another client is treated as missing and left unchanged.
     ///
