@@ -3,7 +3,6 @@
 
 use std::{fs, path::Path, process::Command};
 
-use latchkey::domain::clock::Clock;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -16,7 +15,6 @@ use crate::{
 /// Runs `generate` with a folder that contains `openapi.json`, and then the program in that folder.
 async fn check(generate: fn(&Path), program: &'static str) {
     let mut cluster = TestCluster::new();
-    cluster.clock = Clock::System;
     let node = cluster.node_at_issuer().await;
     let folder = folder();
     let document = node.get_anonymously("/openapi.json").await.expect(200);

@@ -253,7 +253,6 @@ async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     assert_eq!(page, "/account/consent");
     let parsed = RequestHandle::parse(&handle).unwrap();
     authorize::consent(&node.state, &parsed, &session(&node, &browser).await).await.unwrap();
-    cluster.advance(Duration::from_secs(5));
     let uri = "http://127.0.0.1:1/cb";
     let authorize_again = async || {
         let answer = browser.authorize(&node, &request.with("redirect_uri", uri)).await.expect(303);
