@@ -19,8 +19,8 @@ import { claimsOf, insufficientAuthentication, missingRole, missingScope } from 
  */
 const DECISIONS = new WeakMap();
 
-/** A value of `acr` in a challenge: printable ASCII without space, `"` and `\` (RFC 9470, section 3). */
-const ACR = /^[!#-[\]-~]+$/;
+/** A scope, or a value of `acr`: printable ASCII without spaces, quotes and backslashes (`scope-token` in RFC 6749, section 3.3). */
+const SCOPE_TOKEN = /^[!#-[\]-~]+$/;
 
 /**
  * Answers 403 unless the account has one of the roles. Use it as Express middleware, or as a Fastify hook such as `onRequest`.
@@ -37,8 +37,12 @@ export function requireRole(...roles) {
  *
  * @param {...string} scopes
  * @returns {Authorizer}
+ * @throws {LatchkeyError} for impossible scopes
  */
 export function requireScope(...scopes) {
+  if (scopes.some((scope) => typeof scope !== "string" || !SCOPE_TOKEN.test(scope))) {
+    throw new LatchkeyError("scopes must be printable ASCII without spaces, quotes and backslashes");
+  }
   return authorizer((claims) => missingScope(claims, scopes));
 }
 
@@ -73,7 +77,7 @@ export function requireMaxAge(seconds) {
  */
 export function requireAuthentication({ acr, maxAge }) {
   const values = acr === undefined ? undefined : [acr].flat();
-  if (values?.length === 0 || values?.some((value) => typeof value !== "string" || !ACR.test(value))) {
+  if (values?.length === 0 || values?.some((value) => typeof value !== "string" || !SCOPE_TOKEN.test(value))) {
     throw new LatchkeyError("acr must be one or more values of printable ASCII without spaces, quotes and backslashes");
   }
   if (maxAge !== undefined && !(Number.isSafeInteger(maxAge) && maxAge >= 0)) {

@@ -10,6 +10,7 @@ export function requireRole(...roles: string[]): Authorizer;
  *
  * @param {...string} scopes
  * @returns {Authorizer}
+ * @throws {LatchkeyError} for impossible scopes
  */
 export function requireScope(...scopes: string[]): Authorizer;
 /**

@@ -68,6 +68,20 @@ impl Requirements {
     }
 }
 
+/// Checks required values, which challenges quote: each must be a `scope-token` (RFC 6749, section 3.3). `kind` names the values.
+///
+/// # Panics
+/// If a value is not a `scope-token`.
+pub(crate) fn checked<V: Into<String>>(kind: &str, values: impl IntoIterator<Item = V>) -> Vec<String> {
+    let values: Vec<String> = values.into_iter().map(Into::into).collect();
+    for value in &values {
+        let is_token =
+            !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
+        assert!(is_token, "{kind} {value:?} must be printable ASCII without spaces, quotes and backslashes");
+    }
+    values
+}
+
 /// Defines the methods that configure a middleware: a type whose only field is `guard`.
 macro_rules! guard_methods {
     ($middleware:ident) => {
@@ -92,18 +106,24 @@ macro_rules! guard_methods {
             }
 
             /// Answers 403 with an `insufficient_scope` challenge unless the token has all of these scopes.
+            ///
+            /// # Panics
+            /// If a scope is empty, or has spaces, quotes, backslashes or characters other than printable ASCII (RFC 6749, section 3.3).
             #[must_use]
             pub fn require_scope<S: Into<String>>(mut self, all_of: impl IntoIterator<Item = S>) -> Self {
-                self.guard.requirements.scopes.extend(all_of.into_iter().map(Into::into));
+                self.guard.requirements.scopes.extend($crate::guard::checked("scope", all_of));
                 self
             }
 
             /// Answers 401 with an `insufficient_user_authentication` challenge (RFC 9470) unless the session's
             /// authentication context is one of these, or a higher one of `aal1`, `aal2` and `aal3`. A second call replaces
             /// the first.
+            ///
+            /// # Panics
+            /// If a value is empty, or has spaces, quotes, backslashes or characters other than printable ASCII.
             #[must_use]
             pub fn require_acr<A: Into<String>>(mut self, any_of: impl IntoIterator<Item = A>) -> Self {
-                self.guard.requirements.acr = any_of.into_iter().map(Into::into).collect();
+                self.guard.requirements.acr = $crate::guard::checked("acr", any_of);
                 self
             }
 
@@ -118,3 +138,17 @@ macro_rules! guard_methods {
     };
 }
 pub(crate) use guard_methods;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn required_value_that_no_challenge_can_quote_is_refused() {
+        let values = ["orders:read", "https://api.example.com/", "!#[]~"];
+        assert_eq!(checked("scope", values), values);
+        for value in ["", "orders:read orders:write", "a\"b", "a\\b", "a\tb", "\u{7f}", "\u{e9}"] {
+            assert!(std::panic::catch_unwind(|| checked("scope", [value])).is_err(), "{value:?}");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { claimsOf, requireRole } from "latchkey-verify";
+import { claimsOf, requireAcr, requireRole, requireScope } from "latchkey-verify";
 
 import { servers, get } from "../apps.js";
 import { FakeIssuer, LONG_STALENESS, SUB } from "../fake-issuer.js";
@@ -43,4 +43,12 @@ test("requireRole passes an error to next for a request that is not authenticate
   let error;
   requireRole("admin")({}, {}, (passed) => (error = passed));
   assert.equal(error.name, "LatchkeyError");
+});
+
+test("guard with a scope or an acr that no challenge can quote is refused", () => {
+  for (const value of ["", "orders:read orders:write", 'a"b', "a\\b", "a\tb", "é", 7]) {
+    assert.throws(() => requireScope("orders:read", value), { name: "LatchkeyError" }, String(value));
+    assert.throws(() => requireAcr("aal1", value), { name: "LatchkeyError" }, String(value));
+  }
+  requireScope("orders:read", "https://api.example.com/", "!#[]~");
 });

@@ -48,8 +48,8 @@ __all__ = [
     "require_scope",
 ]
 
-_ACR = re.compile(r"[!#-\[\]-~]+")
-"""A value of ``acr`` in a challenge: printable ASCII without space, ``"`` and ``\\`` (RFC 9470, section 3)."""
+_SCOPE_TOKEN = re.compile(r"[!#-\[\]-~]+")
+"""A scope, or a value of ``acr``: printable ASCII without spaces, quotes and backslashes (``scope-token`` in RFC 6749, section 3.3)."""
 _LEVELS = ("aal1", "aal2", "aal3")
 """The assurance levels, lowest first."""
 
@@ -115,7 +115,10 @@ def require_scope(*scopes: str, allow_clients: bool = False) -> Callable[[Claims
     """Returns a dependency that responds 403 unless the token has all of the scopes.
 
     It accepts the tokens that :func:`current_session` accepts. With ``allow_clients``, it accepts service clients' tokens, too.
+    Raises ``ValueError`` for impossible scopes.
     """
+    if not all(isinstance(scope, str) and _SCOPE_TOKEN.fullmatch(scope) for scope in scopes):
+        raise ValueError("scopes must be printable ASCII without spaces, quotes and backslashes")
     authenticate = current_token if allow_clients else current_session
 
     async def dependency(claims: Annotated[Claims, Depends(authenticate)]) -> Claims:
@@ -150,7 +153,7 @@ def require_authentication(
     Raises ``ValueError`` for impossible values.
     """
     values = (acr,) if isinstance(acr, str) else acr
-    if values is not None and not (values and all(isinstance(each, str) and _ACR.fullmatch(each) for each in values)):
+    if values is not None and not (values and all(isinstance(each, str) and _SCOPE_TOKEN.fullmatch(each) for each in values)):
         raise ValueError("acr must be one or more values of printable ASCII without spaces, quotes and backslashes")
     if max_age is not None and (isinstance(max_age, bool) or not isinstance(max_age, int) or max_age < 0):
         raise ValueError("max_age must be a whole number of seconds")

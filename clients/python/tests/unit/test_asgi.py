@@ -22,6 +22,7 @@ from latchkey.fastapi import (
     require_authentication,
     require_max_age,
     require_role,
+    require_scope,
 )
 from starlette.responses import StreamingResponse
 from websockets.exceptions import InvalidStatus
@@ -284,6 +285,12 @@ async def test_guard_answers_the_challenge_of_rfc_9470(
 def test_impossible_requirement_is_refused_at_once(required: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="acr|max_age"):
         require_authentication(**required)
+
+
+@pytest.mark.parametrize("scope", ["", "orders:read orders:write", 'a"b', "a\\b", "a\tb", "é"])
+def test_scope_that_no_challenge_can_quote_is_refused_at_once(scope: str) -> None:
+    with pytest.raises(ValueError, match="scopes"):
+        require_scope("orders:read", scope)
 
 
 async def test_changed_claims_are_answered_with_their_reason(issuer: FakeIssuer) -> None:
