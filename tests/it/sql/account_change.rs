@@ -82,7 +82,6 @@ async fn former_address_that_is_stored_again_keeps_its_creation_time_and_expires
             found.into_iter().map(|former| (former.email.key(), former.created_at, former.expires_at)).collect();
         let expected = |key: &str, from, until| (key.to_owned(), at(from), at(until));
         assert_eq!(found, [expected("eve@example.com", 1, 73), expected("ann@example.com", 0, 74)]);
-
     })
     .await;
 }
