@@ -99,7 +99,9 @@ pub(super) fn prefix(text: &str) -> Result<String, String> {
 /// Checks a name in tokens: an audience, a `client_id`, or a member of `app_metadata`.
 pub(super) fn name(text: &str) -> Result<String, String> {
     let is_valid = !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
-    is_valid.then(|| text.to_owned()).ok_or_else(|| "must not be empty, contain control characters, or start or end with a space".into())
+    is_valid
+        .then(|| text.to_owned())
+        .ok_or_else(|| "must not be empty, contain control characters, or start or end with a space".into())
 }
 
 /// Checks scopes, separated by single spaces (RFC 6749, section 3.3).

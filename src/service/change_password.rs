@@ -54,7 +54,7 @@ from_store_errors!(ChangePasswordError);
 from_replace_sessions_error!(ChangePasswordError);
 
 /// Changes the password of the caller's account, ends its sessions, and returns the tokens of the session that replaces the caller's. The
-/// new session counts as authenticated now, and has the caller's transport and details.
+/// new session counts as authenticated now, or at the time of the caller's step-up, and has the caller's transport and details.
 ///
 /// On an error the password is unchanged. The sessions are unchanged too, unless the database fails to commit after Redis has ended them.
 /// The caller then has to sign in again.

@@ -159,8 +159,11 @@ pub async fn reauthenticate_session(
     if let Some(factor) = &input.factor {
         second_factor::verify(state, &account, factor, &input.origin, input.device.as_ref()).await?;
         // the first factor is the password shown now, or else the session's own
-        let first_methods =
-            if shown.contains(AuthenticationMethod::Password) { shown } else { session_methods(caller, AuthenticationMethod::ALL) };
+        let first_methods = if shown.contains(AuthenticationMethod::Password) {
+            shown
+        } else {
+            session_methods(caller, AuthenticationMethod::ALL)
+        };
         let code = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
         (shown, acr) = policy::combine(&account, first_methods, code);
     }

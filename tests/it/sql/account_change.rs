@@ -89,7 +89,7 @@ async fn former_address_that_is_stored_again_keeps_its_creation_time_and_expires
 #[tokio::test]
 async fn former_addresses_are_deleted_by_address_by_time_or_all() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
         let email = |text: &str| Email::parse(text).unwrap();
         let at = |hours: u64| LATER + Duration::from_hours(hours);

@@ -88,7 +88,7 @@ async fn account_is_found_by_each_verified_address_with_one_query() {
 #[tokio::test]
 async fn loss_of_an_unverified_address_is_logged_with_both_accounts_after_the_commit() {
     on_every_backend(async |backend| {
-        let sql = backend.node().await;
+        let sql = backend.migrated_pool().await;
         let (ann, other) = with_secondary(&sql, "ann@example.com", "shared@example.com").await;
         let bob = new_account("shared@example.com");
         sql.insert_account(&bob).await.unwrap();
