@@ -1,15 +1,3 @@
-/** @typedef {import("node:http").IncomingMessage} IncomingMessage */
-/** @typedef {import("node:stream").Duplex} Duplex */
-/** @typedef {import("./guard.js").Claims} Claims */
-/** @typedef {{ status: number, headers: Record<string, string>, body: string }} Response */
-/**
- * @typedef {object} WebSocketServerLike The part of a `WebSocketServer` of the package `ws` that this module uses.
- * @property {(request: IncomingMessage) => boolean | Promise<boolean>} shouldHandle
- * @property {(request: IncomingMessage, socket: Duplex, head: Buffer, done: (socket: any, request: IncomingMessage) => void) => void} handleUpgrade
- * @property {(event: "connection", socket: any, request: IncomingMessage) => boolean} emit
- */
-/** @typedef {import("./guard.js").GuardOptions & { guards?: readonly import("./authorize.js").Authorizer[] }} UpgradeOptions
- *   `guards` are authorizers such as `requireRole("admin")`. */
 /**
  * A listener for the event `upgrade` of an HTTP server. Accepts the WebSocket of a request with a valid access
  * token, and closes the WebSocket when the session ends. {@link import("./guard.js").claimsOf} returns the claims of such a request.
@@ -30,6 +18,7 @@ export function webSocketUpgrade(verifier: import("./verifier.js").Verifier, web
  * @param {import("./connections.js").WebSocketLike} socket
  * @param {IncomingMessage} request
  * @returns {boolean} whether the WebSocket is registered
+ * @throws {unknown} any error that is not one of the verifier
  */
 export function watch(verifier: import("./verifier.js").Verifier, claims: Claims, socket: import("./connections.js").WebSocketLike, request: IncomingMessage): boolean;
 export type IncomingMessage = import("node:http").IncomingMessage;
