@@ -39,7 +39,7 @@ const ROUNDS: usize = 3;
 const MEASUREMENT: Duration = Duration::from_secs(5);
 /// Accounts that the users of the flood share.
 const ACCOUNTS: usize = 64;
-/// No rate limit for the sign-ins of all users together: the hashing queue is to refuse the flood.
+/// Turns off the rate limit for the sign-ins of all users together, so that the hashing queue refuses the flood.
 const SETTINGS: [(&str, &str); 1] = [("LATCHKEY_LIMITS_LOGIN_SERVICE", "off")];
 
 /// The measured operation.
@@ -54,7 +54,8 @@ async fn main() {
     let redis = Redis::start();
     let folder = tempfile::tempdir().unwrap();
     let node = NodeProcess::start(folder.path(), &redis, &SETTINGS);
-    let authorization = authorization(&service_client(folder.path(), &redis, &SETTINGS));
+    let introspecting_client = service_client(folder.path(), &redis, &SETTINGS);
+    let authorization = basic_authorization(&introspecting_client);
     let client = node.client.clone();
     for number in 0..ACCOUNTS {
         client.register(&format!("user{number}")).await;
@@ -91,17 +92,20 @@ struct Measured {
     rate: f64,
     /// Processor time of the node per measured request in microseconds. It includes the requests of the flood, but not the
     /// hashing threads.
-    serving: f64,
+    node_micros: f64,
     /// Processor time of Redis per measured request in microseconds.
-    redis: f64,
+    redis_micros: f64,
     /// Number of cores that the hashing threads used.
-    hashing: f64,
+    hashing_cores: f64,
 }
 
 impl std::fmt::Display for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { rate, serving, redis, hashing } = self;
-        write!(f, "{rate:7.0}/s  node {serving:4.0} µs  Redis {redis:4.0} µs  hashing {hashing:.2} cores")
+        let Self { rate, node_micros, redis_micros, hashing_cores } = self;
+        write!(
+            f,
+            "{rate:7.0}/s  node {node_micros:4.0} µs  Redis {redis_micros:4.0} µs  hashing {hashing_cores:.2} cores"
+        )
     }
 }
 
@@ -116,9 +120,10 @@ struct Callers {
 impl Callers {
     async fn sign_in(client: &Client, kind: Kind, authorization: &str) -> Self {
         let mut callers = Vec::new();
+        let name_prefix = format!("{kind:?}").to_lowercase();
         for number in 0..CALLERS {
-            // separate accounts: the flood ends the oldest sessions of accounts that sign in too often
-            let name = format!("{}{number}", format!("{kind:?}").to_lowercase());
+            // not an account of the flood: each sign-in of the flood would end such an account's oldest session
+            let name = format!("{name_prefix}{number}");
             client.register(&name).await;
             let tokens = client.login(&name).await;
             let token = match kind {
@@ -133,9 +138,12 @@ impl Callers {
     /// Runs all callers in a closed loop for a duration.
     async fn measure(&mut self, node: &NodeProcess, redis: &Redis, time: Duration) -> Measured {
         let done = Arc::new(AtomicBool::new(false));
-        let (node_before, redis_before) = (Cpu::of(node.child.id()), Cpu::of(redis.pid().unsigned_abs()));
+        let node_process = node.child.id();
+        let redis_process = redis.pid().unsigned_abs();
+        let node_before = Cpu::of(node_process);
+        let redis_before = Cpu::of(redis_process);
         let began = Instant::now();
-        let callers: Vec<_> = self
+        let tasks: Vec<_> = self
             .callers
             .drain(..)
             .map(|(wire, token)| {
@@ -145,20 +153,20 @@ impl Callers {
         tokio::time::sleep(time).await;
         done.store(true, Ordering::SeqCst);
         let mut answered = 0;
-        for caller in callers {
-            let (wire, token, count) = caller.await.unwrap();
+        for task in tasks {
+            let (wire, token, count) = task.await.unwrap();
             answered += count;
             self.callers.push((wire, token));
         }
         let seconds = began.elapsed().as_secs_f64();
-        let node = Cpu::of(node.child.id());
-        let redis = Cpu::of(redis.pid().unsigned_abs());
+        let node_after = Cpu::of(node_process);
+        let redis_after = Cpu::of(redis_process);
         let answered = f64::from(answered);
         Measured {
             rate: answered / seconds,
-            serving: (node.others - node_before.others) / answered * 1e6,
-            redis: (redis.others - redis_before.others) / answered * 1e6,
-            hashing: (node.hashing - node_before.hashing) / seconds,
+            node_micros: (node_after.others - node_before.others) / answered * 1e6,
+            redis_micros: (redis_after.others - redis_before.others) / answered * 1e6,
+            hashing_cores: (node_after.hashing - node_before.hashing) / seconds,
         }
     }
 }
@@ -270,12 +278,14 @@ impl Cpu {
             // a thread may end meanwhile
             let Ok(stat) = std::fs::read_to_string(thread.unwrap().path().join("stat")) else { continue };
             let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
-            // proc(5): utime and stime, in hundredths of a second
+            // proc_pid_stat(5): `rest` begins before field 3. Fields 14 and 15 are utime and stime, in hundredths of a second.
             let ticks: f64 = rest.split(' ').skip(12).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+            let seconds = ticks / 100.0;
+            // the hashing threads are called `password-N`
             if name.starts_with("password-") {
-                cpu.hashing += ticks / 100.0;
+                cpu.hashing += seconds;
             } else {
-                cpu.others += ticks / 100.0;
+                cpu.others += seconds;
             }
         }
         cpu
@@ -302,7 +312,7 @@ impl NodeProcess {
     }
 }
 
-/// `Authorization` of a service client.
-fn authorization(client: &ServiceClient) -> String {
+/// The header `Authorization` of a service client.
+fn basic_authorization(client: &ServiceClient) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", client.id, client.secret)))
 }

@@ -103,8 +103,8 @@ app.get("/events", (request, response) => {
   response.writeHead(200, { "Content-Type": "text/event-stream" });
   response.write(": open\n\n"); // a comment, with which the headers are sent
   const ended = () => response.end("event: ended\ndata:\n\n");
-  session.onEnd.add(ended);
-  response.on("close", () => session.onEnd.delete(ended));
+  session.endListeners.add(ended);
+  response.on("close", () => session.endListeners.delete(ended));
 });
 app.get("/events.js", (request, response) => {
   response.type("text/javascript").send(eventsScript);

@@ -24,6 +24,7 @@ export class Sessions {
   /** Starts a session with the tokens of a sign-in. */
   async start(tokens) {
     const session = new Session(this);
+    // first: if the verifier reports the session's end meanwhile, the session removes itself
     this.#byId.set(session.id, session);
     try {
       await session.accept(tokens);
@@ -38,7 +39,7 @@ export class Sessions {
   async find(id) {
     const session = this.#byId.get(id);
     if (session?.isStale()) await session.refresh();
-    return this.#byId.get(id);
+    return this.#byId.get(id); // undefined if the refresh has ended the session
   }
 
   /** @param {Session} session */
@@ -52,7 +53,7 @@ class Session {
   /** The value of the cookie. */
   id = randomBytes(32).toString("base64url");
   /** Functions to call when the session ends, one for each open page of the browser. @type {Set<() => void>} */
-  onEnd = new Set();
+  endListeners = new Set();
   #store;
   #tokens = {};
   #claims;
@@ -98,6 +99,7 @@ class Session {
     try {
       await this.accept(await refreshTokenGrant(this.#store.provider, this.#tokens.refresh_token));
     } catch (error) {
+      // Latchkey refuses the refresh token, or the session of the new access token has ended already
       const hasEnded = error instanceof InvalidToken || (error instanceof ResponseBodyError && error.error === "invalid_grant");
       if (!hasEnded) throw error; // Latchkey can't be reached: the session stays, and the request fails
       this.end();
@@ -108,7 +110,7 @@ class Session {
   #onVerifierEnd(cause) {
     if (cause === "session_revoked" || cause === "account_revoked") {
       this.end();
-    } else if (this.onEnd.size > 0) {
+    } else if (this.endListeners.size > 0) {
       // the token expired, or the user's roles changed, while a page is open: the refresh shows whether the session continues
       this.refresh().catch((error) => console.warn("refresh:", error.message));
     }
@@ -124,7 +126,7 @@ class Session {
   end() {
     this.#store.remove(this);
     this.#registration?.close();
-    for (const ended of this.onEnd) ended();
-    this.onEnd.clear();
+    for (const notify of this.endListeners) notify();
+    this.endListeners.clear();
   }
 }

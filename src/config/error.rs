@@ -18,7 +18,7 @@ pub struct Problem {
     pub value: Option<String>,
     /// The origin of the value, unless the subject names it.
     pub origin: Option<SettingOrigin>,
-    /// The violated rule.
+    /// The violated rule, or why the subject can't be used.
     pub text: String,
 }
 
@@ -79,7 +79,10 @@ impl fmt::Display for Problem {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the configuration can't be used:")?;
-        self.problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+        for problem in &self.problems {
+            write!(f, "\n  {problem}")?;
+        }
+        Ok(())
     }
 }
 

@@ -19,7 +19,12 @@ use super::{
 };
 use crate::domain::entropy::Entropy;
 
-/// The configuration sources besides the defaults. Nothing is read from the process itself.
+/// The file of the generated secret, in the data directory.
+const SECRET_FILE: &str = "secret";
+/// The file of the default database, in the data directory.
+const DATABASE_FILE: &str = "latchkey.db";
+
+/// The configuration sources besides the defaults. The caller passes them in: nothing is read from the process itself.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
     /// The base of relative paths, and the directory of `latchkey.toml`.
@@ -53,21 +58,23 @@ impl Sources {
     pub(super) fn gather(&self, problems: &mut Vec<Problem>) -> Settings {
         let mut settings = Settings::defaults();
         let variable = self.environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
-        let explicit = self.config_file.clone().or_else(|| variable.map(|(_, value)| value.into()));
-        let path = explicit.clone().unwrap_or_else(|| "latchkey.toml".into());
+        let named_file = self.config_file.clone().or_else(|| variable.map(|(_, value)| value.into()));
+        let path = named_file.clone().unwrap_or_else(|| "latchkey.toml".into());
         match fs::read_to_string(self.working_dir.join(&path)) {
             Ok(text) => settings.read_file(&text, &path, problems),
-            Err(error) if explicit.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
+            // `latchkey.toml` is optional, a named file is not
+            Err(error) if named_file.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => problems.push(Problem::new(path.display().to_string(), format!("can't be read: {error}"))),
         }
         settings.read_environment(&self.environment, problems);
         settings.read_flags(&self.set, problems);
-        match (self.data_dir.as_deref().map(Path::to_str), schema::find("data_dir")) {
-            (Some(Some(path)), Some(key)) => {
-                settings.set(key, Value::text(path), SettingOrigin::Flag("--data-dir".into()));
+        if let Some(data_dir) = &self.data_dir
+            && let Some(key) = schema::find("data_dir")
+        {
+            match data_dir.to_str() {
+                Some(path) => settings.set(key, Value::text(path), SettingOrigin::Flag("--data-dir".into())),
+                None => problems.push(Problem::new("--data-dir", "must be UTF-8")),
             }
-            (Some(None), _) => problems.push(Problem::new("--data-dir", "must be UTF-8")),
-            _ => {}
         }
         settings
     }
@@ -110,10 +117,11 @@ pub fn load_listen(sources: &Sources) -> Result<SocketAddr, ConfigError> {
 
 /// The checked configuration, without the secrets.
 fn parse(sources: &Sources) -> Result<Config, ConfigError> {
-    Ok(load_data_locations(sources)?.0)
+    let (config, _secret_file) = load_data_locations(sources)?;
+    Ok(config)
 }
 
-/// Reads and checks the configuration for the settings of mail and the issuer, which need no service.
+/// Reads and checks the configuration for the settings of mail and the issuer. The service need not exist.
 ///
 /// # Errors
 /// [`ConfigError`] with all problems of the configuration.
@@ -122,8 +130,8 @@ pub fn load_mail_settings(sources: &Sources) -> Result<(MailSettings, String), C
     Ok((config.mail, config.issuer))
 }
 
-/// Reads and checks the configuration for the locations of a service's data. Creates nothing, and needs no service. The second
-/// result is the file of the secret, if the secret is kept in the data directory.
+/// Reads and checks the configuration for the locations of a service's data. Creates nothing, and the service need not exist. The
+/// second result is the file of the secret, if the secret is kept in the data directory.
 ///
 /// # Errors
 /// [`ConfigError`] with all problems of the configuration.
@@ -133,11 +141,16 @@ pub fn load_data_locations(sources: &Sources) -> Result<(Config, Option<PathBuf>
     let mut reader = Reader::new(&settings);
     let ParsedConfig { config, secret_location, .. } = interpret(&mut reader, &sources.working_dir);
     problems.append(&mut reader.problems);
-    let secret = matches!(secret_location, SecretLocation::DataDir).then(|| config.data_dir.join("secret"));
-    if problems.is_empty() { Ok((config, secret)) } else { Err(ConfigError { problems }) }
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
+    }
+    let is_secret_in_data_dir = matches!(secret_location, SecretLocation::DataDir);
+    let secret_file = is_secret_in_data_dir.then(|| config.data_dir.join(SECRET_FILE));
+    Ok((config, secret_file))
 }
 
-/// Loads the configuration. A missing secret is generated with `entropy`; if that is `None`, nothing is created.
+/// Loads the configuration. A missing secret is generated with `entropy`. Without `entropy`, the service must exist, and nothing is
+/// created.
 fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, ConfigError> {
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
@@ -152,31 +165,29 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
     let problem_of = |key: &str, text: String| {
         ConfigError::from(Problem { origin: Some(reader.origin(key).clone()), ..Problem::new(key, text) })
     };
+    // Redis and the database are in the data directory by default.
     let uses_data_dir = !reader.is_given("redis.url") || !reader.is_given("database.url");
+    let is_secret_in_data_dir = matches!(secret_location, SecretLocation::DataDir);
     if entropy.is_none() {
-        let database = (!reader.is_given("database.url")).then(|| config.data_dir.join("latchkey.db"));
-        let secret = matches!(secret_location, SecretLocation::DataDir).then(|| config.data_dir.join("secret"));
-        let directory = uses_data_dir.then(|| config.data_dir.clone());
-        for (kind, path) in [("database", database), ("secret", secret), ("data directory", directory)] {
-            let Some(path) = path else { continue };
-            let (exists, path) = (path.try_exists(), path.display());
-            let text = match exists {
-                Ok(true) => continue,
-                Ok(false) => format!(
-                    "there is no {kind} at {path}; name the service's data directory with --data-dir, or create the service \
-                     with `latchkey serve` or `latchkey migrate`"
-                ),
-                Err(error) => {
-                    format!("the {kind} {path} can't be read: {error}; run the command as the user of the service")
-                }
-            };
-            return Err(problem_of("data_dir", text));
+        let mut required = Vec::new();
+        if !reader.is_given("database.url") {
+            required.push(("database", config.data_dir.join(DATABASE_FILE)));
+        }
+        if is_secret_in_data_dir {
+            required.push(("secret", config.data_dir.join(SECRET_FILE)));
+        }
+        if uses_data_dir {
+            required.push(("data directory", config.data_dir.clone()));
+        }
+        for (kind, path) in required {
+            check_exists(kind, &path).map_err(|text| problem_of("data_dir", text))?;
         }
     }
-    if uses_data_dir || matches!(secret_location, SecretLocation::DataDir) {
-        let is_open_to_others = secret_file::create_data_dir(&config.data_dir);
+    if uses_data_dir || is_secret_in_data_dir {
         let folder = config.data_dir.display();
-        if is_open_to_others.map_err(|why| problem_of("data_dir", format!("{folder} {why}")))? {
+        let is_open_to_others = secret_file::create_data_dir(&config.data_dir)
+            .map_err(|text| problem_of("data_dir", format!("{folder} {text}")))?;
+        if is_open_to_others {
             config.warnings.push(format!("others have access to {folder}; run `chmod 700 {folder}`"));
         }
     }
@@ -191,7 +202,8 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
             file.secrets
         }
         SecretLocation::DataDir => {
-            let (path, database) = (config.data_dir.join("secret"), config.data_dir.join("latchkey.db"));
+            let path = config.data_dir.join(SECRET_FILE);
+            let database = config.data_dir.join(DATABASE_FILE);
             // A new secret could not decrypt what the existing database holds.
             if database.exists() && !path.exists() {
                 let text = format!(
@@ -227,6 +239,23 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
         );
     }
     config.secrets.current = secrets.current;
+    // after the previous secrets of the settings
     config.secrets.previous.extend(secrets.previous);
     Ok(config)
+}
+
+/// Checks that a file or directory of the service exists.
+fn check_exists(kind: &str, path: &Path) -> Result<(), String> {
+    let exists = path.try_exists();
+    let path = path.display();
+    match exists {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!(
+            "there is no {kind} at {path}; name the service's data directory with --data-dir, or create the service with \
+             `latchkey serve` or `latchkey migrate`"
+        )),
+        Err(error) => {
+            Err(format!("the {kind} {path} can't be read: {error}; run the command as the user of the service"))
+        }
+    }
 }

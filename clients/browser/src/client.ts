@@ -154,12 +154,15 @@ export class LatchkeyClient {
     const page = globalThis.location?.href;
     this.#base = new URL(options.baseUrl, page).href.replace(/\/$/, "");
     this.#usesCookie = (options.transport ?? "cookie") === "cookie";
-    const kept = (key?: string) => (typeof localStorage === "undefined" ? memoryTokenStorage() : localTokenStorage(key));
-    this.#storage = options.storage ?? kept();
-    this.#deviceStorage = options.deviceStorage ?? kept("latchkey.device_token");
-    const own = page && page !== "about:blank" ? [new URL(page).origin] : [];
-    this.#origins = new Set([new URL(this.#base).origin, ...own, ...(options.origins ?? [])]);
+    const defaultStorage = (key?: string) =>
+      typeof localStorage === "undefined" ? memoryTokenStorage() : localTokenStorage(key);
+    this.#storage = options.storage ?? defaultStorage();
+    this.#deviceStorage = options.deviceStorage ?? defaultStorage("latchkey.device_token");
+    // about:blank has no origin
+    const pageOrigin = page && page !== "about:blank" ? [new URL(page).origin] : [];
+    this.#origins = new Set([new URL(this.#base).origin, ...pageOrigin, ...(options.origins ?? [])]);
     this.#timeout = options.timeout ?? 10_000;
+    // browsers refuse `fetch` as a method of another object than the global one
     this.#fetch = options.fetch ?? ((input, init) => globalThis.fetch(input, init));
     this.#tabs = openTabs(options.name ?? "latchkey", (message) => this.#receive(message));
   }
@@ -177,7 +180,7 @@ export class LatchkeyClient {
 
   /** Creates an account. Does not sign in. */
   async register(account: RegisterRequest): Promise<AccountResponse> {
-    return (await this.#call("POST", "/v1/users", account)).json();
+    return this.#post("/v1/users", account);
   }
 
   /**
@@ -195,14 +198,15 @@ export class LatchkeyClient {
     code: string,
     step: SecondStep = {},
   ): Promise<SignInResult> {
-    const body = { challenge: secondFactor.challenge, method, code, ...remembering(step) };
+    const body = { challenge: secondFactor.challenge, method, code, ...rememberDeviceField(step) };
     return this.#signIn("/v1/login/second-factor", body);
   }
 
   /** Sends a code by mail for a second step with the method `email_code`. Returns for how many seconds the code works. */
   async sendCode(secondFactor: SecondFactor): Promise<number> {
     const body = { challenge: secondFactor.challenge };
-    return (await (await this.#call("POST", "/v1/login/second-factor/code", body)).json()).expires_in;
+    const sent = await this.#post<{ expires_in: number }>("/v1/login/second-factor/code", body);
+    return sent.expires_in;
   }
 
   /**
@@ -213,9 +217,9 @@ export class LatchkeyClient {
     const { secondFactor, device, conditional, signal } = step;
     const challenge = secondFactor && { challenge: secondFactor.challenge };
     const path = challenge ? "/v1/login/second-factor" : "/v1/login/passkey";
-    const options: PasskeyOptions = await (await this.#call("POST", `${path}/options`, challenge)).json();
+    const options = await this.#post<PasskeyOptions>(`${path}/options`, challenge);
     const credential = await getPasskey(options.public_key, conditional ?? false, signal);
-    if (challenge) return this.#signIn(path, { ...challenge, method: "passkey", credential, ...remembering(step) });
+    if (challenge) return this.#signIn(path, { ...challenge, method: "passkey", credential, ...rememberDeviceField(step) });
     return this.#signIn(path, { credential, transport: this.#transport, ...(device && { device }) });
   }
 
@@ -233,8 +237,9 @@ export class LatchkeyClient {
   async signOut(): Promise<void> {
     const token = this.#usesCookie ? null : await this.#storage.get();
     const access = this.#access?.token;
-    await this.#forget(true);
-    if (!this.#usesCookie && !token && !access) return;
+    await this.#forget({ inOtherTabs: true });
+    const hasNothingToRevoke = !this.#usesCookie && !token && !access;
+    if (hasNothingToRevoke) return;
     try {
       await this.#call("POST", "/v1/logout", token ? { refresh_token: token } : undefined, access);
     } catch (error) {
@@ -254,14 +259,16 @@ export class LatchkeyClient {
     if (!this.#origins.has(new URL(request.url).origin)) {
       throw new TypeError(`the access token is not sent to ${new URL(request.url).origin}: name it in "origins"`);
     }
-    const isStream = typeof ReadableStream !== "undefined" && init.body instanceof ReadableStream;
-    const streamed = isStream || (input instanceof Request && input.body !== null);
-    const copy = streamed ? null : request.clone();
+    const initHasStream = typeof ReadableStream !== "undefined" && init.body instanceof ReadableStream;
+    // the body of a `Request` is always a stream
+    const hasStream = initHasStream || (input instanceof Request && input.body !== null);
+    const retry = hasStream ? null : request.clone();
     const access = await this.#fresh();
-    const response = await this.#fetch(authorized(request, access));
-    if (response.status !== 401 || !copy) return response;
+    const response = await this.#fetch(withAccessToken(request, access));
+    if (response.status !== 401 || !retry) return response;
     const next = await this.#fresh(access);
-    return next.token === access.token ? response : this.#fetch(authorized(copy, next));
+    // the same token would be refused again
+    return next.token === access.token ? response : this.#fetch(withAccessToken(retry, next));
   }
 
   /** The account that is signed in. */
@@ -341,7 +348,7 @@ export class LatchkeyClient {
   async enrolPasskey(enrolment: Enrolment, name: string, signal?: AbortSignal): Promise<RecoveryCodes> {
     const path = "/v1/login/enrolment/passkey";
     const challenge = { challenge: enrolment.challenge };
-    const options: PasskeyOptions = await (await this.#call("POST", `${path}/options`, challenge)).json();
+    const options = await this.#post<PasskeyOptions>(`${path}/options`, challenge);
     const credential = await createPasskey(options.public_key, signal);
     return this.#enrolled(path, { ...challenge, name, credential });
   }
@@ -353,7 +360,7 @@ export class LatchkeyClient {
   async startTotp({ label, enrolment }: { label?: string; enrolment?: Enrolment } = {}): Promise<TotpEnrolment> {
     const body = { ...(label && { label }), ...(enrolment && { challenge: enrolment.challenge }) };
     const started: TotpEnrolmentResponse = enrolment
-      ? await (await this.#call("POST", "/v1/login/enrolment/totp", body)).json()
+      ? await this.#post("/v1/login/enrolment/totp", body)
       : await this.#json("POST", "/v1/me/factors/totp", body);
     return { secret: started.secret, uri: started.uri, qrCode: started.qr_code };
   }
@@ -393,8 +400,10 @@ export class LatchkeyClient {
       const options = await this.#json<PasskeyOptions>("POST", `${path}/passkey/options`);
       body = { credential: await getPasskey(options.public_key, false, proof.signal) };
     }
-    const present = async (access: Access) => this.#keep(await (await this.#call("POST", path, body, access.token)).json());
-    await this.#withAccess(present);
+    await this.#withAccess(async (access) => {
+      const response = await this.#call("POST", path, body, access.token);
+      return this.#keep(await response.json());
+    });
   }
 
   /** Stops listening to other tabs. */
@@ -424,8 +433,8 @@ export class LatchkeyClient {
 
   /** Keeps the tokens of a complete sign-in, and the device token. */
   async #signedIn<T extends TokensResponse>(response: Response): Promise<T> {
-    const device = this.#usesCookie ? null : response.headers.get(DEVICE_HEADER);
-    if (device) await this.#deviceStorage.set(device);
+    const deviceToken = this.#usesCookie ? null : response.headers.get(DEVICE_HEADER);
+    if (deviceToken) await this.#deviceStorage.set(deviceToken);
     const tokens: T = await response.json();
     await this.#begin(tokens);
     return tokens;
@@ -444,6 +453,7 @@ export class LatchkeyClient {
     return this.#keep(tokens);
   }
 
+  /** Changes the factors of the signed-in account. The response may have recovery codes. */
   async #changeFactors(method: string, path: string, body?: unknown): Promise<RecoveryCodes> {
     const { response } = await this.#replace<FactorTokensResponse>(method, path, body, (tokens) => tokens);
     return { recoveryCodes: response.recovery_codes ?? [] };
@@ -451,18 +461,24 @@ export class LatchkeyClient {
 
   /** The header with the device token, for calls that recognize the device. With cookies the browser sends the token. */
   async #deviceHeader(path: string): Promise<Record<string, string>> {
-    const token = this.#usesCookie || !/^\/v1\/(login|me\/devices)/.test(path) ? null : await this.#deviceStorage.get();
+    const recognizesDevice = /^\/v1\/(login|me\/devices)/.test(path);
+    if (this.#usesCookie || !recognizesDevice) return {};
+    const token = await this.#deviceStorage.get();
     return token ? { [DEVICE_HEADER]: token } : {};
   }
 
-  /** Sends a change whose response has the tokens of a new session, which replaces the current one in all tabs. */
+  /**
+   * Sends a change whose response has the tokens of a new session, which replaces the current one in all tabs. `tokensOf` takes
+   * the tokens from the response.
+   */
   async #replace<T>(method: string, path: string, body: unknown, tokensOf: (response: T) => TokensResponse) {
     const change = (access: Access) =>
       // Under the lock: if another tab presented the ended session's cookie meanwhile, the response would delete the new cookie.
       this.#tabs.exclusively(async () => {
         const response: T = await (await this.#call(method, path, body, access.token)).json();
         this.#endedSession = access.sessionId;
-        return { response, session: { id: (await this.#begin(tokensOf(response))).sessionId } };
+        const begun = await this.#begin(tokensOf(response));
+        return { response, session: { id: begun.sessionId } };
       });
     return this.#withAccess(change);
   }
@@ -484,11 +500,17 @@ export class LatchkeyClient {
     return (response.status === 204 ? null : await response.json()) as T;
   }
 
-  /** Makes a call without a refresh or retry, with `access` as the access token if there is one. */
-  async #call(method: string, path: string, body?: unknown, access?: string): Promise<Response> {
+  /** Makes a POST call without an access token, and returns the JSON of the response. */
+  async #post<T>(path: string, body?: unknown): Promise<T> {
+    const response = await this.#call("POST", path, body);
+    return response.json();
+  }
+
+  /** Makes a call without a refresh or retry, with the access token if one is given. */
+  async #call(method: string, path: string, body?: unknown, accessToken?: string): Promise<Response> {
     const headers = await this.#deviceHeader(path);
     if (body !== undefined) Object.assign(headers, JSON_TYPE);
-    if (access) headers["Authorization"] = `Bearer ${access}`;
+    if (accessToken) headers["Authorization"] = `Bearer ${accessToken}`;
     let response: Response;
     // React Native has no AbortSignal.timeout
     const aborter = new AbortController();
@@ -518,6 +540,7 @@ export class LatchkeyClient {
     return this.#refreshing;
   }
 
+  /** Refreshes the tokens. `before` is the access token when the refresh was requested. */
   async #refresh(before: Access | null): Promise<Access> {
     const epoch = this.#epoch;
     return this.#tabs.exclusively(async () => {
@@ -529,13 +552,14 @@ export class LatchkeyClient {
       try {
         const response = await this.#exchange(token);
         const tokens: TokensResponse = await response.json();
+        // a sign-in or sign-out during the refresh
         if (this.#epoch !== epoch) throw new SignedOut();
         return await this.#keep(tokens);
       } catch (error) {
         if (!(error instanceof LatchkeyProblem && ENDS_SESSION.has(error.code))) throw error;
         // A tab that knew of no session, as after a reload, has nothing to report to the other tabs.
-        const knewSession = before !== null;
-        if (this.#epoch === epoch) await this.#forget(knewSession);
+        const inOtherTabs = before !== null;
+        if (this.#epoch === epoch) await this.#forget({ inOtherTabs });
         throw new SignedOut(error.code);
       }
     });
@@ -547,10 +571,10 @@ export class LatchkeyClient {
       try {
         return await this.#call("POST", "/v1/refresh", token ? { refresh_token: token } : undefined);
       } catch (error) {
-        const busy = error instanceof LatchkeyProblem && (error.status === 429 || error.status === 503);
-        // Other errors are final: no wait is long enough.
-        const seconds = busy ? (error.retryAfter ?? 1) : error instanceof LatchkeyUnreachable ? 0 : Infinity;
-        if (attempt > 0 || seconds > MAX_RETRY_AFTER) throw error;
+        const isBusy = error instanceof LatchkeyProblem && (error.status === 429 || error.status === 503);
+        const mayRetry = isBusy || error instanceof LatchkeyUnreachable;
+        const seconds = isBusy ? (error.retryAfter ?? 1) : 0;
+        if (attempt > 0 || !mayRetry || seconds > MAX_RETRY_AFTER) throw error;
         await new Promise((resume) => setTimeout(resume, seconds * 1000));
       }
     }
@@ -575,7 +599,7 @@ export class LatchkeyClient {
   }
 
   /** Drops the tokens, in the other tabs too if `inOtherTabs` is true. */
-  async #forget(inOtherTabs: boolean): Promise<void> {
+  async #forget({ inOtherTabs }: { inOtherTabs: boolean }): Promise<void> {
     this.#epoch++;
     this.#refreshing = null;
     const previous = this.#access;
@@ -607,13 +631,15 @@ export class LatchkeyClient {
 
 const JSON_TYPE = { "Content-Type": "application/json" };
 
+/** The header of the device token, in requests and responses. */
 const DEVICE_HEADER = "X-Device-Token";
 
-function remembering({ rememberDevice }: SecondStep): { remember_device?: true } {
+/** The field of a second step's body by which Latchkey remembers the device, if the user chose that. */
+function rememberDeviceField({ rememberDevice }: SecondStep): { remember_device?: true } {
   return rememberDevice ? { remember_device: true } : {};
 }
 
-function authorized(request: Request, access: Access): Request {
+function withAccessToken(request: Request, access: Access): Request {
   const headers = new Headers(request.headers);
   headers.set("Authorization", `Bearer ${access.token}`);
   return new Request(request, { headers });

@@ -3,5 +3,6 @@
 import { webcrypto } from "node:crypto";
 
 if (globalThis.crypto === undefined) {
+  // configurable, as in newer releases of Node, so that other polyfills can replace it
   Object.defineProperty(globalThis, "crypto", { value: webcrypto, configurable: true });
 }

@@ -45,7 +45,7 @@ pub struct Claims {
     /// The version of the account's claims; absent in tokens of Latchkey 0.1 and in a service client's own token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims_version: Option<u64>,
-    /// The id of the key that signed the token.
+    /// The id of the key that signed the token. The token stops being valid when this key is retired.
     #[serde(skip)]
     pub(crate) kid: Arc<str>,
 }
@@ -54,12 +54,14 @@ impl Claims {
     /// Whether a service client obtained the token for itself (`client_credentials`). Such a token has no user, and `sub`
     /// is a client id: check this before you use `sub` as an account.
     pub fn is_service_client(&self) -> bool {
+        // every token of a user belongs to a session
         self.sid.is_none()
     }
 
     /// Whether the token has this scope.
     pub fn has_scope(&self, scope: &str) -> bool {
-        self.scope.split(' ').any(|granted| granted == scope && !granted.is_empty())
+        // an empty `scope` claim splits into one empty text, which is not a scope
+        !scope.is_empty() && self.scope.split(' ').any(|granted| granted == scope)
     }
 
     /// Whether the account has this role.
@@ -70,9 +72,14 @@ impl Claims {
     /// Whether the authentication reached the level `required`: `acr` equals `required`, or both are among `aal1`, `aal2` and `aal3`
     /// and `acr` is the higher level.
     pub fn has_acr(&self, required: &str) -> bool {
-        let level = |acr: &str| ["aal1", "aal2", "aal3"].iter().position(|level| *level == acr);
-        self.acr.as_deref().is_some_and(|acr| {
-            acr == required || level(acr).zip(level(required)).is_some_and(|(actual, required)| actual > required)
-        })
+        let Some(acr) = self.acr.as_deref() else { return false };
+        if acr == required {
+            return true;
+        }
+        let rank_of = |level: &str| ["aal1", "aal2", "aal3"].iter().position(|ranked| *ranked == level);
+        match (rank_of(acr), rank_of(required)) {
+            (Some(actual), Some(required)) => actual > required,
+            _ => false,
+        }
     }
 }

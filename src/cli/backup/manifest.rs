@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 use aws_lc_rs::digest::{self, SHA256};
 use serde::{Deserialize, Serialize};
 
-/// The name of the manifest.
-const NAME: &str = "backup.json";
+/// The file of the manifest.
+const MANIFEST: &str = "backup.json";
 
 /// The format of backups that this release writes and reads.
 const FORMAT: u32 = 1;
@@ -28,6 +28,7 @@ pub(super) const SESSIONS: &str = "sessions.rdb";
 /// The contents of a backup.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Manifest {
+    /// [`FORMAT`] of the release that made the backup.
     format: u32,
     /// The release that made the backup.
     pub(super) version: String,
@@ -36,6 +37,7 @@ pub(super) struct Manifest {
     /// Whether a node ran while its sessions were copied. None, and not written, if the backup has no sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) service_was_running: Option<bool>,
+    /// The files of the backup by their names.
     files: BTreeMap<String, FileChecksum>,
 }
 
@@ -49,17 +51,18 @@ struct FileChecksum {
 impl FileChecksum {
     fn of(path: &Path) -> io::Result<Self> {
         let mut file = fs::File::open(path)?;
-        let (mut context, mut bytes) = (digest::Context::new(&SHA256), 0);
-        let mut buffer = vec![0; 1 << 16];
+        let mut hasher = digest::Context::new(&SHA256);
+        let mut bytes = 0;
+        let mut buffer = vec![0; 64 * 1024];
         loop {
             let read = file.read(&mut buffer)?;
             if read == 0 {
                 break;
             }
-            context.update(&buffer[..read]);
+            hasher.update(&buffer[..read]);
             bytes += read as u64;
         }
-        let sha256 = context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hasher.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { bytes, sha256 })
     }
 }
@@ -80,16 +83,17 @@ impl Manifest {
         let manifest = Self { format: FORMAT, version, created_at, service_was_running, files };
         let mut text = serde_json::to_vec_pretty(&manifest)?;
         text.push(b'\n');
-        let mut file = new_file(&dir.join(NAME))?;
+        let mut file = new_file(&dir.join(MANIFEST))?;
         file.write_all(&text)?;
         file.sync_all()?;
         // syncs the directory, whose new entries could be lost otherwise
-        Ok(fs::File::open(dir)?.sync_all()?)
+        fs::File::open(dir)?.sync_all()?;
+        Ok(())
     }
 
     /// Reads the manifest of a backup, and checks the size and the checksum of each file that it lists.
     pub(super) fn read(dir: &Path) -> anyhow::Result<Self> {
-        let path = dir.join(NAME);
+        let path = dir.join(MANIFEST);
         let text = fs::read(&path)
             .with_context(|| format!("{}: not a complete backup of `latchkey backup`", path.display()))?;
         let manifest: Self = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
@@ -101,26 +105,27 @@ impl Manifest {
             );
         }
         for (name, expected) in &manifest.files {
+            // This check also refuses a path that leads out of the backup.
             if ![DATABASE, SECRET, SESSIONS].contains(&name.as_str()) {
                 bail!("{} names the file {name:?}, which this release does not know", path.display());
             }
             let file = dir.join(name);
             let found = FileChecksum::of(&file).with_context(|| file.display().to_string())?;
             if found != *expected {
-                bail!("{} is damaged: its size or checksum differs from {NAME}", file.display());
+                bail!("{} is damaged: its size or checksum differs from {MANIFEST}", file.display());
             }
         }
         Ok(manifest)
     }
 
-    /// Whether the backup has a file.
+    /// Whether the backup has the file `name`: [`DATABASE`], [`SECRET`] or [`SESSIONS`].
     pub(super) fn has(&self, name: &str) -> bool {
         self.files.contains_key(name)
     }
 }
 
-/// Creates a file for its owner only.
+/// Creates a file that only its owner can read and write. Fails if the file exists.
 pub(super) fn new_file(path: &Path) -> anyhow::Result<fs::File> {
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.with_context(|| path.display().to_string())
+    let created = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    created.with_context(|| path.display().to_string())
 }

@@ -55,7 +55,7 @@ pub enum Tag {
 }
 
 impl Tag {
-    /// The sections in the order in which the document lists them.
+    /// The names of the sections in the order in which the document lists them, with `rename` applied.
     pub(super) const ORDER: [&str; 9] =
         ["Sign-in", "Account", "Second factors", "Passkeys", "Sessions", "OAuth", "Services", "Keys", "Health"];
 }

@@ -31,9 +31,10 @@ _SCOPE_KEY = "latchkey.connection"
 class CloseOnEnd:
     """ASGI middleware that closes connections whose session ends.
 
-    A WebSocket is closed with the code 1008, or 1013 for ``feed_lost``, and the cause as the reason. An event stream ends
-    cleanly. Another body whose length was not announced is cut, so that nobody takes it for complete. A body of known
-    length is sent to its end.
+    A WebSocket is closed with the code 1008, or 1013 for ``feed_lost``, and the cause as the reason. With ``feed_lost``, the
+    verifier has lost the revocation feed and cannot know whether the session continues. An event stream ends cleanly.
+    Another body whose length was not announced is cut, so that nobody takes it for complete. A body of known length is sent
+    to its end.
     """
 
     def __init__(self, app: App) -> None:
@@ -60,6 +61,7 @@ def watch(scope: Scope, latchkey: Latchkey, claims: Claims) -> Registration | No
     if isinstance(connection, _Connection):
         return connection.watch(latchkey, claims)
     if scope["type"] == "websocket":
+        # An HTTP response ends by itself. A WebSocket could stay open long after its session.
         raise LatchkeyError("add the middleware: app.add_middleware(latchkey.asgi.CloseOnEnd)")
     return None
 
@@ -143,10 +145,12 @@ class _WebSocket(_Connection):
                 return
             # Servers raise OSError for a closed connection; Starlette turns it into WebSocketDisconnect.
             raise OSError(f"the session has ended: {self._ended}")
-        self._closed = self._closed or message["type"] == "websocket.close"
+        if message["type"] == "websocket.close":
+            self._closed = True
         await self._send(message)
         if message["type"] == "websocket.accept":
             self._accepted = True
+            # Closed only now: a client learns the close code only from an accepted connection.
             if self._ended is not None:
                 await self.end(self._ended)
 
@@ -158,7 +162,9 @@ class _Response(_Connection):
     """Whether a body of unknown length is being sent."""
     _is_event_stream = False
     _length_known = False
+    """Whether the response announced its length."""
     _finished = False
+    """Whether the app has sent the last part of the body."""
     _cut = False
     """Whether the response was ended early. Whatever the app still sends is dropped."""
     _task: asyncio.Task[Any] | None = None
@@ -193,6 +199,7 @@ class _Response(_Connection):
             self._streaming = more and not self._length_known
             self._finished = not more
         await self._send(message)
+        # The session may have ended before the body began.
         if self._streaming and self._ended is not None:
             await self._cut_off()
 
@@ -206,5 +213,5 @@ class _Response(_Connection):
         # incomplete response.
         if self._task is not None:
             self._task.cancel()
-            # Called from `send`, this is the cancelled task itself: the cancellation is raised here.
+            # If the app's `send` led here, the cancelled task is the current one, and this wait raises its CancelledError.
             await asyncio.sleep(0)

@@ -32,7 +32,8 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Replaces the [`OnUpgrade`] of a request with the handler's end of a new tunnel. Returns `None` for a request without an upgrade.
+    /// Replaces the [`OnUpgrade`] of a request with the handler's end of a new tunnel. Returns `None` for a request without an
+    /// upgrade, or if the connection in memory fails.
     pub(super) async fn open<B>(request: &mut Request<B>, session: &VerifiedSession) -> Option<Self> {
         let caller = request.extensions_mut().remove::<OnUpgrade>()?;
         let (mut near, far) = duplex(BUFFER_SIZE);
@@ -59,6 +60,7 @@ impl Tunnel {
     }
 
     async fn run(mut self, is_websocket: bool) -> io::Result<()> {
+        // an error: the connection in memory has ended already
         if self.accept.send(()).is_err() {
             return Ok(());
         }
@@ -66,7 +68,7 @@ impl Tunnel {
         let caller = self.caller.await.map_err(io::Error::other)?;
         let (mut from_caller, mut to_caller) = split(TokioIo::new(caller));
         let (mut from_handler, mut to_handler) = split(self.near);
-        let mut frames = FrameTracker::default();
+        let mut frames_to_caller = FrameTracker::default();
 
         let upstream = async {
             copy(&mut from_caller, &mut to_handler).await?;
@@ -86,18 +88,19 @@ impl Tunnel {
                     if sent == 0 {
                         return Err(io::ErrorKind::WriteZero.into());
                     }
-                    frames.advance(&buffer[written..written + sent]);
+                    frames_to_caller.advance(&buffer[written..written + sent]);
                     written += sent;
                 }
                 to_caller.flush().await?;
             }
         };
         let mut watch = self.session.watch();
+        // `watch.run` fails with the cause if the session ends before both directions have
         match watch.run(async { tokio::try_join!(upstream, downstream) }).await {
-            Ok(result) => result.map(|_| ()),
+            Ok(relayed) => relayed.map(|_| ()),
             Err(cause) => {
                 // Amid another frame, the caller would read a close frame as that frame's payload.
-                let can_send_close_frame = is_websocket && frames.is_between_frames();
+                let can_send_close_frame = is_websocket && frames_to_caller.is_between_frames();
                 close(&mut to_caller, can_send_close_frame.then_some(cause)).await
             }
         }
@@ -113,6 +116,7 @@ async fn serve(far: DuplexStream, send_upgrade: oneshot::Sender<OnUpgrade>, acce
         let channels = channels.lock().ok().and_then(|mut channels| channels.take());
         let upgrade = hyper::upgrade::on(&mut request);
         async move {
+            // Only the status 101 has an effect: `skip_head` reads no other response.
             let mut response = Response::new(String::new());
             *response.status_mut() = StatusCode::FORBIDDEN;
             if let Some((send_upgrade, accepted)) = channels
