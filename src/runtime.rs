@@ -68,7 +68,9 @@ impl Cores {
 
     /// Assigns a connection to the core with the fewest connections.
     pub fn assign(&self) -> CoreSlot {
-        let core = self.cores.iter().min_by_key(|core| core.load.load(Ordering::Relaxed)).unwrap_or(&self.cores[0]);
+        let least_loaded = self.cores.iter().min_by_key(|core| core.load.load(Ordering::Relaxed));
+        // there is at least one core
+        let core = least_loaded.unwrap_or(&self.cores[0]);
         core.load.fetch_add(1, Ordering::Relaxed);
         CoreSlot { runtime: core.runtime.clone(), load: Arc::clone(&core.load) }
     }
@@ -120,14 +122,15 @@ mod tests {
     async fn connections_are_balanced_and_stay_on_their_core() {
         let cores = Cores { cores: (0..3).map(|index| Core::start(index).unwrap()).collect() };
         let slots: Vec<_> = (0..6).map(|_| cores.assign()).collect();
-        let mut seen = Vec::new();
+        let mut used_cores = Vec::new();
         for slot in &slots {
-            let core = slot.runtime().spawn(async { tokio::spawn(async { current_core() }).await.unwrap() });
-            seen.push(core.await.unwrap().unwrap());
+            // a task that the connection's task spawns stays on the core, too
+            let task = slot.runtime().spawn(async { tokio::spawn(async { current_core() }).await.unwrap() });
+            used_cores.push(task.await.unwrap().unwrap());
         }
-        seen.sort_unstable();
-        assert_eq!(seen, [0, 0, 1, 1, 2, 2]);
-        assert_eq!(current_core(), None);
+        used_cores.sort_unstable();
+        assert_eq!(used_cores, [0, 0, 1, 1, 2, 2]);
+        assert_eq!(current_core(), None, "the thread of the test is no core");
         drop(slots);
         assert!(cores.cores.iter().all(|core| core.load.load(Ordering::Relaxed) == 0));
     }

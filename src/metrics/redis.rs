@@ -65,7 +65,7 @@ impl RedisMetrics {
         ]
     }
 
-    /// A handle for a command or script.
+    /// The duration and the errors of one command or script.
     pub fn timed(&self, command: &str) -> Timed {
         Timed {
             duration: self.commands.with_label_values(&[command]),
@@ -81,11 +81,11 @@ impl Timed {
     /// The error of `answer`.
     pub async fn measure<T, E>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let start = Instant::now();
-        let answer = answer.await;
-        match &answer {
+        let result = answer.await;
+        match &result {
             Ok(_) => self.duration.observe(start.elapsed().as_secs_f64()),
             Err(_) => self.errors.inc(),
         }
-        answer
+        result
     }
 }

@@ -2,27 +2,28 @@
 
 use crate::config::Colour;
 
-/// The light and the dark colour of text on the accent.
+/// The light colour of text on the accent.
 const WHITE: Colour = Colour { red: 255, green: 255, blue: 255 };
+/// The dark colour of text on the accent: `#101216`.
 const INK: Colour = Colour { red: 16, green: 18, blue: 22 };
 
 /// The stylesheet with the configured colours, each of which replaces the default one of its theme.
 pub(super) fn with_colours(style: &str, accent: Option<Colour>, accent_dark: Option<Colour>) -> String {
-    let mut text = style.to_owned();
+    let mut stylesheet = style.to_owned();
     for (theme, accent) in [
-        // Without this condition, the colour of the light theme would replace the default one of the dark theme, too.
+        // The light theme. Without a condition, its accent would also replace the default accent of the dark theme.
         ("not all and (prefers-color-scheme:dark)", accent),
         ("(prefers-color-scheme:dark)", accent_dark),
     ] {
         if let Some(accent) = accent {
-            text += &format!("@media {theme}{{{}}}\n", rule(accent));
+            stylesheet += &format!("@media {theme}{{{}}}\n", accent_rule(accent));
         }
     }
-    text
+    stylesheet
 }
 
 /// The accent and the text on it: white or dark, whichever has more contrast.
-fn rule(accent: Colour) -> String {
+fn accent_rule(accent: Colour) -> String {
     let on_accent = if WHITE.contrast(accent) >= INK.contrast(accent) { WHITE } else { INK };
     format!(":root{{--accent:{accent};--on-accent:{on_accent}}}")
 }
@@ -45,7 +46,7 @@ mod tests {
     #[test]
     fn text_on_the_accent_is_the_more_readable_one() {
         let colour = |text: &str| Colour::parse(text).unwrap();
-        assert_eq!(rule(colour("#003366")), ":root{--accent:#003366;--on-accent:#ffffff}");
-        assert_eq!(rule(colour("#8ab4ff")), ":root{--accent:#8ab4ff;--on-accent:#101216}");
+        assert_eq!(accent_rule(colour("#003366")), ":root{--accent:#003366;--on-accent:#ffffff}");
+        assert_eq!(accent_rule(colour("#8ab4ff")), ":root{--accent:#8ab4ff;--on-accent:#101216}");
     }
 }

@@ -1,4 +1,4 @@
-//! Deletes stored clients that no operator has registered and no account allows any more.
+//! Deletes dynamic clients (clients that no operator has registered) that no account allows any more.
 
 use std::time::Duration;
 
@@ -8,23 +8,26 @@ use crate::{service::error::ServiceError, state::AppState};
 const RETENTION: Duration = Duration::from_hours(24);
 
 /// The interval of [`run_pruning`].
-const INTERVAL: Duration = Duration::from_hours(1);
+const PRUNING_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Deletes the dynamic clients that have no consent and that no account has allowed within the last 24 hours. Returns their number.
 ///
 /// # Errors
 /// [`ServiceError`]
 pub async fn prune(state: &AppState) -> Result<u64, ServiceError> {
-    Ok(state.sql.prune_dynamic_clients(state.clock.now() - RETENTION).await?)
+    let allowed_before = state.clock.now() - RETENTION;
+    Ok(state.sql.prune_dynamic_clients(allowed_before).await?)
 }
 
 /// Calls [`prune`] every hour, until the node stops.
 pub async fn run_pruning(state: &AppState) {
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(PRUNING_INTERVAL).await;
         match prune(state).await {
             Ok(0) => {}
-            Ok(clients) => tracing::info!(clients, "dynamic clients deleted: no account allows them any more"),
+            Ok(deleted) => {
+                tracing::info!(clients = deleted, "dynamic clients deleted: no account allows them any more")
+            }
             Err(error) => {
                 tracing::warn!(%error, "deleting dynamic clients that no account allows failed; retrying in an hour")
             }

@@ -1,4 +1,4 @@
-//! Issues, finds and consumes one-time tokens: the links and codes of mails (I11).
+//! Issues, finds and consumes one-time tokens: the links and codes of mails (I11: each works once).
 //!
 //! A use case first *finds* a token. So a request that fails because of a weak password or a full queue consumes no token. The use case
 //! consumes the token while it holds the lock on the account's row, and stores it again if the change then fails.
@@ -124,14 +124,16 @@ fn ttl(state: &AppState, purpose: TokenPurpose) -> Duration {
 /// A digest of the account's state that a token is bound to. A token stops working when this state changes: the password, the address, or
 /// the epoch. The links of notices keep working, because they undo an attacker's changes.
 fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding {
-    let (byte, key) = ([purpose.byte()], address.key());
+    let purpose_byte = [purpose.byte()];
+    let address_key = address.key();
     match purpose {
+        // the links of notices
         TokenPurpose::UndoEmailChange | TokenPurpose::SecureAccount => {
-            one_time_token::binding(&[&byte, key.as_bytes()])
+            one_time_token::binding(&[&purpose_byte, address_key.as_bytes()])
         }
         _ => one_time_token::binding(&[
-            &byte,
-            key.as_bytes(),
+            &purpose_byte,
+            address_key.as_bytes(),
             account.email.key().as_bytes(),
             &account.epoch.0.to_be_bytes(),
             &account.password_changed_at.as_millis().to_be_bytes(),
@@ -140,7 +142,7 @@ fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding
 }
 
 /// Finds a presented token that works for one of `purposes`, and its account, without consuming it. Does the same work for known and
-/// unknown accounts (I12). A wrong code counts as a failed attempt.
+/// unknown accounts (I12: the time of an answer does not tell which accounts exist). A wrong code counts as a failed attempt.
 ///
 /// `request_secret` is the one of [`issue`]. The token is about an address that the account owns: the primary one, or the verified
 /// secondary one to which the mail was sent. For a code, the identifier that the holder typed decides which of the two.
@@ -157,7 +159,8 @@ pub(super) async fn find(
             let Some(account) = state.sql.account(token.account).await? else { return Ok(None) };
             let digests = PresentedDigests::Link(state.token_digests.link_digests(&token, request_secret));
             let group = TokenGroup::Purpose(token.purpose);
-            let found = find_bound(state, account.clone(), group, digests.clone(), None).await?;
+            let about_primary = None;
+            let found = find_bound(state, account.clone(), group, digests.clone(), about_primary).await?;
             let may_go_to_secondary = matches!(token.purpose, TokenPurpose::ResetPassword | TokenPurpose::Login);
             if found.is_some() || !may_go_to_secondary {
                 return Ok(found);
@@ -215,6 +218,7 @@ async fn find_code(
     request_secret: &[u8],
 ) -> Result<Option<Claim>, ServiceError> {
     let mut claim = None;
+    // Looks up all purposes, whether or not one has matched, so that every call does the same work (I12).
     for purpose in purposes {
         let digests = |id| PresentedDigests::Code(state.token_digests.code_digests(code, *purpose, id, request_secret));
         let found = match &account {
@@ -226,7 +230,8 @@ async fn find_code(
                 let id = dummy_account_id(state, identifier);
                 let now = state.clock.now();
                 let tokens = &state.redis.one_time_tokens;
-                tokens.find(id, TokenGroup::Purpose(*purpose), &digests(id), Binding([0; 16]), now).await?;
+                let dummy_binding = Binding([0; 16]);
+                tokens.find(id, TokenGroup::Purpose(*purpose), &digests(id), dummy_binding, now).await?;
                 None
             }
         };
@@ -237,13 +242,14 @@ async fn find_code(
 
 /// An id that no account has. With it, an unknown identifier costs the same work as a known one.
 fn dummy_account_id(state: &AppState, identifier: &Identifier) -> AccountId {
-    let name = state.pseudonymizer.pseudonym(&[b"nobody", identifier.key().as_bytes()]);
+    let pseudonym = state.pseudonymizer.pseudonym(&[b"nobody", identifier.key().as_bytes()]);
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&name.as_bytes()[..16]);
+    bytes.copy_from_slice(&pseudonym.as_bytes()[..16]);
     AccountId::from_bytes(bytes)
 }
 
-/// Finds a presented token in Redis that is bound to the account's current state, without consuming it.
+/// Finds a presented token in Redis that is bound to the account's current state, without consuming it. The token is about the address
+/// `about`, or about the primary address if that is `None`.
 async fn find_bound(
     state: &AppState,
     account: Account,
@@ -256,7 +262,10 @@ async fn find_bound(
     let binding = binding(&account, purpose, about.as_ref().unwrap_or(&account.email));
     let found = state.redis.one_time_tokens.find(account.id, group, &presented, binding, now).await?;
     // The token of a closed account does not work, but its lookup takes as long as any other (I12).
-    Ok(found.filter(|_| !account.is_closed(now)).map(|_| Claim { account, purpose, about, group, presented }))
+    if found.is_none() || account.is_closed(now) {
+        return Ok(None);
+    }
+    Ok(Some(Claim { account, purpose, about, group, presented }))
 }
 
 /// Finds a link's token that is about one of `addresses`, without consuming it.
@@ -266,10 +275,10 @@ pub(super) async fn find_link_about(
     token: &LinkToken,
     addresses: Vec<Email>,
 ) -> Result<Option<Claim>, ServiceError> {
+    let digests = PresentedDigests::Link(state.token_digests.link_digests(token, UNBOUND));
+    let group = TokenGroup::Purpose(token.purpose);
     for address in addresses {
-        let digests = PresentedDigests::Link(state.token_digests.link_digests(token, UNBOUND));
-        let group = TokenGroup::Purpose(token.purpose);
-        if let Some(claim) = find_bound(state, account.clone(), group, digests, Some(address)).await? {
+        if let Some(claim) = find_bound(state, account.clone(), group, digests.clone(), Some(address)).await? {
             return Ok(Some(claim));
         }
     }

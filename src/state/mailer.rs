@@ -59,6 +59,7 @@ pub enum SendError {
 #[derive(Serialize, Deserialize)]
 struct Payload {
     data: MailData,
+    /// The time zone of [`Mail::time_zone`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     time_zone: Option<String>,
 }
@@ -130,8 +131,11 @@ impl Mailer {
         let now = self.clock.now();
         let id = MailId(self.entropy.ordered_uuid(now));
         let payload = Payload { data: mail.data.clone(), time_zone: mail.time_zone.clone() };
+        // The serialization of a payload cannot fail.
         let plain = Zeroizing::new(serde_json::to_vec(&payload).unwrap_or_default());
-        let give_up = now + self.settings.give_up_after;
+        // Nobody needs a mail whose link or code has expired.
+        let give_up_at = now + self.settings.give_up_after;
+        let expires_at = mail.data.expires_at().map_or(give_up_at, |unusable_at| give_up_at.min(unusable_at));
         Ok(Some(OutboxMail {
             id,
             template,
@@ -140,7 +144,7 @@ impl Mailer {
             locale: mail.locale,
             sealed: self.sealer.seal(&plain, &aad(id), &self.entropy),
             created_at: now,
-            expires_at: mail.data.expires_at().map_or(give_up, |at| give_up.min(at)),
+            expires_at,
         }))
     }
 
@@ -158,10 +162,11 @@ impl Mailer {
     pub async fn send(&self, claimed: &ClaimedMail) -> Result<(), SendError> {
         let mail = self.open(claimed)?;
         let OutboxRow { id, template, created_at, .. } = claimed.row;
-        let unusable = |text: String| SendError::Unusable(text);
-        let rendered = self.templates.render(&mail).map_err(|error| unusable(error.to_string()))?;
-        let message = message(&self.settings, id, created_at, template, &mail.to, &rendered).map_err(unusable)?;
-        Ok(self.transport.deliver(id, template, &message).await?)
+        let rendered = self.templates.render(&mail).map_err(|error| SendError::Unusable(error.to_string()))?;
+        let built =
+            message(&self.settings, id, created_at, template, &mail.to, &rendered).map_err(SendError::Unusable)?;
+        self.transport.deliver(id, template, &built).await?;
+        Ok(())
     }
 
     fn open(&self, claimed: &ClaimedMail) -> Result<Mail, SendError> {
@@ -196,8 +201,8 @@ impl Mailer {
         let id = MailId(self.entropy.ordered_uuid(now));
         let rendered = self.templates.render(mail).map_err(|error| SendError::Unusable(error.to_string()))?;
         let template = mail.data.template();
-        let message = message(&self.settings, id, now, template, &mail.to, &rendered).map_err(SendError::Unusable)?;
-        self.transport.deliver(id, template, &message).await?;
+        let built = message(&self.settings, id, now, template, &mail.to, &rendered).map_err(SendError::Unusable)?;
+        self.transport.deliver(id, template, &built).await?;
         Ok(id)
     }
 

@@ -22,6 +22,7 @@ pub use opentelemetry_sdk::trace::Tracer;
 
 /// The layer that records spans with `tracer`.
 pub fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(tracer: Tracer) -> impl Layer<S> {
+    // without the source line and the thread of each span, to keep spans small
     tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false)
 }
 
@@ -70,7 +71,7 @@ impl Telemetry {
     }
 }
 
-/// Renames a span that has begun: the route of a request is found while it is handled.
+/// Renames a span that has begun: the span of a request is named after its route, which is known only once the request is handled.
 pub fn rename_span(span: &Span, name: String) {
     span.context().span().update_name(name);
 }

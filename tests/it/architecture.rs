@@ -23,6 +23,7 @@ const LAYERS: [&[&str]; 9] = [
 /// The module below all layers: every module may import it, and it imports none.
 const INNERMOST: &str = "domain";
 
+/// The index of a module's layer: the higher, the further inwards.
 fn layer(module: &str) -> usize {
     if module == INNERMOST {
         return LAYERS.len();
@@ -30,11 +31,12 @@ fn layer(module: &str) -> usize {
     LAYERS.iter().position(|modules| modules.contains(&module)).unwrap_or_else(|| panic!("{module} has no layer"))
 }
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+/// Adds the source files in a folder and its subfolders to `found`.
+fn collect_sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            sources(&path, found);
+            collect_sources(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
@@ -43,24 +45,30 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// The modules that a source file imports from its own crate: `crate::a::…`, and the names directly inside `crate::{…}`.
 fn imports(source: &str) -> Vec<String> {
-    let code: String =
-        source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n");
-    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut code = String::new();
+    for line in source.lines() {
+        let (statement, _comment) = line.split_once("//").unwrap_or((line, ""));
+        code.push_str(statement);
+        code.push('\n');
+    }
+    let first_name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut found = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
+    for (start, prefix) in code.match_indices("crate::") {
+        let rest = &code[start + prefix.len()..];
         let Some(group) = rest.strip_prefix('{') else {
-            found.push(name(rest));
+            found.push(first_name(rest));
             continue;
         };
-        let (mut depth, mut expects_name) = (1, true);
+        // A name directly inside the group is at depth 1, and follows the brace or a comma.
+        let mut depth = 1;
+        let mut expects_name = true;
         for (at, c) in group.char_indices() {
             match c {
                 '{' => depth += 1,
                 '}' => depth -= 1,
                 ',' if depth == 1 => expects_name = true,
                 c if depth == 1 && expects_name && (c.is_alphanumeric() || c == '_') => {
-                    found.push(name(&group[at..]));
+                    found.push(first_name(&group[at..]));
                     expects_name = false;
                 }
                 _ => {}
@@ -83,21 +91,23 @@ fn imports_finds_every_module_of_a_group() {
 fn imports_between_layers_point_inwards() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    sources(&src, &mut files);
+    collect_sources(&src, &mut files);
     let mut wrong = BTreeMap::new();
     for file in files {
         let path = file.strip_prefix(&src).unwrap();
         let first = path.iter().next().unwrap().to_str().unwrap();
         let module = first.trim_end_matches(".rs");
+        // `lib.rs` declares the modules of all layers
         if module == "lib" {
             continue;
         }
         let own_layer = layer(module);
+        let is_in_last_layer = own_layer == LAYERS.len() - 1;
         for import in imports(&fs::read_to_string(&file).unwrap()) {
-            let allowed = import == module
-                || layer(&import) > own_layer
-                || own_layer == LAYERS.len() - 1 && layer(&import) == own_layer;
-            if !allowed {
+            let imported_layer = layer(&import);
+            let points_inwards = imported_layer > own_layer;
+            let is_within_last_layer = is_in_last_layer && imported_layer == own_layer;
+            if import != module && !points_inwards && !is_within_last_layer {
                 wrong.insert(path.display().to_string(), import);
             }
         }

@@ -36,7 +36,8 @@ impl Authorization {
         let Some(text) = &visit.request else { return Ok(None) };
         let handle = RequestHandle::parse(text).ok_or_else(expired)?;
         let pending = authorize::pending(&visit.state, &handle, visit.browser.session.as_ref()).await;
-        Ok(Some(Self { handle, pending: pending.map_err(refused)? }))
+        let pending = pending.map_err(refused)?;
+        Ok(Some(Self { handle, pending }))
     }
 
     /// The client, as pages show it.
@@ -48,8 +49,8 @@ impl Authorization {
 
 /// The host of a redirect URI, or its scheme, which names an app on the user's device.
 pub(super) fn host(redirect_uri: &str) -> String {
-    let url = url::Url::parse(redirect_uri);
-    url.map(|url| url.host_str().map_or_else(|| url.scheme().to_owned(), str::to_owned)).unwrap_or_default()
+    let Ok(url) = url::Url::parse(redirect_uri) else { return String::new() };
+    url.host_str().unwrap_or_else(|| url.scheme()).to_owned()
 }
 
 fn expired() -> ProblemError {
@@ -85,15 +86,14 @@ pub(super) fn continuation(visit: &Visit) -> String {
 
 /// `GET /account/consent`
 #[handler]
-pub(super) async fn show_consent(visit: Visit) -> Result<Response> {
+pub(super) async fn show_consent(mut visit: Visit) -> Result<Response> {
     let (Some(authorization), Some(_)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
         return Ok(visit.reply().redirect_to_page("/sign-in"));
     };
     if authorization.pending.step != Some(AuthorizeStep::Consent) {
         return Ok(visit.reply().redirect_to(&continuation(&visit)));
     }
-    // Loads the account, which the page shows.
-    let mut visit = visit;
+    // for the page, which shows the account
     super::account::load_owner_identifier(&mut visit).await?;
     visit.reply().any_target().page(&consent_view(&authorization))
 }
@@ -112,7 +112,7 @@ fn consent_view(authorization: &Authorization) -> Consent {
 
 /// `POST /account/consent`
 #[handler]
-pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
+pub(super) async fn consent(mut visit: Visit, mut form: Form) -> Result<Response> {
     let decision = form.text("decision");
     visit.check_csrf(&mut form)?;
     let (Some(authorization), Some(browser)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
@@ -123,8 +123,7 @@ pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
         return match consented {
             Ok(()) => Ok(visit.reply().redirect_to(&continuation(&visit))),
             Err(problem) if problem.code == Code::TooManyApps => {
-                // Loads the account, which the page shows.
-                let mut visit = visit;
+                // for the page, which shows the account
                 super::account::load_owner_identifier(&mut visit).await?;
                 let view = consent_view(&authorization);
                 visit.reply().any_target().error(&problem).page(&view)
@@ -133,9 +132,12 @@ pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
         };
     }
     let denied = authorize::deny(&visit.state, &authorization.handle, AuthorizationError::AccessDenied).await;
-    let (client, denied) = (&authorization.pending.client, denied.map_err(refused)?);
-    let is_trusted = authorize::may_redirect(&visit.state, client, &denied.redirect_uri, Some(browser)).await;
-    if is_trusted.map_err(ProblemError::from)? { send(&visit, &denied) } else { unconfirmed(&visit, &denied) }
+    let denied = denied.map_err(refused)?;
+    let client = &authorization.pending.client;
+    // the redirect URI of an unknown client may lead to an attacker's page
+    let may_redirect = authorize::may_redirect(&visit.state, client, &denied.redirect_uri, Some(browser)).await;
+    let may_redirect = may_redirect.map_err(ProblemError::from)?;
+    if may_redirect { send(&visit, &denied) } else { unconfirmed(&visit, &denied) }
 }
 
 /// Sends a response to the client, by the response mode that it has requested.
@@ -148,11 +150,10 @@ fn send(visit: &Visit, response: &AuthorizationResponse) -> Result<Response> {
 
 /// `GET /account/select-account`
 #[handler]
-pub(super) async fn show_select_account(visit: Visit) -> Result<Response> {
+pub(super) async fn show_select_account(mut visit: Visit) -> Result<Response> {
     let (Some(authorization), Some(_)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
         return Ok(visit.reply().redirect_to_page("/sign-in"));
     };
-    let mut visit = visit;
     let current = super::account::load_owner_identifier(&mut visit).await?;
     let view = SelectAccount { client: Some(authorization.client()), current };
     visit.reply().any_target().page(&view)
@@ -170,5 +171,6 @@ pub(super) async fn select_account(visit: Visit, mut form: Form) -> Result<Respo
         authorize::select_account(&visit.state, &authorization.handle, browser).await.map_err(refused)?;
         return Ok(visit.reply().redirect_to(&continuation(&visit)));
     }
+    // `again`: the page asks for a sign-in although the browser has a session
     Ok(visit.reply().redirect_to_page("/sign-in?again=1"))
 }

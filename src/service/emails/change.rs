@@ -20,23 +20,24 @@ use crate::{
 };
 
 /// Removes a secondary address. If the address was verified, all sessions end, and the function returns the tokens of the session that
-/// replaces the caller's (I5).
+/// replaces the caller's (I5: a change of a verified address ends all sessions).
 ///
 /// # Errors
 /// [`ChangeEmailsError`]
 pub async fn remove(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Result<Option<Tokens>, ChangeEmailsError> {
     let (claims, origin, now) = (caller.claims, caller.origin, state.clock.now());
-    let (mut change, email) = begin(state, caller, id).await?;
-    let email = email.ok_or(ChangeEmailsError::IsPrimary)?;
-    change.remove_secondary_email(email.id, now).await?;
+    let (mut change, secondary) = begin(state, caller, id).await?;
+    let was_verified = secondary.verified_at.is_some();
+    change.remove_secondary_email(secondary.id, now).await?;
     let entry = AuditEntry::new(now, AuditEvent::EmailRemoved).account(claims.sub).session(claims.sid);
-    let entry = if email.verified_at.is_some() { entry } else { entry.because("unverified") };
+    let entry = if was_verified { entry } else { entry.because("unverified") };
     change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
-    if email.verified_at.is_none() {
+    if !was_verified {
         change.commit().await?;
         return Ok(None);
     }
-    notify(state, &mut change, AddressChange::Removed, &email.email, Some(&email.email), Some(origin)).await?;
+    let removed = &secondary.email;
+    notify(state, &mut change, AddressChange::Removed, removed, Some(removed), Some(origin)).await?;
     let tokens = replace_sessions(state, &mut change, claims, caller.accepted, EndReason::Revoked, origin.ip).await?;
     change.commit().await?;
     tracing::info!(account = %claims.sub, "secondary e-mail address removed");
@@ -51,42 +52,46 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Resul
 /// [`ChangeEmailsError`]
 pub async fn make_primary(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Result<Tokens, ChangeEmailsError> {
     let (claims, origin, now) = (caller.claims, caller.origin, state.clock.now());
-    let (mut change, email) = begin(state, caller, id).await?;
-    let email = email.ok_or(ChangeEmailsError::IsPrimary)?;
-    if email.verified_at.is_none() {
+    let (mut change, secondary) = begin(state, caller, id).await?;
+    if secondary.verified_at.is_none() {
         return Err(ChangeEmailsError::NotVerified);
     }
     let before = change.account.clone();
-    change.make_primary(&email, state.entropy.email_id(now), now).await?;
+    let id_of_former = state.entropy.email_id(now);
+    change.make_primary(&secondary, id_of_former, now).await?;
     // A new primary address that waits for its confirmation would otherwise replace this one later.
     change.clear_pending_address().await?;
     let entry = AuditEntry::new(now, AuditEvent::EmailChanged).account(claims.sub).session(claims.sid);
     change.record(&entry.because("made_primary").actor(Actor::Account).address(origin.ip)).await?;
-    change_email::notify_former(state, &mut change, &before, &email.email, origin).await?;
-    notify(state, &mut change, AddressChange::MadePrimary, &email.email, None, Some(origin)).await?;
+    // The former primary address gets the link that undoes the change, the new one a notice.
+    change_email::notify_former(state, &mut change, &before, &secondary.email, origin).await?;
+    let also_to = None;
+    notify(state, &mut change, AddressChange::MadePrimary, &secondary.email, also_to, Some(origin)).await?;
     let tokens = replace_sessions(state, &mut change, claims, caller.accepted, EndReason::Revoked, origin.ip).await?;
     change.commit().await?;
     tracing::info!(account = %claims.sub, "secondary e-mail address made the primary one");
     Ok(tokens)
 }
 
-/// Locks the caller's account and finds its secondary address with this id. `None` if the id is that of the primary address. The caller
-/// must have authenticated recently.
+/// Locks the caller's account and finds its secondary address with this id. The caller must have authenticated recently.
+///
+/// # Errors
+/// [`ChangeEmailsError`], such as `IsPrimary` if the id is that of the primary address.
 async fn begin(
     state: &AppState,
     caller: &Caller<'_>,
     id: EmailId,
-) -> Result<(AccountChange, Option<SecondaryEmail>), ChangeEmailsError> {
+) -> Result<(AccountChange, SecondaryEmail), ChangeEmailsError> {
     require_recent(state, caller.claims).await?;
     limits::check_account_change(state, caller.claims.sid, caller.origin.ip).await?;
     let mut change = lock(state, caller.claims).await?;
     // The primary address has the id of the account.
     if id.0 == change.account.id.0 {
-        return Ok((change, None));
+        return Err(ChangeEmailsError::IsPrimary);
     }
-    let found = change.secondary_emails().await?.into_iter().find(|it| it.id == id);
-    let email = found.ok_or(ChangeEmailsError::Unknown)?;
-    Ok((change, Some(email)))
+    let found = change.secondary_emails().await?.into_iter().find(|secondary| secondary.id == id);
+    let secondary = found.ok_or(ChangeEmailsError::Unknown)?;
+    Ok((change, secondary))
 }
 
 /// Locks the caller's account. An account that is disabled or whose deletion is due counts as missing: its access tokens may not have
@@ -111,7 +116,7 @@ pub(super) async fn notify(
     if state.config.mail.notices_off.contains(&template) {
         return Ok(());
     }
-    let primary = Some(change.account.email.clone()).filter(|_| change.account.email_verified);
+    let primary = change.account.email_verified.then(|| change.account.email.clone());
     for to in primary.iter().chain(also_to) {
         let notice = match origin {
             Some(origin) => account_mail::notice(state, &change.account, origin, state.clock.now()).await?,

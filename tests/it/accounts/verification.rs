@@ -1,4 +1,4 @@
-//! `POST /v1/email/verification`, `POST /v1/email/verify`.
+//! Verification of the primary address: `POST /v1/email/verification` sends a mail, `POST /v1/email/verify` presents its link or code.
 
 use std::time::Duration;
 
@@ -30,13 +30,14 @@ async fn link_alone_is_refused_and_not_consumed_until_password_proves_the_owner(
     // Addresses are compared without regard to case.
     node.post("/v1/email/verification", json!({ "email": "ADA@example.com" })).await.expect(202);
     let (token, code) = first_mail(&cluster, "ada", "verify_address").await;
-    let call = |body| node.post("/v1/email/verify", body);
-    assert_eq!(call(json!({ "token": token })).await.problem(), problem(403, "proof_required"));
+    let verify = |body| node.post("/v1/email/verify", body);
+    assert_eq!(verify(json!({ "token": token })).await.problem(), problem(403, "proof_required"));
     let wrong = json!({ "token": token, "password": "not the password" });
-    assert_eq!(call(wrong).await.problem(), problem(403, "wrong_password"));
-    call(json!({ "email": email("ada"), "code": code, "password": PASSWORD })).await.expect(204);
-    let again = json!({ "token": token, "password": PASSWORD });
-    assert_eq!(call(again).await.problem(), problem(401, "invalid_code"));
+    assert_eq!(verify(wrong).await.problem(), problem(403, "wrong_password"));
+    verify(json!({ "email": email("ada"), "code": code, "password": PASSWORD })).await.expect(204);
+    // The link and the code of a mail are consumed together.
+    let link_afterwards = json!({ "token": token, "password": PASSWORD });
+    assert_eq!(verify(link_afterwards).await.problem(), problem(401, "invalid_code"));
 }
 
 /// The link must not let its holder guess the account's password.
@@ -54,18 +55,19 @@ async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    // Links of all purposes share one throttle.
+    // Links of both purposes share one throttle.
     let (change_link, _) = super::request_address_change(&cluster, &node, &tokens, "new").await;
     let (_, added_link, _) = super::emails::add(&cluster, &node, &tokens, "added").await;
     let guess = |token: &str| node.post("/v1/email/verify", json!({ "token": token, "password": "not the password" }));
     assert_eq!(guess(&change_link).await.problem(), problem(403, "wrong_password"));
-    // A recognized network may fail twenty times as often without delay.
+    // The login has made the network a recognized one, which may fail 20 × `failures_without_delay` = 20 times without delay. The next
+    // failure starts the delay.
     for _ in 0..20 {
         guess(&added_link).await;
     }
     for link in [&change_link, &added_link] {
         let answer = guess(link).await;
-        assert_eq!(answer.problem(), problem(429, "too_many_requests"), "the backoff of sign-ins applies");
+        assert_eq!(answer.problem(), problem(429, "too_many_requests"), "`login_backoff` applies");
         assert!(!answer.header("retry-after").is_empty());
     }
     assert_eq!(node.try_login("ada", PASSWORD).await.status, 429, "sign-ins share the throttle of links");
@@ -102,7 +104,7 @@ async fn verified_and_unknown_addresses_get_no_verification_mail() {
     }
     wait::until("all background tasks have ended", || async { node.state.background.is_empty() }).await;
     let mails = node.state.sql.mails(None, 100).await.unwrap();
-    assert_eq!(mails.len(), 1, "only `verify` caused a mail");
+    assert_eq!(mails.len(), 1, "only `verify_address` caused a mail");
 }
 
 #[tokio::test]
@@ -118,7 +120,8 @@ async fn access_token_of_another_account_is_no_proof() {
     assert_eq!(answer.problem(), problem(403, "proof_required"));
 }
 
-/// Without a proof of the owner, a valid link is answered with 403 and an invalid one with 401.
+/// An account has at most three links of a purpose that work. Without a proof of the owner, a valid link is answered with 403 and an
+/// invalid one with 401.
 #[tokio::test]
 async fn fourth_verification_mail_stops_the_first_link_and_keeps_the_later_ones() {
     let mut cluster = TestCluster::new();
@@ -128,7 +131,9 @@ async fn fourth_verification_mail_stops_the_first_link_and_keeps_the_later_ones(
     let mut links = Vec::new();
     for sent in 0..4 {
         node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
-        links.push(next_mail(&cluster, "ada", sent, "verify_address").await.0);
+        let (link, _) = next_mail(&cluster, "ada", sent, "verify_address").await;
+        links.push(link);
+        // a later time of issue for the next link: the oldest link is removed
         cluster.advance(Duration::from_secs(1));
     }
     for (sent, link) in links.iter().enumerate() {

@@ -6,6 +6,9 @@
 
 use std::{cmp::Ordering, time::Duration};
 
+/// A second in microseconds.
+const SECOND: u64 = 1_000_000;
+
 /// An interval within which a call was executed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interval {
@@ -77,44 +80,44 @@ impl Times {
         for op in ops {
             match (op.call, op.answer) {
                 (Call::Login, _) => times.created = op.span,
-                // adds the times of this generation, and of all before it
-                (Call::Refresh(presented), _) => times.superseded_mut(presented).earliest = u64::MAX,
+                (Call::Refresh(presented), _) => times.add_generations_up_to(presented),
                 _ => {}
             }
         }
+        // The earliest possible time: when the token of the generation was first presented.
         for op in ops {
             let Call::Refresh(presented) = op.call else { continue };
-            let first = &mut times.superseded[presented as usize].earliest;
-            *first = op.span.earliest.min(*first);
+            let earliest = &mut times.superseded[presented as usize].earliest;
+            *earliest = op.span.earliest.min(*earliest);
         }
         // The latest possible time: first from unanswered calls. The returned tokens below replace it, since a generation was superseded
         // before a token of any later generation was returned.
         for op in ops.iter().filter(|op| op.answer == Answer::Unknown) {
             let Call::Refresh(presented) = op.call else { continue };
-            let last = &mut times.superseded[presented as usize].latest;
-            *last = op.span.latest.saturating_add(rules.lateness).max(*last);
+            let latest = &mut times.superseded[presented as usize].latest;
+            *latest = op.span.latest.saturating_add(rules.lateness).max(*latest);
         }
         // when a token of a later generation was first returned
         let mut first_returned = u64::MAX;
         for generation in (0..times.superseded.len()).rev() {
             let returns_successor =
                 |op: &&Op| matches!(op.answer, Answer::Token(returned, _) if returned as usize == generation + 1);
-            let first = ops.iter().filter(returns_successor).map(|op| op.span.latest).min();
-            first_returned = first_returned.min(first.unwrap_or(u64::MAX));
-            let last = &mut times.superseded[generation].latest;
-            *last = if first_returned < u64::MAX { first_returned } else { *last };
+            let successor_returned = ops.iter().filter(returns_successor).map(|op| op.span.latest).min();
+            first_returned = first_returned.min(successor_returned.unwrap_or(u64::MAX));
+            if first_returned < u64::MAX {
+                times.superseded[generation].latest = first_returned;
+            }
         }
         times
     }
 
-    /// The times of a generation in `superseded`, which are added if missing.
-    fn superseded_mut(&mut self, generation: u32) -> &mut Interval {
-        let generation = generation as usize;
-        if self.superseded.len() <= generation {
+    /// Adds the missing generations up to `generation` to `superseded`.
+    fn add_generations_up_to(&mut self, generation: u32) {
+        let length = generation as usize + 1;
+        if self.superseded.len() < length {
             // an empty interval: not superseded as far as the model knows
-            self.superseded.resize(generation + 1, Interval { earliest: u64::MAX, latest: 0 });
+            self.superseded.resize(length, Interval { earliest: u64::MAX, latest: 0 });
         }
-        &mut self.superseded[generation]
     }
 
     /// When a generation began: at the login, or when the generation before was superseded.
@@ -133,11 +136,11 @@ impl Times {
         let idle = self.generation_began(generation).earliest.saturating_add(rules.idle);
         let absolute = self.created.earliest.saturating_add(rules.absolute);
         // one second more, because tokens expire at whole seconds
-        at.latest.saturating_add(rules.tolerance + 1_000_000) >= idle.min(absolute)
+        at.latest.saturating_add(rules.tolerance + SECOND) >= idle.min(absolute)
     }
 
-    /// Returns whether a superseded generation may, and whether it must, be answered with the `current` one: within grace, or
-    /// within the retry window if it was within grace when the current generation began.
+    /// Returns whether a superseded generation may, and whether it must, be answered with the `current` one at some moment of `at`:
+    /// within grace, or within the retry window if it was within grace when the current generation began.
     fn repeat(&self, generation: u32, current: u32, at: Interval, rules: &Rules) -> (bool, bool) {
         let began = self.generation_began(current);
         let (may_be_in_grace, must_be_in_grace) = self.grace(generation, at, rules);
@@ -152,7 +155,7 @@ impl Times {
         (may_repeat, must_repeat)
     }
 
-    /// Returns whether a generation may, and whether it must, be within its grace window.
+    /// Returns whether a generation may, and whether it must, be within its grace window at some moment of `at`.
     fn grace(&self, generation: u32, at: Interval, rules: &Rules) -> (bool, bool) {
         let since = self.superseded[generation as usize];
         let (min_age, max_age) = (at.earliest.saturating_sub(since.latest), at.latest.saturating_sub(since.earliest));
@@ -219,32 +222,38 @@ pub struct Live {
 }
 
 impl Live {
-    fn rotated(self, network: Network) -> Self {
+    /// The state after a refresh with the current token.
+    fn after_rotation(self, network: Network) -> Self {
         Self { generation: self.generation + 1, network, counted: self.counted << 1 }
     }
 
     /// The state after a counted repeat of a superseded generation, or none if the repeat reveals a second holder.
-    fn counted(self, presented: u32, rules: &Rules) -> Option<Self> {
-        let lowest = |bits: u32| u8::try_from((1_u32 << bits.min(8)) - 1).unwrap();
+    fn after_counted_repeat(self, presented: u32, rules: &Rules) -> Option<Self> {
+        // a number whose lowest `bits` bits are set, all of them for 8 or more
+        let lowest_set = |bits: u32| u8::try_from((1_u32 << bits.min(8)) - 1).unwrap();
         let lacked = self.generation - presented;
-        let counted = self.counted | lowest(lacked);
+        let counted = self.counted | lowest_set(lacked);
         // The consecutive generations that reveal a second holder if each is counted. They are more than this repeat alone counts, since
         // only a second repeat reveals another holder.
-        let run = lowest(rules.counted_repeats_limit.max(lacked + 1));
-        (counted & run != run).then_some(Self { counted, ..self })
+        let run = lowest_set(rules.counted_repeats_limit.max(lacked + 1));
+        let reveals_second_holder = counted & run == run;
+        (!reveals_second_holder).then_some(Self { counted, ..self })
     }
 
     /// The states after a repeat that was answered with the current token: first the state if the repeat was not counted, then the
     /// state if it was counted. The first is `None` if the repeat must be counted. The second is `None` if the repeat must not be
     /// counted, or if counting it reveals a second holder.
-    fn repeated(self, presented: u32, network: Network, rules: &Rules) -> [Option<Self>; 2] {
-        let uncounted = (self.network == network || self.network == UNKNOWN_NETWORK).then_some(self);
-        let counted = if self.network == network { None } else { self.counted(presented, rules) };
+    fn after_repeat(self, presented: u32, network: Network, rules: &Rules) -> [Option<Self>; 2] {
+        let must_not_be_counted = self.network == network;
+        // an unknown network may be the same or another one
+        let may_be_uncounted = must_not_be_counted || self.network == UNKNOWN_NETWORK;
+        let uncounted = may_be_uncounted.then_some(self);
+        let counted = if must_not_be_counted { None } else { self.after_counted_repeat(presented, rules) };
         [uncounted, counted]
     }
 }
 
-/// The possible states after a call.
+/// The possible states after a call: none, one or two.
 type Next = [Option<State>; 2];
 
 const IMPOSSIBLE: Next = [None, None];
@@ -264,9 +273,10 @@ impl State {
     }
 
     fn next(self, op: &Op, latest: u64, times: &Times, rules: &Rules) -> Next {
-        let late = if op.answer == Answer::Unknown { rules.lateness } else { 0 };
+        let lateness = if op.answer == Answer::Unknown { rules.lateness } else { 0 };
         // when the node may have read its clock
-        let at = Interval { earliest: op.span.earliest, latest: op.span.latest.saturating_add(late).min(latest) };
+        let last_execution = op.span.latest.saturating_add(lateness);
+        let at = Interval { earliest: op.span.earliest, latest: last_execution.min(latest) };
         match (self, op.call, op.answer) {
             (Self::Before, Call::Login, Answer::Token(0, _)) => {
                 only(Self::Live(Live { generation: 0, network: op.network, counted: 0 }))
@@ -297,7 +307,7 @@ impl Live {
             // a token of a later generation than the session's: its rotation was acknowledged and lost
             Ordering::Greater => IMPOSSIBLE,
             Ordering::Equal => {
-                let rotated = State::Live(self.rotated(op.network));
+                let rotated = State::Live(self.after_rotation(op.network));
                 match op.answer {
                     Answer::Token(given, _) => only_if(given == current + 1 && may_live, rotated),
                     Answer::Unknown => only(rotated),
@@ -306,7 +316,7 @@ impl Live {
             }
             Ordering::Less => {
                 let (may_be_repeated, must_be_repeated) = times.repeat(presented, current, at, rules);
-                let [uncounted, counted] = self.repeated(presented, op.network, rules);
+                let [uncounted, counted] = self.after_repeat(presented, op.network, rules);
                 let may_be_second_holder = self.network != op.network && counted.is_none();
                 let may_be_reuse = !must_be_repeated || may_be_second_holder;
                 match op.answer {

@@ -1,5 +1,5 @@
-//! I3, revoked stays revoked: once a logout or a revocation has been answered, no refresh succeeds on any node, and no request in flight revives the session. The
-//! event is appended in the same atomic step as the revocation.
+//! I3, revoked stays revoked: once a logout or a revocation has been answered, no refresh succeeds on any node, and no request in
+//! flight revives the session. The event is appended in the same atomic step as the revocation.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl Ending {
         }
     }
 
-    /// The sessions that the event names, and its cause.
+    /// The event that the ending appends: the session that it names (or `all`), and its cause.
     fn event(self, session: &str) -> (String, String) {
         match self {
             Self::Logout | Self::LogoutByAccessToken => (session.to_owned(), "logout".to_owned()),
@@ -60,7 +60,7 @@ async fn i3_refresh_in_flight_does_not_revive_an_ended_session() {
     nodes[0].register("ada").await;
     let mut expected = Vec::new();
     for round in 0..40 {
-        let ending = Ending::ALL[round % 4];
+        let ending = Ending::ALL[round % Ending::ALL.len()];
         let tokens = nodes[round % 2].login("ada").await;
         let claims = nodes[0].verified(&tokens.access);
         // to a later second, so that `RevokeAll` appends one event for all sessions
@@ -84,15 +84,16 @@ async fn i3_refresh_in_flight_does_not_revive_an_ended_session() {
             for _ in 0..round % 7 {
                 nodes[0].get("/v1/me", &tokens.access).await.expect(200);
             }
+            // on the other node than the login
             ending.execute(&nodes[(round + 1) % 2], &tokens).await;
             join_all((0..4).map(|i| nodes[i % 2].refresh(&tokens.refresh))).await
         };
-        let (newest, afterwards) = join(racers, end).await;
-        for answer in afterwards {
+        let (newest_tokens, answers_after_end) = join(racers, end).await;
+        for answer in answers_after_end {
             assert_eq!(answer.problem(), (401, "invalid_refresh_token".to_owned()), "{ending:?}");
         }
         for node in &nodes {
-            for token in &newest {
+            for token in &newest_tokens {
                 assert_eq!(node.refresh(token).await.problem(), (401, "invalid_refresh_token".to_owned()));
             }
             assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
@@ -130,8 +131,8 @@ async fn i3_ending_a_session_leaves_other_sessions_and_accounts_alone() {
     node.logout(&one.refresh).await.expect(204);
     node.get("/v1/me", &two.access).await.expect(200);
     // The session of another account can't be ended, and is answered like an unknown session.
-    let path = format!("/v1/sessions/{}", stranger.session);
-    assert_eq!(node.delete(&path, &two.access).await.problem(), (404, "unknown_session".to_owned()));
+    let path_of_stranger = format!("/v1/sessions/{}", stranger.session);
+    assert_eq!(node.delete(&path_of_stranger, &two.access).await.problem(), (404, "unknown_session".to_owned()));
     // to a later second, so that one event ends all sessions but one
     cluster.advance(Duration::from_secs(1));
     let answer = node.delete("/v1/sessions?keep_current=true", &two.access).await.expect(200);
@@ -156,6 +157,7 @@ async fn i3_redis_out_of_memory_still_revokes_and_refuses_other_writes() {
     node.login("ada").await;
     let mut expected = Vec::new();
     for ending in Ending::ALL {
+        // no limit, so that the login succeeds
         cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
         let tokens = node.login("ada").await;
         let account = node.verified(&tokens.access).sub;
@@ -172,6 +174,7 @@ async fn i3_redis_out_of_memory_still_revokes_and_refuses_other_writes() {
         }
         assert_eq!(node.try_login("ada", PASSWORD).await.status, 503);
         assert!(cluster.redis.dump() == before, "refused requests change nothing");
+        // a read still succeeds
         node.get("/v1/me", &tokens.access).await.expect(200);
 
         ending.execute(&node, &tokens).await;
@@ -191,8 +194,9 @@ async fn i3_reuse_with_redis_out_of_memory_revokes_session() {
     let tokens = node.login("ada").await;
     let account = node.verified(&tokens.access).sub;
     node.refresh(&tokens.refresh).await.expect(200);
-    // the grace window has passed
+    // the grace window of 10 s has passed
     cluster.advance(Duration::from_secs(10));
+    // a limit of one byte: Redis is out of memory
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "refresh_token_reused".to_owned()));
     assert_eq!(events::sessions_and_causes(&cluster.redis, account), [(tokens.session, "reuse".to_owned())]);
@@ -203,14 +207,15 @@ async fn i3_password_change_by_a_session_that_ended_meanwhile_is_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let (thief, owner) = (node.login("ada").await, node.login("ada").await);
+    let thief = node.login("ada").await;
+    let owner = node.login("ada").await;
     let claims = node.verified(&thief.access);
     node.delete(&format!("/v1/sessions/{}", thief.session), &owner.access).await.expect(204);
-    // The caller was authenticated before the session ended.
-    let new = "an other ocean of marmalade".into();
+    // Called directly: the thief's request was authenticated before the session ended.
+    let new_password = "an other ocean of marmalade".into();
+    let origin = RequestOrigin::default();
     let changed =
-        change_password(&node.state, &claims, PASSWORD.into(), new, RequestOrigin::default(), AcceptedTransport::Any)
-            .await;
+        change_password(&node.state, &claims, PASSWORD.into(), new_password, origin, AcceptedTransport::Any).await;
     assert!(matches!(changed, Err(ChangePasswordError::SessionEnded)), "{changed:?}");
     node.get("/v1/me", &owner.access).await.expect(200);
     node.try_login("ada", PASSWORD).await.expect(200);

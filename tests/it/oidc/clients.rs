@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::binary::{Service, run};
 
 /// Runs a command that must succeed. Returns its standard output.
-fn printed(folder: &Path, arguments: &[&str]) -> String {
+fn run_successfully(folder: &Path, arguments: &[&str]) -> String {
     let output = run(folder, arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {errors}");
@@ -21,32 +21,38 @@ async fn client_add_prints_the_settings_that_an_app_needs() {
     let uri = "https://grafana.example.com/login/generic_oauth";
     let add =
         ["client", "add", "grafana", "--kind", "web", "--redirect-uri", uri, "--display-name", "Grafana", "--consent"];
-    let text = printed(folder.path(), &add);
-    let lines: std::collections::BTreeMap<_, _> = text.lines().filter_map(|line| line.split_once(": ")).collect();
-    assert_eq!(lines["client_id"], "grafana");
-    assert!(lines["client_secret"].starts_with("lk_cs_"));
-    assert_eq!((lines["scopes"], lines["redirect_uris"]), ("openid profile email offline_access", uri));
+    let output = run_successfully(folder.path(), &add);
+    let printed: std::collections::BTreeMap<_, _> = output.lines().filter_map(|line| line.split_once(": ")).collect();
+    assert_eq!(printed["client_id"], "grafana");
+    assert!(printed["client_secret"].starts_with("lk_cs_"));
+    assert_eq!(printed["scopes"], "openid profile email offline_access");
+    assert_eq!(printed["redirect_uris"], uri);
     let metadata = service.client.get_anonymously("/.well-known/openid-configuration").await.expect(200).json();
-    assert_eq!(lines["discovery"], format!("{}/.well-known/openid-configuration", lines["issuer"]));
+    assert_eq!(printed["discovery"], format!("{}/.well-known/openid-configuration", printed["issuer"]));
     for name in
         ["issuer", "authorization_endpoint", "token_endpoint", "userinfo_endpoint", "end_session_endpoint", "jwks_uri"]
     {
-        assert_eq!(metadata[name], lines[name], "{name}");
+        assert_eq!(metadata[name], printed[name], "{name}");
     }
-    let shown: Value = serde_json::from_str(&printed(folder.path(), &["client", "show", "grafana", "--json"])).unwrap();
-    assert_eq!(
-        json!([shown["kind"], shown["name"], shown["redirect_uris"], shown["consent"], shown["grant_types"]]),
-        json!(["web", "Grafana", [uri], true, ["authorization_code", "refresh_token"]])
-    );
-    let public =
-        printed(folder.path(), &["client", "add", "spa", "--kind", "public", "--redirect-uri", "https://a.example/"]);
-    assert!(public.starts_with("client_id: spa\nissuer: ") && !public.contains("secret"), "{public}");
+    let shown = run_successfully(folder.path(), &["client", "show", "grafana", "--json"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["kind"], "web");
+    assert_eq!(shown["name"], "Grafana");
+    assert_eq!(shown["redirect_uris"], json!([uri]));
+    assert_eq!(shown["consent"], true);
+    assert_eq!(shown["grant_types"], json!(["authorization_code", "refresh_token"]));
+    let add_public = ["client", "add", "spa", "--kind", "public", "--redirect-uri", "https://a.example/"];
+    let output = run_successfully(folder.path(), &add_public);
+    assert!(output.starts_with("client_id: spa\nissuer: "), "{output}");
+    assert!(!output.contains("secret"), "{output}");
 }
 
 #[test]
 fn client_add_reports_where_the_issuer_is_configured() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(run(folder.path(), &["migrate"]).status.success());
+    // creates the database
+    run_successfully(folder.path(), &["migrate"]);
+    // Returns what the command prints, and its notes.
     let add = |name: &str, more: &[&str]| {
         let app = ["client", "add", name, "--kind", "public", "--redirect-uri", "https://a.example/"];
         let output = run(folder.path(), &[&app[..], more].concat());
@@ -66,6 +72,7 @@ async fn client_add_refuses_settings_that_contradict_each_other() {
     drop(Service::start(folder.path()));
     for (arguments, message) in [
         (&["--kind", "web"][..], "an app needs a redirect URI"),
+        // without --kind, the client is a service
         (&["--redirect-uri", "https://a.example/"], "a service signs nobody in"),
         (&["--kind", "web", "--redirect-uri", "http://a.example/"], "must be https"),
         (&["--kind", "web", "--redirect-uri", "https://a.example/#x"], "must have no fragment"),
@@ -90,6 +97,7 @@ async fn client_add_refuses_settings_that_contradict_each_other() {
     ] {
         let output = run(folder.path(), &[&["client", "add", "app"], arguments].concat());
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && errors.contains(message), "{arguments:?}: {errors}");
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(errors.contains(message), "{arguments:?}: {errors}");
     }
 }

@@ -16,14 +16,17 @@ async fn committed_change_is_stored() {
         let before = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
         let mut change = sql.change_account(before.id).await.unwrap().unwrap();
         assert_eq!(change.account, before);
+        let roles = Roles::parse(["admin"]).unwrap();
         change.set_password(&hash("second"), LATER).await.unwrap();
-        change.set_roles(&Roles::parse(["admin"]).unwrap(), LATER).await.unwrap();
+        // also increments the claims version
+        change.set_roles(&roles, LATER).await.unwrap();
         change.set_disabled(Some(LATER), LATER).await.unwrap();
+        // a new account has epoch 0
         assert_eq!(change.bump_epoch().await.unwrap(), Epoch(1));
         let expected = Account {
             password_hash: Some(hash("second")),
             password_changed_at: LATER,
-            roles: Roles::parse(["admin"]).unwrap(),
+            roles,
             disabled_at: Some(LATER),
             updated_at: LATER,
             epoch: Epoch(1),
@@ -39,7 +42,8 @@ async fn committed_change_is_stored() {
         assert_eq!(change.bump_epoch().await.unwrap(), Epoch(2));
         change.commit().await.unwrap();
         let after = sql.account(before.id).await.unwrap().unwrap();
-        assert_eq!((after.disabled_at, after.epoch), (None, Epoch(2)));
+        assert_eq!(after.disabled_at, None);
+        assert_eq!(after.epoch, Epoch(2));
     })
     .await;
 }
@@ -71,16 +75,19 @@ async fn former_address_that_is_stored_again_keeps_its_creation_time_and_expires
         let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
         let email = |text: &str| Email::parse(text).unwrap();
         let at = |hours: u64| LATER + Duration::from_hours(hours);
+        // The case makes no difference: the third address is the first one again.
         let stored = [("ann@example.com", 0), ("eve@example.com", 1), ("Ann@example.com", 2)];
-        for (address, hours) in stored {
+        for (address, hour) in stored {
             let mut change = sql.change_account(id).await.unwrap().unwrap();
-            change.add_former_address(&email(address), at(hours), at(hours + 72)).await.unwrap();
+            let (created_at, expires_at) = (at(hour), at(hour + 72));
+            change.add_former_address(&email(address), created_at, expires_at).await.unwrap();
             change.commit().await.unwrap();
         }
         let found = sql.former_addresses(id, at(2)).await.unwrap();
         let found: Vec<_> =
             found.into_iter().map(|former| (former.email.key(), former.created_at, former.expires_at)).collect();
-        let expected = |key: &str, from, until| (key.to_owned(), at(from), at(until));
+        let expected = |key: &str, created, expires| (key.to_owned(), at(created), at(expires));
+        // newest first
         assert_eq!(found, [expected("eve@example.com", 1, 73), expected("ann@example.com", 0, 74)]);
     })
     .await;

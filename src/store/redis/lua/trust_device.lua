@@ -1,13 +1,14 @@
 -- Trusts the device and address of a successful sign-in, and refunds its attempt.
--- KEYS  1 the account's throttle (login_throttle.lua)
+-- KEYS  1 the account's throttle (login_throttle.lua): a hash of buckets, one for each recognized device and address, and 's' for all
+--         unrecognized ones
 -- ARGV  1 now  2 bucket of the device  3 bucket of the address  4 lifetime of trust (times in ms)
 --       5 maximum number of trusted buckets  6 the bucket in which the attempt was counted, or '' if it was counted in another key
--- Returns the number of buckets, other than 's', that the throttle had before.
+-- Returns the number of buckets that the throttle had before, without 's'.
 
 local key, now, lifetime, max_trusted, used = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
--- failures, not before, forgotten at, trusted until
+-- the value of a bucket: failures, not before, forgotten at, trusted until
 local pattern = '^(%d+) (%d+) (%d+) (%d+)$'
-local known = redis.call('HLEN', key) - redis.call('HEXISTS', key, 's')
+local buckets_before = redis.call('HLEN', key) - redis.call('HEXISTS', key, 's')
 local found = redis.call('HMGET', key, ARGV[2], ARGV[3], 's')
 for i = 1, 2 do
   local bucket = ARGV[i + 1]
@@ -38,4 +39,4 @@ if redis.call('HLEN', key) - redis.call('HEXISTS', key, 's') > max_trusted then
   end
 end
 if redis.call('PTTL', key) < lifetime then redis.call('PEXPIRE', key, ARGV[4]) end
-return known
+return buckets_before

@@ -85,7 +85,8 @@ impl RevocationLog {
         }
         let connection = &self.connection;
         let caches_sessions = !self.max_staleness.is_zero();
-        let timing = Timing::new(if caches_sessions { self.max_staleness } else { STALENESS_WITHOUT_CACHE });
+        let staleness = if caches_sessions { self.max_staleness } else { STALENESS_WITHOUT_CACHE };
+        let timing = Timing::new(staleness);
         // Without session caches, which all nodes then lack, no node waits for acknowledgements.
         if caches_sessions {
             self.acks.configure(timing);
@@ -164,12 +165,14 @@ impl RevocationLog {
     }
 
     async fn announce_shutdown(&self) {
+        // First: after the heartbeat, peers no longer wait for this node, so it must not use its cache.
         self.session_cache.clear();
-        let heartbeat = self.acks.heartbeat_message(Duration::ZERO);
+        let no_lease = Duration::ZERO;
+        let heartbeat = self.acks.heartbeat_message(no_lease);
         ack_tracker::publish(self.connection.client(), &self.connection.channel, heartbeat).await;
     }
 
-    /// Ends the background tasks. Returns whether there were any.
+    /// Ends the background tasks. Returns whether any had been started.
     fn abort_tasks(&self) -> bool {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.iter().for_each(AbortHandle::abort);
@@ -198,21 +201,23 @@ impl RevocationLog {
         debug_assert!(bucket < BUCKETS);
         let stream = self.connection.keys.events_of_bucket(bucket);
         let entries = synchronizer::read_since(self.connection.client(), stream, since).await?;
-        let complete = entries.iter().all(Result::is_ok);
-        Ok((entries.into_iter().flatten().map(|entry| entry.revocation).collect(), complete))
+        let are_complete = entries.iter().all(Result::is_ok);
+        let revocations = entries.into_iter().flatten().map(|entry| entry.revocation).collect();
+        Ok((revocations, are_complete))
     }
 
-    /// Appends the retirement of a signing key, which revokes every token that the key has signed.
+    /// Appends the retirement of the signing key `kid`, which revokes every token that the key has signed.
     ///
     /// # Errors
     /// [`RedisError`]
     pub async fn append_key_retired(&self, kid: &str, now: Timestamp) -> Result<(), RedisError> {
-        let keys = &self.connection.keys;
+        let redis_keys = &self.connection.keys;
+        // the bucket whose stream has the events of signing keys
         let bucket = event_entry::KEYS_BUCKET;
-        let keys = vec![keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
+        let script_keys = vec![redis_keys.events_of_bucket(bucket), redis_keys.position_of_bucket(bucket)];
         let no_account = "";
         let arguments = vec![self.connection.event_trim_args(), no_account.into(), kid.into(), script::millis(now)];
-        script::run(&self.connection.scripts.key_retired, &self.connection, keys, arguments).await?;
+        script::run(&self.connection.scripts.key_retired, &self.connection, script_keys, arguments).await?;
         Ok(())
     }
 }
