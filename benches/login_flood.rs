@@ -244,6 +244,7 @@ impl Flood {
     async fn end(self) -> String {
         self.done.store(true, Ordering::SeqCst);
         let seconds = self.began.elapsed().as_secs_f64();
+        // before the users end, whose last requests take a while
         let counts: Vec<_> = {
             let statuses = self.statuses.lock().unwrap();
             #[expect(clippy::cast_precision_loss)]

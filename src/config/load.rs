@@ -117,7 +117,7 @@ pub fn load_listen(sources: &Sources) -> Result<SocketAddr, ConfigError> {
 
 /// The checked configuration, without the secrets.
 fn parse(sources: &Sources) -> Result<Config, ConfigError> {
-    let (config, _secret_file) = load_data_locations(sources)?;
+    let (config, _secret_path) = load_data_locations(sources)?;
     Ok(config)
 }
 
@@ -145,8 +145,8 @@ pub fn load_data_locations(sources: &Sources) -> Result<(Config, Option<PathBuf>
         return Err(ConfigError { problems });
     }
     let is_secret_in_data_dir = matches!(secret_location, SecretLocation::DataDir);
-    let secret_file = is_secret_in_data_dir.then(|| config.data_dir.join(SECRET_FILE));
-    Ok((config, secret_file))
+    let secret_path = is_secret_in_data_dir.then(|| config.data_dir.join(SECRET_FILE));
+    Ok((config, secret_path))
 }
 
 /// Loads the configuration. A missing secret is generated with `entropy`. Without `entropy`, the service must exist, and nothing is

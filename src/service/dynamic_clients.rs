@@ -25,9 +25,7 @@ pub async fn run_pruning(state: &AppState) {
         tokio::time::sleep(PRUNING_INTERVAL).await;
         match prune(state).await {
             Ok(0) => {}
-            Ok(deleted) => {
-                tracing::info!(clients = deleted, "dynamic clients deleted: no account allows them any more")
-            }
+            Ok(clients) => tracing::info!(clients, "dynamic clients deleted: no account allows them any more"),
             Err(error) => {
                 tracing::warn!(%error, "deleting dynamic clients that no account allows failed; retrying in an hour")
             }

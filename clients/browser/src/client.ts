@@ -473,7 +473,7 @@ export class LatchkeyClient {
    */
   async #replace<T>(method: string, path: string, body: unknown, tokensOf: (response: T) => TokensResponse) {
     const change = (access: Access) =>
-      // Under the lock: if another tab presented the ended session's cookie meanwhile, the response would delete the new cookie.
+      // Under the lock: if another tab presented the ended session's cookie meanwhile, the response to it would delete the new cookie.
       this.#tabs.exclusively(async () => {
         const response: T = await (await this.#call(method, path, body, access.token)).json();
         this.#endedSession = access.sessionId;

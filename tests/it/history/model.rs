@@ -78,10 +78,10 @@ impl Times {
     pub fn of(ops: &[Op], rules: &Rules) -> Self {
         let mut times = Self { created: Interval { earliest: 0, latest: u64::MAX }, superseded: Vec::new() };
         for op in ops {
-            match (op.call, op.answer) {
-                (Call::Login, _) => times.created = op.span,
-                (Call::Refresh(presented), _) => times.add_generations_up_to(presented),
-                _ => {}
+            match op.call {
+                Call::Login => times.created = op.span,
+                Call::Refresh(presented) => times.add_generations_up_to(presented),
+                Call::End | Call::Check => {}
             }
         }
         // The earliest possible time: when the token of the generation was first presented.
