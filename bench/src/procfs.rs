@@ -2,46 +2,49 @@
 
 use std::fs;
 
-/// Processor time, in microseconds, and memory, in bytes.
+/// The processor time and the memory of processes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// User and system time of all threads so far.
+    /// User and system time of all threads so far, in microseconds.
     pub cpu_micros: f64,
-    /// Resident memory. Pages that several processes share count once for each.
+    /// Resident memory, in bytes. Pages that several processes share count once for each.
     pub resident: u64,
 }
 
 /// The ids of a process and of its descendants.
-pub fn process_tree(pid: u32) -> Vec<u32> {
-    let mut tree = vec![pid];
-    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+pub fn process_tree(root: u32) -> Vec<u32> {
+    // The id of each process and of its parent. Names that are no numbers belong to other files of /proc.
+    let processes: Vec<(u32, u32)> = fs::read_dir("/proc")
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
         .filter_map(|pid| Some((pid, stat(pid)?.parent)))
         .collect();
+    // Appends the children of each process of the tree in turn, until no process remains.
+    let mut tree = vec![root];
     let mut next = 0;
     while next < tree.len() {
         let parent = tree[next];
-        tree.extend(parents.iter().filter(|(_, ppid)| *ppid == parent).map(|(pid, _)| *pid));
+        tree.extend(processes.iter().filter(|(_, ppid)| *ppid == parent).map(|(pid, _)| *pid));
         next += 1;
     }
     tree
 }
 
-/// The total usage of these processes.
+/// The total usage of these processes, without those that have ended.
 pub fn usage(pids: &[u32]) -> Usage {
-    let mut usage = Usage::default();
+    let mut total = Usage::default();
     for stat in pids.iter().filter_map(|pid| stat(*pid)) {
-        usage.cpu_micros += stat.cpu_micros;
-        usage.resident += stat.resident;
+        total.cpu_micros += stat.cpu_micros;
+        total.resident += stat.resident;
     }
-    usage
+    total
 }
 
 struct Stat {
     parent: u32,
     cpu_micros: f64,
+    /// In bytes.
     resident: u64,
 }
 
@@ -56,7 +59,7 @@ fn stat(pid: u32) -> Option<Stat> {
     let user_ticks: u64 = field(14)?.parse().ok()?;
     let system_ticks: u64 = field(15)?.parse().ok()?;
     let resident_pages: u64 = field(24)?.parse().ok()?;
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    #[expect(clippy::cast_precision_loss, reason = "tick counts are far below 2^52")]
     let cpu_micros = (user_ticks + system_ticks) as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64;
     Some(Stat { parent, cpu_micros, resident: resident_pages * rustix::param::page_size() as u64 })
 }

@@ -1,4 +1,4 @@
--- Verifies the access token of a request with Latchkey, for haproxy.cfg.
+-- Verifies the access token of a request with Latchkey, for haproxy.cfg, which reads the result from the variables txn.latchkey_….
 
 local latchkey = os.getenv("LATCHKEY_URL")
 
@@ -11,18 +11,19 @@ local identity_headers = {
   "x-auth-subject", "x-auth-session", "x-auth-client", "x-auth-scope", "x-auth-roles", "x-auth-expires",
 }
 
--- The first value of a header, or an empty string. HAProxy counts a header's values from 0.
-local function first(headers, name)
-  local values = headers and headers[name]
+-- The first value of a header of the response, or an empty string. HAProxy counts a header's values from 0.
+local function first_value(response, name)
+  local values = response.headers and response.headers[name]
   return values and values[0] or ""
 end
 
 core.register_action("latchkey_verify", { "http-req" }, function(txn)
-  -- Forwards every Authorization header, because Latchkey must see and refuse a request with several.
+  -- Forwards every Authorization header, because Latchkey must see and refuse a request with several. The list for the HTTP
+  -- client counts from 1. The last index of the caller's values is #values, because they count from 0.
   local authorization = {}
   local values = txn.http:req_get_headers()["authorization"]
   if values then
-    for i = 0, #values do authorization[#authorization + 1] = values[i] end
+    for i = 0, #values do authorization[i + 1] = values[i] end
   end
   local headers = {}
   if #authorization > 0 then headers["authorization"] = authorization end
@@ -36,11 +37,11 @@ core.register_action("latchkey_verify", { "http-req" }, function(txn)
   txn:set_var("txn.latchkey_status", status)
   if status == 200 then
     for _, name in ipairs(identity_headers) do
-      local value = first(response.headers, name)
+      local value = first_value(response, name)
       if value ~= "" then txn.http:req_set_header(name, value) end
     end
   elseif status == 401 then
-    txn:set_var("txn.latchkey_challenge", first(response.headers, "www-authenticate"))
+    txn:set_var("txn.latchkey_challenge", first_value(response, "www-authenticate"))
     txn:set_var("txn.latchkey_body", response.body or "")
   end
 end)

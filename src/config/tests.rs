@@ -60,6 +60,10 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
+fn days(days: u64) -> Duration {
+    secs(days * 86_400)
+}
+
 #[test]
 fn config_without_any_setting_has_the_defaults() {
     let folder = Folder::new();
@@ -73,7 +77,7 @@ fn config_without_any_setting_has_the_defaults() {
     assert!(config.secrets.previous.is_empty());
     assert!(config.registration.open);
     assert!(config.registration.reserved_usernames.contains(&"postmaster".to_owned()));
-    assert_eq!(config.warnings, [""; 0]);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 
     let http = config.http;
     assert_eq!((http.max_connections, http.max_requests), (10_000, 4096));
@@ -81,7 +85,7 @@ fn config_without_any_setting_has_the_defaults() {
     assert_eq!((http.request_timeout, http.idle_timeout, http.shutdown_timeout), (secs(30), secs(60), secs(30)));
     assert_eq!(http.write_timeout, secs(10));
     assert_eq!(http.drain_delay, secs(0), "a single node has no delay");
-    assert_eq!((http.max_body_bytes, http.max_header_bytes), (65_536, 32_768));
+    assert_eq!((http.max_body_bytes, http.max_header_bytes), (64 * 1024, 32 * 1024));
     assert!(http.trusted_proxies.is_empty() && http.allowed_origins.is_empty());
 
     let redis = config.redis;
@@ -97,16 +101,15 @@ fn config_without_any_setting_has_the_defaults() {
     assert_eq!((database.max_connections, database.acquire_timeout), (10, secs(5)));
 
     let session = config.session;
-    assert_eq!((session.idle_timeout, session.absolute_timeout), (secs(7 * 86_400), secs(30 * 86_400)));
+    assert_eq!((session.idle_timeout, session.absolute_timeout), (days(7), days(30)));
     assert_eq!((session.grace, session.max_per_account), (secs(10), 50));
-    assert_eq!((session.retry_window, session.counted_repeats_limit), (secs(86_400), 4));
+    assert_eq!((session.retry_window, session.counted_repeats_limit), (days(1), 4));
 
     let token = config.token;
     assert_eq!((token.access_ttl, token.leeway), (secs(300), secs(5)));
-    assert_eq!(
-        (token.audience.as_str(), token.client_id.as_str(), token.scope.as_str()),
-        ("latchkey", "latchkey", "account")
-    );
+    assert_eq!(token.audience, "latchkey");
+    assert_eq!(token.client_id, "latchkey");
+    assert_eq!(token.scope, "account");
 
     let keys = config.keys;
     assert_eq!(keys.algorithm, Algorithm::Es256);
@@ -115,9 +118,13 @@ fn config_without_any_setting_has_the_defaults() {
     let limits = config.limits;
     let quota = |count, window| Some(Quota { count, window: secs(window) });
     assert_eq!((limits.login_per_address, limits.login_service), (quota(300, 300), quota(60_000, 60)));
-    let trust_ttl = secs(90 * 86_400);
-    let backoff =
-        Backoff { failures_without_delay: 5, first_delay: secs(1), max_delay: secs(900), trust_ttl, max_trusted: 32 };
+    let backoff = Backoff {
+        failures_without_delay: 5,
+        first_delay: secs(1),
+        max_delay: secs(900),
+        trust_ttl: days(90),
+        max_trusted: 32,
+    };
     assert_eq!(limits.login_backoff, Some(backoff));
     assert_eq!((limits.refresh_service, limits.introspection_service), (None, None));
 
@@ -131,12 +138,12 @@ fn config_without_any_setting_has_the_defaults() {
     let mail = config.mail;
     assert!(matches!(&mail.transport, MailTransport::Files(path) if *path == folder.path().join("latchkey-data/mail")));
     assert_eq!((mail.from.name.as_deref(), mail.from.address.as_str()), (Some("Latchkey"), "no-reply@localhost"));
-    assert_eq!((mail.workers, mail.retry_first, mail.give_up_after), (4, secs(30), secs(86_400)));
+    assert_eq!((mail.workers, mail.retry_first, mail.give_up_after), (4, secs(30), days(1)));
     let link = mail.links.reset_password.with_token(&"abc".into());
     assert_eq!(link.expose(), "http://127.0.0.1:8080/account/reset-password#token=abc");
 
     let audit = config.audit;
-    assert_eq!((audit.retention, audit.addresses), (Some(secs(90 * 86_400)), AddressPrecision::Full));
+    assert_eq!((audit.retention, audit.addresses), (Some(days(90)), AddressPrecision::Full));
     assert_eq!((audit.queue, audit.max_refusals), (10_000, 600));
     assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Auto, "info"));
 }
@@ -144,6 +151,8 @@ fn config_without_any_setting_has_the_defaults() {
 #[test]
 fn every_key_can_be_set_by_its_variable() {
     let folder = Folder::new();
+    // In the order of `schema::KEYS`. Similar keys have different values, so that the test finds a key that is read into the field of
+    // another. An empty value counts as not set: a secret and the file of this secret exclude each other.
     let variables = [
         ("LATCHKEY_LISTEN", "[::1]:1"),
         ("LATCHKEY_ISSUER", "https://id.example.com"),
@@ -340,11 +349,11 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_LOG_FILTER", "warn,latchkey=debug"),
     ];
     let tested: Vec<_> = variables.iter().map(|(name, _)| *name).collect();
-    let known: Vec<_> = schema::KEYS.iter().map(|key| key.variable.as_str()).collect();
-    assert_eq!(tested, known);
+    let existing: Vec<_> = schema::KEYS.iter().map(|key| key.variable.as_str()).collect();
+    assert_eq!(tested, existing);
 
     let config = folder.load(&variables).unwrap();
-    // The output of `Debug` has every field, so a key that is read into no field, or into a wrong one, fails the test.
+    // The output of `Debug` has every field (secrets as `[secret]`), so a key that is read into no field, or into a wrong one, fails the test.
     assert_eq!(
         format!("{config:?}"),
         format!(
@@ -406,7 +415,7 @@ fn every_key_can_be_set_by_its_variable() {
     assert_eq!(config.database.url.expose(), "postgres://p/d?sslmode=verify-full");
     assert!(
         !folder.path().join("d").exists(),
-        "the data directory was created, although the service keeps no data in it"
+        "the data directory was created, although the secret, the database and Redis are elsewhere"
     );
 }
 
@@ -415,7 +424,8 @@ fn mail_password_is_read_from_its_file() {
     let folder = Folder::new();
     folder.write("p", "hunter2\n");
     let url = ("LATCHKEY_MAIL_URL", "smtp://mail.example.com");
-    let (from, user) = (("LATCHKEY_MAIL_FROM", "a@example.com"), ("LATCHKEY_MAIL_USERNAME", "u"));
+    let from = ("LATCHKEY_MAIL_FROM", "a@example.com");
+    let user = ("LATCHKEY_MAIL_USERNAME", "u");
     let config = folder.load(&[url, from, user, ("LATCHKEY_MAIL_PASSWORD_FILE", "p")]).unwrap();
     let MailTransport::Smtp(smtp) = config.mail.transport else { panic!("an SMTP server is configured") };
     assert_eq!(smtp.credentials.unwrap().password.expose(), "hunter2");
@@ -425,11 +435,13 @@ fn mail_password_is_read_from_its_file() {
 fn mail_username_without_password_and_server_without_sender_are_refused() {
     let folder = Folder::new();
     let url = ("LATCHKEY_MAIL_URL", "smtp://mail.example.com");
-    let (from, user) = (("LATCHKEY_MAIL_FROM", "a@example.com"), ("LATCHKEY_MAIL_USERNAME", "u"));
+    let from = ("LATCHKEY_MAIL_FROM", "a@example.com");
+    let user = ("LATCHKEY_MAIL_USERNAME", "u");
     let error = folder.load(&[url, from, user]).unwrap_err().to_string();
     assert!(error.contains("must be set together with mail.password or mail.password_file"), "{error}");
     let error = folder.load(&[url]).unwrap_err().to_string();
-    assert!(error.contains("mail.from") && error.contains("must be set to the sender"), "{error}");
+    assert!(error.contains("mail.from"), "{error}");
+    assert!(error.contains("must be set to the sender"), "{error}");
 }
 
 #[test]
@@ -440,7 +452,8 @@ fn smtp_url_means_starttls_and_a_server_without_tls_is_a_warning() {
         panic!("an SMTP server is configured")
     };
     assert_eq!(smtp.security, SmtpSecurity::StartTls);
-    assert!(load("smtp://mail.example.com?tls=none").warnings[0].contains("without TLS"));
+    let warnings = load("smtp://mail.example.com?tls=none").warnings;
+    assert!(warnings[0].contains("without TLS"), "{warnings:?}");
 }
 
 #[test]

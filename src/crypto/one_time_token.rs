@@ -22,8 +22,9 @@ pub const PREFIX: &str = "lk_ot_";
 
 const VERSION: u8 = 1;
 const SECRET_BYTES: usize = 24;
-/// The bytes of a link's token: version, purpose, account and secret.
-const TOKEN_BYTES: usize = 18 + SECRET_BYTES;
+/// Where the secret starts in a link's token: after the version (1 byte), the purpose (1) and the account (16).
+const SECRET_START: usize = 18;
+const TOKEN_BYTES: usize = SECRET_START + SECRET_BYTES;
 /// The characters of a link's token in base64url, after the prefix.
 const TOKEN_CHARS: usize = TOKEN_BYTES / 3 * 4;
 
@@ -35,9 +36,9 @@ pub const CODE_CHARS: usize = 8;
 /// The token of a link. `Debug` omits its secret.
 #[derive(Clone)]
 pub struct LinkToken {
-    /// The purpose, such as a reset of the password.
+    /// The action that the token allows, such as a reset of the password.
     pub purpose: TokenPurpose,
-    /// The account.
+    /// The account for which the token allows the action.
     pub account: AccountId,
     secret: Zeroizing<[u8; SECRET_BYTES]>,
 }
@@ -55,15 +56,15 @@ impl LinkToken {
     /// Reads a token; `None` if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
         let encoded = text.strip_prefix(PREFIX).filter(|encoded| encoded.len() == TOKEN_CHARS)?;
-        let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
-        BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
+        let mut bytes = Zeroizing::new([0_u8; TOKEN_BYTES]);
+        BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, bytes.as_mut_slice()).ok()?;
         if bytes[0] != VERSION {
             return None;
         }
         Some(Self {
             purpose: TokenPurpose::from_byte(bytes[1])?,
-            account: AccountId::from_bytes(bytes[2..18].try_into().ok()?),
-            secret: Zeroizing::new(bytes[18..].try_into().ok()?),
+            account: AccountId::from_bytes(bytes[2..SECRET_START].try_into().ok()?),
+            secret: Zeroizing::new(bytes[SECRET_START..].try_into().ok()?),
         })
     }
 
@@ -72,8 +73,8 @@ impl LinkToken {
         let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
         bytes[0] = VERSION;
         bytes[1] = self.purpose.byte();
-        bytes[2..18].copy_from_slice(self.account.as_bytes());
-        bytes[18..].copy_from_slice(&*self.secret);
+        bytes[2..SECRET_START].copy_from_slice(self.account.as_bytes());
+        bytes[SECRET_START..].copy_from_slice(self.secret.as_slice());
         let mut text = String::with_capacity(PREFIX.len() + TOKEN_CHARS);
         text.push_str(PREFIX);
         BASE64_URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
@@ -90,20 +91,22 @@ impl fmt::Debug for LinkToken {
 impl Code {
     /// A new code.
     pub fn generate(entropy: &Entropy) -> Self {
+        // 32 divides 256, so all characters are equally likely.
         let bytes = Zeroizing::new(entropy.bytes::<CODE_CHARS>());
         Self(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect::<String>().into())
     }
 
     /// Parses a typed code: in any case, with or without spaces and hyphens. `None` if the text is not a code.
     pub fn parse(text: &str) -> Option<Self> {
+        // Longer than a code with a separator (at most 3 bytes) after each character.
         if text.len() > 4 * CODE_CHARS {
             return None;
         }
         // without spaces and hyphens, of which U+2011 and U+00A0 prevent a line break
         let kept = text.chars().filter(|c| !matches!(c, ' ' | '-' | '\u{2011}' | '\u{a0}'));
         let code: Zeroizing<String> = Zeroizing::new(kept.map(|c| c.to_ascii_uppercase()).collect());
-        let valid = code.len() == CODE_CHARS && code.bytes().all(|byte| ALPHABET.contains(&byte));
-        valid.then(|| Self(code.as_str().into()))
+        let is_valid = code.len() == CODE_CHARS && code.bytes().all(|byte| ALPHABET.contains(&byte));
+        is_valid.then(|| Self(code.as_str().into()))
     }
 
     /// The code as mails show it: two groups of four characters.
@@ -126,7 +129,8 @@ pub struct TokenDigests {
 }
 
 impl TokenDigests {
-    /// Computes digests under `current`, and under all keys for comparison, so that the key can be rotated.
+    /// The digests to store are computed under `current`. Those to look up are computed under all keys, so that tokens issued before a
+    /// rotation of the key still work.
     pub fn new<'a>(current: &[u8; 32], previous: impl IntoIterator<Item = &'a [u8; 32]>) -> Self {
         let key = |bytes: &[u8; 32]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
         Self { current: key(current), previous: previous.into_iter().map(key).collect() }
@@ -135,7 +139,7 @@ impl TokenDigests {
     /// The digest of a link's token, to store. `request_secret` is the secret of the sign-in request that the token is bound to; empty
     /// for an unbound token.
     pub fn link_digest(&self, token: &LinkToken, request_secret: &[u8]) -> [u8; 32] {
-        digest(&self.current, b"link", token.purpose, token.account, &*token.secret, request_secret)
+        digest(&self.current, b"link", token.purpose, token.account, token.secret.as_slice(), request_secret)
     }
 
     /// The digest of a code, to store. See [`Self::link_digest`] for `request_secret`.
@@ -151,7 +155,8 @@ impl TokenDigests {
 
     /// The digests that a link's token may be stored under, one for each key.
     pub fn link_digests(&self, token: &LinkToken, request_secret: &[u8]) -> Vec<[u8; 32]> {
-        let digest_under = |key| digest(key, b"link", token.purpose, token.account, &*token.secret, request_secret);
+        let digest_under =
+            |key| digest(key, b"link", token.purpose, token.account, token.secret.as_slice(), request_secret);
         self.keys().map(digest_under).collect()
     }
 
@@ -186,12 +191,13 @@ pub fn binding(parts: &[&[u8]]) -> Binding {
         context.update(&(part.len() as u64).to_be_bytes());
         context.update(part);
     }
+    // half of the SHA-256 digest
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&context.finish().as_ref()[..16]);
     Binding(bytes)
 }
 
-/// The digest of a link's token or of a code under one key. `kind` separates tokens from codes.
+/// The digest of a link's token or of a code under one key. `kind` is `link` or `code`, so that neither passes for the other.
 fn digest(
     key: &hmac::Key,
     kind: &[u8; 4],
@@ -223,10 +229,13 @@ mod tests {
         let text = token.to_text();
         assert_eq!(text.expose().len(), PREFIX.len() + 56);
         let read = LinkToken::parse(text.expose()).unwrap();
-        assert_eq!((read.purpose, read.account, &read.secret), (token.purpose, account, &token.secret));
+        assert_eq!(read.purpose, token.purpose);
+        assert_eq!(read.account, account);
+        assert_eq!(read.secret, token.secret);
         assert_eq!(format!("{token:?}"), "[one-time token for ResetPassword]");
-        let longer = format!("{}A", text.expose());
-        for bad in ["", "lk_ot_", &text.expose()[1..], &longer, "lk_ot_ä"] {
+        let too_long = format!("{}A", text.expose());
+        let broken_prefix = &text.expose()[1..];
+        for bad in ["", "lk_ot_", broken_prefix, &too_long, "lk_ot_ä"] {
             assert!(LinkToken::parse(bad).is_none(), "{bad}");
         }
     }
@@ -239,7 +248,7 @@ mod tests {
         for typed in [text.expose().to_lowercase(), text.expose().replace('-', " "), text.expose().replace('-', "")] {
             assert_eq!(Code::parse(&typed).unwrap().0, code.0, "{typed}");
         }
-        // too short, with a look-alike (0), too long, with a letter that is not ASCII
+        // empty, too short, with a look-alike (0), too long, with a letter that is not ASCII, much too long
         for bad in ["", "ABCD", "ABCD-EFG0", "ABCD-EFGHJ", "ÄBCD-EFGH", &"A".repeat(99)] {
             assert!(Code::parse(bad).is_none(), "{bad}");
         }
@@ -249,15 +258,18 @@ mod tests {
     fn digest_depends_on_key_purpose_account_secret_and_request_secret() {
         let (current_key, previous_key) = ([1; 32], [2; 32]);
         let digests = TokenDigests::new(&current_key, [&previous_key]);
-        let (entropy, account) = (Entropy::system(), AccountId::from_bytes([7; 16]));
-        let (code, request_secret) = (Code::generate(&entropy), b"a");
+        let entropy = Entropy::system();
+        let account = AccountId::from_bytes([7; 16]);
+        let code = Code::generate(&entropy);
+        let request_secret = b"a";
         let stored = digests.code_digest(&code, TokenPurpose::Login, account, request_secret);
+        // the first digest is under the current key
         assert_eq!(digests.code_digests(&code, TokenPurpose::Login, account, request_secret)[0], stored);
-        let other = AccountId::from_bytes([8; 16]);
+        let other_account = AccountId::from_bytes([8; 16]);
         for different in [
             digests.code_digest(&code, TokenPurpose::Login, account, b"b"),
             digests.code_digest(&code, TokenPurpose::ResetPassword, account, request_secret),
-            digests.code_digest(&code, TokenPurpose::Login, other, request_secret),
+            digests.code_digest(&code, TokenPurpose::Login, other_account, request_secret),
             digests.code_digest(&Code::generate(&entropy), TokenPurpose::Login, account, request_secret),
             digests.code_digests(&code, TokenPurpose::Login, account, request_secret)[1], // under the previous key
         ] {

@@ -40,8 +40,8 @@ impl Prompt {
     /// Parses the parameter. None if it has an unknown value, or `none` beside another one.
     pub fn parse(text: &str) -> Option<Self> {
         let mut prompt = Self::default();
-        for word in text.split(' ').filter(|word| !word.is_empty()) {
-            match word {
+        for value in text.split(' ').filter(|value| !value.is_empty()) {
+            match value {
                 "none" => prompt.none = true,
                 "login" => prompt.login = true,
                 "consent" => prompt.consent = true,
@@ -50,8 +50,11 @@ impl Prompt {
                 _ => return None,
             }
         }
-        let interactive = prompt.login || prompt.consent || prompt.select_account || prompt.create;
-        (!(prompt.none && interactive)).then_some(prompt)
+        let shows_page = prompt.login || prompt.consent || prompt.select_account || prompt.create;
+        if prompt.none && shows_page {
+            return None;
+        }
+        Some(prompt)
     }
 }
 
@@ -69,7 +72,7 @@ pub struct AuthorizationRequest {
     pub state: Option<String>,
     /// The requested scopes that the client may have, separated by spaces.
     pub scope: String,
-    /// The resources (RFC 8707) for which the access tokens are requested; empty for the service itself.
+    /// The resources (RFC 8707) for which the access tokens are requested; empty if they are for Latchkey itself.
     pub resources: Vec<String>,
     /// The parameter `nonce`, returned in the ID token.
     pub nonce: Option<String>,
@@ -79,8 +82,8 @@ pub struct AuthorizationRequest {
     pub prompt: Prompt,
     /// The parameter `max_age` in seconds: a user who authenticated longer ago authenticates again.
     pub max_age: Option<u64>,
-    /// The level that the session must have: the lowest of `acr_values` that this service knows, 1 for `aal1` to 3 for `aal3`. 0 for any
-    /// level.
+    /// The level that the session must have: 1 for `aal1` to 3 for `aal3`. The lowest level in `acr_values`, or 0 (any level) if they name
+    /// none.
     pub acr: u8,
     /// The parameter `login_hint`, for the sign-in form.
     pub login_hint: Option<String>,
@@ -99,7 +102,7 @@ pub struct AuthorizationRequest {
 impl AuthorizationRequest {
     /// Whether the scope was requested.
     pub fn has_scope(&self, scope: &str) -> bool {
-        self.scope.split(' ').any(|word| word == scope)
+        self.scope.split(' ').any(|requested| requested == scope)
     }
 }
 
@@ -117,6 +120,7 @@ pub struct AuthorizationResponse {
 impl AuthorizationResponse {
     /// The URL of the response mode `query`: the redirect URI with the parameters added to its query.
     pub fn to_url(&self) -> String {
+        // cannot fail: a client is registered with URLs only
         let Ok(mut url) = url::Url::parse(&self.redirect_uri) else { return self.redirect_uri.clone() };
         url.query_pairs_mut().extend_pairs(self.parameters.iter().map(|(name, value)| (*name, value.as_str())));
         url.into()
@@ -133,6 +137,7 @@ mod tests {
         assert_eq!(Prompt::parse("none"), Some(Prompt { none: true, ..Prompt::default() }));
         let both = Prompt { login: true, consent: true, ..Prompt::default() };
         assert_eq!(Prompt::parse("login consent"), Some(both));
+        // `none` beside another value, an unknown value, and a value in the wrong case
         for text in ["none login", "select_account none", "other", "Login"] {
             assert_eq!(Prompt::parse(text), None, "{text}");
         }

@@ -24,6 +24,8 @@ use crate::{
 
 const SALT_BYTES: usize = 16;
 const OUTPUT_BYTES: usize = 32;
+/// The longest key id that argon2 accepts.
+const KEY_ID_BYTES: usize = 8;
 
 /// The outcome of comparing a password with a hash.
 pub(super) struct Comparison {
@@ -57,7 +59,7 @@ impl Pepper {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(b"latchkey pepper id");
         context.update(secret.expose().as_bytes());
-        let key_id = KeyId::new(&context.finish().as_ref()[..8]).map_err(|error| error.to_string())?;
+        let key_id = KeyId::new(&context.finish().as_ref()[..KEY_ID_BYTES]).map_err(|error| error.to_string())?;
         Ok(Self { key_id, secret: secret.clone() })
     }
 
@@ -73,6 +75,7 @@ impl HashEngine {
         let mut params = ParamsBuilder::new();
         params.m_cost(settings.memory_kib).t_cost(settings.iterations).p_cost(settings.parallelism);
         params.output_len(OUTPUT_BYTES);
+        // Argon2 writes the key id into the hash, which therefore tells the pepper to verify it with.
         if let Some(pepper) = &pepper {
             params.keyid(pepper.key_id);
         }
@@ -99,6 +102,7 @@ impl HashEngine {
     ) -> Result<PasswordHash, BadHash> {
         let salt: [u8; SALT_BYTES] = entropy.bytes();
         let output = self.argon2id(password, &salt, memory)?;
+        // never `Malformed`: these lengths are valid
         let phc = phc::PasswordHash {
             algorithm: Algorithm::Argon2id.ident(),
             version: Some(Version::V0x13.into()),
@@ -112,7 +116,8 @@ impl HashEngine {
     /// Hashes a password and drops the result, for an account without a hash. Takes as long as [`HashEngine::verify`], so that
     /// the response time does not reveal whether the account exists.
     pub(super) fn verify_dummy(&self, password: &SecretText, memory: &mut Memory) -> Result<(), BadHash> {
-        self.argon2id(password, &self.dummy_salt, memory).map(|_| ())
+        let _output = self.argon2id(password, &self.dummy_salt, memory)?;
+        Ok(())
     }
 
     /// Compares a password with a stored hash.
@@ -124,6 +129,7 @@ impl HashEngine {
     ) -> Result<Comparison, BadHash> {
         match StoredHash::parse(stored.expose(), self.limits)? {
             StoredHash::Argon2 { algorithm, version, params, salt, expected } => {
+                // Compares everything that the hash string names, except that a longer salt may stay.
                 let outdated = algorithm != Algorithm::Argon2id
                     || version != Version::V0x13
                     || params.m_cost() != self.params.m_cost()
@@ -132,7 +138,7 @@ impl HashEngine {
                     || params.keyid() != self.params.keyid()
                     || expected.len() != OUTPUT_BYTES
                     || salt.len() < SALT_BYTES;
-                let pepper = self.pepper_of(params.keyid())?;
+                let pepper = self.find_pepper(params.keyid())?;
                 let mut output = vec![0; expected.len()];
                 argon2_into(algorithm, version, &params, pepper, password, &salt, &mut output, memory)?;
                 Ok(Comparison { matches: output.ct_eq(&expected).into(), outdated })
@@ -147,6 +153,7 @@ impl HashEngine {
         }
     }
 
+    /// The argon2id hash of a password with the configured parameters and pepper.
     fn argon2id(&self, password: &SecretText, salt: &[u8], memory: &mut Memory) -> Result<[u8; OUTPUT_BYTES], BadHash> {
         let mut output = [0; OUTPUT_BYTES];
         let pepper = self.pepper.as_ref().map(|pepper| &pepper.secret);
@@ -154,8 +161,8 @@ impl HashEngine {
         Ok(output)
     }
 
-    /// The pepper with this key id; none if the hash was made without a pepper.
-    fn pepper_of(&self, key_id: &[u8]) -> Result<Option<&SecretText>, BadHash> {
+    /// The pepper with this key id. `None` if the key id is empty: the hash was made without a pepper.
+    fn find_pepper(&self, key_id: &[u8]) -> Result<Option<&SecretText>, BadHash> {
         if key_id.is_empty() {
             return Ok(None);
         }

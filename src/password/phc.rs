@@ -18,6 +18,9 @@ pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// The longest salt and hash that are accepted, in bytes.
 const MAX_BYTES: usize = 1024;
 
+/// The shortest salt that is accepted: a hash without salt is refused.
+const MIN_SALT_BYTES: usize = 1;
+
 /// The shortest hash that is accepted: fewer bytes could match by chance.
 const MIN_HASH_BYTES: usize = 10;
 
@@ -31,25 +34,29 @@ pub(super) struct Phc<'a> {
 
 impl<'a> Phc<'a> {
     pub(super) fn parse(text: &'a str) -> Result<Self, BadHash> {
+        // The text begins with `$`, so the first part is empty.
         let parts: Vec<&str> = text.split('$').collect();
         let ["", scheme, params, salt, hash] = parts[..] else { return Err(BadHash::Malformed) };
         let params = params.split(',').map(|param| param.split_once('=').ok_or(BadHash::Malformed));
         let params: Vec<_> = params.collect::<Result<_, _>>()?;
-        let decode = |text: &str, min: usize| {
-            let bytes = BASE64.decode(text).ok();
-            bytes.filter(|bytes| (min..=MAX_BYTES).contains(&bytes.len())).ok_or(BadHash::Malformed)
+        let decode = |encoded: &str, min_bytes: usize| -> Result<Vec<u8>, BadHash> {
+            let bytes = BASE64.decode(encoded).map_err(|_| BadHash::Malformed)?;
+            if (min_bytes..=MAX_BYTES).contains(&bytes.len()) { Ok(bytes) } else { Err(BadHash::Malformed) }
         };
-        let (salt, hash) = (decode(salt, 1)?, decode(hash, MIN_HASH_BYTES)?);
+        let salt = decode(salt, MIN_SALT_BYTES)?;
+        let hash = decode(hash, MIN_HASH_BYTES)?;
         Ok(Self { scheme, params, salt, hash })
     }
 
     /// Refuses unknown parameters, which could change the hash, and repeated ones.
     pub(super) fn allow_only(&self, names: &[&str]) -> Result<(), BadHash> {
-        let mut given = self.params.iter().map(|(name, _)| name).enumerate();
-        let are_allowed = given.all(|(index, name)| {
-            names.contains(name) && !self.params[..index].iter().any(|(earlier, _)| earlier == name)
-        });
-        if are_allowed { Ok(()) } else { Err(BadHash::Malformed) }
+        for (index, (name, _)) in self.params.iter().enumerate() {
+            let is_repeated = self.params[..index].iter().any(|(earlier, _)| earlier == name);
+            if is_repeated || !names.contains(name) {
+                return Err(BadHash::Malformed);
+            }
+        }
+        Ok(())
     }
 
     /// Whether the string has the parameter.
@@ -57,14 +64,18 @@ impl<'a> Phc<'a> {
         self.params.iter().any(|(given, _)| *given == name)
     }
 
-    /// A parameter's value as a number, without sign or leading zeros.
+    /// A parameter's value as a number. Refuses signs and leading zeros.
     pub(super) fn number(&self, name: &str) -> Result<u32, BadHash> {
         let value = self.value(name)?;
-        let plain = value.bytes().all(|byte| byte.is_ascii_digit()) && (value == "0" || !value.starts_with('0'));
-        value.parse().ok().filter(|_| plain).ok_or(BadHash::Malformed)
+        let has_digits_only = value.bytes().all(|byte| byte.is_ascii_digit());
+        let has_leading_zero = value.starts_with('0') && value != "0";
+        if !has_digits_only || has_leading_zero {
+            return Err(BadHash::Malformed);
+        }
+        value.parse().map_err(|_| BadHash::Malformed)
     }
 
-    /// A parameter's value as bytes.
+    /// A parameter's value in base64, as bytes.
     pub(super) fn bytes(&self, name: &str) -> Result<Vec<u8>, BadHash> {
         BASE64.decode(self.value(name)?).map_err(|_| BadHash::Malformed)
     }

@@ -1,5 +1,5 @@
-//! Write timeouts. A client must read [`PIECE`] bytes of a response, or the rest of it, within `http.write_timeout`. Otherwise a
-//! client that reads a few bytes a minute could hold a connection for days.
+//! Write timeouts. A client must read [`PIECE`] bytes of a response, or the rest of it, within `http.write_timeout`. If the timeout
+//! restarted with every byte, a client that reads a few bytes a minute could hold a connection for days.
 //!
 //! HTTP/1 is checked at the socket ([`WriteStall`]). Over HTTP/2 the socket may be active while a stream has no window
 //! (RFC 9113, section 5.2), so each stream is checked as well ([`StreamStall`]).
@@ -29,11 +29,11 @@ impl WriteStall {
         Self { timeout, waiting: None }
     }
 
-    /// Returns the result of a write, or an error if writes have waited for too long.
+    /// Returns the result of a write, `written`, or an error if writes have waited for too long.
     pub(super) fn check(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = written {
-            if let (Some((_, total)), Ok(some)) = (&mut self.waiting, &written) {
-                *total += some;
+            if let (Some((_, total)), Ok(bytes)) = (&mut self.waiting, &written) {
+                *total += bytes;
                 if *total >= PIECE {
                     self.waiting = None;
                 }
@@ -63,12 +63,12 @@ tokio::task_local! {
 }
 
 impl StreamStall {
-    /// The stream whose request this task handles. `None` over HTTP/1.
+    /// The stream whose request the current task handles. `None` over HTTP/1.
     pub(super) fn of_current_stream() -> Option<Self> {
         CURRENT.try_with(Self::clone).ok()
     }
 
-    /// `TrackedBody` calls this when hyper takes a piece.
+    /// `TrackedBody` calls this when hyper takes a piece of the response.
     pub(super) fn begin(&self) {
         self.set(Some(Instant::now()));
     }
@@ -81,6 +81,7 @@ impl StreamStall {
     /// Runs a stream's task until it ends or its response stalls. Returns whether it ended.
     pub(super) async fn watch(self, task: impl Future, timeout: Duration) -> bool {
         tokio::select! {
+            // polls the task first: a task that ends at the deadline has ended
             biased;
             _ = CURRENT.scope(self.clone(), task) => true,
             () = self.wait_until_stalled(timeout) => false,
@@ -100,6 +101,7 @@ impl StreamStall {
         }
     }
 
+    /// The time at which hyper took the piece that waits.
     fn since(&self) -> Option<Instant> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -117,43 +119,48 @@ mod tests {
 
     use super::*;
 
-    const SHORT: Duration = Duration::from_millis(30);
+    const TIMEOUT: Duration = Duration::from_millis(30);
 
     #[tokio::test]
     async fn writes_of_few_bytes_time_out() {
-        let mut writing = WriteStall::new(SHORT);
-        loop {
-            poll_fn(|cx| writing.check(cx, Poll::Ready(Ok(10)))).await.unwrap();
-            match poll!(poll_fn(|cx| writing.check(cx, Poll::Pending))) {
-                Poll::Pending => tokio::time::sleep(SHORT / 30).await,
-                Poll::Ready(result) => break assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut),
+        let mut stall = WriteStall::new(TIMEOUT);
+        // The client reads 10 bytes a millisecond: 300 bytes within the timeout.
+        let result = loop {
+            poll_fn(|cx| stall.check(cx, Poll::Ready(Ok(10)))).await.unwrap();
+            match poll!(poll_fn(|cx| stall.check(cx, Poll::Pending))) {
+                Poll::Pending => tokio::time::sleep(Duration::from_millis(1)).await,
+                Poll::Ready(result) => break result,
             }
-        }
+        };
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     #[tokio::test]
     async fn written_piece_or_end_of_response_restarts_the_timeout() {
-        let mut writing = WriteStall::new(SHORT);
+        let mut stall = WriteStall::new(TIMEOUT);
         for _ in 0..2 {
-            assert!(poll!(poll_fn(|cx| writing.check(cx, Poll::Pending))).is_pending());
-            tokio::time::sleep(2 * SHORT).await;
-            poll_fn(|cx| writing.check(cx, Poll::Ready(Ok(PIECE)))).await.unwrap();
-            assert!(poll!(poll_fn(|cx| writing.check(cx, Poll::Pending))).is_pending());
-            tokio::time::sleep(2 * SHORT).await;
-            poll_fn(|cx| writing.check(cx, Poll::Ready(Ok(1)))).await.unwrap();
-            writing.done();
+            // The deadline passes in each wait, but the write of a piece, or the end of the response, ends the wait.
+            assert!(poll!(poll_fn(|cx| stall.check(cx, Poll::Pending))).is_pending());
+            tokio::time::sleep(2 * TIMEOUT).await;
+            poll_fn(|cx| stall.check(cx, Poll::Ready(Ok(PIECE)))).await.unwrap();
+            assert!(poll!(poll_fn(|cx| stall.check(cx, Poll::Pending))).is_pending());
+            tokio::time::sleep(2 * TIMEOUT).await;
+            poll_fn(|cx| stall.check(cx, Poll::Ready(Ok(1)))).await.unwrap();
+            stall.done();
         }
     }
 
     #[tokio::test]
     async fn stream_stalls_while_its_piece_is_unread_but_not_while_its_task_runs() {
-        let ended = StreamStall::default().watch(tokio::time::sleep(3 * SHORT), SHORT).await;
+        let ended = StreamStall::default().watch(tokio::time::sleep(3 * TIMEOUT), TIMEOUT).await;
         assert!(ended, "a stream without an unread piece stalled");
+        // a response whose piece no one reads
         let stalled = async {
             StreamStall::of_current_stream().unwrap().begin();
             std::future::pending::<()>().await;
         };
-        assert!(!StreamStall::default().watch(stalled, SHORT).await);
-        assert!(StreamStall::of_current_stream().is_none());
+        let ended = StreamStall::default().watch(stalled, TIMEOUT).await;
+        assert!(!ended, "a stream with an unread piece did not stall");
+        assert!(StreamStall::of_current_stream().is_none(), "this task handles no stream");
     }
 }

@@ -1,4 +1,5 @@
-//! Mails that a node queues after the response to a request. So the time of the response does not reveal whether there is any work (I12).
+//! Mails that a node queues after the response to a request. The time of the response therefore does not reveal whether an account exists
+//! and gets a mail (I12: known and unknown accounts get the same answer).
 
 use std::{
     sync::Arc,
@@ -7,19 +8,20 @@ use std::{
 
 use crate::{service::error::ServiceError, state::AppState};
 
-/// For how long to retry while a store does not answer.
+/// How long after the start of the work a failed attempt is followed by another one.
 const RETRY_TIME: Duration = Duration::from_secs(8);
 
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Starts `work` in the background. Retries it while a store does not answer, and logs failures. A node that shuts down waits for it.
-/// `task` names the work in the log.
+/// Starts `work` in the background. Retries it while Redis or the database does not answer, and logs failures. A node that shuts down waits
+/// for it. `task` names the work in the log.
 pub(super) fn run<F>(state: &Arc<AppState>, task: &'static str, work: impl Fn(Arc<AppState>) -> F + Send + 'static)
 where
     F: Future<Output = Result<(), ServiceError>> + Send,
 {
-    let (tracker, state) = (state.background.clone(), Arc::clone(state));
+    let state = Arc::clone(state);
+    let tracker = state.background.clone();
     tracker.spawn(async move {
         let started = Instant::now();
         loop {

@@ -11,8 +11,9 @@ import { config } from './lines.mjs'
 const { issuer, resource, scopes } = config
 const verifier = createVerifier({ issuer, audience: resource, clientId: config.client_id, clientSecret: config.client_secret })
 const { origin, pathname, port } = new URL(resource)
-const metadata = `/.well-known/oauth-protected-resource${pathname}`
+const metadataPath = `/.well-known/oauth-protected-resource${pathname}`
 
+// The result has the form of the SDK's `AuthInfo`. The SDK answers InvalidTokenError with 401, and other errors with 500.
 async function verifyAccessToken(token) {
   try {
     const claims = await verifier.verify(token)
@@ -25,13 +26,14 @@ async function verifyAccessToken(token) {
 
 const app = express()
 app.use(express.json())
-app.get(metadata, (request, response) => {
+app.get(metadataPath, (request, response) => {
   response.json({ resource, authorization_servers: [issuer], scopes_supported: scopes, bearer_methods_supported: ['header'] })
 })
-const signedIn = requireBearerAuth({
-  verifier: { verifyAccessToken }, requiredScopes: scopes, resourceMetadataUrl: origin + metadata, expectedResource: new URL(resource),
+const requireToken = requireBearerAuth({
+  verifier: { verifyAccessToken }, requiredScopes: scopes, resourceMetadataUrl: origin + metadataPath, expectedResource: new URL(resource),
 })
-app.post(pathname, signedIn, async (request, response) => {
+app.post(pathname, requireToken, async (request, response) => {
+  // stateless: a new server for each request, and no MCP sessions
   const server = new McpServer({ name: 'whoami', version: '1.0.0' })
   server.registerTool('whoami', { description: 'The account and the client of the token' }, (extra) => ({
     content: [{ type: 'text', text: JSON.stringify({ sub: extra.authInfo.extra.sub, client_id: extra.authInfo.clientId }) }],
@@ -41,8 +43,9 @@ app.post(pathname, signedIn, async (request, response) => {
   await server.connect(transport)
   await transport.handleRequest(request, response, request.body)
 })
+// a stateless server offers no stream (GET) and no session to end (DELETE)
 app.all(pathname, (request, response) => response.status(405).end())
-const listening = app.listen(Number(port), '127.0.0.1')
-await new Promise((done) => listening.once('listening', done))
+const httpServer = app.listen(Number(port), '127.0.0.1')
+await new Promise((resolve) => httpServer.once('listening', resolve))
 // the test waits for this line
 console.log('ready')

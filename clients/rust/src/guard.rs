@@ -10,7 +10,7 @@ use crate::{
     error::Invalid,
 };
 
-/// A verifier, and the callers that it lets pass.
+/// A verifier, and the requirements that it checks for a route.
 #[derive(Clone, Debug)]
 pub(crate) struct Guard {
     verifier: Verifier,
@@ -52,16 +52,18 @@ impl Requirements {
         if claims.is_service_client() && !self.allow_clients {
             return Err(Refusal::Token(Invalid::ServiceClient.into()));
         }
-        if !self.roles.iter().all(|any_of| any_of.iter().any(|role| claims.has_role(role))) {
+        let has_one_of = |roles: &Vec<String>| roles.iter().any(|role| claims.has_role(role));
+        if !self.roles.iter().all(has_one_of) {
             return Err(Refusal::MissingRole);
         }
         if !self.scopes.iter().all(|scope| claims.has_scope(scope)) {
             return Err(Refusal::MissingScope(self.scopes.join(" ")));
         }
-        // Checked last, so that a user who would be refused anyway need not sign in again.
+        // Checked last, so that a user who would be refused anyway is not asked to authenticate again.
         let has_acr = self.acr.is_empty() || self.acr.iter().any(|acr| claims.has_acr(acr));
         let is_recent_enough = self.max_age.is_none_or(is_recent);
         if !has_acr || !is_recent_enough {
+            // names both requirements, because the next authentication must meet both
             return Err(Refusal::Authentication { acr_values: self.acr.join(" "), max_age: self.max_age });
         }
         Ok(())
@@ -82,7 +84,7 @@ pub(crate) fn checked<V: Into<String>>(kind: &str, values: impl IntoIterator<Ite
     values
 }
 
-/// Defines the methods that configure a middleware: a type whose only field is `guard`.
+/// Defines the public methods that create and configure a middleware, a type whose only field is `guard: Guard`.
 macro_rules! guard_methods {
     ($middleware:ident) => {
         impl $middleware {
@@ -98,7 +100,8 @@ macro_rules! guard_methods {
                 self
             }
 
-            /// Answers 403 unless the account has one of these roles. After several calls, the account needs a role of each call.
+            /// Answers 403 unless the account has one of these roles. If called several times, the account needs one role of each
+            /// call.
             #[must_use]
             pub fn require_role<R: Into<String>>(mut self, any_of: impl IntoIterator<Item = R>) -> Self {
                 self.guard.requirements.roles.push(any_of.into_iter().map(Into::into).collect());

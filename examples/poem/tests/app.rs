@@ -1,4 +1,4 @@
-//! Runs the app with a Latchkey node.
+//! Runs the example app with a Latchkey node: its routes `/hello`, `/chat` and `/vault`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -23,7 +23,7 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest},
 };
 
-/// The app. It is stopped when dropped.
+/// The process of the app, and a client that calls it. The process is killed when this value is dropped.
 struct App {
     child: Child,
     client: Client,
@@ -40,9 +40,11 @@ impl App {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // the app prints the URL of its route `/hello`
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let base = line.trim_end().strip_suffix("/hello").expect(&line).to_owned();
+        let base =
+            line.trim_end().strip_suffix("/hello").unwrap_or_else(|| panic!("the app printed {line}")).to_owned();
         Self { child, client: Client::new(base) }
     }
 }
@@ -54,10 +56,11 @@ impl Drop for App {
     }
 }
 
-/// The app and its issuer.
+/// The app and its issuer. Each test drops the app before it stops the node, which drains its connections.
 struct Fixture {
     app: App,
     node: Node,
+    // kept running until the end of the test
     _proxy: FaultProxy,
     _cluster: TestCluster,
 }
@@ -73,13 +76,13 @@ impl Fixture {
         let node = cluster.node().await;
         proxy.forward_to(node.address());
         let client = cluster.service_client("hello").await;
-        // the app calls the node, which runs in this runtime, before it prints its address
+        // the app calls the node before it prints its address: the node, in this runtime, must run meanwhile
         let app = tokio::task::block_in_place(|| App::start(&proxy.http_url(), &client));
         Self { app, node, _proxy: proxy, _cluster: cluster }
     }
 }
 
-/// A member of the chat.
+/// The WebSocket of a member of the chat.
 struct Member(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Member {
@@ -87,7 +90,8 @@ impl Member {
         let url = format!("{}/chat", app.client.base.replacen("http", "ws", 1));
         let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {access}").parse().unwrap());
-        Self(connect_async(request).await.unwrap().0)
+        let (socket, _response) = connect_async(request).await.unwrap();
+        Self(socket)
     }
 
     async fn say(&mut self, text: &str) {
@@ -104,19 +108,21 @@ async fn poem_example_closes_the_chat_of_a_user_who_signs_out() {
     let Fixture { app, node, _proxy, _cluster } = Fixture::start().await;
     let (ada, bob) = (node.register("ada").await.text_of("id"), node.register("bob").await.text_of("id"));
     let (ada_tokens, bob_tokens) = (node.login("ada").await, node.login("bob").await);
-    let mut first = Member::join(&app, &ada_tokens.access).await;
-    first.say("hello").await;
-    assert_eq!(first.next().await, Message::text(format!("{ada}: hello")));
-    let mut second = Member::join(&app, &bob_tokens.access).await;
-    second.say("hi").await;
-    for member in [&mut first, &mut second] {
+    let mut ada_chat = Member::join(&app, &ada_tokens.access).await;
+    // the answer shows that ada has joined before bob speaks
+    ada_chat.say("hello").await;
+    assert_eq!(ada_chat.next().await, Message::text(format!("{ada}: hello")));
+    let mut bob_chat = Member::join(&app, &bob_tokens.access).await;
+    bob_chat.say("hi").await;
+    for member in [&mut ada_chat, &mut bob_chat] {
         assert_eq!(member.next().await, Message::text(format!("{bob}: hi")));
     }
     node.logout(&ada_tokens.refresh).await.expect(204);
-    let Message::Close(Some(frame)) = first.next().await else { panic!("the chat is not closed") };
-    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1008, "session_revoked"));
-    second.say("alone").await;
-    assert_eq!(second.next().await, Message::text(format!("{bob}: alone")));
+    let Message::Close(Some(frame)) = ada_chat.next().await else { panic!("the chat is not closed") };
+    assert_eq!(u16::from(frame.code), 1008, "policy violation (RFC 6455, section 7.4.1)");
+    assert_eq!(frame.reason.as_str(), "session_revoked");
+    bob_chat.say("alone").await;
+    assert_eq!(bob_chat.next().await, Message::text(format!("{bob}: alone")));
     drop(app);
     node.stop().await;
 }
@@ -130,12 +136,13 @@ async fn poem_example_accepts_token_until_logout() {
     for tokens in [&first, &second] {
         assert_eq!(app.client.get("/hello", &tokens.access).await.expect(200).text, greeting);
     }
-    let nobody = app.client.send(app.client.request(reqwest::Method::GET, "/hello")).await.expect(401);
-    assert_eq!(nobody.header("www-authenticate"), r#"Bearer realm="latchkey""#);
+    let without_token = app.client.get_anonymously("/hello").await.expect(401);
+    assert_eq!(without_token.header("www-authenticate"), r#"Bearer realm="latchkey""#);
     // a refresh token is not accepted as an access token
     app.client.get("/hello", &first.refresh).await.expect(401);
 
     node.logout(&first.refresh).await.expect(204);
+    // the feed reports the sign-out to the app after the answer
     wait::until("the token is refused", async || app.client.get("/hello", &first.access).await.status == 401).await;
     // the token stays refused
     app.client.get("/hello", &first.access).await.expect(401);
@@ -153,23 +160,24 @@ async fn poem_example_asks_for_a_second_factor_with_the_challenge_of_rfc_9470() 
     let challenge = answer.header("www-authenticate");
     let expected = "error=\"insufficient_user_authentication\", acr_values=\"aal2\", max_age=\"300\"";
     assert!(challenge.ends_with(expected), "{challenge}");
-    // Sets up an authenticator app, which makes the session strong. Then steps up with the code of the next 30 s, since each code
-    // is accepted once.
+    // Confirming an authenticator app raises the session to aal2.
     let post = async |path: &str, access: &str, body: serde_json::Value| {
         let request = node.request(reqwest::Method::POST, path).bearer_auth(access).json(&body);
         node.send(request).await.expect(200)
     };
     let secret = post("/v1/me/factors/totp", &tokens.access, serde_json::json!({})).await.text_of("secret");
     let code_in = |seconds: i64| {
+        // as oathtool expects a Unix time
         let at = format!("@{}", Clock::System.now().as_secs() + seconds);
         let output = Command::new("oathtool").args(["--totp", "--base32", "--now", &at, &secret]).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     let first_code = serde_json::json!({ "code": code_in(0) });
-    let strong = post("/v1/me/factors/totp/confirm", &tokens.access, first_code).await.text_of("access_token");
-    app.client.get("/vault", &strong).await.expect(200);
+    let enrolled = post("/v1/me/factors/totp/confirm", &tokens.access, first_code).await.text_of("access_token");
+    app.client.get("/vault", &enrolled).await.expect(200);
+    // Steps up with the code of the next 30 s, since each code is accepted once.
     let next_code = serde_json::json!({ "method": "totp", "code": code_in(30) });
-    let stepped_up = post("/v1/me/reauthenticate", &strong, next_code).await.text_of("access_token");
+    let stepped_up = post("/v1/me/reauthenticate", &enrolled, next_code).await.text_of("access_token");
     let greeting = app.client.get("/vault", &stepped_up).await.expect(200).text;
     assert!(greeting.contains("with aal2"), "{greeting}");
     drop(app);

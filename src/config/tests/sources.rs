@@ -16,12 +16,13 @@ fn flags_override_variables_and_variables_override_the_file() {
     assert_eq!(config.data_dir, folder.path().join("b"));
 
     let mut sources = folder.sources(&variables);
-    sources.data_dir = Some("c".into()); // `--data-dir`
-    sources.set = vec!["listen=127.0.0.1:3".into(), "listen=127.0.0.1:4".into()]; // the last one wins
+    sources.data_dir = Some("c".into()); // `--data-dir c`
+    // two flags `--set` for one key: the last one wins
+    sources.set = vec!["listen=127.0.0.1:3".into(), "listen=127.0.0.1:4".into()];
     let config = load(&sources, &Entropy::system()).unwrap();
     assert_eq!((config.listen.port(), config.session.grace), (4, secs(2)));
     assert_eq!(config.data_dir, folder.path().join("c"));
-    // the default issuer follows `listen`
+    // No source sets the issuer. Its default is derived from `listen`.
     assert_eq!(config.issuer, "http://127.0.0.1:4");
 }
 
@@ -35,9 +36,9 @@ fn configuration_file_is_named_by_flag_before_variable_and_must_exist() {
 
     let mut sources = folder.sources(&[("LATCHKEY_CONFIG", "b.toml")]);
     assert_eq!(max_per_account(&sources), Ok(2));
-    sources.config_file = Some("c.toml".into());
+    sources.config_file = Some("c.toml".into()); // `--config c.toml`
     assert_eq!(max_per_account(&sources), Ok(3));
-    sources.config_file = Some("d.toml".into());
+    sources.config_file = Some("d.toml".into()); // no such file
     assert_eq!(
         max_per_account(&sources).unwrap_err().to_string(),
         "the configuration can't be used:\n  d.toml: can't be read: No such file or directory (os error 2)"
@@ -46,6 +47,7 @@ fn configuration_file_is_named_by_flag_before_variable_and_must_exist() {
 
 #[test]
 fn all_problems_are_reported_together() {
+    // misspelt keys (`lisen`, `REDIS_URI`, `max_bodi`), and values that break the rule of their key
     let folder = Folder::with_file(
         "lisen = '127.0.0.1:80'\n\n[token]\naccess_ttl = '2h'\nscope = ['a']\n\n[password]\nmin_length = 4\n",
     );

@@ -17,6 +17,9 @@ pub use self::{
 };
 use super::client::ClientId;
 
+/// The number of characters of a digest in base64url, in a [reference](DynamicClient::reference).
+const DIGEST_CHARS: usize = 32;
+
 /// Where the metadata of a client comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DynamicSource {
@@ -37,7 +40,7 @@ impl DynamicSource {
     }
 }
 
-/// The additional properties of a dynamic client, which no operator has registered.
+/// The properties that a dynamic client, which no operator has registered, has in addition to those of every client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DynamicClient {
     /// The `client_id` that the client sends, and that tokens and lists show: up to 2 kB. The store and the sessions hold
@@ -53,9 +56,11 @@ impl DynamicClient {
     /// Whether the id of a client is a [reference](Self::reference) to a dynamic client: the prefix of its source, and a digest in
     /// 32 characters of base64url.
     pub fn is_reference(id: &str) -> bool {
-        [DynamicSource::Document, DynamicSource::Registration]
-            .into_iter()
-            .any(|source| id.strip_prefix(source.prefix()).is_some_and(|digest| digest.len() == 32))
+        let has_form_of = |source: DynamicSource| {
+            let digest = id.strip_prefix(source.prefix());
+            digest.is_some_and(|digest| digest.len() == DIGEST_CHARS)
+        };
+        has_form_of(DynamicSource::Document) || has_form_of(DynamicSource::Registration)
     }
 
     /// The reference to the client of `source` whose `client_id` has this digest.

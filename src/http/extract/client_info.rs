@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use poem::{
     Request, RequestBody, Response, Result,
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderName, header},
 };
 
 use super::client_address::{self, ClientAddressResolver};
@@ -17,7 +17,8 @@ use crate::{
     state::AppState,
 };
 
-/// The header in which apps that store their refresh token themselves send the device token.
+/// The header in which Latchkey and apps that store their refresh token themselves exchange the device token. In a browser, a cookie
+/// holds it.
 pub const DEVICE_TOKEN: &str = "x-device-token";
 
 /// The client of a request.
@@ -45,25 +46,28 @@ impl ClientInfo {
 
 impl<'a> poem::FromRequest<'a> for ClientInfo {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        let user_agent = request.headers().get(header::USER_AGENT);
         Ok(Self {
             ip: address_of(request),
+            user_agent: header_text(request, header::USER_AGENT),
             device_token: device_token(request),
-            user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
         })
     }
 }
 
 impl<'a> poem::FromRequest<'a> for RequestOrigin {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        let text =
-            |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         Ok(Self {
             ip: address_of(request),
-            user_agent: text(header::USER_AGENT),
-            accept_language: text(header::ACCEPT_LANGUAGE),
+            user_agent: header_text(request, header::USER_AGENT),
+            accept_language: header_text(request, header::ACCEPT_LANGUAGE),
         })
     }
+}
+
+/// The value of a header, in which U+FFFD replaces bytes that are not UTF-8.
+fn header_text(request: &Request, name: HeaderName) -> Option<String> {
+    let value = request.headers().get(name)?;
+    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
 /// The client's address, if the request came over a network: the address that a trusted proxy reports, or else the peer's.
@@ -86,22 +90,29 @@ pub(in crate::http) fn is_from_trusted_proxy(request: &Request, settings: &HttpS
         && ClientAddressResolver::peer(request).is_some_and(|peer| client_address::is_trusted(trusted, peer.ip()))
 }
 
-/// Moves the device token into a cookie, out of reach of a page's scripts, if the response sets the refresh cookie.
+/// Moves the device token into a cookie, out of reach of a page's scripts, if the response sets the refresh cookie. A response with a
+/// device token sets no other cookie.
 pub fn move_device_token_to_cookie(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    if headers.get_all(header::SET_COOKIE).iter().any(cookie::is_refresh)
-        && let Some(token) = headers.remove(DEVICE_TOKEN)
-        && let Some(cookie) = token.to_str().ok().and_then(|token| cookie::set_device(token).parse().ok())
-    {
-        headers.append(header::SET_COOKIE, cookie);
+    if !headers.get_all(header::SET_COOKIE).iter().any(cookie::is_refresh) {
+        return response;
+    }
+    let Some(token) = headers.remove(DEVICE_TOKEN) else { return response };
+    let set_cookie = token.to_str().ok().and_then(|token| cookie::set_device(token).parse().ok());
+    if let Some(set_cookie) = set_cookie {
+        headers.append(header::SET_COOKIE, set_cookie);
     }
     response
 }
 
-/// The device token in the header or, if the header has none, in the cookie.
+/// The device token in the header or, if the header has no valid one, in the cookie.
 fn device_token(request: &Request) -> Option<DeviceToken> {
     let header = request.headers().get(DEVICE_TOKEN).and_then(|value| value.to_str().ok());
-    header.and_then(DeviceToken::parse).or_else(|| DeviceToken::parse(&cookie::device_token(request)?))
+    if let Some(token) = header.and_then(DeviceToken::parse) {
+        return Some(token);
+    }
+    let cookie = cookie::device_token(request)?;
+    DeviceToken::parse(&cookie)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A message with at most one action.
+//! The page that shows a message, such as an error or the end of a sign-out.
 
 use serde::Serialize;
 
@@ -9,14 +9,14 @@ use super::text;
 pub struct ClientLink {
     /// The host of the client's redirect URI.
     pub host: String,
-    /// The link: the redirect URI with the response. None: the client expects a form, which a link cannot send.
+    /// The link: the redirect URI with the response. None if the client expects the response as a form, which a link cannot send.
     pub url: Option<String>,
 }
 
 /// A message with at most one action.
 #[derive(Clone, Debug, Serialize)]
 pub struct Message {
-    /// The section of the message's texts: `signed_out`, `error`, …
+    /// One of [`Self::KINDS`]: the section of the message's texts.
     pub kind: String,
     /// The code of an error, which the user can tell to support.
     pub code: Option<String>,
@@ -26,9 +26,9 @@ pub struct Message {
     pub detail: Option<String>,
     /// The client to which the user may continue.
     pub client: Option<ClientLink>,
-    /// The page to which the action leads, below `/account`: `sign-in`, or empty for the account. None: no action.
+    /// The page to which the action leads, below `/account`: `sign-in`, or empty for the account. None if there is no action.
     pub action: Option<String>,
-    /// Whether the action loads the current page again, and not the page that `action` names.
+    /// Whether the action loads the current page again. `action` then has no effect.
     pub can_retry: bool,
     /// A time that the message names, in milliseconds since the Unix epoch.
     pub at: Option<i64>,
@@ -49,7 +49,7 @@ impl Message {
         "sign_out_failed",
     ];
 
-    /// A message with an action.
+    /// A message whose action leads to the page `action` ([`Self::action`]).
     pub fn new(kind: &str, action: &str) -> Self {
         Self {
             kind: text(kind),
@@ -80,11 +80,12 @@ impl Message {
         }
         for url in [None, Some(text("https://app.example.com/callback?error=invalid_scope"))] {
             let client = Some(ClientLink { host: text("app.example.com"), url });
-            states.push(Self { client, action: None, ..Self::new("sign_in_failed", "") });
+            states.push(Self { client, ..Self::without_action("sign_in_failed") });
         }
+        // `other` is the text of codes that have none of their own
         for code in ["not_found", "other", "form_expired"] {
-            let error = Self::new("error", "");
-            states.push(Self { code: Some(text(code)), request_id: Some(text("01J")), action: None, ..error });
+            let error = Self::without_action("error");
+            states.push(Self { code: Some(text(code)), request_id: Some(text("01J")), ..error });
         }
         states.push(Self { code: Some(text("unavailable")), can_retry: true, ..Self::new("error", "") });
         states

@@ -45,9 +45,9 @@ pub(super) struct Bounds {
 #[derive(Debug)]
 pub(super) struct Pending {
     entries: VecDeque<AuditEntry>,
-    /// The positions of refusals, counted from the first entry ever added.
+    /// The positions of the waiting refusals. The first entry ever added had the position 0.
     refusals: HashMap<EventFacts, u64>,
-    /// The number of entries taken so far.
+    /// The number of entries taken so far: the position of the first waiting entry.
     taken: u64,
     /// The number of events that were taken and are not written yet.
     unwritten: u64,
@@ -72,8 +72,8 @@ impl Pending {
 
     /// Adds an entry. Returns the number of events lost: zero, or the entry's count if there is no room for it.
     pub(super) fn add(&mut self, entry: AuditEntry) -> u64 {
-        // Each reuse has ended a session, so the number of reuses is bounded by the number of sessions. A counted repeat may recur
-        // like a refusal.
+        // Refusals are merged and limited. A reuse is not: it has ended a session, so the number of sessions limits the reuses. A counted
+        // repeat is, although it is answered: it may recur like a refusal.
         let is_refusal = match entry.facts.event {
             AuditEvent::RefreshReuse => false,
             AuditEvent::RefreshRepeat => true,
@@ -83,7 +83,10 @@ impl Pending {
             earlier.count += entry.count;
             return 0;
         }
-        if self.entries.len() >= self.bounds.queue || is_refusal && !self.budgets.spend_row(&entry, self.bounds) {
+        let queue_is_full = self.entries.len() >= self.bounds.queue;
+        // in this order: an entry that the queue refuses spends no row of a budget
+        let has_room = !queue_is_full && (!is_refusal || self.budgets.spend_row(&entry, self.bounds));
+        if !has_room {
             *self.lost.entry(entry.facts.event).or_default() += entry.count;
             return entry.count;
         }
@@ -94,7 +97,8 @@ impl Pending {
         0
     }
 
-    /// Removes up to `max` entries, oldest first, and, when none remain, adds the number of lost events of each kind.
+    /// Removes and returns up to `max` entries, oldest first. If none remain, also returns an entry with the number of lost events of each
+    /// kind, in addition to `max`.
     pub(super) fn take(&mut self, max: usize, now: Timestamp) -> Vec<AuditEntry> {
         let count = max.min(self.entries.len());
         let mut taken: Vec<AuditEntry> = self.entries.drain(..count).collect();
@@ -103,10 +107,9 @@ impl Pending {
             self.refusals.remove(&entry.facts);
         }
         if self.entries.is_empty() {
-            let lost = mem::take(&mut self.lost).into_iter();
-            taken.extend(
-                lost.map(|(event, count)| AuditEntry::new(now, AuditEvent::Lost).detail(event.as_str()).count(count)),
-            );
+            for (event, count) in mem::take(&mut self.lost) {
+                taken.push(AuditEntry::new(now, AuditEvent::Lost).detail(event.as_str()).count(count));
+            }
         }
         self.unwritten += taken.iter().map(|entry| entry.count).sum::<u64>();
         taken
@@ -125,12 +128,12 @@ impl Pending {
 
     /// The waiting refusal with the same facts.
     fn find_identical(&mut self, facts: &EventFacts) -> Option<&mut AuditEntry> {
-        let position = self.refusals.get(facts)?.checked_sub(self.taken)?;
-        self.entries.get_mut(usize::try_from(position).ok()?)
+        let index = self.refusals.get(facts)?.checked_sub(self.taken)?;
+        self.entries.get_mut(usize::try_from(index).ok()?)
     }
 }
 
-/// The numbers of rows about refusals in the period that began at `since`.
+/// The numbers of rows about refusals in the current period, which began at `since`.
 #[derive(Debug, Default)]
 struct Budgets {
     since: Option<Timestamp>,
@@ -138,7 +141,7 @@ struct Budgets {
     anonymous: HashMap<AuditEvent, u64>,
     /// Rows of each account and client.
     subjects: HashMap<(AuditEvent, Subject), u64>,
-    /// Rows of accounts and clients beyond their first.
+    /// Rows of all accounts and clients together, without the first row of each.
     repeated: HashMap<AuditEvent, u64>,
 }
 
@@ -160,9 +163,10 @@ impl Budgets {
         let Some(subject) = account.or_else(|| client.clone().map(Subject::Client)) else {
             return increment_within(self.anonymous.entry(*event).or_default(), bounds.refusals);
         };
-        let full = self.subjects.len() >= MAX_SUBJECTS;
+        let is_full = self.subjects.len() >= MAX_SUBJECTS;
         match self.subjects.entry((*event, subject)) {
-            Entry::Vacant(_) if full => false,
+            Entry::Vacant(_) if is_full => false,
+            // the first row of an account or client counts towards no shared budget
             Entry::Vacant(slot) => {
                 slot.insert(1);
                 true
@@ -187,10 +191,14 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { queue: 1000, refusals: 2, refusals_per_subject: 3 };
 
+    /// Takes all waiting entries.
+    const ALL: usize = usize::MAX;
+
     fn at(secs: i64) -> Timestamp {
         Timestamp::from_millis(secs * 1000)
     }
 
+    /// A refused sign-in of this account.
     fn refusal(secs: i64, account: u8) -> AuditEntry {
         let account = AccountId::from_bytes([account; 16]);
         AuditEntry::new(at(secs), AuditEvent::SignIn).refused("wrong_password").account(account)
@@ -207,10 +215,11 @@ mod tests {
         for account in [1, 2, 1, 1] {
             pending.add(refusal(0, account));
         }
-        let counts: Vec<_> = pending.take(10, at(1)).iter().map(|entry| entry.count).collect();
+        let counts: Vec<_> = pending.take(ALL, at(1)).iter().map(|entry| entry.count).collect();
         assert_eq!(counts, [3, 1]);
         pending.add(refusal(1, 1));
-        assert_eq!(pending.take(10, at(1))[0].count, 1);
+        let taken = pending.take(ALL, at(1));
+        assert_eq!(taken[0].count, 1);
     }
 
     #[test]
@@ -220,11 +229,13 @@ mod tests {
             pending.add(AuditEntry::new(at(0), AuditEvent::SignIn));
         }
         assert_eq!(pending.events(), 3, "2 that wait and 1 that was lost");
-        assert_eq!(pending.take(1, at(1)).len(), 1);
-        assert_eq!(pending.events(), 3);
+        let taken = pending.take(1, at(1));
+        assert_eq!(taken.len(), 1);
+        assert_eq!(pending.events(), 3, "taken events count until they are written");
         pending.mark_written();
         assert_eq!(pending.events(), 2);
-        pending.take(10, at(1));
+        // also takes the row about the lost event
+        pending.take(ALL, at(1));
         assert_eq!(pending.events(), 2);
         pending.mark_written();
         assert_eq!(pending.events(), 0);
@@ -236,23 +247,31 @@ mod tests {
         for account in [1, 2, 3] {
             pending.add(refusal(0, account));
         }
-        assert_eq!(pending.take(2, at(1)).len(), 2);
+        // the rows of the accounts 1 and 2
+        let taken = pending.take(2, at(1));
+        assert_eq!(taken.len(), 2);
         for account in [1, 3] {
             pending.add(refusal(1, account));
         }
-        let counts: Vec<_> = pending.take(10, at(1)).iter().map(|entry| entry.count).collect();
-        assert_eq!(counts, [2, 1]);
+        let counts: Vec<_> = pending.take(ALL, at(1)).iter().map(|entry| entry.count).collect();
+        assert_eq!(counts, [2, 1], "the waiting row of account 3, and a new row of account 1");
     }
 
     #[test]
     fn events_beyond_the_queue_are_counted_as_lost_by_kind() {
         let mut pending = Pending::new(Bounds { queue: 2, ..BOUNDS });
-        let lost: u64 = (0..5).map(|_| pending.add(AuditEntry::new(at(0), AuditEvent::SignIn))).sum();
+        let mut lost = 0;
+        for _ in 0..5 {
+            lost += pending.add(AuditEntry::new(at(0), AuditEvent::SignIn));
+        }
         assert_eq!(lost, 3);
-        let taken = pending.take(10, at(1));
-        assert_eq!((taken.len(), taken[2].facts.event, taken[2].count), (3, AuditEvent::Lost, 3));
+        // 2 sign-ins, and a row about the lost ones
+        let taken = pending.take(ALL, at(1));
+        assert_eq!(taken.len(), 3);
+        assert_eq!((taken[2].facts.event, taken[2].count), (AuditEvent::Lost, 3));
         assert_eq!(taken[2].facts.detail.as_deref(), Some("sign_in"));
-        assert!(pending.take(10, at(1)).is_empty());
+        let rest = pending.take(ALL, at(1));
+        assert!(rest.is_empty(), "{rest:?}");
     }
 
     #[test]
@@ -261,11 +280,16 @@ mod tests {
         for host in 0..5 {
             pending.add(anonymous_refusal(0, AuditEvent::ClientAuthentication, host));
         }
-        assert_eq!(pending.add(anonymous_refusal(0, AuditEvent::SignIn, 1)), 0);
-        assert_eq!(pending.add(AuditEntry::new(at(0), AuditEvent::SignIn)), 0);
-        let taken = pending.take(100, at(1));
-        assert_eq!((taken.len(), taken[4].count), (5, 3), "2 of 5 refusals, 2 sign-ins, and a row for 3 lost refusals");
-        assert_eq!(pending.add(anonymous_refusal(61, AuditEvent::ClientAuthentication, 9)), 0, "a minute later");
+        // a refused sign-in and a successful one
+        let lost = pending.add(anonymous_refusal(0, AuditEvent::SignIn, 1));
+        assert_eq!(lost, 0, "sign-ins have a budget of their own");
+        let lost = pending.add(AuditEntry::new(at(0), AuditEvent::SignIn));
+        assert_eq!(lost, 0);
+        let taken = pending.take(ALL, at(1));
+        assert_eq!(taken.len(), 5, "2 of 5 refusals, 2 sign-ins, and a row for 3 lost refusals");
+        assert_eq!(taken[4].count, 3);
+        let lost = pending.add(anonymous_refusal(61, AuditEvent::ClientAuthentication, 9));
+        assert_eq!(lost, 0, "a minute later");
     }
 
     #[test]
@@ -277,18 +301,20 @@ mod tests {
         for round in 0..100 {
             pending.add(refusal(0, 1).address(Some([192, 0, 2, round].into())));
         }
-        // Uses up the rows that all accounts may have beyond their first.
+        // Uses up the budget for the further rows of all accounts: 10 times `refusals`, so 20 rows.
         for account in 3..=200 {
             for round in 0..3 {
                 pending.add(refusal(0, account).address(Some([192, 0, 2, round].into())));
             }
         }
-        assert_eq!(pending.add(refusal(0, 2)), 0);
+        let lost = pending.add(refusal(0, 2));
+        assert_eq!(lost, 0);
         let rows_of = |taken: &[AuditEntry], account: u8| {
             let account = Some(AccountId::from_bytes([account; 16]));
             taken.iter().filter(|entry| entry.facts.account == account).count()
         };
-        let taken = pending.take(1000, at(1));
-        assert_eq!((rows_of(&taken, 1), rows_of(&taken, 2)), (3, 1), "refusals_per_subject rows, and the first row");
+        let taken = pending.take(ALL, at(1));
+        assert_eq!(rows_of(&taken, 1), 3, "refusals_per_subject");
+        assert_eq!(rows_of(&taken, 2), 1, "the first row");
     }
 }

@@ -1,5 +1,5 @@
-//! Bounded cache of the documents of clients. One request at a time fetches a document. The document is used for as long as its
-//! response is fresh, within bounds.
+//! Bounded cache of the documents of clients: metadata documents and key sets. One request at a time fetches a document. The document is
+//! used for as long as its response is fresh, within bounds.
 
 use std::{
     collections::HashMap,
@@ -28,7 +28,7 @@ const DEFAULT_FRESHNESS: Duration = Duration::from_hours(1);
 /// need not wait.
 const FAILURE_BACKOFF: Duration = Duration::from_secs(10);
 
-/// Earlier than every fetch.
+/// A time before every fetch: accepts the outcome of any fetch.
 const BEFORE_ALL_FETCHES: Timestamp = Timestamp::from_millis(i64::MIN);
 
 /// The content of a document, and the time for which its response says that the document is fresh.
@@ -37,7 +37,7 @@ pub(super) type FetchOutcome<T> = Result<(T, Option<Duration>), DocumentError>;
 /// Documents and failures by URL.
 pub(super) struct DocumentCache<T> {
     documents: Mutex<BoundedMap<String, Document<T>>>,
-    /// Fetches in progress by URL. The holder of the lock fetches; the others wait and find the result.
+    /// The locks of the fetches in progress, by URL. The holder of a lock fetches; the others wait and find the result.
     in_progress: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// How long after its last successful fetch a document is used while its host does not answer (RFC 5861, section 4).
     stale_if_error: Duration,
@@ -80,9 +80,9 @@ impl<T: Clone> DocumentCache<T> {
     fn get_tried_after(&self, url: &str, after: Timestamp) -> Option<Result<T, DocumentError>> {
         let now = self.clock.now();
         let mut documents = lock(&self.documents);
-        let found = documents.get(&url.to_owned());
-        let found = found.filter(|document| now < document.fresh_until && after < document.tried_at);
-        found.map(|document| document.outcome.clone())
+        let document = documents.get(&url.to_owned())?;
+        let is_fresh = now < document.fresh_until;
+        (is_fresh && after < document.tried_at).then(|| document.outcome.clone())
     }
 
     /// The outcome of the last fetch, while it is fresh, else the outcome of `fetch`.
@@ -110,6 +110,7 @@ impl<T: Clone> DocumentCache<T> {
         self.get_or_fetch_after(url, self.clock.now() - MIN_FRESHNESS, fetch).await
     }
 
+    /// The outcome of the last fetch, while it is fresh and if the fetch was later than `after`, else the outcome of `fetch`.
     async fn get_or_fetch_after(
         &self,
         url: &str,
@@ -119,12 +120,13 @@ impl<T: Clone> DocumentCache<T> {
         let fetch_lock = Arc::clone(lock(&self.in_progress).entry(url.to_owned()).or_default());
         let outcome = {
             let _guard = fetch_lock.lock().await;
+            // The previous holder of the lock may have fetched meanwhile.
             match self.get_tried_after(url, after) {
                 Some(outcome) => outcome,
                 None => self.store(url, fetch().await),
             }
         };
-        // If only the map and this call own the lock, no other call waits for it.
+        // If only the map and this call own the lock (2 owners), no other call waits for it.
         let mut in_progress = lock(&self.in_progress);
         if Arc::strong_count(&fetch_lock) <= 2 {
             in_progress.remove(url);
@@ -142,16 +144,21 @@ impl<T: Clone> DocumentCache<T> {
                 Document { outcome: Ok(value), fetched_at: now, tried_at: now, fresh_until: now + lifetime }
             }
             Err(error) => {
-                let former = documents.get(&url).filter(|former| former.outcome.is_ok() && !error.is_final());
-                let former =
-                    former.filter(|former| now.saturating_since(former.fetched_at) < self.stale_if_error).cloned();
+                let usable = documents.get(&url).filter(|former| {
+                    let age = now.saturating_since(former.fetched_at);
+                    former.outcome.is_ok() && !error.is_final() && age < self.stale_if_error
+                });
+                let former = usable.cloned();
                 // The host got no request, because this node has too many fetches in progress. The failure is not stored, so that the next
                 // request fetches.
                 if error == DocumentError::Fetch(FetchError::Busy) {
                     return former.map_or(Err(error), |former| former.outcome);
                 }
-                let failed = Document { outcome: Err(error), fetched_at: now, tried_at: now, fresh_until: now };
-                Document { tried_at: now, fresh_until: now + FAILURE_BACKOFF, ..former.unwrap_or(failed) }
+                let (outcome, fetched_at) = match former {
+                    Some(former) => (former.outcome, former.fetched_at),
+                    None => (Err(error), now),
+                };
+                Document { outcome, fetched_at, tried_at: now, fresh_until: now + FAILURE_BACKOFF }
             }
         };
         let outcome = document.outcome.clone();
@@ -174,45 +181,51 @@ mod tests {
 
     const STALE_IF_ERROR: Duration = Duration::from_hours(2);
 
+    /// A manual clock at any time.
+    fn manual_clock() -> Clock {
+        Clock::manual(Timestamp::from_millis(1_800_000_000_000))
+    }
+
     #[tokio::test]
     async fn document_is_used_while_its_host_does_not_answer_and_refused_when_it_is_gone() {
-        let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+        let clock = manual_clock();
         let cache = DocumentCache::new(STALE_IF_ERROR, &clock);
-        let fetched = async || cache.get_or_fetch(URL, async || Ok(("old", None))).await;
-        let fails = async |error| cache.get_or_fetch(URL, async || Err(error)).await;
-        assert_eq!(fails(UNREACHABLE).await, Err(UNREACHABLE));
+        // Requests whose fetch succeeds or fails, if they fetch. The response of a success does not say how long it is fresh.
+        let get_if_served = async || cache.get_or_fetch(URL, async || Ok(("old", None))).await;
+        let get_if_failing = async |error| cache.get_or_fetch(URL, async || Err(error)).await;
+        assert_eq!(get_if_failing(UNREACHABLE).await, Err(UNREACHABLE));
         clock.advance(FAILURE_BACKOFF);
-        assert_eq!(fetched().await, Ok("old"));
+        assert_eq!(get_if_served().await, Ok("old"));
         clock.advance(DEFAULT_FRESHNESS);
-        assert_eq!(fails(UNREACHABLE).await, Ok("old"));
-        assert_eq!(fails(GONE).await, Ok("old"), "not fetched again yet");
+        assert_eq!(get_if_failing(UNREACHABLE).await, Ok("old"));
+        assert_eq!(get_if_failing(GONE).await, Ok("old"), "not fetched again before the end of the backoff");
         clock.advance(FAILURE_BACKOFF);
-        assert_eq!(fails(GONE).await, Err(GONE));
+        assert_eq!(get_if_failing(GONE).await, Err(GONE));
         clock.advance(FAILURE_BACKOFF);
-        assert_eq!(fetched().await, Ok("old"));
+        assert_eq!(get_if_served().await, Ok("old"));
         clock.advance(STALE_IF_ERROR);
-        assert_eq!(fails(UNREACHABLE).await, Err(UNREACHABLE), "too stale");
+        assert_eq!(get_if_failing(UNREACHABLE).await, Err(UNREACHABLE), "too stale");
     }
 
     #[tokio::test]
     async fn fetch_that_this_node_refuses_is_repeated_by_the_next_request() {
-        let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+        let clock = manual_clock();
         let cache = DocumentCache::new(STALE_IF_ERROR, &clock);
-        let busy = async || cache.get_or_fetch(URL, async || Err(BUSY)).await;
-        let fetched = async || cache.get_or_fetch(URL, async || Ok(("new", None))).await;
-        assert_eq!(busy().await, Err(BUSY));
-        assert_eq!(fetched().await, Ok("new"));
+        let get_if_busy = async || cache.get_or_fetch(URL, async || Err(BUSY)).await;
+        let get_if_served = async || cache.get_or_fetch(URL, async || Ok(("first", None))).await;
+        assert_eq!(get_if_busy().await, Err(BUSY));
+        assert_eq!(get_if_served().await, Ok("first"), "fetched without a backoff");
         clock.advance(DEFAULT_FRESHNESS);
-        assert_eq!(busy().await, Ok("new"), "the former document");
+        assert_eq!(get_if_busy().await, Ok("first"), "the former document");
         assert_eq!(cache.get(URL), None, "the next request fetches");
     }
 
     #[tokio::test]
     async fn newer_document_is_fetched_once_a_minute_at_most() {
-        let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+        let clock = manual_clock();
         let cache = DocumentCache::new(Duration::ZERO, &clock);
         let fetches = AtomicUsize::new(0);
-        // returns its number
+        // The document is the number of the fetch.
         let fetch = async || Ok((fetches.fetch_add(1, Ordering::Relaxed) + 1, Some(Duration::from_hours(24))));
         assert_eq!(cache.get_or_fetch(URL, fetch).await, Ok(1));
         assert_eq!(cache.get_newer_or_fetch(URL, fetch).await, Ok(1));

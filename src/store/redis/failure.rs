@@ -1,4 +1,4 @@
-//! Texts for operators about errors of fred, without Rust's debug output.
+//! Classifies the errors of fred, the Redis client, and describes them for operators without Rust's debug output.
 
 use fred::error::{Error, ErrorKind};
 
@@ -45,6 +45,7 @@ fn is_too_old(details: &str) -> bool {
 
 /// The reason in the debug output of an `io::Error`, which is all that fred keeps of it.
 fn io_reason(details: &str) -> String {
+    // the names of rustls' errors in the debug output
     const TLS: [(&str, &str); 5] = [
         ("UnknownIssuer", "the server's certificate is signed by an unknown authority (redis.tls_ca)"),
         ("NotValidForName", "the server's certificate is for another host name"),
@@ -52,17 +53,18 @@ fn io_reason(details: &str) -> String {
         ("CertificateRequired", "the server requires a client certificate (redis.tls_cert, redis.tls_key)"),
         ("InvalidContentType", "the server does not speak TLS on this port (redis.url)"),
     ];
-    if let Some((_, text)) = TLS.iter().find(|(mark, _)| details.contains(mark)) {
+    if let Some((_, text)) = TLS.iter().find(|(name, _)| details.contains(name)) {
         return (*text).to_owned();
     }
     if details.contains("AlertReceived") {
         return "the server ended the TLS handshake; does it require a client certificate (redis.tls_cert)?".to_owned();
     }
-    // Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }, Custom { kind: …, error: "…" }
-    let quoted = ["message: \"", "error: \""].iter().find_map(|mark| details.split_once(mark));
-    let text = match quoted.and_then(|(_, rest)| rest.split('"').next()) {
-        Some(text) => text,
-        None if details.contains("UnexpectedEof") || details.contains("Eof") => "the server closed the connection",
+    // `Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }`, or `Custom { kind: …, error: "…" }`
+    let after_quote = details.split_once("message: \"").or_else(|| details.split_once("error: \""));
+    let text = match after_quote.and_then(|(_, rest)| rest.split('"').next()) {
+        Some(message) => message,
+        // `UnexpectedEof`, for example
+        None if details.contains("Eof") => "the server closed the connection",
         None => details,
     };
     lower_first(&without_script_line(text))
@@ -71,13 +73,18 @@ fn io_reason(details: &str) -> String {
 /// Removes the line of the script that Redis 6 puts before an error, and Redis 7 after it:
 /// `… @user_script:17: @user_script: 17: -READONLY …`, `READONLY … script: abc, on @user_script:17.`
 fn without_script_line(text: &str) -> String {
-    let text = text
-        .rsplit_once("@user_script: ")
-        .map_or(text, |(_, rest)| rest.split_once(": -").map_or(rest, |(_, error)| error));
-    let end = [" script: ", ", on @user_script"].iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
-    text[..end].trim_end_matches(['.', ' ']).to_owned()
+    // Redis 6: the error follows `@user_script: 17: -`.
+    let error = match text.rsplit_once("@user_script: ") {
+        Some((_, rest)) => rest.split_once(": -").map_or(rest, |(_line, error)| error),
+        None => text,
+    };
+    // Redis 7: the error ends before the first of these.
+    let ends = [error.find(" script: "), error.find(", on @user_script")];
+    let end = ends.into_iter().flatten().min().unwrap_or(error.len());
+    error[..end].trim_end_matches(['.', ' ']).to_owned()
 }
 
+/// The text with its first letter in lower case: the caller's log line continues with it.
 fn lower_first(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
@@ -106,13 +113,16 @@ mod tests {
         let is_refusal_of = |kind, details: &'static str| is_refusal(&Error::new(kind, details));
         let refused = "Os { code: 111, kind: ConnectionRefused, message: \"Connection refused\" }";
         let missing = "Os { code: 2, kind: NotFound, message: \"No such file or directory\" }";
-        assert!(is_refusal_of(ErrorKind::IO, refused) && is_refusal_of(ErrorKind::IO, missing));
+        assert!(is_refusal_of(ErrorKind::IO, refused));
+        assert!(is_refusal_of(ErrorKind::IO, missing));
         let reset = "Os { code: 104, kind: ConnectionReset, message: \"Connection reset by peer\" }";
-        assert!(!is_refusal_of(ErrorKind::IO, reset) && !is_refusal_of(ErrorKind::Timeout, refused));
+        assert!(!is_refusal_of(ErrorKind::IO, reset));
+        assert!(!is_refusal_of(ErrorKind::Timeout, refused), "another kind of error");
     }
 
     #[test]
     fn reason_of_unknown_hello_names_the_oldest_supported_version() {
+        // the texts of different versions of Redis, and the command in lower case
         for details in [
             "ERR unknown command `HELLO`, with args beginning with: `3`, ",
             "ERR unknown command 'HELLO'",
@@ -126,6 +136,7 @@ mod tests {
     fn reason_of_script_error_omits_the_line_of_the_script() {
         let error = "READONLY You can't write against a read only replica. script: abc, on @user_script:17.";
         assert_eq!(reason_of(ErrorKind::Unknown, error), "READONLY You can't write against a read only replica");
-        assert!(is_demoted(error) && !is_demoted("OOM command not allowed"));
+        assert!(is_demoted(error));
+        assert!(!is_demoted("OOM command not allowed"));
     }
 }

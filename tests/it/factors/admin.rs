@@ -12,7 +12,11 @@ use serde_json::json;
 use super::{account_with_app, cluster};
 use crate::{
     accounts::{email, problem, signed_in, verify_address},
-    harness::client::{PASSWORD, Tokens},
+    harness::{
+        client::{PASSWORD, Tokens},
+        test_cluster::ServiceClient,
+        wait,
+    },
 };
 
 #[tokio::test]
@@ -22,32 +26,32 @@ async fn service_client_with_the_scope_resets_the_factors_of_an_account() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
+    // notices go to a verified address only
     verify_address(&cluster, &node, "ada", &tokens).await;
     let ada = super::enrol(&cluster, &node, "ada").await;
     // the removal sends a mail with the same template, so wait for the mail of the addition first
     let added = cluster.mail_to(&email("ada"), "factor_changed").await;
     assert!(added.text.contains("added to"), "{}", added.text);
 
-    let reset = |name: &str, secret: &str, account: &str| {
-        let request = node.request(Method::POST, "/v1/users/factors/reset").basic_auth(name, Some(secret));
+    let reset = |client: &ServiceClient, account: &str| {
+        let request = node.request(Method::POST, "/v1/users/factors/reset");
+        let request = request.basic_auth(&client.id, Some(&client.secret));
         node.send(request.json(&json!({ "account": account })))
     };
     // a service client without the scope `accounts:recover`
     let reader = cluster.service_client("reader").await;
-    assert_eq!(reset(&reader.id, &reader.secret, "ada").await.problem(), problem(403, "forbidden"));
+    assert_eq!(reset(&reader, "ada").await.problem(), problem(403, "forbidden"));
     let scopes = vec!["accounts:recover".to_owned()];
     let desk = cluster.service_client_with(NewClient { name: "desk".to_owned(), scopes, ..NewClient::default() }).await;
-    assert_eq!(reset(&desk.id, &desk.secret, "nobody").await.problem(), problem(404, "unknown_account"));
-    reset(&desk.id, &desk.secret, "ada").await.expect(204);
+    assert_eq!(reset(&desk, "nobody").await.problem(), problem(404, "unknown_account"));
+    reset(&desk, "ada").await.expect(204);
     assert_eq!(node.refresh(&ada.tokens.refresh).await.status, 401, "its sessions ended");
-    let has_notice = || async {
-        cluster
-            .mails_to(&email("ada"))
-            .iter()
-            .any(|mail| mail.file.contains("factor_changed") && mail.text.contains("removed from"))
+    let has_notice = async || {
+        let mails = cluster.mails_to(&email("ada"));
+        mails.iter().any(|mail| mail.file.contains("factor_changed") && mail.text.contains("removed from"))
     };
-    crate::harness::wait::until("the owner has the notice", has_notice).await;
-    // no grace period: the next sign-in sets up a factor
+    wait::until("the owner has the notice", has_notice).await;
+    // a reset starts no new grace period: the next sign-in must set up a factor
     assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(403, "factor_enrolment_required"));
 }
 
@@ -56,21 +60,22 @@ async fn admin_resets_the_factors_of_an_account_and_other_users_are_refused() {
     let cluster = cluster();
     let node = cluster.node().await;
     account_with_app(&cluster, &node, "ada").await;
-    let id = node.register("grace").await.text_of("id").parse().unwrap();
-    let tokens = node.login("grace").await;
-    let body = json!({ "account": "ada" });
-    let refused = signed_in(&node, &tokens, Method::POST, "/v1/users/factors/reset", body.clone()).await;
-    assert_eq!(refused.problem(), problem(403, "forbidden"));
-    let admin = Roles::parse(["admin"]).unwrap();
-    latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
-    let tokens = node.login("grace").await;
-    // an authentication counts as recent for 10 minutes
+    let grace_id = node.register("grace").await.text_of("id").parse().unwrap();
+    let as_user = node.login("grace").await;
+    let reset_ada = async |tokens: &Tokens| {
+        signed_in(&node, tokens, Method::POST, "/v1/users/factors/reset", json!({ "account": "ada" })).await
+    };
+    assert_eq!(reset_ada(&as_user).await.problem(), problem(403, "forbidden"));
+    let (added, removed) = (Roles::parse(["admin"]).unwrap(), Roles::default());
+    latchkey::service::accounts::change_roles(&node.state, grace_id, &added, &removed).await.unwrap();
+    let as_admin = node.login("grace").await;
+    // longer than `session.recent` (10 minutes)
     cluster.advance(Duration::from_mins(11));
-    let no_longer_recent = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
-    let refused = signed_in(&node, &no_longer_recent, Method::POST, "/v1/users/factors/reset", body.clone()).await;
+    let no_longer_recent = Tokens::of(&node.refresh(&as_admin.refresh).await.expect(200));
+    let refused = reset_ada(&no_longer_recent).await;
     assert_eq!(refused.problem(), problem(401, "insufficient_user_authentication"));
     let recent = node.login("grace").await;
-    signed_in(&node, &recent, Method::POST, "/v1/users/factors/reset", body).await.expect(204);
-    // the password alone is enough again
+    reset_ada(&recent).await.expect(204);
+    // ada's password alone is enough again
     node.login("ada").await;
 }

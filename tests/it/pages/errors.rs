@@ -6,6 +6,7 @@ use latchkey::{
 };
 
 use super::{cluster, visitor::Visitor};
+use crate::harness::client::PASSWORD;
 
 /// Errors that no page can cause: of tokens, service clients and JSON bodies.
 const NOT_ON_PAGES: &[Code] = &[
@@ -23,7 +24,7 @@ const NOT_ON_PAGES: &[Code] = &[
     Code::HeadersTooLarge,
     Code::InvalidFields,
 ];
-/// Field errors that no form of a page can cause.
+/// Errors of fields that no form of a page can cause.
 const FIELD_CODES_NOT_ON_PAGES: &[FieldCode] =
     &[FieldCode::UnknownField, FieldCode::UnknownValue, FieldCode::WrongType, FieldCode::MetadataTooLarge];
 
@@ -32,10 +33,9 @@ async fn every_error_of_a_page_has_a_text_in_every_language() {
     let cluster = cluster();
     let node = cluster.node().await;
     let pages = node.state.pages.as_ref().unwrap();
-    let codes = Code::ALL.iter().filter(|code| !NOT_ON_PAGES.contains(code)).map(|code| code.as_str());
-    let fields =
-        FieldCode::ALL.iter().filter(|code| !FIELD_CODES_NOT_ON_PAGES.contains(code)).map(|code| code.as_str());
-    let codes: Vec<_> = codes.chain(fields).collect();
+    let on_pages = Code::ALL.iter().filter(|code| !NOT_ON_PAGES.contains(code));
+    let in_forms = FieldCode::ALL.iter().filter(|code| !FIELD_CODES_NOT_ON_PAGES.contains(code));
+    let codes: Vec<_> = on_pages.map(|code| code.as_str()).chain(in_forms.map(|code| code.as_str())).collect();
     for locale in Locale::ALL {
         let missing: Vec<_> = codes.iter().filter(|code| !pages.has_error_text(locale, code)).collect();
         assert!(missing.is_empty(), "{locale}: {missing:?}");
@@ -50,11 +50,15 @@ async fn unknown_path_and_wrong_method_get_a_page_below_account_and_a_problem_el
     visitor.headers.push(("accept-language", "de".to_owned()));
     let missing = visitor.open("/account/nothing").await.expect(404);
     assert!(missing.text.contains("Diese Seite gibt es nicht."), "{}", missing.text);
-    let wrong = visitor.open("/account/sign-out").await.expect(405);
-    assert_eq!(wrong.header("allow"), "POST");
-    assert!(wrong.text.contains("<html lang=\"de\""), "{}", wrong.text);
-    assert_eq!(node.client.get("/v1/nothing", "x").await.problem(), (404, "not_found".to_owned()));
-    assert_eq!(node.client.get("/accounts", "x").await.problem(), (404, "not_found".to_owned()));
+    // a visitor opens pages with GET
+    let wrong_method = visitor.open("/account/sign-out").await.expect(405);
+    assert_eq!(wrong_method.header("allow"), "POST");
+    assert!(wrong_method.text.contains("<html lang=\"de\""), "{}", wrong_method.text);
+    // `/accounts` begins like `/account`, but is not below it
+    for path in ["/v1/nothing", "/accounts"] {
+        let answer = node.client.get_anonymously(path).await;
+        assert_eq!(answer.problem(), (404, "not_found".to_owned()), "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,10 +67,13 @@ async fn switched_off_pages_are_not_found() {
     cluster.config.pages.enabled = false;
     let node = cluster.node().await;
     for path in ["/account/sign-in", "/oauth2/authorize?client_id=shop", "/oauth2/logout"] {
-        assert_eq!(node.client.get(path, "x").await.problem(), (404, "not_found".to_owned()), "{path}");
+        let answer = node.client.get_anonymously(path).await;
+        assert_eq!(answer.problem(), (404, "not_found".to_owned()), "{path}");
     }
+    // the metadata does not name the pages either
     let metadata = node.client.get_anonymously("/.well-known/openid-configuration").await.expect(200).json();
-    assert!(metadata["authorization_endpoint"].is_null() && metadata["end_session_endpoint"].is_null(), "{metadata}");
+    assert!(metadata["authorization_endpoint"].is_null(), "{metadata}");
+    assert!(metadata["end_session_endpoint"].is_null(), "{metadata}");
     assert_eq!(metadata["grant_types_supported"], serde_json::json!(["refresh_token", "client_credentials"]));
 }
 
@@ -75,8 +82,10 @@ async fn node_with_a_broken_template_does_not_start() {
     let mut cluster = cluster();
     let folder = cluster.folder().join("pages");
     std::fs::create_dir(&folder).unwrap();
+    // a misspelt variable
     std::fs::write(folder.join("sign_in.html"), "{{ identifer }}").unwrap();
     cluster.config.pages.templates = Some(folder);
+    // called when a node starts
     let error = latchkey::pages::Pages::load(&cluster.config).unwrap_err().to_string();
     assert!(error.starts_with("pages.templates: sign_in.html: line 1: undefined value"), "{error}");
 }
@@ -91,14 +100,15 @@ async fn unavailable_redis_is_reported_on_a_page() {
     let mut signing_in = Visitor::new(&node);
     signing_in.open("/account/sign-in").await.expect(200);
     cluster.redis.kill();
-    let password = crate::harness::client::PASSWORD;
-    let form = [("identifier", "ada"), ("password", password)];
-    let down = signing_in.submit("/account/sign-in", &form).await.expect(503);
-    assert!(down.text.contains("The service is busy. Nothing was changed."), "{}", down.text);
-    assert!(down.text.contains("value=\"ada\""), "{}", down.text);
+    let form = [("identifier", "ada"), ("password", PASSWORD)];
+    let sign_in = signing_in.submit("/account/sign-in", &form).await.expect(503);
+    assert!(sign_in.text.contains("The service is busy. Nothing was changed."), "{}", sign_in.text);
+    // the form keeps the name
+    assert!(sign_in.text.contains("value=\"ada\""), "{}", sign_in.text);
     // the sessions are listed from Redis, without a cache
-    let outage = signed_in.open("/account/devices").await.expect(503);
+    let devices = signed_in.open("/account/devices").await.expect(503);
     // the empty reference reloads the page
-    assert!(outage.text.contains("href=\"\">Try again</a>"), "{}", outage.text);
-    assert!(!outage.text.contains(">Continue<"), "{}", outage.text);
+    assert!(devices.text.contains("href=\"\">Try again</a>"), "{}", devices.text);
+    // the action of errors that a retry does not solve
+    assert!(!devices.text.contains(">Continue<"), "{}", devices.text);
 }

@@ -109,7 +109,7 @@ fn claims_changed_is_answered_from_memory_while_the_feed_is_lost() {
 fn retired_and_unpublished_keys_end_the_sessions_that_they_signed() {
     let fixture = Fixture::new();
     let other = SigningKey::generate(Algorithm::Es256).unwrap();
-    fixture.publish(&[&fixture.signing, &other]);
+    fixture.publish(&[&fixture.signing_key, &other]);
     let (first, second) = (Causes::default(), Causes::default());
     let token = fixture.token_signed_by(&other, &json!({ "sid": OTHER_ID }));
     let claims = [fixture.claims(&json!({})), fixture.verifier.verify_locally(&token).unwrap()];

@@ -55,8 +55,8 @@ struct OutgoingAck {
 
 /// A revocation that other nodes may not have applied yet. Dropping this value ends the wait.
 pub(in crate::store::redis) struct PendingAck<'a> {
-    /// The number under which peers acknowledge the revocation; none if there were no peers to wait for when the number was
-    /// allocated.
+    /// The number under which peers acknowledge the revocation. `None` if there were no peers to wait for when [`AckTracker::open`] was
+    /// called.
     number: Option<u64>,
     tracker: &'a AckTracker,
 }
@@ -76,12 +76,12 @@ impl AckTracker {
 
     /// Starts to track peers: other nodes may cache sessions, and this node is going to receive their heartbeats.
     pub(super) fn configure(&self, timing: Timing) {
-        self.shared().state.configure(timing);
+        self.lock().state.configure(timing);
     }
 
-    /// Allocates the number of a revocation. Must be called before the revocation is sent to Redis.
+    /// Begins to track a revocation: allocates its number, if there are peers. Must be called before the revocation is sent to Redis.
     pub(in crate::store::redis) fn open(&self) -> PendingAck<'_> {
-        let mut shared = self.shared();
+        let mut shared = self.lock();
         let number = shared.state.open(Instant::now());
         if let Some(number) = number {
             shared.waiters.insert(number, Arc::default());
@@ -91,12 +91,12 @@ impl AckTracker {
 
     /// The number of peers whose leases haven't lapsed.
     pub(super) fn peers(&self) -> usize {
-        self.shared().state.peers(Instant::now())
+        self.lock().state.peers(Instant::now())
     }
 
     /// Whether this node receives the messages of other nodes with little delay.
     pub(super) fn channel_is_healthy(&self) -> bool {
-        self.shared().state.channel_is_healthy(Instant::now())
+        self.lock().state.channel_is_healthy(Instant::now())
     }
 
     /// The heartbeat message that announces a lease.
@@ -119,7 +119,7 @@ impl AckTracker {
         if node == self.node {
             return false;
         }
-        let mut shared = self.shared();
+        let mut shared = self.lock();
         let change = shared.state.on_heartbeat(node, lease, Instant::now());
         if change == PeerChange::Left {
             shared.wake_all();
@@ -130,7 +130,7 @@ impl AckTracker {
     /// Handles a message on this node's own channel. Returns whether it is the first ping since the channel was
     /// established: this node should send a heartbeat soon.
     pub(super) fn on_direct(&self, message: &str) -> bool {
-        let mut shared = self.shared();
+        let mut shared = self.lock();
         match Direct::parse(message) {
             Some(Direct::Ping(after_start)) => {
                 let is_first = shared.state.on_ping(self.started + after_start, Instant::now());
@@ -151,50 +151,52 @@ impl AckTracker {
 
     /// Handles the loss of the channel: messages may have been lost.
     pub(super) fn on_channel_lost(&self) {
-        self.shared().state.on_channel_lost();
+        self.lock().state.on_channel_lost();
     }
 
     /// Handles the answer of Redis to the publication of this node's heartbeat. The heartbeat was sent at `sent` and announced `lease`.
     pub(super) fn on_heartbeat_published(&self, lease: Duration, sent: Instant) {
-        self.shared().state.on_heartbeat_published(lease, sent, Instant::now());
+        self.lock().state.on_heartbeat_published(lease, sent, Instant::now());
     }
 
-    /// The time from which this node may use its cache; none while its heartbeats announce no lease.
+    /// The time from which this node may use its cache. `None` while its heartbeats announce no lease.
     pub(super) fn cache_usable_from(&self) -> Option<Instant> {
-        self.shared().state.cache_usable_from()
+        self.lock().state.cache_usable_from()
     }
 
     /// Queues the acknowledgement of a revocation that this node has applied. `from` is the sender field of the revocation.
     pub(super) fn queue_ack(&self, from: &str) {
         let Some((origin, number)) = message::parse_origin(from) else { return };
         if *origin != *self.node {
+            // Dropped if the outbox is full: the origin then waits for this node's lease to lapse.
             drop(self.outbox.try_send(OutgoingAck { origin: origin.into(), number }));
         }
     }
 
-    /// Handles a peer's request for a confirmation: sends the confirmation at once if the bucket has reached the position. `reached` returns the
-    /// position of a bucket. Returns whether this node has to synchronize first.
+    /// Handles a peer's request for a confirmation: sends the confirmation at once if this node has applied the bucket's events up to the
+    /// position. `reached` returns the position up to which it has. Returns whether this node has to synchronize first.
     pub(super) fn on_confirm(&self, confirmation: Confirmation, reached: impl Fn(usize) -> Option<Position>) -> bool {
         if confirmation.origin == self.node {
             return false;
         }
-        self.shared().state.on_confirm(confirmation, Instant::now());
+        self.lock().state.on_confirm(confirmation, Instant::now());
         self.send_confirmations(reached)
     }
 
-    /// Sends the confirmations whose positions are reached. Returns whether further confirmations wait.
+    /// Sends the confirmations whose positions are reached. Returns whether further ones wait.
     pub(super) fn send_confirmations(&self, reached: impl Fn(usize) -> Option<Position>) -> bool {
-        let (confirmed, waiting) = {
-            let mut shared = self.shared();
-            (shared.state.take_confirmed(reached, Instant::now()), shared.state.has_deferred())
+        let (confirmed, others_wait) = {
+            let mut shared = self.lock();
+            let confirmed = shared.state.take_confirmed(reached, Instant::now());
+            (confirmed, shared.state.has_deferred())
         };
         for Confirmation { origin, number, .. } in confirmed {
             drop(self.outbox.try_send(OutgoingAck { origin, number }));
         }
-        waiting
+        others_wait
     }
 
-    fn shared(&self) -> MutexGuard<'_, Shared> {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -228,13 +230,14 @@ impl PendingAck<'_> {
 
     /// Waits until every peer has acknowledged, or can't use its earlier cache any more. Must be called after Redis has answered.
     pub(in crate::store::redis) async fn confirmed(self) {
-        let since = Instant::now();
+        let answered = Instant::now();
         loop {
             let (until, waiter) = {
-                let shared = self.tracker.shared();
-                let Some(until) = shared.state.wait_until(self.number, since, Instant::now()) else { return };
+                let shared = self.tracker.lock();
+                let Some(until) = shared.state.wait_until(self.number, answered, Instant::now()) else { return };
                 (until.into(), self.number.and_then(|number| shared.waiters.get(&number).cloned()))
             };
+            // A wake-up after the lock was released is not lost: the waiter keeps it until `notified` is called.
             match waiter {
                 Some(waiter) => drop(tokio::time::timeout_at(until, waiter.notified()).await),
                 None => tokio::time::sleep_until(until).await,
@@ -246,7 +249,7 @@ impl PendingAck<'_> {
 impl Drop for PendingAck<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            let mut shared = self.tracker.shared();
+            let mut shared = self.tracker.lock();
             shared.state.close(number);
             shared.waiters.remove(&number);
         }
@@ -287,26 +290,27 @@ pub(super) async fn publish(client: &Client, channel: &str, message: String) -> 
 mod tests {
     use super::*;
 
-    /// Longer than a test.
+    /// A lease that does not lapse in a test.
     const LEASE: Duration = Duration::from_secs(100);
 
     #[tokio::test]
     async fn pending_ack_is_confirmed_once_all_peers_acknowledged() {
         let tracker = AckTracker::new("one");
-        assert!(tracker.on_heartbeat("two".into(), LEASE) && tracker.on_heartbeat("three".into(), LEASE));
-        assert!(!tracker.on_heartbeat("two".into(), LEASE) && !tracker.on_heartbeat("one".into(), LEASE));
+        let are_new = ["two", "three", "two", "one"].map(|node| tracker.on_heartbeat(node.into(), LEASE));
+        assert_eq!(are_new, [true, true, false, false], "two has joined before, and one is this node");
         assert_eq!(tracker.peers(), 2);
         let (first, second) = (tracker.open(), tracker.open());
-        assert_eq!((first.origin(), second.origin()), ("one 0".to_owned(), "one 1".to_owned()));
+        assert_eq!(first.origin(), "one 0");
+        assert_eq!(second.origin(), "one 1");
         let mut first = Box::pin(first.confirmed());
-        // An acknowledgement has the name of the sender and the numbers of revocations.
+        // An acknowledgement has the name of the sender and the numbers of revocations. This node has no revocation 77.
         tracker.on_direct("two 0 1");
         tracker.on_direct("three 1 77");
         assert!(futures_util::poll!(&mut first).is_pending());
         second.confirmed().await;
         tracker.on_direct("three 0");
         first.await;
-        assert!(tracker.shared().waiters.is_empty());
+        assert!(tracker.lock().waiters.is_empty());
     }
 
     #[tokio::test]
@@ -315,8 +319,10 @@ mod tests {
         tracker.on_heartbeat("two".into(), LEASE);
         let mut pending = Box::pin(tracker.open().confirmed());
         assert!(futures_util::poll!(&mut pending).is_pending());
+        // a peer that shuts down announces no lease
         tracker.on_heartbeat("two".into(), Duration::ZERO);
         pending.await;
+        // a lease that lapses during the wait
         tracker.on_heartbeat("two".into(), Duration::from_millis(5));
         tracker.open().confirmed().await;
         assert_eq!(tracker.peers(), 0);
@@ -327,13 +333,15 @@ mod tests {
     #[tokio::test]
     async fn acks_are_queued_for_well_formed_senders_of_other_nodes_only() {
         let tracker = AckTracker::new("one");
+        // the node itself, no sender, a number that is none, and another node
         for from in ["one 1", "", "two x", "two 7"] {
             tracker.queue_ack(from);
         }
         let mut outgoing = tracker.outgoing.lock().unwrap().take().unwrap();
         let ack = outgoing.recv().await.unwrap();
-        assert_eq!((&*ack.origin, ack.number), ("two", 7));
-        assert!(outgoing.try_recv().is_err());
+        assert_eq!(ack.origin.as_ref(), "two");
+        assert_eq!(ack.number, 7);
+        assert!(outgoing.try_recv().is_err(), "a further acknowledgement is queued");
     }
 
     #[tokio::test]
@@ -342,12 +350,17 @@ mod tests {
         tracker.configure(Timing::new(LEASE));
         let position = Position { millis: 7, number: 0 };
         let request = |origin: &str| Confirmation { origin: origin.into(), number: 3, bucket: 1, position };
-        assert!(!tracker.on_confirm(request("one"), |_| None), "a node's own request");
-        assert!(tracker.on_confirm(request("two"), |_| None));
-        assert!(!tracker.send_confirmations(|_| Some(position)));
+        let must_synchronize = tracker.on_confirm(request("one"), |_| None);
+        assert!(!must_synchronize, "a node's own request");
+        let must_synchronize = tracker.on_confirm(request("two"), |_| None);
+        assert!(must_synchronize);
+        let others_wait = tracker.send_confirmations(|_| Some(position));
+        assert!(!others_wait);
         let mut outgoing = tracker.outgoing.lock().unwrap().take().unwrap();
         let ack = outgoing.recv().await.unwrap();
-        assert_eq!((&*ack.origin, ack.number), ("two", 3));
+        assert_eq!(ack.origin.as_ref(), "two");
+        assert_eq!(ack.number, 3);
+        // With a peer, this node's own requests have a number.
         tracker.on_heartbeat("two".into(), LEASE);
         let request = tracker.open().request(1, position);
         assert_eq!(request.as_deref(), Some("confirm one 0 1 7-0"), "node, number, bucket, position");
@@ -358,8 +371,11 @@ mod tests {
         let tracker = AckTracker::new("one");
         tracker.configure(Timing::new(LEASE));
         assert!(!tracker.channel_is_healthy());
-        assert!(tracker.on_direct(&tracker.ping_message()));
-        assert!(!tracker.on_direct(&tracker.ping_message()) && tracker.channel_is_healthy());
+        let is_first_ping = tracker.on_direct(&tracker.ping_message());
+        assert!(is_first_ping);
+        let is_first_ping = tracker.on_direct(&tracker.ping_message());
+        assert!(!is_first_ping);
+        assert!(tracker.channel_is_healthy());
         tracker.on_channel_lost();
         assert!(!tracker.channel_is_healthy());
     }

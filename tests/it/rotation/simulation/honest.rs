@@ -1,4 +1,4 @@
-//! Honest holders, whose tokens no thief has. If the rule ends their session, that is a false sign-out.
+//! Simulates honest holders, whose tokens no thief has. If the rule ends their session, that is a false sign-out.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -23,7 +23,7 @@ pub enum Moves {
 /// An honest holder.
 #[derive(Clone, Copy, Debug)]
 pub enum Honest {
-    /// A phone that loses this share of all responses. It refreshes every 5 minutes, and one time in ten after a pause of 5 minutes to 12 h.
+    /// A phone that loses this share of all responses. It refreshes every 5 minutes, or, one time in ten, after 5 minutes to 12 h.
     /// After a loss it presents the same token again 1 s to 8 h later, often from another network.
     Phone(f64, Moves),
     /// This number of tabs, which share a token without a lock. All refresh within 2 s, every 5 minutes. One in a hundred of their requests
@@ -34,7 +34,7 @@ pub enum Honest {
 }
 
 impl Honest {
-    /// The holders of the table, with their names.
+    /// The holders of the table in `docs/rotation.md`, with their names.
     pub const ALL: [(&str, Self); 9] = [
         ("phone, 1 % lost", Self::Phone(0.01, Moves::Hourly)),
         ("phone, 5 % lost", Self::Phone(0.05, Moves::Hourly)),
@@ -76,28 +76,25 @@ struct Holder {
 
 impl Holder {
     fn sign_in(policy: Policy, seed: u64) -> Self {
-        let session = policy.sign_in(0, 0);
-        Self {
-            policy,
-            session,
-            token: FIRST,
-            network: 0,
-            now: 0,
-            random: Random::new(seed),
-            refreshes: 0,
-            sign_outs: 0,
+        let (network, now) = (0, 0);
+        let session = policy.sign_in(network, now);
+        Self { policy, session, token: FIRST, network, now, random: Random::new(seed), refreshes: 0, sign_outs: 0 }
+    }
+
+    /// Lets `elapsed` milliseconds pass. The holder may move meanwhile.
+    fn wait(&mut self, elapsed: u64, moves: Moves) {
+        self.now += elapsed;
+        if matches!(moves, Moves::Hourly) && self.random.happens(elapsed, HOUR) {
+            // one of the three other networks
+            self.network = (self.network + 1 + self.random.below(3)) % 4;
         }
     }
 
-    /// Lets `elapsed` milliseconds pass. The holder may move meanwhile, also because its last response was `lost`.
-    fn wait(&mut self, elapsed: u64, moves: Moves, lost: bool) {
-        self.now += elapsed;
-        match moves {
-            Moves::Hourly if self.random.happens(elapsed, HOUR) => {
-                self.network = (self.network + 1 + self.random.below(3)) % 4;
-            }
-            Moves::AfterEachLoss if lost => self.network += 1,
-            _ => {}
+    /// Lets `elapsed` milliseconds pass after a lost response.
+    fn wait_after_loss(&mut self, elapsed: u64, moves: Moves) {
+        self.wait(elapsed, moves);
+        if matches!(moves, Moves::AfterEachLoss) {
+            self.network += 1;
         }
     }
 
@@ -118,37 +115,43 @@ impl Holder {
         }
     }
 
+    /// One refresh of a phone, with its retries.
     fn phone(&mut self, loss: f64, moves: Moves) {
         let pause = if self.random.chance(0.1) { self.random.log_uniform(5 * MINUTE, 12 * HOUR) } else { 5 * MINUTE };
-        self.wait(pause, moves, false);
+        self.wait(pause, moves);
         let mut answer = self.present();
+        // As long as the response is lost, the phone retries.
         while self.random.chance(loss) {
             let pause = self.random.log_uniform(SECOND, 8 * HOUR);
-            self.wait(pause, moves, true);
+            self.wait_after_loss(pause, moves);
             answer = self.present();
         }
         self.receive(answer);
     }
 
+    /// One run of the script. If all its attempts fail, the next run presents the same token.
     fn script(&mut self) {
         self.now += HOUR;
-        for retry in 0..4 {
+        // one attempt and three retries, after 1, 2 and 4 s
+        for attempt in 0..4 {
             let answer = self.present();
             if !self.random.chance(0.05) {
                 return self.receive(answer);
             }
-            self.now += SECOND << retry;
+            self.now += SECOND << attempt;
         }
     }
 
+    /// One refresh of each tab.
     fn tabs(&mut self, tabs: u64, moves: Moves) {
-        self.wait(5 * MINUTE, moves, false);
+        self.wait(5 * MINUTE, moves);
+        // the next event first: `Reverse` orders the heap by ascending time
         let mut events = BinaryHeap::new();
         for _ in 0..tabs {
             events.push(Reverse((self.now + self.random.below(2 * SECOND), Event::Send)));
         }
         while let Some(Reverse((at, event))) = events.pop() {
-            self.wait(at - self.now, moves, false);
+            self.wait(at - self.now, moves);
             match event {
                 Event::Send => {
                     let arrives = at + self.latency();

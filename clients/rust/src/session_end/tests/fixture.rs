@@ -29,7 +29,8 @@ const ISSUER: &str = "https://auth.example.com";
 /// A verifier whose feed is live and whose clocks a test moves.
 pub(super) struct Fixture {
     pub(super) verifier: Verifier,
-    pub(super) signing: SigningKey,
+    /// The issuer's key.
+    pub(super) signing_key: SigningKey,
     pub(super) clock: TestClock,
     pub(super) cases: Cases,
 }
@@ -46,12 +47,14 @@ pub(super) struct Cases {
     pub(super) guards: Vec<GuardCase>,
 }
 
-/// A token that is verified after events of the feed, each with its name and its data.
+/// A token that is verified after events of the feed.
 #[derive(Deserialize)]
 pub(super) struct ClaimsCase {
     pub(super) name: String,
+    /// The changes to [`Cases::token`].
     #[serde(default)]
     pub(super) token: Map<String, Value>,
+    /// Each with its name and its data.
     pub(super) events: Vec<(String, Value)>,
     /// The code with which the token is refused; `None` if it is accepted.
     pub(super) reason: Option<String>,
@@ -100,29 +103,33 @@ impl Causes {
 
 impl Fixture {
     pub(super) fn new() -> Self {
-        Self::build(true)
+        Self::with_revocation_check(true)
     }
 
     /// A verifier that follows no feed and checks no revocations.
     pub(super) fn without_revocation_check() -> Self {
-        Self::build(false)
+        Self::with_revocation_check(false)
     }
 
-    fn build(checks_revocations: bool) -> Self {
+    fn with_revocation_check(enabled: bool) -> Self {
         let cases: Cases =
             serde_json::from_str(include_str!("../../../../../tests/fixtures/verifier_session_cases.json")).unwrap();
         let clock = TestClock::default();
-        let leeway = 5000; // in milliseconds
-        let staleness = Duration::from_secs(5);
         clock.unix.store(cases.now * 1000, Ordering::SeqCst);
-        let registry = Arc::new(Registry::new(leeway, staleness));
+        // the durations that the cases assume
+        let leeway_ms = 5000;
+        let max_staleness = Duration::from_secs(5);
+        let end_after_silence = Duration::from_secs(5);
+        let registry = Arc::new(Registry::new(leeway_ms, end_after_silence));
+        // never requested: the tests pass the keys and the events to the verifier
         let url: reqwest::Url = format!("{ISSUER}/x").parse().unwrap();
+        let (plain_http, request_timeout, miss_interval) = (false, Duration::from_secs(5), Duration::from_secs(1));
         let settings = Settings {
             url: url.clone(),
             client_id: "shop".to_owned(),
             authorization: HeaderValue::from_static("Basic x"),
-            max_staleness: staleness,
-            leeway,
+            max_staleness,
+            leeway: leeway_ms,
             max_revocations: 1000,
         };
         let check = RevocationCheck {
@@ -135,38 +142,42 @@ impl Fixture {
             rules: Rules {
                 issuer: ISSUER.to_owned(),
                 audiences: vec!["shop".to_owned()],
-                leeway,
+                leeway: leeway_ms,
                 allow_service_clients: true,
             },
             clock: Arc::new(clock.clone()),
-            http: Http::new(false, staleness, &[]).unwrap(),
-            keys: KeyStore::new(url, Duration::from_secs(1)),
+            http: Http::new(plain_http, request_timeout, &[]).unwrap(),
+            keys: KeyStore::new(url, miss_interval),
             cache: Cache::new(1000),
-            revocation_check: checks_revocations.then_some(check),
+            revocation_check: enabled.then_some(check),
             registry,
         };
-        let signing = SigningKey::generate(Algorithm::Es256).unwrap();
-        let fixture = Self { verifier: Verifier::without_tasks(shared), signing, clock, cases };
-        fixture.publish(&[&fixture.signing]);
+        let signing_key = SigningKey::generate(Algorithm::Es256).unwrap();
+        let fixture = Self { verifier: Verifier::without_tasks(shared), signing_key, clock, cases };
+        fixture.publish(&[&fixture.signing_key]);
         fixture.heartbeat();
         fixture
     }
 
     /// Replaces the issuer's keys.
     pub(super) fn publish(&self, keys: &[&SigningKey]) {
-        let keys: Vec<_> = keys.iter().map(|key| key.public_jwk()).collect();
-        let set = format!(r#"{{"keys":[{}]}}"#, keys.join(","));
-        self.verifier.shared().keys.replace(jwk::parse_jwk_set(set.as_bytes()).unwrap());
+        let jwks: Vec<_> = keys.iter().map(|key| key.public_jwk()).collect();
+        let jwk_set = format!(r#"{{"keys":[{}]}}"#, jwks.join(","));
+        self.verifier.shared().keys.replace(jwk::parse_jwk_set(jwk_set.as_bytes()).unwrap());
     }
 
     /// Receives a snapshot, `live`, and then the events.
     pub(super) fn receive(&self, events: &[(String, Value)]) {
         let event = |name: &str, data: &Value| format!("event: {name}\nid: 7\ndata: {data}\n\n");
+        // 310 s: longer than a token is valid
         let mut stream = event("snapshot", &json!({ "retain_seconds": 310 })) + &event("live", &json!({}));
-        events.iter().for_each(|(name, data)| stream += &event(name, data));
+        for (name, data) in events {
+            stream += &event(name, data);
+        }
         let shared = self.verifier.shared();
         if let Some(check) = &shared.revocation_check {
-            assert!(check.feed.receive(stream.as_bytes(), &shared.keys, &self.clock));
+            let is_valid = check.feed.receive(stream.as_bytes(), &shared.keys, &self.clock);
+            assert!(is_valid, "the feed refused {stream}");
         }
     }
 
@@ -192,26 +203,28 @@ impl Fixture {
 
     /// A token with the claims of [`Cases::token`] and these changes. `null` removes a claim.
     pub(super) fn token(&self, changes: &Value) -> String {
-        self.token_signed_by(&self.signing, changes)
+        self.token_signed_by(&self.signing_key, changes)
     }
 
-    pub(super) fn token_signed_by(&self, signing: &SigningKey, changes: &Value) -> String {
-        let mut claims = json!({ "iss": ISSUER, "aud": "shop", "jti": "x", "scope": "account" });
-        let claims = claims.as_object_mut().unwrap();
-        claims.extend(self.cases.token.clone());
+    pub(super) fn token_signed_by(&self, key: &SigningKey, changes: &Value) -> String {
+        let mut claims = self.cases.token.clone();
+        for (name, value) in [("iss", ISSUER), ("aud", "shop"), ("jti", "x"), ("scope", "account")] {
+            claims.insert(name.to_owned(), json!(value));
+        }
         for (name, value) in changes.as_object().unwrap() {
             match value {
                 Value::Null => claims.remove(name),
                 value => claims.insert(name.clone(), value.clone()),
             };
         }
-        let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": signing.kid() }).to_string();
-        let claims = json!(claims).to_string();
-        let message = format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header), BASE64_URL_SAFE_NO_PAD.encode(claims));
-        format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signing.sign(message.as_bytes()).unwrap()))
+        let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": key.kid() }).to_string();
+        let payload = json!(claims).to_string();
+        let message = format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header), BASE64_URL_SAFE_NO_PAD.encode(payload));
+        let signature = key.sign(message.as_bytes()).unwrap();
+        format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// The claims of [`Self::token`], verified.
+    /// The claims of [`Self::token`] with these changes, verified.
     pub(super) fn claims(&self, changes: &Value) -> Arc<Claims> {
         self.verifier.verify_locally(&self.token(changes)).unwrap()
     }
