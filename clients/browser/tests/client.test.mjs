@@ -45,7 +45,7 @@ const tokens = (n, { expiresIn = 300, session = "s1" } = {}) =>
   });
 
 let clients = 0;
-/** A client with a name of its own: clients with the same name share tokens, like the tabs of a browser. */
+/** A client with a name of its own, so that tests do not share tokens: clients with the same name do, like the tabs of a browser. */
 function client(fake, options = {}) {
   return new LatchkeyClient({
     baseUrl: BASE,
@@ -64,6 +64,9 @@ async function signedIn(fake, options) {
   return auth;
 }
 
+/** The session that `auth` next reports to its listeners. Call it before the change. */
+const nextChange = (auth) => new Promise((resolve) => auth.onChange(resolve));
+
 test("parallel_calls_with_a_stale_token_share_one_refresh", async () => {
   const fake = service((path, request, count) => {
     if (path === "/v1/login") return tokens(0, { expiresIn: 1 });
@@ -72,10 +75,11 @@ test("parallel_calls_with_a_stale_token_share_one_refresh", async () => {
   });
   const auth = await signedIn(fake);
   const realNow = Date.now;
+  // A minute passes: the access token lives for a second.
   Date.now = () => realNow() + 60_000;
   try {
-    const answers = await Promise.all([1, 2, 3, 4, 5].map(async () => (await auth.fetch(`${BASE}/data`)).text()));
-    assert.deepEqual(new Set(answers), new Set(["Bearer access-1"]));
+    const calls = Array.from({ length: 5 }, () => auth.fetch(`${BASE}/data`));
+    for (const response of await Promise.all(calls)) assert.equal(await response.text(), "Bearer access-1");
     assert.equal(fake.calls.filter((path) => path === "/v1/refresh").length, 1);
   } finally {
     Date.now = realNow;
@@ -90,8 +94,8 @@ test("a_refused_access_token_is_refreshed_once_and_the_request_retried_with_its_
     return new Response(await request.text());
   });
   const auth = await signedIn(fake);
-  const answer = await auth.fetch(`${BASE}/data`, { method: "POST", body: "hello" });
-  assert.equal(await answer.text(), "hello");
+  const response = await auth.fetch(`${BASE}/data`, { method: "POST", body: "hello" });
+  assert.equal(await response.text(), "hello");
   assert.deepEqual(fake.calls, ["/v1/login", "/data", "/v1/refresh", "/data"]);
 });
 
@@ -145,6 +149,8 @@ test("an_overloaded_service_is_retried_after_retry_after_and_does_not_sign_out",
   storage.set("lk_rt_0");
   const fake = service((path, _, count) => (count === 1 ? problem(503, "unavailable", { "Retry-After": "0" }) : tokens(1)));
   assert.deepEqual(await client(fake, { storage }).resume(), { id: "s1" });
+  assert.equal(storage.get(), "lk_rt_1");
+  // The client does not wait for an hour.
   const busy = service(() => problem(429, "too_many_requests", { "Retry-After": "3600" }));
   await assert.rejects(client(busy, { storage }).resume(), (error) => error.code === "too_many_requests" && error.retryAfter === 3600);
   assert.equal(storage.get(), "lk_rt_1");
@@ -206,11 +212,10 @@ test("tabs_share_tokens_and_the_sign_out", async () => {
   const name = "shared";
   const one = client(fake, { storage, name });
   const two = client(fake, { storage, name });
-  const nextChange = () => new Promise((resolve) => two.onChange(resolve));
-  const signInOfOne = nextChange();
+  const signInOfOne = nextChange(two);
   await one.signIn({ identifier: "ada", password: "x" });
   assert.deepEqual(await signInOfOne, { id: "s1" });
-  const signOutOfOne = nextChange();
+  const signOutOfOne = nextChange(two);
   await one.signOut();
   assert.equal(await signOutOfOne, null);
   one.close();
@@ -229,19 +234,19 @@ test("change_password_continues_with_the_tokens_of_the_new_session_in_all_tabs",
   const name = "password";
   const one = client(fake, { storage, name });
   const two = client(fake, { storage, name });
-  const nextChange = () => new Promise((resolve) => two.onChange(resolve));
-  const signInOfOne = nextChange();
+  const signInOfOne = nextChange(two);
   await one.signIn({ identifier: "ada", password: "x" });
   await signInOfOne;
-  const changed = nextChange();
+  const newSessionOfOne = nextChange(two);
   assert.deepEqual(await one.changePassword("x", "y"), { id: "s2" });
-  assert.deepEqual([one.session, await changed], [{ id: "s2" }, { id: "s2" }]);
+  assert.deepEqual(one.session, { id: "s2" });
+  assert.deepEqual(await newSessionOfOne, { id: "s2" });
   assert.equal(storage.get(), "lk_rt_1");
   for (const tab of [one, two]) {
     assert.equal(await (await tab.fetch(`${BASE}/data`)).text(), "Bearer access-1");
     tab.close();
   }
-  assert.equal(fake.calls.includes("/v1/refresh"), false);
+  assert.ok(!fake.calls.includes("/v1/refresh"));
 });
 
 test("change_password_with_a_wrong_password_keeps_the_session", async () => {
@@ -249,7 +254,8 @@ test("change_password_with_a_wrong_password_keeps_the_session", async () => {
   const fake = service((path) => (path === "/v1/login" ? tokens(0) : problem(403, "wrong_password")));
   const auth = await signedIn(fake, { storage });
   await assert.rejects(auth.changePassword("x", "y"), (error) => error.code === "wrong_password");
-  assert.deepEqual([auth.session, storage.get()], [{ id: "s1" }, "lk_rt_0"]);
+  assert.deepEqual(auth.session, { id: "s1" });
+  assert.equal(storage.get(), "lk_rt_0");
   assert.deepEqual(fake.calls, ["/v1/login", "/v1/me/password"]);
 });
 
@@ -257,7 +263,8 @@ test("change_password_with_a_refused_access_token_refreshes_once", async () => {
   const fake = service((path, request) => {
     if (path === "/v1/login") return tokens(0);
     if (path === "/v1/refresh") return tokens(1);
-    return request.headers.get("authorization") === "Bearer access-0" ? problem(401, "invalid_token") : tokens(2, { session: "s2" });
+    if (request.headers.get("authorization") === "Bearer access-0") return problem(401, "invalid_token");
+    return tokens(2, { session: "s2" });
   });
   const auth = await signedIn(fake);
   assert.deepEqual(await auth.changePassword("x", "y"), { id: "s2" });
@@ -266,9 +273,9 @@ test("change_password_with_a_refused_access_token_refreshes_once", async () => {
 
 /** A storage with asynchronous operations, like a phone's key store. */
 function slowStorage() {
-  const kept = memoryTokenStorage();
-  const later = (work) => (token) => new Promise((resolve) => setTimeout(() => resolve(work(token)), 1));
-  return { get: later(kept.get), set: later(kept.set), remove: later(kept.remove) };
+  const storage = memoryTokenStorage();
+  const delayed = (operation) => (token) => new Promise((resolve) => setTimeout(() => resolve(operation(token)), 1));
+  return { get: delayed(storage.get), set: delayed(storage.set), remove: delayed(storage.remove) };
 }
 
 test("an_asynchronous_storage_keeps_the_session_from_one_client_to_the_next", async () => {
@@ -280,7 +287,8 @@ test("an_asynchronous_storage_keeps_the_session_from_one_client_to_the_next", as
     return tokens(count);
   });
   const storage = slowStorage();
-  await (await signedIn(fake, { storage })).close();
+  const first = await signedIn(fake, { storage });
+  first.close();
   assert.deepEqual(await client(fake, { storage }).resume(), { id: "s1" });
   const last = client(fake, { storage });
   assert.deepEqual(await last.resume(), { id: "s1" });
@@ -291,7 +299,7 @@ test("an_asynchronous_storage_keeps_the_session_from_one_client_to_the_next", as
 });
 
 test("a_runtime_without_the_globals_of_browsers_signs_in_refreshes_and_signs_out", async () => {
-  // React Native has none of these
+  // React Native has none of these, and a version of Node may lack some.
   const missing = [
     [AbortSignal, "timeout"],
     ...["BroadcastChannel", "localStorage", "location", "navigator"].map((name) => [globalThis, name]),
@@ -308,21 +316,27 @@ test("a_runtime_without_the_globals_of_browsers_signs_in_refreshes_and_signs_out
     });
     const storage = slowStorage();
     const auth = await signedIn(fake, { storage });
-    assert.equal(await (await auth.fetch(`${BASE}/data`, { method: "POST", body: "hello" })).text(), "hello");
+    const response = await auth.fetch(`${BASE}/data`, { method: "POST", body: "hello" });
+    assert.equal(await response.text(), "hello");
     assert.equal(await storage.get(), "lk_rt_1");
     await auth.signOut();
     assert.equal(await storage.get(), null);
   } finally {
-    missing.forEach(([owner, name], i) => descriptors[i] && Object.defineProperty(owner, name, descriptors[i]));
+    missing.forEach(([owner, name], i) => {
+      if (descriptors[i]) Object.defineProperty(owner, name, descriptors[i]);
+    });
   }
 });
 
 test("a_call_without_a_response_fails_after_the_timeout", async () => {
-  const stalled = (_, init) => new Promise((_, reject) => init.signal.addEventListener("abort", () => reject(init.signal.reason)));
-  const auth = client({ fetch: stalled }, { timeout: 1 }); // ms
+  // Like the real fetch, it rejects when the client aborts it.
+  const fetch = (_, { signal }) =>
+    new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+  const auth = client({ fetch }, { timeout: 1 }); // ms
   await assert.rejects(auth.signIn({ identifier: "ada", password: "x" }), LatchkeyUnreachable);
 });
 
+/** The response to a password of an account that has a second factor. */
 const secondFactorRequired = () =>
   json(403, {
     type: "about:blank",
@@ -345,22 +359,26 @@ test("sign_in_with_a_second_factor_signs_nobody_in_until_its_second_step", async
   });
   const auth = client(fake);
   const { id, secondFactor } = await auth.signIn({ identifier: "ada", password: "x" });
-  assert.equal(id, undefined);
+  assert.equal(id, undefined, "no session has begun");
   assert.deepEqual(secondFactor, { challenge: "lk_ch_1", methods: ["totp", "passkey"], expiresIn: 300 });
   assert.equal(auth.session, null);
   await assert.rejects(auth.signInWithCode(secondFactor, "totp", "000000"), (error) => error.code === "invalid_code");
   assert.equal(auth.session, null);
   assert.deepEqual(await auth.signInWithCode(secondFactor, "totp", "123456"), { id: "s1" });
   assert.deepEqual(auth.session, { id: "s1" });
-  assert.deepEqual(bodies.at(-1), ["/v1/login/second-factor", { challenge: "lk_ch_1", method: "totp", code: "123456" }]);
+  const [, , secondAttempt] = bodies;
+  assert.deepEqual(secondAttempt, ["/v1/login/second-factor", { challenge: "lk_ch_1", method: "totp", code: "123456" }]);
 });
 
+const DAY = 24 * 60 * 60; // seconds
+
 test("remembered_device_sends_its_token_with_the_next_sign_in_and_is_listed_and_forgotten", async () => {
+  // Each entry: method, path, device token, and `remember_device` of the body.
   const seen = [];
-  const device = (request) => request.headers.get("x-device-token");
   const fake = service(async (path, request) => {
+    const deviceToken = request.headers.get("x-device-token");
     const body = request.method === "POST" ? await request.json() : undefined;
-    seen.push([request.method, path, device(request), body?.remember_device]);
+    seen.push([request.method, path, deviceToken, body?.remember_device]);
     if (path === "/v1/me/devices" && request.method === "GET") return json(200, { devices: [{ id: "d1", current: true }] });
     if (path === "/v1/me/devices") return json(200, { forgotten: 2 });
     if (path === "/v1/me/devices/d1") return new Response(null, { status: 204 });
@@ -368,17 +386,17 @@ test("remembered_device_sends_its_token_with_the_next_sign_in_and_is_listed_and_
     if (path === "/v1/login/second-factor") {
       return new Response(tokens(1).body, { headers: { "x-device-token": "lk_dt_new" } });
     }
-    if (device(request)) return tokens(2);
-    const step = { ...(await secondFactorRequired().json()), methods: ["email_code"], remember_device_for: 2592000 };
-    return json(403, step);
+    if (deviceToken) return tokens(2);
+    const required = await secondFactorRequired().json();
+    return json(403, { ...required, methods: ["email_code"], remember_device_for: 30 * DAY });
   });
   const deviceStorage = memoryTokenStorage();
   const auth = client(fake, { deviceStorage });
   const { secondFactor } = await auth.signIn({ identifier: "ada", password: "x" });
-  assert.equal(secondFactor.rememberDeviceFor, 2592000);
+  assert.equal(secondFactor.rememberDeviceFor, 30 * DAY);
   assert.equal(await auth.sendCode(secondFactor), 600);
   await auth.signInWithCode(secondFactor, "email_code", "K7QM-2XWD", { rememberDevice: true });
-  assert.equal(await deviceStorage.get(), "lk_dt_new");
+  assert.equal(deviceStorage.get(), "lk_dt_new");
   assert.deepEqual(await auth.signIn({ identifier: "ada", password: "x" }), { id: "s1" });
   assert.deepEqual(await auth.devices(), [{ id: "d1", current: true }]);
   await auth.forgetDevice("d1");
@@ -394,32 +412,35 @@ test("remembered_device_sends_its_token_with_the_next_sign_in_and_is_listed_and_
   ]);
 });
 
-/** Installs a fake of the browser's API for passkeys while `work` runs. `work` receives the list of the fake's calls. */
+/** Installs a fake of the browser's API for passkeys while `work` runs. `work` receives the list of the fake's calls: function and options. */
 async function withPasskeys(work) {
   const requests = [];
-  const respond = (kind) => async (request) => {
-    requests.push([kind, request]);
-    request.signal?.throwIfAborted();
+  // The credential names the function that returned it, so that tests can recognize it.
+  const respond = (kind) => async (options) => {
+    requests.push([kind, options]);
+    options.signal?.throwIfAborted();
     return { toJSON: () => ({ kind }) };
   };
+  const unparsed = (options) => options;
   const fakes = {
-    PublicKeyCredential: { parseCreationOptionsFromJSON: (it) => it, parseRequestOptionsFromJSON: (it) => it },
+    PublicKeyCredential: { parseCreationOptionsFromJSON: unparsed, parseRequestOptionsFromJSON: unparsed },
     navigator: { credentials: { create: respond("create"), get: respond("get") } },
   };
-  const before = Object.keys(fakes).map((name) => Object.getOwnPropertyDescriptor(globalThis, name));
+  const originals = Object.keys(fakes).map((name) => [name, Object.getOwnPropertyDescriptor(globalThis, name)]);
   for (const [name, value] of Object.entries(fakes)) Object.defineProperty(globalThis, name, { value, configurable: true });
   try {
     return await work(requests);
   } finally {
-    Object.keys(fakes).forEach((name, i) =>
-      before[i] ? Object.defineProperty(globalThis, name, before[i]) : delete globalThis[name],
-    );
+    for (const [name, original] of originals) {
+      if (original) Object.defineProperty(globalThis, name, original);
+      else delete globalThis[name];
+    }
   }
 }
 
 test("passkey_signs_in_alone_and_as_the_second_step", async () => {
-  assert.equal(passkeysSupported(), false);
-  const bodies = [];
+  assert.equal(passkeysSupported(), false, "Node has no passkeys");
+  let bodies = [];
   const fake = service(async (path, request) => {
     bodies.push([path, request.body ? await request.json() : undefined]);
     return path.endsWith("/options") ? json(200, { public_key: { challenge: path }, expires_in: 300 }) : tokens(1);
@@ -428,20 +449,24 @@ test("passkey_signs_in_alone_and_as_the_second_step", async () => {
     assert.equal(passkeysSupported(), true);
     const auth = client(fake);
     assert.deepEqual(await auth.signInWithPasskey({ conditional: true, device: "d" }), { id: "s1" });
-    assert.equal(requests[0][1].mediation, "conditional");
-    assert.deepEqual(bodies.splice(0), [
+    const [, alone] = requests[0];
+    assert.equal(alone.mediation, "conditional");
+    assert.deepEqual(bodies, [
       ["/v1/login/passkey/options", undefined],
       ["/v1/login/passkey", { credential: { kind: "get" }, transport: "bearer", device: "d" }],
     ]);
+    bodies = [];
     const secondFactor = { challenge: "lk_ch_1", methods: ["passkey"], expiresIn: 300 };
     assert.deepEqual(await auth.signInWithPasskey({ secondFactor }), { id: "s1" });
-    assert.equal(requests[1][1].mediation, undefined);
-    assert.deepEqual(bodies.splice(0), [
+    const [, secondStep] = requests[1];
+    assert.equal(secondStep.mediation, undefined);
+    assert.deepEqual(bodies, [
       ["/v1/login/second-factor/options", { challenge: "lk_ch_1" }],
       ["/v1/login/second-factor", { challenge: "lk_ch_1", method: "passkey", credential: { kind: "get" } }],
     ]);
+    bodies = [];
     await assert.rejects(auth.signInWithPasskey({ signal: AbortSignal.abort() }), (error) => error.name === "AbortError");
-    assert.deepEqual(bodies.map(([path]) => path), ["/v1/login/passkey/options"], "nothing was sent to sign in");
+    assert.deepEqual(bodies.map(([path]) => path), ["/v1/login/passkey/options"], "no credential was sent");
   });
 });
 
@@ -462,14 +487,15 @@ test("added_and_removed_passkey_continue_with_the_tokens_of_the_new_session", as
     const changes = [];
     auth.onChange((session) => changes.push(session?.id));
     const added = await auth.addPasskey("Phone");
-    assert.deepEqual([added.passkey.id, added.recoveryCodes], ["p1", ["a", "b"]]);
+    assert.equal(added.passkey.id, "p1");
+    assert.deepEqual(added.recoveryCodes, ["a", "b"]);
     await auth.removePasskey("p1");
     assert.deepEqual(changes, ["s2", "s3"]);
   });
 });
 
 test("sign_in_that_requires_enrolment_is_completed_by_an_authenticator_app_or_a_passkey", async () => {
-  const bodies = [];
+  let bodies = [];
   const fake = service(async (path, request) => {
     bodies.push([path, await request.json()]);
     const required = { type: "about:blank", title: "t", status: 403, detail: "d", code: "factor_enrolment_required", request_id: "r1" };
@@ -481,12 +507,15 @@ test("sign_in_that_requires_enrolment_is_completed_by_an_authenticator_app_or_a_
   await withPasskeys(async () => {
     const auth = client(fake);
     const { id, secondFactor, enrolment } = await auth.signIn({ identifier: "ada", password: "x" });
-    assert.deepEqual([id, secondFactor, auth.session], [undefined, undefined, null]);
+    assert.equal(id, undefined);
+    assert.equal(secondFactor, undefined);
+    assert.equal(auth.session, null);
     assert.deepEqual(enrolment, { challenge: "lk_ch_2", methods: ["totp", "passkey"], expiresIn: 300 });
-    bodies.splice(0);
+    bodies = [];
     assert.deepEqual(await auth.startTotp({ enrolment, label: "App" }), { secret: "S", uri: "otpauth:x", qrCode: "<svg/>" });
     assert.deepEqual(await auth.confirmTotp("123456", { enrolment }), { recoveryCodes: ["a", "b"] });
     assert.deepEqual(auth.session, { id: "s1" });
+    // The other way to complete the same sign-in: the fake accepts its challenge again.
     assert.deepEqual(await auth.enrolPasskey(enrolment, "Phone"), { recoveryCodes: ["a", "b"] });
     const challenge = { challenge: "lk_ch_2" };
     assert.deepEqual(bodies, [
@@ -499,13 +528,17 @@ test("sign_in_that_requires_enrolment_is_completed_by_an_authenticator_app_or_a_
 });
 
 test("step_up_replaces_the_access_token_of_the_session_and_sends_a_wrong_code_once", async () => {
-  const seen = [];
+  let seen = [];
   const fake = service(async (path, request, count) => {
     if (path === "/v1/login") return tokens(0);
     if (path === "/v1/refresh") return tokens(1);
     if (path.endsWith("/options")) return json(200, { public_key: {}, expires_in: 300 });
     seen.push([path, request.headers.get("authorization"), request.body ? await request.json() : undefined]);
-    if (path === "/v1/me/recovery-codes") return json(200, { ...(await tokens(3, { session: "s2" }).json()), recovery_codes: ["c"] });
+    if (path === "/v1/me/recovery-codes") {
+      const newSession = await tokens(3, { session: "s2" }).json();
+      return json(200, { ...newSession, recovery_codes: ["c"] });
+    }
+    // From here on, `count` counts the calls of /v1/me/reauthenticate.
     if (count === 1) return problem(401, "invalid_code");
     // The client refreshes the access token and repeats the call.
     if (count === 2) return problem(401, "invalid_token");
@@ -515,7 +548,8 @@ test("step_up_replaces_the_access_token_of_the_session_and_sends_a_wrong_code_on
     const auth = await signedIn(fake);
     const totp = { method: "totp", code: "123456" };
     await assert.rejects(auth.reauthenticate(totp), (error) => error.code === "invalid_code");
-    assert.equal(seen.splice(0).length, 1, "a wrong code counts as a failed attempt, so it is not sent again");
+    assert.equal(seen.length, 1, "a wrong code counts as a failed attempt, so it is not sent again");
+    seen = [];
     await auth.reauthenticate(totp);
     // Without a password or code, the client uses a passkey.
     await auth.reauthenticate({});

@@ -19,10 +19,15 @@ export class KeyRing {
   #refreshStarted = Number.NEGATIVE_INFINITY;
   #reachable = false;
   #lastError = "not fetched yet";
+  /** Ends the pause of {@link KeyRing.run} when aborted. A refresh that begins replaces it. */
   #refreshRequest = new AbortController();
   #closed = false;
 
-  /** Called when the keys were replaced, with a function that reports whether a key is still published. @type {(isPublished: (kid: string) => boolean) => void} */
+  /**
+   * Called when the keys were replaced, with a function that reports whether a key is still published.
+   *
+   * @type {(isPublished: (kid: string) => boolean) => void}
+   */
   onReplaced = () => {};
 
   /**
@@ -56,7 +61,7 @@ export class KeyRing {
   }
 
   /**
-   * Whether the key is known and not retired.
+   * Whether the issuer published the key at the last refresh, and it is not retired.
    *
    * @param {string} kid
    */
@@ -86,20 +91,21 @@ export class KeyRing {
    */
   async run(closing) {
     const backoff = new Backoff();
-    const close = () => {
+    const stop = () => {
       this.#closed = true;
       // Ends the pause between two refreshes, and with it the loop.
       this.requestRefresh();
     };
-    closing.addEventListener("abort", close, { once: true });
+    closing.addEventListener("abort", stop, { once: true });
     while (!closing.aborted) {
       this.#refreshRequest = new AbortController();
       const reached = await this.#refresh();
       if (reached) backoff.reset();
       const delay = reached ? this.#settings.keysMaxAgeMs : backoff.nextDelay();
-      await pause(delay, this.#refreshRequest.signal);
+      const { signal: requested } = this.#refreshRequest;
+      await pause(delay, requested);
       // A refresh on request is delayed, too, so that repeated requests do not cause a burst.
-      if (this.#refreshRequest.signal.aborted) await pause(backoff.nextDelay(), closing);
+      if (requested.aborted) await pause(backoff.nextDelay(), closing);
     }
   }
 
@@ -114,6 +120,7 @@ export class KeyRing {
     return this.#refreshing;
   }
 
+  /** Fetches the keys, keeps the former ones if that fails, and reports whether the issuer was reached. */
   async #load() {
     try {
       const keys = await this.#fetch();
@@ -123,6 +130,7 @@ export class KeyRing {
     } catch (error) {
       this.#reachable = false;
       this.#lastError = describeError(error);
+      // Closing cancels the running request, which is no failure.
       if (!this.#closed) this.#settings.log(`the issuer's keys cannot be fetched: ${this.#lastError}`);
     }
     return this.#reachable;
@@ -136,5 +144,7 @@ export class KeyRing {
  * @param {AbortSignal} signal
  */
 export async function pause(ms, signal) {
-  await sleep(ms, undefined, { signal, ref: false }).catch(() => {});
+  const wait = sleep(ms, undefined, { signal, ref: false });
+  // Rejects only because of the signal.
+  await wait.catch(() => {});
 }

@@ -6,10 +6,10 @@ import { ProtocolError } from "./errors.js";
  * @typedef {{ kind: "session", session: string }
  *   | { kind: "account", account: string, before: number, except: string | undefined }
  *   | { kind: "key", kid: string }
- *   | { kind: "claims", account: string, version: number, at: number }} Revocation The kind session ends one session. The kind account ends
- *   the account's sessions that began before the second `before`, without the session `except`. The kind key retires a signing key.
- *   The kind claims invalidates the account's tokens with a version of the claims below `version`, and its tokens without a version
- *   that were issued in or before the second `at`. Both seconds count from 1970.
+ *   | { kind: "claims", account: string, version: number, at: number }} Revocation `session` ends one session. `account` ends the account's
+ *   sessions that began before the time `before`, except the session `except`. `key` retires a signing key. `claims` invalidates the
+ *   account's tokens with a version of the claims below `version`, and its tokens without a version that were issued at the time `at`
+ *   or before. Both times are whole seconds since 1970.
  */
 
 /** @typedef {Extract<Revocation, { kind: "account" }>} AccountRevocation */
@@ -17,6 +17,7 @@ import { ProtocolError } from "./errors.js";
 /** @typedef {Pick<import("./claims.js").Claims, "sub" | "sid" | "authTime" | "sessionStart" | "claimsVersion" | "iat">} SessionClaims */
 /** @typedef {"key_retired" | "session_revoked" | "account_revoked" | "claims_changed"} RevocationCause Why a token is refused. */
 
+/** A time of RFC 3339. `Date.parse` alone accepts other formats, too. */
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/;
 
 /**
@@ -29,13 +30,13 @@ const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/;
 export function parseRevocation(data) {
   switch (data.kind) {
     case "session":
-      return { kind: "session", session: string(data.session_id) };
+      return { kind: "session", session: requiredString(data.session_id) };
     case "account": {
-      const except = data.except_session_id === undefined ? undefined : string(data.except_session_id);
-      return { kind: "account", account: string(data.account_id), before: second(string(data.before)), except };
+      const except = data.except_session_id === undefined ? undefined : requiredString(data.except_session_id);
+      return { kind: "account", account: requiredString(data.account_id), before: parseTime(requiredString(data.before)), except };
     }
     case "key":
-      return { kind: "key", kid: string(data.kid) };
+      return { kind: "key", kid: requiredString(data.kid) };
     default:
       throw new ProtocolError("a revocation event has an unknown kind");
   }
@@ -53,7 +54,7 @@ export function parseClaimsChange(data) {
   if (typeof version !== "number" || !Number.isSafeInteger(version) || version < 0) {
     throw new ProtocolError("a claims event is malformed");
   }
-  return { kind: "claims", account: string(data.account_id), version, at: second(string(data.at)) };
+  return { kind: "claims", account: requiredString(data.account_id), version, at: parseTime(requiredString(data.at)) };
 }
 
 /**
@@ -79,11 +80,11 @@ export function outdates({ version, at }, { claimsVersion, iat }) {
 }
 
 /**
- * A non-empty string member.
+ * Returns a member that must be a non-empty string.
  *
  * @param {unknown} value
  */
-function string(value) {
+function requiredString(value) {
   if (typeof value !== "string" || value === "") throw new ProtocolError("the event is malformed");
   return value;
 }
@@ -93,21 +94,25 @@ function string(value) {
  *
  * @param {string} value
  */
-function second(value) {
-  const time = TIME.test(value) ? Date.parse(value) : Number.NaN;
-  if (Number.isNaN(time)) throw new ProtocolError("the event is malformed");
-  return Math.floor(time / 1000);
+function parseTime(value) {
+  const ms = TIME.test(value) ? Date.parse(value) : Number.NaN;
+  if (Number.isNaN(ms)) throw new ProtocolError("the event is malformed");
+  return Math.floor(ms / 1000);
 }
 
-/** Revocations in order of receipt, each kept for `retainMs`. Times are monotonic milliseconds. */
+/** Revocations in order of receipt, each kept for `retainMs`. The parameter `now` is a monotonic time in milliseconds. */
 export class RevocationSet {
   #maxEntries;
-  /** Each revocation and when it was last received; oldest first. @type {Map<string, { revocation: Revocation, at: number }>} */
+  /**
+   * Each revocation by its id, with the time when it was last received; oldest first.
+   *
+   * @type {Map<string, { revocation: Revocation, receivedAt: number }>}
+   */
   #received = new Map();
   /** The account-wide revocations of each account, by their ids. @type {Map<string, Map<string, AccountRevocation>>} */
   #byAccount = new Map();
   /** When a revocation last did not fit. @type {number | undefined} */
-  #overflowed;
+  #overflowedAt;
 
   /**
    * @param {number} maxEntries
@@ -133,13 +138,13 @@ export class RevocationSet {
     this.evictExpired(now);
     const id = idOf(revocation);
     const known = this.#received.get(id)?.revocation;
-    // Moves a known revocation to the end of the order.
+    // A known revocation moves to the end of the order.
     this.#received.delete(id);
     if (this.#received.size >= this.#maxEntries) {
-      this.#overflowed = now;
+      this.#overflowedAt = now;
       return;
     }
-    this.#received.set(id, { revocation: merged(revocation, known), at: now });
+    this.#received.set(id, { revocation: merged(revocation, known), receivedAt: now });
     if (revocation.kind === "account") {
       const ofAccount = this.#byAccount.get(revocation.account) ?? new Map();
       this.#byAccount.set(revocation.account, ofAccount.set(id, revocation));
@@ -152,8 +157,8 @@ export class RevocationSet {
    * @param {number} now
    */
   evictExpired(now) {
-    for (const [id, { revocation, at }] of this.#received) {
-      if (at + this.retainMs >= now) break;
+    for (const [id, { revocation, receivedAt }] of this.#received) {
+      if (receivedAt + this.retainMs >= now) break;
       this.#received.delete(id);
       if (revocation.kind === "account") {
         const ofAccount = this.#byAccount.get(revocation.account);
@@ -161,7 +166,8 @@ export class RevocationSet {
         if (ofAccount?.size === 0) this.#byAccount.delete(revocation.account);
       }
     }
-    if (this.#overflowed !== undefined && this.#overflowed + this.retainMs < now) this.#overflowed = undefined;
+    // The revocation that did not fit would be expired now, too.
+    if (this.#overflowedAt !== undefined && this.#overflowedAt + this.retainMs < now) this.#overflowedAt = undefined;
   }
 
   /**
@@ -171,7 +177,7 @@ export class RevocationSet {
    */
   isComplete(now) {
     this.evictExpired(now);
-    return this.#overflowed === undefined;
+    return this.#overflowedAt === undefined;
   }
 
   /**
@@ -190,7 +196,9 @@ export class RevocationSet {
       if (endsSession(revocation, claims)) return "account_revoked";
     }
     const change = this.#received.get(claimsChangeId(claims.sub))?.revocation;
-    return change?.kind === "claims" && outdates(change, claims) ? "claims_changed" : undefined;
+    // The id implies the kind, but the type checker does not know that.
+    if (change?.kind === "claims" && outdates(change, claims)) return "claims_changed";
+    return undefined;
   }
 
   /**
@@ -227,7 +235,8 @@ function claimsChangeId(account) {
 }
 
 /**
- * The entry that replaces a known one. An account has one entry for changes of its claims, which may be received in any order.
+ * The revocation that replaces a known one with the same id. Changes of an account's claims share an id and may be received in any order:
+ * the latest version and time count.
  *
  * @param {Revocation} revocation
  * @param {Revocation | undefined} known

@@ -1,4 +1,4 @@
-//! Public keys, which are read from JSON Web Keys (RFC 7517) and parsed once, each for the one algorithm that it is used with.
+//! Public keys. Each is read from a JSON Web Key (RFC 7517), and parsed once, for the only algorithm that it is used with.
 
 use std::{fmt, str::FromStr};
 
@@ -40,7 +40,8 @@ impl Algorithm {
         }
     }
 
-    fn verification(self) -> &'static dyn VerificationAlgorithm {
+    /// The implementation in aws-lc.
+    fn implementation(self) -> &'static dyn VerificationAlgorithm {
         match self {
             Self::Es256 => &ECDSA_P256_SHA256_FIXED,
             Self::EdDsa => &ED25519,
@@ -76,9 +77,10 @@ pub struct VerificationKey {
 }
 
 impl VerificationKey {
-    /// Parses a public key as aws-lc represents it: an uncompressed point, 32 bytes of Ed25519, or DER of RSA.
+    /// Parses a public key as aws-lc represents it: the uncompressed point of ECDSA, the 32 bytes of Ed25519, or the DER of RSA. `None` if
+    /// the bytes are not such a key.
     pub fn new(algorithm: Algorithm, bytes: Vec<u8>) -> Option<Self> {
-        let parsed = ParsedPublicKey::new(algorithm.verification(), &bytes).ok()?;
+        let parsed = ParsedPublicKey::new(algorithm.implementation(), &bytes).ok()?;
         Some(Self { algorithm, bytes, parsed })
     }
 
@@ -107,8 +109,8 @@ impl fmt::Debug for VerificationKey {
     }
 }
 
-/// A public key as JSON (RFC 7517, section 4): the members that are read, and those that only private (`d`) and
-/// symmetric (`k`) keys have.
+/// A key as JSON (RFC 7517, section 4): the members of a public key that are read, and the members that only private (`d`) and
+/// symmetric (`k`) keys have. Their values are not kept.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "the members are those of the RFC")]
 pub struct Jwk {
@@ -146,10 +148,10 @@ impl Jwk {
     /// Whether `use` and `key_ops`, where present, allow the verification of signatures.
     pub fn may_verify(&self) -> bool {
         self.usage.as_deref().is_none_or(|usage| usage == "sig")
-            && self.key_ops.as_deref().is_none_or(|operations| operations.iter().any(|one| one == "verify"))
+            && self.key_ops.as_deref().is_none_or(|operations| operations.iter().any(|operation| operation == "verify"))
     }
 
-    /// The key for `algorithm`; `None` if its type, curve, size or `alg` doesn't fit (RFC 7518, section 6; RFC 8037,
+    /// Parses the key for `algorithm`; `None` if its type, curve, size or `alg` doesn't fit (RFC 7518, section 6; RFC 8037,
     /// section 2). RSA keys have 2048 to 8192 bits.
     pub fn verification_key(&self, algorithm: Algorithm) -> Option<VerificationKey> {
         if self.alg.as_deref().is_some_and(|alg| alg != algorithm.as_str()) {
@@ -158,11 +160,14 @@ impl Jwk {
         let bytes = match (algorithm, self.kty.as_str(), self.crv.as_deref()) {
             // an uncompressed point: 4, then x and y of 32 bytes each (SEC 1, section 2.3.3)
             (Algorithm::Es256, "EC", Some("P-256")) => {
-                [vec![4], sized(self.x.as_deref()?, 32)?, sized(self.y.as_deref()?, 32)?].concat()
+                let x = decode_exactly(32, self.x.as_deref()?)?;
+                let y = decode_exactly(32, self.y.as_deref()?)?;
+                [vec![4], x, y].concat()
             }
-            (Algorithm::EdDsa, "OKP", Some("Ed25519")) => sized(self.x.as_deref()?, 32)?,
+            (Algorithm::EdDsa, "OKP", Some("Ed25519")) => decode_exactly(32, self.x.as_deref()?)?,
             (Algorithm::Rs256 | Algorithm::Ps256, "RSA", None) => {
-                let (n, e) = (unsigned_number(self.n.as_deref()?)?, unsigned_number(self.e.as_deref()?)?);
+                let n = decode_number(self.n.as_deref()?)?;
+                let e = decode_number(self.e.as_deref()?)?;
                 // a modulus of 2048 to 8192 bits, and an exponent of at most 64 bits, both in bytes
                 if !(256..=1024).contains(&n.len()) || e.is_empty() || e.len() > 8 {
                     return None;
@@ -176,19 +181,20 @@ impl Jwk {
     }
 }
 
+/// Decodes base64url.
 fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 /// Decodes base64url of exactly `size` bytes.
-fn sized(text: &str, size: usize) -> Option<Vec<u8>> {
+fn decode_exactly(size: usize, text: &str) -> Option<Vec<u8>> {
     decode(text).filter(|bytes| bytes.len() == size)
 }
 
-/// Decodes a big-endian number, without the leading zeros that some implementations write.
-fn unsigned_number(text: &str) -> Option<Vec<u8>> {
+/// Decodes a big-endian number in base64url, without the leading zeros that some implementations write.
+fn decode_number(text: &str) -> Option<Vec<u8>> {
     let mut bytes = decode(text)?;
-    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
-    bytes.drain(..zeros);
+    let leading_zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    bytes.drain(..leading_zeros);
     Some(bytes)
 }
