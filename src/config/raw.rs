@@ -13,9 +13,9 @@ use crate::domain::secret::SecretText;
 /// A value as it was written. It may be a secret, so it has no `Debug`.
 #[derive(Clone)]
 pub(super) enum Value {
-    /// A string, a number or a boolean, as text.
+    /// A string, a number, a boolean or a time, as text.
     One(SecretText),
-    /// A list of strings, numbers or booleans, as texts.
+    /// A list of strings, numbers, booleans or times, as texts.
     Many(Vec<SecretText>),
     /// A list of lists or of tables, which no key accepts.
     Nested,
@@ -78,9 +78,9 @@ fn scalar(value: &DeValue<'_>) -> Option<SecretText> {
     let text = match value {
         DeValue::String(text) => text.to_string(),
         // 0x10 and 0b1 become decimal. A number that is too large stays as written, and the reader of the key refuses it.
-        DeValue::Integer(number) => match i128::from_str_radix(number.as_str(), number.radix()) {
+        DeValue::Integer(written) => match i128::from_str_radix(written.as_str(), written.radix()) {
             Ok(number) => number.to_string(),
-            Err(_) => number.to_string(),
+            Err(_) => written.to_string(),
         },
         DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(boolean) => boolean.to_string(),
@@ -107,7 +107,7 @@ pub(super) struct Setting {
 pub(super) struct Settings(BTreeMap<&'static str, Setting>);
 
 impl Settings {
-    /// The defaults.
+    /// Every key with its default.
     pub(super) fn defaults() -> Self {
         let setting = |key: &schema::Key| Setting { value: key.default.clone(), origin: SettingOrigin::Default };
         Self(KEYS.iter().map(|key| (key.name.as_str(), setting(key))).collect())
@@ -125,15 +125,19 @@ impl Settings {
 
     /// Overrides the keys that a configuration file sets.
     pub(super) fn read_file(&mut self, text: &str, path: &Path, problems: &mut Vec<Problem>) {
-        let entries = parse(text).unwrap_or_else(|problem| {
-            problems.push(Problem { subject: path.display().to_string(), ..problem });
-            Vec::new()
-        });
+        let entries = match parse(text) {
+            Ok(entries) => entries,
+            Err(problem) => {
+                problems.push(Problem { subject: path.display().to_string(), ..problem });
+                return;
+            }
+        };
         for Entry { key, value, line } in entries {
             let origin = SettingOrigin::File { path: path.to_owned(), line };
             match (schema::find(&key), value) {
-                (None, Value::Section) if schema::is_section(&key) => {}
                 (Some(key), value) => self.set(key, value, origin),
+                // an empty section sets nothing
+                (None, Value::Section) if schema::is_section(&key) => {}
                 (None, _) => problems.push(Problem {
                     subject: key.clone(),
                     value: None,
@@ -149,13 +153,14 @@ impl Settings {
 mod tests {
     use super::*;
 
+    /// The problems of a file with this text.
     fn problems(text: &str) -> Vec<String> {
         let mut problems = Vec::new();
         Settings::defaults().read_file(text, Path::new("latchkey.toml"), &mut problems);
         problems.iter().map(ToString::to_string).collect()
     }
 
-    /// The value of a key after this file was read.
+    /// The value of a key after a file with this text was read.
     fn read_one(text: &str, key: &str) -> String {
         let mut settings = Settings::defaults();
         settings.read_file(text, Path::new("latchkey.toml"), &mut Vec::new());

@@ -20,6 +20,7 @@ use crate::{
 
 const VERSION: u8 = 1;
 const ID_BYTES: usize = 8;
+/// The version and the id of the secret.
 const HEADER_BYTES: usize = 1 + ID_BYTES;
 const TAG_BYTES: usize = 16;
 
@@ -70,19 +71,21 @@ impl Sealer {
 
     /// Encrypts `plaintext`. The associated data `aad` must be equal when the value is opened.
     pub fn seal(&self, plaintext: &[u8], aad: &[u8], entropy: &Entropy) -> Vec<u8> {
-        let current = &self.keys[0]; // of the current secret, which always exists
+        let current = self.current_key();
         let nonce = entropy.bytes::<NONCE_LEN>();
         // Allocates the full capacity at once, because a reallocation would leave a copy of the plaintext in memory.
         let mut sealed = Vec::with_capacity(HEADER_BYTES + NONCE_LEN + plaintext.len() + TAG_BYTES);
         sealed.push(VERSION);
         sealed.extend_from_slice(&current.id);
-        let aad = Aad::from([&sealed, aad].concat());
+        // `sealed` holds only the header so far.
+        let authenticated = Aad::from([&sealed, aad].concat());
         sealed.extend_from_slice(&nonce);
-        let start = sealed.len();
+        let plaintext_start = sealed.len();
         sealed.extend_from_slice(plaintext);
+        let nonce = Nonce::assume_unique_for_key(nonce);
         let tag = current
             .key
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed[start..])
+            .seal_in_place_separate_tag(nonce, authenticated, &mut sealed[plaintext_start..])
             .expect("AES-GCM encrypts up to 64 GiB");
         sealed.extend_from_slice(tag.as_ref());
         sealed
@@ -90,8 +93,12 @@ impl Sealer {
 
     /// The first bytes of every value that is sealed under the current secret. No other sealed value begins with them.
     pub fn current_header(&self) -> Vec<u8> {
-        let current = &self.keys[0];
-        [&[VERSION], current.id.as_slice()].concat()
+        [&[VERSION], self.current_key().id.as_slice()].concat()
+    }
+
+    /// The key of the current secret. It is the first, and always exists.
+    fn current_key(&self) -> &SealingKey {
+        &self.keys[0]
     }
 
     /// Decrypts a value that was sealed under any of the secrets.
@@ -105,14 +112,15 @@ impl Sealer {
             return Err(SealError::Malformed);
         }
         let position = self.keys.iter().position(|key| key.id == header[1..]).ok_or(SealError::UnknownSecret)?;
-        let aad = Aad::from([header, aad].concat());
+        let authenticated = Aad::from([header, aad].concat());
         let mut bytes = Zeroizing::new(ciphertext.to_vec());
-        let length = self.keys[position]
+        let plaintext_length = self.keys[position]
             .key
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut bytes)
+            .open_in_place(Nonce::assume_unique_for_key(*nonce), authenticated, &mut bytes)
             .map_err(|_| SealError::Tampered)?
             .len();
-        bytes.truncate(length);
+        bytes.truncate(plaintext_length);
+        // Only the first key is of the current secret.
         Ok(Unsealed { bytes, outdated: position > 0 })
     }
 }
@@ -125,9 +133,11 @@ impl fmt::Debug for Sealer {
 
 impl SealingKey {
     fn new(secret: &SecretText) -> Self {
+        let derived_id = derive(secret, derive::SEALING_ID);
         let mut id = [0; ID_BYTES];
-        id.copy_from_slice(&derive(secret, derive::SEALING_ID)[..ID_BYTES]);
-        let key = UnboundKey::new(&AES_256_GCM, &*derive(secret, derive::SEALING)).expect("AES-256 takes 32 bytes");
+        id.copy_from_slice(&derived_id[..ID_BYTES]);
+        let derived_key = derive(secret, derive::SEALING);
+        let key = UnboundKey::new(&AES_256_GCM, derived_key.as_slice()).expect("AES-256 takes 32 bytes");
         Self { id, key: LessSafeKey::new(key) }
     }
 }
@@ -145,21 +155,25 @@ mod tests {
         })
     }
 
+    const PLAINTEXT: &[u8] = b"the plaintext";
+
+    /// The associated data. In production, it names the row that has the value.
     const AAD: &[u8] = b"its place";
 
-    /// "the plaintext", sealed under this secret with the associated data [`AAD`].
+    /// [`PLAINTEXT`], sealed under this secret with the associated data [`AAD`].
     fn sealed_under(secret: &str) -> Vec<u8> {
-        sealer(secret, &[]).seal(b"the plaintext", AAD, &Entropy::system())
+        sealer(secret, &[]).seal(PLAINTEXT, AAD, &Entropy::system())
     }
 
     #[test]
     fn value_opens_under_current_secret() {
         let sealed = sealed_under("one");
         let opened = sealer("one", &[]).open(&sealed, AAD).unwrap();
-        assert_eq!((&opened.bytes[..], opened.outdated), (&b"the plaintext"[..], false));
+        assert_eq!(opened.bytes.as_slice(), PLAINTEXT);
+        assert!(!opened.outdated);
         assert!(sealed.starts_with(&sealer("one", &[]).current_header()));
         assert!(!sealed.starts_with(&sealer("two", &["one"]).current_header()));
-        assert!(!sealed.windows(9).any(|window| window == b"plaintext"));
+        assert!(!sealed.windows(PLAINTEXT.len()).any(|window| window == PLAINTEXT));
     }
 
     #[test]
@@ -167,7 +181,8 @@ mod tests {
         let now = sealer("three", &["two", "one"]);
         for secret in ["one", "two"] {
             let opened = now.open(&sealed_under(secret), AAD).unwrap();
-            assert_eq!((&opened.bytes[..], opened.outdated), (&b"the plaintext"[..], true));
+            assert_eq!(opened.bytes.as_slice(), PLAINTEXT);
+            assert!(opened.outdated);
         }
     }
 
@@ -212,12 +227,18 @@ mod tests {
     /// A value sealed by another implementation of the format. If this fails, an upgrade loses every signing key.
     #[test]
     fn format_matches_first_release() {
-        let sealed = "0145813cc938063480000102030405060708090a0b1fc5054bf575266a5d919e373a2c\
-                      e8aa9a4b1876a52f9489ba88fae3b9";
-        let byte = |at| u8::from_str_radix(&sealed[at..at + 2], 16).unwrap();
-        let sealed: Vec<u8> = (0..sealed.len()).step_by(2).map(byte).collect();
+        // the version, the id of the secret, the nonce, the ciphertext with the tag
+        let hex = [
+            "01",
+            "45813cc938063480",
+            "000102030405060708090a0b",
+            "1fc5054bf575266a5d919e373a2ce8aa9a4b1876a52f9489ba88fae3b9",
+        ]
+        .concat();
+        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        let sealed: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
         let opened = sealer("one", &[]).open(&sealed, AAD).unwrap();
-        assert_eq!(&opened.bytes[..], b"the plaintext");
+        assert_eq!(opened.bytes.as_slice(), PLAINTEXT);
     }
 
     proptest! {
@@ -230,7 +251,8 @@ mod tests {
         fn sealed_value_opens(plaintext: Vec<u8>, aad: Vec<u8>) {
             let sealer = sealer("one", &[]);
             let sealed = sealer.seal(&plaintext, &aad, &Entropy::system());
-            prop_assert_eq!(&*sealer.open(&sealed, &aad).unwrap().bytes, &plaintext);
+            let opened = sealer.open(&sealed, &aad).unwrap();
+            prop_assert_eq!(opened.bytes.as_slice(), plaintext.as_slice());
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         invite_account::{Delivery, Invite, invite},
         register::{Register, register},
         request_origin::RequestOrigin,
-        set_up::{self, AccountSpec, Change},
+        set_up::{self, AccountSpec, Change, ClientSpec},
     },
     state::AppState,
 };
@@ -67,6 +67,19 @@ async fn apply(state: &AppState, declared: &Declared, dry_run: bool) -> anyhow::
             other => set_up::apply(state, other).await?,
         }
     }
+    print_lost_secrets(declared, &changes);
+    if changes.is_empty() {
+        println!("Nothing to change.");
+    } else if dry_run {
+        println!("Nothing was changed (--dry-run).");
+    } else {
+        println!("Applied. Running nodes apply the changes within seconds.");
+    }
+    Ok(())
+}
+
+/// Prints the clients that exist and whose secret file does not. The command can't write these files again.
+fn print_lost_secrets(declared: &Declared, changes: &[Change]) {
     for client in &declared.clients {
         let is_new =
             changes.iter().any(|change| matches!(change, Change::AddClient(spec) if spec.id == client.spec.id));
@@ -80,12 +93,11 @@ async fn apply(state: &AppState, declared: &Declared, dry_run: bool) -> anyhow::
             );
         }
     }
-    match (changes.len(), dry_run) {
-        (0, _) => println!("Nothing to change."),
-        (_, true) => println!("Nothing was changed (--dry-run)."),
-        (_, false) => println!("Applied. Running nodes apply the changes within seconds."),
-    }
-    Ok(())
+}
+
+/// The text of a list, or `none` if the list is empty.
+fn or_none(text: String) -> String {
+    if text.is_empty() { "none".to_owned() } else { text }
 }
 
 impl Declared {
@@ -101,27 +113,8 @@ impl Declared {
 
     /// The line that is printed for a difference: `+` for new, `~` for changed.
     fn describe(&self, change: &Change) -> anyhow::Result<String> {
-        let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
         Ok(match change {
-            Change::AddClient(spec) => {
-                let audiences = or_none(spec.audiences.to_string());
-                let mut line = match spec.kind {
-                    ClientKind::Service => format!("+ client {}: audiences {audiences}", spec.id),
-                    kind => {
-                        let uris = spec.app.redirect_uris.join(" ");
-                        format!("+ client {} ({}): redirect URIs {uris}, audiences {audiences}", spec.id, kind.as_str())
-                    }
-                };
-                line += &format!(", scopes {}", or_none(spec.scopes.to_string()));
-                if spec.jwks.is_some() {
-                    line += ", public keys";
-                }
-                match &self.client(spec.id.as_str())?.new_secret_file {
-                    Some(path) => line + &format!(", a new secret in {}", path.display()),
-                    None if spec.secret.is_some() => line + ", the declared secret",
-                    None => line,
-                }
-            }
+            Change::AddClient(spec) => self.client(spec.id.as_str())?.describe_new(),
             Change::UpdateClient(spec, differences) => format!("~ client {}: {}", spec.id, differences.join(", ")),
             Change::SetSecret(id, _) => {
                 format!("~ client {id}: the declared secret replaces the current one, which stays valid for a day")
@@ -132,7 +125,8 @@ impl Declared {
                 let roles = spec.roles.as_ref().map(ToString::to_string).unwrap_or_default();
                 let password = match &self.account(spec)?.first_password {
                     FirstPassword::File(path) => format!("the password in {}", path.display()),
-                    _ => "an invitation by mail".to_owned(),
+                    // `check_password` has refused a new account without a password or an invitation.
+                    FirstPassword::Invitation | FirstPassword::None => "an invitation by mail".to_owned(),
                 };
                 format!("+ user {}: roles {}, {password}", escape(spec.email.as_str()), or_none(roles))
             }
@@ -145,6 +139,29 @@ impl Declared {
 }
 
 impl DeclaredClient {
+    /// The line that is printed for a client that does not exist yet.
+    fn describe_new(&self) -> String {
+        let ClientSpec { id, kind, audiences, .. } = &self.spec;
+        let mut line = format!("+ client {id}");
+        if *kind == ClientKind::Service {
+            line += ": ";
+        } else {
+            line += &format!(" ({}): redirect URIs {}, ", kind.as_str(), self.spec.app.redirect_uris.join(" "));
+        }
+        line += &format!("audiences {}", or_none(audiences.to_string()));
+        line += &format!(", scopes {}", or_none(self.spec.scopes.to_string()));
+        if self.spec.jwks.is_some() {
+            line += ", public keys";
+        }
+        if let Some(path) = &self.new_secret_file {
+            line += &format!(", a new secret in {}", path.display());
+        } else if self.spec.secret.is_some() {
+            line += ", the declared secret";
+        }
+        line
+    }
+
+    /// Refuses a new client that would have no credential. A public client needs none.
     fn check_secret(&self) -> anyhow::Result<()> {
         let can_authenticate = self.spec.secret.is_some() || self.spec.jwks.is_some() || self.new_secret_file.is_some();
         if self.spec.kind != ClientKind::Public && !can_authenticate {
@@ -158,6 +175,7 @@ impl DeclaredClient {
 }
 
 impl DeclaredAccount {
+    /// Refuses a new account without a readable password or an invitation.
     fn check_password(&self) -> anyhow::Result<()> {
         let email = escape(self.spec.email.as_str());
         match &self.first_password {
@@ -180,11 +198,10 @@ async fn add_client(state: &AppState, client: &DeclaredClient) -> anyhow::Result
         write_secret(path, &generated).with_context(|| path.display().to_string())?;
     }
     let added = set_up::add_client(state, &client.spec, &secret).await;
-    let added = added.with_context(|| format!("client {}", client.spec.id));
-    match (added, &client.new_secret_file) {
-        (Err(error), Some(path)) => Err(remove_unused_secret(path, error)),
-        (added, _) => added,
-    }
+    added.with_context(|| format!("client {}", client.spec.id)).map_err(|error| match &client.new_secret_file {
+        Some(path) => remove_unused_secret(path, error),
+        None => error,
+    })
 }
 
 /// Deletes the file with the secret of a client that was not added. Returns `error`, the reason why the client was not added. If the
@@ -208,17 +225,18 @@ fn write_secret(path: &Path, secret: &ClientSecret) -> anyhow::Result<()> {
 async fn add_account(state: &AppState, account: &DeclaredAccount) -> anyhow::Result<()> {
     let AccountSpec { email, username, roles } = account.spec.clone();
     let roles = roles.unwrap_or_default();
-    let shown = format!("user {}", escape(email.as_str()));
+    let name = format!("user {}", escape(email.as_str()));
     match &account.first_password {
         FirstPassword::File(path) => {
-            let password = state.passwords.check_new(FirstPassword::read(path)?).context(shown.clone())?;
-            register(state, Register { email, username, password, roles }).await.context(shown)?;
+            let password = state.passwords.check_new(FirstPassword::read(path)?).context(name.clone())?;
+            register(state, Register { email, username, password, roles }).await.context(name)?;
         }
-        // `check_password` has refused a new account without a password or an invitation.
+        // `None` does not occur here, as in `describe`.
         FirstPassword::Invitation | FirstPassword::None => {
             let new = Invite { email, username, roles };
+            // empty, since a command has no request
             let origin = RequestOrigin::default();
-            invite(state, new, Delivery::Mail, &Initiator::Operator, &origin).await.context(shown)?;
+            invite(state, new, Delivery::Mail, &Initiator::Operator, &origin).await.context(name)?;
         }
     }
     Ok(())
@@ -236,7 +254,7 @@ mod tests {
         let refused = || anyhow!("the client exists").context("client a");
         assert_eq!(format!("{:#}", remove_unused_secret(&path, refused())), "client a: the client exists");
         assert!(!path.exists());
-        // A folder can't be deleted as a file.
+        // A folder in the place of the file: it can't be deleted as a file.
         let text = format!("{:#}", remove_unused_secret(folder.path(), refused()));
         assert!(text.starts_with("client a: the client exists; delete "), "{text}");
     }

@@ -7,7 +7,11 @@
 mod manifest;
 mod restore;
 
-use std::{fs, io, os::unix::fs::DirBuilderExt, path::PathBuf};
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -43,6 +47,7 @@ pub struct BackupArgs {
 pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
     let sources = global.sources()?;
     let config = load_existing(&sources)?;
+    // `None` if the secret is kept outside the data directory
     let (_, secret_file) = load_data_locations(&sources)?;
     logging::init(&config.log, None)?;
     let database = sqlite_path(&config.database)?;
@@ -59,16 +64,17 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
     }
     create_dir(&args.dir).with_context(|| args.dir.display().to_string())?;
 
+    // before the copies, which contain every change made until now
     let created_at = Clock::System.now().to_string();
     let mut names = Vec::new();
     if let Some(path) = &secret_file {
         let mut copy = new_file(&args.dir.join(SECRET))?;
-        let mut file = fs::File::open(path).with_context(|| path.display().to_string())?;
-        io::copy(&mut file, &mut copy)?;
+        let mut original = fs::File::open(path).with_context(|| path.display().to_string())?;
+        io::copy(&mut original, &mut copy)?;
         copy.sync_all()?;
         names.push(SECRET);
     }
-    let was_running = block_on(async {
+    let node_was_running = block_on(async {
         if database.is_some() {
             let sql = Sql::connect(&config.database).await?;
             let copy = args.dir.join(DATABASE);
@@ -82,20 +88,21 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
         if !has_embedded_redis || args.no_sessions {
             return Ok(None);
         }
-        let (socket, redis) = embedded_redis_socket(&config).await?;
+        let (socket, started_redis) = embedded_redis_socket(&config).await?;
         let mut copy = tokio::fs::File::from_std(new_file(&args.dir.join(SESSIONS))?);
         let copied =
             embedded::copy(&socket, &mut copy).await.context("can't copy the sessions from the embedded Redis");
         // an embedded Redis that this command did not have to start belongs to a running node
-        let was_running = redis.is_none();
-        if let Some(redis) = redis {
+        let node_was_running = started_redis.is_none();
+        // stopped even if the copy failed
+        if let Some(redis) = started_redis {
             redis.stop().await;
         }
         copied?;
         names.push(SESSIONS);
-        Ok(Some(was_running))
+        Ok(Some(node_was_running))
     })?;
-    Manifest::write(&args.dir, &names, created_at, was_running)?;
+    Manifest::write(&args.dir, &names, created_at, node_was_running)?;
 
     println!("Wrote {} to {}.", names.join(", "), args.dir.display());
     if secret_file.is_some() {
@@ -131,7 +138,7 @@ fn describe_external_data(config: &Config, has_sqlite: bool, has_embedded_redis:
 }
 
 /// Creates a directory for its owner only, or accepts an empty one.
-fn create_dir(dir: &std::path::Path) -> anyhow::Result<()> {
+fn create_dir(dir: &Path) -> anyhow::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     if fs::read_dir(dir)?.next().is_some() {
         bail!("the directory is not empty: name a new one for each backup");

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::Global,
-    config::{self, ConfigError, EffectiveSetting},
+    config::{self, ConfigError, EffectiveSetting, Sources},
     logging::LogFilter,
 };
 
@@ -23,7 +23,7 @@ impl Reloader {
     /// # Errors
     /// [`ConfigError`] if the configuration has become invalid since the node loaded it.
     pub(super) fn new(global: Global, log_filter: LogFilter) -> Result<Self, ConfigError> {
-        let running = effective_settings(&global)?;
+        let running = effective_settings(&global.sources()?)?;
         Ok(Self { global, log_filter, running })
     }
 
@@ -37,12 +37,12 @@ impl Reloader {
 
     fn try_reload(&mut self) -> Result<(), ConfigError> {
         let sources = self.global.sources()?;
-        let log = config::load_log_settings(&sources)?;
-        let read = effective_settings(&self.global)?;
-        let changed = changed_keys(&self.running, &read);
+        let log_settings = config::load_log_settings(&sources)?;
+        let reloaded = effective_settings(&sources)?;
+        let changed = changed_keys(&self.running, &reloaded);
         let filter_changed = changed.contains(&RELOADABLE);
         if filter_changed {
-            self.log_filter.replace(&log)?;
+            self.log_filter.replace(&log_settings)?;
         }
         let applied = if filter_changed { RELOADABLE } else { "nothing" };
         let needs_restart: Vec<_> = changed.iter().copied().filter(|key| *key != RELOADABLE).collect();
@@ -56,7 +56,7 @@ impl Reloader {
             tracing::warn!(applied, needs_restart, "SIGHUP: configuration reloaded; some changes need a restart");
         }
         // only the applied setting is updated, so that the next signal reports the other changes again
-        let new = read.into_iter().find(|setting| setting.key == RELOADABLE);
+        let new = reloaded.into_iter().find(|setting| setting.key == RELOADABLE);
         let old = self.running.iter_mut().find(|setting| setting.key == RELOADABLE);
         if let (Some(old), Some(new)) = (old, new) {
             *old = new;
@@ -65,14 +65,13 @@ impl Reloader {
     }
 }
 
-fn effective_settings(global: &Global) -> Result<Vec<EffectiveSetting>, ConfigError> {
-    let sources = global.sources()?;
-    let (settings, _warnings) = config::inspect(&sources)?;
+fn effective_settings(sources: &Sources) -> Result<Vec<EffectiveSetting>, ConfigError> {
+    let (settings, _warnings) = config::inspect(sources)?;
     Ok(settings)
 }
 
 /// The keys whose values differ. Both lists have all settings in the same order. Secrets are masked, so a changed secret is not detected.
 fn changed_keys<'a>(old: &'a [EffectiveSetting], new: &'a [EffectiveSetting]) -> Vec<&'a str> {
-    let differs = |(old, new): &(&EffectiveSetting, &EffectiveSetting)| old.value != new.value;
-    old.iter().zip(new).filter(differs).map(|(old, _)| old.key.as_str()).collect()
+    let changes = old.iter().zip(new).filter(|(old, new)| old.value != new.value);
+    changes.map(|(old, _)| old.key.as_str()).collect()
 }
