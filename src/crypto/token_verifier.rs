@@ -58,16 +58,16 @@ impl TokenVerifier {
     /// [`TokenError`]
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<IssuedToken, TokenError> {
         let keys = self.keys.current();
-        let slot = self.cache.as_ref().map(|cache| (cache, cache.digest(&[token.as_bytes()])));
-        if let Some(verified) = slot.and_then(|(cache, digest)| cache.get(digest)) {
+        let cache_slot = self.cache.as_ref().map(|cache| (cache, cache.digest(&[token.as_bytes()])));
+        if let Some(verified) = cache_slot.and_then(|(cache, digest)| cache.get(digest)) {
             self.metrics.hits.inc();
-            self.check(&verified, &keys, now)?;
+            self.check_key_and_times(&verified, &keys, now)?;
             return Ok((*verified).clone());
         }
         self.metrics.misses.inc();
         let verified = self.verify_signature(token, &keys, now)?;
-        self.check(&verified, &keys, now)?;
-        if let Some((cache, digest)) = slot {
+        self.check_key_and_times(&verified, &keys, now)?;
+        if let Some((cache, digest)) = cache_slot {
             cache.insert(digest, Arc::new(verified.clone()));
         }
         Ok(verified)
@@ -92,7 +92,7 @@ impl TokenVerifier {
 
     /// Whether a token that was verified before is still valid at `now`: the key is trusted and the token has not expired.
     pub fn revalidate<C>(&self, token: &VerifiedToken<C>, now: Timestamp) -> bool {
-        self.rules.check_token(token, &self.keys.current(), now).is_ok()
+        self.rules.check_key_and_times(token, &self.keys.current(), now).is_ok()
     }
 
     /// The metrics of the cache.
@@ -101,13 +101,14 @@ impl TokenVerifier {
     }
 
     /// Checks the key and the times of a verified token.
-    fn check(&self, verified: &IssuedToken, keys: &KeyRing, now: Timestamp) -> Result<(), TokenError> {
+    fn check_key_and_times(&self, verified: &IssuedToken, keys: &KeyRing, now: Timestamp) -> Result<(), TokenError> {
         match verified {
-            IssuedToken::Session(token) | IssuedToken::App(token) => self.rules.check_token(token, keys, now),
-            IssuedToken::Client(token) => self.rules.check_token(token, keys, now),
+            IssuedToken::Session(token) | IssuedToken::App(token) => self.rules.check_key_and_times(token, keys, now),
+            IssuedToken::Client(token) => self.rules.check_key_and_times(token, keys, now),
         }
     }
 
+    /// Verifies everything but the times of a token.
     fn verify_signature(&self, token: &str, keys: &KeyRing, now: Timestamp) -> Result<IssuedToken, TokenError> {
         let UnverifiedToken { jws, kid } = UnverifiedToken::parse(token)?;
         let key = keys.verification_key(&kid, now).ok_or(TokenError::UnknownKey)?;
@@ -124,7 +125,8 @@ impl TokenVerifier {
             return Err(TokenError::Malformed);
         }
         let not_before = claims.not_before();
-        Ok(if claims.sid.is_none() && claims.names_client_as_subject() {
+        let is_clients_own = claims.sid.is_none() && claims.names_client_as_subject();
+        Ok(if is_clients_own {
             let claims = self.rules.client_claims(claims)?;
             let expires_at = claims.exp;
             IssuedToken::Client(Arc::new(VerifiedToken { claims, kid, not_before, expires_at }))
@@ -139,19 +141,25 @@ impl TokenVerifier {
 
 impl TokenRules {
     /// Checks the key and the times of a token, which can become invalid after the signature was verified.
-    fn check_token<C>(&self, token: &VerifiedToken<C>, keys: &KeyRing, now: Timestamp) -> Result<(), TokenError> {
+    fn check_key_and_times<C>(
+        &self,
+        token: &VerifiedToken<C>,
+        keys: &KeyRing,
+        now: Timestamp,
+    ) -> Result<(), TokenError> {
         if keys.verification_key(&token.kid, now).is_none() {
             return Err(TokenError::UnknownKey);
         }
-        if now >= time(token.expires_at) + self.leeway {
+        if now >= timestamp(token.expires_at) + self.leeway {
             return Err(TokenError::Expired);
         }
-        if time(token.not_before) > now + self.leeway {
+        if timestamp(token.not_before) > now + self.leeway {
             return Err(TokenError::NotYetValid);
         }
         Ok(())
     }
 
+    /// The claims of a client's own token.
     fn client_claims(&self, raw: RawClaims) -> Result<ClientClaims, TokenError> {
         let missing = TokenError::MissingClaim;
         let iss = raw.iss.ok_or(missing("iss"))?;
@@ -196,7 +204,7 @@ impl TokenRules {
             email_verified: raw.email_verified,
             app_metadata: raw.app_metadata,
             session_start: raw.session_start,
-            claims_version: raw.claims_version.map(claims_version).transpose()?,
+            claims_version: raw.claims_version.map(to_claims_version).transpose()?,
         };
         Ok((claims, is_for_this_service))
     }
@@ -220,12 +228,12 @@ impl fmt::Debug for TokenVerifier {
     }
 }
 
-fn claims_version(number: u64) -> Result<ClaimsVersion, TokenError> {
+fn to_claims_version(number: u64) -> Result<ClaimsVersion, TokenError> {
     u32::try_from(number).map(ClaimsVersion).map_err(|_| TokenError::Malformed)
 }
 
 /// Converts a `NumericDate` to a point in time. Saturates.
-fn time(seconds: i64) -> Timestamp {
+fn timestamp(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds.saturating_mul(1000))
 }
 
@@ -242,6 +250,7 @@ mod tests {
 
     const LEEWAY: Duration = Duration::from_secs(5);
 
+    /// A verifier that trusts this key, for the service with this audience.
     fn verifier(key: &StoredKey, audience: &str) -> TokenVerifier {
         let rules = TokenRules { issuer: "https://as".to_owned(), audience: audience.to_owned(), leeway: LEEWAY };
         let keys = Arc::new(SharedKeyRing::new(ring(std::slice::from_ref(key), at(0))));
@@ -282,13 +291,17 @@ mod tests {
     #[test]
     fn token_of_release_0_1_is_accepted_with_auth_time_as_session_start() {
         let verifier = verifier(&stored(Algorithm::Es256, 0), "api");
-        let session_of =
-            |claims: &AccessClaims| verifier.verify(&signed(&verifier, claims), at(100)).unwrap().into_session();
-        let token = session_of(&claims()).unwrap();
-        assert_eq!((token.claims.session_start(), token.claims_version), (90, Some(ClaimsVersion(7))));
+        let verify = |claims: &AccessClaims| {
+            let token = verifier.verify(&signed(&verifier, claims), at(100)).unwrap();
+            token.into_session().unwrap()
+        };
+        let token = verify(&claims());
+        assert_eq!(token.claims.session_start(), 90);
+        assert_eq!(token.claims_version, Some(ClaimsVersion(7)));
         let old = AccessClaims { session_start: None, claims_version: None, ..claims() };
-        let token = session_of(&old).unwrap();
-        assert_eq!((&token.claims, token.claims.session_start()), (&old, 100));
+        let token = verify(&old);
+        assert_eq!(token.claims, old);
+        assert_eq!(token.claims.session_start(), 100, "the auth_time");
     }
 
     #[test]
@@ -306,12 +319,15 @@ mod tests {
         for _ in 0..3 {
             assert!(verifier.verify(&token, at(100)).is_ok());
         }
-        assert_eq!((verifier.metrics().misses.get(), verifier.metrics().hits.get()), (1, 2));
-        let truncated = &token[1..];
+        let metrics = verifier.metrics();
+        assert_eq!(metrics.misses.get(), 1);
+        assert_eq!(metrics.hits.get(), 2);
+        let without_first_character = &token[1..];
         for _ in 0..3 {
-            assert_eq!(verifier.verify(truncated, at(100)), Err(TokenError::Malformed));
+            assert_eq!(verifier.verify(without_first_character, at(100)), Err(TokenError::Malformed));
         }
-        assert_eq!((verifier.metrics().misses.get(), verifier.metrics().hits.get()), (1 + 3, 2));
+        assert_eq!(metrics.misses.get(), 1 + 3);
+        assert_eq!(metrics.hits.get(), 2);
     }
 
     #[test]
@@ -320,9 +336,8 @@ mod tests {
         let token = token(&verifier);
         let session = verifier.verify(&token, at(100)).unwrap().into_session().unwrap();
         // The lifetime is 100 to 400, extended by LEEWAY on both sides.
-        for (now, error) in
-            [(94, Some(TokenError::NotYetValid)), (95, None), (404, None), (405, Some(TokenError::Expired))]
-        {
+        let cases = [(94, Some(TokenError::NotYetValid)), (95, None), (404, None), (405, Some(TokenError::Expired))];
+        for (now, error) in cases {
             assert_eq!(verifier.verify(&token, at(now)).err(), error, "at {now}");
             assert_eq!(verifier.revalidate(&session, at(now)), error.is_none(), "at {now}");
             assert!(verifier.verify_ignoring_times(&token, at(now)).is_ok(), "at {now}");
@@ -335,7 +350,8 @@ mod tests {
         let verifier = verifier(&key, "api");
         let token = token(&verifier);
         let session = verifier.verify(&token, at(100)).unwrap().into_session().unwrap();
-        verifier.keys.replace(ring(&[StoredKey { verifies_until: Some(at(200)), ..key }], at(100)));
+        let retired = StoredKey { verifies_until: Some(at(200)), ..key };
+        verifier.keys.replace(ring(&[retired], at(100)));
         assert!(verifier.revalidate(&session, at(199)));
         assert!(!verifier.revalidate(&session, at(200)));
         assert_eq!(verifier.verify(&token, at(200)), Err(TokenError::UnknownKey));

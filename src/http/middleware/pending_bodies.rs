@@ -19,17 +19,18 @@ use crate::{config::HttpSettings, metrics};
 /// The bound that an evicted body exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// `http.max_pending_bodies_per_connection`
+    /// The bound of a connection: `http.max_pending_bodies_per_connection`.
     Connection,
-    /// `http.max_pending_bodies_per_address`
+    /// The bound of a client's network: `http.max_pending_bodies_per_address`.
     Address,
-    /// `http.max_pending_bodies`
+    /// The bound of all clients together: `http.max_pending_bodies`.
     Total,
 }
 
 impl Bound {
     const ALL: [Self; 3] = [Self::Connection, Self::Address, Self::Total];
 
+    /// The value of the metric's label `bound`.
     const fn label(self) -> &'static str {
         match self {
             Self::Connection => "connection",
@@ -51,7 +52,7 @@ impl Bound {
 /// The sender of a body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodySender {
-    /// The peer's address and port, which identify the connection; none for a trusted proxy, whose connections carry the bodies of many
+    /// The peer's address and port, which identify the connection; `None` for a trusted proxy, whose connections carry the bodies of many
     /// clients.
     pub connection: Option<SocketAddr>,
     /// The client's address, if it is known.
@@ -65,13 +66,13 @@ pub struct PendingBodies {
     per_address: usize,
     total: usize,
     slots: Mutex<Slots>,
-    evicted: IntCounterVec,
+    evictions: IntCounterVec,
 }
 
-/// Slots are numbered in order of admission, so the smallest number is the oldest.
+/// The slots of the bodies. They are numbered in order of admission, so the smallest number is the oldest.
 #[derive(Debug, Default)]
 struct Slots {
-    next: u64,
+    next_number: u64,
     all: BTreeMap<u64, Slot>,
     by_connection: HashMap<SocketAddr, BTreeSet<u64>>,
     by_network: HashMap<IpAddr, BTreeSet<u64>>,
@@ -81,54 +82,60 @@ struct Slots {
 struct Slot {
     connection: Option<SocketAddr>,
     network: Option<IpAddr>,
-    evict: oneshot::Sender<Bound>,
+    /// Tells the request that its body is evicted.
+    eviction: oneshot::Sender<Bound>,
 }
 
 impl PendingBodies {
     /// Uses the bounds of the settings.
     pub fn new(settings: &HttpSettings) -> Self {
-        let evicted = metrics::counters(
+        let evictions = metrics::counters(
             "latchkey_evicted_request_bodies_total",
             "Unfinished request bodies that were evicted for newer ones, by the bound that was reached.",
             &["bound"],
         );
+        // creates each counter, so that it is exported as 0 before its first eviction
         for bound in Bound::ALL {
-            evicted.with_label_values(&[bound.label()]);
+            evictions.with_label_values(&[bound.label()]);
         }
+        // at least 1, because a new body is always admitted
         Self {
             per_connection: settings.max_pending_bodies_per_connection.max(1),
             per_address: settings.max_pending_bodies_per_address.max(1),
             total: settings.max_pending_bodies.max(1),
             slots: Mutex::default(),
-            evicted,
+            evictions,
         }
     }
 
     /// The counter of evictions.
     pub fn metrics(&self) -> &IntCounterVec {
-        &self.evicted
+        &self.evictions
     }
 
     /// Takes a slot for a body; dropping the returned [`PendingBody`] frees the slot. Evicts the oldest bodies that exceed a bound.
     pub fn admit(self: &Arc<Self>, sender: BodySender) -> PendingBody {
-        let (evict, evicted) = oneshot::channel();
-        let slot = Slot { connection: sender.connection, network: sender.address.map(client_network), evict };
+        let (eviction, evicted) = oneshot::channel();
+        let slot = Slot { connection: sender.connection, network: sender.address.map(client_network), eviction };
         let mut slots = self.slots();
-        let of_connection = slot.connection.and_then(|key| oldest(&slots.by_connection, &key, self.per_connection));
+        // The narrowest bound first: an eviction under it also makes room under the wider bounds.
+        let of_connection =
+            slot.connection.and_then(|connection| excess(&slots.by_connection, &connection, self.per_connection));
         self.evict(&mut slots, of_connection, Bound::Connection);
-        let of_address = slot.network.and_then(|key| oldest(&slots.by_network, &key, self.per_address));
-        self.evict(&mut slots, of_address, Bound::Address);
-        let of_all = slots.all.first_key_value().map(|(number, _)| *number).filter(|_| slots.all.len() >= self.total);
+        let of_network = slot.network.and_then(|network| excess(&slots.by_network, &network, self.per_address));
+        self.evict(&mut slots, of_network, Bound::Address);
+        let of_all = if slots.all.len() >= self.total { slots.all.keys().next().copied() } else { None };
         self.evict(&mut slots, of_all, Bound::Total);
         let number = slots.insert(slot);
         PendingBody { bodies: Arc::clone(self), number, evicted }
     }
 
+    /// Evicts the body with this number, if there is one, because this bound is reached.
     fn evict(&self, slots: &mut Slots, number: Option<u64>, bound: Bound) {
         if let Some(slot) = number.and_then(|number| slots.remove(number)) {
-            self.evicted.with_label_values(&[bound.label()]).inc();
+            self.evictions.with_label_values(&[bound.label()]).inc();
             // sending fails if the request has just ended
-            let _ = slot.evict.send(bound);
+            let _ = slot.eviction.send(bound);
         }
     }
 
@@ -139,8 +146,8 @@ impl PendingBodies {
 
 impl Slots {
     fn insert(&mut self, slot: Slot) -> u64 {
-        let number = self.next;
-        self.next += 1;
+        let number = self.next_number;
+        self.next_number += 1;
         if let Some(connection) = slot.connection {
             self.by_connection.entry(connection).or_default().insert(number);
         }
@@ -163,9 +170,10 @@ impl Slots {
     }
 }
 
-/// The oldest slot of a key, if the key has at least `limit` slots.
-fn oldest<K: Hash + Eq>(slots: &HashMap<K, BTreeSet<u64>>, key: &K, limit: usize) -> Option<u64> {
-    slots.get(key).filter(|numbers| numbers.len() >= limit)?.first().copied()
+/// The oldest slot of a key, if a further slot would exceed the key's limit.
+fn excess<K: Hash + Eq>(slots: &HashMap<K, BTreeSet<u64>>, key: &K, limit: usize) -> Option<u64> {
+    let numbers = slots.get(key)?;
+    if numbers.len() >= limit { numbers.first().copied() } else { None }
 }
 
 fn remove_from<K: Hash + Eq>(slots: &mut HashMap<K, BTreeSet<u64>>, key: &K, number: u64) {
@@ -180,7 +188,7 @@ fn remove_from<K: Hash + Eq>(slots: &mut HashMap<K, BTreeSet<u64>>, key: &K, num
 pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits((address.to_bits() >> 64) << 64).into(),
     }
 }
 
@@ -216,8 +224,8 @@ mod tests {
     use super::*;
 
     fn bodies(per_connection: usize, per_address: usize, total: usize) -> Arc<PendingBodies> {
-        let evicted = metrics::counters("latchkey_test_evicted_total", "Test.", &["bound"]);
-        Arc::new(PendingBodies { per_connection, per_address, total, slots: Mutex::default(), evicted })
+        let evictions = metrics::counters("latchkey_test_evicted_total", "Test.", &["bound"]);
+        Arc::new(PendingBodies { per_connection, per_address, total, slots: Mutex::default(), evictions })
     }
 
     /// A bound that the test does not reach.
@@ -228,6 +236,7 @@ mod tests {
         BodySender { connection: Some(SocketAddr::new(address, port)), address: Some(address) }
     }
 
+    /// The bound for which the body was evicted, if it was.
     fn evicted(body: &mut PendingBody) -> Option<Bound> {
         body.evicted().now_or_never()
     }
@@ -235,6 +244,7 @@ mod tests {
     #[test]
     fn admission_above_connection_bound_evicts_oldest_of_that_connection() {
         let bodies = bodies(2, HIGH, HIGH);
+        // the oldest, but of another connection
         let mut other = bodies.admit(sender(1, "192.0.2.1"));
         let mut own: Vec<_> = (0..4).map(|_| bodies.admit(sender(2, "192.0.2.1"))).collect();
         let evictions: Vec<_> = own.iter_mut().map(evicted).collect();
@@ -245,6 +255,7 @@ mod tests {
     #[test]
     fn admission_above_address_bound_evicts_oldest_of_that_network() {
         let bodies = bodies(HIGH, 2, HIGH);
+        // the oldest, but of another /64
         let mut other = bodies.admit(sender(1, "2001:db8:0:1::1"));
         let mut own: Vec<_> = (0..3).map(|n| bodies.admit(sender(2 + n, &format!("2001:db8::{n}")))).collect();
         let evictions: Vec<_> = own.iter_mut().map(evicted).collect();
@@ -267,9 +278,13 @@ mod tests {
             let _body = bodies.admit(sender(port, "192.0.2.1"));
         }
         // The third of these bodies evicts the first, whose drop must then free no slot.
-        let evicted = bodies.admit(sender(1, "192.0.2.1"));
-        drop((bodies.admit(sender(1, "192.0.2.1")), bodies.admit(sender(1, "192.0.2.1")), evicted));
+        let [first, second, third] = [(); 3].map(|()| bodies.admit(sender(1, "192.0.2.1")));
+        drop(second);
+        drop(third);
+        drop(first);
         let slots = bodies.slots();
-        assert!(slots.all.is_empty() && slots.by_connection.is_empty() && slots.by_network.is_empty(), "{slots:?}");
+        assert!(slots.all.is_empty(), "{slots:?}");
+        assert!(slots.by_connection.is_empty(), "{slots:?}");
+        assert!(slots.by_network.is_empty(), "{slots:?}");
     }
 }

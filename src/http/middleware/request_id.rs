@@ -22,22 +22,24 @@ pub(super) struct RequestId(pub(super) HeaderValue);
 impl RequestId {
     /// The id that the caller sent, if it is fit for a log line; a new one otherwise.
     pub(super) fn of(request: &Request, entropy: &Entropy) -> Self {
-        Self::sent(request).unwrap_or_else(|| Self::generate(entropy))
+        Self::from_header(request).unwrap_or_else(|| Self::generate(entropy))
     }
 
-    fn sent(request: &Request) -> Option<Self> {
+    fn from_header(request: &Request) -> Option<Self> {
         let id = request.headers().get(REQUEST_ID)?;
-        let fit = CALLER_ID_LENGTH.contains(&id.len())
-            && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-        fit.then(|| Self(id.clone()))
+        let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+        let is_fit = CALLER_ID_LENGTH.contains(&id.len()) && id.as_bytes().iter().all(is_allowed);
+        is_fit.then(|| Self(id.clone()))
     }
 
     fn generate(entropy: &Entropy) -> Self {
         let mut text = [0; Hyphenated::LENGTH];
         entropy.uuid().hyphenated().encode_lower(&mut text);
+        // never empty: a header may contain digits, letters and hyphens
         Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("")))
     }
 
+    /// The id as text. It is ASCII, whether the caller or this node chose it.
     pub(super) fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }

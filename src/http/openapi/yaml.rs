@@ -5,6 +5,9 @@ use serde_json::Value;
 /// Words that YAML 1.1 parsers read as something other than a string.
 const RESERVED: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
 
+/// The spaces by which a nested collection is indented.
+const INDENT: usize = 2;
+
 /// A value as a YAML document.
 pub(super) fn to_yaml(value: &Value) -> String {
     let mut text = String::new();
@@ -14,40 +17,40 @@ pub(super) fn to_yaml(value: &Value) -> String {
 
 /// Appends a value. A collection starts on a line of its own, indented by `indent`; a scalar continues the line.
 fn write(text: &mut String, value: &Value, indent: usize) {
-    let pad = " ".repeat(indent);
+    let indentation = " ".repeat(indent);
     match value {
         Value::Object(map) if !map.is_empty() => {
             for (name, value) in map {
-                text.push_str(&pad);
+                text.push_str(&indentation);
                 text.push_str(&key(name));
                 text.push(':');
-                write_member(text, value, indent + 2);
+                write_after_indicator(text, value, indent + INDENT);
             }
         }
         Value::Array(items) if !items.is_empty() => {
             for item in items {
-                text.push_str(&pad);
+                text.push_str(&indentation);
                 if is_collection(item) {
                     // the first line of the nested collection continues the line after `- `
                     let mut nested = String::new();
-                    write(&mut nested, item, indent + 2);
+                    write(&mut nested, item, indent + INDENT);
                     text.push_str("- ");
                     text.push_str(nested.trim_start());
                 } else {
                     text.push('-');
-                    write_member(text, item, indent + 2);
+                    write_after_indicator(text, item, indent + INDENT);
                 }
             }
         }
         scalar => {
-            text.push_str(&scalar_text(scalar, &pad));
+            text.push_str(&scalar_text(scalar, &indentation));
             text.push('\n');
         }
     }
 }
 
 /// Appends a value after `name:` or `-`: a collection on the next line, a scalar on the same line.
-fn write_member(text: &mut String, value: &Value, indent: usize) {
+fn write_after_indicator(text: &mut String, value: &Value, indent: usize) {
     if is_collection(value) {
         text.push('\n');
     } else {
@@ -65,12 +68,21 @@ fn is_collection(value: &Value) -> bool {
     }
 }
 
-/// A scalar or an empty collection. JSON's forms are valid YAML; texts of several lines are literal blocks where possible.
-fn scalar_text(value: &Value, pad: &str) -> String {
+/// A scalar or an empty collection. JSON's forms are valid YAML; texts of several lines are literal blocks where possible, with
+/// `indentation` before each line.
+fn scalar_text(value: &Value, indentation: &str) -> String {
     match value.as_str() {
         Some(text) if is_literal(text) => {
-            let lines = text.lines().map(|line| if line.is_empty() { String::new() } else { format!("{pad}{line}") });
-            format!("|-\n{}", lines.collect::<Vec<_>>().join("\n"))
+            // `|-` begins a block without a line end at its end
+            let mut block = String::from("|-");
+            for line in text.lines() {
+                block.push('\n');
+                if !line.is_empty() {
+                    block.push_str(indentation);
+                    block.push_str(line);
+                }
+            }
+            block
         }
         _ => value.to_string(),
     }
@@ -81,13 +93,13 @@ fn is_literal(text: &str) -> bool {
     text.contains('\n')
         && !text.ends_with('\n')
         && !text.starts_with([' ', '\n'])
-        && !text.chars().any(|c| c.is_control() && c != '\n')
+        && text.chars().all(|character| character == '\n' || !character.is_control())
 }
 
 /// A member's name as a key: plain if every YAML parser reads it as a string, else quoted.
 fn key(name: &str) -> String {
-    let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "_/.{}-".contains(c))
+    let is_plain = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/' || first == '_')
+        && name.chars().all(|character| character.is_ascii_alphanumeric() || "_/.{}-".contains(character))
         && !RESERVED.contains(&name.to_ascii_lowercase().as_str());
     if is_plain { name.to_owned() } else { Value::from(name).to_string() }
 }
@@ -106,6 +118,7 @@ mod tests {
             "list": [1, null, "a: b", { "x": 1, "y": [2] }, [3, 4]],
             "text": "first\n\n  second: \"x\"\nthird",
         });
+        // The members are sorted, since a JSON object is a sorted map here.
         let expected = "\
 list:
   - 1

@@ -26,7 +26,7 @@ pub enum FailureCause {
 }
 
 tokio::task_local! {
-    /// The cause recorded for the request that this task handles.
+    /// The first cause recorded for the request that this task handles.
     static CAUSE: RefCell<Option<FailureCause>>;
 }
 

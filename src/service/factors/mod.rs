@@ -48,7 +48,7 @@ pub struct FactorList {
 /// The outcome of a search for the factor that a code belongs to.
 #[derive(Debug)]
 pub(in crate::service) enum CodeSearch<T> {
-    /// The code is right, and may have been used.
+    /// The code belongs to a factor. It may have been used already.
     Match(T),
     /// The code is wrong.
     Wrong,
@@ -57,7 +57,7 @@ pub(in crate::service) enum CodeSearch<T> {
 }
 
 impl<T> CodeSearch<T> {
-    /// Converts a match.
+    /// Converts what was found, if the code belongs to a factor.
     pub(in crate::service) fn map<U>(self, convert: impl FnOnce(T) -> U) -> CodeSearch<U> {
         match self {
             Self::Match(found) => CodeSearch::Match(convert(found)),
@@ -82,26 +82,28 @@ pub(super) fn log_undecryptable(account: AccountId, error: SealError) {
 /// # Errors
 /// [`ServiceError`]
 pub async fn list(state: &AppState, account: AccountId) -> Result<FactorList, ServiceError> {
-    let totp = state.sql.totp_factors(account).await?;
+    let apps = state.sql.totp_factors(account).await?;
     // an authenticator app is a factor once its first code has confirmed it
-    let confirmed = totp.into_iter().filter(|factor| factor.confirmed_at.is_some());
-    let apps = confirmed.map(|factor| FactorEntry {
+    let confirmed_apps = apps.into_iter().filter(|factor| factor.confirmed_at.is_some());
+    let app_entries = confirmed_apps.map(|factor| FactorEntry {
         id: factor.id,
         kind: FactorKind::Totp,
         label: factor.label,
         created_at: factor.created_at,
         last_used_at: factor.last_used_at,
     });
-    let mut factors: Vec<FactorEntry> = apps.collect();
-    factors.extend(state.sql.passkeys(account).await?.into_iter().map(|passkey| FactorEntry {
+    let passkeys = state.sql.passkeys(account).await?;
+    let passkey_entries = passkeys.into_iter().map(|passkey| FactorEntry {
         id: FactorId(passkey.id.0),
         kind: FactorKind::Passkey,
         label: passkey.name.as_str().to_owned(),
         created_at: passkey.created_at,
         last_used_at: passkey.last_used_at,
-    }));
+    });
+    let mut factors: Vec<FactorEntry> = app_entries.chain(passkey_entries).collect();
     factors.sort_by_key(|factor| factor.created_at);
-    let recovery_codes = state.sql.recovery_key(account).await?.map_or(0, |(_, remaining_codes)| remaining_codes);
+    let recovery_key = state.sql.recovery_key(account).await?;
+    let recovery_codes = recovery_key.map_or(0, |(_key, remaining_codes)| remaining_codes);
     let email_code = if state.config.factors.email_code {
         let account = state.sql.account(account).await?;
         Some(account.is_some_and(|account| account.factors.contains(FactorKind::EmailCode)))

@@ -1,4 +1,5 @@
-//! The challenge of a ceremony. It is issued with the options. The first response consumes it, even if the response is refused (I11).
+//! The challenge of a ceremony. It is issued with the options. The first response consumes it, even if the response is refused (I11: a
+//! challenge works once).
 
 use webauthn_rs_core::error::WebauthnError;
 
@@ -7,7 +8,8 @@ use crate::{
     crypto::passkeys::Ceremony, service::error::ServiceError, state::AppState, store::redis::ChallengeBinding,
 };
 
-/// Stores the challenge of a ceremony that has begun, and returns its options.
+/// Stores the challenge of a ceremony that has begun, and returns the options for the authenticator. `ceremony` is the result of its begin;
+/// its errors are internal.
 pub(super) async fn issue(
     state: &AppState,
     binding: &ChallengeBinding,

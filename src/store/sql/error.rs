@@ -85,14 +85,16 @@ impl From<sqlx::Error> for SqlError {
             E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::BeginFailed => {
                 Self::Unavailable(error)
             }
-            E::Database(inner) if inner.message().starts_with(UNSUPPORTED_PARAMETER) => {
-                Self::StartupParameter(inner.message()[UNSUPPORTED_PARAMETER.len()..].trim().to_owned())
+            E::Database(inner) => {
+                if let Some(parameter) = inner.message().strip_prefix(UNSUPPORTED_PARAMETER) {
+                    return Self::StartupParameter(parameter.trim().to_owned());
+                }
+                match ErrorClass::of(inner.as_ref()) {
+                    ErrorClass::Unavailable => Self::Unavailable(error),
+                    ErrorClass::Corrupt => Self::Corrupt(inner.message().to_owned()),
+                    ErrorClass::Other => Self::Other(error),
+                }
             }
-            E::Database(inner) => match ErrorClass::classify(inner.as_ref()) {
-                ErrorClass::Unavailable => Self::Unavailable(error),
-                ErrorClass::Corrupt => Self::Corrupt(inner.message().to_owned()),
-                ErrorClass::Other => Self::Other(error),
-            },
             // The answer was incomplete: the connection broke, or a proxy in between mixed up connections.
             E::Protocol(_) => Self::Unavailable(error),
             E::ColumnDecode { .. } | E::Decode(_) | E::AnyDriverError(_) => Self::Corrupt(error.to_string()),
@@ -102,7 +104,7 @@ impl From<sqlx::Error> for SqlError {
     }
 }
 
-/// The text with which PgBouncer begins its refusal of a start-up parameter.
+/// The text with which PgBouncer begins its refusal of a start-up parameter. The name of the parameter follows.
 const UNSUPPORTED_PARAMETER: &str = "unsupported startup parameter:";
 
 /// Further refusals of PgBouncer that no retry changes.
@@ -115,6 +117,7 @@ fn reason(error: &sqlx::Error) -> String {
         E::Database(inner) => {
             let code = inner.code().map(|code| format!(" ({code})")).unwrap_or_default();
             let hint = if inner.message().contains("client certificate") {
+                // the message says that a certificate is required
                 "; sslcert and sslkey in database.url name it"
             } else {
                 ""
@@ -123,10 +126,12 @@ fn reason(error: &sqlx::Error) -> String {
         }
         E::Io(error) => {
             let text = error.to_string();
+            // an error of rustls, which sqlx passes on as an I/O error
             if text.contains("UnknownIssuer") {
                 return "TLS: the server's certificate is of an unknown authority; sslrootcert in database.url names the one to trust"
                     .to_owned();
             }
+            // drops the number, which the text before it explains: "Connection refused (os error 111)"
             text.split(" (os error").next().unwrap_or_default().to_lowercase()
         }
         E::Tls(error) => format!("TLS: {error}"),
@@ -138,7 +143,7 @@ fn reason(error: &sqlx::Error) -> String {
     }
 }
 
-/// The kind of a database's error.
+/// The class of a database's error.
 enum ErrorClass {
     Unavailable,
     Corrupt,
@@ -146,9 +151,9 @@ enum ErrorClass {
 }
 
 impl ErrorClass {
-    /// Classifies an error by its code: five characters on PostgreSQL (its manual, appendix A), a number on SQLite
+    /// The class of an error by its code: five characters on PostgreSQL (its manual, appendix A), a number on SQLite
     /// (<https://www.sqlite.org/rescode.html>).
-    fn classify(error: &dyn sqlx::error::DatabaseError) -> Self {
+    fn of(error: &dyn sqlx::error::DatabaseError) -> Self {
         let Some(code) = error.code() else { return Self::Other };
         if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
             // The low byte is the primary result code; the higher bytes refine it.
@@ -160,7 +165,7 @@ impl ErrorClass {
                 _ => Self::Other,
             };
         }
-        match &*code {
+        match code.as_ref() {
             // In this order: read-only (a standby, after a failover), shutting down, crashed, starting up, cancelled by a time-out,
             // lock not available, serialization failure, deadlock.
             "25006" | "57P01" | "57P02" | "57P03" | "57014" | "55P03" | "40001" | "40P01" => Self::Unavailable,
