@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     binary::{Service, command, run},
-    harness::wait,
+    harness::{postgres, wait},
 };
 
 fn text(bytes: &[u8]) -> String {
@@ -31,16 +31,14 @@ fn printed(folder: &Path, arguments: &[&str]) -> String {
 async fn signing_keys_rotate_beside_a_running_node() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
-    let keys = async || {
-        let jwks = service.client.get_anonymously("/.well-known/jwks.json").await.expect(200).json();
-        jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
-    };
-    let before = keys().await;
+    let before = service.client.get_anonymously("/.well-known/jwks.json").await.expect(200).json();
+    let signing_key = before["keys"][0]["kid"].as_str().unwrap();
     printed(folder.path(), &["keys", "rotate"]);
     let listed = printed(folder.path(), &["keys", "list"]);
-    // The new key is published, and signs later.
-    assert!(listed.contains("signing") && listed.contains("published"), "{listed}");
-    let retired = run(folder.path(), &["keys", "retire", &before[0]]);
+    // The new key is published, and signs later. The former one signs until then.
+    assert!(listed.contains("signing"), "{listed}");
+    assert!(listed.contains("published"), "{listed}");
+    let retired = run(folder.path(), &["keys", "retire", signing_key]);
     assert_eq!(retired.status.code(), Some(1), "the only signing key cannot be retired");
     // A restarted node reads both keys at once.
     drop(service.end(Signal::TERM));
@@ -59,8 +57,8 @@ async fn service_clients_are_managed_beside_a_running_node() {
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("client_id: billing"));
         let secret = lines.next().unwrap().strip_prefix("client_secret: ").unwrap().to_owned();
-        // the prefix and 32 bytes in base64url
-        assert!(secret.starts_with("lk_cs_") && secret.len() == 6 + 43, "{secret}");
+        let random = secret.strip_prefix("lk_cs_").unwrap();
+        assert_eq!(random.len(), 43, "32 bytes in base64url");
         assert_eq!(lines.next(), None);
         secret
     };
@@ -76,12 +74,14 @@ async fn service_clients_are_managed_beside_a_running_node() {
     wait::until("the node applies the new secret", async || token(&second).await.status == 200).await;
     token(&first).await.expect(200);
     let listed: Value = serde_json::from_str(&printed(&["client", "list", "--json"])).unwrap();
-    assert_eq!((&listed["client_id"], &listed["secrets"]), (&"billing".into(), &2.into()));
-    assert_eq!((&listed["scopes"][1], &listed["audiences"][0]), (&"write".into(), &"latchkey".into()));
+    assert_eq!(listed["client_id"], "billing");
+    assert_eq!(listed["secrets"], 2, "the current and the former one");
+    assert_eq!(listed["scopes"][1], "write");
+    assert_eq!(listed["audiences"][0], "latchkey");
 
     let pem = folder.path().join("key.pem");
-    std::fs::write(&pem, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
-    for (arguments, text) in [
+    fs::write(&pem, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n").unwrap();
+    for (arguments, expected) in [
         (&["client", "add", "billing"][..], "\"billing\": a client of this name exists"),
         (&["client", "add", "a b"], "1 to 64 ASCII letters"),
         (&["client", "add", "latchkey"], "token.client_id"),
@@ -91,34 +91,36 @@ async fn service_clients_are_managed_beside_a_running_node() {
         (&["client", "rotate-secret", "other"], "\"other\": there is no client of this name"),
     ] {
         let output = run(folder.path(), arguments);
-        let output_text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{output_text}");
-        assert!(output_text.contains(text), "{arguments:?}: no {text} in {output_text}");
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert_eq!(text(&output.stdout), "", "{error}");
+        assert!(error.contains(expected), "{arguments:?}: no {expected} in {error}");
     }
     printed(&["client", "disable", "billing"]);
     wait::until("the node applies the disabled client", async || token(&second).await.status == 401).await;
     let table = printed(&["client", "list"]);
-    assert!(table.contains("billing") && table.contains("disabled"), "{table}");
+    assert!(table.contains("billing"), "{table}");
+    assert!(table.contains("disabled"), "{table}");
     assert!(printed(&["client", "show", "billing"]).contains("disabled since"));
     let refused = run(folder.path(), &["client", "rotate-secret", "billing"]);
-    assert_eq!((refused.status.code(), refused.stdout.len()), (Some(1), 0));
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(text(&refused.stdout), "");
     assert!(text(&refused.stderr).contains("disabled; enable it first"), "{refused:?}");
 
     printed(&["client", "enable", "billing"]);
     wait::until("the node applies the enabled client", async || token(&second).await.status == 200).await;
-    assert_eq!(
-        run(folder.path(), &["client", "delete", "billing"]).status.code(),
-        Some(1),
-        "a deletion without a terminal needs --yes"
-    );
+    let unconfirmed = run(folder.path(), &["client", "delete", "billing"]);
+    assert_eq!(unconfirmed.status.code(), Some(1), "a deletion without a terminal needs --yes");
     printed(&["client", "delete", "billing", "--yes"]);
     wait::until("the node applies the deleted client", async || token(&second).await.status == 401).await;
-    assert_eq!(run(folder.path(), &["client", "show", "billing"]).status.code(), Some(1));
+    let deleted = run(folder.path(), &["client", "show", "billing"]);
+    assert_eq!(deleted.status.code(), Some(1));
     let third = secret_in(&printed(&["client", "add", "billing"]));
     assert_ne!(third, second);
     let (_, log) = service.end(Signal::TERM);
     for secret in [first, second] {
-        assert!(!log.contains(&secret) && !table.contains(&secret));
+        assert!(!log.contains(&secret), "the log has a secret");
+        assert!(!table.contains(&secret), "the list has a secret");
     }
 }
 
@@ -136,8 +138,10 @@ fn command_without_a_service_creates_nothing_and_names_the_data_directory() {
         let output = run(folder.path(), arguments);
         let error = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
-        assert!(error.contains("there is no database at") && error.contains("--data-dir"), "{arguments:?}: {error}");
+        assert!(error.contains("there is no database at"), "{arguments:?}: {error}");
+        assert!(error.contains("--data-dir"), "{arguments:?}: {error}");
     }
+    // If the settings place all data elsewhere, the error names the database.
     let settings = [
         "database.url=sqlite://other.db",
         "redis.url=redis://127.0.0.1:1",
@@ -149,8 +153,9 @@ fn command_without_a_service_creates_nothing_and_names_the_data_directory() {
     assert!(text(&output.stderr).contains("there is no database at other.db"), "{output:?}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 
-    assert!(run(folder.path(), &["migrate"]).status.success());
-    assert!(run(folder.path(), &["client", "add", "billing"]).status.success());
+    // `migrate` creates the service.
+    printed(folder.path(), &["migrate"]);
+    printed(folder.path(), &["client", "add", "billing"]);
 }
 
 #[test]
@@ -189,19 +194,19 @@ fn config_check_refuses_broken_templates_and_creates_nothing() {
     }
     let unused = ["config", "check", "--set", "pages.templates=templates", "--set", "pages.enabled=false"];
     assert_eq!(printed(folder.path(), &unused), "");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "only `templates`");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn audit_follow_prints_events_as_they_are_written() {
     use std::io::{BufRead, BufReader};
     let folder = tempfile::tempdir().unwrap();
-    assert!(run(folder.path(), &["migrate"]).status.success());
-    assert!(run(folder.path(), &["client", "add", "first"]).status.success());
+    printed(folder.path(), &["migrate"]);
+    printed(folder.path(), &["client", "add", "first"]);
     let mut follow = command(folder.path(), &["audit", "--follow", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines().map(|line| line.unwrap());
     assert!(lines.next().unwrap().contains("\"first\""));
-    assert!(run(folder.path(), &["client", "add", "second"]).status.success());
+    printed(folder.path(), &["client", "add", "second"]);
     assert!(lines.next().unwrap().contains("\"second\""));
     follow.kill().unwrap();
     follow.wait().unwrap();
@@ -211,37 +216,39 @@ async fn audit_follow_prints_events_as_they_are_written() {
 #[test]
 fn refused_client_name_is_quoted_and_escaped() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(run(folder.path(), &["migrate"]).status.success());
+    printed(folder.path(), &["migrate"]);
     for command in ["add", "show", "disable", "enable", "delete", "rotate-secret"] {
         let refused = run(folder.path(), &["client", command, "--", "a\n\u{1b}[31mb"]);
-        assert_eq!(refused.status.code(), Some(1));
-        assert!(text(&refused.stderr).contains(r#"latchkey: "a\n\u{1b}[31mb": "#), "{}", text(&refused.stderr));
+        let error = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{error}");
+        assert!(error.contains(r#"latchkey: "a\n\u{1b}[31mb": "#), "{error}");
     }
 }
 
 #[test]
 fn strict_doctor_fails_on_warnings() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(run(folder.path(), &["migrate"]).status.success());
+    printed(folder.path(), &["migrate"]);
     // the doctor warns of the weak hashing that `command` configures
-    let warned = run(folder.path(), &["doctor"]);
-    assert!(warned.status.success() && text(&warned.stdout).contains("warn  configuration"), "{warned:?}");
-    assert_eq!(run(folder.path(), &["doctor", "--strict"]).status.code(), Some(1));
-    let strong = ["doctor", "--strict", "--set", "password.memory_kib=19456", "--set", "password.iterations=2"];
-    let strong = command(folder.path(), &strong)
+    let findings = printed(folder.path(), &["doctor"]);
+    assert!(findings.contains("warn  configuration"), "{findings}");
+    let strict = run(folder.path(), &["doctor", "--strict"]);
+    assert_eq!(strict.status.code(), Some(1));
+    let strong_hashing = ["doctor", "--strict", "--set", "password.memory_kib=19456", "--set", "password.iterations=2"];
+    let strict = command(folder.path(), &strong_hashing)
         .env_remove("LATCHKEY_PASSWORD_MEMORY_KIB")
         .env_remove("LATCHKEY_PASSWORD_ITERATIONS")
         .output()
         .unwrap();
-    let findings = text(&strong.stdout);
+    let findings = text(&strict.stdout);
     // the machine may cause other warnings
-    assert_eq!(strong.status.success(), !findings.contains("warn  "), "{findings}");
+    assert_eq!(strict.status.success(), !findings.contains("warn  "), "{findings}");
 }
 
 #[test]
 fn start_with_a_missing_database_names_the_setting_and_the_address() {
     let folder = tempfile::tempdir().unwrap();
-    let postgres = crate::harness::postgres::shared();
+    let postgres = postgres::shared();
     for arguments in [&["serve"][..], &["migrate"]] {
         let output = command(folder.path(), arguments)
             .env("LATCHKEY_DATABASE_URL", postgres.url("no_such_database"))
@@ -250,6 +257,7 @@ fn start_with_a_missing_database_names_the_setting_and_the_address() {
         let error = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{error}");
         let location = format!("latchkey: database.url, 127.0.0.1:{}/no_such_database: ", postgres.port());
-        assert!(error.contains(&location) && error.contains("does not exist"), "{error}");
+        assert!(error.contains(&location), "{error}");
+        assert!(error.contains("does not exist"), "{error}");
     }
 }

@@ -412,7 +412,10 @@ test("remembered_device_sends_its_token_with_the_next_sign_in_and_is_listed_and_
   ]);
 });
 
-/** Installs a fake of the browser's API for passkeys while `work` runs. `work` receives the list of the fake's calls: function and options. */
+/**
+ * Installs a fake of the browser's API for passkeys while `work` runs. `work` receives the list of the fake's calls: each has the
+ * function and its options.
+ */
 async function withPasskeys(work) {
   const requests = [];
   // The credential names the function that returned it, so that tests can recognize it.

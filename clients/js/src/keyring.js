@@ -19,7 +19,7 @@ export class KeyRing {
   #refreshStarted = Number.NEGATIVE_INFINITY;
   #reachable = false;
   #lastError = "not fetched yet";
-  /** Ends the pause of {@link KeyRing.run} when aborted. A refresh that begins replaces it. */
+  /** Ends the pause of {@link KeyRing.run} when aborted. {@link KeyRing.run} replaces it before each refresh. */
   #refreshRequest = new AbortController();
   #closed = false;
 

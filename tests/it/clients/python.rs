@@ -1,4 +1,4 @@
-//! `clients/python` and `examples/fastapi`.
+//! The tests of `clients/python`, the commands and programs of its README, and `examples/fastapi`.
 
 use std::{collections::HashSet, fs, path::Path, process::Command};
 
@@ -65,16 +65,18 @@ async fn serve(service: &ServiceProcess, python: &Path, folder: &Path, workers: 
 #[tokio::test(flavor = "multi_thread")]
 async fn fastapi_example_refuses_revoked_tokens_on_every_worker() {
     let service = ServiceProcess::start();
-    let app = serve(&service, &tool("python"), &project("examples/fastapi"), 2).await;
+    let worker_count = 2;
+    let app = serve(&service, &tool("python"), &project("examples/fastapi"), worker_count).await;
     let workers: HashSet<_> = app.check(&service).await.iter().map(|answer| answer["worker"].to_string()).collect();
-    // The kernel distributes the connections, so one of the two workers may have answered all requests.
+    // At most the two that were started. The kernel distributes the connections, so one of them may have answered all requests.
     assert!((1..=2).contains(&workers.len()), "{workers:?}");
     app.check_step_up(&service).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fastapi_example_runs_as_printed() {
-    let (service, wheels) = (ServiceProcess::start(), tempfile::tempdir().unwrap());
+    let service = ServiceProcess::start();
+    let wheels = tempfile::tempdir().unwrap();
     let environment = tokio::task::block_in_place(|| pip_environment(wheels.path()));
     let checkout = Checkout::new(&["clients/python", "examples/fastapi"], &service, &environment);
     checkout.run_example("examples/fastapi", &service).await;
@@ -82,7 +84,8 @@ async fn fastapi_example_runs_as_printed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readme_commands_install_and_programs_run_as_printed() {
-    let (service, wheels) = (ServiceProcess::start(), tempfile::tempdir().unwrap());
+    let service = ServiceProcess::start();
+    let wheels = tempfile::tempdir().unwrap();
     let environment = tokio::task::block_in_place(|| pip_environment(wheels.path()));
     let checkout = Checkout::new(&["clients/python"], &service, &environment);
     let folder = checkout.app_folder();
@@ -90,11 +93,14 @@ async fn readme_commands_install_and_programs_run_as_printed() {
         tokio::task::block_in_place(|| checkout.run(&folder, &commands));
     }
     let python = folder.join("venv/bin/python");
-    let installed = succeed(Command::new(&python).args(["-c", "import latchkey.fastapi; print(latchkey.__path__[0])"]));
-    let installed = String::from_utf8(installed.stdout).unwrap();
-    assert!(Path::new(installed.trim()).starts_with(&folder) && Path::new(installed.trim()).join("py.typed").is_file());
+    let output = succeed(Command::new(&python).args(["-c", "import latchkey.fastapi; print(latchkey.__path__[0])"]));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let installed = Path::new(printed.trim());
+    assert!(installed.starts_with(&folder), "{printed}");
+    assert!(installed.join("py.typed").is_file(), "{printed}");
 
     let programs = code_blocks("clients/python/README.md", "python");
+    // a FastAPI app, a job that works until its user signs out, a script that checks one token
     let [app, job, script] = &programs[..] else { panic!("the README has three programs") };
     fs::write(folder.join("app.py"), app).unwrap();
     let app = serve(&service, &python, &folder, 1).await;
@@ -111,16 +117,19 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     assert_eq!(output, ["working", "stopped: session_revoked"]);
 
     let tokens = service.client().login("ada").await;
-    let run = |environment: Vec<(String, String)>, token: &str| {
+    let run_script = |environment: Vec<(String, String)>, token: &str| {
         let output = succeed(Command::new(&python).envs(environment).args(["-c", script, token]));
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
     };
-    assert_eq!(run(service.app_environment(), &tokens.access)[0], format!("welcome {account}\n"));
+    let [stdout, _] = run_script(service.app_environment(), &tokens.access);
+    assert_eq!(stdout, format!("welcome {account}\n"));
     service.client().logout(&tokens.refresh).await.expect(204);
-    assert_eq!(run(service.app_environment(), &tokens.access)[0], "refused: the token was revoked\n");
-    // Nothing listens on port 9.
-    let unreachable = [service.app_environment(), vec![("AUTH_ISSUER".to_owned(), "http://127.0.0.1:9".to_owned())]];
-    let [stdout, stderr] = run(unreachable.concat(), &tokens.access);
+    let [stdout, _] = run_script(service.app_environment(), &tokens.access);
+    assert_eq!(stdout, "refused: the token was revoked\n");
+    // Nothing listens on port 9. Of two values of a variable, the later one counts.
+    let mut unreachable = service.app_environment();
+    unreachable.push(("AUTH_ISSUER".to_owned(), "http://127.0.0.1:9".to_owned()));
+    let [stdout, stderr] = run_script(unreachable, &tokens.access);
     assert!(stdout.starts_with("unavailable: the issuer's keys cannot be fetched: "), "{stdout}");
     assert!(!stderr.contains("Traceback"), "{stderr}");
 }

@@ -37,7 +37,8 @@ async fn acknowledged_writes_survive_kill_of_redis() {
     let node = cluster.node().await;
     node.register("ada").await;
     let kept = node.login("ada").await;
-    let refreshed = Tokens::of(&node.refresh(&node.login("ada").await.refresh).await.expect(200));
+    let login = node.login("ada").await;
+    let refreshed = Tokens::of(&node.refresh(&login.refresh).await.expect(200));
     let ended = node.login("ada").await;
     node.logout(&ended.refresh).await.expect(204);
 
@@ -56,6 +57,7 @@ async fn acknowledged_writes_survive_kill_of_redis() {
 async fn requests_fail_before_the_command_timeout_while_redis_refuses_connections() {
     let mut server = Redis::start();
     let mut cluster = cluster(&server);
+    // longer than the test waits for any response
     cluster.config.redis.command_timeout = Duration::from_secs(60);
     let node = cluster.node().await;
     node.register("ada").await;
@@ -65,7 +67,7 @@ async fn requests_fail_before_the_command_timeout_while_redis_refuses_connection
     // a request that waits for Redis is given up here long before the command timeout
     let attempt = || tokio::time::timeout(Duration::from_secs(1), node.get("/v1/me", &tokens.access));
     let fails = async || attempt().await.is_ok_and(|answer| answer.status == 503);
-    // the first failure may be that of the command in flight
+    // the first failure may be that of the command in flight, so two in a row count
     wait::until("requests fail at once", || async { fails().await && fails().await }).await;
     assert_unavailable(&attempt().await.expect("the next request fails at once, too"));
     server.restart();
@@ -86,8 +88,8 @@ async fn request_without_redis_is_logged_in_one_line_with_its_cause() {
     let text = String::from_utf8(log.bytes()).unwrap();
     let id = answer.header("x-request-id");
     // The test captures all levels. The default level is INFO.
-    let lines: Vec<&str> =
-        text.lines().filter(|line| line.contains(id) && !line.contains("TRACE") && !line.contains("DEBUG")).collect();
+    let is_shown_by_default = |line: &&str| !line.contains("TRACE") && !line.contains("DEBUG");
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains(id)).filter(is_shown_by_default).collect();
     let [line] = lines[..] else { panic!("{lines:#?}") };
     for part in ["WARN", "latchkey::request", "status=503", "dependency=\"redis\"", "error=\"Redis is unavailable: "] {
         assert!(line.contains(part), "{part} is not in {line}");
@@ -101,15 +103,18 @@ async fn cached_verification_expires_without_redis() {
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.register("ada").await;
-    let (cached, uncached) = (node.login("ada").await, node.login("ada").await);
+    let cached = node.login("ada").await;
+    let uncached = node.login("ada").await;
+    // fills the session cache
     node.get("/v1/verify", &cached.access).await.expect(200);
     server.kill();
     assert_unavailable(&node.get("/v1/verify", &uncached.access).await);
     wait::until("the session cache expires", || async { node.get("/v1/verify", &cached.access).await.status == 503 })
         .await;
     assert_unavailable(&node.get("/v1/verify", &cached.access).await);
-    // a forged token is refused without Redis
-    assert_eq!(node.get("/v1/verify", &cached.access[1..]).await.problem(), (401, "invalid_token".to_owned()));
+    // a malformed token is refused without Redis
+    let malformed = &cached.access[1..];
+    assert_eq!(node.get("/v1/verify", malformed).await.problem(), (401, "invalid_token".to_owned()));
     server.restart();
     wait_until_ready(&node).await;
     for tokens in [&cached, &uncached] {

@@ -1,13 +1,13 @@
 //! Certificates of a test authority, made with `openssl`.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
-/// Creates `ca.pem`, `server.pem` and `server.key` for 127.0.0.1.
+/// Creates the authority `ca.pem`, and its certificate `server.pem` for 127.0.0.1 with the key `server.key`.
 pub fn create(folder: &Path) {
     create_for(folder, "IP:127.0.0.1");
 }
 
-/// Creates `ca.pem`, `server.pem` and `server.key` for these names, which are in the form of openssl: `DNS:localhost,IP:127.0.0.1`.
+/// Like [`create`], for these names, which are in the form of openssl: `DNS:localhost,IP:127.0.0.1`.
 pub fn create_for(folder: &Path, alternative_names: &str) {
     openssl(folder, &format!("req -x509 {KEY} -days 2 -keyout ca.key -out ca.pem -subj /CN=test-ca"));
     issue_for(folder, "server", "test-server", alternative_names);
@@ -18,18 +18,19 @@ pub fn issue(folder: &Path, name: &str, common_name: &str) {
     issue_for(folder, name, common_name, "IP:127.0.0.1");
 }
 
-/// Creates `NAME.pem` and `NAME.key` for these names, signed by the authority of [`create`].
+/// Like [`issue`], for these names, in the form of [`create_for`].
 pub fn issue_for(folder: &Path, name: &str, common_name: &str, alternative_names: &str) {
     openssl(folder, &format!("req {KEY} -keyout {name}.key -out {name}.csr -subj /CN={common_name}"));
-    std::fs::write(folder.join("extensions"), format!("subjectAltName={alternative_names}\n")).unwrap();
+    fs::write(folder.join("extensions"), format!("subjectAltName={alternative_names}\n")).unwrap();
     let sign = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions";
     openssl(folder, &format!("x509 -req -in {name}.csr {sign} -out {name}.pem"));
 }
 
-/// A new key without a password.
+/// The options for a new key without a password.
 const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
 
-fn openssl(folder: &Path, words: &str) {
-    let made = Command::new("openssl").args(words.split(' ')).current_dir(folder).output().unwrap();
-    assert!(made.status.success(), "{made:?}");
+/// Runs `openssl` in `folder` with these arguments, which contain no spaces.
+fn openssl(folder: &Path, arguments: &str) {
+    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }

@@ -7,30 +7,28 @@ use super::model::{Answer, Interval, Op, Rules, State, Times};
 
 /// Returns a violation in the history of one session, if there is one.
 pub fn violation(ops: &[Op], rules: &Rules) -> Option<String> {
-    second_successor(ops).or_else(|| {
-        let mut ops = ops.to_vec();
-        ops.sort_by_key(|op| op.span);
-        let mut search = Search {
-            ops: &ops,
-            times: Times::of(&ops, rules),
-            rules,
-            tried: HashMap::new(),
-            furthest: (0, State::Before),
-        };
-        let mut done = vec![false; ops.len()];
-        (!search.find_order(&mut done, State::Before)).then(|| search.explain())
-    })
+    if let Some(violation) = second_successor(ops) {
+        return Some(violation);
+    }
+    let mut ops = ops.to_vec();
+    ops.sort_by_key(|op| op.span);
+    let mut search =
+        Search { ops: &ops, times: Times::of(&ops, rules), rules, tried: HashMap::new(), furthest: (0, State::Before) };
+    let mut done = vec![false; ops.len()];
+    if search.find_order(&mut done, State::Before) { None } else { Some(search.explain()) }
 }
 
 /// Finds two different tokens of one generation.
 fn second_successor(ops: &[Op]) -> Option<String> {
-    let mut tokens = HashMap::new();
-    ops.iter().find_map(|op| {
-        let Answer::Token(generation, token) = op.answer else { return None };
-        let first = *tokens.entry(generation).or_insert(token);
-        (first != token)
-            .then(|| format!("two tokens of generation {generation}: a second successor\n{}", format_ops(ops)))
-    })
+    let mut first_tokens = HashMap::new();
+    for op in ops {
+        let Answer::Token(generation, token) = op.answer else { continue };
+        let first = *first_tokens.entry(generation).or_insert(token);
+        if first != token {
+            return Some(format!("two tokens of generation {generation}: a second successor\n{}", format_ops(ops)));
+        }
+    }
+    None
 }
 
 /// A depth-first search for an order of the calls that explains all answers.
@@ -47,6 +45,7 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// Whether the call with this index got an answer. Otherwise it may have been executed at any time, or never.
     fn is_answered(&self, op: usize) -> bool {
         self.ops[op].answer != Answer::Unknown
     }
@@ -67,17 +66,17 @@ impl Search<'_> {
         }
         let mut candidates: Vec<usize> =
             open.into_iter().take_while(|&i| self.ops[i].span.earliest <= earliest_answer).collect();
-        // tries calls in the order of their answers, and unanswered calls last
+        // tries calls in the order of their answers, and unanswered calls last, since `false` sorts before `true`
         candidates.sort_by_key(|&i| (!self.is_answered(i), self.ops[i].span.latest));
         for i in candidates {
             let states: Vec<State> = state.after(&self.ops[i], earliest_answer, &self.times, self.rules).collect();
-            for next in states {
+            for next_state in states {
                 // An unanswered call without an effect explains nothing.
-                if !self.is_answered(i) && next == state {
+                if !self.is_answered(i) && next_state == state {
                     continue;
                 }
                 done[i] = true;
-                if self.find_order(done, next) {
+                if self.find_order(done, next_state) {
                     return true;
                 }
                 done[i] = false;
@@ -88,19 +87,20 @@ impl Search<'_> {
 
     /// Whether this search, or one with fewer executed unanswered calls, has failed before. Otherwise stores this search.
     fn already_tried(&mut self, done: &[bool], state: State) -> bool {
-        // The done calls that have an answer, or have none, as a set of bits.
-        let done_calls = |have_answer: bool| -> Vec<u64> {
-            let bit = |i: usize| u64::from(done[i] && self.is_answered(i) == have_answer) << (i % 64);
-            (0..done.len()).step_by(64).map(|from| (from..done.len().min(from + 64)).map(bit).sum()).collect()
-        };
-        let (answered, unanswered) = (done_calls(true), done_calls(false));
-        let tried = self.tried.entry((answered, state)).or_default();
-        let is_subset = |other: &Vec<u64>| other.iter().zip(&unanswered).all(|(other, this)| other & !this == 0);
-        let found = tried.iter().any(is_subset);
-        if !found {
-            tried.push(unanswered);
+        // The done calls as sets of bits, 64 in each number.
+        let mut answered = vec![0_u64; done.len().div_ceil(64)];
+        let mut unanswered = answered.clone();
+        for i in (0..done.len()).filter(|&i| done[i]) {
+            let set = if self.is_answered(i) { &mut answered } else { &mut unanswered };
+            set[i / 64] |= 1_u64 << (i % 64);
         }
-        found
+        let failed = self.tried.entry((answered, state)).or_default();
+        let is_subset = |other: &Vec<u64>| other.iter().zip(&unanswered).all(|(other, this)| other & !this == 0);
+        let already_failed = failed.iter().any(is_subset);
+        if !already_failed {
+            failed.push(unanswered);
+        }
+        already_failed
     }
 
     fn explain(&self) -> String {
@@ -110,8 +110,9 @@ impl Search<'_> {
 }
 
 fn format_ops(ops: &[Op]) -> String {
-    ops.iter().fold(String::new(), |text, op| {
-        let Op { call, answer, network, span: Interval { earliest, latest } } = op;
-        text + &format!("  {earliest:>10} … {latest:>10} µs  {call:?} from network {network} → {answer:?}\n")
-    })
+    let mut text = String::new();
+    for Op { call, answer, network, span: Interval { earliest, latest } } in ops {
+        text += &format!("  {earliest:>10} … {latest:>10} µs  {call:?} from network {network} → {answer:?}\n");
+    }
+    text
 }

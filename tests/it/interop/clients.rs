@@ -18,6 +18,7 @@ async fn run_client(program: &'static str) {
     // The client library checks times with the system clock.
     cluster.clock = Clock::System;
     let node = cluster.node_at_issuer().await;
+    // the client's own key, with which it can authenticate instead of its secret
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
     let new = NewClient {
         name: "stock.client-1".to_owned(),
@@ -27,7 +28,8 @@ async fn run_client(program: &'static str) {
     };
     let service = cluster.service_client_with(new).await;
     let subject = node.register("ada").await.text_of("id");
-    let private_key = BASE64_STANDARD.encode(&*key.to_pkcs8().unwrap());
+    let pkcs8 = key.to_pkcs8().unwrap();
+    let private_key = BASE64_STANDARD.encode(pkcs8.as_slice());
     let settings = json!({
         "issuer": cluster.config.issuer,
         "audience": "latchkey",
@@ -35,6 +37,7 @@ async fn run_client(program: &'static str) {
         "client_secret": service.secret,
         "private_key": format!("-----BEGIN PRIVATE KEY-----\n{private_key}\n-----END PRIVATE KEY-----\n"),
         "kid": key.kid(),
+        // the public client that `login` uses, and whose refresh token the program refreshes
         "app_id": "latchkey",
         "subject": subject,
         "refresh_token": node.login("ada").await.refresh,

@@ -1,8 +1,13 @@
 //! I6: No plaintext password, refresh token, access token, secret or private key is in Redis, in SQL, in the log at any level, or
 //! in the body of an error. The test makes calls of every kind, and then searches all of these for the secrets.
 
+use std::{fs, time::Duration};
+
 use base64::prelude::*;
-use latchkey::service::{accounts, keys};
+use latchkey::{
+    crypto::key_rotation::SigningStart,
+    service::{accounts, keys},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -11,6 +16,10 @@ use crate::harness::{
     log::Log,
     test_cluster::{Node, TestCluster},
 };
+
+/// From this character on, a refresh token has only the MAC: 6 characters are the prefix, and 60 are the first 45 bytes in base64url, of
+/// which 43 precede the MAC.
+const REFRESH_TOKEN_MAC_START: usize = 66;
 
 /// The secrets that must appear nowhere, with their descriptions.
 #[derive(Default)]
@@ -28,23 +37,19 @@ impl Secrets {
     fn add_bytes(&mut self, name: &str, bytes: &[u8]) {
         self.0.push((name.to_owned(), bytes.to_vec()));
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let list = format!("{bytes:?}");
-        let texts = [
-            hex,
-            BASE64_STANDARD_NO_PAD.encode(bytes),
-            BASE64_URL_SAFE_NO_PAD.encode(bytes),
-            list[1..list.len() - 1].into(),
-        ];
+        // as `Debug` prints bytes, without the brackets
+        let decimal = bytes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let texts = [hex, BASE64_STANDARD_NO_PAD.encode(bytes), BASE64_URL_SAFE_NO_PAD.encode(bytes), decimal];
         self.0.extend(texts.into_iter().map(|text| (format!("{name}, as text"), text.into_bytes())));
     }
 
     /// Adds a refresh token and its MAC.
     fn add_refresh_token(&mut self, token: &str) {
         self.add_text("a refresh token", token);
-        // the MAC is the end of the token, from this character
-        self.add_text("the MAC of a refresh token", &token[66..]);
+        self.add_text("the MAC of a refresh token", &token[REFRESH_TOKEN_MAC_START..]);
     }
 
+    /// Adds the refresh token and the access token of a session.
     fn add_tokens(&mut self, tokens: &Tokens) {
         self.add_refresh_token(&tokens.refresh);
         self.add_access_token(&tokens.access);
@@ -60,17 +65,18 @@ impl Secrets {
     fn assert_absent_from(&self, place: &str, bytes: &[u8]) {
         for (name, secret) in &self.0 {
             if let Some(at) = bytes.windows(secret.len()).position(|window| window == secret) {
-                let around = &bytes[at.saturating_sub(300)..(at + 100).min(bytes.len())];
-                panic!("{name} in {place}: {}", String::from_utf8_lossy(around));
+                // an excerpt that shows where the secret was found
+                let excerpt = &bytes[at.saturating_sub(300)..(at + 100).min(bytes.len())];
+                panic!("{name} in {place}: {}", String::from_utf8_lossy(excerpt));
             }
         }
     }
 }
 
-/// The content of the database and its write-ahead log.
-fn files(cluster: &TestCluster) -> Vec<u8> {
-    let entries = std::fs::read_dir(cluster.folder()).unwrap();
-    let all: Vec<u8> = entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+/// The content of the database and its write-ahead log: of all files in the cluster's folder.
+fn database_files(cluster: &TestCluster) -> Vec<u8> {
+    let entries = fs::read_dir(cluster.folder()).unwrap();
+    let all: Vec<u8> = entries.flat_map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect();
     assert!(contains(&all, "SQLite format 3"), "the database is included");
     all
 }
@@ -91,31 +97,27 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     let log = Log::start();
     let mut secrets = Secrets::default();
     let mut cluster = TestCluster::new();
-    // A superseded refresh token is reuse as soon as its grace window has ended.
-    cluster.config.session.retry_window = std::time::Duration::ZERO;
-    cluster.config.secrets.current = "hidden-service-secret-4c0ffee1b2d3".into();
-    cluster.config.secrets.previous = vec!["hidden-former-secret-77aa88bb99cc".into()];
-    cluster.config.password.pepper = Some("hidden-pepper-key-5d6e7f8a9b0c1d2e".into());
-    for secret in [
-        "hidden-service-secret-4c0ffee1b2d3",
-        "hidden-former-secret-77aa88bb99cc",
-        "hidden-pepper-key-5d6e7f8a9b0c1d2e",
-        FIRST,
-        SECOND,
-        WRONG,
-    ] {
+    // A repeat of a superseded refresh token is reuse as soon as its grace window has ended.
+    cluster.config.session.retry_window = Duration::ZERO;
+    let service_secret = "hidden-service-secret-4c0ffee1b2d3";
+    let former_service_secret = "hidden-former-secret-77aa88bb99cc";
+    let pepper = "hidden-pepper-key-5d6e7f8a9b0c1d2e";
+    cluster.config.secrets.current = service_secret.into();
+    cluster.config.secrets.previous = vec![former_service_secret.into()];
+    cluster.config.password.pepper = Some(pepper.into());
+    for secret in [service_secret, former_service_secret, pepper, FIRST, SECOND, WRONG] {
         secrets.add_text(secret, secret);
     }
     let node = cluster.node().await;
 
     // An account with sessions of both transports.
-    let register = json!({ "email": "hidden@example.com", "username": "hidden", "password": FIRST });
-    node.post("/v1/users", register).await.expect(201);
+    let registration = json!({ "email": "hidden@example.com", "username": "hidden", "password": FIRST });
+    node.post("/v1/users", registration).await.expect(201);
     let hash = async |node: &Node| {
         let account = accounts::find(&node.state.sql, "hidden").await.unwrap();
         account.password_hash.unwrap().expose().to_owned()
     };
-    let mut hashes = vec![hash(&node).await];
+    let first_hash = hash(&node).await;
     node.try_login("hidden", WRONG).await.expect(401);
     // A password in the field of the user name.
     node.try_login(WRONG, SECOND).await.expect(401);
@@ -123,20 +125,21 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     secrets.add_tokens(&first);
     let first = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
     secrets.add_tokens(&first);
-    let cookie = json!({ "identifier": "hidden", "password": FIRST, "transport": "cookie" });
-    let answer = node.post("/v1/login", cookie).await.expect(200);
+    let login = json!({ "identifier": "hidden", "password": FIRST, "transport": "cookie" });
+    let answer = node.post("/v1/login", login).await.expect(200);
     secrets.add_access_token(&answer.text_of("access_token"));
     let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
     secrets.add_refresh_token(cookie.split_once('=').unwrap().1);
-    let with_cookie = |path: &str| node.request(Method::POST, path).header("cookie", &cookie);
-    let answer = node.send(with_cookie("/v1/refresh")).await.expect(200);
+    let refresh = node.request(Method::POST, "/v1/refresh").header("cookie", &cookie);
+    let answer = node.send(refresh).await.expect(200);
     let refreshed_cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
     secrets.add_refresh_token(refreshed_cookie.split_once('=').unwrap().1);
 
     // A password change, key rotation, reuse and a logout.
     node.change_password(&first.access, WRONG, SECOND).await.expect(403);
-    secrets.add_tokens(&Tokens::of(&node.change_password(&first.access, FIRST, SECOND).await.expect(200)));
-    hashes.push(hash(&node).await);
+    let changed = node.change_password(&first.access, FIRST, SECOND).await.expect(200);
+    secrets.add_tokens(&Tokens::of(&changed));
+    let second_hash = hash(&node).await;
     let second = node.login_with("hidden", SECOND).await;
     secrets.add_tokens(&second);
     let app = &node.state;
@@ -148,14 +151,13 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
         secrets.add_bytes("a private key's scalar", &pkcs8[scalar..scalar + 32]);
     };
     add_signing_key(&mut secrets);
-    let start = latchkey::crypto::key_rotation::SigningStart::Now;
-    keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap();
+    keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, SigningStart::Now).await.unwrap();
     app.keys.reload().await.unwrap();
     add_signing_key(&mut secrets);
     let third = Tokens::of(&node.refresh(&second.refresh).await.expect(200));
     secrets.add_tokens(&third);
-    // after the grace window of 10 s
-    cluster.advance(std::time::Duration::from_secs(11));
+    // after the grace window of 10 s, a repeat is reuse
+    cluster.advance(Duration::from_secs(11));
     node.refresh(&second.refresh).await.expect(401);
     let login = json!({ "identifier": "hidden", "password": SECOND, "device": "a phone" });
     let fourth = Tokens::of(&node.post("/v1/login", login).await.expect(200));
@@ -167,29 +169,33 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
         assert!(answer.starts_with('4') || answer.starts_with("204"), "{answer:?}");
         secrets.assert_absent_from("an error", answer.as_bytes());
     }
-    // Errors of Redis contain no secrets: out of memory, Redis refuses writes.
+    // Errors of Redis contain no secrets: with a limit of one byte of memory, Redis refuses writes.
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     for answer in [node.try_login("hidden", SECOND).await, node.refresh(&fourth.refresh).await] {
         assert_eq!(answer.problem().0, 503);
         secrets.assert_absent_from("an error", answer.text.as_bytes());
     }
+    // 0 is no limit.
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
 
     let redis = cluster.redis.dump();
     assert!(contains(&redis, "a phone"), "the search covers the records of sessions");
     assert!(contains(&redis, "reuse"), "the search covers the events");
     secrets.assert_absent_from("Redis", &redis);
-    secrets.assert_absent_from("the database", &files(&cluster));
+    secrets.assert_absent_from("the database", &database_files(&cluster));
     node.logout(&fourth.refresh).await.expect(204);
+    // A node that stops writes its last audit events, so the database is searched again.
     node.stop().await;
-    let files = files(&cluster);
-    assert!(contains(&files, "unknown_account") && contains(&files, "wrong_password"), "the audit log is included");
+    let files = database_files(&cluster);
+    assert!(contains(&files, "unknown_account"), "the audit log is included");
+    assert!(contains(&files, "wrong_password"), "the audit log is included");
     secrets.assert_absent_from("the database", &files);
 
     let text = log.bytes();
-    assert!(contains(&text, "password changed") && contains(&text, "TRACE"), "the search covers the expected content");
-    // The database contains the passwords' hashes, Redis and the log don't.
-    for hash in hashes {
+    assert!(contains(&text, "password changed"), "the search covers the expected content");
+    assert!(contains(&text, "TRACE"), "the search covers all levels");
+    // The hashes are secrets only from here on, because the database contains them. Redis and the log do not.
+    for hash in [first_hash, second_hash] {
         assert!(hash.starts_with("$argon2id$"));
         secrets.add_text("a password's hash", &hash);
     }
@@ -201,6 +207,7 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
 async fn send_in_wrong_fields(node: &Node, secrets: &[&str]) -> Vec<String> {
     let mut requests = Vec::new();
     for secret in secrets {
+        // longer than the 1024 bytes that a password may have at the sign-in
         let long = format!("{secret} ").repeat(30);
         let bodies: Vec<(&str, Value)> = vec![
             ("/v1/login", json!({ "identifier": secret, "password": "x" })),
@@ -222,10 +229,11 @@ async fn send_in_wrong_fields(node: &Node, secrets: &[&str]) -> Vec<String> {
             ("/v1/logout", json!({ "refresh_token": format!("x{secret}") })),
         ];
         requests.extend(bodies.into_iter().map(|(path, body)| node.request(Method::POST, path).json(&body)));
+        // Texts that are no valid JSON, or of another content type.
         let raw = [
-            ("application/json", format!("{{\"identifier\":\"hidden\",\"password\":\"{secret}\"")),
-            ("application/json", format!("{{\"identifier\":\"hidden\",\"password\":{secret}}}")),
-            ("application/json", format!("{{\"password\":\"{secret}\\q\"}}")),
+            ("application/json", format!(r#"{{"identifier":"hidden","password":"{secret}""#)),
+            ("application/json", format!(r#"{{"identifier":"hidden","password":{secret}}}"#)),
+            ("application/json", format!(r#"{{"password":"{secret}\q"}}"#)),
             ("application/json", (*secret).to_owned()),
             ("application/x-www-form-urlencoded", format!("identifier=hidden&password={secret}")),
             ("text/plain", (*secret).to_owned()),
@@ -235,6 +243,7 @@ async fn send_in_wrong_fields(node: &Node, secrets: &[&str]) -> Vec<String> {
                 requests.push(node.request(Method::POST, path).header("content-type", content_type).body(body.clone()));
             }
         }
+        // for paths and headers, which contain no spaces
         let plain = secret.replace(' ', "-");
         for path in [format!("/v1/sessions/{plain}"), format!("/v1/sessions?keep_current={plain}")] {
             requests.push(node.request(Method::DELETE, &path));

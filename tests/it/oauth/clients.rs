@@ -14,14 +14,14 @@ async fn new_client_is_found_at_once_and_unknown_ids_reload_once_a_second() {
     let sql = cluster.sql().await;
     let create = async |name: &str| {
         let new = NewClient { name: name.to_owned(), ..NewClient::default() };
-        clients::add(&cluster.config.token, &cluster.clock, &node.state.entropy, &sql, new).await.unwrap().1
+        clients::add(&cluster.config.token, &cluster.clock, &node.state.entropy, &sql, new).await.unwrap();
     };
     let found = async |name: &str| node.state.clients.find(name).await.unwrap().is_some();
     create("early").await;
     assert!(found("early").await, "an unknown id reloads the clients at once");
     create("later").await;
     assert!(!found("later").await, "unknown ids reload the clients at most once a second");
-    assert!(found("early").await);
+    assert!(found("early").await, "a known id needs no reload");
     cluster.advance(Duration::from_secs(1));
     assert!(found("later").await);
 }
@@ -42,13 +42,15 @@ async fn client_id_that_is_taken_reserved_or_invalid_is_refused() {
     // An id of this form could be an account's.
     assert!(matches!(add("0192f0c1-2345-7abc-8def-0123456789ab", "read").await, Err(ClientError::Name(_))));
     assert!(matches!(add("other", "re ad").await, Err(ClientError::InvalidItem(_))));
+    // an id that is valid and unknown, and one that is invalid
     for name in ["nobody", "no body"] {
         assert!(matches!(clients::disable(&cluster.clock, &sql, name).await, Err(ClientError::Unknown)));
         let rotated = clients::rotate_secret(&cluster.clock, &entropy, &sql, name, Duration::ZERO).await;
         assert!(matches!(rotated, Err(ClientError::Unknown)));
     }
     let all = clients::list(&sql).await.unwrap();
-    assert_eq!(all.iter().map(|client| client.id.as_str()).collect::<Vec<_>>(), ["billing"]);
+    let ids: Vec<&str> = all.iter().map(|client| client.id.as_str()).collect();
+    assert_eq!(ids, ["billing"]);
 }
 
 #[tokio::test]
@@ -57,12 +59,14 @@ async fn rotated_secret_is_accepted_until_its_grace_period_ends() {
     let node = cluster.node().await;
     let first = cluster.service_client("billing").await;
     let grace_period = Duration::from_hours(1);
+    // returns the client with its new secret
     let rotate = async |grace: Duration| {
         let app = &node.state;
         let rotated = clients::rotate_secret(&cluster.clock, &app.entropy, &app.sql, "billing", grace).await;
+        let (_, new_secret) = rotated.unwrap();
         cluster.reload_clients().await;
         let mut client = first.clone();
-        client.secret = rotated.unwrap().1.expose().to_owned();
+        client.secret = new_secret.expose().to_owned();
         client
     };
     let form = [("grant_type", "client_credentials")];
@@ -80,6 +84,7 @@ async fn rotated_secret_is_accepted_until_its_grace_period_ends() {
     cluster.advance(grace_period);
     assert_eq!(error(&post(&node, "/oauth2/token", Some(&second), &form).await), refused(401, "invalid_client"));
     post(&node, "/oauth2/token", Some(&third), &form).await.expect(200);
+    // Without a grace period, a rotation ends the former secret at once.
     let fourth = rotate(Duration::ZERO).await;
     assert_eq!(error(&post(&node, "/oauth2/token", Some(&third), &form).await), refused(401, "invalid_client"));
     post(&node, "/oauth2/token", Some(&fourth), &form).await.expect(200);
@@ -88,9 +93,10 @@ async fn rotated_secret_is_accepted_until_its_grace_period_ends() {
 #[tokio::test]
 async fn disabled_client_is_refused_and_its_tokens_are_inactive() {
     let cluster = TestCluster::new();
-    let (node, other) = (cluster.node().await, cluster.node().await);
-    let (client, introspecting) =
-        (cluster.service_client("billing").await, cluster.service_client("introspecting").await);
+    let node = cluster.node().await;
+    let other = cluster.node().await;
+    let client = cluster.service_client("billing").await;
+    let introspecting = cluster.service_client("introspecting").await;
     let token = client_token(&node, &client).await;
     assert_eq!(introspect(&other, &introspecting, &token).await["active"], true);
     other.get("/v1/verify?allow=clients", &token).await.expect(200);
@@ -98,15 +104,16 @@ async fn disabled_client_is_refused_and_its_tokens_are_inactive() {
     cluster.reload_clients().await;
     for node in [&node, &other] {
         for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"] {
+            // has the parameters of all three endpoints
             let form = [("grant_type", "client_credentials"), ("token", "x")];
             assert_eq!(error(&post(node, path, Some(&client), &form).await), refused(401, "invalid_client"), "{path}");
         }
         assert_eq!(introspect(node, &introspecting, &token).await, serde_json::json!({ "active": false }));
         assert_eq!(node.get("/v1/verify?allow=clients", &token).await.problem().0, 401);
     }
-    // The disabled client still exists.
-    assert_eq!(jwt_claims(&token)["sub"], "billing");
+    assert_eq!(jwt_claims(&token)["sub"], "billing", "the refused token is the disabled client's");
     let listed = clients::list(&node.state.sql).await.unwrap();
+    assert_eq!(listed.len(), 2, "the disabled client still exists");
     assert_eq!(listed.iter().filter(|client| client.is_enabled()).count(), 1);
 }
 
