@@ -1,4 +1,4 @@
-//! How costs grow with sessions, sessions per account, nodes, and on a Redis Cluster.
+//! Measures how costs grow with the number of sessions, of sessions per account, and of nodes on one Redis or a Redis Cluster.
 
 use std::{fs, thread, time::Duration};
 
@@ -9,6 +9,7 @@ use crate::{
     host::{Host, RedisServer},
     measurement::{Sample, Scenario, Timing, measure},
     plot::{self, Series},
+    resp::Resp,
     results::Spread,
     sizing::{self, Cost, Measured},
     target::{Common, Settings, Target, bare_argon2},
@@ -16,6 +17,8 @@ use crate::{
 
 const ACCOUNTS: usize = 256;
 const CONNECTIONS: usize = 64;
+/// The number of sessions that the scenarios use at most.
+const SESSIONS: usize = 100_000;
 const ACCESS_TOKENS: usize = 1000;
 const WARM_UP: Duration = Duration::from_millis(500);
 
@@ -36,9 +39,9 @@ struct Point {
     per_second: f64,
     /// 99th percentile of the latency in milliseconds.
     p99: f64,
-    /// CPU time of the node that responds, per response.
+    /// CPU time per response of the node that responds, in µs.
     server_micros: f64,
-    /// CPU time of Redis per response.
+    /// CPU time of Redis per response, in µs.
     redis_micros: f64,
     redis_bytes_per_session: Option<f64>,
     errors: u64,
@@ -48,11 +51,11 @@ struct Point {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let host = Host::find(arguments.persistence)?;
     let common = Common::prepare(&host, ACCOUNTS)?;
-    let mut points = sessions(&host, &common, arguments)?;
+    let mut points = measure_session_counts(&host, &common, arguments)?;
     let sessions_end = points.len();
-    points.extend(per_account(&host, &common, arguments)?);
+    points.extend(measure_sessions_per_account(&host, &common, arguments)?);
     let accounts_end = points.len();
-    points.extend(nodes(&host, &common, arguments)?);
+    points.extend(measure_node_counts(&host, &common, arguments)?);
 
     let out = host.root.join(&arguments.out);
     fs::create_dir_all(&out)?;
@@ -70,39 +73,41 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Measures 1 thousand, 100 thousand and 1 million sessions.
-fn sessions(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+fn measure_session_counts(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut target = start(host, common, "sessions", RedisKind::Single)?;
-    let (mut live, mut points) = (0, Vec::new());
+    let mut live = 0;
+    let mut points = Vec::new();
     for count in [1_000_usize, 100_000, 1_000_000] {
         eprintln!("{count} sessions");
-        // counts the added sessions only, because the sign-outs of earlier measurements have left events
-        let before = used_memory(&target)?;
-        let more = target.seed(count - live)?;
-        let bytes = (used_memory(&target)? - before) / as_f64(count - live);
+        // counts the memory of the added sessions only, because the sign-outs of earlier measurements have left events
+        let memory_before = used_memory(&target)?;
+        let added = count - live;
+        let refresh_tokens = target.seed(added)?;
+        let bytes_per_session = (used_memory(&target)? - memory_before) / as_f64(added);
         live = count;
-        target.sessions.extend(more);
-        // the scenarios use the 100,000 newest sessions
-        let excess = target.sessions.len().saturating_sub(100_000);
+        target.sessions.extend(refresh_tokens);
+        // keeps the newest
+        let excess = target.sessions.len().saturating_sub(SESSIONS);
         target.sessions.drain(..excess);
-        points.extend(all_scenarios(&mut target, &count.to_string(), bytes, arguments)?);
+        points.extend(all_scenarios(&mut target, &count.to_string(), bytes_per_session, arguments)?);
     }
     Ok(points)
 }
 
 /// Measures 1, 10 and 50 sessions per account.
-fn per_account(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+fn measure_sessions_per_account(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut points = Vec::new();
     for each in [1, 10, 50] {
         eprintln!("{each} sessions of each account");
         let mut target = start(host, common, &format!("accounts-{each}"), RedisKind::Single)?;
         target.per_account = each;
-        let empty = used_memory(&target)?;
         let redis_micros =
             |target: &Target| target.redis.iter().map(|redis| redis.process.usage().cpu_micros).sum::<f64>();
-        let before = redis_micros(&target);
-        target.sessions = target.seed(100_000)?.into();
-        let create = (redis_micros(&target) - before) / 100_000.0;
-        let bytes = (used_memory(&target)? - empty) / 100_000.0;
+        let memory_before = used_memory(&target)?;
+        let micros_before = redis_micros(&target);
+        target.sessions = target.seed(SESSIONS)?.into();
+        let micros_per_session = (redis_micros(&target) - micros_before) / as_f64(SESSIONS);
+        let bytes_per_session = (used_memory(&target)? - memory_before) / as_f64(SESSIONS);
         points.push(Point {
             scale: each.to_string(),
             scenario: "create",
@@ -110,23 +115,23 @@ fn per_account(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::R
             per_second: 0.0,
             p99: 0.0,
             server_micros: 0.0,
-            redis_micros: create,
-            redis_bytes_per_session: Some(bytes),
+            redis_micros: micros_per_session,
+            redis_bytes_per_session: Some(bytes_per_session),
             errors: 0,
         });
-        points.extend(all_scenarios(&mut target, &each.to_string(), bytes, arguments)?);
+        points.extend(all_scenarios(&mut target, &each.to_string(), bytes_per_session, arguments)?);
     }
     Ok(points)
 }
 
 /// Measures one, two and three nodes, on one Redis and on three masters.
-fn nodes(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+fn measure_node_counts(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut points = Vec::new();
     for (redis, folder, store) in
         [(RedisKind::Single, "nodes", "one Redis"), (RedisKind::Cluster, "nodes-cluster", "a cluster of three masters")]
     {
         let mut nodes = vec![start(host, common, folder, redis)?];
-        let mut sessions = nodes[0].seed(100_000)?;
+        let mut sessions = nodes[0].seed(SESSIONS)?;
         for count in 1..=3 {
             eprintln!("{count} nodes on {store}");
             if count > nodes.len() {
@@ -143,8 +148,10 @@ fn nodes(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<
                 for _ in 0..arguments.rounds {
                     rounds.push(measure_nodes(&mut nodes, scenario, timing(arguments))?);
                 }
-                points.push(point(format!("{count} nodes on {store}"), scenario, &rounds, None));
+                let bytes_per_session = None;
+                points.push(point(format!("{count} nodes on {store}"), scenario, &rounds, bytes_per_session));
             }
+            // takes the sessions back, to share them among one node more
             sessions.extend(nodes.iter_mut().flat_map(|node| std::mem::take(&mut node.sessions)));
         }
     }
@@ -217,13 +224,14 @@ fn measure_nodes(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> an
         p99: samples.iter().map(|sample| sample.p99).fold(0.0, f64::max),
         server_micros: weighted(|sample| sample.server_micros),
         // the nodes share Redis: each sample has Redis' CPU time for all nodes, divided by the responses of its own node
-        redis_micros: samples.iter().map(|s| s.redis_micros * s.per_second).fold(0.0, f64::max) / per_second,
+        redis_micros: samples.iter().map(|sample| sample.redis_micros * sample.per_second).fold(0.0, f64::max)
+            / per_second,
         errors: samples.iter().map(|sample| sample.errors).sum(),
         ..Sample::default()
     })
 }
 
-/// The medians of the rounds.
+/// The medians of the rounds, and the sum of their errors.
 fn point(scale: String, scenario: Scenario, rounds: &[Sample], bytes_per_session: Option<f64>) -> Point {
     let median = |figure: fn(&Sample) -> f64| Spread::of(rounds.iter().map(figure)).map_or(0.0, |spread| spread.median);
     let point = Point {
@@ -245,14 +253,14 @@ fn point(scale: String, scenario: Scenario, rounds: &[Sample], bytes_per_session
 /// sessions. `None` if a figure was not measured.
 fn capacity_costs(points: &[Point], host: &Host) -> anyhow::Result<Option<Measured>> {
     let at_a_million =
-        |scenario: Scenario| points.iter().rfind(|p| p.scale == "1000000" && p.scenario == scenario.text());
+        |scenario: Scenario| points.iter().find(|p| p.scale == "1000000" && p.scenario == scenario.text());
     let cost =
         |scenario| at_a_million(scenario).map(|point| Cost { server: point.server_micros, redis: point.redis_micros });
     // the first point has one session per account
     let create_redis = points.iter().find(|point| point.scenario == "create").map(|point| point.redis_micros);
-    // with one thread, for two seconds
-    let hashes_per_second = bare_argon2(host, 1, 2)?;
-    Ok((|| {
+    let (threads, seconds) = (1, 2);
+    let hashes_per_second = bare_argon2(host, threads, seconds)?;
+    let all_costs = || {
         Some(Measured {
             bytes: at_a_million(Scenario::Refresh)?.redis_bytes_per_session?,
             refresh: cost(Scenario::Refresh)?,
@@ -261,13 +269,14 @@ fn capacity_costs(points: &[Point], host: &Host) -> anyhow::Result<Option<Measur
             create_redis: create_redis?,
             hash: 1e6 / hashes_per_second,
         })
-    })())
+    };
+    Ok(all_costs())
 }
 
 fn used_memory(target: &Target) -> anyhow::Result<f64> {
     let mut sum = 0;
     for redis in &target.redis {
-        sum += crate::resp::Resp::connect(redis.port)?.info("used_memory")?;
+        sum += Resp::connect(redis.port)?.info("used_memory")?;
     }
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     Ok(sum as f64)
@@ -300,13 +309,18 @@ fn row(point: &Point) -> String {
 fn cpu_time_plot(x_axis: &str, points: &[Point]) -> String {
     let mut series = Vec::new();
     for (colour, scenario) in ["#1f6feb", "#1a7f37", "#bf8700"].into_iter().zip(SCENARIOS) {
-        let of = |figure: fn(&Point) -> f64| {
-            let points = points.iter().filter(|point| point.scenario == scenario.text());
-            points.map(|point| (point.scale.clone(), figure(point))).collect()
+        let line = |figure: fn(&Point) -> f64| {
+            let of_scenario = points.iter().filter(|point| point.scenario == scenario.text());
+            of_scenario.map(|point| (point.scale.clone(), figure(point))).collect()
         };
         let name = scenario.text();
-        series.push(Series { name: format!("{name}: server"), colour, dashed: false, points: of(|p| p.server_micros) });
-        series.push(Series { name: format!("{name}: Redis"), colour, dashed: true, points: of(|p| p.redis_micros) });
+        series.push(Series {
+            name: format!("{name}: server"),
+            colour,
+            dashed: false,
+            points: line(|p| p.server_micros),
+        });
+        series.push(Series { name: format!("{name}: Redis"), colour, dashed: true, points: line(|p| p.redis_micros) });
     }
     plot::lines(&format!("Processor time for each request, µs, by {x_axis}"), &series)
 }

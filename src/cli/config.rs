@@ -47,7 +47,7 @@ pub fn run(args: &ConfigArgs, global: &Global) -> anyhow::Result<()> {
     let sources = global.sources()?;
     let (settings, warnings) = inspect(&sources)?;
     if only_check {
-        // unlike `load`, creates no data directory and no secret
+        // not `load`, which creates the data directory and the secret
         let (config, _secret_file) = load_data_locations(&sources)?;
         check_templates(&config)?;
     } else {
@@ -61,13 +61,19 @@ pub fn run(args: &ConfigArgs, global: &Global) -> anyhow::Result<()> {
 
 /// Loads and renders the templates of mails and pages as the service does when it starts.
 fn check_templates(config: &Config) -> Result<(), ConfigError> {
-    let mails = Templates::load(&config.mail, &config.issuer).err().map(|error| error.to_string());
-    let pages = config.pages.enabled.then(|| Pages::load(config).err()).flatten().map(|error| error.to_string());
     let problem = |error: String| {
         // The error texts begin with the configuration key: `mail.templates: layout.html: …`, `pages.logo: …`.
         let (key, text) = error.split_once(": ").unwrap_or(("templates", error.as_str()));
         Problem::new(key, text)
     };
-    let problems: Vec<Problem> = mails.into_iter().chain(pages).map(problem).collect();
+    let mut problems = Vec::new();
+    if let Err(error) = Templates::load(&config.mail, &config.issuer) {
+        problems.push(problem(error.to_string()));
+    }
+    if config.pages.enabled
+        && let Err(error) = Pages::load(config)
+    {
+        problems.push(problem(error.to_string()));
+    }
     if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
 }

@@ -163,14 +163,17 @@ impl PasskeyLoginApi {
     ) -> Result<SignedInResponse, Failed<LoginProblems>> {
         let transport = request.transport.map_or(Transport::Bearer, Transport::from);
         cookie_refusal.check(transport)?;
+        let device_name = request.device.map(printable);
         let input = PasskeySignIn {
             credential: request.credential.0,
             transport,
             device: client.device_token.clone(),
-            origin: client.into_origin_with_device(request.device.map(printable)),
+            origin: client.into_origin_with_device(device_name),
+            // the browser keeps its cookie unless this sign-in sets another
             replaces: replaced.filter(|_| transport == Transport::Cookie),
         };
-        finish(state, sign_in::sign_in(state, &input).await?)
+        let step = sign_in::sign_in(state, &input).await?;
+        respond(state, step)
     }
 
     /// Get the related origins
@@ -182,15 +185,17 @@ impl PasskeyLoginApi {
         Data(state): Data<&Arc<AppState>>,
     ) -> Result<OriginsResponse, Failed<OriginsProblems>> {
         let origins = related_origins(state).ok_or_else(|| Failed::new(Code::NotFound, "Passkeys are off."))?;
-        let cache = format!("public, max-age={}", ORIGINS_MAX_AGE.as_secs());
-        Ok(OriginsResponse::Ok(Json(RelatedOriginsResponse { origins }), cache))
+        let cache_control = format!("public, max-age={}", ORIGINS_MAX_AGE.as_secs());
+        Ok(OriginsResponse::Ok(Json(RelatedOriginsResponse { origins }), cache_control))
     }
 }
 
-fn finish(state: &AppState, step: SignInStep) -> Result<SignedInResponse, Failed<LoginProblems>> {
+/// Issues the tokens if the sign-in is complete, and otherwise returns the problem that names the missing step.
+fn respond(state: &AppState, step: SignInStep) -> Result<SignedInResponse, Failed<LoginProblems>> {
     match step {
         SignInStep::SignedIn(signed_in) => {
-            Ok(SignedInResponse::new(signed_in.issue_tokens(state)?, Some(signed_in.device)))
+            let tokens = signed_in.issue_tokens(state)?;
+            Ok(SignedInResponse::new(tokens, Some(signed_in.device)))
         }
         // With `registration.conceal`, no response reveals that an unverified account exists.
         SignInStep::EmailVerificationRequired if state.config.registration.conceal => Err(invalid_passkey().into()),

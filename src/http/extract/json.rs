@@ -98,35 +98,38 @@ fn parse<T: ParseFromJSON + 'static>(bytes: &[u8]) -> Result<T, ProblemError> {
     let Value::Object(fields) = &value else {
         return Err(ProblemError::new(Code::MalformedRequest, "The body must be a JSON object."));
     };
-    // parsers disagree about which of two equal fields counts
+    // parsers disagree about which of two fields with the same name counts
     if !strict_json::is_unambiguous(bytes) {
         let detail = "Duplicate field, or more than 64 fields.";
         return Err(ProblemError::new(Code::MalformedRequest, detail));
     }
     let registry = registry_of::<T>();
-    let errors =
-        registry.schemas.get(T::name().as_ref()).map_or_else(Vec::new, |schema| check(registry, schema, fields));
+    let schema = registry.schemas.get(T::name().as_ref());
+    let errors = schema.map_or_else(Vec::new, |schema| check_fields(registry, schema, fields));
     if !errors.is_empty() {
         return Err(ProblemError::fields(Code::InvalidFields, errors));
     }
-    // a value that satisfies the schema always parses
+    // a value that satisfies the schema parses, apart from types that `check_value` does not check
     T::parse_from_json(Some(value)).map_err(|error| ProblemError::new(Code::MalformedRequest, error.into_message()))
 }
 
 /// The schema of a body's type and the schemas that it refers to. Built once per type and leaked: the handlers have few types.
 fn registry_of<T: Type + 'static>() -> &'static Registry {
     static REGISTRIES: RwLock<BTreeMap<TypeId, &'static Registry>> = RwLock::new(BTreeMap::new());
-    let found = REGISTRIES.read().unwrap_or_else(PoisonError::into_inner).get(&TypeId::of::<T>()).copied();
-    found.unwrap_or_else(|| {
-        let mut registry = Registry::new();
-        T::register(&mut registry);
-        let mut registries = REGISTRIES.write().unwrap_or_else(PoisonError::into_inner);
-        registries.entry(TypeId::of::<T>()).or_insert_with(|| Box::leak(Box::new(registry)))
-    })
+    let id = TypeId::of::<T>();
+    let found = REGISTRIES.read().unwrap_or_else(PoisonError::into_inner).get(&id).copied();
+    if let Some(registry) = found {
+        return registry;
+    }
+    let mut registry = Registry::new();
+    T::register(&mut registry);
+    let mut registries = REGISTRIES.write().unwrap_or_else(PoisonError::into_inner);
+    // another request may have inserted the registry meanwhile
+    registries.entry(id).or_insert_with(|| Box::leak(Box::new(registry)))
 }
 
 /// Validates the fields of an object and returns all errors.
-fn check(registry: &Registry, schema: &MetaSchema, fields: &Map<String, Value>) -> Vec<FieldError> {
+fn check_fields(registry: &Registry, schema: &MetaSchema, fields: &Map<String, Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for name in &schema.required {
         if fields.get(*name).is_none_or(Value::is_null) {
@@ -135,9 +138,9 @@ fn check(registry: &Registry, schema: &MetaSchema, fields: &Map<String, Value>) 
     }
     for (name, value) in fields {
         let Some((_, expected)) = schema.properties.iter().find(|(property, _)| property == name) else {
-            // callers may invent names of any length
-            let start: String = name.chars().take(32).collect();
-            errors.push(FieldError::new(&start, FieldCode::UnknownField, "This request has no such field."));
+            // cut, since callers may invent names of any length
+            let shortened: String = name.chars().take(32).collect();
+            errors.push(FieldError::new(&shortened, FieldCode::UnknownField, "This request has no such field."));
             continue;
         };
         // null counts as an absent field; a required one was reported above
@@ -164,11 +167,12 @@ fn resolve<'a>(registry: &'a Registry, schema: &'a MetaSchemaRef) -> Vec<&'a Met
 
 /// Validates a field's value and returns the first error.
 fn check_value(name: &str, schemas: Vec<&MetaSchema>, value: &Value) -> Option<FieldError> {
-    schemas.into_iter().find_map(|schema| {
+    for schema in schemas {
         let has_type = match schema.ty {
             "string" => value.is_string(),
             "boolean" => value.is_boolean(),
             "object" => value.is_object(),
+            // left to the parser of the type
             _ => true,
         };
         if !has_type {
@@ -192,8 +196,8 @@ fn check_value(name: &str, schemas: Vec<&MetaSchema>, value: &Value) -> Option<F
             let detail = format!("Must have at most {most} characters.");
             return Some(FieldError::new(name, FieldCode::TooLong, detail));
         }
-        None
-    })
+    }
+    None
 }
 
 #[cfg(test)]
@@ -239,20 +243,23 @@ mod tests {
             ]
         );
         assert_eq!(errors(r#"{"name":"a"}"#), [pair("name", "too_short")]);
+        // the limits count characters, not bytes
         assert_eq!(errors(r#"{"name":"äöüß"}"#), [pair("name", "too_long")]);
     }
 
     #[test]
     fn valid_body_is_parsed() {
-        let sample = parse::<Sample>(r#"{"name":"äöü","colour":"green","bright":null}"#.as_bytes());
-        assert_eq!(sample.unwrap(), Sample { name: "äöü".to_owned(), colour: Some(Colour::Green), bright: None });
+        let body = r#"{"name":"äöü","colour":"green","bright":null}"#;
+        let sample = parse::<Sample>(body.as_bytes()).unwrap();
+        assert_eq!(sample, Sample { name: "äöü".to_owned(), colour: Some(Colour::Green), bright: None });
     }
 
     #[test]
     fn body_that_is_no_unambiguous_object_is_malformed() {
         // \u0061 is `a`: the field `name` occurs twice
         for body in ["", "{", r#"{"name":"ab","n\u0061me":"ac"}"#, "[]", "1", "{\"name\":\"ab\"} x", "\u{feff}{}"] {
-            assert_eq!(parse::<Sample>(body.as_bytes()).unwrap_err().code, Code::MalformedRequest, "{body}");
+            let error = parse::<Sample>(body.as_bytes()).unwrap_err();
+            assert_eq!(error.code, Code::MalformedRequest, "{body}");
         }
     }
 }

@@ -9,8 +9,9 @@ use super::{
     visit::Visit,
 };
 use crate::{
-    domain::{client::ClientId, clock::Timestamp, ids::SessionId, mail::Device, session::Session},
+    domain::{client::ClientId, ids::SessionId, mail::Device, session::Session},
     http::{
+        api::session::last_used_to_the_minute,
         cookie,
         problem::{Code, ProblemError},
     },
@@ -21,16 +22,19 @@ use crate::{
 /// The lists that the page shows.
 async fn view(visit: &Visit, owner: &Owner) -> Result<Devices, ProblemError> {
     let mut view = Devices::default();
-    for session in sessions::list(&visit.state, &owner.caller).await?.iter().filter(|session| session.client.is_none())
-    {
+    let sessions = sessions::list(&visit.state, &owner.caller).await?;
+    for session in sessions.iter().filter(|session| session.client.is_none()) {
         view.devices.push(describe(session, session.id == owner.caller.sid));
     }
     // The current device first, then the others by their last use, newest first.
     view.devices.sort_by_key(|session| (!session.is_current, -session.last_used_at));
     for app in consents::apps(&visit.state, &owner.caller).await? {
         for session in &app.sessions {
-            let (client, open_url) = (Some(app.name.clone()), app.open_url.clone());
-            view.apps.push(SessionView { client, open_url, ..describe(session, session.id == owner.caller.sid) });
+            view.apps.push(SessionView {
+                client: Some(app.name.clone()),
+                open_url: app.open_url.clone(),
+                ..describe(session, session.id == owner.caller.sid)
+            });
         }
         if let Some(consent) = app.consent {
             view.consents.push(ClientConsent {
@@ -46,6 +50,7 @@ async fn view(visit: &Visit, owner: &Owner) -> Result<Devices, ProblemError> {
     Ok(view)
 }
 
+/// A session without the details of its app.
 fn describe(session: &Session, is_current: bool) -> SessionView {
     let recognized = session.origin.user_agent.as_deref().and_then(Device::from_user_agent);
     let name = session.origin.device.clone().or_else(|| recognized.map(|device| device.to_string()));
@@ -59,11 +64,6 @@ fn describe(session: &Session, is_current: bool) -> SessionView {
         ip: session.last_used_ip.or(session.origin.ip).map(|ip| ip.to_string()),
         is_current,
     }
-}
-
-/// The time of the last use, as `GET /v1/sessions` shows it.
-fn last_used_to_the_minute(session: &Session) -> Timestamp {
-    crate::http::api::session::last_used_to_the_minute(session)
 }
 
 /// `GET /account/devices`
@@ -80,9 +80,9 @@ pub(super) async fn end(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/devices");
     let ended = async {
         visit.check_csrf(&mut form)?;
-        let id = Uuid::try_parse(&form.text("id")).map(SessionId).map_err(|_| unknown())?;
+        let id = Uuid::try_parse(&form.text("id")).map(SessionId).map_err(|_| unknown_session())?;
         if !sessions::revoke(&visit.state, &owner.caller, id, visit.client.ip).await? {
-            return Err(unknown());
+            return Err(unknown_session());
         }
         Ok(id)
     };
@@ -103,7 +103,7 @@ async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<R
     }
 }
 
-fn unknown() -> ProblemError {
+fn unknown_session() -> ProblemError {
     ProblemError::new(Code::UnknownSession, "The account has no live session with this id. It may have ended already.")
 }
 
@@ -113,11 +113,11 @@ pub(super) async fn end_others(mut visit: Visit, mut form: Form) -> Result<Respo
     let owner = require_owner!(visit, "/devices");
     let ended = async {
         visit.check_csrf(&mut form)?;
-        let ended = sessions::revoke_others(&visit.state, &owner.caller, visit.client.ip).await;
-        ended.map_err(ProblemError::from)
+        sessions::revoke_others(&visit.state, &owner.caller, visit.client.ip).await?;
+        Ok::<(), ProblemError>(())
     };
     match ended.await {
-        Ok(_) => Ok(visit.reply().redirect_to_page("/devices?done=sessions_ended")),
+        Ok(()) => Ok(visit.reply().redirect_to_page("/devices?done=sessions_ended")),
         Err(problem) => failed(&visit, &owner, problem).await,
     }
 }
@@ -128,13 +128,14 @@ pub(super) async fn revoke(mut visit: Visit, mut form: Form) -> Result<Response>
     let owner = require_owner!(visit, "/devices");
     let revoked = async {
         visit.check_csrf(&mut form)?;
-        // no client has such an id, so there is nothing to withdraw, as for an app without a consent
-        let Ok(client) = ClientId::parse(&form.text("client_id")) else { return Ok(false) };
-        let revoked = consents::revoke(&visit.state, &owner.caller, &client, visit.client.ip).await;
-        revoked.map_err(ProblemError::from)
+        // no client has an invalid id: as for an app without a consent, there is nothing to withdraw
+        if let Ok(client) = ClientId::parse(&form.text("client_id")) {
+            consents::revoke(&visit.state, &owner.caller, &client, visit.client.ip).await?;
+        }
+        Ok::<(), ProblemError>(())
     };
     match revoked.await {
-        Ok(_) => Ok(visit.reply().redirect_to_page("/devices?done=consent_revoked")),
+        Ok(()) => Ok(visit.reply().redirect_to_page("/devices?done=consent_revoked")),
         Err(problem) => failed(&visit, &owner, problem).await,
     }
 }

@@ -26,7 +26,7 @@ mod sign_in_code;
 mod verify_address;
 mod visit;
 
-use poem::{Endpoint, IntoResponse, Request, Response, Result, Route, get, post};
+use poem::{Endpoint, Request, Response, Result, Route, get, post};
 
 pub(super) use self::{
     error::{VisitorLocale, error_page},
@@ -42,7 +42,7 @@ use crate::state::AppState;
 /// The path under which all pages are.
 const PREFIX: &str = "/account";
 
-/// The routes of [`endpoint`]: each path, as the log and the metrics name it, and its methods.
+/// The routes of [`endpoint`], which must have the same paths: each path, as the log and the metrics name it, and its methods.
 pub const PATHS: &[(&str, &str)] = &[
     ("/account/assets/{name}", "GET"),
     ("/account", "GET"),
@@ -147,9 +147,11 @@ pub(super) fn endpoint() -> impl Endpoint<Output = Response> + 'static {
         .at("/account/register", get(register::show).post(register::submit))
         .at("/account/verify-address", get(verify_address::show).post(verify_address::submit))
         .at("/account/verify-address/send", post(verify_address::send))
+        // a new address of the account: verified like the first
         .at("/account/confirm-address", get(verify_address::show).post(verify_address::submit))
         .at("/account/forgot-password", get(recovery::show_forgot).post(recovery::forgot))
         .at("/account/reset-password", get(recovery::show_reset).post(recovery::reset))
+        // the invited user sets the first password
         .at("/account/invitation", get(recovery::show_reset).post(recovery::reset))
         .at("/account/undo-address", get(recovery::show_link).post(recovery::undo_address))
         .at("/account/not-me", get(recovery::show_link).post(recovery::not_me))
@@ -167,13 +169,11 @@ impl Endpoint for Pages {
 
     async fn call(&self, request: Request) -> Result<Response> {
         let locale = VisitorLocale::of(&request);
-        match self.routes.call(request).await {
-            Ok(response) => Ok(response.into_response()),
-            Err(mut error) => {
-                error.set_data(locale);
-                Err(error)
-            }
+        let mut result = self.routes.call(request).await;
+        if let Err(error) = &mut result {
+            error.set_data(locale);
         }
+        result
     }
 }
 
@@ -184,7 +184,7 @@ impl Problems for PageProblems {
     const CODES: &'static [Code] = Code::ALL;
 }
 
-/// Converts an error of a use case to the problem with which the REST API reports it.
+/// Converts an error of a use case to the problem with which the REST API reports it. [`Failed`] has the conversions.
 fn problem_of<E>(error: E) -> ProblemError
 where
     Failed<PageProblems>: From<E>,

@@ -1,4 +1,4 @@
-//! Sessions and consents of the signed-in account.
+//! The data of the page `/account/devices`: sessions and consents of the signed-in account.
 
 use serde::Serialize;
 
@@ -11,28 +11,28 @@ pub struct SessionView {
     pub id: String,
     /// The device's name, or its browser and operating system.
     pub name: Option<String>,
-    /// The client, if an app signed in.
+    /// The name of the app, if the session is an app's.
     pub client: Option<String>,
     /// When the session began, in milliseconds since the Unix epoch.
     pub created_at: i64,
     /// When the session was last used, to the minute, in milliseconds since the Unix epoch.
     pub last_used_at: i64,
-    /// The address of the last use.
+    /// The IP address of the last use.
     pub ip: Option<String>,
-    /// Whether this is the session of the page.
+    /// Whether the page was requested in this session.
     pub is_current: bool,
-    /// The address that opens the app, if it has one.
+    /// The URL that opens the app, if it has one.
     pub open_url: Option<String>,
 }
 
-/// The sessions of the account: devices and apps.
+/// The lists of the page.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Devices {
-    /// Browsers and devices.
+    /// The sessions of browsers and devices.
     pub devices: Vec<SessionView>,
-    /// Apps that the user signed in to with this account.
+    /// The sessions of apps.
     pub apps: Vec<SessionView>,
-    /// The consents that are stored.
+    /// The stored consents to apps.
     pub consents: Vec<ClientConsent>,
 }
 
@@ -55,13 +55,14 @@ impl Devices {
             is_current: true,
             ..unknown_device.clone()
         };
-        let app = SessionView {
+        let app_session = SessionView {
             name: Some(text("Chrome, Android")),
             client: Some(text("Grafana")),
             ip: Some(text("192.0.2.7")),
             open_url: Some(text("https://grafana.example.com/login?iss=https%3A%2F%2Fauth.example.com")),
             ..unknown_device.clone()
         };
+        // `app_session` has the URL
         let consent = ClientConsent {
             client_id: text("grafana"),
             name: text("Grafana"),
@@ -78,7 +79,7 @@ impl Devices {
         vec![
             Self {
                 devices: vec![this_device, unknown_device],
-                apps: vec![app],
+                apps: vec![app_session],
                 consents: vec![consent, consent_without_session],
             },
             Self::default(),
@@ -97,6 +98,6 @@ pub struct ClientConsent {
     pub scopes: Vec<String>,
     /// When the consent was given, in milliseconds since the Unix epoch.
     pub granted_at: i64,
-    /// The address that opens the app, if the app has one and none of its sessions is listed.
+    /// The URL that opens the app, if the app has one and none of its sessions is listed.
     pub open_url: Option<String>,
 }

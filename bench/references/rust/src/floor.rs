@@ -1,6 +1,6 @@
 //! The floor: a server that does only the indispensable work of a refresh, an introspection and a sign-out, in plain poem
-//! handlers with parsed keys. A refresh is one script and one signature, an introspection one verification and one `GET`, and
-//! a sign-out one `DEL` that publishes nothing.
+//! handlers. It parses its keys once, at start. A refresh is one script and one signature, an introspection one verification and
+//! one `GET`, and a sign-out one `DEL` that publishes nothing.
 //!
 //! There is no MAC on the refresh token, no rate limit, no log and no batching of Redis calls. A service that batches can
 //! therefore be faster than the floor.
@@ -47,6 +47,7 @@ struct Floor {
     rotate: Script,
     signing: EcdsaKeyPair,
     public: ParsedPublicKey,
+    /// The header of every access token, as base64url.
     header: String,
 }
 
@@ -91,7 +92,7 @@ struct Introspection {
     claims: Claims,
 }
 
-fn now() -> Duration {
+fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
@@ -104,7 +105,7 @@ fn as_i64(number: impl TryInto<i64>) -> i64 {
 async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToken>) -> Result<Json<Tokens>, Failed> {
     let (sid, generation) = request.refresh_token.split_once('.').ok_or(Failed)?;
     let generation: i64 = generation.parse().map_err(|_| Failed)?;
-    let now = now();
+    let now = since_epoch();
     let answer: Value = floor
         .rotate
         .evalsha(
@@ -114,8 +115,8 @@ async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToke
         )
         .await
         .map_err(|_| Failed)?;
-    // the session has ended, or the generation is not the current one
     if answer.is_null() {
+        // the session has ended, or the generation is not the current one
         return Err(Failed);
     }
     let seconds = as_i64(now.as_secs());
@@ -143,6 +144,7 @@ async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToke
     }))
 }
 
+/// Ends the session of a refresh token of any generation.
 #[handler]
 async fn logout(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToken>) -> Result<StatusCode, Failed> {
     let (sid, _) = request.refresh_token.split_once('.').ok_or(Failed)?;
@@ -152,9 +154,11 @@ async fn logout(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToken
 
 #[handler]
 async fn introspect(Data(floor): Data<&Arc<Floor>>, body: String) -> Result<Json<Introspection>, Failed> {
-    let claims = body.strip_prefix("token=").and_then(|token| floor.verify(token)).ok_or(Failed)?;
+    // a token has no character that a form would escape
+    let token = body.strip_prefix("token=").ok_or(Failed)?;
+    let claims = floor.verify(token).ok_or(Failed)?;
     let record: Value = floor.redis.next().get(&claims.sid).await.map_err(|_| Failed)?;
-    if record.is_null() || claims.exp <= as_i64(now().as_secs()) {
+    if record.is_null() || claims.exp <= as_i64(since_epoch().as_secs()) {
         return Err(Failed);
     }
     Ok(Json(Introspection { active: true, token_type: "Bearer", claims }))
@@ -186,6 +190,7 @@ impl ResponseError for Failed {
 impl Floor {
     fn sign(&self, claims: &Claims) -> Option<String> {
         let json = serde_json::to_vec(claims).ok()?;
+        // more than a token needs
         let mut token = String::with_capacity(768);
         token.push_str(&self.header);
         token.push('.');
@@ -196,12 +201,14 @@ impl Floor {
         Some(token)
     }
 
+    /// Verifies the signature only: the caller checks the expiry.
     fn verify(&self, token: &str) -> Option<Claims> {
         let (message, signature) = token.rsplit_once('.')?;
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
         self.public.verify_sig(message.as_bytes(), &signature).ok()?;
         let (_, claims) = message.split_once('.')?;
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
+        let json = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
+        serde_json::from_slice(&json).ok()
     }
 }
 

@@ -39,7 +39,9 @@ class Latchkey:
         self._feed = RevocationFeed(self._issuer, self.settings)
         self._keys = KeyRing(self._issuer.keys, self._feed.revokes_key, self.settings)
         self._registry = EndRegistry(self.settings, self._verify, self._cause_of, lambda: self._feed.silence)
-        self._feed.on_revocation, self._feed.on_reconnected = self._on_revocation, self._keys.request_refresh
+        self._feed.on_revocation = self._on_revocation
+        # The issuer may have replaced its keys while the feed was disconnected.
+        self._feed.on_reconnected = self._keys.request_refresh
         self._keys.on_replaced = lambda: self._registry.on_keys_replaced(self._keys)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -69,7 +71,7 @@ class Latchkey:
 
     @property
     def live(self) -> bool:
-        """Whether the revocations are up to date, so that tokens are verified locally. Otherwise ``feed_lost`` applies."""
+        """Whether the revocations are up to date, so that tokens are verified locally. If not, ``feed_lost`` applies."""
         return self._feed.is_current()
 
     @property
@@ -121,6 +123,8 @@ class Latchkey:
             await self._introspect(token)
             # A revocation may have arrived during the introspection.
             self._reject_revoked(unverified.kid, claims)
+        # A newer token keeps the registrations of its session alive.
+        self._registry.on_accepted(claims)
         return claims
 
     def _on_revocation(self, revocation: Revocation) -> None:
@@ -130,12 +134,14 @@ class Latchkey:
         self._registry.on_revocation(revocation)
 
     def _cause_of(self, kid: str | None, claims: Claims) -> EndCause | None:
-        """Why a registration with these claims ends; None if it continues. The issuer may drop a key without a revocation."""
+        """Why a registration with these claims ends; None if it continues."""
+        # The issuer may drop a key without a revocation.
         if kid is not None and kid not in self._keys:
             return "key_retired"
         return self._feed.cause_of(kid, claims)
 
     def _reject_revoked(self, kid: str, claims: Claims) -> None:
+        """Raises ``InvalidToken`` if a revocation concerns the token."""
         cause = self._feed.cause_of(kid, claims)
         if cause is not None:
             raise InvalidToken("claims_changed" if cause == "claims_changed" else "revoked")

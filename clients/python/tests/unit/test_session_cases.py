@@ -29,13 +29,16 @@ class VerifierFixture:
 
     def __init__(self) -> None:
         """Starts at the time of the cases."""
-        self.now, self.elapsed, self.complete_at = float(CASES["now"]), 0.0, 0.0
+        self.now = float(CASES["now"])
+        # The monotonic clock, now and at the last heartbeat of the feed.
+        self.elapsed, self.heartbeat_at = 0.0, 0.0
+        # Retains every revocation: no case reaches these limits.
         self.revocations = RevocationSet(max_entries=100, retain=1e9)
         self.registry = EndRegistry(
             SETTINGS,
             self.verify_text,
             self.revocations.cause_of,
-            silence=lambda: self.elapsed - self.complete_at,
+            silence=lambda: self.elapsed - self.heartbeat_at,
             now=lambda: self.now,
             elapsed=lambda: self.elapsed,
         )
@@ -51,7 +54,10 @@ class VerifierFixture:
         self.registry.on_revocation(event)
 
     def verify(self, *changes: dict[str, Any]) -> Claims:
-        """Verifies the cases' token with these changes, and returns its claims. Raises ``InvalidToken`` if it is refused."""
+        """Verifies the cases' token with these changes, and returns its claims. Raises ``InvalidToken`` if it is refused.
+
+        The rules after the signature are those of ``Latchkey.verify``.
+        """
         payload = {"iss": SETTINGS.issuer, "aud": SETTINGS.audience, "jti": "j", **CASES["token"]}
         for change in changes:
             payload.update(change)
@@ -77,7 +83,8 @@ def test_shared_case_of_claims(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", CASES["ends"], ids=lambda case: case["name"])
 async def test_shared_case_of_ends(case: dict[str, Any]) -> None:
-    fixture, causes = VerifierFixture(), list[EndCause]()
+    fixture = VerifierFixture()
+    causes: list[EndCause] = []
     token = case.get("token", {})
     claims = fixture.verify(token)
     for event in case.get("before", []):
@@ -90,13 +97,15 @@ async def test_shared_case_of_ends(case: dict[str, Any]) -> None:
             case "renew":
                 registration._renew_with(fixture.verify(token, data))
             case "advance" | "silent":
-                fixture.now, fixture.elapsed = fixture.now + data, fixture.elapsed + data
-                if step == "advance":  # with a heartbeat of the feed
-                    fixture.complete_at = fixture.elapsed
+                fixture.now += data
+                fixture.elapsed += data
+                if step == "advance":
+                    fixture.heartbeat_at = fixture.elapsed
                 fixture.registry.end_expired()
-            case _:
+            case _:  # an event of the feed
                 fixture.receive(step, data)
-    assert causes == ([] if case["cause"] is None else [case["cause"]])
+    expected = [] if case["cause"] is None else [case["cause"]]
+    assert causes == expected
     registration.close()
 
 
@@ -106,6 +115,7 @@ async def test_shared_case_of_guards(case: dict[str, Any], monkeypatch: pytest.M
     app.state.latchkey = Latchkey("https://a.example", audience="latchkey", client_id="b", client_secret="c")  # noqa: S106
     acr = case.get("acr")
     guard = require_authentication(acr=None if acr is None else tuple(acr), max_age=case.get("max_age"))
+    # The guard compares the authentication's age with the system's clock.
     monkeypatch.setattr(time, "time", lambda: fixture.now)
     challenge = None
     try:
