@@ -32,8 +32,8 @@ use crate::{
 /// Shortest time between two reloads that tokens with an unknown `kid` cause.
 const MISS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a key stays in the database after its last token has expired. A node whose clock lags by less than this does not accept the
-/// key any more when it is deleted.
+/// How long a key stays in the database after its last token has expired. A node whose clock lags by less than this time refuses the
+/// key's tokens as expired before the key is deleted.
 const DELETE_AFTER: Duration = Duration::from_hours(24);
 
 /// The key ring in use, and the means to reload it.
@@ -65,14 +65,16 @@ impl SigningKeys {
         if stored.is_empty() {
             let key = generate(algorithm).await?;
             // If several nodes start together, one of them inserts its key, and all of them use that key.
-            if sql.insert_first_key(&seal_key(&key, &sealer, entropy, now)?).await? {
+            let sealed = seal_key(&key, &sealer, entropy, now)?;
+            if sql.insert_first_key(&sealed).await? {
                 tracing::info!(kid = key.kid(), algorithm = %key.algorithm(), "first signing key generated");
             }
             stored = sql.keys().await?;
         }
         let ring = KeyRing::open(stored.clone(), &sealer, now)?;
         for key in stored.iter().filter(|key| ring.outdated().contains(&key.kid)) {
-            sql.reseal_key(&key.kid, &reseal(key, &sealer, entropy)?.sealed_private).await?;
+            let resealed = reseal(key, &sealer, entropy)?;
+            sql.reseal_key(&key.kid, &resealed.sealed_private).await?;
             tracing::info!(kid = key.kid, "signing key encrypted under the current secret");
         }
         Ok(Self {
@@ -120,6 +122,7 @@ impl SigningKeys {
                 tracing::warn!(%error, "reloading the signing keys for a token with an unknown key id failed; the keys in memory stay in use");
             }
         }
+        // not `now`: a reload that took long must not be followed by another at once
         *last = Some(self.clock.now());
     }
 
@@ -129,13 +132,13 @@ impl SigningKeys {
         let mut feed = redis.revocation_log.subscribe();
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut logged = None;
+        let mut last_failure = None;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = wait_for_retired_key(&mut feed) => {}
             }
-            log_reload(self.reload().await, &mut logged);
+            log_reload(self.reload().await, &mut last_failure);
         }
     }
 
@@ -154,8 +157,8 @@ impl SigningKeys {
             self.lacks_secret.store(false, Ordering::Relaxed);
         } else {
             let opened = KeyRing::open(stored, &self.sealer, now);
-            let is_unknown = matches!(&opened, Err(KeyRingError::Sealed { source: SealError::UnknownSecret, .. }));
-            self.lacks_secret.store(is_unknown, Ordering::Relaxed);
+            let lacks_secret = matches!(&opened, Err(KeyRingError::Sealed { source: SealError::UnknownSecret, .. }));
+            self.lacks_secret.store(lacks_secret, Ordering::Relaxed);
             self.ring.replace(opened?);
             tracing::info!("signing keys reloaded: they have changed");
         }
@@ -172,18 +175,18 @@ enum ReloadFailure {
     Other,
 }
 
-/// Logs the first of consecutive failures of a kind, and the first success afterwards. `logged` is the last failure, if the last reload has
-/// failed.
-fn log_reload(outcome: Result<(), StateError>, logged: &mut Option<ReloadFailure>) {
+/// Logs the first of consecutive failures of a kind, and the first success afterwards. `last_failure` is the failure of the previous
+/// reload; none if that succeeded.
+fn log_reload(outcome: Result<(), StateError>, last_failure: &mut Option<ReloadFailure>) {
     match outcome {
         Ok(()) => {
-            if logged.take().is_some() {
+            if last_failure.take().is_some() {
                 tracing::info!("reloading the signing keys works again");
             }
         }
         // The keys are not lost: `latchkey keys rotate` and `latchkey keys retire` would sign everyone out.
         Err(StateError::KeyRing(KeyRingError::Sealed { kid, source: SealError::UnknownSecret })) => {
-            if logged.replace(ReloadFailure::LacksSecret) != Some(ReloadFailure::LacksSecret) {
+            if last_failure.replace(ReloadFailure::LacksSecret) != Some(ReloadFailure::LacksSecret) {
                 tracing::error!(
                     kid,
                     "another node has encrypted the signing keys under a secret that this node does not have: add that secret to this node's \
@@ -193,7 +196,7 @@ fn log_reload(outcome: Result<(), StateError>, logged: &mut Option<ReloadFailure
             }
         }
         Err(error) => {
-            if logged.replace(ReloadFailure::Other) != Some(ReloadFailure::Other) {
+            if last_failure.replace(ReloadFailure::Other) != Some(ReloadFailure::Other) {
                 tracing::warn!(
                     %error,
                     "reloading the signing keys failed, retrying; the keys in memory stay in use. Until a reload succeeds, this node does not \
@@ -208,8 +211,13 @@ fn log_reload(outcome: Result<(), StateError>, logged: &mut Option<ReloadFailure
 async fn wait_for_retired_key(feed: &mut broadcast::Receiver<FeedMessage>) {
     loop {
         match feed.recv().await {
-            Ok(FeedMessage::Revoked(revocation)) if !matches!(revocation.target, RevocationTarget::Key { .. }) => {}
-            Ok(_) | Err(RecvError::Lagged(_)) => return,
+            Ok(FeedMessage::Revoked(revocation)) => {
+                if matches!(revocation.target, RevocationTarget::Key { .. }) {
+                    return;
+                }
+            }
+            Ok(FeedMessage::Lost) | Err(RecvError::Lagged(_)) => return,
+            // the service shuts down
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
@@ -217,7 +225,7 @@ async fn wait_for_retired_key(feed: &mut broadcast::Receiver<FeedMessage>) {
 
 /// Generates a key on a blocking thread, because generating an RSA key takes long.
 pub(crate) async fn generate(algorithm: Algorithm) -> Result<SigningKey, StateError> {
-    let generated = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm)).await;
-    let generated = generated.map_err(|error| StateError::KeyGeneration(error.into()))?;
+    let joined = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm)).await;
+    let generated = joined.map_err(|join_error| StateError::KeyGeneration(join_error.into()))?;
     generated.map_err(|error| StateError::KeyGeneration(error.into()))
 }

@@ -15,8 +15,8 @@ struct Hashed {
     hashes: &'static [&'static str],
 }
 
-/// A password whose hashes were made by argon2-cffi 25.1, bcrypt 4.0, passlib 1.7 and Python's hashlib. The last two hashes leave out the
-/// version of argon2 and the length of PBKDF2's output.
+/// A password whose hashes were made by argon2-cffi 25.1, bcrypt 4.0, passlib 1.7 and Python's hashlib. The last two hashes leave out
+/// optional parts: the version of argon2, and the length of PBKDF2's output.
 const ASCII: Hashed = Hashed {
     password: "tidal engine verse marmalade",
     hashes: &[
@@ -62,6 +62,7 @@ const UNICODE: Hashed = Hashed {
 };
 /// The hash of `0123456789` repeated nine times: 90 bytes, of which bcrypt reads 72.
 const BCRYPT_LONG: &str = "$2b$04$mLi6xYGTlmU7e8ngfWeST.Rc8LY9o0ZCp5Scwx5InsXqhSstCH.FW";
+/// A hash by a variant of argon2 that is not supported.
 const ARGON2D: &str = "$argon2d$v=19$m=64,t=2,p=1$AQIDBAUGBwgJCgsMDQ4PEA$ReXvnXl3MgLt3uYAhIuHDipdCYtRJTQy5rwXDltM8X8";
 
 fn hasher() -> PasswordHasher {
@@ -94,7 +95,8 @@ async fn hashes_of_other_libraries_match_and_are_upgraded() {
 async fn bcrypt_hash_of_72_or_more_typed_bytes_is_kept() {
     let hasher = hasher();
     let long = "0123456789".repeat(9);
-    for typed in [&long, &long[..72], &long[..73], &format!("{}x", &long[..89])] {
+    let other_last_byte = format!("{}x", &long[..89]);
+    for typed in [&long, &long[..72], &long[..73], &other_last_byte] {
         let verified = verify(&hasher, typed, BCRYPT_LONG).await;
         assert_eq!(
             verified,
@@ -108,12 +110,14 @@ async fn bcrypt_hash_of_72_or_more_typed_bytes_is_kept() {
 #[tokio::test]
 async fn password_with_nul_never_matches_a_bcrypt_hash() {
     let hasher = hasher();
-    let hash = bcrypt::hash_with_salt("x", 4, [7; 16]).unwrap().to_string();
-    assert!(bcrypt::verify("x\0x", &hash).unwrap(), "bcrypt repeats its key");
+    let (cost, salt) = (4, [7; 16]);
+    let hash = bcrypt::hash_with_salt("x", cost, salt).unwrap().to_string();
+    assert!(bcrypt::verify("x\0x", &hash).unwrap(), "bcrypt repeats its key, with a NUL after each copy");
     assert!(matches!(verify(&hasher, "x", &hash).await, Verified::Match { .. }));
     assert_eq!(verify(&hasher, "x\0x", &hash).await, Verified::Mismatch);
 }
 
+/// The salt and the output of the first hash of [`ASCII`].
 const SALT_HASH: &str = "AQIDBAUGBwgJCgsMDQ4PEA$r4QZIbo2xj38aweuno3OWB7b2xLJciyNFMMSssFRtUA";
 
 /// Imports a hash with this scheme and these parameters, and with the salt and output of [`SALT_HASH`].
@@ -127,7 +131,7 @@ fn try_import(text: &str, settings: &PasswordSettings) -> Result<(), BadHash> {
 
 #[test]
 fn hashes_above_the_limits_are_refused() {
-    // The tests' settings allow 64 MiB, and 32 units of work. A unit takes as long as a default hash of 19 MiB and 2 passes, so 32 units are
+    // The tests' settings allow 64 MiB (65,536 KiB), and 32 units of work. A unit takes as long as a default hash of 19 MiB and 2 passes, so 32 units are
     // 19 passes over 64 MiB, 32 × 42,500 rounds of PBKDF2 with SHA-256, or cost 13 of bcrypt.
     for (head, why) in [
         ("$argon2id$v=19$m=65537,t=1,p=1", "memory"),
@@ -148,6 +152,7 @@ fn hashes_above_the_limits_are_refused() {
         assert_eq!(check_head(head), Err(BadHash::TooCostly(why)), "{head}");
     }
     for head in [
+        // 16 lanes cost no more than one
         "$argon2id$v=19$m=65535,t=19,p=16",
         "$scrypt$ln=15,r=8,p=4",
         "$pbkdf2-sha256$i=1360000,l=32",
@@ -160,6 +165,7 @@ fn hashes_above_the_limits_are_refused() {
     assert_eq!(try_import(&cost(13), &settings()), Ok(()));
     assert_eq!(try_import(&cost(14), &settings()), Err(BadHash::TooCostly("cost")));
     assert_eq!(try_import(&cost(3), &settings()), Err(BadHash::Malformed));
+    // cost 14 is twice the work of cost 13
     let generous = PasswordSettings { max_import_work: 64, ..settings() };
     assert_eq!(try_import(&cost(14), &generous), Ok(()));
 }
@@ -168,7 +174,7 @@ fn hashes_above_the_limits_are_refused() {
 async fn stored_hash_above_the_limits_is_unusable_after_the_usual_work() {
     let hasher = hasher();
     let hash = format!("$argon2id$v=19$m=65536,t=100,p=1${SALT_HASH}");
-    // clears the hashing memory, whose blocks of 1 KiB are then counted if the verification has filled them
+    // clears the hashing memory, so that the blocks (1 KiB each) that the verification fills can be counted
     hasher.run(|memory| memory.fill(argon2::Block::default())).await.unwrap();
     let verified = verify(&hasher, ASCII.password, &hash).await;
     assert_eq!(verified, Verified::Unusable(BadHash::TooCostly("passes")));
@@ -178,13 +184,14 @@ async fn stored_hash_above_the_limits_is_unusable_after_the_usual_work() {
 
 #[test]
 fn longer_pbkdf2_output_is_no_more_work() {
-    // one block of SHA-256 is 32 bytes; two blocks may have the same number of rounds as one
+    // one block of SHA-256 is 32 bytes; an output of two blocks may have as many rounds as one block (1,360,000)
     let text = ASCII.hashes.iter().find(|hash| hash.starts_with("$pbkdf2-sha256$i=1000,l=64$")).unwrap();
     assert_eq!(try_import(&text.replace("i=1000", "i=1360000"), &settings()), Ok(()));
 }
 
 #[test]
 fn hashes_with_the_configured_parameters_are_within_the_stored_limits() {
+    // these exceed the limits of an import
     let costly = PasswordSettings { memory_kib: 4_194_304, iterations: 100, ..settings() };
     let hash = format!("$argon2id$v=19$m=4194304,t=100,p=1${SALT_HASH}");
     assert!(StoredHash::parse(&hash, Limits::stored(&costly)).is_ok());
@@ -199,6 +206,7 @@ fn damaged_and_unsupported_hashes_are_refused() {
         "$argon2id$v=19$m=64,t=1,p=0",
         // less than 8 KiB for each lane
         "$argon2id$v=19$m=64,t=1,p=9",
+        // argon2 has the versions 16 and 19
         "$argon2id$v=18$m=64,t=1,p=1",
         "$argon2id$v=19$m=64,t=1,p=1,x=1",
         "$argon2id$v=19$m=64,m=64,t=1,p=1",
@@ -260,6 +268,7 @@ async fn spellings_of_other_systems_match_and_are_upgraded() {
         let hash = match vector.get("firebase") {
             None => text("hash").to_owned(),
             Some(config) => {
+                // the form in which the console of Firebase shows the parameters
                 let console = format!(
                     "hash_config {{\n  algorithm: SCRYPT,\n  base64_signer_key: {},\n  base64_salt_separator: {},\n  \
                      rounds: {},\n  mem_cost: {},\n}}",

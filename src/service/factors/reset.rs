@@ -51,6 +51,7 @@ pub async fn reset(
         // `origin` is the initiator's, and must not choose the language of the owner's mail.
         account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
     }
+    // The sessions end before the commit: if the commit fails, they have ended needlessly, but none outlives the reset.
     let epoch = change.bump_epoch().await?;
     let ended = state
         .redis

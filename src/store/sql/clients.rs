@@ -92,8 +92,14 @@ impl Sql {
     /// # Errors
     /// [`SqlError`]
     pub async fn enable_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
-        let sql = "UPDATE clients SET disabled_at = NULL WHERE id = $1";
-        self.change_client(sql, id, &AuditEntry::new(now, AuditEvent::ClientEnabled)).await
+        let mut tx = self.begin_write().await?;
+        let done =
+            query("UPDATE clients SET disabled_at = NULL WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
+        if done.rows_affected() > 0 {
+            self.record(&mut tx, &AuditEntry::new(now, AuditEvent::ClientEnabled).client(id.clone())).await?;
+        }
+        tx.commit().await?;
+        Ok(done.rows_affected() > 0)
     }
 
     /// Sets the scopes, audiences, public keys and app settings of a client. Its kind, secret and state stay. Returns whether the client
@@ -148,6 +154,7 @@ impl Sql {
     /// [`SqlError`]
     pub async fn delete_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
+        // without the consents, a new client with this id would inherit them
         let done = query("DELETE FROM clients WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         if done.rows_affected() > 0 {
             query("DELETE FROM consents WHERE client_id = $1").bind(id.to_string()).execute(&mut *tx).await?;
@@ -157,18 +164,7 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Runs a statement on the row of a client, and writes `entry` to the audit log if the row exists. Returns whether it exists.
-    async fn change_client(&self, sql: &'static str, id: &ClientId, entry: &AuditEntry) -> Result<bool, SqlError> {
-        let mut tx = self.begin_write().await?;
-        let done = query(sql).bind(id.to_string()).execute(&mut *tx).await?;
-        if done.rows_affected() > 0 {
-            self.record(&mut tx, &entry.clone().client(id.clone())).await?;
-        }
-        tx.commit().await?;
-        Ok(done.rows_affected() > 0)
-    }
-
-    /// Replaces a client's secret. The replaced secret stays accepted until `until`; an older secret is deleted. Returns whether
+    /// Replaces a client's secret. The replaced secret is accepted until `former_until`. The secret before it is deleted. Returns whether
     /// the client exists.
     ///
     /// # Errors
@@ -177,14 +173,14 @@ impl Sql {
         &self,
         id: &ClientId,
         new: &ClientSecretHash,
-        until: Timestamp,
+        former_until: Timestamp,
         now: Timestamp,
     ) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
         let sql = "UPDATE clients SET former_secret_hash = secret_hash, former_secret_until = $1, secret_hash = $2 \
                    WHERE id = $3";
         let done = query(sql)
-            .bind(until.as_millis())
+            .bind(former_until.as_millis())
             .bind(new.as_bytes().to_vec())
             .bind(id.to_string())
             .execute(&mut *tx)
@@ -197,7 +193,7 @@ impl Sql {
     }
 }
 
-/// Reads a client from a row. Columns that hold several items separate them by spaces.
+/// Reads a client from a row. Columns that hold several items separate them by spaces, and 0 and 1 stand for booleans.
 fn read(row: &AnyRow) -> Result<Client, SqlError> {
     let id: String = row.try_get("id")?;
     let corrupt = |column: &str| SqlError::Corrupt(format!("{column} of the client {id:?}"));
@@ -223,18 +219,23 @@ fn read(row: &AnyRow) -> Result<Client, SqlError> {
         Ok(text.split(' ').filter(|item| !item.is_empty()).map(str::to_owned).collect())
     };
     let kind: String = row.try_get("kind")?;
-    let grant_types = items("grant_types")?;
-    let grant_types = grant_types.iter().map(|grant| GrantType::parse(grant).ok_or_else(|| corrupt("grant_types")));
+    let mut grant_types = Vec::new();
+    for grant in items("grant_types")? {
+        grant_types.push(GrantType::parse(&grant).ok_or_else(|| corrupt("grant_types"))?);
+    }
     let auth_method: Option<String> = row.try_get("auth_method")?;
-    let auth_method = auth_method.map(|text| ClientAuthMethod::parse(&text).ok_or_else(|| corrupt("auth_method")));
+    let auth_method = match auth_method {
+        Some(text) => Some(ClientAuthMethod::parse(&text).ok_or_else(|| corrupt("auth_method"))?),
+        None => None,
+    };
     Ok(Client {
         kind: ClientKind::parse(&kind).ok_or_else(|| corrupt("kind"))?,
         app: AppSettings {
             name: row.try_get("name")?,
             redirect_uris: items("redirect_uris")?,
             post_logout_redirect_uris: items("post_logout_redirect_uris")?,
-            grant_types: grant_types.collect::<Result<_, _>>()?,
-            auth_method: auth_method.transpose()?,
+            grant_types,
+            auth_method,
             asks_consent: row.try_get::<i64, _>("asks_consent")? != 0,
             without_pkce: row.try_get::<i64, _>("without_pkce")? != 0,
             logo_uri: row.try_get("logo_uri")?,

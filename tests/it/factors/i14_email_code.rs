@@ -1,4 +1,4 @@
-//! I14 for codes by mail: such a code reaches no level beyond aal1, and replaces no stronger factor.
+//! I14 (factors cannot be bypassed) for codes by mail: such a code reaches no level beyond aal1, and replaces no stronger factor.
 
 use std::time::Duration;
 
@@ -15,7 +15,10 @@ use super::{
     expect_challenge, second_factor, start_totp,
 };
 use crate::{
-    accounts::{NEW_PASSWORD, count_mails, email, first_mail, next_mail, problem, request_reset, reset, signed_in},
+    accounts::{
+        NEW_PASSWORD, count_mails, email, first_mail, next_mail, problem, request_address_change, request_reset, reset,
+        signed_in,
+    },
     harness::client::{PASSWORD, Tokens},
 };
 
@@ -24,28 +27,27 @@ use crate::{
 async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor_was_shown() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let (_, recovery_codes) = account_with_email_code(&cluster, &node, "ada").await;
+    let (_tokens, recovery_codes) = account_with_email_code(&cluster, &node, "ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     assert_no_credentials(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
-    let first = expect_challenge(&challenged);
-    assert_eq!(send(&node, &first).await.problem(), problem(403, "login_method_off"));
+    let challenge = expect_challenge(&challenged);
+    assert_eq!(send(&node, &challenge).await.problem(), problem(403, "login_method_off"));
     assert_eq!(count_mails(&cluster, "ada", "second_factor_code"), 0);
-    assert_eq!(second_factor(&node, &first, "email_code", WRONG_CODE).await.problem(), problem(401, "invalid_code"));
+    let answer = second_factor(&node, &challenge, "email_code", WRONG_CODE).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_code"));
     // another reset changes nothing
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
-    let answer =
-        second_factor(&node, &expect_challenge(&challenged), "recovery_code", &recovery_codes[0]).await.expect(200);
-    let claimed = claims(&Tokens::of(&answer).access);
-    assert_eq!(
-        (&claimed["acr"], &claimed["amr"]),
-        (&json!("aal1"), &json!(["pwd", "otp"])),
-        "a recovery code in place of the mail reaches aal1"
-    );
+    let challenge = expect_challenge(&challenged);
+    let answer = second_factor(&node, &challenge, "recovery_code", &recovery_codes[0]).await.expect(200);
+    let claims_after_recovery = claims(&Tokens::of(&answer).access);
+    assert_eq!(claims_after_recovery["acr"], "aal1", "a recovery code in place of the mail reaches aal1");
+    assert_eq!(claims_after_recovery["amr"], json!(["pwd", "otp"]));
+    // the recovery code has shown another factor, so codes by mail are accepted again
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
     let challenge = expect_challenge(&challenged);
@@ -75,7 +77,8 @@ async fn i14_sign_in_by_mail_is_refused_where_the_second_factor_is_a_mail() {
         if by_link {
             body["token"] = json!(token);
         } else {
-            (body["email"], body["code"]) = (json!(email("ada")), json!(code));
+            body["email"] = json!(email("ada"));
+            body["code"] = json!(code);
         }
         let answer = node.post("/v1/login/code/verify", body).await;
         assert_eq!(answer.problem(), problem(403, "password_required"));
@@ -92,28 +95,25 @@ async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
     let app = start_totp(&node, &tokens).await;
     let answer = confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
     let recovery_codes = codes_of(&answer);
-    assert_eq!(recovery_codes.len(), 10, "the app gets new recovery codes");
-    // the app's next code: the code of this time step is used up
+    assert_eq!(recovery_codes.len(), 10, "the app brings new recovery codes");
+    // the code of this time step is used up: a sign-in needs the next one
     cluster.advance(STEP);
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["totp", "recovery_code"]));
     let challenge = expect_challenge(&challenged);
     assert_eq!(send(&node, &challenge).await.problem(), problem(403, "login_method_off"));
-    assert_eq!(
-        second_factor(&node, &challenge, "email_code", WRONG_CODE).await.problem(),
-        problem(401, "invalid_code")
-    );
-    assert_eq!(
-        second_factor(&node, &challenge, "recovery_code", &former_recovery_codes[0]).await.problem(),
-        problem(401, "invalid_code")
-    );
+    for (method, code) in [("email_code", WRONG_CODE), ("recovery_code", former_recovery_codes[0].as_str())] {
+        let answer = second_factor(&node, &challenge, method, code).await;
+        assert_eq!(answer.problem(), problem(401, "invalid_code"), "{method}");
+    }
     let answer = second_factor(&node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
     let tokens = Tokens::of(&answer);
     assert_eq!(claims(&tokens.access)["acr"], "aal2");
 
     // without the app the mail is the second factor again, and the recovery codes stay
     let listed = node.get("/v1/me/factors", &tokens.access).await.json();
-    let path = format!("/v1/me/factors/totp/{}", listed["factors"][0]["id"].as_str().unwrap());
+    let app_id = listed["factors"][0]["id"].as_str().unwrap();
+    let path = format!("/v1/me/factors/totp/{app_id}");
     let tokens = Tokens::of(&node.delete(&path, &tokens.access).await.expect(200));
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
@@ -127,6 +127,7 @@ async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
 #[tokio::test]
 async fn i14_code_by_mail_does_not_count_as_a_required_factor() {
     let mut cluster = cluster();
+    // the account sets up codes by mail before a factor is required
     let without_policy = cluster.node().await;
     let (_, recovery_codes) = account_with_email_code(&cluster, &without_policy, "ada").await;
     cluster.config.factors.required = FactorPolicy::AllAccounts;
@@ -145,7 +146,8 @@ async fn i14_code_by_mail_does_not_count_as_a_required_factor() {
     );
 
     cluster.advance(Duration::from_hours(2));
-    assert_eq!(node.refresh(&in_grace.refresh).await.status, 401, "the session ends with the grace period");
+    // the session ends with the grace period
+    node.refresh(&in_grace.refresh).await.expect(401);
     let third = challenge(&node, "ada").await;
     let code = mailed_code(&cluster, &node, "ada", &third).await;
     let answer = second_factor(&node, &third, "email_code", &code).await;
@@ -166,6 +168,7 @@ async fn i14_code_by_mail_steps_up_no_session() {
     let (tokens, _) = account_with_email_code(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
     let code = mailed_code(&cluster, &node, "ada", &challenge).await;
+    // a step-up has no such method
     let body = json!({ "method": "email_code", "code": code });
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/me/reauthenticate", body).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
@@ -199,7 +202,7 @@ async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_codes_
     let cluster = cluster();
     let node = cluster.node().await;
     let (tokens, _) = account_with_email_code(&cluster, &node, "ada").await;
-    let (token, _) = crate::accounts::request_address_change(&cluster, &node, &tokens, "lovelace").await;
+    let (token, _) = request_address_change(&cluster, &node, &tokens, "lovelace").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
 }

@@ -15,7 +15,7 @@ use crate::{
     store::server::Redis,
 };
 
-/// A shell script that mounts a small disk at `$1`, visible to this process only, and executes the remaining arguments.
+/// A shell script that mounts a small disk (2 MiB) at `$1`, visible to this process only, and executes the remaining arguments.
 const ON_A_SMALL_DISK: &str = r#"mount -t tmpfs -o size=2m tmpfs "$1" && shift && exec "$@""#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -23,14 +23,22 @@ async fn full_disk_refuses_writes_only() {
     let server = Redis::start();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().display().to_string();
-    let redis = format!("redis.url={}", server.url());
-    let database = format!("database.url=sqlite://{path}/latchkey.db");
+    let redis_setting = format!("redis.url={}", server.url());
+    let database_setting = format!("database.url=sqlite://{path}/latchkey.db");
     // outside the small disk, which is for SQLite only
     let data = tempfile::tempdir().unwrap();
-    let data = format!("data_dir={}", data.path().display());
+    let data_setting = format!("data_dir={}", data.path().display());
     let mut command = vec!["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", ON_A_SMALL_DISK, "sh", &path];
     command.extend([env!("CARGO_BIN_EXE_latchkey"), "serve"]);
-    for setting in ["listen=127.0.0.1:0", &data, &redis, &database, "password.memory_kib=64", "password.iterations=1"] {
+    // passwords are hashed with little work, to keep the test short
+    for setting in [
+        "listen=127.0.0.1:0",
+        &data_setting,
+        &redis_setting,
+        &database_setting,
+        "password.memory_kib=64",
+        "password.iterations=1",
+    ] {
         command.extend(["--set", setting]);
     }
     let spec = Spec { command: &command, stop: "KILL", folder: None, ready: "\"api\":", unprivileged: false };
@@ -41,13 +49,14 @@ async fn full_disk_refuses_writes_only() {
     let tokens = node.login("ada").await;
 
     // the path goes through `/proc/PID/root`, since the small disk is mounted in the namespace of that process only
-    let filler = Path::new("/proc").join(guard.pid().to_string()).join("root").join(&path[1..]).join("filler");
+    let relative = path.trim_start_matches('/');
+    let filler = Path::new("/proc").join(guard.pid().to_string()).join("root").join(relative).join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
+    // fails once the disk has no free page
     while file.write_all(&[0; 4096]).is_ok() {}
-    // SQLite's files may have free pages left for a few rows
     let mut refused = None;
-    let (until_full, after) = (0..200, 200..220);
-    for number in until_full {
+    // SQLite's files may have free pages left for some accounts, but not for 200
+    for number in 0..200 {
         let body = json!({ "email": format!("user{number}@example.com"), "password": PASSWORD });
         let answer = node.post("/v1/users", body).await;
         if answer.status != 201 {
@@ -57,10 +66,11 @@ async fn full_disk_refuses_writes_only() {
     }
     assert_unavailable(&refused.expect("the disk is full"));
     // a later write may find a free page; `has_succeeded` asserts that any other answer is a 503
-    for number in after {
+    for number in 200..220 {
         let body = json!({ "email": format!("user{number}@example.com"), "password": PASSWORD });
         has_succeeded(&node.post("/v1/users", body).await, 201);
     }
+    // none of these waits for a write to SQLite
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     node.get("/v1/me", &tokens.access).await.expect(200);
     node.login("ada").await;

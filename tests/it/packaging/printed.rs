@@ -1,4 +1,4 @@
-//! The configurations, the apply file and the templates that the documents print: `latchkey` accepts and uses them.
+//! `latchkey` accepts and uses the configurations, the apply file and the templates that the documents print.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -6,13 +6,18 @@ use crate::binary::{Service, run};
 
 /// The TOML blocks of a document, each with the number of its first line.
 fn toml_blocks(text: &str) -> Vec<(usize, String)> {
-    let (mut found, mut open) = (Vec::new(), None);
+    let mut found = Vec::new();
+    // the block that the current line is in
+    let mut open = None;
     for (index, line) in text.lines().enumerate() {
         match (line.trim(), &mut open) {
             // The block's first line follows the fence, and lines are counted from 1.
             ("```toml", _) => open = Some((index + 2, String::new())),
             ("```", Some(_)) => found.extend(open.take()),
-            (_, Some((_, block))) => *block += &format!("{line}\n"),
+            (_, Some((_, block))) => {
+                block.push_str(line);
+                block.push('\n');
+            }
             _ => {}
         }
     }
@@ -49,24 +54,26 @@ fn printed_configurations_are_accepted() {
         }
     }
     assert!(refused.is_empty(), "{}", refused.join("\n"));
+    // the documents that are known to have configurations
     for name in ["production.md", "mail.md", "redis.md", "pages.md"] {
         assert!(checked.contains(name), "no configuration in {name}: {checked:?}");
     }
 }
 
-/// The block of a document that begins with this line.
-fn block(document: &str, language: &str, first: &str) -> String {
+/// The block of a document whose first line is `first_line`.
+fn block(document: &str, language: &str, first_line: &str) -> String {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
     let opening = format!("```{language}\n");
     let mut blocks = text.split(&opening).skip(1).map(|rest| rest.split("```").next().unwrap());
-    let found = blocks.find(|block| block.lines().next() == Some(first));
-    found.unwrap_or_else(|| panic!("no {first} in {document}")).to_owned()
+    let found = blocks.find(|block| block.lines().next() == Some(first_line));
+    found.unwrap_or_else(|| panic!("no {first_line} in {document}")).to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn printed_templates_of_mails_and_pages_are_used() {
     let folder = tempfile::tempdir().unwrap();
-    let (mails, pages) = (folder.path().join("mails"), folder.path().join("pages"));
+    let mails = folder.path().join("mails");
+    let pages = folder.path().join("pages");
     fs::create_dir(&mails).unwrap();
     fs::create_dir(&pages).unwrap();
     fs::write(mails.join("de.toml"), block("docs/mail.md", "toml", "# de.toml")).unwrap();
@@ -81,7 +88,8 @@ async fn printed_templates_of_mails_and_pages_are_used() {
     };
     // The following texts are those of the printed templates.
     let reset = preview(&["password_reset", "--locale", "de", "--text"]);
-    assert!(reset.starts_with("Subject: Neues Passwort für ") && reset.contains("\nEin zweiter Absatz.\n"), "{reset}");
+    assert!(reset.starts_with("Subject: Neues Passwort für "), "{reset}");
+    assert!(reset.contains("\nEin zweiter Absatz.\n"), "{reset}");
     assert!(preview(&["new_device"]).contains("Example Ltd., 1 Example Street"));
     let service = Service::start(folder.path());
     let request = service.client.request(reqwest::Method::GET, "/account/sign-in");
@@ -94,10 +102,11 @@ async fn apply_file_of_the_operations_guide_is_applied_once() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
     let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
-    let printed =
-        toml_blocks(&guide).into_iter().map(|(_, block)| block).find(|block| block.starts_with("[[user]]")).unwrap();
+    let blocks = toml_blocks(&guide);
+    let (_line, printed) = blocks.iter().find(|(_, block)| block.starts_with("[[user]]")).unwrap();
     let secrets = folder.path().join("secrets");
     fs::create_dir(&secrets).unwrap();
+    // the file of the user's password
     fs::write(secrets.join("admin"), "tidal engine verse marmalade\n").unwrap();
     fs::write(folder.path().join("setup.toml"), printed.replace("/run/secrets", secrets.to_str().unwrap())).unwrap();
     for (arguments, expected) in [
@@ -110,11 +119,12 @@ async fn apply_file_of_the_operations_guide_is_applied_once() {
     }
     let tokens = service.client.login_with("admin@example.com", "tidal engine verse marmalade").await;
     let me = service.client.get("/v1/me", &tokens.access).await.expect(200).json();
-    assert_eq!((&me["username"], &me["roles"][0]), (&"admin".into(), &"admin".into()), "{me}");
+    assert_eq!(me["username"], "admin", "{me}");
+    assert_eq!(me["roles"][0], "admin", "{me}");
     // `apply` has created the client `billing`, and has written its secret to this file
     let secret = fs::read_to_string(secrets.join("billing")).unwrap();
     let request = service.client.request(reqwest::Method::POST, "/oauth2/introspect");
     let request = request.basic_auth("billing", Some(secret.trim())).form(&[("token", &tokens.access)]);
     let answer = service.client.send(request).await.expect(200).json();
-    assert_eq!(answer["active"], false, "the token is for another audience: {answer}");
+    assert_eq!(answer["active"], false, "`billing` may introspect, but the token is for another audience: {answer}");
 }

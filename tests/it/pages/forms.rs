@@ -9,7 +9,7 @@ use super::{
 use crate::harness::client::PASSWORD;
 
 /// The pages with forms that need no session.
-const SIGNED_OUT: [&str; 9] = [
+const PAGES_BEFORE_SIGN_IN: [&str; 9] = [
     "/account/sign-in",
     "/account/sign-in-code",
     "/account/register",
@@ -21,7 +21,7 @@ const SIGNED_OUT: [&str; 9] = [
     "/account/not-me",
 ];
 /// The pages with forms that need a session.
-const SIGNED_IN: [&str; 7] = [
+const PAGES_AFTER_SIGN_IN: [&str; 7] = [
     "/account",
     "/account/security",
     "/account/address",
@@ -47,19 +47,21 @@ async fn assert_refuses_forged_forms(visitor: &mut Visitor, foreign_token: &str,
     let forms = actions(&opened);
     assert!(!forms.is_empty(), "{page}");
     for action in forms {
-        // The last token has the right form, but no browser has got it.
+        // The last token has the form of a valid one, but was issued to no browser.
         for token in ["", foreign_token, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
             let before = visitor.cookies.clone();
             let refused = visitor.submit_with(&action, &FIELDS, token).await.expect(403);
             assert_eq!(visitor.cookies, before, "{page} {action}: no cookie is set");
-            let text = alert(&refused).map(str::to_owned).unwrap_or(refused.text);
+            // an error page without an alert has the text elsewhere
+            let text = alert(&refused).unwrap_or(&refused.text);
             assert!(text.contains("open for too long"), "{page} {action}: {text}");
         }
         let mut cross_site = visitor.clone();
+        // has a valid token: only the headers are wrong
         cross_site.open(page).await.expect(200);
         cross_site.headers = vec![("origin", "https://evil.example".into()), ("sec-fetch-site", "cross-site".into())];
         let refused = cross_site.submit(&action, &FIELDS).await.expect(403);
-        let text = alert(&refused).map(str::to_owned).unwrap_or(refused.text);
+        let text = alert(&refused).unwrap_or(&refused.text);
         assert!(text.contains("another site"), "{page} {action}: {text}");
     }
 }
@@ -69,9 +71,10 @@ async fn forms_before_sign_in_are_bound_to_the_browser() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.register("ada").await;
-    let (mut visitor, mut eve) = (Visitor::new(&node), Visitor::new(&node));
+    let mut visitor = Visitor::new(&node);
+    let mut eve = Visitor::new(&node);
     eve.open("/account/sign-in").await.expect(200);
-    for page in SIGNED_OUT {
+    for page in PAGES_BEFORE_SIGN_IN {
         assert_refuses_forged_forms(&mut visitor, &eve.csrf, page).await;
     }
     assert!(cluster.mails_to("eve@example.com").is_empty());
@@ -88,10 +91,11 @@ async fn forms_after_sign_in_are_bound_to_the_session() {
     visitor.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
     let mut other = signed_in(&node).await;
     other.open("/account").await.expect(200);
-    for page in SIGNED_IN {
+    for page in PAGES_AFTER_SIGN_IN {
         assert_refuses_forged_forms(&mut visitor, &other.csrf, page).await;
         assert_refuses_forged_forms(&mut visitor, &token_before_sign_in, page).await;
     }
+    // no form has ended the session
     visitor.open("/account").await.expect(200);
 }
 
@@ -110,12 +114,13 @@ async fn every_form_is_refused_without_its_token_or_from_another_site() {
     for browser in [&mut visitor, &mut ada] {
         // Some forms need the challenge of a sign-in.
         browser.cookies.insert("__Host-latchkey-challenge".to_owned(), "lk_ch_unknown.totp".to_owned());
-        let (cookies, own) = (browser.cookies.clone(), browser.csrf.clone());
+        let cookies = browser.cookies.clone();
+        let own_token = browser.csrf.clone();
         let is_signed_in = cookies.contains_key("__Host-latchkey-browser");
         let mut forms = 0;
         for (path, _) in PAGE_PATHS.iter().filter(|(_, methods)| methods.contains("POST")) {
             let cross_site = vec![("origin", "https://evil.example".into()), ("sec-fetch-site", "cross-site".into())];
-            for (token, headers) in [("", vec![]), (eve.csrf.as_str(), vec![]), (own.as_str(), cross_site)] {
+            for (token, headers) in [("", vec![]), (eve.csrf.as_str(), vec![]), (own_token.as_str(), cross_site)] {
                 browser.headers = headers;
                 let refused = browser.submit_with(path, &FIELDS, token).await;
                 let asks_to_sign_in = refused.header("location").starts_with("/account/sign-in");
@@ -124,9 +129,10 @@ async fn every_form_is_refused_without_its_token_or_from_another_site() {
             }
             forms += 1;
         }
-        assert!(forms > 25, "{forms}");
+        assert!(forms > 25, "PAGE_PATHS has most of the forms: {forms}");
         browser.headers.clear();
     }
+    // ada's session and password are unchanged
     ada.open("/account").await.expect(200);
     node.client.login("ada").await;
     assert!(cluster.mails_to("eve@example.com").is_empty());
@@ -137,10 +143,10 @@ async fn form_with_a_repeated_field_or_another_type_is_refused() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.register("ada").await;
-    let mut ada = Visitor::new(&node);
-    ada.open("/account/sign-in").await.expect(200);
+    let mut visitor = Visitor::new(&node);
+    visitor.open("/account/sign-in").await.expect(200);
     let twice = [("identifier", "ada"), ("identifier", "eve"), ("password", PASSWORD)];
-    let refused = ada.submit("/account/sign-in", &twice).await.expect(400);
+    let refused = visitor.submit("/account/sign-in", &twice).await.expect(400);
     assert_eq!(refused.header("content-type"), "text/html; charset=utf-8");
     let request = node.client.request(reqwest::Method::POST, "/account/sign-in").json(&serde_json::json!({}));
     let refused = node.client.send(request).await.expect(415);

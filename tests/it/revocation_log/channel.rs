@@ -26,18 +26,18 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
     let (store, peer) = (server.store(), server.store());
     start_replication(&store).await;
     start_replication(&peer).await;
-    let (mut feed, mut peer_feed) = (store.revocation_log.subscribe(), peer.revocation_log.subscribe());
+    let mut feed = store.revocation_log.subscribe();
+    let mut peer_feed = peer.revocation_log.subscribe();
     let ada = account();
     for number in 1..=4 {
         create(&store, ada, session(number), NOW).await;
     }
-    store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    let first = Generation(0);
+    store.sessions.rotate(ada, session(1), first, GRACE, IDLE, NOW).await.unwrap();
     // after the grace window, and not at the start of a second, so that `before` below differs from it
     let late = NOW + GRACE + Duration::from_millis(1500);
-    assert_eq!(
-        store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, late).await.unwrap(),
-        Rotation::Reused
-    );
+    let repeated = store.sessions.rotate(ada, session(1), first, GRACE, IDLE, late).await.unwrap();
+    assert_eq!(repeated, Rotation::Reused);
     peer.sessions.revoke(ada, session(2), EndReason::Logout, late).await.unwrap();
     store
         .sessions
@@ -78,7 +78,7 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
         assert_eq!(received, expected);
         assert!(feed.is_empty());
     }
-    // the streams have the same revocations, in no order across buckets
+    // the streams have the same revocations, in no order across buckets; a minute ago is before all of them
     let since = peer.revocation_log.synced_at().unwrap() - Duration::from_mins(1);
     let mut read = Vec::new();
     for bucket in 0..BUCKETS {
@@ -100,13 +100,14 @@ async fn revocations_in_one_message_reach_every_node(server: Redis) {
         create(&store, *account, session(1), NOW).await;
         assert!(is_live(&peer, *account, session(1)).await);
     }
-    // The first call loads the script.
+    // The first call loads the script. The account has no session 2, so the call ends none.
     assert!(!store.sessions.revoke(accounts[0], session(2), EndReason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
     run_on_one_thread(join_all(
         accounts.iter().map(|account| store.sessions.revoke(*account, session(1), EndReason::Logout, NOW)),
     ));
-    assert_eq!(server.calls("evalsha") - before, 1, "the store has joined the revocations of one thread in one call");
+    let calls = server.calls("evalsha") - before;
+    assert_eq!(calls, 1, "the store has joined the revocations of one thread in one call");
     let mut received = Vec::new();
     for _ in &accounts {
         received.push(next_revocation(&mut feed).await.target);

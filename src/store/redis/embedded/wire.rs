@@ -1,4 +1,4 @@
-//! The two commands that are sent to the embedded Redis server without a client library: `PING` and `SHUTDOWN`.
+//! Sends `PING` and `SHUTDOWN` to the embedded Redis server, without a client library, and kills a server that hangs.
 
 use std::{io, path::Path, time::Duration};
 
@@ -10,6 +10,8 @@ use tokio::{
 };
 
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a server may take to exit after SIGKILL.
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The answer to a `PING`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub(super) enum Pong {
     Nothing,
 }
 
-/// Pings the server at `socket`, which must be the process `pid`.
+/// Pings the server at `socket`, which must be the process `pid`; `None` stands for a process that has exited.
 pub(super) async fn ping(socket: &Path, pid: Option<u32>) -> Pong {
     match timeout(PING_TIMEOUT, send_ping(socket, pid)).await {
         Ok(Ok(answer)) if answer.starts_with("+PONG") => Pong::Ready,
@@ -35,11 +37,14 @@ async fn send_ping(socket: &Path, pid: Option<u32>) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket).await?;
     let peer = stream.peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok());
     if peer.is_some() && peer != pid {
+        // another process listens on the socket
         return Err(io::ErrorKind::AddrInUse.into());
     }
     stream.write_all(b"PING\r\n").await?;
     let mut answer = String::new();
-    BufReader::new(stream.take(512)).read_line(&mut answer).await?;
+    // longer than any answer of Redis to `PING`
+    let bounded = stream.take(512);
+    BufReader::new(bounded).read_line(&mut answer).await?;
     Ok(answer)
 }
 
@@ -66,15 +71,19 @@ pub(super) async fn shut_down(socket: &Path, deadline: Instant) -> bool {
     {
         tracing::warn!(pid = peer.as_raw_nonzero().get(), "a Redis server of an earlier run does not stop: killing it");
         let _ = kill_process(peer, Signal::KILL);
+        // the end of the connection shows that the process has ended
         let mut rest = Vec::new();
-        let _ = timeout(PING_TIMEOUT, stream.read_to_end(&mut rest)).await;
+        let _ = timeout(KILL_TIMEOUT, stream.read_to_end(&mut rest)).await;
     }
     true
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Command, Stdio};
+    use std::{
+        os::unix::process::ExitStatusExt,
+        process::{Command, Stdio},
+    };
 
     use super::*;
 
@@ -83,6 +92,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("s");
         let mut server = Command::new("redis-server")
+            // listens on the socket only, and writes no snapshots
             .args(["--port", "0", "--save", "", "--unixsocket"])
             .arg(&socket)
             .stdin(Stdio::null())
@@ -93,9 +103,10 @@ mod tests {
             assert!(server.try_wait().unwrap().is_none(), "redis-server exited before it answered a ping");
             tokio::task::yield_now().await;
         }
+        // the suspended server cannot answer `SHUTDOWN`
         kill_process(Pid::from_child(&server), Signal::STOP).unwrap();
         assert!(shut_down(&socket, Instant::now() + Duration::from_millis(100)).await);
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&server.wait().unwrap()), Some(9), "SIGKILL");
+        assert_eq!(server.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
     }
 
     #[tokio::test]

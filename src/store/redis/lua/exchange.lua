@@ -8,9 +8,10 @@
 
 local key, code, binding, id, now = KEYS[1], KEYS[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local value = redis.call('GET', code)
+-- bytes 2 to 33: the binding to the client, the redirect URI and the PKCE challenge
 if not value or string.sub(value, 2, 33) ~= binding then return { 'invalid' } end
 
--- A used code names the session that it was exchanged for.
+-- A used code (`U`) names the session that it was exchanged for.
 if string.sub(value, 1, 1) == 'U' then
   local first_session = string.sub(value, 34, 49)
   if not remove_sessions(key, { first_session }) then return { 'reused' } end
@@ -19,12 +20,15 @@ if string.sub(value, 1, 1) == 'U' then
   return { 'reused', first_session, event }
 end
 
+-- the browser's session, 1 for `offline_access`, the expiry (ms), and where the details begin
 local browser, offline, expires, position = struct.unpack('>c16BI6', value, 34)
 if now >= expires then return { 'invalid' } end
+-- the record and the last use of the browser's session, the account's roles, the version of its claims
 local found = redis.call('HMGET', key, browser, browser .. '\4', 'r', 'v')
 local parent = found[1] and is_live(found[1], now) and read_record(found[1])
 if not parent or not is_browser(parent) then return { 'invalid' } end
 
+-- three parts, each after a byte with its length; the payload follows
 local details = {}
 for part = 1, 3 do
   local length = string.byte(value, position)
