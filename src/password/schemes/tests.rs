@@ -131,8 +131,8 @@ fn try_import(text: &str, settings: &PasswordSettings) -> Result<(), BadHash> {
 
 #[test]
 fn hashes_above_the_limits_are_refused() {
-    // The tests' settings allow 64 MiB (65,536 KiB), and 32 units of work. A unit takes as long as a default hash of 19 MiB and 2 passes, so 32 units are
-    // 19 passes over 64 MiB, 32 × 42,500 rounds of PBKDF2 with SHA-256, or cost 13 of bcrypt.
+    // The tests' settings allow 64 MiB (65,536 KiB), and 32 units of work. A unit takes as long as a default hash of 19 MiB and
+    // 2 passes, so 32 units are 19 passes over 64 MiB, 32 × 42,500 rounds of PBKDF2 with SHA-256, or cost 13 of bcrypt.
     for (head, why) in [
         ("$argon2id$v=19$m=65537,t=1,p=1", "memory"),
         ("$argon2id$v=19$m=4294967295,t=1,p=1", "memory"),
