@@ -12,11 +12,13 @@ pub fn comparison_key(text: &str) -> String {
         return text.to_ascii_lowercase();
     }
     let composed: String = text.nfc().collect();
+    // Some letters have a composed form only in lower case, such as `ǰ`.
     composed.to_lowercase().nfc().collect()
 }
 
 /// Ranges of code points that render as nothing, reorder the text around them or have no agreed meaning: Unicode's format
 /// characters (Cf), `Default_Ignorable_Code_Point`, blank fillers, private use, and noncharacters of the first three planes.
+/// In ascending order.
 const DECEPTIVE: [(u32, u32); 34] = [
     (0x00AD, 0x00AD),
     (0x034F, 0x034F),
@@ -48,17 +50,17 @@ const DECEPTIVE: [(u32, u32); 34] = [
     (0x0001_D159, 0x0001_D159),
     (0x0001_D173, 0x0001_D17A),
     (0x0001_FFFE, 0x0001_FFFF),
+    (0x0002_FFFE, 0x0002_FFFF),
     (0x000E_0000, 0x000E_0FFF),
     (0x000F_0000, 0x000F_FFFF),
     (0x0010_0000, 0x0010_FFFF),
-    (0x0002_FFFE, 0x0002_FFFF),
 ];
 
 /// Whether a character is invisible, changes the direction of text, has no agreed meaning, or is a control character.
 pub fn is_deceptive(c: char) -> bool {
     let code = u32::from(c);
     // Most text is below the first range, so the ranges are not searched for it.
-    c.is_control() || (code >= 0xAD && DECEPTIVE.iter().any(|(first, last)| (*first..=*last).contains(&code)))
+    c.is_control() || (code >= DECEPTIVE[0].0 && DECEPTIVE.iter().any(|(first, last)| (*first..=*last).contains(&code)))
 }
 
 /// Whether a text has letters of more than one of the Latin, Greek and Cyrillic scripts, in which many letters look the same:
@@ -84,6 +86,7 @@ impl fmt::Display for Printable<'_> {
         if !self.0.contains(is_deceptive) {
             return f.pad(self.0);
         }
+        // room for one escaped character
         let mut escaped = String::with_capacity(self.0.len() + 8);
         for c in self.0.chars() {
             if is_deceptive(c) {
@@ -110,9 +113,11 @@ mod tests {
 
     #[test]
     fn deceptive_characters_are_recognized() {
+        // control characters, and format characters
         for c in ['\0', '\n', '\u{1b}', '\u{7f}', '\u{9b}', '\u{ad}', '\u{200b}', '\u{202e}', '\u{2066}', '\u{feff}'] {
             assert!(is_deceptive(c), "{c:?}");
         }
+        // blank fillers, a variation selector, private use, a tag character, a noncharacter, the line separator
         for c in ['\u{115f}', '\u{3164}', '\u{fe0f}', '\u{e000}', '\u{e0041}', '\u{10ffff}', '\u{2028}'] {
             assert!(is_deceptive(c), "{c:?}");
         }

@@ -21,6 +21,7 @@ const INITIAL_CAPACITY: usize = 1024;
 pub struct RawJson<T> {
     /// None if serialization failed.
     body: Option<Bytes>,
+    /// `fn(T)` because the response owns no `T`: it can be sent to other threads whatever `T` is.
     value_type: PhantomData<fn(T)>,
 }
 
@@ -32,7 +33,7 @@ impl<T: Serialize> RawJson<T> {
         Self { body: written.ok().map(|()| body.into()), value_type: PhantomData }
     }
 
-    /// Wraps the JSON of a value whose type has serialized it without serde.
+    /// Wraps the JSON text of a `T`, for types that write their JSON themselves.
     pub fn from_json(body: Vec<u8>) -> Self {
         Self { body: Some(body.into()), value_type: PhantomData }
     }
@@ -61,7 +62,7 @@ impl<T: Type> Payload for RawJson<T> {
 
 impl<T: Type> IntoResponse for RawJson<T> {
     fn into_response(self) -> Response {
-        // none of the service's types can fail to serialize
+        // does not happen: all types of the service can be serialized
         let Some(body) = self.body else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
         let mut response: Response = body.into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Self::CONTENT_TYPE));

@@ -2,7 +2,8 @@
 //! (`factors.remember_device`).
 //!
 //! A device is accepted only while the account's password, factors, address and roles are the same as when it was remembered. It replaces
-//! the second factor only after a password. It does not raise the session's level: `amr` and `acr` are those of the password (I14).
+//! the second factor only after a password. It does not raise the session's level: `amr` and `acr` are those of the password (I14: no
+//! path yields an `acr` that the user has not earned).
 
 use std::net::IpAddr;
 
@@ -39,28 +40,30 @@ pub struct DeviceEntry {
 
 /// Whether the device of a sign-in may skip the second factor. Records the use of the device.
 pub(super) async fn skips_factor(state: &AppState, input: &Authenticated<'_>) -> Result<bool, ServiceError> {
+    let Some(token) = input.device else { return Ok(false) };
     // A remembered device does not raise the level, so a higher level needs the second factor.
-    let Some(device) = input.device.filter(|_| input.wanted_acr <= Acr::Aal1) else { return Ok(false) };
-    if !can_remember(state, &input.account, &input.authentication) {
+    if input.wanted_acr > Acr::Aal1 || !can_remember(state, &input.account, &input.authentication) {
         return Ok(false);
     }
     let Some(live) = live_devices(state, &input.account) else { return Ok(false) };
-    let found = state.sql.use_remembered_device(live, &digest(input.account.id, device)).await?;
-    if found.is_some() {
+    let found = state.sql.use_remembered_device(live, &digest(input.account.id, token)).await?;
+    let is_remembered = found.is_some();
+    if is_remembered {
         state.metrics.count_second_factor(SecondFactorMethod::RememberedDevice, SecondFactorOutcome::Success);
     }
-    Ok(found.is_some())
+    Ok(is_remembered)
 }
 
 /// Whether a device can be remembered after this first factor: the first factor is a password alone, and the policy allows remembered
 /// devices for the account.
-pub(super) fn can_remember(state: &AppState, account: &Account, proved: &Authentication) -> bool {
-    proved.methods == AuthenticationMethods::PASSWORD && policy::remember_for(&state.config.factors, account).is_some()
+pub(super) fn can_remember(state: &AppState, account: &Account, first_factor: &Authentication) -> bool {
+    first_factor.methods == AuthenticationMethods::PASSWORD
+        && policy::remember_for(&state.config.factors, account).is_some()
 }
 
 /// Remembers a device that has shown a second factor. A failure does not fail the sign-in.
-pub(super) async fn remember(state: &AppState, account: &Account, device: &DeviceToken, origin: &SessionOrigin) {
-    if let Err(error) = try_remember(state, account, device, origin).await {
+pub(super) async fn remember(state: &AppState, account: &Account, token: &DeviceToken, origin: &SessionOrigin) {
+    if let Err(error) = try_remember(state, account, token, origin).await {
         tracing::warn!(%error, account = %account.id, "a device could not be remembered: its next sign-in needs the second factor");
     }
 }
@@ -68,19 +71,21 @@ pub(super) async fn remember(state: &AppState, account: &Account, device: &Devic
 async fn try_remember(
     state: &AppState,
     account: &Account,
-    device: &DeviceToken,
+    token: &DeviceToken,
     origin: &SessionOrigin,
 ) -> Result<(), ServiceError> {
     let settings = &state.config.factors;
     let Some(lifetime) = policy::remember_for(settings, account) else { return Ok(()) };
     let now = state.clock.now();
     let binding = binding_of(account);
+    let Some(mut change) = state.sql.change_account(account.id).await? else { return Ok(()) };
     // If the account has changed since it was read, the device is not remembered.
-    let change = state.sql.change_account(account.id).await?;
-    let Some(mut change) = change.filter(|change| binding_of(&change.account) == binding) else { return Ok(()) };
+    if binding_of(&change.account) != binding {
+        return Ok(());
+    }
     let device = RememberedDevice {
         id: state.entropy.remembered_device_id(now),
-        digest: digest(account.id, device),
+        digest: digest(account.id, token),
         binding,
         name: origin.device.clone(),
         user_agent: origin.user_agent.clone(),
@@ -94,20 +99,20 @@ async fn try_remember(
     Ok(change.commit().await?)
 }
 
-/// The remembered devices of an account, the newest first. `device` is the token of the calling device.
+/// The remembered devices of an account, the newest first. `current` is the token of the calling device.
 ///
 /// # Errors
 /// [`ServiceError`]
 pub async fn list(
     state: &AppState,
     account: AccountId,
-    device: Option<&DeviceToken>,
+    current: Option<&DeviceToken>,
 ) -> Result<Vec<DeviceEntry>, ServiceError> {
     let Some(account) = state.sql.account(account).await? else { return Ok(Vec::new()) };
     let Some(live) = live_devices(state, &account) else { return Ok(Vec::new()) };
-    let current = device.map(|device| digest(account.id, device));
+    let current_digest = current.map(|token| digest(account.id, token));
     let devices = state.sql.remembered_devices(live).await?.into_iter();
-    Ok(devices.map(|device| DeviceEntry { is_current: Some(device.digest) == current, device }).collect())
+    Ok(devices.map(|device| DeviceEntry { is_current: Some(device.digest) == current_digest, device }).collect())
 }
 
 /// Forgets a remembered device of the caller's account. Returns whether the account had the device. Needs no recent authentication,
@@ -139,7 +144,7 @@ fn forget_entry(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> 
     entry.actor(Actor::Account).address(ip)
 }
 
-/// The query for the devices of an account that may skip the second factor now; `None` if no device may.
+/// The query for the devices of an account that may skip the second factor now; `None` if the policy allows none.
 fn live_devices(state: &AppState, account: &Account) -> Option<LiveDevices> {
     let now = state.clock.now();
     let lifetime = policy::remember_for(&state.config.factors, account)?;
@@ -147,11 +152,11 @@ fn live_devices(state: &AppState, account: &Account) -> Option<LiveDevices> {
 }
 
 /// The digest under which a device token is stored. The token has 256 random bits, so a fast hash is enough.
-fn digest(account: AccountId, device: &DeviceToken) -> [u8; 32] {
-    hash(&[b"remembered-device", account.as_bytes(), device.expose().as_bytes()])
+fn digest(account: AccountId, token: &DeviceToken) -> [u8; 32] {
+    hash(&[b"remembered-device", account.as_bytes(), token.expose().as_bytes()])
 }
 
-/// A digest of the account's state. A device is remembered only while this state stays the same.
+/// A digest of the account's state: the first half of the hash. A device is remembered only while this state stays the same.
 fn binding_of(account: &Account) -> [u8; 16] {
     let digest = hash(&[
         &account.password_changed_at.as_millis().to_be_bytes(),

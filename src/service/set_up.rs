@@ -45,8 +45,10 @@ impl ClientSpec {
     /// # Errors
     /// [`ClientError`]
     pub fn parse(settings: &TokenSettings, declared: NewClient) -> Result<Self, ClientError> {
-        // The secret and the time do not matter for the checks.
-        let client = clients::complete(settings, declared, ClientSecretHash::new([0; 32]), Timestamp::from_millis(0))?;
+        // A declaration has neither, and the checks ignore both.
+        let any_secret = ClientSecretHash::new([0; 32]);
+        let any_time = Timestamp::from_millis(0);
+        let client = clients::complete(settings, declared, any_secret, any_time)?;
         Ok(Self {
             id: client.id,
             kind: client.kind,
@@ -65,7 +67,7 @@ impl ClientSpec {
 pub struct AccountSpec {
     /// The e-mail address, which identifies the account.
     pub email: Email,
-    /// The username of a new account.
+    /// The username, with which the account is created. Not compared if the account exists.
     pub username: Option<Username>,
     /// The roles; `None` if they are not declared.
     pub roles: Option<Roles>,
@@ -78,7 +80,7 @@ pub enum Change {
     AddClient(ClientSpec),
     /// The scopes, audiences, public keys or app settings of the client differ. Carries a text for each difference.
     UpdateClient(ClientSpec, Vec<String>),
-    /// The client has another secret.
+    /// The client's secret is not the declared one.
     SetSecret(ClientId, ClientSecretHash),
     /// The client is enabled, and declared as disabled.
     DisableClient(ClientId),
@@ -124,6 +126,7 @@ pub async fn plan(
     for declared in declared_clients {
         let Some(client) = existing.iter().find(|client| client.id == declared.id) else {
             changes.push(Change::AddClient(declared.clone()));
+            // A new client is enabled.
             if declared.disabled == Some(true) {
                 changes.push(Change::DisableClient(declared.id.clone()));
             }
@@ -132,12 +135,14 @@ pub async fn plan(
         if client.kind != declared.kind {
             return Err(SetUpError::Kind(declared.id.clone(), client.kind, declared.kind));
         }
-        let differences = differences(client, declared);
+        let differences = client_differences(client, declared);
         if !differences.is_empty() {
             changes.push(Change::UpdateClient(declared.clone(), differences));
         }
         // Compares with the current secret only: declaring the former secret again makes it the current one.
-        if let Some(secret) = declared.secret.as_ref().filter(|secret| client.secret != **secret) {
+        if let Some(secret) = &declared.secret
+            && client.secret != *secret
+        {
             changes.push(Change::SetSecret(declared.id.clone(), secret.clone()));
         }
         match (declared.disabled, client.is_enabled()) {
@@ -147,11 +152,14 @@ pub async fn plan(
         }
     }
     for declared in declared_accounts {
-        match accounts::find(&state.sql, &format!("email:{}", declared.email.as_str())).await {
+        let name = format!("email:{}", declared.email.as_str());
+        match accounts::find(&state.sql, &name).await {
             Err(ChangeAccountError::NotFound) => changes.push(Change::AddAccount(declared.clone())),
             Err(error) => return Err(error.into()),
             Ok(account) => {
-                if let Some(roles) = declared.roles.as_ref().filter(|roles| **roles != account.roles) {
+                if let Some(roles) = &declared.roles
+                    && *roles != account.roles
+                {
                     changes.push(Change::SetRoles(Box::new(account), roles.clone()));
                 }
             }
@@ -161,7 +169,7 @@ pub async fn plan(
 }
 
 /// Describes how a client differs from its declaration.
-fn differences(client: &Client, declared: &ClientSpec) -> Vec<String> {
+fn client_differences(client: &Client, declared: &ClientSpec) -> Vec<String> {
     let text = |items: &SpaceSeparated| if items.is_empty() { "none".to_owned() } else { items.to_string() };
     let mut found = Vec::new();
     for (name, before, after) in
@@ -187,7 +195,7 @@ fn app_differences(before: &AppSettings, after: &AppSettings) -> Vec<String> {
     let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(" ") };
     let grants = |app: &AppSettings| app.grant_types.iter().map(|grant| grant.as_str().to_owned()).collect::<Vec<_>>();
     let method = |app: &AppSettings| app.auth_method.map_or("any", ClientAuthMethod::as_str).to_owned();
-    let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    let yes_no = |yes: bool| String::from(if yes { "yes" } else { "no" });
     let named_values = |app: &AppSettings| {
         [
             ("display name", optional(&app.name)),
@@ -204,9 +212,13 @@ fn app_differences(before: &AppSettings, after: &AppSettings) -> Vec<String> {
             ("opened at", optional(&app.initiate_login_uri)),
         ]
     };
-    let pairs = named_values(before).into_iter().zip(named_values(after));
-    let differ = pairs.filter(|((_, before), (_, after))| before != after);
-    differ.map(|((name, before), (_, after))| format!("{name} {before} → {after}")).collect()
+    let mut found = Vec::new();
+    for ((name, before), (_, after)) in named_values(before).into_iter().zip(named_values(after)) {
+        if before != after {
+            found.push(format!("{name} {before} → {after}"));
+        }
+    }
+    found
 }
 
 /// Creates a declared client whose secret has this hash.
@@ -239,12 +251,13 @@ pub async fn apply(state: &AppState, change: &Change) -> Result<(), SetUpError> 
             state.sql.update_client(id, scopes, audiences, jwks.as_deref(), app, now).await?;
         }
         Change::SetSecret(id, secret) => {
-            state.sql.rotate_client_secret(id, secret, now + clients::DEFAULT_GRACE, now).await?;
+            let former_valid_until = now + clients::DEFAULT_GRACE;
+            state.sql.rotate_client_secret(id, secret, former_valid_until, now).await?;
         }
         Change::DisableClient(id) => clients::disable(&state.clock, &state.sql, id.as_str()).await?,
         Change::EnableClient(id) => clients::enable(&state.clock, &state.sql, id.as_str()).await?,
         Change::SetRoles(account, roles) => {
-            let removed = without(&account.roles, roles);
+            let removed = roles_except(&account.roles, roles);
             accounts::change_roles(state, account.id, roles, &removed).await?;
         }
     }
@@ -252,7 +265,7 @@ pub async fn apply(state: &AppState, change: &Change) -> Result<(), SetUpError> 
 }
 
 /// The roles among `roles` that are not in `kept`.
-fn without(roles: &Roles, kept: &Roles) -> Roles {
+fn roles_except(roles: &Roles, kept: &Roles) -> Roles {
     // A subset of valid roles is valid.
     Roles::parse(roles.names().iter().filter(|role| !kept.contains(role))).unwrap_or_default()
 }

@@ -30,7 +30,7 @@ pub struct Problem {
     pub text: String,
 }
 
-/// The condition of a dependency.
+/// The condition of a dependency, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
     /// No problems.
@@ -44,6 +44,7 @@ pub enum Status {
 /// The last result of the readiness checks.
 #[derive(Debug, Default)]
 pub(crate) struct ReadinessCache {
+    /// With the time at which the checks ended.
     last: Mutex<Option<(Instant, Arc<[Check]>)>>,
 }
 
@@ -51,8 +52,8 @@ impl ReadinessCache {
     /// The last result if it is fresh, else the result of `check`. Callers that arrive while `check` runs wait for its result.
     pub(crate) async fn get_or_check(&self, check: impl Future<Output = Vec<Check>>) -> Arc<[Check]> {
         let mut last = self.last.lock().await;
-        if let Some((at, checks)) = &*last
-            && at.elapsed() < TTL
+        if let Some((checked_at, checks)) = &*last
+            && checked_at.elapsed() < TTL
         {
             return Arc::clone(checks);
         }
@@ -69,14 +70,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn fresh_readiness_result_is_reused() {
-        let (cache, runs) = (ReadinessCache::default(), Cell::new(0));
+    async fn readiness_result_is_reused_until_its_ttl() {
+        let cache = ReadinessCache::default();
+        let runs = Cell::new(0);
         let check = || async {
             runs.set(runs.get() + 1);
             Vec::new()
         };
         tokio::join!(cache.get_or_check(check()), cache.get_or_check(check()), cache.get_or_check(check()));
-        assert_eq!(runs.get(), 1);
+        assert_eq!(runs.get(), 1, "two of three concurrent callers wait for the first");
         // makes the result as old as the TTL
         cache.last.lock().await.as_mut().unwrap().0 -= TTL;
         cache.get_or_check(check()).await;

@@ -1,3 +1,4 @@
+// The public names of the package.
 export {
   LatchkeyClient,
   type AddedPasskey,
@@ -16,5 +17,6 @@ export {
 } from "./client.js";
 export { LatchkeyProblem, LatchkeyUnreachable, SignedOut } from "./problem.js";
 export { localTokenStorage, memoryTokenStorage, type TokenStorage } from "./storage.js";
-export type * from "./api.js";
 export { passkeysSupported } from "./webauthn.js";
+// the bodies of the REST API, generated from its OpenAPI document
+export type * from "./api.js";

@@ -88,9 +88,8 @@ impl Example for TokenForm {
 
 impl FormBody for TokenForm {
     fn read(parameters: &mut Parameters) -> Result<Self, OAuthError> {
-        let grant_type = parameters.take("grant_type");
-        let grant_type = grant_type.ok_or(OAuthError::invalid_request("grant_type is missing."))?;
-        let grant_type = match grant_type.as_str() {
+        let name = parameters.take("grant_type").ok_or(OAuthError::invalid_request("grant_type is missing."))?;
+        let grant_type = match name.as_str() {
             "authorization_code" => GrantTypeName::AuthorizationCode,
             "refresh_token" => GrantTypeName::RefreshToken,
             "client_credentials" => GrantTypeName::ClientCredentials,
@@ -160,11 +159,11 @@ enum TokenAnswer {
 }
 
 impl TokenAnswer {
-    fn of_session(tokens: Tokens) -> Self {
-        Self::of_app(tokens, None)
+    fn for_first_party(tokens: Tokens) -> Self {
+        Self::for_app(tokens, None)
     }
 
-    fn of_app(tokens: Tokens, id_token: Option<IdToken>) -> Self {
+    fn for_app(tokens: Tokens, id_token: Option<IdToken>) -> Self {
         Self::new(TokenBody {
             id_token: id_token.map(IdToken::into_exposed),
             expires_in: tokens.expires_in.as_secs(),
@@ -175,7 +174,7 @@ impl TokenAnswer {
         })
     }
 
-    fn of_client(token: ClientToken) -> Self {
+    fn for_service_client(token: ClientToken) -> Self {
         Self::new(TokenBody {
             expires_in: token.expires_in.as_secs(),
             refresh_token: None,
@@ -272,39 +271,45 @@ impl TokenApi {
         match form.grant_type {
             GrantTypeName::ClientCredentials => {
                 let client = Caller::require_grant(caller.client()?, GrantType::ClientCredentials)?;
-                Ok(TokenAnswer::of_client(client_token::issue(state, &client, form.scope.as_deref())?))
+                let token = client_token::issue(state, &client, form.scope.as_deref())?;
+                Ok(TokenAnswer::for_service_client(token))
             }
             GrantTypeName::AuthorizationCode => {
+                // the first-party client gets no codes: its sessions start by the REST API
                 let client = caller.client_or_app(state)?;
                 let client = client.ok_or(OAuthError::invalid_client("client_id is missing."))?;
                 let client = Caller::require_grant(client, GrantType::AuthorizationCode)?;
+                let Secret(code) = form.code.ok_or(OAuthError::invalid_request("code is missing."))?;
                 let exchange = CodeExchange {
-                    code: form.code.ok_or(OAuthError::invalid_request("code is missing."))?.0,
+                    code,
                     redirect_uri: form.redirect_uri.ok_or(OAuthError::invalid_request("redirect_uri is missing."))?,
-                    code_verifier: verifier(form.code_verifier, &client)?,
+                    code_verifier: require_verifier(form.code_verifier, &client)?,
                     resource: form.resource,
                 };
                 let (tokens, id_token) = exchange_code(state, &client, exchange, &info.into_origin()).await?;
-                Ok(TokenAnswer::of_app(tokens, id_token))
+                Ok(TokenAnswer::for_app(tokens, id_token))
             }
             GrantTypeName::RefreshToken => {
-                let token = form.refresh_token.ok_or(OAuthError::invalid_request("refresh_token is missing."))?;
+                let Secret(token) =
+                    form.refresh_token.ok_or(OAuthError::invalid_request("refresh_token is missing."))?;
                 let Some(client) = caller.client_or_app(state)? else {
                     // the session was started by the REST API, and so has no client
                     check_scope(form.scope.as_deref(), &state.config.token.scope)?;
-                    let tokens = refresh::refresh_in_body(state, token.0.expose(), &info.into_origin()).await?;
-                    return Ok(TokenAnswer::of_session(tokens));
+                    let tokens = refresh::refresh_in_body(state, token.expose(), &info.into_origin()).await?;
+                    return Ok(TokenAnswer::for_first_party(tokens));
                 };
+                // a service client has no sessions
                 if client.is_service() {
                     let description = "The refresh token was issued to another client.";
                     return Err(OAuthError::new(OAuthCode::InvalidGrant, description).into());
                 }
                 let client = Caller::require_grant(client, GrantType::RefreshToken)?;
                 check_scope(form.scope.as_deref(), &client.scopes.to_string())?;
-                let (resource, origin) = (form.resource.as_deref(), info.into_origin());
-                let refreshed = refresh::refresh_for_client(state, &client, token.0.expose(), resource, &origin).await;
-                let (tokens, id_token) = refreshed?;
-                Ok(TokenAnswer::of_app(tokens, id_token))
+                let resource = form.resource.as_deref();
+                let origin = info.into_origin();
+                let (tokens, id_token) =
+                    refresh::refresh_for_client(state, &client, token.expose(), resource, &origin).await?;
+                Ok(TokenAnswer::for_app(tokens, id_token))
             }
         }
     }
@@ -313,17 +318,17 @@ impl TokenApi {
 /// Refuses scopes that a session can't have: a refresh must not ask for more than was granted (RFC 6749, section 6). A request for fewer
 /// scopes gets all scopes of the session, as `scope` of the response says (section 3.3).
 fn check_scope(requested: Option<&str>, granted: &str) -> Result<(), OAuthError> {
-    let has = |word: &str| granted.split(' ').any(|own| own == word);
-    if requested.is_some_and(|requested| !requested.split(' ').all(has)) {
+    let is_granted = |scope: &str| granted.split(' ').any(|other| other == scope);
+    if requested.is_some_and(|requested| !requested.split(' ').all(is_granted)) {
         return Err(OAuthError::new(OAuthCode::InvalidScope, "The session does not have all of these scopes."));
     }
     Ok(())
 }
 
-/// The verifier, which only a client that may leave PKCE out can omit.
-fn verifier(presented: Option<Secret>, client: &Client) -> Result<Option<SecretText>, OAuthError> {
-    match presented {
-        None if !client.app.without_pkce => Err(OAuthError::invalid_request("code_verifier is missing.")),
-        presented => Ok(presented.map(|secret| secret.0)),
+/// The verifier, which only a client that may omit PKCE can omit.
+fn require_verifier(presented: Option<Secret>, client: &Client) -> Result<Option<SecretText>, OAuthError> {
+    if presented.is_none() && !client.app.without_pkce {
+        return Err(OAuthError::invalid_request("code_verifier is missing."));
     }
+    Ok(presented.map(|Secret(verifier)| verifier))
 }

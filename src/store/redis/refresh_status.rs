@@ -15,7 +15,7 @@ use crate::domain::{
 /// The status of a refresh token that would be accepted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshStatus {
-    /// When the token was issued; none for a superseded token that may be repeated.
+    /// When the token was issued. None for a superseded token that may be repeated: Redis knows only when the current one was issued.
     pub issued_at: Option<Timestamp>,
     /// When its session ends without a further refresh.
     pub expires_at: Timestamp,
@@ -37,13 +37,18 @@ impl SessionStore {
     ) -> Result<Option<RefreshStatus>, RedisError> {
         let client = self.connection.client_for_request()?;
         let field = Bytes::copy_from_slice(session.as_bytes());
+        // Boxed: fred's futures have several kilobytes, which would be moved with the futures of all callers.
         let found: Option<Bytes> =
             self.look_ups.measure(Box::pin(client.hget(self.connection.keys.sessions(account), field))).await?;
         let Some(bytes) = found else { return Ok(None) };
         let (record, status) = record::classify_generation(&bytes, presented, rule, now)?;
         let expires_at = record.idle_ends_at.min(record.ends_at);
+        // only sessions of apps have a grant
+        if record.has_grant || now >= expires_at || status == GenerationStatus::Superseded {
+            return Ok(None);
+        }
+        // the current token was issued by the last refresh, which is the last use
         let issued_at = (status == GenerationStatus::Current).then_some(record.last_used_at);
-        let is_accepted = !record.has_grant && now < expires_at && status != GenerationStatus::Superseded;
-        Ok(is_accepted.then_some(RefreshStatus { issued_at, expires_at }))
+        Ok(Some(RefreshStatus { issued_at, expires_at }))
     }
 }

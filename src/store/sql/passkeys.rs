@@ -55,11 +55,12 @@ impl Sql {
             .bind(credential.as_bytes().to_vec())
             .fetch_optional(&mut *tx)
             .await?;
-        let Some(passkey) = row.as_ref().map(read).transpose()? else { return Ok(None) };
+        let Some(row) = row else { return Ok(None) };
+        let passkey = read(&row)?;
         let row = query(select!("WHERE id = $1")).bind(passkey.account.to_string()).fetch_optional(&mut *tx).await?;
         tx.commit().await?;
-        let account = row.as_ref().map(accounts::read).transpose()?;
-        Ok(account.map(|account| (passkey, account)))
+        let Some(row) = row else { return Ok(None) };
+        Ok(Some((passkey, accounts::read(&row)?)))
     }
 
     /// Records a use of a passkey. Returns false, and changes nothing, if the counter has not increased since the last use or if the
@@ -69,6 +70,7 @@ impl Sql {
     /// [`SqlError`]
     pub async fn record_passkey_use(&self, id: PasskeyId, used: PasskeyUse) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
+        // COALESCE: the time stays if the sign-in is not complete yet, see `set_passkey_used_at`.
         let sql = "UPDATE passkeys SET counter = $1, backed_up = $2, last_used_at = COALESCE($3, last_used_at) \
                    WHERE id = $4 AND (counter < $1 OR (counter = 0 AND $1 = 0))";
         let done = query(sql)
@@ -82,7 +84,7 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Sets the time of the last sign-in with a passkey.
+    /// Sets the time of the last sign-in with a passkey, once the sign-in that used it is complete.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -150,7 +152,8 @@ impl AccountChange {
         if done.rows_affected() == 0 {
             return Err(AddPasskeyError::Exists);
         }
-        Ok(self.set_factor(FactorKind::Passkey, true, passkey.created_at).await?)
+        let has_passkeys = true;
+        Ok(self.set_factor(FactorKind::Passkey, has_passkeys, passkey.created_at).await?)
     }
 
     /// Removes a passkey. Returns false if the account has no such passkey.
@@ -166,8 +169,8 @@ impl AccountChange {
         if done.rows_affected() == 0 {
             return Ok(false);
         }
-        let has_others = !self.passkeys().await?.is_empty();
-        self.set_factor(FactorKind::Passkey, has_others, now).await?;
+        let has_passkeys = !self.passkeys().await?.is_empty();
+        self.set_factor(FactorKind::Passkey, has_passkeys, now).await?;
         Ok(true)
     }
 }
@@ -188,6 +191,7 @@ fn read(row: &AnyRow) -> Result<Passkey, SqlError> {
     let name: String = row.try_get("name")?;
     let aaguid: String = row.try_get("aaguid")?;
     let counter: i64 = row.try_get("counter")?;
+    // Booleans are stored as 0 and 1 in both databases.
     let flag = |column: &str| row.try_get::<i64, _>(column).map(|number| number != 0);
     let last_used_at: Option<i64> = row.try_get("last_used_at")?;
     Ok(Passkey {

@@ -31,14 +31,17 @@ async def authenticate(connection: HTTPConnection, *, allow_clients: bool = Fals
     values = connection.headers.getlist("Authorization")
     if len(values) > 1:
         raise invalid_token()
-    scheme, _, token = (values[0] if values else "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip(" "):
-        raise unauthorized("Send an access token.", "")
+    header = values[0] if values else ""
+    scheme, _, token = header.partition(" ")
+    token = token.strip(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise unauthorized("Send an access token.")
     latchkey = latchkey_of(connection)
     try:
-        claims = await latchkey.verify(token.strip(" "))
+        claims = await latchkey.verify(token)
         if claims.is_service_client and not allow_clients:
             raise invalid_token()
+        # raises Unavailable if too many connections are watched already
         watch(connection.scope, latchkey, claims)
     except InvalidToken as error:
         if error.reason == "claims_changed":
@@ -57,14 +60,17 @@ def invalid_token() -> HTTPException:
     return unauthorized("The access token is not valid, or its session has ended.", ', error="invalid_token"')
 
 
-def unauthorized(detail: str, parameters: str) -> HTTPException:
-    """A 401 whose challenge has these parameters after the realm, such as ``, error="invalid_token"``."""
+def unauthorized(detail: str, parameters: str = "") -> HTTPException:
+    """A 401 whose challenge has these parameters after the realm, each with a comma before it: ``, error="invalid_token"``."""
     challenge = f'Bearer realm="latchkey"{parameters}'
     return HTTPException(401, detail, {"WWW-Authenticate": challenge, "Cache-Control": "no-store"})
 
 
 def latchkey_of(connection: HTTPConnection) -> Latchkey:
-    """The verifier of the app; ``RuntimeError`` if its lifespan yields none."""
+    """The verifier of the app, which its lifespan yields or which is set as ``app.state.latchkey``.
+
+    Raises ``RuntimeError`` if the app has none.
+    """
     latchkey = getattr(connection.state, "latchkey", None) or getattr(connection.app.state, "latchkey", None)
     if not isinstance(latchkey, Latchkey):
         raise RuntimeError('the app has no Latchkey: have its lifespan yield {"latchkey": latchkey}')
