@@ -12,40 +12,50 @@ import { chromium } from "playwright-core";
 const [base, samples, screenshots] = process.argv.slice(2);
 const axe = fs.readFileSync(new URL(import.meta.resolve("axe-core")), "utf8");
 // Chromium runs as root in a container, and must not send requests of its own.
-const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
-// as the service sends it (src/http/pages/respond.rs)
+const CHROMIUM_ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
+// the policy of pages, as the service sends it (src/http/pages/respond.rs)
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
+const PHONE = { width: 360, height: 740 };
+const DESKTOP = { width: 1280, height: 800 };
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: CHROMIUM_ARGS.split(" ") });
 const names = fs.readdirSync(samples).map((file) => path.basename(file, ".html")).sort();
 assert.ok(names.length > 60, `only ${names.length} states: are samples missing?`);
 const problems = [];
 
 for (const theme of ["light", "dark"]) {
-  const context = await browser.newContext({ colorScheme: theme, viewport: { width: 360, height: 740 } });
+  const context = await browser.newContext({ colorScheme: theme, viewport: PHONE });
   const page = await context.newPage();
-  page.on("console", (message) => message.type() === "error" && problems.push(`${page.url()}: ${message.text()}`));
+  page.on("console", (message) => {
+    // among them: violations of the policy
+    if (message.type() === "error") problems.push(`${page.url()}: ${message.text()}`);
+  });
   page.on("pageerror", (error) => problems.push(`${page.url()}: ${error}`));
-  page.on("request", (request) => request.url().startsWith(base) || request.url().startsWith("data:") || problems.push(`third party: ${request.url()}`));
+  page.on("request", (request) => {
+    const url = request.url();
+    if (!url.startsWith(base) && !url.startsWith("data:")) problems.push(`third party: ${url}`);
+  });
   await page.route(`${base}/account/sample/*`, (route) => {
     const name = path.basename(new URL(route.request().url()).pathname);
     const headers = { "content-type": "text/html; charset=utf-8", "content-security-policy": POLICY };
-    // Scripts submit a form with this attribute at once, which would leave the page.
+    // The page's script submits a form with this attribute at once, which would leave the page.
     const body = fs.readFileSync(path.join(samples, `${name}.html`), "utf8").replace(" data-submit", "");
     return route.fulfill({ body, headers });
   });
   // The page of the sign-in requests these options for the autofill of passkeys.
-  const options = { public_key: { challenge: "AAAA", rpId: "localhost", allowCredentials: [] }, expires_in: 300 };
-  await page.route(`${base}/v1/login/passkey/options`, (route) => route.fulfill({ json: options }));
+  const passkeyOptions = { public_key: { challenge: "AAAA", rpId: "localhost", allowCredentials: [] }, expires_in: 300 };
+  await page.route(`${base}/v1/login/passkey/options`, (route) => route.fulfill({ json: passkeyOptions }));
   for (const name of names) {
     await page.goto(`${base}/account/sample/${name}`, { waitUntil: "load" });
     if (screenshots) {
-      for (const width of [1280, 360]) {
-        await page.setViewportSize({ width, height: width === 360 ? 740 : 800 });
-        await page.screenshot({ path: path.join(screenshots, `${name}-${theme}-${width}.png`), fullPage: true });
+      // the phone last: axe-core checks the page at this size
+      for (const size of [DESKTOP, PHONE]) {
+        await page.setViewportSize(size);
+        await page.screenshot({ path: path.join(screenshots, `${name}-${theme}-${size.width}.png`), fullPage: true });
       }
     }
-    // The debugger evaluates axe-core, which the policy of the page does not restrict.
+    // Evaluated by the debugger, which the policy of the page does not restrict.
     await page.evaluate(axe);
     const { violations } = await page.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
     for (const { id, help, nodes } of violations) problems.push(`${theme} ${name}: ${id}: ${help}: ${nodes[0].html} ${nodes[0].failureSummary}`);
@@ -57,7 +67,7 @@ for (const theme of ["light", "dark"]) {
       }, direction);
       if (excess > 0) problems.push(`${theme} ${name}: scrolls sideways by ${excess} pixels (${direction})`);
     }
-    await page.setViewportSize({ width: 360, height: 740 });
+    await page.setViewportSize(PHONE);
   }
   await context.close();
 }

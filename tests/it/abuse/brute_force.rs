@@ -10,6 +10,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
+/// The guesses of an attack, and how many of them are sent at the same time.
 const PASSWORDS: usize = 10_000;
 const CONCURRENT: usize = 50;
 
@@ -25,25 +26,27 @@ const MAX_DELAY: u64 = 15 * 60;
 /// The result of an attack.
 struct Attack {
     /// Passwords that the service verified.
-    guesses: u64,
+    verified: u64,
     /// Requests that the service refused without verifying the password.
     refused: u64,
 }
 
 /// Tries all passwords in batches of fifty, with fifty seconds between batches, for nearly three hours of the test's clock.
 /// Meanwhile the owner logs in from home without a device token, and from elsewhere with one.
-async fn attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> String) -> Attack {
+async fn run_attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> String) -> Attack {
     node.register("ada").await;
     let first = node.send(login(node, HOME, "ada", PASSWORD)).await.expect(200);
     let device = first.header("x-device-token").to_owned();
     assert!(device.starts_with("lk_dt_"), "{device}");
 
-    let hashed = node.state.passwords.jobs();
-    let (mut refused, mut by_owner) = (0, 0);
+    let jobs_before = node.state.passwords.jobs();
+    let mut refused = 0;
+    let mut logins_of_owner = 0;
     for batch in 0..PASSWORDS / CONCURRENT {
         let attempt = |i: usize| {
             let number = batch * CONCURRENT + i;
-            let (from, password) = (address(number), format!("password number {number}"));
+            let from = address(number);
+            let password = format!("password number {number}");
             async move { node.send(login(node, &from, "ada", &password)).await }
         };
         for answer in join_all((0..CONCURRENT).map(attempt)).await {
@@ -61,25 +64,25 @@ async fn attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> S
             let elsewhere = login(node, &format!("192.0.2.{batch}"), "ada@example.com", PASSWORD);
             node.send(elsewhere.header("x-device-token", &device)).await.expect(200);
             node.send(login(node, HOME, "ada", PASSWORD)).await.expect(200);
-            by_owner += 2;
+            logins_of_owner += 2;
         }
         cluster.advance(Duration::from_secs(50));
     }
-    Attack { guesses: node.state.passwords.jobs() - hashed - by_owner, refused }
+    Attack { verified: node.state.passwords.jobs() - jobs_before - logins_of_owner, refused }
 }
 
 /// An attack gets five guesses without delay, ten while the delays double up to fifteen minutes, and ten in the remaining two and
 /// a half hours. The range allows for delays that end between two batches.
 fn assert_few_were_verified(attack: &Attack) {
-    assert!((10..=30).contains(&attack.guesses), "{} passwords were tried", attack.guesses);
-    assert_eq!(attack.guesses + attack.refused, PASSWORDS as u64);
+    assert!((10..=30).contains(&attack.verified), "{} passwords were verified", attack.verified);
+    assert_eq!(attack.verified + attack.refused, PASSWORDS as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_guesses_from_one_address_reach_few_verifications() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let attack = attack(&cluster, &node, |_| "203.0.113.7".to_owned()).await;
+    let attack = run_attack(&cluster, &node, |_| "203.0.113.7".to_owned()).await;
     assert_few_were_verified(&attack);
 }
 
@@ -87,7 +90,7 @@ async fn ten_thousand_guesses_from_one_address_reach_few_verifications() {
 async fn ten_thousand_guesses_from_two_hundred_addresses_reach_few_verifications() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let attack = attack(&cluster, &node, |number| format!("203.0.113.{}", number % 200)).await;
+    let attack = run_attack(&cluster, &node, |number| format!("203.0.113.{}", number % 200)).await;
     assert_few_were_verified(&attack);
 }
 
@@ -102,8 +105,9 @@ async fn concurrent_guesses_are_counted_before_verification() {
         async move { node.send(login(node, &format!("203.0.113.{i}"), "ada", "not the password")).await }
     };
     let answers = join_all((0..CONCURRENT).map(guess)).await;
-    assert_eq!(answers.iter().filter(|answer| answer.status == 401).count(), FAILURES_UNTIL_DELAY);
-    assert_eq!(answers.iter().filter(|answer| answer.status == 429).count(), CONCURRENT - FAILURES_UNTIL_DELAY);
+    let count = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!(count(401), FAILURES_UNTIL_DELAY);
+    assert_eq!(count(429), CONCURRENT - FAILURES_UNTIL_DELAY);
 }
 
 /// An owner who has forgotten the password has to wait too, but only on the known device.
@@ -112,18 +116,21 @@ async fn known_device_waits_for_its_own_failures_only() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.register("ada").await;
-    let device = node.send(login(&node, HOME, "ada", PASSWORD)).await.expect(200);
-    let device = device.header("x-device-token").to_owned();
-    let known = |password: &str| login(&node, "192.0.2.9", "ada", password).header("x-device-token", &device);
+    let first = node.send(login(&node, HOME, "ada", PASSWORD)).await.expect(200);
+    let device = first.header("x-device-token").to_owned();
+    let from_known_device =
+        |password: &str| login(&node, "192.0.2.9", "ada", password).header("x-device-token", &device);
     // a recognized device has 100 failures without delay; one more starts the first delay
     for _ in 0..101 {
-        node.send(known("forgotten")).await.expect(401);
+        node.send(from_known_device("forgotten")).await.expect(401);
     }
-    let refused = node.send(known(PASSWORD)).await.expect(429);
-    assert_eq!((refused.header("retry-after"), refused.header("ratelimit")), ("1", "\"login-account\";r=0;t=1"));
+    let refused = node.send(from_known_device(PASSWORD)).await.expect(429);
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(refused.header("ratelimit"), "\"login-account\";r=0;t=1");
+    // without the device's token, its failures do not count
     node.send(login(&node, "192.0.2.9", "ada", PASSWORD)).await.expect(200);
     cluster.advance(Duration::from_secs(1));
-    let again = node.send(known(PASSWORD)).await.expect(200);
+    let again = node.send(from_known_device(PASSWORD)).await.expect(200);
     assert_eq!(again.header("x-device-token"), device, "a known device keeps its token");
 }
 
@@ -135,8 +142,9 @@ async fn browser_is_known_by_its_device_cookie() {
     node.register("ada").await;
     let body = serde_json::json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
     let answer = node.post("/v1/login", body).await.expect(200);
-    assert_eq!(answer.header("x-device-token"), "");
+    assert_eq!(answer.header("x-device-token"), "", "the token is in a cookie only");
     let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap()).collect();
+    // the refresh token's cookie, and the device's
     assert_eq!(cookies.len(), 2, "{cookies:?}");
     let (pair, attributes) = cookies[1].split_once("; ").unwrap();
     assert!(pair.starts_with("__Host-latchkey-device=lk_dt_"), "{pair}");
@@ -146,6 +154,7 @@ async fn browser_is_known_by_its_device_cookie() {
     for number in 0..FAILURES_UNTIL_DELAY {
         node.send(login(&node, "203.0.113.7", "ada", &format!("guess {number}"))).await;
     }
+    // from an address that is not known, with and without the cookie
     node.send(login(&node, "192.0.2.1", "ada", PASSWORD)).await.expect(429);
     node.send(login(&node, "192.0.2.1", "ada", PASSWORD).header("cookie", pair)).await.expect(200);
 }
@@ -165,7 +174,7 @@ async fn login_failures_by_email_and_by_username_share_one_count() {
     for name in ["ada@example.com", "ada", "ADA", "Ada@Example.com"] {
         assert_eq!(guess(&nodes[0], name).await, 429, "{name}");
     }
-    // A name that no account has is counted by itself.
+    // no account has this name, so its failures are counted apart
     assert_eq!(guess(&nodes[0], "adam").await, 401);
 }
 
@@ -177,19 +186,21 @@ async fn device_token_that_the_account_does_not_know_is_replaced() {
     for name in ["ada", "eve"] {
         node.register(name).await;
     }
+    // 43 characters: 256 bits in base64url
     let invented = format!("lk_dt_{}", "A".repeat(43));
-    let eves = node.send(login(&node, "203.0.113.7", "eve", PASSWORD)).await.expect(200);
-    let eves = eves.header("x-device-token").to_owned();
-    for planted in [&invented, &eves] {
+    let login_of_eve = node.send(login(&node, "203.0.113.7", "eve", PASSWORD)).await.expect(200);
+    let device_of_eve = login_of_eve.header("x-device-token").to_owned();
+    for planted in [&invented, &device_of_eve] {
         let request = login(&node, HOME, "ada", PASSWORD).header("x-device-token", planted);
         let issued = node.send(request).await.expect(200).header("x-device-token").to_owned();
-        assert!(issued.starts_with("lk_dt_") && issued != *planted, "{issued}");
+        assert!(issued.starts_with("lk_dt_"), "{issued}");
+        assert_ne!(issued, *planted);
         for number in 0..FAILURES_UNTIL_DELAY {
             let guess = login(&node, "203.0.113.7", "ada", &format!("guess {number}"));
             node.send(guess.header("x-device-token", planted)).await;
         }
-        let guess = login(&node, "203.0.113.7", "ada", "guess").header("x-device-token", planted);
-        node.send(guess).await.expect(429);
+        let further_guess = login(&node, "203.0.113.7", "ada", "guess").header("x-device-token", planted);
+        node.send(further_guess).await.expect(429);
         let known = login(&node, "192.0.2.9", "ada", PASSWORD).header("x-device-token", &issued);
         let kept = node.send(known).await.expect(200);
         assert_eq!(kept.header("x-device-token"), issued, "a known token is kept");

@@ -27,8 +27,12 @@ const BACKOFF: Backoff = Backoff {
 /// The bucket of a successful sign-in whose attempt the throttle has not counted.
 const NOT_COUNTED: Option<&ThrottleBucket> = None;
 
+/// The device of a caller who sends no device token.
+const NO_DEVICE: Option<&ThrottleBucket> = None;
+
 #[test]
 fn rate_limit_script_and_model_decide_alike() {
+    // proptest runs synchronous code
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = Redis::start_with(&[]);
     let store = runtime.block_on(async { server.store() });
@@ -36,14 +40,15 @@ fn rate_limit_script_and_model_decide_alike() {
     // each case counts the requests of a new subject
     let subject = Cell::new(0);
     // the quota's count and window (s), and the pauses between the requests (ms)
-    let inputs = (1..20_u32, 600..10_000_u64, prop::collection::vec(0..400_000_i64, 1..60));
+    let inputs = (1..20_u32, 600..10_000_u64, prop::collection::vec(0..400_000_u64, 1..60));
     runner
         .run(&inputs, |(count, secs, pauses)| {
             subject.set(subject.get() + 1);
             let quota = Quota { count, window: Duration::from_secs(secs) };
-            let (mut full_at, mut now) = (None, NOW);
+            let mut full_at = None;
+            let mut now = NOW;
             for pause in pauses {
-                now = now + Duration::from_millis(pause.unsigned_abs());
+                now = now + Duration::from_millis(pause);
                 let model = count_request(quota, full_at, now);
                 let decided =
                     runtime.block_on(store.rate_limits.count_request(&subject.get().to_string(), quota, now)).unwrap();
@@ -61,20 +66,20 @@ async fn keys_of_rate_limits_and_login_throttles_expire() {
     let server = Redis::start_with(&[]);
     let store = server.store();
     let quota = Quota { count: 10, window: Duration::from_secs(1000) };
+    let ttl_millis = |key: &str| -> i64 { server.command(&["PTTL", key]).trim().parse().unwrap() };
     store.rate_limits.count_request("x", quota, NOW).await.unwrap();
     // the key of the rate limit of the subject `x`
-    let ttl: i64 = server.command(&["PTTL", "lk:lx"]).trim().parse().unwrap();
+    let ttl = ttl_millis("lk:lx");
     // one of ten requests is regained in 100 s; the script adds a second
     assert!((1..=101_000).contains(&ttl), "{ttl}");
     let (device, address) = (ThrottleBucket::device("d"), ThrottleBucket::address("a"));
-    let no_device = None;
-    store.rate_limits.admit("x", no_device, &address, BACKOFF, NOW).await.unwrap();
+    store.rate_limits.admit("x", NO_DEVICE, &address, BACKOFF, NOW).await.unwrap();
     // the key of the login throttle of the account `x`
-    let ttl: i64 = server.command(&["PTTL", "lk:gx"]).trim().parse().unwrap();
+    let ttl = ttl_millis("lk:gx");
     // failures without a delay are forgotten after an hour
     assert!((1..=3_600_000).contains(&ttl), "{ttl}");
     store.rate_limits.trust_device("x", &device, &address, NOT_COUNTED, BACKOFF, NOW).await.unwrap();
-    let ttl: i64 = server.command(&["PTTL", "lk:gx"]).trim().parse().unwrap();
+    let ttl = ttl_millis("lk:gx");
     // a trusted device is remembered for `BACKOFF.trust_ttl`, 24 hours
     assert!((3_600_001..=86_400_000).contains(&ttl), "{ttl}");
     store.close().await;
@@ -97,28 +102,25 @@ async fn attempt(
 async fn login_throttle_delays_unrecognized_callers_but_not_recognized_devices() {
     let server = Redis::start_with(&[]);
     let store = server.store();
-    let (device, mut now) = (ThrottleBucket::device("d"), NOW);
+    let (device, home) = (ThrottleBucket::device("d"), ThrottleBucket::address("home"));
+    let mut now = NOW;
     let bucket = attempt(&store, Some(&device), "home", now).await.unwrap();
     assert!(bucket.is_unrecognized());
-    store
-        .rate_limits
-        .trust_device("x", &device, &ThrottleBucket::address("home"), Some(&bucket), BACKOFF, now)
-        .await
-        .unwrap();
+    store.rate_limits.trust_device("x", &device, &home, Some(&bucket), BACKOFF, now).await.unwrap();
 
     for _ in 0..BACKOFF.failures_without_delay {
-        assert!(attempt(&store, None, "afar", now).await.unwrap().is_unrecognized());
+        assert!(attempt(&store, NO_DEVICE, "afar", now).await.unwrap().is_unrecognized());
     }
-    // Each further attempt of an unrecognized caller doubles the delay of all unrecognized callers. The device and the address that have
+    // Each further attempt of an unrecognized caller doubles the delay of all unrecognized callers, up to `max_delay`. The device and the address that have
     // signed in are admitted, and `refund` takes back the failure that is counted in advance.
     for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
         let wait = Duration::from_secs(wait);
-        assert!(attempt(&store, None, "afar", now).await.is_ok());
-        assert_eq!(attempt(&store, None, "elsewhere", now).await, Err(wait));
+        assert!(attempt(&store, NO_DEVICE, "afar", now).await.is_ok());
+        assert_eq!(attempt(&store, NO_DEVICE, "elsewhere", now).await, Err(wait));
         assert_eq!(attempt(&store, Some(&device), "afar", now).await, Ok(device.clone()));
         store.rate_limits.refund("x", &device).await.unwrap();
-        assert_eq!(attempt(&store, None, "home", now).await, Ok(ThrottleBucket::address("home")));
-        store.rate_limits.refund("x", &ThrottleBucket::address("home")).await.unwrap();
+        assert_eq!(attempt(&store, NO_DEVICE, "home", now).await, Ok(home.clone()));
+        store.rate_limits.refund("x", &home).await.unwrap();
         now = now + wait;
     }
 
@@ -127,7 +129,7 @@ async fn login_throttle_delays_unrecognized_callers_but_not_recognized_devices()
         assert!(attempt(&store, Some(&device), "afar", now).await.is_ok());
     }
     assert_eq!(attempt(&store, Some(&device), "afar", now).await, Err(Duration::from_secs(1)));
-    assert!(attempt(&store, None, "home", now).await.is_ok());
+    assert!(attempt(&store, NO_DEVICE, "home", now).await.is_ok());
     let later = now + BACKOFF.trust_ttl * 2;
     assert!(attempt(&store, Some(&device), "home", later).await.unwrap().is_unrecognized());
     store.close().await;
@@ -142,7 +144,7 @@ async fn forgotten_device_is_throttled_with_unrecognized_callers() {
     store.rate_limits.forget_devices("x").await.unwrap();
     store.rate_limits.trust_device("x", &device, &home, NOT_COUNTED, BACKOFF, NOW).await.unwrap();
     for _ in 0..=BACKOFF.failures_without_delay {
-        assert!(attempt(&store, None, "afar", NOW).await.unwrap().is_unrecognized());
+        assert!(attempt(&store, NO_DEVICE, "afar", NOW).await.unwrap().is_unrecognized());
     }
     assert_eq!(attempt(&store, Some(&device), "home", NOW).await, Ok(device.clone()));
     store.rate_limits.forget_devices("x").await.unwrap();
@@ -157,14 +159,17 @@ async fn login_throttle_evicts_least_recently_seen_device() {
     for number in 0..20_u64 {
         let now = NOW + Duration::from_secs(number);
         let name = number.to_string();
-        let (device, address) = (ThrottleBucket::device(&name), ThrottleBucket::address(&name));
+        let device = ThrottleBucket::device(&name);
+        let address = ThrottleBucket::address(&name);
         store.rate_limits.trust_device("x", &device, &address, NOT_COUNTED, BACKOFF, now).await.unwrap();
         let buckets: u32 = server.command(&["HLEN", "lk:gx"]).trim().parse().unwrap();
         // the trusted ones, and the bucket of unrecognized callers
         assert!(buckets <= BACKOFF.max_trusted + 1, "{buckets} buckets");
     }
     let now = NOW + Duration::from_secs(20);
-    assert_eq!(attempt(&store, Some(&ThrottleBucket::device("19")), "1", now).await, Ok(ThrottleBucket::device("19")));
-    assert!(attempt(&store, Some(&ThrottleBucket::device("0")), "0", now).await.unwrap().is_unrecognized());
+    let (oldest, newest) = (ThrottleBucket::device("0"), ThrottleBucket::device("19"));
+    // from an address that is evicted, so that only the device is recognized
+    assert_eq!(attempt(&store, Some(&newest), "1", now).await, Ok(newest.clone()));
+    assert!(attempt(&store, Some(&oldest), "0", now).await.unwrap().is_unrecognized());
     store.close().await;
 }

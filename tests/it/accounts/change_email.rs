@@ -6,7 +6,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    NEW_PASSWORD, count_mails, email, problem, request_address_change, reset, signed_in, verify_address, without_limits,
+    NEW_PASSWORD, count_mails, email, emails::add_verified, first_mail, problem, request_address_change, reset, signed_in,
+    verify_address, without_limits,
 };
 use crate::harness::{
     client::{PASSWORD, Tokens},
@@ -22,6 +23,10 @@ async fn cluster_with_account(name: &str) -> (TestCluster, Node, Tokens) {
     node.register(name).await;
     let tokens = node.login(name).await;
     (cluster, node, tokens)
+}
+
+async fn wait_until_mails_are_sent(node: &Node) {
+    wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
 }
 
 #[tokio::test]
@@ -43,7 +48,8 @@ async fn confirmed_change_replaces_address_and_session_and_notifies_the_former_a
         node.get("/v1/me", &former.access).await.expect(401);
     }
     let me = node.get("/v1/me", &new.access).await.expect(200).json();
-    assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("lovelace")), &json!(true)));
+    assert_eq!(me["email"], email("lovelace"));
+    assert_eq!(me["email_verified"], true);
     node.try_login(&email("lovelace"), PASSWORD).await.expect(200);
     node.try_login(&email("ada"), PASSWORD).await.expect(401);
     cluster.mail_to(&email("ada"), "address_changed").await;
@@ -77,14 +83,16 @@ async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_h
 
     // an account whose only verified address is a secondary one has an owner, too
     node.register("grace").await;
-    let (_, grace) = super::emails::add_verified(&cluster, &node, &node.login("grace").await, "grace.work").await;
+    let grace = node.login("grace").await;
+    let (_, grace) = add_verified(&cluster, &node, &grace, "grace.work").await;
     let (token, _) = request_address_change(&cluster, &node, &grace, "wrong").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
 
     // an account without a verified address belongs to the person who verifies one
     node.register("typo").await;
-    let (token, _) = request_address_change(&cluster, &node, &node.login("typo").await, "right").await;
+    let typo = node.login("typo").await;
+    let (token, _) = request_address_change(&cluster, &node, &typo, "right").await;
     node.post("/v1/email/verify", json!({ "token": token, "new_password": NEW_PASSWORD })).await.expect(204);
     node.try_login(&email("right"), NEW_PASSWORD).await.expect(200);
 }
@@ -108,7 +116,8 @@ async fn address_that_another_account_has_verified_is_answered_alike_and_its_own
     let taken = signed_in(&node, &ada, Method::POST, "/v1/me/email", body).await.expect(202);
     let free =
         signed_in(&node, &ada, Method::POST, "/v1/me/email", json!({ "email": email("free") })).await.expect(202);
-    assert_eq!((taken.text, taken.headers.len()), (free.text, free.headers.len()));
+    assert_eq!(taken.text, free.text);
+    assert_eq!(taken.headers.len(), free.headers.len(), "no header shows that the address is taken");
     cluster.mail_to(&email("grace"), "address_taken").await;
 }
 
@@ -121,25 +130,28 @@ async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change
     let (token, _) = request_address_change(&cluster, &node, &thief, "thief").await;
     let answer =
         signed_in(&node, &thief, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
+    // the change has ended the session, and the thief has the new one
     let thief = Tokens::of(&answer);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
+    // the thief changes the password, and then the address once more
     node.change_password(&thief.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     let thief = node.login_with(&email("thief"), NEW_PASSWORD).await;
     let (second_change, _) = request_address_change(&cluster, &node, &thief, "second").await;
     node.post("/v1/email/verify", json!({ "token": second_change, "password": NEW_PASSWORD })).await.expect(204);
 
     node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204);
+    // the link works once
     node.post("/v1/email/undo", json!({ "token": undo })).await.expect(401);
     // The undo has removed the password, which the thief may know, and has mailed a reset link to the restored address.
     for password in [NEW_PASSWORD, PASSWORD] {
         node.try_login("ada", password).await.expect(401);
     }
-    let (token, _) = super::first_mail(&cluster, "ada", "password_reset").await;
+    let (token, _) = first_mail(&cluster, "ada", "password_reset").await;
     let owners_password = "marble thicket saddle forty";
     reset(&node, &token, owners_password).await.expect(204);
     let tokens = node.login_with(&email("ada"), owners_password).await;
     assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email"], email("ada"));
-    wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
+    wait_until_mails_are_sent(&node).await;
     assert_eq!(count_mails(&cluster, "thief", "address_changed"), 0, "the thief's own second change has no undo link");
 }
 
@@ -160,7 +172,7 @@ async fn unverified_former_address_gets_no_link() {
     let (cluster, node, tokens) = cluster_with_account("typo").await;
     let (token, _) = request_address_change(&cluster, &node, &tokens, "right").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
-    wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
+    wait_until_mails_are_sent(&node).await;
     assert!(cluster.mails_to(&email("typo")).is_empty());
 }
 

@@ -27,13 +27,14 @@ impl DocumentShell {
     pub fn new() -> Self {
         let shell = Self { folder: tempfile::tempdir().unwrap(), service: None };
         fs::create_dir(shell.folder.path().join("bin")).unwrap();
+        // any free port, and password hashes that take little time
         let quick = "LATCHKEY_LISTEN=127.0.0.1:0 LATCHKEY_PASSWORD_MEMORY_KIB=64 LATCHKEY_PASSWORD_ITERATIONS=1";
-        shell.program("latchkey", &format!("{quick} exec {} \"$@\"", env!("CARGO_BIN_EXE_latchkey")));
+        shell.add_program("latchkey", &format!("{quick} exec {} \"$@\"", env!("CARGO_BIN_EXE_latchkey")));
         shell
     }
 
     /// Adds a program that hides an installed one of the same name. In its script, `PATH` leads to the installed programs.
-    pub fn program(&self, name: &str, script: &str) {
+    pub fn add_program(&self, name: &str, script: &str) {
         let path = self.folder.path().join("bin").join(name);
         fs::write(&path, format!("#!/bin/sh\nPATH=${{PATH#*:}}\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -58,26 +59,29 @@ impl DocumentShell {
         &self.service.as_ref().expect("the document starts a node first").client
     }
 
-    /// Runs commands with the variables and functions that earlier commands have defined. Returns their output.
+    /// Runs commands with the variables and functions that earlier commands have defined, against the started node. Returns their output.
     pub fn run(&self, commands: &str) -> String {
         let folder = self.folder.path().display();
         let base = &self.client().base;
         let commands = commands.replace("http://127.0.0.1:8080", base);
         assert!(!commands.contains('…'), "a placeholder was not replaced: {commands}");
-        // variables, without the read-only ones of the shell, and functions
+        // writes the variables, without the read-only ones of the shell, and the functions
         let save_state = "{ declare -p | grep -v '^declare -[a-z]*r'; declare -f; } > .state";
         let script = format!("cd '{folder}'\n[ ! -e .state ] || . ./.state\n{commands}\n{save_state}");
         let path = format!("{folder}/bin:{}", std::env::var("PATH").unwrap());
         let output = tokio::task::block_in_place(|| {
             let mut command = Command::new("timeout");
-            command.args(["120", "bash", "-e", "-o", "pipefail", "-c", &script]);
+            let seconds = "120";
+            command.args([seconds, "bash", "-e", "-o", "pipefail", "-c", &script]);
             succeed(command.env("PATH", path))
         });
         String::from_utf8(output.stdout).unwrap()
     }
 
     pub fn end(self) {
-        self.service.map(|service| service.end(Signal::TERM));
+        if let Some(service) = self.service {
+            drop(service.end(Signal::TERM));
+        }
     }
 }
 
@@ -85,8 +89,9 @@ impl DocumentShell {
 async fn every_command_of_the_document_about_accounts_succeeds_as_printed() {
     let mut shell = DocumentShell::new();
     // `api` prints errors of the service and succeeds; here they fail the test.
-    shell.program("curl", "exec curl --fail-with-body \"$@\"");
+    shell.add_program("curl", "exec curl --fail-with-body \"$@\"");
     let mut blocks = blocks("docs/accounts.md");
+    // the first block starts the node
     let start = blocks.remove(0);
     shell.serve(&start);
     // The document says that readers skip the call that undoes the change of address. Here it runs last.

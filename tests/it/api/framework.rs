@@ -1,5 +1,4 @@
-//! Common behaviour of all paths: refusals of unknown paths and malformed requests, response headers and request ids. The access token
-//! `""` stands for none.
+//! Common behaviour of all paths: refusals of unknown paths and malformed requests, response headers and request ids.
 
 use reqwest::Method;
 use serde_json::json;
@@ -46,8 +45,11 @@ async fn body_that_is_no_json_object_returns_problem() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let send = |content_type: Option<&'static str>, body: &'static str| {
-        let request = node.request(Method::POST, "/v1/login").body(body);
-        node.send(content_type.into_iter().fold(request, |request, kind| request.header("content-type", kind)))
+        let mut request = node.request(Method::POST, "/v1/login").body(body);
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        node.send(request)
     };
     for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("application/jsonx")] {
         assert_eq!(send(kind, "{}").await.problem(), problem(415, "unsupported_media_type"), "{kind:?}");
@@ -65,8 +67,9 @@ async fn oversized_body_is_refused_with_any_framing() {
     let node = cluster.node().await;
     let max_bytes = cluster.config.http.max_body_bytes;
     let post = || node.request(Method::POST, "/v1/login").header("content-type", "application/json");
-    let declared = node.send(post().body("x".repeat(max_bytes + 1))).await;
-    assert_eq!(declared.problem(), problem(413, "payload_too_large"));
+    let with_length = node.send(post().body("x".repeat(max_bytes + 1))).await;
+    assert_eq!(with_length.problem(), problem(413, "payload_too_large"));
+    // the same body in a chunk, of unknown length; the answer comes before its end, which is never sent
     let address = node.base.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head =
@@ -91,8 +94,8 @@ async fn response_has_security_headers_and_keeps_a_valid_request_id() {
         assert_eq!(kept.header("x-request-id"), "trace-1234_a.b");
         assert_eq!(kept.header("x-content-type-options"), "nosniff");
         assert_eq!(kept.header("content-security-policy"), "frame-ancestors 'none'");
-        let cacheable = if path == "/docs" { "public, max-age=300" } else { "no-store" };
-        assert_eq!(kept.header("cache-control"), cacheable);
+        let caching = if path == "/docs" { "public, max-age=300" } else { "no-store" };
+        assert_eq!(kept.header("cache-control"), caching);
     }
     // an id that is kept has 8 to 64 letters, digits, `-`, `_` and `.`
     for hostile in ["short", "has a space", "quote\"quote", "<script>alert(1)", &"x".repeat(65)] {
@@ -108,12 +111,13 @@ async fn log_has_the_cause_of_a_failed_request_under_its_id() {
     let ada = factors::account_with_app(&cluster, &node, "ada").await;
     let sign_in = factors::challenge(&node, "ada").await;
     let mut database = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
-    // the key can't be decrypted any more
+    // an internal error: the key of the recovery codes can't be decrypted any more
     database.execute("UPDATE recovery_keys SET sealed = x'00'").await.unwrap();
     let log = Log::start();
     let broken = factors::second_factor(&node, &sign_in, "recovery_code", &ada.recovery_codes[0]).await;
     assert_eq!(broken.problem(), problem(500, "internal_error"));
     assert_eq!(broken.json()["detail"], "The log has the cause under this request id.");
+    // a dependency that is down
     cluster.redis.kill();
     let unavailable = node.get("/v1/me", &ada.tokens.access).await;
     assert_eq!(unavailable.problem(), problem(503, "unavailable"));
@@ -131,7 +135,7 @@ async fn oversized_headers_return_problem() {
     let node = cluster.node().await;
     let padding = "x".repeat(cluster.config.http.max_header_bytes + 1);
     let answer = node.send(node.request(Method::GET, "/livez").header("padding", padding)).await;
-    assert_eq!(answer.problem(), (431, "headers_too_large".into()));
+    assert_eq!(answer.problem(), problem(431, "headers_too_large"));
 }
 
 #[tokio::test]

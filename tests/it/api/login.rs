@@ -14,7 +14,7 @@ async fn sign_in_returns_tokens() {
     for identifier in ["ada", "ADA", "ada@example.com", "Ada@EXAMPLE.com"] {
         let answer = node.try_login(identifier, PASSWORD).await.expect(200);
         assert_eq!(answer.header("cache-control"), "no-store");
-        assert_eq!(answer.header("set-cookie"), "");
+        assert_eq!(answer.header("set-cookie"), "", "no cookie, unless the request asks for it");
         let body = answer.json();
         let names = ["access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in", "session_id"];
         assert_fields(&body, &names);
@@ -33,12 +33,14 @@ async fn unknown_account_and_wrong_password_return_same_response() {
     let node = cluster.node().await;
     node.register("ada").await;
     let mut bodies = Vec::new();
+    // `@` is neither an address nor a username
     for (identifier, password) in [("ada", "wrong"), ("nobody", PASSWORD), ("no@example.com", "x"), ("@", PASSWORD)] {
         let answer = node.try_login(identifier, password).await;
         assert_eq!(answer.problem(), problem(401, "invalid_credentials"));
         assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"latchkey\"");
         assert_eq!(answer.header("cache-control"), "no-store");
         let mut body = answer.json();
+        // differs in each response
         body["request_id"].take();
         bodies.push(body);
     }
@@ -55,6 +57,7 @@ async fn sign_in_lists_all_invalid_fields() {
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
     let mut found = field_errors(&answer);
     found.sort();
+    // in alphabetical order
     let expected = [
         field_error("device", "too_long"),
         field_error("identifier", "too_short"),

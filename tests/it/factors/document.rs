@@ -19,7 +19,7 @@ exec oathtool --now "@$(($(date +%s) + 30 * (count - 1)))" "$@"
 /// Runs all blocks of a document. For a block that ends with `latchkey serve`, starts a node. Returns the outputs of the other blocks.
 fn run_document(document: &str) -> Vec<String> {
     let mut shell = DocumentShell::new();
-    shell.program("oathtool", OATHTOOL);
+    shell.add_program("oathtool", OATHTOOL);
     let mut outputs = Vec::new();
     for block in blocks(document) {
         if block.trim_end().ends_with("latchkey serve") {
