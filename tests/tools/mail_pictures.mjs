@@ -7,8 +7,11 @@ import path from "node:path";
 import { chromium } from "playwright-core";
 
 const [latchkey, output] = process.argv.slice(2);
-const names = fs.readFileSync(new URL("../../src/mail/templates/en.toml", import.meta.url), "utf8").matchAll(/^\[(\w+)\]/gm);
-const templates = [...names].map((match) => match[1]).filter((name) => name !== "common");
+const texts = fs.readFileSync(new URL("../../src/mail/templates/en.toml", import.meta.url), "utf8");
+// The file has a table for each template, and the table `common` for texts of all.
+const tables = [...texts.matchAll(/^\[(\w+)\]/gm)].map((match) => match[1]);
+const templates = tables.filter((name) => name !== "common");
+// Chromium runs as root in a container.
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
 fs.mkdirSync(output, { recursive: true });
 for (const colorScheme of ["light", "dark"]) {

@@ -38,18 +38,19 @@ async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
     let mut feed = Feed::open(&peer, &service).await;
     let first = feed.next().await.unwrap();
     // the lifetime of an access token (300 s), its leeway (5 s), and 5 s for clocks that differ
-    assert_eq!((first.name.as_str(), &first.data), ("snapshot", &json!({ "retain_seconds": 310 })));
-    let logout = |session: &str| {
+    assert_eq!(first.name, "snapshot");
+    assert_eq!(first.data, json!({ "retain_seconds": 310 }));
+    let logout_of = |session: &str| {
         json!({
             "kind": "session", "account_id": account, "session_id": session, "reason": "logout",
             "at": "2027-01-15T08:00:00.000Z", // the cluster's clock, which stands still
         })
     };
-    assert_eq!(feed.caught_up().await, [logout(&before)]);
-    assert!(feed.last_id.is_some());
+    assert_eq!(feed.caught_up().await, [logout_of(&before)]);
+    assert!(feed.last_id.is_some(), "the subscriber can resume after the snapshot");
 
     let after = logged_out_session(&node, "ada").await;
-    assert_eq!(feed.revocation().await, logout(&after));
+    assert_eq!(feed.revocation().await, logout_of(&after));
     feed.wait_for_new_id().await;
     drop(feed);
     for node in [node, peer] {
@@ -68,6 +69,7 @@ async fn event_id_covers_every_earlier_revocation() {
     // An event id is `1-MILLIS`, a time by the clock of Redis. It covers all revocations before this time.
     for _ in 0..20 {
         let session = logged_out_session(&node, "ada").await;
+        // seconds since the Unix epoch, and the microseconds of the current second
         let time = cluster.redis.command(&["TIME"]);
         let (seconds, micros) = time.split_once('\n').unwrap();
         let logged_out_at = seconds.parse::<i64>().unwrap() * 1000 + micros.parse::<i64>().unwrap() / 1000;
@@ -99,7 +101,9 @@ async fn feed_serves_enabled_service_clients_only() {
     let wrong_secret = request().basic_auth("billing", Some("guess"));
     for request in [request(), request().bearer_auth(&tokens.access), wrong_secret] {
         let refused = node.send(request).await;
-        assert_eq!(refused.problem(), (401, "invalid_client".to_owned()));
+        let (status, code) = refused.problem();
+        assert_eq!(status, 401);
+        assert_eq!(code, "invalid_client");
         assert_eq!(refused.header("www-authenticate"), "Basic realm=\"latchkey\"");
     }
 
@@ -110,7 +114,8 @@ async fn feed_serves_enabled_service_clients_only() {
     clients::disable(&cluster.clock, &node.state.sql, "billing").await.unwrap();
     cluster.reload_clients().await;
     feed.read_to_end().await;
-    assert_eq!(Feed::try_open(&node, &service, None).await.status(), 401);
+    let resume_after = None;
+    assert_eq!(Feed::try_open(&node, &service, resume_after).await.status(), 401);
     let session = logged_out_session(&node, "ada").await;
     assert_eq!(other.revocation().await["session_id"], *session, "another client's stream continues");
     drop(other);

@@ -24,15 +24,17 @@ pub struct ReceivedMail {
 impl ReceivedMail {
     /// Parses a message with a text and an HTML part.
     pub fn parse(file: &str, message: &str) -> Self {
-        let (headers, body) = split(message);
-        let boundary = header(&headers, "Content-Type").split("boundary=\"").nth(1).unwrap().split('"').next().unwrap();
+        let (headers, body) = split_message(message);
+        let (_, after_name) = header(&headers, "Content-Type").split_once("boundary=\"").unwrap();
+        let (boundary, _) = after_name.split_once('"').unwrap();
+        // A part follows its boundary on a new line. What precedes the first boundary or follows the last one is no part.
         let parts: Vec<_> = body.split(&format!("--{boundary}")).filter_map(|part| part.strip_prefix("\r\n")).collect();
         let [text, html] = parts.as_slice() else { panic!("expected a text and an HTML part: {message}") };
         Self {
             file: file.to_owned(),
             to: header(&headers, "To").to_owned(),
-            text: decoded(text),
-            html: decoded(html),
+            text: decode_part(text),
+            html: decode_part(html),
             headers,
         }
     }
@@ -44,7 +46,7 @@ impl ReceivedMail {
 
     /// Whether there is such a header.
     pub fn has_header(&self, name: &str) -> bool {
-        self.headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name))
+        self.headers.iter().any(|(other, _)| other.eq_ignore_ascii_case(name))
     }
 
     /// The first link of the text.
@@ -68,9 +70,9 @@ impl TestCluster {
     /// of tests, which writes files.
     pub async fn mail_to(&self, address: &str, template: &str) -> ReceivedMail {
         let folder = self.folder().join("mail");
-        let find = || mails_of_template(&folder, template).into_iter().rev().find(|mail| mail.to == address);
-        wait::until(&format!("{address} has a mail {template}"), || async { find().is_some() }).await;
-        find().unwrap()
+        let find_newest = || mails_of_template(&folder, template).into_iter().rev().find(|mail| mail.to == address);
+        wait::until(&format!("{address} has a mail {template}"), || async { find_newest().is_some() }).await;
+        find_newest().unwrap()
     }
 
     /// All mails to this address, oldest first. Needs the transport that writes files.
@@ -88,31 +90,31 @@ pub fn mails_of_template(folder: &Path, template: &str) -> Vec<ReceivedMail> {
 /// The mails in the files of a folder whose names end with `suffix`, oldest first.
 fn mails_in_files(folder: &Path, suffix: &str) -> Vec<ReceivedMail> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    // sorted by modification time: names begin with the time of the node's clock, which tests may stop
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.unwrap())
-        .map(|entry| (entry.metadata().unwrap().modified().unwrap(), entry.file_name().into_string().unwrap()))
-        .collect();
-    names.sort();
-    let names = names.into_iter().map(|(_, name)| name);
-    let names = names.filter(|name| name.ends_with(suffix));
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.unwrap();
+        files.push((entry.metadata().unwrap().modified().unwrap(), entry.file_name().into_string().unwrap()));
+    }
+    // by modification time: names begin with the time of the node's clock, which tests may stop
+    files.sort();
+    let names = files.into_iter().map(|(_, name)| name).filter(|name| name.ends_with(suffix));
     names.map(|name| ReceivedMail::parse(&name, &fs::read_to_string(folder.join(&name)).unwrap())).collect()
 }
 
 /// Splits a message, or a part of it, into its unfolded headers and its body.
-fn split(message: &str) -> (Vec<(String, String)>, &str) {
+fn split_message(message: &str) -> (Vec<(String, String)>, &str) {
     let (head, body) = message.split_once("\r\n\r\n").unwrap();
     let unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ");
-    let pair = |line: &str| {
+    let parse_header = |line: &str| {
         let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no header: {line:?}"));
         (name.to_owned(), value.trim().to_owned())
     };
-    (unfolded.split("\r\n").map(pair).collect(), body)
+    (unfolded.split("\r\n").map(parse_header).collect(), body)
 }
 
 /// The value of a header; panics unless there is exactly one.
 fn header<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
-    let mut found = headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
+    let mut found = headers.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name));
     match (found.next(), found.next()) {
         (Some((_, value)), None) => value,
         other => panic!("expected one header {name}, found {other:?} in {headers:?}"),
@@ -120,10 +122,10 @@ fn header<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
 }
 
 /// The content of a part, decoded from its transfer encoding.
-fn decoded(part: &str) -> String {
-    let (headers, body) = split(part);
+fn decode_part(part: &str) -> String {
+    let (headers, body) = split_message(part);
     let text = match header(&headers, "Content-Transfer-Encoding") {
-        "quoted-printable" => quoted_printable(body),
+        "quoted-printable" => decode_quoted_printable(body),
         "base64" => STANDARD.decode(body.replace("\r\n", "")).unwrap(),
         "7bit" => body.as_bytes().to_vec(),
         other => panic!("unexpected transfer encoding {other}"),
@@ -131,13 +133,15 @@ fn decoded(part: &str) -> String {
     String::from_utf8(text).unwrap().replace("\r\n", "\n")
 }
 
-fn quoted_printable(body: &str) -> Vec<u8> {
+/// Decodes quoted-printable text (RFC 2045, section 6.7), in which `=` begins a byte in hexadecimal digits or joins two lines.
+fn decode_quoted_printable(body: &str) -> Vec<u8> {
     let joined = body.replace("=\r\n", "");
     let mut bytes = Vec::new();
     let mut rest = joined.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
         if byte == b'=' && after.len() >= 2 {
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&after[..2]).unwrap(), 16).unwrap());
+            let digits = std::str::from_utf8(&after[..2]).unwrap();
+            bytes.push(u8::from_str_radix(digits, 16).unwrap());
             rest = &after[2..];
         } else {
             bytes.push(byte);

@@ -15,15 +15,16 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::openapi_external::tool;
+use crate::openapi_external::{succeed, tool};
 
-/// A copy of the programs, with the libraries for Node.js.
+/// A copy of the programs, with the libraries for Node.js beside them, where Node.js looks for them.
 pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for program in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop")).unwrap() {
         let program = program.unwrap();
         fs::copy(program.path(), folder.path().join(program.file_name())).unwrap();
     }
+    // the tools are in `bin`, and the libraries in `node` beside it
     let libraries = tool("node").parent().unwrap().parent().unwrap().join("node/node_modules");
     assert!(libraries.exists(), "{} is missing: run `make test`, which installs it", libraries.display());
     symlink(libraries, folder.path().join("node_modules")).unwrap();
@@ -32,9 +33,11 @@ pub(crate) fn folder() -> TempDir {
 
 /// Runs a program, and asserts that it succeeds.
 pub async fn run_program(program: &'static str, settings: Value) {
-    tokio::task::spawn_blocking(move || crate::openapi_external::succeed(&mut command(&folder(), program, &settings)))
-        .await
-        .unwrap();
+    let run = move || {
+        let folder = folder();
+        succeed(&mut command(&folder, program, &settings))
+    };
+    tokio::task::spawn_blocking(run).await.unwrap();
 }
 
 /// The command that runs a program with `settings` as its argument.
@@ -42,11 +45,13 @@ pub(crate) fn command(folder: &TempDir, program: &str, settings: &Value) -> std:
     let path = folder.path().join(program);
     let interpreter = if path.extension().is_some_and(|extension| extension == "py") { "python" } else { "node" };
     let mut command = std::process::Command::new(tool(interpreter));
-    command.env("no_proxy", "127.0.0.1").env("PYTHONWARNINGS", "ignore").arg(path).arg(settings.to_string());
+    // a proxy of the machine cannot reach the node, and warnings of the libraries are not checked
+    command.env("no_proxy", "127.0.0.1").env("PYTHONWARNINGS", "ignore");
+    command.arg(path).arg(settings.to_string());
     command
 }
 
-/// A running program that verifies one token after another. Killed when dropped.
+/// A running program that verifies tokens: it reads one a line, and answers with a line. Killed when dropped.
 struct Verifier {
     name: &'static str,
     _child: Child,

@@ -17,11 +17,14 @@ use latchkey::{
 };
 use reqwest::Method;
 
-use crate::harness::{
-    client::{PASSWORD, Tokens},
-    events,
-    test_cluster::{Node, TestCluster},
-    wait,
+use crate::{
+    accounts::problem,
+    harness::{
+        client::{PASSWORD, Tokens},
+        events,
+        test_cluster::{Node, TestCluster},
+        wait,
+    },
 };
 
 const NEW_PASSWORD: &str = "gravel lantern opera sixpence";
@@ -33,7 +36,13 @@ fn account_of(node: &Node, tokens: &Tokens) -> AccountId {
 
 /// The status and the code of the problem that a refused refresh token gets.
 fn invalid_refresh_token() -> (u16, String) {
-    (401, "invalid_refresh_token".to_owned())
+    problem(401, "invalid_refresh_token")
+}
+
+/// The ids of the account's sessions.
+async fn session_ids(cluster: &TestCluster, node: &Node, account: AccountId) -> Vec<String> {
+    let sessions = node.state.redis.sessions.list(account, cluster.clock.now()).await.unwrap();
+    sessions.iter().map(|session| session.id.to_string()).collect()
 }
 
 #[tokio::test]
@@ -41,12 +50,11 @@ async fn i5_password_change_ends_all_sessions_and_starts_a_new_one() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
-    let [caller, other, third] =
-        [nodes[0].login("ada").await, nodes[1].login("ada").await, nodes[1].login("ada").await];
-    assert_eq!(
-        nodes[0].change_password(&caller.access, "not the password", NEW_PASSWORD).await.problem(),
-        (403, "wrong_password".to_owned())
-    );
+    let caller = nodes[0].login("ada").await;
+    let other = nodes[1].login("ada").await;
+    let third = nodes[1].login("ada").await;
+    let refused = nodes[0].change_password(&caller.access, "not the password", NEW_PASSWORD).await;
+    assert_eq!(refused.problem(), problem(403, "wrong_password"));
     nodes[1].refresh(&third.refresh).await.expect(200); // `third` is superseded, and in its grace window
     // The sessions began in an earlier second than the change, so one event ends all of them.
     cluster.advance(Duration::from_secs(1));
@@ -54,10 +62,10 @@ async fn i5_password_change_ends_all_sessions_and_starts_a_new_one() {
     for node in &nodes {
         for tokens in [&caller, &other, &third] {
             assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid_refresh_token());
-            assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
+            assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), problem(401, "invalid_token"));
         }
         node.get("/v1/me", &changed.access).await.expect(200);
-        assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
+        assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(401, "invalid_credentials"));
         node.try_login("ada", NEW_PASSWORD).await.expect(200);
     }
     nodes[1].refresh(&changed.refresh).await.expect(200);
@@ -71,32 +79,35 @@ async fn i5_password_change_stops_copied_tokens_of_its_session_on_every_node() {
     let nodes = [cluster.node().await, cluster.node().await];
     let client = cluster.service_client("billing").await;
     nodes[0].register("ada").await;
-    let active = async |node: &Node, token: &str| {
+    let is_active = async |node: &Node, token: &str| {
         let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
         let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
         answer.json()["active"] == true
     };
-    // Before, the nodes do not use their caches.
+    // Until the nodes know each other, they do not use their caches.
     cluster.wait_for_peers().await;
     let first = nodes[0].login("ada").await;
     let second = Tokens::of(&nodes[0].refresh(&first.refresh).await.expect(200));
     // Both nodes cache the session.
     for node in &nodes {
         for token in [&first.access, &second.access, &second.refresh] {
-            assert!(active(node, token).await);
+            assert!(is_active(node, token).await);
         }
         node.get("/v1/verify", &second.access).await.expect(200);
     }
     // The change is in the same second as the sign-in, and within the grace window of the first refresh token.
     let changed = Tokens::of(&nodes[0].change_password(&second.access, PASSWORD, NEW_PASSWORD).await.expect(200));
+    // The other node first: it must know of the change by now.
     for node in [&nodes[1], &nodes[0]] {
         for copy in [&first, &second] {
-            assert!(!active(node, &copy.access).await && !active(node, &copy.refresh).await);
+            assert!(!is_active(node, &copy.access).await);
+            assert!(!is_active(node, &copy.refresh).await);
             node.get("/v1/verify", &copy.access).await.expect(401);
-            assert_eq!(node.get("/v1/me", &copy.access).await.problem(), (401, "invalid_token".to_owned()));
+            assert_eq!(node.get("/v1/me", &copy.access).await.problem(), problem(401, "invalid_token"));
             assert_eq!(node.refresh(&copy.refresh).await.problem(), invalid_refresh_token());
         }
-        assert!(active(node, &changed.access).await && active(node, &changed.refresh).await);
+        assert!(is_active(node, &changed.access).await);
+        assert!(is_active(node, &changed.refresh).await);
         node.get("/v1/verify", &changed.access).await.expect(200);
     }
     assert_eq!(
@@ -111,9 +122,9 @@ async fn i5_session_after_password_change_is_new_and_has_the_details_of_the_old_
     let mut cluster = TestCluster::new();
     cluster.config.session.absolute_timeout = Duration::from_hours(10);
     let node = cluster.node().await;
-    let added = node.register("ada").await.text_of("id");
-    let id: AccountId = added.parse().unwrap();
-    accounts::change_roles(&node.state, id, &Roles::parse(["editor"]).unwrap(), &Roles::default()).await.unwrap();
+    let id: AccountId = node.register("ada").await.text_of("id").parse().unwrap();
+    let (added, removed) = (Roles::parse(["editor"]).unwrap(), Roles::default());
+    accounts::change_roles(&node.state, id, &added, &removed).await.unwrap();
     let longest_device_name = "x".repeat(64);
     let body = serde_json::json!({ "identifier": "ada", "password": PASSWORD, "device": longest_device_name });
     let signed_in = Tokens::of(&node.post("/v1/login", body).await.expect(200));
@@ -124,9 +135,13 @@ async fn i5_session_after_password_change_is_new_and_has_the_details_of_the_old_
     let changed = Tokens::of(&node.change_password(&refreshed.access, PASSWORD, NEW_PASSWORD).await.expect(200));
     let [new] = list().await.unwrap().try_into().unwrap();
     let now = cluster.clock.now();
-    assert_eq!((new.id.to_string(), new.created_at, new.last_used_at), (changed.session.clone(), now, now));
-    assert_eq!((new.generation.0, new.ends_at), (0, now + cluster.config.session.absolute_timeout));
-    assert_eq!((&new.origin, new.transport), (&old.origin, old.transport));
+    assert_eq!(new.id.to_string(), changed.session);
+    assert_eq!(new.created_at, now);
+    assert_eq!(new.last_used_at, now);
+    assert_eq!(new.generation.0, 0);
+    assert_eq!(new.ends_at, now + cluster.config.session.absolute_timeout, "the lifetime starts again");
+    assert_eq!(new.origin, old.origin);
+    assert_eq!(new.transport, old.transport);
     assert_eq!(node.verified(&changed.access).roles, ["editor"]);
     assert_eq!(node.verified(&changed.access).auth_time, now.as_secs());
     // The roles are kept for the next refresh.
@@ -137,33 +152,32 @@ async fn i5_session_after_password_change_is_new_and_has_the_details_of_the_old_
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_one_of_sixteen_concurrent_password_changes_succeeds() {
     let mut cluster = TestCluster::new();
+    // The limit would refuse some of the requests.
     cluster.config.limits.password_change_per_account = None;
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     let caller = nodes[0].login("ada").await;
     let id = account_of(&nodes[0], &caller);
-    let new = |i: usize| format!("gravel lantern opera sixpence {i}");
+    let new_password = |i: usize| format!("gravel lantern opera sixpence {i}");
     let answers = join_all((0..16).map(|i| {
-        let (node, access, new) = (&nodes[i % 2], &caller.access, new(i));
-        async move { node.change_password(access, PASSWORD, &new).await }
+        let (node, access, new_password) = (&nodes[i % 2], &caller.access, new_password(i));
+        async move { node.change_password(access, PASSWORD, &new_password).await }
     }))
     .await;
     let won: Vec<usize> = (0..16).filter(|&i| answers[i].status == 200).collect();
     let [winner] = won[..] else { panic!("{won:?} succeeded: {answers:?}") };
     for answer in answers.iter().filter(|answer| answer.status != 200) {
         // When such a request is checked, the account has changed or its session has ended.
-        let refusals = [(403, "wrong_password".to_owned()), (401, "invalid_token".to_owned())];
+        let refusals = [problem(403, "wrong_password"), problem(401, "invalid_token")];
         assert!(refusals.contains(&answer.problem()), "{answer:?}");
     }
     let changed = Tokens::of(&answers[winner]);
-    let left = nodes[0].state.redis.sessions.list(id, cluster.clock.now()).await.unwrap();
-    let left: Vec<_> = left.iter().map(|session| session.id.to_string()).collect();
-    assert_eq!(left, std::slice::from_ref(&changed.session), "only the new session is left");
+    assert_eq!(session_ids(&cluster, &nodes[0], id).await, [changed.session.as_str()], "only the new session is left");
     for node in &nodes {
         assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid_refresh_token());
         node.get("/v1/me", &changed.access).await.expect(200);
-        node.try_login("ada", &new(winner)).await.expect(200);
-        assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
+        node.try_login("ada", &new_password(winner)).await.expect(200);
+        assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(401, "invalid_credentials"));
     }
 }
 
@@ -191,16 +205,16 @@ async fn i5_refresh_in_flight_does_not_revive_the_session_that_changed_the_passw
                 }
             }
         }));
-        let (newest, changed) = join(racers, nodes[round % 2].change_password(&caller.access, old, new)).await;
+        let (newest_tokens, changed) = join(racers, nodes[round % 2].change_password(&caller.access, old, new)).await;
         let changed = Tokens::of(&changed.expect(200));
-        for token in newest {
+        for token in newest_tokens {
             for node in &nodes {
                 assert_eq!(node.refresh(&token).await.problem(), invalid_refresh_token());
             }
         }
-        let left = nodes[0].state.redis.sessions.list(id, cluster.clock.now()).await.unwrap();
-        let left: Vec<_> = left.iter().map(|session| session.id.to_string()).collect();
-        assert_eq!(left, std::slice::from_ref(&changed.session), "only the new session is left");
+        let left = session_ids(&cluster, &nodes[0], id).await;
+        assert_eq!(left, [changed.session.as_str()], "only the new session is left");
+        // The next round starts without sessions.
         nodes[1].logout(&changed.refresh).await.expect(204);
         (old, new) = (new, old);
     }
@@ -221,13 +235,11 @@ async fn i5_disabling_or_deleting_an_account_ends_all_its_sessions() {
         assert_eq!(ended, 2);
         for tokens in &sessions {
             assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid_refresh_token());
-            assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
+            assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), problem(401, "invalid_token"));
         }
-        assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
-        assert_eq!(
-            events::sessions_and_causes(&cluster.redis, id).last().unwrap(),
-            &("all".to_owned(), reason.to_owned())
-        );
+        assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(401, "invalid_credentials"));
+        let events = events::sessions_and_causes(&cluster.redis, id);
+        assert_eq!(*events.last().unwrap(), ("all".to_owned(), reason.to_owned()));
         if reason == "disabled" {
             accounts::enable(&node.state, id).await.unwrap();
         }
@@ -252,17 +264,14 @@ async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change()
         let changed = Tokens::of(&changed.expect(200));
         for answer in answers {
             if answer.status == 200 {
-                assert_eq!(
-                    nodes[round % 2].refresh(&Tokens::of(&answer).refresh).await.problem(),
-                    invalid_refresh_token()
-                );
+                let tokens = Tokens::of(&answer);
+                assert_eq!(nodes[round % 2].refresh(&tokens.refresh).await.problem(), invalid_refresh_token());
             } else {
-                assert_eq!(answer.problem(), (401, "invalid_credentials".to_owned()));
+                assert_eq!(answer.problem(), problem(401, "invalid_credentials"));
             }
         }
-        let left = nodes[0].state.redis.sessions.list(id, cluster.clock.now()).await.unwrap();
-        let left: Vec<_> = left.iter().map(|session| session.id.to_string()).collect();
-        assert_eq!(left, std::slice::from_ref(&changed.session), "only the caller's new session is left");
+        let left = session_ids(&cluster, &nodes[0], id).await;
+        assert_eq!(left, [changed.session.as_str()], "only the caller's new session is left");
         nodes[1].logout(&changed.refresh).await.expect(204);
         (old, new) = (new, old);
     }
@@ -276,7 +285,8 @@ async fn i5_concurrent_login_does_not_survive_disabling_the_account() {
     cluster.config.limits.login_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
-    let id = account_of(&nodes[0], &nodes[0].login("ada").await);
+    let first = nodes[0].login("ada").await;
+    let id = account_of(&nodes[0], &first);
     // Repeats the race, since a single one may not meet the moment.
     for _ in 0..20 {
         let racers = join_all((0..16).map(|i| nodes[i % 2].try_login("ada", PASSWORD)));
@@ -321,33 +331,25 @@ async fn i5_login_checked_before_the_change_creates_no_session() {
     let spared = new_session(&node, id, 0);
     let spared_id = Some(spared.id);
     assert!(matches!(redis.sessions.create(spared, now).await.unwrap(), CreateOutcome::Created { .. }));
+    let sign_in_with_epoch_1 = async || redis.sessions.create(new_session(&node, id, 1), now).await.unwrap();
     // Each change brings the account to epoch 2. A sign-in with epoch 1 has read the account before. The first change spares a session.
     for except in [spared_id, None] {
-        redis
-            .sessions
-            .revoke_all(
-                AccountSessions { except, ..AccountSessions::all(id).with_epoch(Epoch(2)) },
-                EndReason::PasswordChanged,
-                now,
-            )
-            .await
-            .unwrap();
-        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), CreateOutcome::Stale);
+        let ended = AccountSessions { except, ..AccountSessions::all(id).with_epoch(Epoch(2)) };
+        redis.sessions.revoke_all(ended, EndReason::PasswordChanged, now).await.unwrap();
+        assert_eq!(sign_in_with_epoch_1().await, CreateOutcome::Stale);
         // The fence remains after other changes to the account's sessions.
         redis.sessions.revoke_all(AccountSessions::all(id), EndReason::Revoked, now).await.unwrap();
-        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), CreateOutcome::Stale);
+        assert_eq!(sign_in_with_epoch_1().await, CreateOutcome::Stale);
         // A delayed command with an older epoch does not lower the fence.
-        redis
-            .sessions
-            .revoke_all(AccountSessions::all(id).with_epoch(Epoch(1)), EndReason::PasswordChanged, now)
-            .await
-            .unwrap();
-        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), CreateOutcome::Stale);
+        let ended = AccountSessions::all(id).with_epoch(Epoch(1));
+        redis.sessions.revoke_all(ended, EndReason::PasswordChanged, now).await.unwrap();
+        assert_eq!(sign_in_with_epoch_1().await, CreateOutcome::Stale);
+        // Nor do a newer sign-in and its end.
         let fresh = new_session(&node, id, 2);
         let session = fresh.id;
         assert!(matches!(redis.sessions.create(fresh, now).await.unwrap(), CreateOutcome::Created { .. }));
         redis.sessions.revoke(id, session, EndReason::Logout, now).await.unwrap();
-        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), CreateOutcome::Stale);
+        assert_eq!(sign_in_with_epoch_1().await, CreateOutcome::Stale);
     }
     assert_eq!(redis.sessions.list(id, now).await.unwrap(), []);
 }
@@ -364,15 +366,15 @@ async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
     cluster.redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
     let before = cluster.redis.dump();
     let answer = node.change_password(&caller.access, PASSWORD, NEW_PASSWORD).await;
-    assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
+    assert_eq!(answer.problem(), problem(503, "unavailable"));
     assert!(!answer.header("retry-after").is_empty());
     assert!(accounts::disable(&node.state, id).await.is_err());
     assert!(accounts::delete(&node.state, id).await.is_err());
-    assert!(cluster.redis.dump() == before);
+    assert!(cluster.redis.dump() == before, "Redis has not changed");
     cluster.redis.command(&["REPLICAOF", "NO", "ONE"]);
 
     // Nothing has changed.
-    assert_eq!(node.try_login("ada", NEW_PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
+    assert_eq!(node.try_login("ada", NEW_PASSWORD).await.problem(), problem(401, "invalid_credentials"));
     node.try_login("ada", PASSWORD).await.expect(200);
     node.refresh(&other.refresh).await.expect(200);
 
@@ -390,28 +392,18 @@ async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login()
     let caller = node.login("ada").await;
     let id = account_of(&node, &caller);
     // Redis has the fence and the database does not have the change: the node was killed before it committed, or lost the response of Redis.
-    let epoch = Some(Epoch(1));
-    node.state
-        .redis
-        .sessions
-        .revoke_all(
-            AccountSessions { epoch, ..AccountSessions::all(id) },
-            EndReason::PasswordChanged,
-            cluster.clock.now(),
-        )
-        .await
-        .unwrap();
+    let sessions = &node.state.redis.sessions;
+    let ended = AccountSessions::all(id).with_epoch(Epoch(1));
+    sessions.revoke_all(ended, EndReason::PasswordChanged, cluster.clock.now()).await.unwrap();
     assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid_refresh_token());
     let racers = join_all((0..16).map(|_| node.try_login("ada", PASSWORD))).await;
     let caller = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).next_back().unwrap();
     node.get("/v1/me", &caller.access).await.expect(200);
     // A login that was checked before the change is still refused.
-    assert_eq!(
-        node.state.redis.sessions.create(new_session(&node, id, 0), cluster.clock.now()).await.unwrap(),
-        CreateOutcome::Stale
-    );
+    let created = sessions.create(new_session(&node, id, 0), cluster.clock.now()).await.unwrap();
+    assert_eq!(created, CreateOutcome::Stale);
     node.change_password(&caller.access, PASSWORD, NEW_PASSWORD).await.expect(200);
-    assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
+    assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(401, "invalid_credentials"));
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
 }
 
@@ -430,23 +422,22 @@ async fn i5_redis_out_of_memory_allows_password_change_and_disabling() {
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let answer = node.delete("/v1/sessions?keep_current=true", &only_session.access).await.expect(200);
     assert_eq!(answer.json()["revoked"], 0);
-    let mut changed = Vec::new();
-    for tokens in [&only_session, &caller] {
-        let answer = node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
-        changed.push(Tokens::of(&answer));
-        node.get("/v1/me", &answer.text_of("access_token")).await.expect(200);
-    }
+    let change_password = async |tokens: &Tokens| {
+        let changed = Tokens::of(&node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200));
+        node.get("/v1/me", &changed.access).await.expect(200);
+        changed
+    };
+    change_password(&only_session).await;
+    let changed = change_password(&caller).await;
     assert_eq!(node.refresh(&other.refresh).await.problem(), invalid_refresh_token());
     cluster.advance(Duration::from_secs(1));
     assert_eq!(accounts::disable(&node.state, account_without_session.id).await.unwrap(), 0);
     assert_eq!(accounts::disable(&node.state, account_of(&node, &caller)).await.unwrap(), 1);
-    for tokens in [&caller, &changed[1]] {
+    for tokens in [&caller, &changed] {
         assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid_refresh_token());
     }
-    let causes: Vec<_> = events::sessions_and_causes(&cluster.redis, account_of(&node, &caller))
-        .into_iter()
-        .map(|(_, reason)| reason)
-        .collect();
+    let events = events::sessions_and_causes(&cluster.redis, account_of(&node, &caller));
+    let causes: Vec<_> = events.into_iter().map(|(_, cause)| cause).collect();
     assert_eq!(causes, ["password_changed", "disabled"]);
 }
 
@@ -459,10 +450,10 @@ async fn i5_change_while_redis_hangs_is_refused_and_rolled_back() {
     let caller = node.login("ada").await;
     cluster.redis.signal(rustix::process::Signal::STOP);
     let answer = node.change_password(&caller.access, PASSWORD, NEW_PASSWORD).await;
-    assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
+    assert_eq!(answer.problem(), problem(503, "unavailable"));
     assert!(accounts::disable(&node.state, account_of(&node, &caller)).await.is_err());
     cluster.redis.signal(rustix::process::Signal::CONT);
     wait::until("Redis answers", async || node.state.redis.health.ping().await.is_ok()).await;
     node.try_login("ada", PASSWORD).await.expect(200);
-    assert_eq!(node.try_login("ada", NEW_PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
+    assert_eq!(node.try_login("ada", NEW_PASSWORD).await.problem(), problem(401, "invalid_credentials"));
 }

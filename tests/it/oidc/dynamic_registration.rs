@@ -10,12 +10,15 @@ use latchkey::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Browser, CALLBACK, Request, claims, error_of, exchange, page_and_handle, refresh, response_of, text};
+use super::{
+    Browser, CALLBACK, Request, VERIFIER, claims, error_of, exchange, page_and_handle, refresh, response_of, text,
+};
 use crate::harness::{
     client::Answer,
     test_cluster::{Node, ServiceClient, TestCluster},
 };
 
+/// A cluster at which apps may register themselves.
 fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
     cluster.config.dynamic_clients.registration = true;
@@ -24,6 +27,11 @@ fn cluster() -> TestCluster {
 
 async fn register(node: &Node, metadata: Value) -> Answer {
     node.send(node.request(Method::POST, "/oauth2/register").json(&metadata)).await
+}
+
+/// The status and the code of the refusal of a client that is unknown, or has not authenticated as it must.
+fn invalid_client() -> (u16, String) {
+    (401, "invalid_client".to_owned())
 }
 
 /// Registers an app that authenticates by `method`. Its secret is empty for the method `none`.
@@ -47,6 +55,7 @@ async fn allow(node: &Node, browser: &Browser, client_id: &str) -> String {
     assert_eq!(page, "/account/consent");
     let cookie = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
     let session = browser_session::load(&node.state, cookie, &SessionOrigin::default()).await.unwrap().unwrap();
+    // what the page of consent does when the user allows the app
     authorize::consent(&node.state, &RequestHandle::parse(&handle).unwrap(), &session).await.unwrap();
     let answer = browser.get(node, &format!("/oauth2/authorize?request={handle}")).await;
     response_of(&answer).remove("code").unwrap()
@@ -65,19 +74,24 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
     let node = cluster.node().await;
     node.register("ada").await;
     let browser = Browser::signed_in(&node, "ada").await;
+    // knows the apps from the database only
     let other_node = cluster.node().await;
     for method in ["none", "client_secret_basic", "client_secret_post"] {
         let app = register_app(&node, method).await;
         assert_eq!(app.secret.is_empty(), method == "none");
-        let stored = || async { node.state.sql.dynamic_clients(10).await.unwrap() };
-        assert!(stored().await.iter().all(|client| client.client_id != app.id), "nothing is stored before the consent");
+        let is_stored = async || {
+            let limit = 10;
+            let stored = node.state.sql.dynamic_clients(limit).await.unwrap();
+            stored.iter().any(|client| client.client_id == app.id)
+        };
+        assert!(!is_stored().await, "nothing is stored before the consent");
         let code = allow(&node, &browser, &app.id).await;
-        assert!(stored().await.iter().any(|client| client.client_id == app.id));
+        assert!(is_stored().await);
         let form = [
             ("grant_type", "authorization_code"),
             ("code", code.as_str()),
             ("redirect_uri", CALLBACK),
-            ("code_verifier", super::VERIFIER),
+            ("code_verifier", VERIFIER),
         ];
         let tokens = match method {
             "client_secret_basic" => exchange(&other_node, &app, &code).await,
@@ -90,18 +104,11 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
         let refresh_token = text(&tokens, "refresh_token");
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
         let wrong = ServiceClient { secret: "lk_cs_wrong".to_owned(), ..app.clone() };
-        assert_eq!(
-            error_of(&token_by_post(&node, &wrong, &form).await),
-            (401, "invalid_client".to_owned()),
-            "{method}"
-        );
+        assert_eq!(error_of(&token_by_post(&node, &wrong, &form).await), invalid_client(), "{method}");
         if method == "client_secret_basic" {
-            assert_eq!(error_of(&token_by_post(&node, &app, &form).await), (401, "invalid_client".to_owned()));
+            assert_eq!(error_of(&token_by_post(&node, &app, &form).await), invalid_client());
             let without_secret = ServiceClient { secret: String::new(), ..app.clone() };
-            assert_eq!(
-                error_of(&refresh(&node, &without_secret, refresh_token).await),
-                (401, "invalid_client".to_owned())
-            );
+            assert_eq!(error_of(&refresh(&node, &without_secret, refresh_token).await), invalid_client());
             refresh(&node, &app, refresh_token).await.expect(200);
         } else {
             token_by_post(&node, &app, &form).await.expect(200);
@@ -115,30 +122,28 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
 async fn invalid_metadata_is_refused_with_an_error_code_of_rfc_7591() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let (redirect, metadata) = ("invalid_redirect_uri", "invalid_client_metadata");
+    let (invalid_uri, invalid_metadata) = ("invalid_redirect_uri", "invalid_client_metadata");
+    let long_uris: Vec<_> = (0..9).map(|n| format!("https://app.example.com/{n}/{}", "x".repeat(300))).collect();
     for (change, error) in [
-        (json!({ "redirect_uris": null }), redirect),
-        (json!({ "redirect_uris": [] }), redirect),
-        (json!({ "redirect_uris": ["http://app.example.com/cb"] }), redirect),
-        (json!({ "redirect_uris": ["javascript:alert(1)"] }), redirect),
-        (json!({ "redirect_uris": ["https://app.example.com/cb#x"] }), redirect),
+        (json!({ "redirect_uris": null }), invalid_uri),
+        (json!({ "redirect_uris": [] }), invalid_uri),
+        (json!({ "redirect_uris": ["http://app.example.com/cb"] }), invalid_uri),
+        (json!({ "redirect_uris": ["javascript:alert(1)"] }), invalid_uri),
+        (json!({ "redirect_uris": ["https://app.example.com/cb#x"] }), invalid_uri),
         (
             json!({ "redirect_uris": ["com.example.app:/cb"], "token_endpoint_auth_method": "client_secret_post" }),
-            redirect,
+            invalid_uri,
         ),
-        (json!({ "token_endpoint_auth_method": "tls_client_auth" }), metadata),
-        (json!({ "token_endpoint_auth_method": "private_key_jwt" }), metadata),
-        (json!({ "token_endpoint_auth_method": "private_key_jwt", "jwks": { "keys": [] } }), metadata),
-        (json!({ "grant_types": ["client_credentials"] }), metadata),
-        (json!({ "response_types": ["token"] }), metadata),
-        (json!({ "scope": "a \"b\"" }), metadata),
-        (json!({ "client_name": 1 }), metadata),
+        (json!({ "token_endpoint_auth_method": "tls_client_auth" }), invalid_metadata),
+        (json!({ "token_endpoint_auth_method": "private_key_jwt" }), invalid_metadata),
+        (json!({ "token_endpoint_auth_method": "private_key_jwt", "jwks": { "keys": [] } }), invalid_metadata),
+        (json!({ "grant_types": ["client_credentials"] }), invalid_metadata),
+        (json!({ "response_types": ["token"] }), invalid_metadata),
+        (json!({ "scope": "a \"b\"" }), invalid_metadata),
+        (json!({ "client_name": 1 }), invalid_metadata),
         // registrations of more than 2 kB
-        (json!({ "client_name": "x".repeat(2000) }), metadata),
-        (
-            json!({ "redirect_uris": (0..9).map(|n| format!("https://app.example.com/{n}/{}", "x".repeat(300))).collect::<Vec<_>>() }),
-            metadata,
-        ),
+        (json!({ "client_name": "x".repeat(2000) }), invalid_metadata),
+        (json!({ "redirect_uris": long_uris }), invalid_metadata),
     ] {
         let mut members = json!({ "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none" });
         members.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -151,7 +156,7 @@ async fn invalid_metadata_is_refused_with_an_error_code_of_rfc_7591() {
         ("application/x-www-form-urlencoded", "redirect_uris=https://app.example.com/"),
     ] {
         let request = node.request(Method::POST, "/oauth2/register").header("content-type", content_type);
-        assert_eq!(error_of(&node.send(request.body(body)).await), (400, metadata.to_owned()), "{body}");
+        assert_eq!(error_of(&node.send(request.body(body)).await), (400, invalid_metadata.to_owned()), "{body}");
     }
     node.stop().await;
 }
@@ -163,7 +168,7 @@ async fn forged_or_changed_client_id_is_unknown() {
     node.register("ada").await;
     let browser = Browser::signed_in(&node, "ada").await;
     let app = register_app(&node, "none").await;
-    // A client id consists of the app's metadata and a MAC.
+    // A client id consists of the app's metadata and a MAC of 22 characters.
     let (content, mac) = app.id.rsplit_once('.').unwrap();
     for id in [
         content.to_owned(),
@@ -172,14 +177,16 @@ async fn forged_or_changed_client_id_is_unknown() {
         format!("{content}.{}", "A".repeat(22)),
     ] {
         let answer = browser.authorize(&node, &Request::for_client(&id)).await;
-        assert!(answer.status == 400 && answer.text.contains("names no client"), "{answer:?}");
+        assert_eq!(answer.status, 400);
+        assert!(answer.text.contains("names no client"), "{answer:?}");
         let unknown = ServiceClient { id, secret: String::new() };
-        assert_eq!(error_of(&refresh(&node, &unknown, "lk_rt_x").await), (401, "invalid_client".to_owned()));
+        assert_eq!(error_of(&refresh(&node, &unknown, "lk_rt_x").await), invalid_client());
     }
     // Another redirect URI than the registered one is refused on a page.
     let request = Request::for_client(&app.id).with("redirect_uri", "https://evil.example/callback");
     let answer = browser.authorize(&node, &request).await;
-    assert!(answer.status == 400 && answer.header("location").is_empty(), "{answer:?}");
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.header("location"), "");
     node.stop().await;
 }
 
@@ -199,11 +206,12 @@ async fn registration_is_rate_limited_and_its_clients_end_with_the_setting() {
     register(&node, json!({ "redirect_uris": [CALLBACK] })).await.expect(201);
     assert_eq!(register(&node, json!({ "redirect_uris": [CALLBACK] })).await.status, 429);
     node.stop().await;
+    // without the setting, nobody can register, and the registered app is unknown
     cluster.config.dynamic_clients.registration = false;
     let node = cluster.node().await;
-    assert_eq!(register(&node, json!({ "redirect_uris": [CALLBACK] })).await.problem().0, 404);
+    assert_eq!(register(&node, json!({ "redirect_uris": [CALLBACK] })).await.status, 404);
     let refused = refresh(&node, &app, text(&tokens, "refresh_token")).await;
-    assert_eq!(error_of(&refused), (401, "invalid_client".to_owned()));
+    assert_eq!(error_of(&refused), invalid_client());
     node.stop().await;
 }
 

@@ -33,8 +33,8 @@ async fn i14_account_with_an_app_steps_up_with_its_code_and_not_with_the_passwor
     let node = cluster.node().await;
     let (ada, tokens) = with_old_second_factor(&cluster, &node).await;
     let rename = async |access: &str, name: &str| {
-        let tokens = Tokens { access: access.to_owned(), ..tokens.clone() };
-        signed_in(&node, &tokens, Method::PATCH, "/v1/me", json!({ "username": name })).await
+        let body = json!({ "username": name });
+        node.send(node.request(Method::PATCH, "/v1/me").bearer_auth(access).json(&body)).await
     };
     // 600 s is `session.recent`.
     assert_challenge(&rename(&tokens.access, "byron").await, ", acr_values=\"aal2\", max_age=\"600\"");
@@ -43,7 +43,8 @@ async fn i14_account_with_an_app_steps_up_with_its_code_and_not_with_the_passwor
     let answer = try_reauthenticate(&node, &tokens.access, totp_code(&ada.app.code(&cluster.clock))).await.expect(200);
     let access = answer.text_of("access_token");
     let claims = node.verified(&access);
-    assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal2", cluster.clock.now().as_secs()));
+    assert_eq!(claims.acr, "aal2");
+    assert_eq!(claims.auth_time, cluster.clock.now().as_secs());
     assert_eq!(claims.amr, ["pwd", "otp", "mfa"]);
     rename(&access, "lovelace").await.expect(200);
 }
@@ -78,6 +79,7 @@ async fn factor_that_is_added_after_a_step_up_by_password_gives_its_level_to_the
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
+    // A factor may only be added after a recent authentication.
     let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     let access = reauthenticate(&node, &tokens.access, PASSWORD).await;
     let tokens = Tokens { access, ..tokens };
@@ -99,9 +101,10 @@ async fn refreshes_keep_the_level_of_a_step_up_until_it_expires() {
     let tokens = Tokens::of(&remembered_devices::login(&node, "ada", PASSWORD, Some(&device)).await.expect(200));
     assert_eq!(node.verified(&tokens.access).acr, "aal1");
     try_reauthenticate(&node, &tokens.access, totp_code(&ada.app.code(&cluster.clock))).await.expect(200);
-    let (stepped_up_at, ttl) = (cluster.clock.now().as_secs(), cluster.config.factors.step_up_ttl);
+    let stepped_up_at = cluster.clock.now().as_secs();
+    let ttl = cluster.config.factors.step_up_ttl;
 
-    let verify = async |tokens: &Tokens| node.get("/v1/verify?acr=aal2", &tokens.access).await;
+    let verify_aal2 = async |tokens: &Tokens| node.get("/v1/verify?acr=aal2", &tokens.access).await;
     let rename = async |tokens: &Tokens, name: &str| {
         signed_in(&node, tokens, Method::PATCH, "/v1/me", json!({ "username": name })).await
     };
@@ -111,14 +114,16 @@ async fn refreshes_keep_the_level_of_a_step_up_until_it_expires() {
     // Now the step-up expires in one second.
     let tokens = advance_and_refresh(&cluster, &node, &tokens, ttl - 2 * second).await;
     let claims = node.verified(&tokens.access);
-    assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal2", stepped_up_at));
-    verify(&tokens).await.expect(200);
+    assert_eq!(claims.acr, "aal2");
+    assert_eq!(claims.auth_time, stepped_up_at);
+    verify_aal2(&tokens).await.expect(200);
 
     // Now the step-up expires. The session has the level of the sign-in again.
     let tokens = advance_and_refresh(&cluster, &node, &tokens, second).await;
     let claims = node.verified(&tokens.access);
-    assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal1", stepped_up_at));
+    assert_eq!(claims.acr, "aal1");
+    assert_eq!(claims.auth_time, stepped_up_at);
     assert_eq!(claims.amr, ["pwd"]);
-    assert_challenge(&verify(&tokens).await, ", acr_values=\"aal2\"");
+    assert_challenge(&verify_aal2(&tokens).await, ", acr_values=\"aal2\"");
     assert_challenge(&rename(&tokens, "lovelace").await, ", acr_values=\"aal2\", max_age=\"600\"");
 }

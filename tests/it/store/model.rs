@@ -18,7 +18,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
-use super::server::{Redis, Rotate, account, create, new_session, session};
+use super::server::{NOW, Redis, Rotate, account, create, new_session, session};
 
 const IDLE: Duration = Duration::from_secs(3600);
 const ABSOLUTE: Duration = Duration::from_secs(4 * 3600);
@@ -46,8 +46,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => Just(Step::Create),
-        20 => (0..4_usize, prop_oneof![6 => Just(0), 3 => 1..4_u32, 3 => 4..20_u32]).prop_map(|(s, g)| Step::Rotate(s, g)),
-        3 => (0..2_usize, 2..20_usize, 0..200_u32).prop_map(|(s, n, gap)| Step::Burst(s, n, gap)),
+        20 => (0..4_usize, prop_oneof![6 => Just(0), 3 => 1..4_u32, 3 => 4..20_u32]).prop_map(|(which, back)| Step::Rotate(which, back)),
+        3 => (0..2_usize, 2..20_usize, 0..200_u32).prop_map(|(which, count, gap)| Step::Burst(which, count, gap)),
         10 => prop_oneof![6 => 0..100_u32, 3 => 100..1000_u32, 1 => 1000..3000_u32].prop_map(Step::Advance),
         1 => (1..61_u64).prop_map(Step::Sleep),
         1 => (0..4_usize).prop_map(Step::Revoke),
@@ -64,7 +64,8 @@ struct Model {
     idle_ends: Timestamp,
     /// The time at which each generation so far was superseded.
     superseded: Vec<Timestamp>,
-    live: bool,
+    /// Whether no operation has ended the session. It may have expired.
+    unrevoked: bool,
     /// Whether the record may have been removed: the creation of a session removes some of the expired ones.
     perhaps_swept: bool,
 }
@@ -84,16 +85,20 @@ enum Expected {
 impl Model {
     /// A session that begins now.
     fn new(now: Timestamp) -> Self {
-        Self { created: now, idle_ends: now + IDLE, superseded: Vec::new(), live: true, perhaps_swept: false }
+        Self { created: now, idle_ends: now + IDLE, superseded: Vec::new(), unrevoked: true, perhaps_swept: false }
     }
 
     fn ends(&self) -> Timestamp {
         self.idle_ends.min(self.created + ABSOLUTE)
     }
 
+    fn is_live(&self, now: Timestamp) -> bool {
+        self.unrevoked && now < self.ends()
+    }
+
     /// The result of presenting the token of the generation that lies `back` before the current one.
     fn expected(&self, back: u32, grace: Duration, now: Timestamp) -> Expected {
-        if !self.live {
+        if !self.unrevoked {
             return Expected::Gone;
         }
         if now >= self.ends() {
@@ -105,7 +110,9 @@ impl Model {
         let age = now.saturating_since(superseded_at);
         let sixth = Duration::from_millis(u64::try_from(grace.as_millis()).unwrap().div_ceil(6));
         let is_near = |other: &&Timestamp| {
-            superseded_at.saturating_since(**other).max(other.saturating_since(superseded_at)) < grace + sixth
+            // one of the two is zero
+            let distance = superseded_at.saturating_since(**other).max(other.saturating_since(superseded_at));
+            distance < grace + sixth
         };
         // A record has room for seven times. If there are more, the script merges two, which keeps the later one.
         let may_be_merged = self.superseded.iter().filter(is_near).count() > 7;
@@ -119,39 +126,42 @@ impl Model {
     }
 }
 
+/// Runs the steps on the account and on the model, and compares the results and the live sessions after each step.
 async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usize, grace: Duration, steps: &[Step]) {
-    let mut now = super::server::NOW;
+    let mut now = NOW;
     let mut models: HashMap<SessionId, Model> = HashMap::new();
     let mut ids: Vec<SessionId> = Vec::new();
+    // a burst is a sequence of rotations
     let single_steps = steps.iter().flat_map(|step| match *step {
         Step::Burst(which, count, gap) => [Step::Rotate(which, 0), Step::Advance(gap)].repeat(count),
         _ => vec![*step],
     });
     for step in single_steps {
-        let pick = |n: usize| ids.len().checked_sub(1 + n % ids.len().max(1)).map(|i| ids[i]);
+        // none if there is no session
+        let pick = |which: usize| ids.iter().rev().cycle().nth(which).copied();
+        let next_id = session(1 + ids.len() as u64);
         match step {
             Step::Burst(..) => unreachable!("bursts are expanded above"),
             Step::Create => {
-                let id = session(1 + ids.len() as u64);
-                let mut live: Vec<_> =
-                    models.iter_mut().filter(|(_, model)| model.live && now < model.ends()).collect();
+                let mut live: Vec<_> = models.iter_mut().filter(|(_, model)| model.is_live(now)).collect();
                 live.sort_by_key(|(id, model)| (model.created, **id));
                 let too_many = (live.len() + 1).saturating_sub(max_sessions);
+                // the oldest sessions make room
                 for (_, model) in live.into_iter().take(too_many) {
-                    model.live = false;
+                    model.unrevoked = false;
                 }
                 for model in models.values_mut().filter(|model| now >= model.ends()) {
                     model.perhaps_swept = true;
                 }
-                let mut new = new_session(account, id);
+                let mut new = new_session(account, next_id);
                 // a user agent adds a field to the record
                 new.origin.user_agent = Some("curl/8.5.0".to_owned());
                 new.idle_timeout = IDLE;
                 new.absolute_timeout = ABSOLUTE;
                 new.max_per_account = u32::try_from(max_sessions).unwrap();
                 store.sessions.create(new, now).await.unwrap();
-                models.insert(id, Model::new(now));
-                ids.push(id);
+                models.insert(next_id, Model::new(now));
+                ids.push(next_id);
             }
             Step::Rotate(which, back) => {
                 let Some(id) = pick(which) else { continue };
@@ -160,6 +170,7 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                 let current = u32::try_from(model.superseded.len()).unwrap();
                 let presented = Generation(current.saturating_sub(back));
                 let ends = model.ends();
+                // the rule of `rotate`
                 let rule = RepeatRule { grace, retry_window: Duration::ZERO, counted_repeats_limit: 8 };
                 let status = store.sessions.refresh_status(account, id, presented, &rule, now).await.unwrap();
                 let got = store.sessions.rotate(account, id, presented, grace, IDLE, now).await.unwrap();
@@ -177,9 +188,9 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                         assert_eq!(grant.generation, Generation(current));
                         assert_eq!(grant.idle_ends_at, model.idle_ends);
                     }
-                    (Expected::Reused | Expected::RepeatedOrReused, Rotation::Reused) => model.live = false,
+                    (Expected::Reused | Expected::RepeatedOrReused, Rotation::Reused) => model.unrevoked = false,
                     (Expected::Expired, Rotation::Expired) | (Expected::Gone, Rotation::Gone) => {}
-                    (Expected::Expired, Rotation::Gone) if model.perhaps_swept => model.live = false,
+                    (Expected::Expired, Rotation::Gone) if model.perhaps_swept => model.unrevoked = false,
                     _ => panic!(
                         "{id}: {presented:?} of {current}: expected {expected:?}, got {got:?}; {model:?} at {now}"
                     ),
@@ -194,28 +205,25 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                 let Some(id) = pick(which) else { continue };
                 let model = models.get_mut(&id).unwrap();
                 let ended = store.sessions.revoke(account, id, EndReason::Logout, now).await.unwrap();
-                assert!(ended == model.live || model.perhaps_swept, "{id}: {ended}, {model:?}");
-                model.live = false;
+                // an expired session is ended too, if its record is still there
+                assert!(ended == model.unrevoked || model.perhaps_swept, "{id}: {ended}, {model:?}");
+                model.unrevoked = false;
             }
             Step::RevokeAllBut(_) | Step::RevokeAll => {
                 let except = if let Step::RevokeAllBut(which) = step { pick(which) } else { None };
                 let mut ended = 0;
                 for (_, model) in models.iter_mut().filter(|(id, _)| Some(**id) != except) {
-                    ended += u64::from(model.live && now < model.ends());
-                    model.live = false;
+                    ended += u64::from(model.is_live(now));
+                    model.unrevoked = false;
                 }
-                let got = store
-                    .sessions
-                    .revoke_all(AccountSessions { except, ..AccountSessions::all(account) }, EndReason::Revoked, now)
-                    .await
-                    .unwrap();
+                let targets = AccountSessions { except, ..AccountSessions::all(account) };
+                let got = store.sessions.revoke_all(targets, EndReason::Revoked, now).await.unwrap();
                 assert_eq!(got, ended);
             }
             Step::Replace(which) => {
                 let Some(replaces) = pick(which) else { continue };
-                let id = session(1 + ids.len() as u64);
                 let replacement = Replacement {
-                    id,
+                    id: next_id,
                     account,
                     replaces,
                     accepted: AcceptedTransport::Any,
@@ -228,49 +236,44 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                     absolute_timeout: ABSOLUTE,
                 };
                 let got = store.sessions.replace_all(replacement, EndReason::PasswordChanged, now).await.unwrap();
-                let live = |model: &Model| model.live && now < model.ends();
-                if !live(&models[&replaces]) {
+                if !models[&replaces].is_live(now) {
                     assert_eq!(got, ReplaceOutcome::Gone);
                     continue;
                 }
-                let count = models.values().filter(|model| live(model)).count() as u64;
+                let count = models.values().filter(|model| model.is_live(now)).count() as u64;
                 let ReplaceOutcome::Replaced { grant, ended } = got else { panic!("{replaces}: {got:?}") };
-                assert_eq!((grant.session, grant.generation, ended), (id, Generation(0), count - 1));
-                models.values_mut().for_each(|model| model.live = false);
-                models.insert(id, Model::new(now));
-                ids.push(id);
+                assert_eq!(grant.session, next_id);
+                assert_eq!(grant.generation, Generation(0));
+                assert_eq!(ended, count - 1, "all live sessions but the replaced one");
+                models.values_mut().for_each(|model| model.unrevoked = false);
+                models.insert(next_id, Model::new(now));
+                ids.push(next_id);
             }
         }
-        let mut expected: Vec<_> = models
-            .iter()
-            .filter(|(_, model)| model.live && now < model.ends())
-            .map(|(id, model)| (model.created, *id))
-            .collect();
+        let live = models.iter().filter(|(_, model)| model.is_live(now));
+        let mut expected: Vec<_> = live.map(|(id, model)| (model.created, *id)).collect();
         expected.sort();
-        let listed: Vec<_> = store
-            .sessions
-            .list(account, now)
-            .await
-            .unwrap()
-            .iter()
-            .map(|session| (session.created_at, session.id))
-            .collect();
+        let sessions = store.sessions.list(account, now).await.unwrap();
+        let listed: Vec<_> = sessions.iter().map(|session| (session.created_at, session.id)).collect();
         assert_eq!(listed, expected, "after {step:?}");
     }
 }
 
 #[test]
 fn scripts_match_the_model_in_random_histories() {
+    // proptest runs synchronous code
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = Redis::start_with(&[]);
     let store = runtime.block_on(async { server.store() });
-    let graces = prop::sample::select(vec![0, 1, 7, 1000, 10_000, 60_000_u64]);
-    let steps = (prop::sample::select(&SESSION_CAPS), graces, prop::collection::vec(step(), 1..120));
+    let graces_millis = prop::sample::select(vec![0, 1, 7, 1000, 10_000, 60_000_u64]);
+    let histories = (prop::sample::select(&SESSION_CAPS), graces_millis, prop::collection::vec(step(), 1..120));
     let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
     runner
-        .run(&steps, |(max_sessions, grace, mut steps)| {
+        .run(&histories, |(max_sessions, grace_millis, mut steps)| {
+            // the other operations need a session
             steps.insert(0, Step::Create);
-            runtime.block_on(run_history(&store, account(), max_sessions, Duration::from_millis(grace), &steps));
+            let grace = Duration::from_millis(grace_millis);
+            runtime.block_on(run_history(&store, account(), max_sessions, grace, &steps));
             Ok(())
         })
         .unwrap();
@@ -283,12 +286,12 @@ async fn rotate_later_generation_than_stored_continues_session() {
     let server = Redis::start_with(&[]);
     let store = server.store();
     let (ada, id) = (account(), session(1));
-    create(&store, ada, id, super::server::NOW).await;
+    create(&store, ada, id, NOW).await;
     let grace = Duration::from_secs(10);
-    let rotation = store.sessions.rotate(ada, id, Generation(3), grace, IDLE, super::server::NOW).await.unwrap();
+    let rotation = store.sessions.rotate(ada, id, Generation(3), grace, IDLE, NOW).await.unwrap();
     let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
     assert_eq!(grant.generation, Generation(4));
-    let again = store.sessions.rotate(ada, id, Generation(3), grace, IDLE, super::server::NOW).await.unwrap();
+    let again = store.sessions.rotate(ada, id, Generation(3), grace, IDLE, NOW).await.unwrap();
     assert_eq!(again, Rotation::Repeated(grant));
     store.close().await;
 }
@@ -298,8 +301,7 @@ async fn rotate_later_generation_than_stored_continues_session() {
 async fn rotate_burst_keeps_grace_of_earlier_generations() {
     let server = Redis::start_with(&[]);
     let store = server.store();
-    let start = super::server::NOW;
-    let (early, burst) = (start + Duration::from_secs(1), start + Duration::from_secs(6));
+    let (early, burst) = (NOW + Duration::from_secs(1), NOW + Duration::from_secs(6));
     let grace = Duration::from_secs(10);
     // Generation 0 is superseded at `early`, and the others 5 s later, at `burst`. `after` is in milliseconds since `early`. The grace window
     // of a generation ends 10,000 to 11,667 ms after the generation was superseded.
@@ -312,7 +314,8 @@ async fn rotate_burst_keeps_grace_of_earlier_generations() {
         (1, 16_700, false),
     ] {
         let (ada, id) = (account(), session(1));
-        create(&store, ada, id, start).await;
+        // overwrites the session of the case before
+        create(&store, ada, id, NOW).await;
         for generation in 0..21 {
             let at = if generation == 0 { early } else { burst };
             store.sessions.rotate(ada, id, Generation(generation), grace, IDLE, at).await.unwrap();
