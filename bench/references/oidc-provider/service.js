@@ -11,6 +11,9 @@ import { readFileSync } from 'node:fs'
 // KEY is the path of the signing key (PEM), KID its id, and CLIENT has the form id:secret.
 const { PORT, WORKERS, KEY, KID, CLIENT, REDIS_URL } = process.env
 
+const HOUR = 3600
+const DAY = 24 * HOUR
+
 if (cluster.isPrimary) {
   for (let i = 0; i < Number(WORKERS); i++) cluster.fork()
 } else {
@@ -22,7 +25,8 @@ if (cluster.isPrimary) {
 
   /**
    * Stores node-oidc-provider's records in Redis. A record is a hash with the payload and, once consumed, the time of use. For each
-   * grant, a list names the records to delete when the grant is revoked. Times are in seconds.
+   * grant, a list names the records to delete when the grant is revoked. Times are in seconds. These
+   * lists are kept for an hour, which is longer than a benchmark.
    */
   class RedisAdapter {
     constructor (model) {
@@ -37,10 +41,10 @@ if (cluster.isPrimary) {
       const key = this.key(id)
       const writes = store.multi().hset(key, 'payload', JSON.stringify(payload))
       if (expiresIn) writes.expire(key, expiresIn)
-      if (payload.uid) writes.set(`uid:${payload.uid}`, id, 'EX', expiresIn ?? 3600)
+      if (payload.uid) writes.set(`uid:${payload.uid}`, id, 'EX', expiresIn ?? HOUR)
       // A browser's session outlives the revocation of a grant.
       if (payload.grantId && this.model !== 'Session') {
-        writes.rpush(`grant:${payload.grantId}`, key).expire(`grant:${payload.grantId}`, 3600)
+        writes.rpush(`grant:${payload.grantId}`, key).expire(`grant:${payload.grantId}`, HOUR)
       }
       await writes.exec()
     }
@@ -77,11 +81,11 @@ if (cluster.isPrimary) {
   }
 
   const [clientId, clientSecret] = CLIENT.split(':')
-  const key = { ...createPrivateKey(readFileSync(KEY)).export({ format: 'jwk' }), kid: KID, alg: 'ES256', use: 'sig' }
+  const signingJwk = { ...createPrivateKey(readFileSync(KEY)).export({ format: 'jwk' }), kid: KID, alg: 'ES256', use: 'sig' }
 
   const provider = new Provider(ISSUER, {
     adapter: RedisAdapter,
-    jwks: { keys: [key] },
+    jwks: { keys: [signingJwk] },
     clients: [{
       client_id: clientId,
       client_secret: clientSecret,
@@ -92,6 +96,7 @@ if (cluster.isPrimary) {
       id_token_signed_response_alg: 'ES256'
     }],
     cookies: { keys: ['a key of this benchmark only'] },
+    // Every id is an account.
     findAccount: async (ctx, id) => ({ accountId: id, claims: async () => ({ sub: id }) }),
     features: {
       devInteractions: { enabled: false },
@@ -100,7 +105,7 @@ if (cluster.isPrimary) {
         defaultResource: () => RESOURCE,
         useGrantedResource: () => true,
         getResourceServerInfo: () => ({
-          scope: 'read', audience: RESOURCE, accessTokenFormat: 'jwt', accessTokenTTL: 3600, jwt: { sign: { alg: 'ES256' } }
+          scope: 'read', audience: RESOURCE, accessTokenFormat: 'jwt', accessTokenTTL: HOUR, jwt: { sign: { alg: 'ES256' } }
         })
       }
     },
@@ -109,9 +114,9 @@ if (cluster.isPrimary) {
     // Grants the first-party app what it needs without asking the user for consent.
     async loadExistingGrant (ctx) {
       const { client, session } = ctx.oidc
-      const known = session.grantIdFor(client.clientId)
-      const found = known && await ctx.oidc.provider.Grant.find(known)
-      if (found) return found
+      const grantId = session.grantIdFor(client.clientId)
+      const existing = grantId && await ctx.oidc.provider.Grant.find(grantId)
+      if (existing) return existing
       const grant = new ctx.oidc.provider.Grant({ clientId: client.clientId, accountId: session.accountId })
       grant.addOIDCScope('openid')
       grant.addResourceScope(RESOURCE, 'read')
@@ -120,9 +125,17 @@ if (cluster.isPrimary) {
     },
     routes: { authorization: '/oauth2/authorize', token: '/oauth2/token' },
     pkce: { required: () => true },
-    ttl: { AccessToken: 3600, AuthorizationCode: 60, Grant: 2592000, IdToken: 3600, Interaction: 600, RefreshToken: 604800, Session: 604800 }
+    ttl: {
+      AccessToken: HOUR,
+      AuthorizationCode: 60,
+      Grant: 30 * DAY,
+      IdToken: HOUR,
+      Interaction: 600,
+      RefreshToken: 7 * DAY,
+      Session: 7 * DAY
+    }
   })
-  // a proxy in front of the provider terminates TLS
+  // The provider trusts X-Forwarded-Proto, by which the load generator stands for a proxy that terminates TLS.
   provider.proxy = true
 
   let users = 0
@@ -132,8 +145,9 @@ if (cluster.isPrimary) {
       return
     }
     if (!ctx.path.startsWith('/interaction/')) return next()
-    // Each interaction signs in another user. interactionFinished writes the response, so Koa must not.
+    // Each interaction signs in another user: the process id keeps the workers' users apart.
     const login = { accountId: `user-${process.pid}-${users++}` }
+    // interactionFinished writes the response, so Koa must not.
     ctx.respond = false
     await provider.interactionFinished(ctx.req, ctx.res, { login }, { mergeWithLastSubmission: false })
   })

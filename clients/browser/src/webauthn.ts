@@ -1,6 +1,7 @@
-// The ceremonies of WebAuthn level 3 in their JSON form, which browsers read and write since 2025.
+// The ceremonies of WebAuthn level 3 in their JSON form, which browsers read and write since 2025. `options` are the `public_key` of
+// Latchkey's response. The spreads leave out members without a value: WebAuthn's types refuse `undefined`.
 
-/** Whether this browser can use passkeys. */
+/** Whether this browser can use passkeys. An older browser has the class, but not its methods for JSON. */
 export function passkeysSupported(): boolean {
   return typeof globalThis.PublicKeyCredential?.parseRequestOptionsFromJSON === "function";
 }
@@ -21,7 +22,7 @@ export async function getPasskey(options: unknown, conditional: boolean, signal?
   return toJson(await navigator.credentials.get(request));
 }
 
-/** The JSON form of a credential. Browsers return `null` only for other kinds of credentials than passkeys. */
+/** The JSON form of a passkey. It is never `null`: browsers return `null` only for other kinds of credentials. */
 function toJson(credential: Credential | null): unknown {
   return (credential as PublicKeyCredential).toJSON();
 }

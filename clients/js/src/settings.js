@@ -11,7 +11,7 @@ import { LatchkeyError } from "./errors.js";
  * @property {"introspect" | "refuse"} [feedLost] The handling of tokens while the feed is lost: each is introspected (the
  *   default), or all are refused with `Unavailable`.
  * @property {number} [maxStalenessMs] How long the revocations in memory count as up to date without an event of the feed: 5000.
- *   Then the feed counts as lost. It sends a heartbeat every second.
+ *   Then the feed counts as lost. The feed has an event every second at least: its heartbeat.
  * @property {number} [leewayMs] The clock skew that is tolerated for `exp`, `nbf` and `iat`: 5000. At most a minute.
  * @property {number} [requestTimeoutMs] The timeout of metadata and key requests, and of connecting to the feed: 5000.
  * @property {number} [introspectionTimeoutMs] The timeout of one introspection: 1000.
@@ -42,6 +42,9 @@ const DEFAULTS = {
   maxRegistrations: 100_000,
 };
 
+// Node's timers take at most this. Counts have the same maximum.
+const MAX_NUMBER = 2 ** 31 - 1;
+
 /** @type {ReadonlySet<string>} */
 const MAY_BE_ZERO = new Set(["leewayMs", "keysCooldownMs"]);
 
@@ -66,15 +69,17 @@ export function settingsOf(options) {
   if (all.feedLost !== "introspect" && all.feedLost !== "refuse") {
     throw new LatchkeyError("feedLost must be 'introspect' or 'refuse'");
   }
-  const numbers = Object.entries(DEFAULTS).filter(([, value]) => typeof value === "number");
-  for (const name of [...numbers.map(([name]) => name), "endAfterSilenceMs"]) {
+  const numeric = Object.keys(DEFAULTS).filter((name) => name !== "feedLost");
+  for (const name of [...numeric, "endAfterSilenceMs"]) {
     const value = all[name];
-    // Node's timers are limited to 2^31 - 1.
-    if (typeof value !== "number" || !(value >= 0 && value <= 2_147_483_647) || (value === 0 && !MAY_BE_ZERO.has(name))) {
-      const minimum = MAY_BE_ZERO.has(name) ? "of at least 0" : "above 0";
+    const mayBeZero = MAY_BE_ZERO.has(name);
+    const isInRange = typeof value === "number" && (mayBeZero ? value >= 0 : value > 0) && value <= MAX_NUMBER;
+    if (!isInRange) {
+      const minimum = mayBeZero ? "of at least 0" : "above 0";
       throw new LatchkeyError(`${name} must be a number ${minimum} and below 2^31`);
     }
   }
+  // All members have been checked. TypeScript casts a record only by way of `unknown`.
   const settings = /** @type {Settings} */ (/** @type {unknown} */ (all));
   if (settings.leewayMs > 60_000) throw new LatchkeyError("leewayMs must be at most a minute");
   if (settings.endAfterSilenceMs < settings.maxStalenessMs) throw new LatchkeyError("endAfterSilenceMs must be at least maxStalenessMs");

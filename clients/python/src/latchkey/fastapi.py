@@ -55,7 +55,10 @@ _LEVELS = ("aal1", "aal2", "aal3")
 
 
 class _Bearer(HTTPBearer):
-    """Reads the token of requests and of the handshakes of WebSockets."""
+    """Declares the bearer scheme in the app's OpenAPI document, also for WebSockets, which FastAPI's own class does not accept.
+
+    Only the declaration is used: :func:`authenticate` reads and checks the token itself.
+    """
 
     async def __call__(self, connection: HTTPConnection) -> HTTPAuthorizationCredentials | None:
         scheme, _, token = connection.headers.get("Authorization", "").partition(" ")
@@ -75,7 +78,7 @@ async def current_token(
     Responds 401 with a challenge (RFC 6750, section 3) without a valid token, and 503 if its validity cannot be decided now. With
     :class:`CloseOnEnd`, the connection is closed when the session ends.
 
-    The parameter ``_`` only shows the bearer scheme in the app's OpenAPI document.
+    The parameter ``_`` only adds the bearer scheme to the app's OpenAPI document.
     """
     try:
         return await authenticate(connection, allow_clients=True)
@@ -119,9 +122,9 @@ def require_scope(*scopes: str, allow_clients: bool = False) -> Callable[[Claims
     """
     if not all(isinstance(scope, str) and _SCOPE_TOKEN.fullmatch(scope) for scope in scopes):
         raise ValueError("scopes must be printable ASCII without spaces, quotes and backslashes")
-    authenticate = current_token if allow_clients else current_session
+    authenticated = current_token if allow_clients else current_session
 
-    async def dependency(claims: Annotated[Claims, Depends(authenticate)]) -> Claims:
+    async def dependency(claims: Annotated[Claims, Depends(authenticated)]) -> Claims:
         if not all(claims.has_scope(scope) for scope in scopes):
             challenge = f'Bearer realm="latchkey", error="insufficient_scope", scope="{" ".join(scopes)}"'
             headers = {"WWW-Authenticate": challenge, "Cache-Control": "no-store"}
@@ -155,6 +158,7 @@ def require_authentication(
     values = (acr,) if isinstance(acr, str) else acr
     if values is not None and not (values and all(isinstance(each, str) and _SCOPE_TOKEN.fullmatch(each) for each in values)):
         raise ValueError("acr must be one or more values of printable ASCII without spaces, quotes and backslashes")
+    # `bool` is a subclass of `int`, and a mistake here.
     if max_age is not None and (isinstance(max_age, bool) or not isinstance(max_age, int) or max_age < 0):
         raise ValueError("max_age must be a whole number of seconds")
     if values is None and max_age is None:
@@ -167,6 +171,7 @@ def require_authentication(
 
     async def dependency(connection: HTTPConnection, claims: Annotated[Claims, Depends(current_session)]) -> Claims:
         strong = values is None or any(_satisfies(claims.acr, value) for value in values)
+        # The leeway is for the skew between the clocks of Latchkey and of this service.
         recent = max_age is None or _is_recent(claims, max_age + latchkey_of(connection).settings.leeway)
         if not (strong and recent):
             raise _as_fastapi(unauthorized("Sign in again as the challenge requires.", challenge_parameters))
@@ -176,13 +181,14 @@ def require_authentication(
 
 
 def _satisfies(acr: str | None, required: str) -> bool:
+    """Whether the ``acr`` of a token is the required one, or a higher level than the required level."""
     if acr in _LEVELS and required in _LEVELS:
         return _LEVELS.index(acr) >= _LEVELS.index(required)
     return acr == required
 
 
-def _is_recent(claims: Claims, seconds: float) -> bool:
-    return claims.auth_time is not None and time.time() - claims.auth_time <= seconds
+def _is_recent(claims: Claims, max_seconds: float) -> bool:
+    return claims.auth_time is not None and time.time() - claims.auth_time <= max_seconds
 
 
 def _as_fastapi(error: StarletteHTTPException) -> HTTPException:

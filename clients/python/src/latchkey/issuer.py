@@ -30,7 +30,7 @@ class Metadata:
 
 
 class IssuerClient:
-    """Sends requests to one issuer."""
+    """Sends requests to one issuer. Follows no redirect, which could lead the client secret to another host."""
 
     def __init__(self, settings: Settings, http: httpx.AsyncClient) -> None:
         """Uses ``http``, which the caller closes."""
@@ -39,18 +39,21 @@ class IssuerClient:
         # RFC 6749, section 2.3.1: id and secret are form-encoded before they are joined.
         self._auth = httpx.BasicAuth(quote_plus(settings.client_id), quote_plus(settings.client_secret))
         self._metadata: Metadata | None = None
-        self._fetched_at = 0.0
-        self._lock = asyncio.Lock()
+        self._metadata_fetched_at = 0.0
+        self._metadata_lock = asyncio.Lock()
 
     async def metadata(self) -> Metadata:
-        """Returns the metadata, refetched after ``keys_max_age``. If that fails, the old metadata is returned."""
+        """Returns the metadata, refetched after ``keys_max_age``.
+
+        If that fails, the old metadata is returned, and the next call tries again.
+        """
         # The lock makes concurrent callers share one request.
-        async with self._lock:
-            if self._metadata is None or time.monotonic() - self._fetched_at > self._settings.keys_max_age:
+        async with self._metadata_lock:
+            if self._metadata is None or time.monotonic() - self._metadata_fetched_at > self._settings.keys_max_age:
                 try:
                     url = f"{self._settings.issuer}/.well-known/openid-configuration"
                     self._metadata = self._parse_metadata(await self._get(url))
-                    self._fetched_at = time.monotonic()
+                    self._metadata_fetched_at = time.monotonic()
                 except (httpx.HTTPError, ProtocolError, TimeoutError):
                     if self._metadata is None:
                         raise
@@ -58,13 +61,15 @@ class IssuerClient:
 
     async def keys(self) -> dict[str, jwks.Key]:
         """Fetches the published keys, by key id."""
-        return jwks.parse_jwks(await self._get((await self.metadata()).jwks_uri))
+        metadata = await self.metadata()
+        return jwks.parse_jwks(await self._get(metadata.jwks_uri))
 
     async def introspect(self, token: str) -> bool:
         """Asks Latchkey whether the token is active (RFC 7662).
 
         Raises ``httpx.HTTPError``, ``TimeoutError`` or ``ProtocolError`` if there is no valid response in time.
         """
+        # The timeout includes the metadata, which this call may fetch.
         async with asyncio.timeout(self._settings.introspection_timeout):
             form = {"token": token, "token_type_hint": "access_token"}
             url = (await self.metadata()).introspection_endpoint
@@ -82,6 +87,7 @@ class IssuerClient:
         The caller enforces read timeouts.
         """
         url = (await self.metadata()).revocations_endpoint
+        # Compression and caches could hold back events.
         headers = {"Accept": "text/event-stream", "Accept-Encoding": "identity", "Cache-Control": "no-store"}
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id
@@ -124,8 +130,11 @@ class IssuerClient:
     def _parse_metadata(self, document: Any) -> Metadata:
         if not isinstance(document, dict) or document.get("issuer") != self._settings.issuer:
             raise ProtocolError("the metadata belongs to another issuer (RFC 8414, section 3.3)")
-        names = ("jwks_uri", "introspection_endpoint", "latchkey_revocations_endpoint")
-        return Metadata(*(self._parse_url(document, name) for name in names))
+        return Metadata(
+            jwks_uri=self._parse_url(document, "jwks_uri"),
+            introspection_endpoint=self._parse_url(document, "introspection_endpoint"),
+            revocations_endpoint=self._parse_url(document, "latchkey_revocations_endpoint"),
+        )
 
     def _parse_url(self, document: dict[str, Any], name: str) -> str:
         url = document.get(name)
@@ -135,5 +144,5 @@ class IssuerClient:
             if isinstance(url, str) and urlsplit(url).scheme in schemes and urlsplit(url).hostname:
                 return url
         except ValueError:
-            pass
+            pass  # not a URL
         raise ProtocolError(f"the metadata has no valid {name}")

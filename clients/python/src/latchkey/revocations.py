@@ -20,7 +20,7 @@ class SessionRevocation:
 
 @dataclass(frozen=True, slots=True)
 class AccountRevocation:
-    """Ends the sessions of an account that began before the second ``before``, except ``except_session_id``, if it is given."""
+    """Ends the sessions of an account that began before ``before`` (Unix seconds), except ``except_session_id``, if it is given."""
 
     account_id: str
     before: int
@@ -46,7 +46,7 @@ class KeyRevocation:
 class ClaimsChange:
     """Invalidates the tokens of an account whose version of the claims is older.
 
-    Tokens without a version are invalid if they were issued in the second ``at`` or before.
+    Tokens without a version, which Latchkey 0.1 issues, are invalid if they were issued in the Unix second ``at`` or before.
     """
 
     account_id: str
@@ -55,7 +55,9 @@ class ClaimsChange:
 
     def outdates(self, claims: Claims) -> bool:
         """Whether the change invalidates the token of these claims."""
-        return claims.iat <= self.at if claims.claims_version is None else claims.claims_version < self.version
+        if claims.claims_version is None:
+            return claims.iat <= self.at
+        return claims.claims_version < self.version
 
 
 Revocation = SessionRevocation | AccountRevocation | KeyRevocation | ClaimsChange
@@ -64,7 +66,8 @@ Revocation = SessionRevocation | AccountRevocation | KeyRevocation | ClaimsChang
 def parse_revocation(data: dict[str, Any]) -> Revocation:
     """Parses the data of a ``revocation`` event.
 
-    Raises ``ProtocolError`` for a missing or malformed member, and for an unknown kind, which the caller must treat as a gap in the feed.
+    Raises ``ProtocolError`` for a missing or malformed member, and for an unknown kind, which the caller must treat as a gap in the
+    feed.
     """
     try:
         match data["kind"]:
@@ -72,9 +75,9 @@ def parse_revocation(data: dict[str, Any]) -> Revocation:
                 return SessionRevocation(_string(data["session_id"]))
             case "account":
                 excepted = data.get("except_session_id")
-                return AccountRevocation(
-                    _string(data["account_id"]), _second(data["before"]), None if excepted is None else _string(excepted)
-                )
+                if excepted is not None:
+                    excepted = _string(excepted)
+                return AccountRevocation(_string(data["account_id"]), _second(data["before"]), excepted)
             case "key":
                 return KeyRevocation(_string(data["kid"]))
     except (KeyError, TypeError, ValueError, OverflowError):
@@ -114,13 +117,13 @@ class RevocationSet:
 
     max_entries: int
     retain: float = 0.0
-    """How long a revocation is kept after it was last received."""
-    _received: dict[Revocation, float] = field(default_factory=dict)
+    """How long a revocation is kept after it was last received. The feed announces it when it begins."""
+    _received_at: dict[Revocation, float] = field(default_factory=dict)
     """When each revocation was last received; oldest first."""
-    _by_account: dict[str, set[AccountRevocation]] = field(default_factory=dict)
-    _claims: dict[str, ClaimsChange] = field(default_factory=dict)
+    _account_revocations: dict[str, set[AccountRevocation]] = field(default_factory=dict)
+    _changes: dict[str, ClaimsChange] = field(default_factory=dict)
     """One change for each account: the changes that were received, in any order, are merged."""
-    _overflowed: float | None = None
+    _overflowed_at: float | None = None
     """When a revocation was last dropped because the set was full."""
 
     def add(self, revocation: Revocation, now: float) -> None:
@@ -128,31 +131,32 @@ class RevocationSet:
         self.evict_expired(now)
         if isinstance(revocation, ClaimsChange):
             revocation = self._merge(revocation)
-        self._received.pop(revocation, None)
-        if len(self._received) >= self.max_entries:
-            self._overflowed = now
+        # A repeated revocation moves to the end, so that the order stays that of receipt.
+        self._received_at.pop(revocation, None)
+        if len(self._received_at) >= self.max_entries:
+            self._overflowed_at = now
             return
-        self._received[revocation] = now
+        self._received_at[revocation] = now
         if isinstance(revocation, AccountRevocation):
-            self._by_account.setdefault(revocation.account_id, set()).add(revocation)
+            self._account_revocations.setdefault(revocation.account_id, set()).add(revocation)
         elif isinstance(revocation, ClaimsChange):
-            self._claims[revocation.account_id] = revocation
+            self._changes[revocation.account_id] = revocation
 
     def evict_expired(self, now: float) -> None:
         """Evicts revocations that can no longer affect an unexpired token."""
-        while self._received:
-            oldest = next(iter(self._received))
-            if self._received[oldest] + self.retain >= now:
+        while self._received_at:
+            oldest = next(iter(self._received_at))
+            if self._received_at[oldest] + self.retain >= now:
                 break
-            del self._received[oldest]
+            del self._received_at[oldest]
             self._unindex(oldest)
-        if self._overflowed is not None and self._overflowed + self.retain < now:
-            self._overflowed = None
+        if self._overflowed_at is not None and self._overflowed_at + self.retain < now:
+            self._overflowed_at = None
 
     def is_complete(self, now: float) -> bool:
         """Whether all revocations that can still affect an unexpired token are stored."""
         self.evict_expired(now)
-        return self._overflowed is None
+        return self._overflowed_at is None
 
     def cause_of(self, kid: str | None, claims: Claims) -> EndCause | None:
         """Why a token with these claims, signed by the key ``kid``, is refused; None if it is not."""
@@ -161,34 +165,34 @@ class RevocationSet:
         # A service client's own token has no session. Its `sub` is a client id, never an account.
         if claims.sid is None:
             return None
-        if SessionRevocation(claims.sid) in self._received:
+        if SessionRevocation(claims.sid) in self._received_at:
             return "session_revoked"
-        if any(each.ends(claims) for each in self._by_account.get(claims.sub, ())):
+        if any(each.ends(claims) for each in self._account_revocations.get(claims.sub, ())):
             return "account_revoked"
-        change = self._claims.get(claims.sub)
+        change = self._changes.get(claims.sub)
         return "claims_changed" if change is not None and change.outdates(claims) else None
 
     def revokes_key(self, kid: str) -> bool:
         """Whether the signing key is retired."""
-        return KeyRevocation(kid) in self._received
+        return KeyRevocation(kid) in self._received_at
 
     def __len__(self) -> int:
         """The number of revocations."""
-        return len(self._received)
+        return len(self._received_at)
 
     def _merge(self, change: ClaimsChange) -> ClaimsChange:
         """Removes the account's former change, if there is one, and returns a change that covers both."""
-        former = self._claims.pop(change.account_id, None)
+        former = self._changes.pop(change.account_id, None)
         if former is None:
             return change
-        self._received.pop(former)
+        self._received_at.pop(former)
         return ClaimsChange(change.account_id, max(change.version, former.version), max(change.at, former.at))
 
     def _unindex(self, revocation: Revocation) -> None:
         if isinstance(revocation, ClaimsChange):
-            del self._claims[revocation.account_id]
-        if isinstance(revocation, AccountRevocation) and revocation.account_id in self._by_account:
-            of_account = self._by_account[revocation.account_id]
+            del self._changes[revocation.account_id]
+        elif isinstance(revocation, AccountRevocation):
+            of_account = self._account_revocations[revocation.account_id]
             of_account.discard(revocation)
             if not of_account:
-                del self._by_account[revocation.account_id]
+                del self._account_revocations[revocation.account_id]

@@ -37,13 +37,14 @@ async fn change_roles(fixture: &Fixture, add: &[&str], remove: &[&str]) {
 async fn sign_out_and_disabled_account_end_registered_sessions_with_their_cause() {
     let fixture = Fixture::new().await;
     fixture.node.register("ada").await;
-    let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await];
+    let sessions = [fixture.node.login("ada").await, fixture.node.login("ada").await];
     let verifier = fixture.verifier().await;
     let mut watches = Vec::new();
-    for tokens in &tokens {
-        watches.push(verifier.watch(&verifier.verify(&tokens.access).await.unwrap()));
+    for tokens in &sessions {
+        let claims = verifier.verify(&tokens.access).await.unwrap();
+        watches.push(verifier.watch(&claims));
     }
-    fixture.node.logout(&tokens[0].refresh).await.expect(204);
+    fixture.node.logout(&sessions[0].refresh).await.expect(204);
     assert_eq!(watches[0].ended().await, EndCause::SessionRevoked);
     assert_eq!(watches[1].cause(), None);
     let account = accounts::find(&fixture.node.state.sql, "ada").await.unwrap().id;
@@ -62,7 +63,9 @@ async fn i16_changed_role_ends_registered_sessions_and_refuses_older_tokens() {
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let claims = verifier.verify(&tokens.access).await.unwrap();
-    assert!(claims.session_start.is_some_and(|start| start <= claims.iat) && claims.claims_version.is_some());
+    // The two claims with which verifiers tell older tokens from newer ones.
+    assert!(claims.session_start.unwrap() <= claims.iat);
+    assert!(claims.claims_version.is_some());
     let mut watch = verifier.watch(&claims);
     change_roles(&fixture, &["editor"], &[]).await;
     assert_eq!(watch.ended().await, EndCause::ClaimsChanged);
@@ -93,6 +96,7 @@ async fn refreshed_token_keeps_a_registered_session_alive() {
     let refreshed = Tokens::of(&fixture.node.refresh(&active.refresh).await.expect(200));
     // Any request of the session shows the newer token to the verifier.
     verifier.verify(&refreshed.access).await.unwrap();
+    // After 400 s the first tokens have expired, and the token of the refresh has not.
     fixture.cluster.advance(Duration::from_secs(200));
     assert_eq!(idle_watch.ended().await, EndCause::TokenExpired);
     assert_eq!(active_watch.cause(), None);
@@ -117,7 +121,7 @@ async fn lost_feed_ends_registered_sessions() {
     // The monotonic clock, which measures silence: longer than `max_staleness` and `end_after_silence`, by default 5 s.
     fixture.clock.advance(Duration::from_secs(6));
     assert_eq!(strict_watch.ended().await, EndCause::FeedLost);
-    // a heartbeat that was already on its way may have arrived after the clock moved
+    // A heartbeat that was already on its way may have arrived after the clock moved, so the clock moves once more.
     fixture.clock.advance(Duration::from_secs(6));
     assert!(patient.verify(&tokens.access).await.unwrap_err().is_unavailable());
     assert_eq!(patient_watch.cause(), None);
@@ -127,7 +131,12 @@ async fn lost_feed_ends_registered_sessions() {
 
 type Streamed = BoxBody<Bytes, io::Error>;
 
-/// A body of unknown length. The reader can be used once.
+/// A pipe with room for all that a test writes. A body that reads from it is not complete while the writer is open.
+fn pipe() -> (DuplexStream, DuplexStream) {
+    duplex(64)
+}
+
+/// A body of unknown length. Handlers may be called more than once, so they share the reader, and the first call takes it.
 fn streamed(reader: &Arc<Mutex<Option<DuplexStream>>>) -> poem::Body {
     poem::Body::from_async_read(reader.lock().unwrap().take().unwrap())
 }
@@ -135,30 +144,35 @@ fn streamed(reader: &Arc<Mutex<Option<DuplexStream>>>) -> poem::Body {
 async fn tower_body(
     verifier: &Verifier,
     access: &str,
-    kind: &'static str,
+    content_type: &'static str,
     reader: DuplexStream,
 ) -> SessionBody<Streamed> {
     let reader = Arc::new(Mutex::new(Some(reader)));
     let service = VerifyLayer::new(verifier.clone()).layer(service_fn(move |request: Request<String>| {
         assert!(request.extensions().get::<VerifiedSession>().is_some());
-        let response = Response::builder().header("content-type", kind);
+        let response = Response::builder().header("content-type", content_type);
         ready(Ok::<_, Infallible>(response.body(Streamed::from(streamed(&reader))).unwrap()))
     }));
     let request = Request::builder().header("authorization", format!("Bearer {access}"));
     service.oneshot(request.body(String::new()).unwrap()).await.unwrap().into_body()
 }
 
-async fn poem_body(verifier: &Verifier, access: &str, kind: &'static str, reader: DuplexStream) -> Streamed {
+async fn poem_body(verifier: &Verifier, access: &str, content_type: &'static str, reader: DuplexStream) -> Streamed {
     let reader = Arc::new(Mutex::new(Some(reader)));
-    let endpoint = make_sync(move |_| poem::Response::builder().content_type(kind).body(streamed(&reader)));
+    let endpoint = make_sync(move |_| poem::Response::builder().content_type(content_type).body(streamed(&reader)));
     let app = TestClient::new(endpoint.with(Verify::new(verifier.clone())));
     let response = app.get("/").header("authorization", format!("Bearer {access}")).send().await;
     response.assert_status_is_ok();
     response.0.into_body().into()
 }
 
-/// Reads the part that was written, ends the session, and returns the error with which the body ends.
-async fn read_past_the_end<B>(fixture: &Fixture, verifier: &Verifier, refresh: &str, mut body: B) -> Option<B::Error>
+/// Reads the part that was written, ends the session, and returns the error with which the body ends, if it ends with one.
+async fn sign_out_and_read_error<B>(
+    fixture: &Fixture,
+    verifier: &Verifier,
+    refresh: &str,
+    mut body: B,
+) -> Option<B::Error>
 where
     B: BodyExt<Data = Bytes, Error: std::fmt::Debug> + Unpin,
 {
@@ -176,24 +190,23 @@ async fn body_of_unknown_length_ends_with_its_session() {
     let fixture = Fixture::new().await;
     fixture.node.register("ada").await;
     let verifier = fixture.verifier().await;
-    let expected = SessionEnded(EndCause::SessionRevoked).to_string();
+    let cut_off = SessionEnded(EndCause::SessionRevoked).to_string();
     // An event stream ends normally, since its client reconnects. Another body ends with an error, so that its client does not take
     // the part for the whole.
-    for (kind, is_cut_off) in [("text/event-stream", false), ("application/octet-stream", true)] {
-        let expected = is_cut_off.then(|| expected.clone());
-        let (mut writer, reader) = duplex(64);
+    for (content_type, expected) in [("text/event-stream", None), ("application/octet-stream", Some(cut_off))] {
+        let (mut writer, reader) = pipe();
         writer.write_all(b"part").await.unwrap();
         let tokens = fixture.node.login("ada").await;
-        let body = tower_body(&verifier, &tokens.access, kind, reader).await;
-        let error = read_past_the_end(&fixture, &verifier, &tokens.refresh, body).await;
-        assert_eq!(error.map(|error| error.to_string()), expected, "tower: {kind}");
+        let body = tower_body(&verifier, &tokens.access, content_type, reader).await;
+        let error = sign_out_and_read_error(&fixture, &verifier, &tokens.refresh, body).await;
+        assert_eq!(error.map(|error| error.to_string()), expected, "tower: {content_type}");
 
-        let (mut writer, reader) = duplex(64);
+        let (mut writer, reader) = pipe();
         writer.write_all(b"part").await.unwrap();
         let tokens = fixture.node.login("ada").await;
-        let body = poem_body(&verifier, &tokens.access, kind, reader).await;
-        let error = read_past_the_end(&fixture, &verifier, &tokens.refresh, body).await;
-        assert_eq!(error.map(|error| error.to_string()), expected, "poem: {kind}");
+        let body = poem_body(&verifier, &tokens.access, content_type, reader).await;
+        let error = sign_out_and_read_error(&fixture, &verifier, &tokens.refresh, body).await;
+        assert_eq!(error.map(|error| error.to_string()), expected, "poem: {content_type}");
     }
     drop(verifier);
     fixture.stop().await;
@@ -205,19 +218,21 @@ async fn complete_body_and_body_of_known_length_leave_no_registration() {
     fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
-    let (mut writer, reader) = duplex(64);
+    // the body is complete
+    let (mut writer, reader) = pipe();
     writer.write_all(b"whole").await.unwrap();
     drop(writer);
     let body = tower_body(&verifier, &tokens.access, "text/plain", reader).await;
     assert_eq!(verifier.status().registrations, 1);
     assert_eq!(body.collect().await.unwrap().to_bytes(), "whole");
     assert_eq!(verifier.status().registrations, 0);
+    // the length is known: the client notices a cut, so the body needs no registration
     let app = TestClient::new(make_sync(|_| "known").with(Verify::new(verifier.clone())));
     let known = app.get("/").header("authorization", format!("Bearer {}", tokens.access)).send().await;
     assert_eq!(verifier.status().registrations, 0);
     known.assert_text("known").await;
     // the client disconnects
-    let (_writer, reader) = duplex(64);
+    let (_writer, reader) = pipe();
     let body = poem_body(&verifier, &tokens.access, "text/plain", reader).await;
     assert_eq!(verifier.status().registrations, 1);
     drop(body);
