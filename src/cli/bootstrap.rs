@@ -72,9 +72,11 @@ impl Services {
         cores: &Cores,
     ) -> anyhow::Result<Self> {
         let redis = RedisStores::connect(&redis_url, &config.redis, &config.cache, cores)?;
+        // The database is open, but it may go down before the state has been loaded from it.
         let mut outage = Outage::default();
         let state = loop {
-            let (entropy, passwords) = (Entropy::system(), passwords.clone());
+            let entropy = Entropy::system();
+            let passwords = passwords.clone();
             match AppState::new(config.clone(), Clock::System, entropy, passwords, sql.clone(), redis.clone()).await {
                 Err(StateError::Sql(error)) if error.is_unavailable() => outage.wait(&error, sql.label()).await,
                 other => break other?,
@@ -83,7 +85,7 @@ impl Services {
         Ok(Self { state: Arc::new(state), embedded_redis })
     }
 
-    /// Closes everything, the embedded Redis last.
+    /// Closes everything: the audit log before the database, to which it writes, and the embedded Redis last.
     pub async fn close(self) {
         self.state.redis.close().await;
         self.state.audit.close().await;
@@ -147,11 +149,15 @@ pub async fn open_existing_database(config: &Config) -> anyhow::Result<Sql> {
     }
 }
 
-/// The path of the SQLite file, if the database is SQLite and the path needs no decoding.
+/// The path of the SQLite file, if the database is SQLite. `None` also for a path with percent escapes, which only the
+/// driver decodes.
 fn sqlite_file(config: &Config) -> Option<PathBuf> {
     let url = config.database.url.expose().strip_prefix("sqlite:")?;
-    let path = url.trim_start_matches("//").split('?').next()?;
-    (!path.contains('%')).then(|| path.into())
+    let (path, _parameters) = url.split_once('?').unwrap_or((url, ""));
+    if path.contains('%') {
+        return None;
+    }
+    Some(path.trim_start_matches("//").into())
 }
 
 /// The path of the SQLite file, if the database is SQLite and the file does not exist.
@@ -168,7 +174,9 @@ pub(super) fn missing_sqlite_file(config: &Config) -> anyhow::Result<Option<Path
 
 /// The operator who runs the command, by the user name in the environment.
 fn operator() -> Actor {
-    let name = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    // Under sudo, USER and LOGNAME are root.
+    let variables = ["SUDO_USER", "USER", "LOGNAME"];
+    let name = variables.into_iter().find_map(|variable| std::env::var(variable).ok());
     Actor::operator(name.as_deref().unwrap_or("unknown"))
 }
 
@@ -200,7 +208,8 @@ impl Outage {
 /// If the URL can't be used, or the embedded Redis can't start.
 pub async fn open_redis_without_database(config: &Config) -> anyhow::Result<(RedisStores, Option<EmbeddedRedis>)> {
     let (url, embedded_redis) = redis_url(config, Sharing::Allow).await?;
-    Ok((RedisStores::connect(&url, &config.redis, &config.cache, &Cores::current_runtime())?, embedded_redis))
+    let redis = RedisStores::connect(&url, &config.redis, &config.cache, &Cores::current_runtime())?;
+    Ok((redis, embedded_redis))
 }
 
 /// The socket of the embedded Redis, and the server if this process started it.
@@ -211,13 +220,14 @@ pub(super) async fn embedded_redis_socket(config: &Config) -> anyhow::Result<(Pa
     let folder = std::path::absolute(config.data_dir.join("redis")).context("data_dir")?;
     match EmbeddedRedis::start(&folder).await {
         Ok(redis) => Ok((redis.socket().to_owned(), Some(redis))),
+        // the service runs it
         Err(EmbeddedError::InUse { .. }) => Ok((folder.join("redis.sock"), None)),
         Err(error) => Err(error.into()),
     }
 }
 
 /// How to handle an embedded Redis that another process runs.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Sharing {
     /// Fail: a second service must not use the data directory.
     Refuse,
@@ -230,12 +240,16 @@ async fn redis_url(config: &Config, sharing: Sharing) -> anyhow::Result<(SecretT
     if let Some(url) = &config.redis.url {
         return Ok((url.clone(), None));
     }
-    if sharing == Sharing::Allow {
-        let (socket, redis) = embedded_redis_socket(config).await?;
-        return Ok((socket_url(socket), redis));
+    match sharing {
+        Sharing::Allow => {
+            let (socket, redis) = embedded_redis_socket(config).await?;
+            Ok((socket_url(socket), redis))
+        }
+        Sharing::Refuse => {
+            let redis = EmbeddedRedis::start(&config.data_dir.join("redis")).await?;
+            Ok((socket_url(redis.socket().to_owned()), Some(redis)))
+        }
     }
-    let redis = EmbeddedRedis::start(&config.data_dir.join("redis")).await?;
-    Ok((socket_url(redis.socket().to_owned()), Some(redis)))
 }
 
 /// The URL of a Unix socket; characters with a meaning in URLs are percent-encoded.

@@ -24,6 +24,9 @@ const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
 /// The highest configurable memory of argon2id, in KiB: 4 GiB.
 const MAX_MEMORY_KIB: u32 = 4 << 20;
 
@@ -52,8 +55,8 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let listen: SocketAddr = read.one("listen", |text| {
         text.parse().map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::]:8080".into())
     });
-    let issuer = read.optional("issuer", check::issuer);
-    let issuer = issuer.map_or_else(|| format!("http://{listen}"), |text| text.expose().to_owned());
+    let configured_issuer = read.optional("issuer", check::issuer);
+    let issuer = configured_issuer.map_or_else(|| format!("http://{listen}"), |text| text.expose().to_owned());
     let is_reachable = read.is_given("issuer") || !listen.ip().is_unspecified();
     read.rule(&["issuer", "listen"], is_reachable, |read| {
         format!(
@@ -85,7 +88,8 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         conceal: read.boolean("registration.conceal"),
         reserved_usernames: read.many("registration.reserved_usernames", |text| Ok(comparison_key(text))),
     };
-    let holds = !registration.conceal || registration.verification == Verification::Required;
+    let can_conceal = registration.verification == Verification::Required;
+    let holds = !registration.conceal || can_conceal;
     read.rule(&["registration.conceal", "registration.verification"], holds, |read| {
         format!(
             "needs \"required\" in {}: a sign-in would reveal whether the account was created",
@@ -152,12 +156,12 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let audit = audit(read);
     let log = log(read);
 
+    // An event is kept as long as a token that it concerns is valid: its lifetime, and the leeway of at most a minute.
+    let covers_valid_tokens = redis.event_retention >= token.access_ttl + MINUTE;
+    read.rule(&["redis.event_retention", "token.access_ttl"], covers_valid_tokens, |read| {
+        format!("must be at least a minute longer than {}", read.mention("token.access_ttl"))
+    });
     let multi_node = read.boolean("multi_node");
-    read.rule(
-        &["redis.event_retention", "token.access_ttl"],
-        redis.event_retention >= token.access_ttl + MINUTE,
-        |read| format!("must be at least a minute longer than {}", read.mention("token.access_ttl")),
-    );
     if multi_node {
         read.rule(&["redis.url"], redis.url.is_some(), |read| {
             format!("the embedded Redis serves one node only: set a URL, because of {}", read.mention("multi_node"))
@@ -169,14 +173,12 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         read.rule(&["secret", "secret_file"], is_shared, |read| {
             format!("all nodes need the same secret: set it or secret_file, because of {}", read.mention("multi_node"))
         });
-    }
-
-    if !multi_node {
+    } else {
         // The delay lets load balancers send new connections to other nodes. A single node has none.
         http.drain_delay = Duration::ZERO;
     }
 
-    // the caller sets the current secret, from its location
+    // the caller sets the current secret, from its location, and the warnings, from the reader
     let secrets = Secrets { current: String::new().into(), previous: previous_secrets };
     let warnings = Vec::new();
     let config = Config {
@@ -235,15 +237,21 @@ fn telemetry(read: &mut Reader<'_>) -> TelemetrySettings {
 
 fn secret_location(read: &mut Reader<'_>, working_dir: &Path) -> SecretLocation {
     let secret = read.optional("secret", check::secret);
-    let file = read.optional("secret_file", |_| Ok(()));
+    let file = optional_path(read, "secret_file");
     read.rule(&["secret", "secret_file"], secret.is_none() || file.is_none(), |read| {
         format!("must not be set together with {}", read.mention("secret_file"))
     });
     match (secret, file) {
         (Some(secret), _) => SecretLocation::Settings(secret),
-        (None, Some(path)) => SecretLocation::File(working_dir.join(path.expose())),
+        (None, Some(path)) => SecretLocation::File(working_dir.join(path)),
         (None, None) => SecretLocation::DataDir,
     }
+}
+
+/// Reads a path, whether or not a file is there.
+fn optional_path(read: &mut Reader<'_>, key: &'static str) -> Option<PathBuf> {
+    let path = read.optional(key, |_| Ok(()))?;
+    Some(PathBuf::from(path.expose()))
 }
 
 fn http(read: &mut Reader<'_>) -> HttpSettings {
@@ -253,6 +261,7 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
         max_requests: read.number("http.max_requests", 1..=1_000_000),
         max_pending_bodies: read.number("http.max_pending_bodies", 1..=1_000_000),
         max_pending_bodies_per_address: read.number("http.max_pending_bodies_per_address", 1..=1_000_000),
+        // HTTP/2 has 128 streams per connection (`HTTP2_STREAMS`).
         max_pending_bodies_per_connection: read.number("http.max_pending_bodies_per_connection", 1..=128),
         first_byte_timeout: read.duration("http.first_byte_timeout", 10 * MILLISECOND, 10 * MINUTE),
         header_timeout: read.duration("http.header_timeout", 10 * MILLISECOND, 10 * MINUTE),
@@ -260,9 +269,9 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
         request_timeout: read.duration("http.request_timeout", 10 * MILLISECOND, 10 * MINUTE),
         idle_timeout: read.duration("http.idle_timeout", 10 * MILLISECOND, HOUR),
         write_timeout: read.duration("http.write_timeout", 10 * MILLISECOND, 10 * MINUTE),
-        max_body_bytes: read.size("http.max_body", 1 << 10, 16 << 20),
+        max_body_bytes: read.size("http.max_body", KIB, 16 * MIB),
         // hyper's smallest buffer has 8 KiB.
-        max_header_bytes: read.size("http.max_header", 8 << 10, 1 << 20),
+        max_header_bytes: read.size("http.max_header", 8 * KIB, MIB),
         drain_delay: read.duration("http.drain_delay", Duration::ZERO, 10 * MINUTE),
         shutdown_timeout: read.duration("http.shutdown_timeout", Duration::ZERO, 10 * MINUTE),
         trusted_proxies: read.many("http.trusted_proxies", check::network),
@@ -284,8 +293,9 @@ fn redis(read: &mut Reader<'_>) -> RedisSettings {
          rediss:// or a private network"
             .to_owned()
     });
-    let [tls_ca, tls_cert, tls_key] = ["redis.tls_ca", "redis.tls_cert", "redis.tls_key"]
-        .map(|key| read.optional(key, |_| Ok(())).map(|path| PathBuf::from(path.expose())));
+    let tls_ca = optional_path(read, "redis.tls_ca");
+    let tls_cert = optional_path(read, "redis.tls_cert");
+    let tls_key = optional_path(read, "redis.tls_key");
     let uses_tls = url.as_ref().is_some_and(|url| store_url::is_tls_redis(url.expose()));
     for (key, file) in [("redis.tls_ca", &tls_ca), ("redis.tls_cert", &tls_cert), ("redis.tls_key", &tls_key)] {
         read.rule(&[key, "redis.url"], file.is_none() || uses_tls, |read| {
@@ -314,8 +324,8 @@ fn cache(read: &mut Reader<'_>) -> CacheSettings {
         max_tokens: read.number("cache.max_tokens", 0..=100_000_000),
     };
     // A node synchronizes with Redis five times within this time (`revocation_log/timing.rs`).
-    let holds = settings.max_staleness.is_zero() || settings.max_staleness >= 100 * MILLISECOND;
-    read.rule(&["cache.max_staleness"], holds, |_| {
+    let leaves_time = settings.max_staleness.is_zero() || settings.max_staleness >= 100 * MILLISECOND;
+    read.rule(&["cache.max_staleness"], leaves_time, |_| {
         "must be 0 (query Redis on every request) or at least 100ms".to_owned()
     });
     settings
@@ -330,8 +340,8 @@ fn database(read: &mut Reader<'_>, data_dir: &Path) -> DatabaseSettings {
             .to_owned()
     });
     let migrate_url = read.optional("database.migrate_url", store_url::check_database);
-    let is_same_kind =
-        migrate_url.as_ref().is_none_or(|direct| check::is_sqlite(direct.expose()) == check::is_sqlite(url.expose()));
+    let is_sqlite = check::is_sqlite(url.expose());
+    let is_same_kind = migrate_url.as_ref().is_none_or(|other| check::is_sqlite(other.expose()) == is_sqlite);
     read.rule(&["database.migrate_url", "database.url"], is_same_kind, |read| {
         format!("must lead to the same database as {}", read.mention("database.url"))
     });
@@ -360,14 +370,15 @@ fn session(read: &mut Reader<'_>) -> SessionSettings {
         idle_timeout: read.duration("session.idle_timeout", SECOND, 3650 * DAY),
         absolute_timeout: read.duration("session.absolute_timeout", SECOND, 3650 * DAY),
         // the session record stores the grace as milliseconds in 16 bits
-        grace: read.duration("session.grace", Duration::ZERO, 60 * SECOND),
+        grace: read.duration("session.grace", Duration::ZERO, MINUTE),
         retry_window: read.duration("session.retry_window", Duration::ZERO, 30 * DAY),
+        // the scripts keep the marks of counted repeats as 8 bits
         counted_repeats_limit: read.number("session.counted_repeats_limit", 2..=8),
         max_per_account: read.number("session.max_per_account", 1..=1000),
         recent: read.duration("session.recent", MINUTE, DAY),
     };
-    let holds = settings.idle_timeout <= settings.absolute_timeout;
-    read.rule(&["session.idle_timeout", "session.absolute_timeout"], holds, |read| {
+    let is_within_lifetime = settings.idle_timeout <= settings.absolute_timeout;
+    read.rule(&["session.idle_timeout", "session.absolute_timeout"], is_within_lifetime, |read| {
         format!("must not be longer than {}", read.mention("session.absolute_timeout"))
     });
     settings
@@ -379,7 +390,7 @@ fn token(read: &mut Reader<'_>) -> TokenSettings {
         audience: read.one("token.audience", check::name),
         client_id: read.one("token.client_id", check::name),
         scope: read.one("token.scope", check::scope),
-        leeway: read.duration("token.leeway", Duration::ZERO, 60 * SECOND),
+        leeway: read.duration("token.leeway", Duration::ZERO, MINUTE),
         email_verified: read.boolean("token.email_verified"),
         app_metadata: read.many("token.app_metadata", check::name),
     }
@@ -393,9 +404,10 @@ fn keys(read: &mut Reader<'_>) -> KeySettings {
         publish_before: read.duration("keys.publish_before", Duration::ZERO, 7 * DAY),
         refresh_interval: read.duration("keys.refresh_interval", SECOND, HOUR),
     };
-    let is_short = settings.publish_before < settings.refresh_interval;
-    read.warn(&["keys.publish_before", "keys.refresh_interval"], is_short, || {
-        let [publish, refresh] = [settings.publish_before, settings.refresh_interval].map(duration::show);
+    let signs_too_early = settings.publish_before < settings.refresh_interval;
+    read.warn(&["keys.publish_before", "keys.refresh_interval"], signs_too_early, || {
+        let publish = duration::show(settings.publish_before);
+        let refresh = duration::show(settings.refresh_interval);
         format!(
             "keys.publish_before ({publish}) is shorter than keys.refresh_interval ({refresh}): \
              other nodes may not have loaded a new key when it signs"
@@ -414,6 +426,7 @@ fn password(read: &mut Reader<'_>) -> PasswordSettings {
         iterations: read.number("password.iterations", argon2::Params::MIN_T_COST..=100),
         parallelism: read.number("password.parallelism", argon2::Params::MIN_P_COST..=64),
         threads: match read.number("password.threads", 0..=1024) {
+            // one for each core
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         },
@@ -450,7 +463,8 @@ fn password(read: &mut Reader<'_>) -> PasswordSettings {
 fn audit(read: &mut Reader<'_>) -> AuditSettings {
     let retention = read.duration("audit.retention", Duration::ZERO, 3650 * DAY);
     AuditSettings {
-        retention: Some(retention).filter(|retention| !retention.is_zero()),
+        // 0 means that events are kept forever
+        retention: if retention.is_zero() { None } else { Some(retention) },
         addresses: read.one("audit.addresses", |text| match text {
             "full" => Ok(AddressPrecision::Full),
             "truncated" => Ok(AddressPrecision::Truncated),

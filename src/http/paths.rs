@@ -10,14 +10,16 @@ use super::pages;
 pub struct Paths(BTreeMap<String, Vec<String>>);
 
 impl Paths {
-    /// Lists the paths of a service.
-    pub fn of<T: OpenApi>(_: &OpenApiService<T, ()>) -> Self {
+    /// Lists the paths of a service. They are part of its type, so its value is not used.
+    pub fn of<T: OpenApi>(_service: &OpenApiService<T, ()>) -> Self {
         let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for path in T::meta().into_iter().flat_map(|api| api.paths) {
             let methods = path.operations.iter().map(|operation| operation.method.to_string());
             paths.entry(path.path).or_default().extend(methods);
         }
-        paths.values_mut().for_each(|methods| methods.sort());
+        for methods in paths.values_mut() {
+            methods.sort();
+        }
         Self(paths)
     }
 
@@ -28,22 +30,31 @@ impl Paths {
             return methods.join(", ");
         }
         // every other path, such as the documentation, has GET only
-        let page = pages::PATHS.iter().find(|(template, _)| matches(template, path));
-        page.map_or("GET", |(_, methods)| methods).to_owned()
+        match pages::PATHS.iter().find(|(template, _)| matches(template, path)) {
+            Some((_, methods)) => (*methods).to_owned(),
+            None => "GET".to_owned(),
+        }
     }
 
     /// The name of a path in the log and the metrics: its template, so that callers cannot create unlimited names.
     pub fn route(&self, path: &str) -> &str {
-        let documentation = super::openapi::pages::PATHS.into_iter();
-        let pages = pages::PATHS.iter().map(|(template, _)| *template);
-        let mut templates = self.0.keys().map(String::as_str).chain(documentation).chain(pages);
+        let api_paths = self.0.keys().map(String::as_str);
+        let documentation_paths = super::openapi::pages::PATHS.into_iter();
+        let page_paths = pages::PATHS.iter().map(|(template, _)| *template);
+        let mut templates = api_paths.chain(documentation_paths).chain(page_paths);
         templates.find(|template| matches(template, path)).unwrap_or("unknown")
     }
 }
 
 /// Whether a path has the parts of a template. A parameter such as `{id}` matches any part.
 fn matches(template: &str, path: &str) -> bool {
-    let mut parts = path.split('/');
-    template.split('/').all(|part| parts.next().is_some_and(|given| part == given || part.starts_with('{')))
-        && parts.next().is_none()
+    let mut template_parts = template.split('/');
+    let mut path_parts = path.split('/');
+    loop {
+        match (template_parts.next(), path_parts.next()) {
+            (None, None) => return true,
+            (Some(expected), Some(part)) if expected == part || expected.starts_with('{') => {}
+            _ => return false,
+        }
+    }
 }

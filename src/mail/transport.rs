@@ -32,7 +32,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Prepares the delivery. Opens no connection.
+    /// Prepares the delivery. Opens no connection, and creates no folder.
     ///
     /// # Errors
     /// The reason why `mail.tls_ca` can't be used.
@@ -43,7 +43,8 @@ impl Transport {
         })
     }
 
-    /// Delivers a message. On success, the server has accepted the message, or its file is on disk.
+    /// Delivers a message. On success, the server has accepted the message, or its file is on disk. `id` and `template` name the
+    /// file.
     ///
     /// # Errors
     /// [`DeliveryError`]
@@ -54,7 +55,7 @@ impl Transport {
         }
     }
 
-    /// Deletes the file of a mail, if there is one.
+    /// Deletes the file of a mail, if there is one. Messages that an SMTP server has accepted are out of reach.
     pub async fn delete_file(&self, id: MailId) {
         if let Self::Files(files) = self {
             files.remove(id).await;

@@ -12,8 +12,8 @@ use crate::{config::PasswordSettings, domain::secret::SecretText};
 static COMMON: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| include_str!("common.txt").lines().filter(|line| !line.starts_with("# ")).collect());
 
-/// The lengths of the prefixes whose strength is estimated, in characters: the second only if the first is not strong enough. The time
-/// of an estimate grows with the length.
+/// The lengths of the prefixes whose strength is estimated, in characters. The time of an estimate grows with the length, so the
+/// second prefix is estimated only if the first is not strong enough.
 const ESTIMATED_CHARACTERS: [usize; 2] = [24, 48];
 
 /// The characters that zxcvbn reads as letters (`p4$$word`).
@@ -90,7 +90,7 @@ impl Policy {
 
     /// Checks the length and the list of common passwords, which takes almost no time.
     pub(super) fn check_new(&self, password: SecretText) -> Result<NewPassword, WeakPassword> {
-        let length = password.expose().chars().count();
+        let length = char_count(password.expose());
         if length < self.min_length {
             return Err(WeakPassword::TooShort { min: self.min_length });
         }
@@ -98,36 +98,47 @@ impl Policy {
             return Err(WeakPassword::TooLong { max: self.max_length });
         }
         let lower = Zeroizing::new(password.expose().to_lowercase());
-        let common = COMMON.contains(lower.as_str()) || *lower == COMMON_PHRASE;
-        if common { Err(WeakPassword::Common) } else { Ok(NewPassword(password)) }
+        if COMMON.contains(lower.as_str()) || *lower == COMMON_PHRASE {
+            return Err(WeakPassword::Common);
+        }
+        Ok(NewPassword(password))
     }
 
     /// Checks for banned words and the account's names, and estimates the strength. This takes about as long as a hash.
     pub(super) fn check_strength(&self, password: &NewPassword, account_names: &[String]) -> Result<(), WeakPassword> {
         let password = password.0.expose();
-        let length = password.chars().count();
-        let lower = Zeroizing::new(password.to_lowercase());
         let words = self.forbidden_words(account_names);
-        let rest = words.iter().fold(lower.clone(), |rest, word| Zeroizing::new(rest.replace(word.as_str(), "")));
-        if rest.len() < lower.len() && rest.chars().count() < MIN_OWN_CHARACTERS {
+        let lower = Zeroizing::new(password.to_lowercase());
+        let mut rest = lower.clone();
+        for word in &words {
+            rest = Zeroizing::new(rest.replace(word.as_str(), ""));
+        }
+        let has_forbidden_word = rest.len() < lower.len();
+        if has_forbidden_word && char_count(&rest) < MIN_OWN_CHARACTERS {
             return Err(WeakPassword::BannedWord);
         }
-        let inputs: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.estimate_strength(password, &words)
+    }
+
+    /// Estimates the strength. `words` are the forbidden words, which count as easy to guess.
+    fn estimate_strength(&self, password: &str, words: &[String]) -> Result<(), WeakPassword> {
+        let length = char_count(password);
+        let user_inputs: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut result = Ok(());
         for characters in ESTIMATED_CHARACTERS {
             let start = zxcvbn_input(password, characters);
-            let estimate = zxcvbn::zxcvbn(&start, &inputs);
+            let estimate = zxcvbn::zxcvbn(&start, &user_inputs);
             if u8::from(estimate.score()) >= self.min_score {
-                let decorated = self.min_score >= DECORATED_WORD_MIN_SCORE
-                    && patterns::is_decorated_word(&start, estimate.guesses_log10(), &words);
-                return if decorated {
-                    Err(WeakPassword::Guessable { advice: ONE_WORD_ADVICE.to_owned() })
-                } else {
-                    Ok(())
-                };
+                let is_decorated_word = self.min_score >= DECORATED_WORD_MIN_SCORE
+                    && patterns::is_decorated_word(&start, estimate.guesses_log10(), words);
+                if is_decorated_word {
+                    return Err(WeakPassword::Guessable { advice: ONE_WORD_ADVICE.to_owned() });
+                }
+                return Ok(());
             }
             result = Err(WeakPassword::Guessable { advice: advice(&estimate) });
             if length <= characters {
+                // a longer prefix has no more characters
                 break;
             }
         }
@@ -138,12 +149,11 @@ impl Policy {
     /// longest come first, so that removing a word doesn't leave the rest of a longer one.
     fn forbidden_words(&self, account_names: &[String]) -> Vec<String> {
         let mut words = Vec::new();
-        for word in self.banned_words.iter().map(String::as_str).chain(account_names.iter().map(String::as_str)) {
-            let word = word.trim().to_lowercase();
+        for name in self.banned_words.iter().chain(account_names) {
+            let word = name.trim().to_lowercase();
+            let parts = word.split(|c: char| !c.is_alphanumeric());
             // Parts of one or two characters, such as `de`, occur in strong passwords too.
-            words.extend(
-                word.split(|c: char| !c.is_alphanumeric()).filter(|part| char_count(part) >= 3).map(str::to_owned),
-            );
+            words.extend(parts.filter(|part| char_count(part) >= 3).map(str::to_owned));
             words.push(word);
         }
         // A word of one character would remove that character from every password.
@@ -157,18 +167,18 @@ impl Policy {
 /// The first `characters` of a password, as zxcvbn receives them. Replaces letter-like characters beyond the first
 /// [`MAX_LETTER_LIKE`] different ones with `~`, which zxcvbn does not read as a letter.
 fn zxcvbn_input(password: &str, characters: usize) -> Zeroizing<String> {
-    let mut different = Vec::with_capacity(MAX_LETTER_LIKE);
-    let shown = password.chars().take(characters).map(|c| {
-        if !LETTER_LIKE.contains(c) || different.contains(&c) {
+    let mut kept = Vec::with_capacity(MAX_LETTER_LIKE);
+    let replaced = password.chars().take(characters).map(|c| {
+        if !LETTER_LIKE.contains(c) || kept.contains(&c) {
             c
-        } else if different.len() < MAX_LETTER_LIKE {
-            different.push(c);
+        } else if kept.len() < MAX_LETTER_LIKE {
+            kept.push(c);
             c
         } else {
             '~'
         }
     });
-    Zeroizing::new(shown.collect())
+    Zeroizing::new(replaced.collect())
 }
 
 fn char_count(word: &str) -> usize {
@@ -189,14 +199,20 @@ fn advice(estimate: &zxcvbn::Entropy) -> String {
 mod tests {
     use super::{super::tests::settings, *};
 
-    fn check(settings: &PasswordSettings, password: &str, context: &[String]) -> Result<(), WeakPassword> {
+    fn check(settings: &PasswordSettings, password: &str, account_names: &[String]) -> Result<(), WeakPassword> {
         let policy = Policy::new(settings);
-        policy.check_strength(&policy.check_new(password.into())?, context)
+        let password = policy.check_new(password.into())?;
+        policy.check_strength(&password, account_names)
     }
 
-    fn verdict(password: &str, context: &[&str]) -> &'static str {
-        let context: Vec<String> = context.iter().map(|&word| word.to_owned()).collect();
-        match check(&settings(), password, &context) {
+    /// The verdict of the tests' settings, whose only banned word is `latchkey`, for an account without names.
+    fn verdict(password: &str) -> &'static str {
+        verdict_with_names(password, &[])
+    }
+
+    fn verdict_with_names(password: &str, account_names: &[&str]) -> &'static str {
+        let account_names: Vec<String> = account_names.iter().map(|&name| name.to_owned()).collect();
+        match check(&settings(), password, &account_names) {
             Ok(()) => "good",
             Err(WeakPassword::TooShort { .. }) => "password_too_short",
             Err(WeakPassword::TooLong { .. }) => "password_too_long",
@@ -209,33 +225,36 @@ mod tests {
     #[test]
     fn length_is_counted_in_characters() {
         // The settings of the tests allow 8 to 128 characters.
-        assert_eq!(verdict("Vq7-xK2", &[]), "password_too_short");
-        assert_eq!(verdict("Vq7-xK2w", &[]), "good");
-        assert_eq!(verdict("ÄÖÜß日本語で", &[]), "good");
-        assert_eq!(verdict(&"Vq7-xK2w".repeat(16), &[]), "good");
-        assert_eq!(verdict(&("Vq7-xK2w".repeat(16) + "x"), &[]), "password_too_long");
+        assert_eq!(verdict("Vq7-xK2"), "password_too_short");
+        assert_eq!(verdict("Vq7-xK2w"), "good");
+        // 8 characters of 20 bytes
+        assert_eq!(verdict("ÄÖÜß日本語で"), "good");
+        assert_eq!(verdict(&"Vq7-xK2w".repeat(16)), "good");
+        assert_eq!(verdict(&("Vq7-xK2w".repeat(16) + "x")), "password_too_long");
     }
 
     #[test]
     fn common_password_is_refused() {
+        // ASVS 6.2.4 requires 3000.
         assert!(COMMON.len() >= 3000, "{}", COMMON.len());
         for common in COMMON.iter() {
-            assert_eq!(verdict(common, &[]), "password_common");
+            assert_eq!(verdict(common), "password_common");
         }
-        assert_eq!(verdict("PassWord1", &[]), "password_common");
-        assert_eq!(verdict("Correct Horse Battery Staple", &[]), "password_common");
+        assert_eq!(verdict("PassWord1"), "password_common");
+        assert_eq!(verdict("Correct Horse Battery Staple"), "password_common");
     }
 
     #[test]
     fn banned_word_or_account_name_with_few_own_characters_is_refused() {
-        assert_eq!(verdict("Latchkey", &[]), "password_banned_word");
-        assert_eq!(verdict("latchkey123", &[]), "password_banned_word");
-        assert_eq!(verdict("ada.lovelace!", &["ada.lovelace@example.com", "ada.lovelace"]), "password_banned_word");
+        assert_eq!(verdict("Latchkey"), "password_banned_word");
+        assert_eq!(verdict("latchkey123"), "password_banned_word");
+        let account_names = ["ada.lovelace@example.com", "ada.lovelace"];
+        assert_eq!(verdict_with_names("ada.lovelace!", &account_names), "password_banned_word");
     }
 
     #[test]
     fn parts_and_repetitions_of_names_are_refused() {
-        let context = ["Ada.Lovelace@example.com", "Ada.Lovelace", "東京", ""];
+        let account_names = ["Ada.Lovelace@example.com", "Ada.Lovelace", "東京", ""];
         for weak in [
             "lovelace",
             "LovelaceLovelace",
@@ -244,27 +263,28 @@ mod tests {
             "東京東京東京東京",
             "ada.lovelace@example.com",
         ] {
-            assert_eq!(verdict(weak, &context), "password_banned_word", "{weak}");
+            assert_eq!(verdict_with_names(weak, &account_names), "password_banned_word", "{weak}");
         }
-        assert_eq!(verdict("l0v3l4ce1234", &context), "password_guessable");
-        assert_eq!(verdict("lovelace quartz ferry", &context), "good");
+        assert_eq!(verdict_with_names("l0v3l4ce1234", &account_names), "password_guessable");
+        assert_eq!(verdict_with_names("lovelace quartz ferry", &account_names), "good");
     }
 
     #[test]
     fn strength_of_first_48_characters_counts() {
         let weak = "a".repeat(24);
-        assert_eq!(verdict(&weak, &[]), "password_guessable");
-        assert_eq!(verdict(&(weak.clone() + "tidal engine verse"), &[]), "good");
-        assert_eq!(verdict(&("a".repeat(64) + "tidal engine verse"), &[]), "password_guessable");
+        assert_eq!(verdict(&weak), "password_guessable");
+        // The second prefix includes the words. With 64 characters before them, it doesn't.
+        assert_eq!(verdict(&(weak.clone() + "tidal engine verse")), "good");
+        assert_eq!(verdict(&("a".repeat(64) + "tidal engine verse")), "password_guessable");
     }
 
     #[test]
     fn zxcvbn_input_limits_different_letter_like_symbols() {
         assert_eq!(*zxcvbn_input("p4$$w0rd 1!1! ÄÖ", 64), "p4$$w0rd 1!1! ÄÖ");
-        // The first twelve symbols stay, also where they occur again.
+        // The first twelve symbols stay, also where they occur again: there are 23, so the last two of 25 are the first two.
         assert_eq!(*zxcvbn_input(&LETTER_LIKE.repeat(2), 25), "4@8({[<369&#~~~~~~~~~~~4@");
-        assert_eq!(verdict("p4$$w0rd", &[]), "password_guessable");
-        assert_eq!(verdict(&LETTER_LIKE.repeat(2), &[]), "good");
+        assert_eq!(verdict("p4$$w0rd"), "password_guessable");
+        assert_eq!(verdict(&LETTER_LIKE.repeat(2)), "good");
     }
 
     #[test]
@@ -288,14 +308,14 @@ mod tests {
 
     #[test]
     fn guessable_password_is_refused_and_any_character_accepted() {
-        assert_eq!(verdict("aaaaaaaaaaaa", &[]), "password_guessable");
-        assert_eq!(verdict("abcdefghijkl", &[]), "password_guessable");
+        assert_eq!(verdict("aaaaaaaaaaaa"), "password_guessable");
+        assert_eq!(verdict("abcdefghijkl"), "password_guessable");
         for pattern in ["Summer2024!", "Winter2026!", "Company2025!", "Letmein123!", "Monday123!", "Michael1990!"] {
-            assert_eq!(verdict(pattern, &[]), "password_guessable", "{pattern}");
+            assert_eq!(verdict(pattern), "password_guessable", "{pattern}");
         }
-        assert_eq!(verdict("tidal engine verse marmalade", &[]), "good");
-        assert_eq!(verdict("nvkxqhzpwmtr", &[]), "good");
-        assert_eq!(verdict("839201746501", &[]), "good");
-        assert_eq!(verdict("🦀🐘🪁🧭🛶🎻🪵🥁", &[]), "good");
+        assert_eq!(verdict("tidal engine verse marmalade"), "good");
+        assert_eq!(verdict("nvkxqhzpwmtr"), "good");
+        assert_eq!(verdict("839201746501"), "good");
+        assert_eq!(verdict("🦀🐘🪁🧭🛶🎻🪵🥁"), "good");
     }
 }

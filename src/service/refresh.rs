@@ -53,8 +53,8 @@ pub async fn refresh(state: &AppState, token: &str, origin: &SessionOrigin) -> R
     exchange(state, token, origin, AcceptedTransport::Any).await
 }
 
-/// Exchanges a refresh token at an endpoint that takes the token in the body. The token of a cookie session is invalid there. Its session is not
-/// affected.
+/// Exchanges a refresh token at an endpoint that takes the token in the body. The token of a cookie session is invalid there, and its
+/// session is not affected.
 ///
 /// # Errors
 /// [`RefreshError`]
@@ -63,11 +63,12 @@ pub async fn refresh_in_body(state: &AppState, token: &str, origin: &SessionOrig
 }
 
 /// Exchanges the refresh token of an app's session. With a `resource`, the access token is for that resource only (RFC 8707, section
-/// 2.2). Also returns an ID token, if `openid` was granted. The token of another client's session is invalid. That session is not
+/// 2.2). Also returns an ID token, if `openid` was granted. The token of another client's session is invalid, and that session is not
 /// affected.
 ///
-/// If `resource` is refused, the session has been rotated nevertheless: the granted audiences are part of Redis' answer to the rotation, and
-/// reading them before would cost another round trip (I8). A repeat of the token is answered with the session's current token.
+/// If `resource` is refused, the session has been rotated nevertheless: the granted audiences are part of Redis' answer to the
+/// rotation, and reading them before would cost a second round trip (I8: one round trip). A repeat of the token is answered with the
+/// session's current token.
 ///
 /// # Errors
 /// [`RefreshError`]
@@ -113,16 +114,16 @@ struct RotatedGrant {
     outcome: RotationOutcome,
 }
 
-/// Counts the outcome of a rotation in the metrics, and returns the outcome.
-fn count_outcome(state: &AppState, outcome: Result<RotatedGrant, RefreshError>) -> Result<RotatedGrant, RefreshError> {
-    state.metrics.count_rotation(match &outcome {
+/// Counts the outcome of a rotation in the metrics, and returns `rotated` unchanged.
+fn count_outcome(state: &AppState, rotated: Result<RotatedGrant, RefreshError>) -> Result<RotatedGrant, RefreshError> {
+    state.metrics.count_rotation(match &rotated {
         Ok(rotated) => rotated.outcome,
         Err(RefreshError::InvalidToken | RefreshError::InvalidTarget) => RotationOutcome::Invalid,
         Err(RefreshError::Reused) => RotationOutcome::Reused,
         Err(RefreshError::Expired) => RotationOutcome::Expired,
         Err(RefreshError::Service(error)) => error.into(),
     });
-    outcome
+    rotated
 }
 
 /// Rotates the session of a refresh token. With `only_client`, the session must belong to the client with this id.
@@ -164,6 +165,7 @@ async fn rotate(
         record(AuditEntry::new(now, AuditEvent::RefreshReuse).refused(reason));
         Err(RefreshError::Reused)
     };
+    // Redis returns the roles, which may require a second factor, together with the rotation.
     if let Rotation::Rotated(grant) | Rotation::Repeated(grant) | Rotation::Counted(grant) = &rotation
         && lacks_factor(state, grant, now)
     {
@@ -198,7 +200,7 @@ pub(super) fn lacks_factor(state: &AppState, grant: &Grant, now: Timestamp) -> b
     policy::lacks_factor(&state.config.factors, grant.authentication.acr, &grant.roles, began_at, now)
 }
 
-/// Ends a session that lacks the second factor that its account must have.
+/// Ends a session that lacks the second factor that its account must have. The result is always an error.
 async fn end_without_factor<T>(
     state: &AppState,
     grant: &Grant,
@@ -206,7 +208,9 @@ async fn end_without_factor<T>(
     now: Timestamp,
 ) -> Result<T, RefreshError> {
     let reason = EndReason::FactorRequired;
-    if state.redis.sessions.revoke(grant.account, grant.session, reason, now).await? {
+    let has_ended = state.redis.sessions.revoke(grant.account, grant.session, reason, now).await?;
+    // Otherwise another request has ended and recorded it.
+    if has_ended {
         let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(reason.as_str()).actor(Actor::Service);
         state.audit.record(entry.account(grant.account).session(grant.session).address(origin.ip));
     }

@@ -120,10 +120,12 @@ pub(in crate::service) async fn begin(
     state: &AppState,
     caller: &Caller<'_>,
 ) -> Result<AccountChange, ChangeFactorsError> {
-    let change = state.sql.change_account(caller.claims.sub).await?;
-    let change = change.filter(|change| !change.account.is_closed(state.clock.now()));
-    let change = change.ok_or(ChangeFactorsError::NoAccount)?;
-    let (acr, max_age) = (required_acr(&change.account), state.config.session.recent);
+    let change = state.sql.change_account(caller.claims.sub).await?.ok_or(ChangeFactorsError::NoAccount)?;
+    if change.account.is_closed(state.clock.now()) {
+        return Err(ChangeFactorsError::NoAccount);
+    }
+    let acr = required_acr(&change.account);
+    let max_age = state.config.session.recent;
     recent_authentication::check(state, caller.claims, Some(acr), Some(max_age)).map_err(ServiceError::from)?;
     Ok(change)
 }
@@ -138,7 +140,8 @@ pub(in crate::service) async fn commit(
     caller: &Caller<'_>,
     summary: ChangeSummary,
 ) -> Result<Tokens, ChangeFactorsError> {
-    store_change(state, change, caller, summary, None).await
+    let proved = None;
+    store_change(state, change, caller, summary, proved).await
 }
 
 /// As [`commit`], after the caller has proved a factor. `proved` are the authentication methods of this factor. They raise the new
@@ -160,11 +163,14 @@ async fn store_change(
     summary: ChangeSummary,
     proved: Option<AuthenticationMethods>,
 ) -> Result<Tokens, ChangeFactorsError> {
-    let (claims, origin, now) = (caller.claims, caller.origin, state.clock.now());
+    let Caller { claims, origin, accepted } = *caller;
+    let now = state.clock.now();
     record_and_notify(state, &mut change, summary, Some(claims), origin, now).await?;
     let reason = EndReason::FactorsChanged;
+    // without a proved factor, the new session has the authentication of the caller's
     let raised = proved.map(|proved| replacement_authentication(claims, proved));
-    let tokens = replace_sessions_with(state, &mut change, claims, caller.accepted, reason, origin.ip, raised).await?;
+    // The sessions end before the commit: if it fails, they have ended without a change, and never the reverse.
+    let tokens = replace_sessions_with(state, &mut change, claims, accepted, reason, origin.ip, raised).await?;
     if summary.event == AuditEvent::FactorAdded {
         limits::forget_devices(state, claims.sub).await?;
     }
@@ -183,8 +189,10 @@ pub(in crate::service) async fn record_and_notify(
     origin: &RequestOrigin,
     now: Timestamp,
 ) -> Result<(), ServiceError> {
-    let entry = AuditEntry::new(now, summary.event).account(change.account.id).detail(summary.detail());
-    let entry = claims.map_or(entry.clone(), |claims| entry.session(claims.sid));
+    let mut entry = AuditEntry::new(now, summary.event).account(change.account.id).detail(summary.detail());
+    if let Some(claims) = claims {
+        entry = entry.session(claims.sid);
+    }
     change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     if account_mail::should_notify(state, &change.account, Template::FactorChanged) {
         let notice = account_mail::notice(state, &change.account, origin, now).await?;
@@ -197,9 +205,12 @@ pub(in crate::service) async fn record_and_notify(
 
 /// The authentication of the session that replaces the caller's: the caller's own methods, and the factor that was proved.
 fn replacement_authentication(claims: &AccessClaims, proved: AuthenticationMethods) -> Authentication {
-    let known =
-        AuthenticationMethod::ALL.into_iter().filter(|method| claims.amr.iter().any(|amr| amr == method.as_str()));
-    let methods = known.chain(proved.iter()).fold(AuthenticationMethods::default(), AuthenticationMethods::with);
+    let mut methods = proved;
+    for method in AuthenticationMethod::ALL {
+        if claims.amr.iter().any(|amr| amr == method.as_str()) {
+            methods = methods.with(method);
+        }
+    }
     Authentication {
         at: Timestamp::from_millis(claims.auth_time.saturating_mul(1000)),
         methods: methods.with(AuthenticationMethod::MultipleFactors),

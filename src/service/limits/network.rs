@@ -23,12 +23,14 @@ impl Network {
         }
     }
 
-    /// The network of an IPv6 address with a prefix of `prefix` bits, fewer than 64; `None` for other addresses.
-    pub(super) fn wide(ip: Option<IpAddr>, prefix: u8) -> Option<Self> {
+    /// The network of an IPv6 address with a prefix of `prefix_bits`, at most 64; `None` for other addresses.
+    pub(super) fn wide(ip: Option<IpAddr>, prefix_bits: u8) -> Option<Self> {
         let Some(IpAddr::V6(ip)) = ip.map(|ip| ip.to_canonical()) else { return None };
-        let mask = u64::MAX.checked_shl(64 - u32::from(prefix.min(64))).unwrap_or(0);
-        let upper_half = u64::try_from(ip.to_bits() >> 64).unwrap_or_default();
-        Some(Self::new(&(upper_half & mask).to_be_bytes()))
+        let other_bits = 128 - u32::from(prefix_bits.min(64));
+        // `checked_shl` refuses to shift all 128 bits.
+        let mask = u128::MAX.checked_shl(other_bits).unwrap_or(0);
+        let first_address = Ipv6Addr::from(ip.to_bits() & mask);
+        Some(Self::new(&first_address.octets()[..HOST_PREFIX_BYTES]))
     }
 
     /// The first address of the network with this name. `None` for the empty name.
@@ -36,8 +38,9 @@ impl Network {
         if let Ok(v4) = <[u8; 4]>::try_from(name) {
             return Some(v4.into());
         }
-        let prefix = u128::from(u64::from_be_bytes(name.try_into().ok()?));
-        Some(Ipv6Addr::from(prefix << 64).into())
+        let prefix: [u8; HOST_PREFIX_BYTES] = name.try_into().ok()?;
+        let upper_half = u128::from(u64::from_be_bytes(prefix));
+        Some(Ipv6Addr::from(upper_half << 64).into())
     }
 
     /// The bytes of the network's name.
@@ -45,6 +48,7 @@ impl Network {
         &self.bytes[..self.len]
     }
 
+    /// `name` has at most [`HOST_PREFIX_BYTES`].
     fn new(name: &[u8]) -> Self {
         let mut bytes = [0; HOST_PREFIX_BYTES];
         bytes[..name.len()].copy_from_slice(name);
@@ -66,9 +70,9 @@ mod tests {
 
     #[test]
     fn network_name_converts_back_to_its_first_address() {
-        let address = |text: &str| Network::address(of(text).as_bytes()).map(|ip| ip.to_string());
-        assert_eq!(address("192.0.2.1").as_deref(), Some("192.0.2.1"));
-        assert_eq!(address("2001:db8::7:1:2:3").as_deref(), Some("2001:db8::"));
+        let first_address = |text: &str| Network::address(of(text).as_bytes()).unwrap().to_string();
+        assert_eq!(first_address("192.0.2.1"), "192.0.2.1");
+        assert_eq!(first_address("2001:db8::7:1:2:3"), "2001:db8::");
         assert_eq!(Network::address(&[]), None);
     }
 
@@ -76,6 +80,7 @@ mod tests {
     fn ipv6_addresses_of_one_64_share_a_network_and_ipv4_addresses_do_not() {
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1:2:3"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        // an IPv4 address in its IPv6 form
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }

@@ -42,10 +42,10 @@ pub(super) async fn start(
     let settings = &state.config.session;
     let max_lifetime = ends_by.map_or(Duration::MAX, |at| at.saturating_since(now));
     let session_id = state.entropy.session_id();
-    // Redis stores no authentication for a session whose owner showed a password alone when it began: that is the default.
-    let by_password = (AuthenticationMethods::PASSWORD, Acr::Aal1);
-    let authentication =
-        Some(authentication).filter(|how| (how.methods, how.acr) != by_password || how.at.as_secs() != now.as_secs());
+    // The default, which Redis doesn't store, is a password alone in the second in which the session begins.
+    let is_by_password = authentication.methods == AuthenticationMethods::PASSWORD && authentication.acr == Acr::Aal1;
+    let is_default = is_by_password && authentication.at.as_secs() == now.as_secs();
+    let stored_authentication = if is_default { None } else { Some(authentication) };
     let session = NewSession {
         id: session_id,
         account: account.id,
@@ -56,16 +56,16 @@ pub(super) async fn start(
         transport,
         origin: origin.clone(),
         tag: state.origin_tags.tag(origin.ip, origin.user_agent.as_deref()),
-        basis: SessionBasis { authentication, ..SessionBasis::default() },
+        basis: SessionBasis { authentication: stored_authentication, ..SessionBasis::default() },
         idle_timeout: settings.idle_timeout.min(max_lifetime),
         absolute_timeout: settings.absolute_timeout.min(max_lifetime),
         max_per_account: settings.max_per_account,
     };
     match state.redis.sessions.create(session, now).await? {
         CreateOutcome::Created { grant, evicted } => {
-            for ended in evicted {
+            for oldest in evicted {
                 let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Limit.as_str());
-                state.audit.record(entry.account(account.id).session(ended).actor(Actor::Service));
+                state.audit.record(entry.account(account.id).session(oldest).actor(Actor::Service));
             }
             let mut entry = AuditEntry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
             entry.facts.reason = skipped_factor_reason;
@@ -81,6 +81,7 @@ pub(super) async fn start(
 pub(super) async fn end_replaced(state: &AppState, replaced_token: Option<&str>, origin: &SessionOrigin) {
     let Some(claims) = replaced_token.and_then(|token| state.refresh_tokens.decode(token).ok()) else { return };
     let now = state.clock.now();
+    // The feed reports a replaced session as signed out.
     match state.redis.sessions.revoke(claims.account, claims.session, EndReason::Logout, now).await {
         // The session had ended before.
         Ok(false) => {}
