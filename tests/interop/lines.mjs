@@ -1,4 +1,5 @@
-// Shared by the verifiers in Node.js: reads one token per line and writes one result per line.
+// Shared by the scripts in Node.js: their argument, and for verifiers a loop that reads one token per line and writes one result per
+// line.
 import { createInterface } from 'node:readline'
 
 /** The test's argument: `{ issuer, audience, … }`. */
@@ -11,7 +12,9 @@ export async function answer(verify) {
     try {
       line = `valid ${await verify(token)}`
     } catch (error) {
-      line = `refused ${String(error.code ?? error.message).replaceAll('\n', ' ')}`
+      // libraries have error codes, and other errors a message, which may have several lines
+      const reason = String(error.code ?? error.message)
+      line = `refused ${reason.replaceAll('\n', ' ')}`
     }
     process.stdout.write(`${line}\n`)
   }

@@ -78,11 +78,11 @@ pub struct Sql {
     /// Names the database in messages, without its password.
     label: Arc<str>,
     /// The connection options of migrations: those of `database.migrate_url`, which leads past a pooler, if it is set.
-    direct: Arc<AnyConnectOptions>,
+    migrate_options: Arc<AnyConnectOptions>,
     /// The time limit for getting a connection.
     acquire_timeout: Duration,
-    /// The number of transactions begun.
-    begun: Arc<AtomicU64>,
+    /// The number of transactions begun, and of queries that need none.
+    transactions_begun: Arc<AtomicU64>,
     max_connections: u32,
     metrics: DatabaseMetrics,
     /// The actor of changes, for the audit log.
@@ -135,7 +135,7 @@ impl Sql {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::from_url(&settings.url)?;
         let options = dialect.options(&settings.url)?;
-        let direct = match &settings.migrate_url {
+        let migrate_options = match &settings.migrate_url {
             Some(url) if Dialect::from_url(url)? != dialect => {
                 return Err(SqlError::Address("database.migrate_url leads to another kind of database".into()));
             }
@@ -146,8 +146,8 @@ impl Sql {
         let acquire_timeout = settings.acquire_timeout;
         if dialect == Dialect::Sqlite {
             let path = sqlite::path(&settings.url)?;
-            let created = sqlite::create(&settings.url, &options, acquire_timeout).await;
-            created.map_err(|error| error.in_file(&path))?;
+            let creation = sqlite::create(&settings.url, &options, acquire_timeout).await;
+            creation.map_err(|error| error.in_file(&path))?;
         }
         let pool = AnyPoolOptions::new()
             .max_connections(settings.max_connections)
@@ -161,9 +161,9 @@ impl Sql {
             pool,
             dialect,
             label,
-            direct: Arc::new(direct),
+            migrate_options: Arc::new(migrate_options),
             acquire_timeout,
-            begun: Arc::default(),
+            transactions_begun: Arc::default(),
             max_connections: settings.max_connections,
             metrics: DatabaseMetrics::default(),
             actor: Actor::Service,
@@ -178,7 +178,7 @@ impl Sql {
         &self.label
     }
 
-    /// Runs an empty query.
+    /// Runs a query that reads no table.
     ///
     /// # Errors
     /// [`SqlError`]. If no connection can be opened, it has the reason.
@@ -199,8 +199,8 @@ impl Sql {
     async fn connection_error(&self) -> SqlError {
         let options = self.pool.connect_options();
         // At most two seconds: the ping has waited for `acquire_timeout` before.
-        let connecting = AnyConnection::connect_with(&options);
-        match tokio::time::timeout(self.acquire_timeout.min(Duration::from_secs(2)), connecting).await {
+        let timeout = self.acquire_timeout.min(Duration::from_secs(2));
+        match tokio::time::timeout(timeout, AnyConnection::connect_with(&options)).await {
             Ok(Err(error)) => error.into(),
             // The database accepts connections, so all those of the pool are in use.
             Ok(Ok(_)) => sqlx::Error::PoolTimedOut.into(),
@@ -226,9 +226,9 @@ impl Sql {
         })
     }
 
-    /// The number of transactions begun.
+    /// The number of transactions begun. A query outside a transaction counts as one.
     pub fn transactions(&self) -> u64 {
-        self.begun.load(Ordering::Relaxed)
+        self.transactions_begun.load(Ordering::Relaxed)
     }
 
     /// The metrics of the connection pool.
@@ -249,13 +249,13 @@ impl Sql {
 
     /// Begins a read-only transaction.
     async fn begin_read(&self) -> Result<Transaction<'static, Any>, SqlError> {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.transactions_begun.fetch_add(1, Ordering::Relaxed);
         Ok(self.metrics.time_begin(self.pool.begin_with(self.dialect.begin_read())).await?)
     }
 
     /// Runs a frequent query of one row, whose only parameter is `key`. On SQLite the statement stays prepared.
     async fn read_one(&self, sql: &'static str, key: String) -> Result<Option<AnyRow>, SqlError> {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.transactions_begun.fetch_add(1, Ordering::Relaxed);
         if self.dialect == Dialect::Sqlite {
             return Ok(self.metrics.time_lookup(sqlx::query(sql).bind(key).fetch_optional(&self.pool)).await?);
         }
@@ -270,15 +270,15 @@ impl Sql {
 
     /// Begins a transaction that may write. It is rolled back unless it is committed.
     async fn begin_write(&self) -> Result<Transaction<'static, Any>, SqlError> {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.transactions_begun.fetch_add(1, Ordering::Relaxed);
         Ok(self.metrics.time_begin(self.pool.begin_with(self.dialect.begin_write())).await?)
     }
 
     /// Opens a connection outside the pool, to `database.migrate_url` if it is set.
     async fn connect_directly(&self) -> Result<AnyConnection, SqlError> {
-        let connecting = AnyConnection::connect_with(&self.direct);
-        let mut connection =
-            tokio::time::timeout(self.acquire_timeout, connecting).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        let connecting = AnyConnection::connect_with(&self.migrate_options);
+        let connected = tokio::time::timeout(self.acquire_timeout, connecting).await;
+        let mut connection = connected.map_err(|_elapsed| sqlx::Error::PoolTimedOut)??;
         self.dialect.prepare(&mut connection, self.acquire_timeout).await?;
         Ok(connection)
     }
@@ -306,7 +306,7 @@ impl Dialect {
                 let text = store_url::with_host(url.expose());
                 store_url::check_database(&text).map_err(SqlError::Address)?;
                 let options: AnyConnectOptions = text.parse()?;
-                // Reports an invalid value now rather than at the first query.
+                // Reports an invalid value now rather than at the first query. The result has no other use.
                 PgConnectOptions::from_url(&options.database_url)?;
                 options
             }
@@ -315,7 +315,7 @@ impl Dialect {
         Ok(options.disable_statement_logging())
     }
 
-    /// The name of the database in messages: the setting and the address, without the password.
+    /// See [`Sql::label`].
     fn label(self, url: &SecretText) -> Result<String, SqlError> {
         Ok(match self {
             Self::Sqlite => format!("database.url, {}", sqlite::path(url)?.display()),

@@ -1,5 +1,6 @@
 -- Refunds an attempt whose password was not checked: removes the failure that was counted for it, and the delay after it.
--- A bucket holds 'failures, not before, forgotten at, trusted until' (times in ms). 0 in 'not before' means no delay.
+-- A bucket holds 'failures, not before, forgotten at, trusted until' (times in ms). 0 in 'not before' means no delay. The other
+-- times stay as they are.
 -- KEYS  1 the account's throttle (login_throttle.lua)
 -- ARGV  1 the bucket in which the attempt was counted
 -- Returns 1, or 0 if there is no such bucket.

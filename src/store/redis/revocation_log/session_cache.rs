@@ -31,7 +31,8 @@ use crate::{
     store::redis::key::{self, BUCKETS},
 };
 
-/// The number of messages that are buffered for the subscribers of the feed. A subscriber that is further behind gets `Lagged`.
+/// The number of messages that are buffered for the subscribers of the feed. A subscriber that is further behind gets the receiver's
+/// error `Lagged`.
 const FEED_BUFFER: usize = 4096;
 
 /// The session cache of a node (see the module's documentation).
@@ -45,6 +46,7 @@ pub(in crate::store::redis) struct SessionCache {
 }
 
 struct Bucket {
+    /// Which entries have been applied, and whether a lookup may insert what it has read.
     cursor: Cursor,
     sessions: BoundedMap<SessionId, (AccountId, Liveness), UniformHasher>,
 }
@@ -52,11 +54,17 @@ struct Bucket {
 /// The lease of a node: until when the node counts as synchronized, and up to which watermark.
 #[derive(Clone, Copy, Default)]
 struct Lease {
-    /// The end of the period in which the node counts as synchronized, and the watermark: the time by Redis' clock up to which all
-    /// entries have been applied.
-    synced: Option<(Instant, Timestamp)>,
+    synced: Option<Synced>,
     /// When the last successful synchronization began.
     last_sync: Option<Instant>,
+}
+
+#[derive(Clone, Copy)]
+struct Synced {
+    /// The end of the period in which the node counts as synchronized.
+    until: Instant,
+    /// The time by Redis' clock up to which all entries have been applied.
+    watermark: Timestamp,
 }
 
 /// A moment, or none, that is read without a lock.
@@ -90,12 +98,13 @@ impl AtomicInstant {
 impl SessionCache {
     /// Caches up to `capacity` sessions.
     pub(in crate::store::redis) fn new(capacity: usize, metrics: CacheMetrics) -> Self {
-        let bucket = || Bucket { cursor: Cursor::default(), sessions: BoundedMap::new(capacity / BUCKETS) };
+        let empty_bucket = || Bucket { cursor: Cursor::default(), sessions: BoundedMap::new(capacity / BUCKETS) };
+        let (feed, _) = broadcast::channel(FEED_BUFFER);
         Self {
-            buckets: std::iter::repeat_with(|| Mutex::new(bucket())).take(BUCKETS).collect(),
+            buckets: std::iter::repeat_with(|| Mutex::new(empty_bucket())).take(BUCKETS).collect(),
             lease: Mutex::default(),
             valid_until: AtomicInstant::new(),
-            feed: broadcast::channel(FEED_BUFFER).0,
+            feed,
             metrics,
         }
     }
@@ -131,7 +140,8 @@ impl SessionCache {
         }
         let mut bucket = self.bucket(key::bucket(account));
         let (owner, liveness) = *bucket.sessions.get(&session)?;
-        (owner == account && now < liveness.idle_ends_at.min(liveness.ends_at)).then_some(liveness)
+        let is_live = now < liveness.idle_ends_at && now < liveness.ends_at;
+        (owner == account && is_live).then_some(liveness)
     }
 
     /// The version to pass to [`SessionCache::insert`], taken before Redis is read. None while the cache is not valid.
@@ -175,8 +185,8 @@ impl SessionCache {
 
     /// The time, by Redis' clock, up to which every revocation has been applied; none while the node isn't synchronized.
     pub(super) fn synced_at(&self) -> Option<Timestamp> {
-        let (until, watermark) = self.lease().synced?;
-        (Instant::now() < until).then_some(watermark)
+        let synced = self.lease().synced?;
+        (Instant::now() < synced.until).then_some(synced.watermark)
     }
 
     /// Whether cached sessions may be used now.
@@ -231,6 +241,7 @@ impl SessionCache {
     /// the cache, and the feed reports a loss.
     pub(super) fn skip_unreadable(&self, bucket: usize, position: Position) {
         let mut bucket = self.bucket(bucket);
+        // the synchronizer reads the entries in order, so nothing is missing before this one
         if bucket.cursor.apply(position, None) != Applied::Duplicate {
             bucket.sessions.clear();
             let _ = self.feed.send(FeedMessage::Lost);
@@ -247,7 +258,7 @@ impl SessionCache {
     /// synchronization has set: peers still wait for the lease that was announced then.
     pub(super) fn extend_lease(&self, began: Instant, until: Instant, watermark: Timestamp, use_cache: bool) {
         let mut lease = self.lease();
-        *lease = Lease { synced: Some((until, watermark)), last_sync: Some(began) };
+        *lease = Lease { synced: Some(Synced { until, watermark }), last_sync: Some(began) };
         if use_cache {
             self.valid_until.set(Some(until));
         }
@@ -261,6 +272,7 @@ impl SessionCache {
     /// Ends the lease and removes all sessions: the node is no longer synchronized.
     pub(super) fn clear(&self) {
         {
+            // `extend_lease` holds the same lock: it does not run between the two statements.
             let mut lease = self.lease();
             lease.synced = None;
             self.valid_until.set(None);
