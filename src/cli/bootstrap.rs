@@ -220,7 +220,7 @@ pub(super) async fn embedded_redis_socket(config: &Config) -> anyhow::Result<(Pa
     let folder = std::path::absolute(config.data_dir.join("redis")).context("data_dir")?;
     match EmbeddedRedis::start(&folder).await {
         Ok(redis) => Ok((redis.socket().to_owned(), Some(redis))),
-        // the service runs it
+        // a running service has started it
         Err(EmbeddedError::InUse { .. }) => Ok((folder.join("redis.sock"), None)),
         Err(error) => Err(error.into()),
     }

@@ -156,12 +156,12 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let audit = audit(read);
     let log = log(read);
 
+    let multi_node = read.boolean("multi_node");
     // An event is kept as long as a token that it concerns is valid: its lifetime, and the leeway of at most a minute.
     let covers_valid_tokens = redis.event_retention >= token.access_ttl + MINUTE;
     read.rule(&["redis.event_retention", "token.access_ttl"], covers_valid_tokens, |read| {
         format!("must be at least a minute longer than {}", read.mention("token.access_ttl"))
     });
-    let multi_node = read.boolean("multi_node");
     if multi_node {
         read.rule(&["redis.url"], redis.url.is_some(), |read| {
             format!("the embedded Redis serves one node only: set a URL, because of {}", read.mention("multi_node"))

@@ -78,7 +78,8 @@ impl DocumentServer {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         certificates::create(folder.path());
-        let (file, common_name) = ("documents", "documents");
+        let file = "documents";
+        let common_name = "documents";
         certificates::issue_for(folder.path(), file, common_name, "DNS:localhost");
         let chain = CertificateDer::pem_file_iter(folder.path().join("documents.pem")).unwrap();
         let key = PrivateKeyDer::from_pem_file(folder.path().join("documents.key")).unwrap();
@@ -140,6 +141,7 @@ impl DocumentServer {
         let mut members = json!({
             "client_id": client_id,
             "client_name": "The Helper",
+            // at a loopback address, an app may add a port (RFC 8252, section 7.3)
             "redirect_uris": [format!("{}/callback", self.origin()), "http://127.0.0.1/callback"],
             "grant_types": ["authorization_code", "refresh_token"],
             "token_endpoint_auth_method": "none",
@@ -158,8 +160,10 @@ impl DocumentServer {
     }
 }
 
+/// Answers the request of a connection, and closes the connection. A client that is gone already is no error.
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, paths: Arc<Mutex<Paths>>) {
     let Ok(mut stream) = acceptor.accept(stream).await else { return };
+    // a request has no body, and ends with an empty line
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
         let mut bytes = [0; 1024];
@@ -169,7 +173,8 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, paths: Arc<Mutex<Paths>
         }
     }
     let request = String::from_utf8(request).unwrap();
-    let path = request.split(' ').nth(1).unwrap().to_owned();
+    let (_method, target) = request.split_once(' ').unwrap();
+    let path = target.split(' ').next().unwrap().to_owned();
     let reply = {
         let mut paths = paths.lock().unwrap();
         *paths.requests.entry(path.clone()).or_default() += 1;

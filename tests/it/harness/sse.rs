@@ -41,6 +41,7 @@ impl Feed {
                 assert_eq!(response.headers()["cache-control"], "no-store");
                 return Self { response, unread: Vec::new(), seen: HashSet::new(), last_id: last.map(str::to_owned) };
             }
+            // the node is not synchronized yet
             assert_eq!(response.status(), 503);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -58,6 +59,7 @@ impl Feed {
     /// Returns the next event; `None` when the stream has ended or broken.
     pub async fn next(&mut self) -> Option<Event> {
         loop {
+            // an empty line ends an event
             if let Some(end) = self.unread.windows(2).position(|two| two == b"\n\n") {
                 let block: Vec<u8> = self.unread.drain(..end + 2).collect();
                 let event = self.parse(str::from_utf8(&block).unwrap());
@@ -67,25 +69,27 @@ impl Feed {
                 continue;
             }
             let chunk = tokio::time::timeout(READ_TIMEOUT, self.response.chunk()).await.expect("an event arrives");
-            self.unread.extend(chunk.ok().flatten()?);
+            let Ok(Some(bytes)) = chunk else { return None };
+            self.unread.extend(bytes);
         }
     }
 
     /// Parses the lines of an event, which has exactly one name and one line of data.
     fn parse(&mut self, block: &str) -> Event {
-        let (mut name, mut data) = (None, None);
+        let mut name = None;
+        let mut data = None;
         for line in block.lines().filter(|line| !line.is_empty()) {
             match line.split_once(": ").unwrap() {
-                ("event", text) => assert_eq!(name.replace(text.to_owned()), None),
-                ("data", text) => assert_eq!(data.replace(serde_json::from_str(text).unwrap()), None),
+                ("event", text) if name.is_none() => name = Some(text.to_owned()),
+                ("data", text) if data.is_none() => data = Some(serde_json::from_str(text).unwrap()),
                 ("id", text) => self.last_id = Some(text.to_owned()),
-                (other, _) => panic!("{other} in {block}"),
+                (field, _) => panic!("an unexpected {field} in {block}"),
             }
         }
         Event { name: name.expect(block), data: data.expect(block) }
     }
 
-    /// Returns the events before the next one of this name, without heartbeats.
+    /// Returns the events before the next one of this name, without heartbeats. Not an `async fn`, which could not name its caller.
     #[track_caller]
     pub fn events_before(&mut self, name: &str) -> impl Future<Output = Vec<Event>> {
         let caller = std::panic::Location::caller();
@@ -109,7 +113,7 @@ impl Feed {
     pub async fn caught_up(&mut self) -> Vec<Value> {
         let mut before = self.events_before("live").await;
         // the first event of a stream, unless the test has read it
-        if before.first().is_some_and(|event| ["snapshot", "resumed"].contains(&&*event.name)) {
+        if before.first().is_some_and(|event| matches!(event.name.as_str(), "snapshot" | "resumed")) {
             before.remove(0);
         }
         revocations(&before)
@@ -144,6 +148,8 @@ impl Feed {
 /// Returns the data of events, all of which must be revocations.
 #[track_caller]
 pub fn revocations(events: &[Event]) -> Vec<Value> {
-    events.iter().for_each(|event| assert_eq!(event.name, "revocation"));
+    for event in events {
+        assert_eq!(event.name, "revocation");
+    }
     events.iter().map(|event| event.data.clone()).collect()
 }

@@ -7,13 +7,16 @@ use latchkey::pages::{Frame, views::render_samples};
 use super::cluster;
 use crate::openapi_external::{succeed, tool};
 
-/// Runs a script of `tests/interop` with the packages of `tests/tools`. Returns its output.
+/// Runs a script of `tests/interop` with the packages that `tests/tools` installs. Returns its output.
 async fn run(script: &'static str, arguments: Vec<String>) -> String {
     let folder = tempfile::tempdir().unwrap();
-    // Node resolves modules from the script's folder
+    // Node resolves modules from the script's folder, so a copy of the script gets a link to the packages beside it.
+    let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop").join(script);
     let copied = folder.path().join(script);
-    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop").join(script), &copied).unwrap();
-    let modules = tool("node").parent().and_then(Path::parent).unwrap().join("node/node_modules");
+    fs::copy(original, &copied).unwrap();
+    // the programs are in `bin`, and the packages in `node`
+    let tools = tool("node").parent().and_then(Path::parent).unwrap().to_owned();
+    let modules = tools.join("node/node_modules");
     symlink(std::path::absolute(modules).unwrap(), folder.path().join("node_modules")).unwrap();
     tokio::task::spawn_blocking(move || {
         let mut command = Command::new(tool("node"));
@@ -30,6 +33,7 @@ async fn browser_registers_verifies_signs_in_and_signs_out() {
     let node = cluster.node_at_localhost().await;
     let base = node.state.config.issuer.clone();
     let mails = cluster.folder().join("mail").display().to_string();
+    // the clock of the test, by which the script computes one-time codes
     let now = cluster.clock.now().as_secs().to_string();
     let output = run("pages_journey.mjs", vec![base, mails, now]).await;
     assert!(output.ends_with("journey: ok\n"), "{output}");
@@ -49,8 +53,10 @@ async fn every_state_of_every_page_is_accessible_and_fits_320_pixels() {
         }
     }
     let mut arguments = vec![node.state.config.issuer.clone(), samples.path().display().to_string()];
-    // the folder for screenshots of every state
-    arguments.extend(std::env::var("PAGES_SCREENSHOTS"));
+    // the folder for screenshots of every state, for a developer who sets the variable
+    if let Ok(screenshots) = std::env::var("PAGES_SCREENSHOTS") {
+        arguments.push(screenshots);
+    }
     let output = run("pages_states.mjs", arguments).await;
     assert!(output.ends_with("states: ok\n"), "{output}");
 }

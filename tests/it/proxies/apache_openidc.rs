@@ -11,7 +11,7 @@ use latchkey::{
 };
 use reqwest::Method;
 
-use super::{apache, app::App};
+use super::{apache, app::App, values};
 use crate::{
     harness::{
         certificates,
@@ -45,8 +45,8 @@ fn virtual_host(port: u16, settings: &str) -> String {
 }
 
 /// The settings of a virtual host that terminates TLS for a node: the module accepts only an https issuer.
-fn tls(certificates: &Path, node: SocketAddr) -> String {
-    let folder = certificates.display();
+fn tls(folder: &Path, node: SocketAddr) -> String {
+    let folder = folder.display();
     format!(
         "SSLEngine on\nSSLCertificateFile {folder}/server.pem\nSSLCertificateKeyFile {folder}/server.key\nProxyPass / http://{node}/"
     )
@@ -86,7 +86,8 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     certificates::create(folder.path());
     let (auth_port, app_port) = (guard::free_port(), guard::free_port());
-    let (issuer, site) = (format!("https://127.0.0.1:{auth_port}"), format!("http://127.0.0.1:{app_port}"));
+    let issuer = format!("https://127.0.0.1:{auth_port}");
+    let site = format!("http://127.0.0.1:{app_port}");
     let mut cluster = TestCluster::new();
     // the module uses the system clock, too
     cluster.clock = Clock::System;
@@ -107,38 +108,37 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     let app = App::start().await;
 
     let authority = format!("OIDCCABundlePath {}/ca.pem", folder.path().display());
+    // the module itself serves `/oidc`
     let proxy_pass = format!("ProxyPass /oidc !\nProxyPass / http://{}/", app.address);
     let protected = format!("{}\n{authority}\n{proxy_pass}", recipe(&issuer, &client, &site));
     let settings = virtual_host(auth_port, &tls(folder.path(), node.address())) + &virtual_host(app_port, &protected);
-    let guard = apache::start(&["socache_shmcb", "ssl", "auth_openidc"], &settings).unwrap();
+    let server = apache::start(&["socache_shmcb", "ssl", "auth_openidc"], &settings).unwrap();
     let mut browser = AppBrowser::new(&site);
-    let reachable = browser.client.clone();
-    wait::until("Apache answers", async || reachable.request(Method::GET, "/oidc").send().await.is_ok()).await;
+    let probe = browser.client.clone();
+    wait::until("Apache answers", async || probe.request(Method::GET, "/oidc").send().await.is_ok()).await;
 
     // A page of the app redirects to the sign-in, which redirects back. `browser` and `ada` are the same browser, at the app and at
     // Latchkey.
     let orders = format!("{site}/orders");
     let to_provider = browser.get(&orders).await.expect(302);
     let mut ada = Visitor::new(&node);
-    let path = |url: &str| url.strip_prefix(&issuer).unwrap_or(url).to_owned();
-    let to_sign_in = ada.open(&path(to_provider.header("location"))).await.expect(303);
-    let page = ada.open(&path(to_sign_in.header("location"))).await.expect(200);
+    let path_of = |url: &str| url.strip_prefix(&issuer).unwrap_or(url).to_owned();
+    let to_sign_in = ada.open(&path_of(to_provider.header("location"))).await.expect(303);
+    let page = ada.open(&path_of(to_sign_in.header("location"))).await.expect(200);
     let form = actions(&page).into_iter().find(|action| action.starts_with("/account/sign-in?")).unwrap();
     let signed_in = ada.submit(&form, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
-    let back = ada.open(&path(signed_in.header("location"))).await.expect(303);
+    let back = ada.open(&path_of(signed_in.header("location"))).await.expect(303);
     let callback = back.header("location").to_owned();
     assert!(callback.starts_with(&format!("{site}/oidc?code=")), "{callback}");
     let returned = browser.get(&callback).await;
-    assert_eq!((returned.status.as_u16(), returned.header("location")), (302, orders.as_str()), "{}", guard.log());
+    assert_eq!(returned.status.as_u16(), 302, "{}", server.log());
+    assert_eq!(returned.header("location"), orders);
 
     // The app receives its user's identity from the module, and not from the browser.
     let received = browser.get(&orders).await.expect(200).json();
-    let values = |name: &str| super::values(&received, name).into_iter().map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(values("oidc_claim_sub"), [account.as_str()], "{received}");
-    assert_eq!(
-        (values("oidc_claim_email"), values("oidc_claim_iss")),
-        (vec!["ada@example.com".to_owned()], vec![issuer.clone()])
-    );
+    assert_eq!(values(&received, "oidc_claim_sub"), [account.as_str()], "{received}");
+    assert_eq!(values(&received, "oidc_claim_email"), ["ada@example.com"]);
+    assert_eq!(values(&received, "oidc_claim_iss"), [issuer.as_str()]);
     let mut stranger = AppBrowser::new(&site);
     stranger.get(&callback).await; // the code is used already, and this browser has not started the sign-in
     stranger.get(&orders).await.expect(302);
@@ -147,10 +147,10 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     let to_logout = browser.get(&format!("{site}/oidc?logout={site}/bye")).await.expect(302);
     let location = to_logout.header("location").to_owned();
     assert!(location.starts_with(&format!("{issuer}/oauth2/logout?id_token_hint=")), "{location}");
-    let bye = ada.open(&path(&location)).await.expect(303);
+    let bye = ada.open(&path_of(&location)).await.expect(303);
     assert_eq!(bye.header("location"), format!("{site}/bye"));
     browser.get(&orders).await.expect(302);
     ada.open("/account").await.expect(303);
-    drop(guard);
+    drop(server);
     node.stop().await;
 }

@@ -226,7 +226,7 @@ async fn complete_body_and_body_of_known_length_leave_no_registration() {
     assert_eq!(verifier.status().registrations, 1);
     assert_eq!(body.collect().await.unwrap().to_bytes(), "whole");
     assert_eq!(verifier.status().registrations, 0);
-    // the length is known: the client notices a cut, so the body needs no registration
+    // the length is known: the body ends by itself, so it needs no registration
     let app = TestClient::new(make_sync(|_| "known").with(Verify::new(verifier.clone())));
     let known = app.get("/").header("authorization", format!("Bearer {}", tokens.access)).send().await;
     assert_eq!(verifier.status().registrations, 0);

@@ -16,7 +16,7 @@ pub type Answer = Option<Token>;
 pub enum Policy {
     /// The rule of Latchkey 0.1: repeats within the grace window only.
     GraceOnly,
-    /// A token works once.
+    /// A token works once: no repeat is answered.
     Strict,
     /// Repeats within 10 s, and of the active token's parent at any time:
     /// <https://supabase.com/docs/guides/auth/sessions#what-is-refresh-token-reuse-detection-and-what-does-it-protect-from>.
@@ -40,9 +40,11 @@ impl Policy {
 
     /// A new session whose token is [`FIRST`].
     pub fn sign_in(self, from: Tag, now: u64) -> Box<dyn Rotation> {
+        // Only Latchkey's present rule distinguishes them. Its code also simulates the first two rules.
         let distinguishes_networks = matches!(self, Self::Latchkey(_));
         let latchkey = |settings| {
-            Box::new(Latchkey { session: Session::begin(0, from, now), settings, distinguishes_networks, ended: false })
+            let session = Session::begin(FIRST, from, now);
+            Box::new(Latchkey { session, settings, distinguishes_networks, ended: false })
         };
         match self {
             Self::GraceOnly => latchkey(Settings { retry_window: 0, ..DEFAULTS }),
@@ -73,6 +75,7 @@ struct Latchkey {
 
 impl Rotation for Latchkey {
     fn present(&mut self, token: Token, from: Tag, now: u64) -> Answer {
+        // with one tag for all networks, no repeat comes from another one
         let tag = if self.distinguishes_networks { from } else { 0 };
         if !self.ended {
             let decision = self.session.present(token, tag, now, &self.settings);
@@ -95,10 +98,11 @@ struct Supabase {
 
 impl Rotation for Supabase {
     fn present(&mut self, token: Token, _from: Tag, now: u64) -> Answer {
+        let is_parent_of_active = token + 1 == self.active;
         if token == self.active {
             self.first_used.push(now);
             self.active += 1;
-        } else if token + 1 != self.active && now - self.first_used[token as usize] >= SUPABASE_REUSE_INTERVAL {
+        } else if !is_parent_of_active && now - self.first_used[token as usize] >= SUPABASE_REUSE_INTERVAL {
             self.ended = true;
         }
         (!self.ended).then_some(self.active)
@@ -115,6 +119,7 @@ struct SuperTokens {
 
 impl Rotation for SuperTokens {
     fn present(&mut self, token: Token, _from: Tag, _now: u64) -> Answer {
+        // The presented token has reached a client, as the use of its access token would show.
         self.use_access_token(token);
         self.ended = self.ended || token != self.current;
         if self.ended {
