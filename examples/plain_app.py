@@ -13,6 +13,7 @@ class App(BaseHTTPRequestHandler):
     wbufsize = -1
 
     def do_GET(self) -> None:
+        # Skips the body: the next request on the connection follows it.
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         account = self.headers.get("X-Auth-Subject")
         if account is None:

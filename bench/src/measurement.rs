@@ -97,7 +97,7 @@ pub struct Sample {
     pub errors: u64,
 }
 
-/// Time after the last sign-out within which Latchkey writes the row of the audit log.
+/// Time after the last sign-out within which Latchkey has written all rows of the audit log.
 const AUDIT_WRITE_DELAY: Duration = Duration::from_millis(1500);
 
 /// Durations of a measurement.
@@ -119,10 +119,10 @@ pub fn measure(
 ) -> anyhow::Result<Sample> {
     let label = format!("{}, {}, {connections} connections", target.name.text(), scenario.text());
     let seconds = (timing.warm_up + timing.measured).as_secs_f64();
-    // The refresh tokens of the sessions that the workload ends.
+    // the refresh tokens of the sessions that the workload ends
     let ending = match scenario {
         Scenario::Logout => {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "tens of thousands")]
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, at most millions")]
             let enough = (seconds * max_logouts(target.name, connections)) as usize;
             target.seed(enough)?
         }
@@ -131,7 +131,7 @@ pub fn measure(
     };
     let mut browsers = match scenario {
         Scenario::CodeFlow => {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "thousands")]
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, at most millions")]
             let enough = (seconds * MAX_CODE_FLOWS) as usize / SIGN_INS_PER_BROWSER;
             target.browsers(enough.max(connections))?
         }
@@ -145,16 +145,15 @@ pub fn measure(
         warm_up: timing.warm_up,
         measured: timing.measured,
     };
-    // The usage of the server, and the processor time of Redis in microseconds.
-    let usage = || (process.usage(), procfs::usage(redis_pids).cpu_micros);
-    // The usage at the beginning and at the end of the measured time.
-    let mut edges = Vec::with_capacity(2);
-    let edge = || edges.push(usage());
-    // For sign-outs: the usage before the first request, and after the audit row of the last sign-out has been written.
-    let mut logout_usage = None;
-    let introspect = |n| Introspect::new(access, authorization, n);
+    let read_usage = || UsageReading { server: process.usage(), redis: procfs::usage(redis_pids) };
+    // read at the beginning and at the end of the measured time
+    let mut edge_readings = Vec::with_capacity(2);
+    let on_edge = || edge_readings.push(read_usage());
+    // for sign-outs: read before the first request, and after the audit row of the last sign-out has been written
+    let mut logout_readings = None;
+    let introspect = |connections| Introspect::new(access, authorization, connections);
     let outcome = {
-        let drive = |workload: &mut dyn Workload| load::drive(*address, plan, workload, edge);
+        let drive = |workload: &mut dyn Workload| load::drive(*address, plan, workload, on_edge);
         match scenario {
             // this target has one handler, for every scenario
             _ if *name == Name::Hello => drive(&mut Hello),
@@ -173,11 +172,11 @@ pub fn measure(
             Scenario::Page => drive(&mut Get::sign_in_page()),
             Scenario::Logout => {
                 let mut logout = Logout::new(ending);
-                let before = usage();
+                let before = read_usage();
                 let outcome = drive(&mut logout);
                 thread::sleep(AUDIT_WRITE_DELAY);
-                logout_usage = Some((before, usage()));
-                // A target whose sign-outs leave sessions alive is not measured.
+                logout_readings = Some((before, read_usage()));
+                // the measurement fails if a session can be refreshed after its sign-out
                 load::exhaust(*address, 1, &mut RefreshEnded(logout.ended)).context("after logout")?;
                 outcome
             }
@@ -199,41 +198,52 @@ pub fn measure(
     if let Some(error) = &outcome.first_error {
         eprintln!("{label}: {} errors, the first: {error}", outcome.errors);
     }
-    // Class 0 has the requests that are measured. The further class of these scenarios has their auxiliary requests: the sign-in flood,
-    // the passkey options or the codes.
-    let counts_class_0_only = flood || matches!(scenario, Scenario::PasskeyLogin | Scenario::CodeFlow);
-    outcome.latencies.truncate(if counts_class_0_only { 1 } else { usize::MAX });
+    let has_auxiliary_requests = flood || matches!(scenario, Scenario::PasskeyLogin | Scenario::CodeFlow);
+    if has_auxiliary_requests {
+        // Class 0 has the requests that are measured. Class 1 has the sign-in flood, the passkey options or the codes.
+        outcome.latencies.truncate(1);
+    }
     #[expect(clippy::cast_precision_loss, reason = "less than millions")]
     let count = outcome.count() as f64;
     let mut sorted: Vec<u32> = outcome.latencies.concat();
     sorted.sort_unstable();
     #[expect(clippy::cast_precision_loss, reason = "less than millions")]
-    let (server, store) = match (logout_usage, &edges[..]) {
-        // This usage includes the warm-up, and so does `Outcome::correct`.
-        (Some((before, after)), _) => per_request(before, after, outcome.correct as f64),
-        (None, &[begin, end]) => per_request(begin, end, count),
+    let (server_micros, redis_micros) = match (logout_readings, &edge_readings[..]) {
+        // these readings include the warm-up, and so does `Outcome::correct`
+        (Some((before, after)), _) => micros_per_request(before, after, outcome.correct as f64),
+        (None, &[begin, end]) => micros_per_request(begin, end, count),
+        // does not happen: `load::drive` fails unless it has reached both edges
         (None, _) => (0.0, 0.0),
     };
     #[expect(clippy::cast_precision_loss, reason = "the memory of a machine is far below 2^52 bytes")]
-    let resident_mib = edges.last().map_or(0, |(usage, _)| usage.resident) as f64 / f64::from(1 << 20);
+    let resident_mib = edge_readings.last().map_or(0, |reading| reading.server.resident) as f64 / f64::from(1 << 20);
     Ok(Sample {
         per_second: count / outcome.seconds,
         p50: millis_at(&sorted, 0.5),
         p99: millis_at(&sorted, 0.99),
         p999: millis_at(&sorted, 0.999),
-        server_micros: server,
-        redis_micros: store,
+        server_micros,
+        redis_micros,
         resident_mib,
         errors: outcome.errors,
     })
 }
 
-/// The processor time of the server and of Redis per request, in microseconds. `before` and `after` are the usage of the server and the
-/// processor time of Redis.
-fn per_request(before: (Usage, f64), after: (Usage, f64), requests: f64) -> (f64, f64) {
-    ((after.0.cpu_micros - before.0.cpu_micros) / requests, (after.1 - before.1) / requests)
+/// What the processes have used up to one moment.
+#[derive(Clone, Copy)]
+struct UsageReading {
+    server: Usage,
+    redis: Usage,
 }
 
+/// The processor time of the server and of Redis per request, in microseconds.
+fn micros_per_request(before: UsageReading, after: UsageReading, requests: f64) -> (f64, f64) {
+    let server = after.server.cpu_micros - before.server.cpu_micros;
+    let redis = after.redis.cpu_micros - before.redis.cpu_micros;
+    (server / requests, redis / requests)
+}
+
+/// The quantile in milliseconds, by the nearest-rank method. 0 without latencies.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
@@ -242,7 +252,9 @@ fn per_request(before: (Usage, f64), after: (Usage, f64), requests: f64) -> (f64
 )]
 fn millis_at(sorted_micros: &[u32], quantile: f64) -> f64 {
     let rank = (sorted_micros.len() as f64 * quantile).ceil() as usize;
-    sorted_micros.get(rank.clamp(1, sorted_micros.len().max(1)) - 1).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
+    // ranks begin with 1
+    let index = rank.saturating_sub(1);
+    sorted_micros.get(index).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
 }
 
 /// An upper bound of sign-outs per second, so that there are enough sessions.
@@ -253,5 +265,6 @@ fn max_logouts(name: Name, connections: usize) -> f64 {
         Name::Fastify => 30_000.0,
         _ => 35_000.0,
     };
+    // one connection sends its next request only after the response
     if connections == 1 { max / 5.0 } else { max }
 }

@@ -2,14 +2,13 @@
 
 use std::{
     fs,
-    io::Read,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -46,32 +45,36 @@ pub async fn measure(client: &Client, node: &NodeProcess, service: &ServiceClien
         let request =
             format!("GET /v1/revocations HTTP/1.1\r\nhost: bench\r\nauthorization: Basic {credentials}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
+        // the node sends this event once the subscriber is up to date
         let mut text = Vec::new();
         while !contains(&text, b"event: live") {
             assert!(stream.read_buf(&mut text).await.unwrap() > 0, "{}", String::from_utf8_lossy(&text));
         }
         tokio::spawn(count_marks(stream, b"event: revocation", Arc::clone(&received)));
     }
-    // what the node spends without events, which is subtracted below
+    // the processor time of the node without events, which is subtracted below
     let idle_start = cpu_of(node.child.id());
     tokio::time::sleep(Duration::from_secs(2)).await;
     let idle_per_second = (cpu_of(node.child.id()) - idle_start) / 2;
 
-    let (cpu_before, began, mut expected) = (cpu_of(node.child.id()), std::time::Instant::now(), 0);
+    let cpu_before = cpu_of(node.child.id());
+    let began = Instant::now();
+    let mut deliveries = 0;
     for tokens in sessions.into_iter().take(EVENTS) {
         client.logout(&tokens.refresh).await.expect(204);
-        expected += SUBSCRIBERS as u64;
-        wait::until("every subscriber has the event", || async { received.load(Ordering::Relaxed) >= expected }).await;
+        deliveries += SUBSCRIBERS as u64;
+        wait::until("every subscriber has the event", || async { received.load(Ordering::Relaxed) >= deliveries })
+            .await;
     }
     let idle = idle_per_second.mul_f64(began.elapsed().as_secs_f64());
     let spent = (cpu_of(node.child.id()) - cpu_before).saturating_sub(idle);
-    let node = micros_per_delivery(spent, expected);
+    let node_micros = micros_per_delivery(spent, deliveries);
 
-    let bare = measure_bare_loop().await;
+    let bare_micros = measure_bare_loop().await;
     println!("{SUBSCRIBERS} subscribers, {EVENTS} events, processor time per delivery:");
-    println!("  the node                                  {node:6.2} µs");
-    println!("  a bare tokio broadcast-and-write loop     {bare:6.2} µs");
-    println!("  ratio                                     {:6.2}", node / bare);
+    println!("  the node                                  {node_micros:6.2} µs");
+    println!("  a bare tokio broadcast-and-write loop     {bare_micros:6.2} µs");
+    println!("  ratio                                     {:6.2}", node_micros / bare_micros);
 }
 
 /// The processor time per delivery, in microseconds, of a loop that does nothing but broadcast a text and write it to each socket. The
@@ -80,7 +83,7 @@ async fn measure_bare_loop() -> f64 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let received = Arc::new(AtomicU64::new(0));
-    let readers = {
+    let connecting = {
         let received = Arc::clone(&received);
         tokio::spawn(async move {
             for _ in 0..SUBSCRIBERS {
@@ -89,6 +92,7 @@ async fn measure_bare_loop() -> f64 {
             }
         })
     };
+    // a listener belongs to a runtime, and the loop has a runtime of its own
     let listener = listener.into_std().unwrap();
     let writer = thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -104,7 +108,7 @@ async fn measure_bare_loop() -> f64 {
                     }
                 });
             }
-            let before = cpu_of_this_thread();
+            let cpu_before = cpu_of_this_thread();
             for event in 1..=EVENTS as u64 {
                 let mut text = vec![b'x'; EVENT_BYTES];
                 text.extend(b"\n\n");
@@ -113,10 +117,10 @@ async fn measure_bare_loop() -> f64 {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }
-            micros_per_delivery(cpu_of_this_thread() - before, (EVENTS * SUBSCRIBERS) as u64)
+            micros_per_delivery(cpu_of_this_thread() - cpu_before, (EVENTS * SUBSCRIBERS) as u64)
         })
     });
-    readers.await.unwrap();
+    connecting.await.unwrap();
     tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap()
 }
 
@@ -130,14 +134,15 @@ async fn count_marks(mut stream: TcpStream, mark: &'static [u8], total: Arc<Atom
             return;
         }
         let text = &buffer[..kept + read];
-        let (mut from, mut found) = (0, 0);
-        while let Some(at) = find(&text[from..], mark) {
-            from += at + mark.len();
+        let (mut searched, mut found) = (0, 0);
+        while let Some(at) = find(&text[searched..], mark) {
+            searched += at + mark.len();
             found += 1;
         }
         total.fetch_add(found, Ordering::Relaxed);
         // the end of the text may be the beginning of a mark, so the next read is appended to it
-        let rest = from.max(text.len().saturating_sub(mark.len() - 1))..text.len();
+        let rest_start = searched.max(text.len().saturating_sub(mark.len() - 1));
+        let rest = rest_start..text.len();
         kept = rest.len();
         buffer.copy_within(rest, 0);
     }
@@ -154,15 +159,14 @@ fn contains(text: &[u8], mark: &[u8]) -> bool {
 /// The processor time of all threads of a process.
 fn cpu_of(process: u32) -> Duration {
     let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    // a thread that has just ended counts as 0
     threads
         .map(|thread| on_cpu(&fs::read_to_string(thread.unwrap().path().join("schedstat")).unwrap_or_default()))
         .sum()
 }
 
 fn cpu_of_this_thread() -> Duration {
-    let mut text = String::new();
-    fs::File::open("/proc/thread-self/schedstat").unwrap().read_to_string(&mut text).unwrap();
-    on_cpu(&text)
+    on_cpu(&fs::read_to_string("/proc/thread-self/schedstat").unwrap())
 }
 
 /// The time that a thread has spent on a processor: the first number of its `schedstat`, in nanoseconds.

@@ -64,6 +64,7 @@ pub struct RevokeArgs {
 /// If the account or session does not exist, or a store is unreachable.
 pub fn run(command: &SessionCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.load_existing_config()?;
+    // asked before a connection to the stores is opened
     if let SessionCommand::Revoke(RevokeArgs { everyone: true, yes, .. }) = command {
         prompt::confirm("Revoke all sessions of all accounts?", *yes)?;
     }
@@ -80,20 +81,21 @@ async fn list(state: &AppState, args: &ListArgs) -> anyhow::Result<()> {
         writeln!(out, "{}", row(["SESSION", "CREATED", "LAST USED", "EXPIRES", "ADDRESS", "DEVICE"]))?;
     }
     for session in &sessions::list_for_operator(state, account.id).await? {
-        let shown = SessionJson::of(session);
+        let fields = SessionFields::of(session);
         if args.json {
-            write_json_line(&mut out, &shown)?;
+            write_json_line(&mut out, &fields)?;
         } else {
-            let address = shown.address.as_deref().unwrap_or("-");
-            let device = escape(shown.device.or(shown.user_agent).unwrap_or("-"));
-            let (id, created, last_used) = (&shown.id, &shown.created_at, &shown.last_used_at);
-            writeln!(out, "{}", row([id, created, last_used, &shown.expires_at, address, &device]))?;
+            let SessionFields { id, created_at, last_used_at, expires_at, .. } = &fields;
+            let address = fields.address.as_deref().unwrap_or("-");
+            let device = escape(fields.device.or(fields.user_agent).unwrap_or("-"));
+            writeln!(out, "{}", row([id, created_at, last_used_at, expires_at, address, &device]))?;
         }
     }
     Ok(out.flush()?)
 }
 
 async fn revoke(state: &AppState, args: &RevokeArgs) -> anyhow::Result<()> {
+    // only `--everyone` has no account, and only `--all` has an account without a session
     let Some(account) = &args.account else {
         let ended = session_mark::end_all(state, "operator").await?;
         println!("Revoked all sessions of all accounts. {}", describe_ended_sessions(ended));
@@ -112,14 +114,15 @@ async fn revoke(state: &AppState, args: &RevokeArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A line of the table, with padded columns.
 fn row([id, created, last_used, expires, address, device]: [&str; 6]) -> String {
     let row = format!("{id:<36}  {created:<24}  {last_used:<24}  {expires:<24}  {address:<15}  {device}");
     row.trim_end().to_owned()
 }
 
-/// A session as `latchkey session list --json` prints it.
+/// The fields of a session that `latchkey session list` prints, with their names in JSON.
 #[derive(Serialize)]
-struct SessionJson<'a> {
+struct SessionFields<'a> {
     id: String,
     created_at: String,
     last_used_at: String,
@@ -136,7 +139,7 @@ struct SessionJson<'a> {
     device: Option<&'a str>,
 }
 
-impl<'a> SessionJson<'a> {
+impl<'a> SessionFields<'a> {
     fn of(session: &'a Session) -> Self {
         Self {
             id: session.id.to_string(),

@@ -39,31 +39,36 @@ const INTERNAL_ERROR = [1011, "internal error"];
 export function webSocketUpgrade(verifier, webSocketServer, options = {}) {
   const decisions = decisionsOf(options.guards ?? []);
   /** @type {(request: IncomingMessage) => Promise<{ claims: Claims } | { refusal: Response }>} */
-  const decide = async (request) => {
-    if (!(await webSocketServer.shouldHandle(request))) return { refusal: { status: 404, headers: {}, body: "" } };
+  const authorize = async (request) => {
+    const isHandled = await webSocketServer.shouldHandle(request);
+    if (!isHandled) return { refusal: { status: 404, headers: {}, body: "" } };
     const outcome = await authenticate(verifier, request, options);
     if ("refusal" in outcome) return outcome;
-    for (const refusalOf of decisions) {
-      const refusal = refusalOf(outcome.claims);
+    for (const decide of decisions) {
+      const refusal = decide(outcome.claims);
       if (refusal) return { refusal };
     }
     return outcome;
   };
+  const closesOnEnd = options.closeOnEnd ?? true;
   return async (request, socket, head) => {
+    // without a listener, an error of the socket during the authorization would end the process
     const onError = () => socket.destroy();
     socket.on("error", onError);
     try {
-      const outcome = await decide(request);
+      const outcome = await authorize(request);
       if ("refusal" in outcome) {
         refuse(socket, outcome.refusal);
         return;
       }
+      // from here on, `ws` handles the socket's errors
       socket.removeListener("error", onError);
       webSocketServer.handleUpgrade(request, socket, head, (accepted) => {
         // The response 101 was sent, so an error must not reach the outer `catch`, which answers with an HTTP response.
         try {
           Object.assign(request, { auth: outcome.claims });
-          if ((options.closeOnEnd ?? true) && !watch(verifier, outcome.claims, accepted, request)) return;
+          // a WebSocket that could not be registered is being closed
+          if (closesOnEnd && !watch(verifier, outcome.claims, accepted, request)) return;
           webSocketServer.emit("connection", accepted, request);
         } catch (error) {
           process.emitWarning(`a WebSocket failed after its handshake and is closed with 1011: ${describeError(error)}`, "LatchkeyWarning");
@@ -109,7 +114,8 @@ export function watch(verifier, claims, socket, request) {
  * @param {Response} refusal
  */
 function refuse(socket, { status, headers, body }) {
-  const length = Buffer.byteLength(body);
-  const lines = Object.entries({ ...headers, "Content-Length": length, Connection: "close" }).map(([name, value]) => `${name}: ${value}\r\n`);
-  socket.end(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join("")}\r\n${body}`, () => socket.destroy());
+  const allHeaders = { ...headers, "Content-Length": Buffer.byteLength(body), Connection: "close" };
+  const lines = Object.entries(allHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
+  const response = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${lines.join("")}\r\n${body}`;
+  socket.end(response, () => socket.destroy());
 }

@@ -6,17 +6,18 @@ import express from "express";
 import Fastify from "fastify";
 import { claimsOf, expressMiddleware, fastifyHook, fastifyPlugin, requireRole, requireScope } from "latchkey-verify";
 
-const admins = requireRole("admin");
-const orders = requireScope("orders:read", "orders:write");
+const adminsOnly = requireRole("admin");
+const ordersScopes = requireScope("orders:read", "orders:write");
 
 async function onExpress(t, verifier) {
   const app = express();
-  const answer = (request, response) => response.send(claimsOf(request).sub);
-  app.get("/clients", expressMiddleware(verifier, { allowClients: true }), answer);
+  const sendSubject = (request, response) => response.send(claimsOf(request).sub);
+  // before the middleware of all other paths, which refuses the tokens of service clients
+  app.get("/clients", expressMiddleware(verifier, { allowClients: true }), sendSubject);
   app.use(expressMiddleware(verifier));
-  app.get(["/", "/lost"], answer);
-  app.get("/role", admins, answer);
-  app.get("/scope", orders, answer);
+  app.get(["/", "/lost"], sendSubject);
+  app.get("/role", adminsOnly, sendSubject);
+  app.get("/scope", ordersScopes, sendSubject);
   const server = app.listen(0, "127.0.0.1");
   await new Promise((resolve) => server.on("listening", resolve));
   t.after(() => server.close());
@@ -25,14 +26,15 @@ async function onExpress(t, verifier) {
 
 async function onFastify(t, verifier) {
   const app = Fastify();
-  const answer = async (request) => claimsOf(request).sub;
-  await app.register(async (inner) => {
-    await inner.register(fastifyPlugin(verifier));
-    for (const path of ["/", "/lost"]) inner.get(path, answer);
-    inner.get("/role", { onRequest: admins }, answer);
-    inner.get("/scope", { onRequest: orders }, answer);
+  const sendSubject = async (request) => claimsOf(request).sub;
+  // the plugin applies to the paths of this scope only, so not to `/clients`
+  await app.register(async (scope) => {
+    await scope.register(fastifyPlugin(verifier));
+    for (const path of ["/", "/lost"]) scope.get(path, sendSubject);
+    scope.get("/role", { onRequest: adminsOnly }, sendSubject);
+    scope.get("/scope", { onRequest: ordersScopes }, sendSubject);
   });
-  app.get("/clients", { onRequest: fastifyHook(verifier, { allowClients: true }) }, answer);
+  app.get("/clients", { onRequest: fastifyHook(verifier, { allowClients: true }) }, sendSubject);
   t.after(() => app.close());
   return app.listen({ port: 0, host: "127.0.0.1" });
 }
@@ -47,6 +49,7 @@ export const servers = { Express: onExpress, Fastify: onFastify };
 export const get = (url, ...authorization) =>
   new Promise((resolve, reject) => {
     const headers = authorization.length > 0 ? { Authorization: authorization } : {};
+    // without an agent, each request has a connection of its own, and none stays open
     request(url, { headers, agent: false }, async (response) => {
       let text = "";
       for await (const chunk of response) text += chunk;

@@ -11,6 +11,7 @@ import { call, CLIENT, command, ISSUER, liveVerifier, User } from "../service-us
 
 // The feed counts as lost only after 10 minutes, which no test takes, and no token is introspected.
 const LONG_STALENESS = { maxStalenessMs: 600_000, feedLost: "refuse" };
+const NEW_PASSWORD = "another tidal engine verse";
 
 /** Polls until the verifier refuses the token. */
 const untilRefused = (verifier, token) => until("the token is refused", async () => (await outcomeOf(verifier, token)) === "InvalidToken");
@@ -25,7 +26,9 @@ class FeedFaults {
     const path = new URL(url).pathname;
     if (path === "/oauth2/introspect") this.introspections++;
     if (path !== "/v1/revocations") return fetch(url, request);
+    // as `fetch` fails when there is no connection
     if (this.isCut) return Promise.reject(new TypeError("cut"));
+    // aborted by the verifier or by `cut`
     const connection = new AbortController();
     request.signal.addEventListener("abort", () => connection.abort());
     this.connections.add(connection);
@@ -57,10 +60,11 @@ test("password change revokes all earlier sessions", async (t) => {
   const verifier = await liveVerifier(t, LONG_STALENESS);
   const others = [await ada.signIn(), await ada.signIn(), await ada.signIn()];
   const own = await ada.signIn();
-  const changed = await ada.changePassword(own, "another tidal engine verse");
+  const changed = await ada.changePassword(own, NEW_PASSWORD);
   for (const ended of [...others, own]) await untilRefused(verifier, ended.access_token);
   await verifier.verify(changed.access_token);
-  await verifier.verify((await ada.signIn("another tidal engine verse")).access_token);
+  const signedIn = await ada.signIn(NEW_PASSWORD);
+  await verifier.verify(signedIn.access_token);
 });
 
 test("removed role refuses older tokens at once, and a refresh returns good ones", async (t) => {
@@ -86,7 +90,7 @@ test("removed role refuses older tokens at once, and a refresh returns good ones
   await later.verify(refreshed.access_token);
 });
 
-test("ends of sessions reach their registrations with their causes", async (t) => {
+test("end of a session calls its callbacks with the cause", async (t) => {
   const ada = await User.register();
   const verifier = await liveVerifier(t, LONG_STALENESS);
   const ends = [];
@@ -102,12 +106,12 @@ test("ends of sessions reach their registrations with their causes", async (t) =
   await until("the first ends", () => ends.length === 1);
   verifier.onEnd(claims, (cause) => ends.push(`late ${cause}`));
   assert.deepEqual(ends, ["one session_revoked", "late session_revoked"], "a callback for an ended session is called at once");
-  const changed = await ada.changePassword(own, "another tidal engine verse");
+  const changed = await ada.changePassword(own, NEW_PASSWORD);
   await until("the second ends", () => ends.length === 3);
   // the event may name the session, or the account with all its sessions
   assert.match(ends[2], /^two (session|account)_revoked$/);
   await registerCallback("new", changed);
-  assert.equal(verifier.registrations, 1, "only the new session's");
+  assert.equal(verifier.registrations, 1, "callbacks that were called are no longer registered");
 });
 
 test("disabled account revokes all sessions", async (t) => {
@@ -130,17 +134,19 @@ test("key rotation and retirement are followed", async (t) => {
     const tokens = await ada.signIn();
     await verifier.verify(tokens.access_token);
     await verifier.verify(before);
-    // The number of sessions per account is limited.
+    // an account has a limited number of sessions, and the oldest, that of `before`, must stay
     await ada.signOut(tokens);
     return decodeProtectedHeader(tokens.access_token).kid !== kid;
   });
   command("keys", "retire", kid);
   await untilRefused(verifier, before);
-  await verifier.verify((await ada.signIn()).access_token);
+  const after = (await ada.signIn()).access_token;
+  await verifier.verify(after);
 });
 
 test("lost feed falls back to introspection", async (t) => {
   const [ada, faults] = [await User.register(), new FeedFaults()];
+  // the feed counts as lost after 5 s; the timeout of introspections is generous, since test machines can be slow
   const verifier = await liveVerifier(t, { fetch: faults.fetch, maxStalenessMs: 5_000, introspectionTimeoutMs: 60_000 });
   const tokens = await ada.signIn();
   faults.cut();
@@ -170,19 +176,22 @@ test("forged token is refused", async (t) => {
   const verifier = await liveVerifier(t, LONG_STALENESS);
   const tokens = await ada.signIn();
   const good = tokens.access_token;
-  const [header, claims, forger] = [decodeProtectedHeader(good), decodeJwt(good), new SigningKey("ES256")];
+  const header = decodeProtectedHeader(good);
+  const claims = decodeJwt(good);
+  const forger = new SigningKey("ES256");
   await verifier.verify(good);
   for (const token of [
     forger.sign(header, claims),
     forger.sign({ ...header, jwk: forger.jwk(header.kid) }, claims),
     forger.sign({ ...header, kid: "another" }, claims),
-    forger.sign({ ...header, alg: "none" }, claims).replace(/[^.]+$/, ""),
+    forger.sign({ ...header, alg: "none" }, claims).replace(/[^.]+$/, ""), // no signature
     good.slice(0, -1), // a truncated signature
     tokens.refresh_token,
   ]) {
     assert.equal(await outcomeOf(verifier, token), "InvalidToken");
   }
-  assert.equal(await outcomeOf(await liveVerifier(t, { ...LONG_STALENESS, audience: "another" }), good), "InvalidToken");
+  const verifierOfAnotherAudience = await liveVerifier(t, { ...LONG_STALENESS, audience: "another" });
+  assert.equal(await outcomeOf(verifierOfAnotherAudience, good), "InvalidToken");
 });
 
 test("service client token is accepted", async (t) => {
@@ -190,16 +199,20 @@ test("service client token is accepted", async (t) => {
   const authorization = `Basic ${Buffer.from(`${clientId}:${clientSecret}`).toString("base64")}`;
   const form = new URLSearchParams({ grant_type: "client_credentials" });
   const { access_token: token } = await call("/oauth2/token", form, { Authorization: authorization });
-  const claims = await (await liveVerifier(t, LONG_STALENESS)).verify(token);
+  const verifier = await liveVerifier(t, LONG_STALENESS);
+  const claims = await verifier.verify(token);
   assert.deepEqual([claims.sub, claims.clientId, claims.sid], [clientId, clientId, undefined]);
 });
 
-test("wrong client secret makes tokens unverifiable, and the error names the client without its secret", async (t) => {
-  const { access_token: token } = await (await User.register()).signIn();
+test("wrong client secret makes verification unavailable, and the error names the client without its secret", async (t) => {
+  const ada = await User.register();
+  const { access_token: token } = await ada.signIn();
   const clientSecret = "lk_cs_wrong";
+  // its feed never goes live, so it introspects the token
   const verifier = createVerifier({ issuer: ISSUER, audience: "latchkey", ...CLIENT, clientSecret, introspectionTimeoutMs: 60_000 });
   t.after(() => verifier.close());
   await assert.rejects(verifier.verify(token), ({ name, message }) => {
-    return name === "Unavailable" && message.includes(`the service client "${CLIENT.clientId}"`) && !message.includes(clientSecret);
+    const namesClient = message.includes(`the service client "${CLIENT.clientId}"`);
+    return name === "Unavailable" && namesClient && !message.includes(clientSecret);
   });
 });

@@ -5,19 +5,31 @@ import { test } from "node:test";
 
 import { MAX_EVENT_BYTES, Parser } from "../../src/sse.js";
 
+/** A chunk size for texts that may arrive in one chunk, or in a few large ones. */
+const LARGE_CHUNK = 999;
+
+/** Returns the events of a text that arrives in chunks of this many bytes. */
 function parseInChunks(text, chunkSize) {
-  const [parser, bytes, events] = [new Parser(), Buffer.from(text), []];
+  const parser = new Parser();
+  const bytes = Buffer.from(text);
+  const events = [];
   for (let at = 0; at < bytes.length; at += chunkSize) events.push(...parser.feed(bytes.subarray(at, at + chunkSize)));
   return events;
 }
 
 test("chunk size and line ending do not change events", () => {
-  // The comment, and the last block, which has only an unknown field, are no events.
-  const text = "\ufeffevent: live\nid: 7\ndata: {}\n\n: hello\n\nevent:x\ndata:é\ndata: b\nretry: 1\nother\n\nx: y\n\n";
+  const blocks = [
+    "\ufeffevent: live\nid: 7\ndata: {}", // an event, after a byte order mark
+    ": hello", // a comment
+    "event:x\ndata:é\ndata: b\nretry: 1\nother", // an event with two lines of data, and ignored fields
+    "x: y", // no event: it has only an unknown field
+  ];
+  const text = blocks.map((block) => `${block}\n\n`).join("");
   for (const end of ["\n", "\r\n", "\r"]) {
     for (const chunkSize of [1, 2, 3, 7, 1000]) {
       // After a CR, the parser waits for the next byte: an LF belongs to the same line ending.
-      const events = parseInChunks(text.replaceAll("\n", end) + (end === "\r" ? "\n" : ""), chunkSize);
+      const last = end === "\r" ? "\n" : "";
+      const events = parseInChunks(text.replaceAll("\n", end) + last, chunkSize);
       assert.deepEqual(events, [{ type: "live", data: "{}", id: "7" }, { type: "x", data: "é\nb", id: "7" }]);
     }
   }
@@ -25,7 +37,8 @@ test("chunk size and line ending do not change events", () => {
 
 test("event without id has the last event id", () => {
   // An id with a NUL is ignored, a block without data sets the id for the next event, and an `id` without a value clears it.
-  const events = parseInChunks("data: a\n\nid: 1\ndata: b\n\ndata: c\n\nid: \0\ndata: d\n\nid: 2\n\ndata: e\n\nid\ndata: f\n\n", 1000);
+  const text = "data: a\n\nid: 1\ndata: b\n\ndata: c\n\nid: \0\ndata: d\n\nid: 2\n\ndata: e\n\nid\ndata: f\n\n";
+  const events = parseInChunks(text, LARGE_CHUNK);
   assert.deepEqual(events.map(({ id }) => id), [undefined, "1", "1", "1", "2", ""]);
 });
 
@@ -42,13 +55,18 @@ test("block without data is no event", () => {
 });
 
 test("event over the limit, or not UTF-8, throws", () => {
-  for (const line of ["x".repeat(100), `data: ${"x".repeat(100)}\n`]) {
-    assert.throws(() => parseInChunks(line.repeat(MAX_EVENT_BYTES / 100 + 1), 999), { name: "ProtocolError" });
+  // one line without an end, and many lines
+  for (const part of ["x".repeat(100), `data: ${"x".repeat(100)}\n`]) {
+    const tooLong = part.repeat(Math.ceil(MAX_EVENT_BYTES / 100));
+    assert.throws(() => parseInChunks(tooLong, LARGE_CHUNK), { name: "ProtocolError" });
   }
   // The limit counts bytes, and an é has two: `almostFull` has one byte less than the limit.
   const almostFull = `data:${"é".repeat((MAX_EVENT_BYTES - "data:".length - 1) / 2)}`;
-  assert.equal(parseInChunks(`${almostFull}x\n\n`, 999).length, 1);
-  for (const text of [`${almostFull}é\n\n`, `${almostFull}é`]) assert.throws(() => parseInChunks(text, 999), { name: "ProtocolError" });
-  // No UTF-8 text contains the byte 0xff.
-  assert.throws(() => [...new Parser().feed(Buffer.from([0x64, 0xff, 0x0a]))], { name: "ProtocolError" });
+  assert.equal(parseInChunks(`${almostFull}x\n\n`, LARGE_CHUNK).length, 1);
+  for (const text of [`${almostFull}é\n\n`, `${almostFull}é`]) {
+    assert.throws(() => parseInChunks(text, LARGE_CHUNK), { name: "ProtocolError" });
+  }
+  // No UTF-8 text contains the byte 0xff. The generator parses as its events are read.
+  const notUtf8 = Buffer.from([0xff]);
+  assert.throws(() => [...new Parser().feed(notUtf8)], { name: "ProtocolError" });
 });
