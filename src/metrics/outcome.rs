@@ -3,6 +3,7 @@
 
 use crate::domain::factor::FactorKind;
 
+/// Defines an enum of outcomes, each with its text in the metrics, and the list of all outcomes.
 macro_rules! outcomes {
     ($(#[$doc:meta])* $enum:ident { $($(#[$variant_doc:meta])* $name:ident => $text:literal,)* }) => {
         $(#[$doc])*
@@ -34,7 +35,7 @@ outcomes! {
         InvalidCredentials => "invalid_credentials",
         /// The account's address is not verified.
         EmailNotVerified => "email_not_verified",
-        /// The first factor was right; a second factor must be shown.
+        /// The first factor was right; a second factor must be presented.
         SecondFactorRequired => "second_factor_required",
         /// The first factor was right; a second factor must be set up.
         EnrolmentRequired => "enrolment_required",
@@ -96,7 +97,7 @@ outcomes! {
 /// How a sign-in passed the step of the second factor: the label `method`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecondFactorMethod {
-    /// The user has shown a factor.
+    /// The user has presented a factor.
     Factor(FactorKind),
     /// The device is remembered, so the step was skipped.
     RememberedDevice,
@@ -114,7 +115,8 @@ impl SecondFactorMethod {
     /// All combinations of a method and an outcome that occur. A remembered device that does not skip the step is not counted.
     pub(super) fn with_outcomes() -> impl Iterator<Item = (Self, SecondFactorOutcome)> {
         let factors = FactorKind::ALL.into_iter().map(Self::Factor);
-        let shown = factors.flat_map(|method| SecondFactorOutcome::ALL.iter().map(move |outcome| (method, *outcome)));
-        shown.chain([(Self::RememberedDevice, SecondFactorOutcome::Success)])
+        let presented =
+            factors.flat_map(|method| SecondFactorOutcome::ALL.iter().map(move |outcome| (method, *outcome)));
+        presented.chain([(Self::RememberedDevice, SecondFactorOutcome::Success)])
     }
 }

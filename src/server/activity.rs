@@ -19,12 +19,14 @@ use super::write_timeout::{PIECE, StreamStall};
 #[derive(Debug, Default)]
 pub(super) struct Activity {
     in_flight: AtomicUsize,
+    /// See [`Self::changes`].
     changes: AtomicU64,
 }
 
 impl Activity {
     /// Registers a request until the result is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        // first the request: a reader that finds the change then also finds the request, unless it has ended
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         self.changes.fetch_add(1, Ordering::AcqRel);
         InFlight(Arc::clone(self))
@@ -80,7 +82,8 @@ impl Body for TrackedBody {
         // hyper asks for the next piece, so it has sent the previous piece
         stall.end();
         if this.rest.is_empty() {
-            match ready!(Pin::new(&mut this.body).poll_frame(cx)).transpose()?.map(Frame::into_data) {
+            let frame = ready!(Pin::new(&mut this.body).poll_frame(cx)).transpose()?;
+            match frame.map(Frame::into_data) {
                 Some(Ok(data)) => this.rest = data,
                 Some(Err(trailers)) => return Poll::Ready(Some(Ok(trailers))),
                 None => return Poll::Ready(None),

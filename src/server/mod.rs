@@ -141,6 +141,7 @@ where
             "closing connections: http.shutdown_timeout has passed"
         );
         context.cut.trigger();
+        // tasks that are still running then are abandoned
         let _ = tokio::time::timeout(CUT_TIMEOUT, context.tasks.wait()).await;
     }
     tracing::debug!(listener = name, %address, "the listener has stopped");
@@ -173,6 +174,7 @@ async fn accept_until<E>(
         match accepted {
             Ok((stream, remote)) => {
                 backoff.succeeded();
+                // the semaphore is never closed, so there is a permit
                 if let Ok(permit) = permit {
                     serve(context, cores, permit, stream, remote);
                 }
@@ -200,6 +202,7 @@ fn serve<E>(
 ) where
     E: poem::Endpoint + 'static,
 {
+    // an early return drops the stream, which closes the connection
     let Some(admission) = context.per_address.admit(remote.ip()) else { return };
     let stream = match set_socket_options(&stream, &context.settings).and_then(|()| stream.into_std()) {
         Ok(stream) => stream,
@@ -218,6 +221,7 @@ fn serve<E>(
                 tracing::warn!(peer = %remote, %error, "connection closed: the kernel refused to watch its socket (epoll). Check fs.epoll.max_user_watches and free memory");
             }
         }
+        // held until here: they count the connection
         drop((permit, slot, admission));
     };
     tasks.spawn_on(serving, &runtime);
@@ -226,6 +230,7 @@ fn serve<E>(
 /// Sets the options of a connection's socket: the size of the send buffer, TCP_NODELAY, since responses are small and written at
 /// once, and TCP_USER_TIMEOUT (RFC 5482), which ends a connection whose peer is gone or does not read.
 fn set_socket_options(stream: &TcpStream, settings: &HttpSettings) -> io::Result<()> {
+    // not shorter than the timeouts that the server itself applies to the connection
     let user_timeout = settings.idle_timeout.max(settings.write_timeout).as_millis();
     #[cfg(target_os = "linux")]
     rustix::net::sockopt::set_tcp_user_timeout(stream, u32::try_from(user_timeout).unwrap_or(u32::MAX))?;

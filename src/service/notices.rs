@@ -1,7 +1,7 @@
 //! Sends notices of events that the owner of an account may not have caused, such as a sign-in from a new device or reuse of a refresh
 //! token. A notice that can't be sent does not fail the request.
 //!
-//! Each function boxes its future: notices are rare, and the futures of the callers stay small.
+//! Each function boxes its future, so that the futures of the callers stay small. The allocation does not matter: notices are rare.
 
 use std::net::IpAddr;
 
@@ -42,6 +42,7 @@ pub(super) async fn recovery_code_used(state: &AppState, account: &Account, orig
             let data = MailData::RecoveryCodeUsed { remaining, notice };
             account_mail::send(state, account, &account.email, origin, data).await?;
         }
+        // a reminder and not a notice, so without the link "this wasn't me"
         if remaining <= LOW_COUNT && account_mail::should_notify(state, account, Template::RecoveryCodesLow) {
             let data = MailData::RecoveryCodesLow { remaining };
             account_mail::send(state, account, &account.email, origin, data).await?;
@@ -58,9 +59,10 @@ pub(super) async fn recovery_code_used(state: &AppState, account: &Account, orig
     }
 }
 
-/// Notifies the owner that a session was ended because of the reuse of a refresh token (I2).
+/// Notifies the owner that a session was ended because of the reuse of a refresh token (I2: reuse ends the session).
 pub(super) async fn session_reuse(state: &AppState, account: AccountId, ip: Option<IpAddr>) {
     let sent = Box::pin(async {
+        // the account may have been deleted meanwhile
         let Some(account) = state.sql.account(account).await? else { return Ok(()) };
         if account_mail::should_notify(state, &account, Template::SessionReuse) {
             let origin = RequestOrigin { ip, ..RequestOrigin::default() };

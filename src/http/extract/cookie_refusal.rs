@@ -33,7 +33,10 @@ impl CookieRefusal {
     /// # Errors
     /// [`Code::CrossSiteRequest`], [`Code::CookieCrossSite`]
     pub fn check(self, transport: Transport) -> Result<(), ProblemError> {
-        self.0.filter(|_| transport == Transport::Cookie).map_or(Ok(()), Err)
+        match self.0 {
+            Some(problem) if transport == Transport::Cookie => Err(problem),
+            _ => Ok(()),
+        }
     }
 
     /// Converts an error of a use case to a problem. If the use case did not accept a cookie session, which it reports as
@@ -42,15 +45,19 @@ impl CookieRefusal {
     where
         ProblemError: From<E>,
     {
-        let error = ProblemError::from(error);
-        self.0.filter(|_| error.code == Code::CrossSiteRequest).unwrap_or(error)
+        let problem = ProblemError::from(error);
+        match self.0 {
+            Some(reason) if problem.code == Code::CrossSiteRequest => reason,
+            _ => problem,
+        }
     }
 }
 
 impl<'a> poem::FromRequest<'a> for CookieRefusal {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
         let state = state(request)?;
-        let cross_site = cookie::refuse_cross_site(state, request).err();
-        Ok(Self(cross_site.or_else(|| cookie::refuse_unusable_cookie(state, request).err())))
+        let checked =
+            cookie::refuse_cross_site(state, request).and_then(|()| cookie::refuse_unusable_cookie(state, request));
+        Ok(Self(checked.err()))
     }
 }

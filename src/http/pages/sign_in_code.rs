@@ -10,7 +10,7 @@ use super::{
     visit::{Visit, percent_encode},
 };
 use crate::{
-    domain::{one_time_token::TokenPurpose, session::Transport},
+    domain::{one_time_token::TokenPurpose, secret::SecretText, session::Transport},
     http::{
         api::{
             email_login::password_required,
@@ -25,6 +25,7 @@ use crate::{
 
 /// Shows the page, with the problem of the submitted form if there is one.
 async fn page(visit: &Visit, problem: Option<&ProblemError>, view: &SignInCode) -> Result<Response> {
+    // a sign-in that belongs to an authorization request ends with a redirect to the app
     let authorization = Authorization::of(visit).await?;
     let reply = visit.reply().client_target(authorization.as_ref());
     match problem {
@@ -40,13 +41,15 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
         return Err(sign_in_by_mail_is_off().into());
     }
     let is_sent = visit.cookie(cookies::LOGIN_REQUEST).is_some() && visit.parameter("again").is_none();
-    page(&visit, None, &SignInCode { is_sent, email: visit.typed_identifier() }).await
+    let no_problem = None;
+    page(&visit, no_problem, &SignInCode { is_sent, email: visit.typed_identifier() }).await
 }
 
-/// Sends the mail with the code and the link. The answer is the same for unknown addresses (I12).
+/// Sends the mail with the code and the link. The answer is the same for unknown addresses (I12: no account oracle).
 #[handler]
 pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let email = form.text("email");
+    // the problems of all steps are shown in the same way
     let sent = async {
         visit.check_csrf(&mut form)?;
         super::recovery::require_filled("email", &email)?;
@@ -54,9 +57,9 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     };
     match sent.await {
         Ok(secret) => {
-            let request = cookies::set(cookies::LOGIN_REQUEST, secret.expose(), TokenPurpose::Login.ttl());
-            let typed = cookies::set(cookies::TYPED, &percent_encode(&email), cookies::TYPED_TTL);
-            Ok(visit.reply().cookie(request).cookie(typed).redirect_to_page("/sign-in-code"))
+            let login_request = cookies::set(cookies::LOGIN_REQUEST, secret.expose(), TokenPurpose::Login.ttl());
+            let typed_email = cookies::set(cookies::TYPED, &percent_encode(&email), cookies::TYPED_TTL);
+            Ok(visit.reply().cookie(login_request).cookie(typed_email).redirect_to_page("/sign-in-code"))
         }
         Err(problem) => page(&visit, Some(&problem), &SignInCode { is_sent: false, email }).await,
     }
@@ -69,15 +72,16 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let email = form.text("email");
     let signed_in = async {
         visit.check_csrf(&mut form)?;
-        let address = Some(email.clone()).filter(|email| !email.is_empty());
-        let (token, code) = (form.link_token("token").map(Secret), form.secret("code").map(Secret));
+        let address = if email.is_empty() { None } else { Some(email.clone()) };
+        let token = form.link_token("token").map(Secret);
+        let code = form.secret("code").map(Secret);
         let link_or_code = parse_link_or_code(token, "email", address, code)?;
         let secret = visit.cookie(cookies::LOGIN_REQUEST).ok_or_else(invalid_code)?;
-        let request_secret = LoginRequestSecret::from(crate::domain::secret::SecretText::from(secret));
+        let request_secret = LoginRequestSecret::from(SecretText::from(secret));
         let device = visit.client.device_token.as_ref();
-        let (transport, origin) = (Transport::Browser, visit.session_origin());
+        let origin = visit.session_origin();
         let verified =
-            email_login::verify(&visit.state, &link_or_code, &request_secret, transport, origin, device).await;
+            email_login::verify(&visit.state, &link_or_code, &request_secret, Transport::Browser, origin, device).await;
         match verified {
             Ok((tokens, device)) => finish(&visit, tokens.account, tokens.session, Some(&device)).await,
             Err(EmailLoginError::SecondFactorRequired(challenge)) => ask_second_factor(&visit, &challenge).await,

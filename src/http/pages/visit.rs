@@ -17,6 +17,8 @@ use crate::{
     state::AppState,
 };
 
+/// The parameters of a query that links and forms keep.
+const KEPT_PARAMETERS: [&str; 3] = ["request", "ui_locales", "next"];
 /// The maximum length, in bytes, of the value of a parameter that links keep.
 const MAX_KEPT: usize = 200;
 /// The number of parameters of a query that are read.
@@ -38,8 +40,9 @@ pub(in crate::http) struct Visit {
     pub(super) request: Option<String>,
     /// The query that links and forms keep, with its question mark; empty if there are no such parameters.
     pub(super) query: String,
-    /// All parameters of the query, decoded.
+    /// The first parameters of the query, decoded, with those that links do not keep.
     parameters: Vec<(String, String)>,
+    /// The cookies of a sign-in that is in progress: name and value.
     cookies: Vec<(&'static str, String)>,
     /// The browser, and its session.
     pub(in crate::http) browser: Browser,
@@ -111,7 +114,9 @@ impl Visit {
 /// Whether the text has the form of the path of an account page, which can't lead to another site.
 fn is_account_page(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
-    text.strip_prefix('/').is_some_and(|name| name.len() < 32 && name.bytes().all(allowed))
+    // longer than the name of any page
+    let max_length = 31;
+    text.strip_prefix('/').is_some_and(|name| name.len() <= max_length && name.bytes().all(allowed))
 }
 
 impl<'a> FromRequest<'a> for Visit {
@@ -127,25 +132,26 @@ impl<'a> FromRequest<'a> for Visit {
             .collect();
         let kept: Vec<&(String, String)> = parameters
             .iter()
-            .filter(|(name, value)| {
-                matches!(name.as_str(), "request" | "ui_locales" | "next") && value.len() <= MAX_KEPT
-            })
+            .filter(|(name, value)| KEPT_PARAMETERS.contains(&name.as_str()) && value.len() <= MAX_KEPT)
             .collect();
-        let encoded = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(kept.iter().copied()).finish();
+        let kept_query =
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(kept.iter().copied()).finish();
         let kept_value = |name: &str| kept.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
         let cookie_names = [cookies::LOGIN_REQUEST, cookies::TYPED, cookies::CHALLENGE];
         let cookies = cookie_names.into_iter().filter_map(|name| Some((name, cookie::named(request, name)?))).collect();
         let mut browser = Browser::from_request(request, body).await?;
         let (csrf, visitor_cookie) = browser.csrf_token(&state);
-        // the account pages choose again, with the language of the account
-        let locale = pages.locale(kept_value("ui_locales").as_deref(), None, origin.accept_language.as_deref());
+        // no account is known yet: the account pages choose again, with the language of the account
+        let account_locale = None;
+        let ui_locales = kept_value("ui_locales");
+        let locale = pages.locale(ui_locales.as_deref(), account_locale, origin.accept_language.as_deref());
         Ok(Self {
             locale,
             path: request.uri().path().to_owned(),
             client,
             origin,
             request: kept_value("request"),
-            query: if encoded.is_empty() { encoded } else { format!("?{encoded}") },
+            query: if kept_query.is_empty() { kept_query } else { format!("?{kept_query}") },
             cookies,
             browser,
             csrf,
@@ -174,6 +180,7 @@ pub(super) fn percent_encode(text: &str) -> String {
 
 /// Decodes text that [`percent_encode`] encoded, with the parser of forms.
 fn percent_decode(text: &str) -> String {
+    // the parser reads pairs, so the text is the value of a pair
     url::form_urlencoded::parse(format!("v={text}").as_bytes())
         .next()
         .map(|(_, value)| value.into_owned())
