@@ -114,11 +114,11 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
         return Ok(SignInStep::AccountChanged);
     }
     if state.config.registration.verification == Verification::Required && !input.account.email_verified {
-        let entry = AuditEntry::new(now, AuditEvent::SignIn).account(input.account.id).refused("email_not_verified");
-        state.audit.record(entry.actor(Actor::Anyone).address(input.origin.ip));
+        record_refusal(state, &input, now, "email_not_verified");
         return Ok(SignInStep::EmailVerificationRequired);
     }
-    let mut remembered = None;
+    // the device whose token skips the second factor
+    let mut remembered_device = None;
     let ends_by = match policy::requirement(&state.config.factors, &input.account, &input.authentication, now) {
         Requirement::Nothing => None,
         Requirement::EnrolmentUntil(until) => {
@@ -126,7 +126,7 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
             Some(until)
         }
         Requirement::SecondFactor if remembered_devices::skips_factor(state, &input).await? => {
-            remembered = input.device;
+            remembered_device = input.device;
             None
         }
         Requirement::SecondFactor => {
@@ -135,31 +135,30 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
             return Ok(SignInStep::SecondFactorRequired(Box::new(challenge)));
         }
         Requirement::Enrolment => {
-            let challenge =
-                issue_challenge(state, &input, ChallengePurpose::Enrolment, enrolment::methods(state)).await?;
+            let methods = enrolment::methods(state);
+            let challenge = issue_challenge(state, &input, ChallengePurpose::Enrolment, methods).await?;
             return Ok(SignInStep::EnrolmentRequired(Box::new(challenge)));
         }
         Requirement::Password => {
-            let entry = AuditEntry::new(now, AuditEvent::SignIn).account(input.account.id).refused("password_required");
-            state.audit.record(entry.actor(Actor::Anyone).address(input.origin.ip));
+            record_refusal(state, &input, now, "password_required");
             return Ok(SignInStep::PasswordRequired);
         }
     };
-    let Authenticated { mut account, authentication, transport, origin, attempt, device: _, replaces, wanted_acr: _ } =
-        input;
+    let Authenticated { mut account, authentication, transport, origin, attempt, replaces, .. } = input;
+    // a sign-in cancels a deletion that is not due yet
     if account.deletion_at.is_some() {
         match delete_account::cancel(state, account.id).await? {
             Some(kept) => account = kept,
             None => return Ok(SignInStep::AccountChanged),
         }
     }
-    let skipped_factor_reason = remembered.map(|_| "remembered_device");
+    let skipped_factor_reason = remembered_device.is_some().then_some("remembered_device");
     let start = session::start(
         state,
         &account,
         session::SessionStart { authentication, transport, origin, ends_by, skipped_factor_reason },
     );
-    let (started, device) = tokio::join!(start, attempt.trust_device(state, &account, remembered));
+    let (started, device) = tokio::join!(start, attempt.trust_device(state, &account, remembered_device));
     let Some(grant) = started? else {
         // Redis has a newer epoch: the account has changed since its owner authenticated, or a change did not commit in the database.
         accounts::resync(state, account.id, account.epoch).await?;
@@ -173,6 +172,12 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
         notices::new_device(state, &account, &origin).await;
     }
     Ok(SignInStep::SignedIn(Box::new(SignedIn { grant, device: device.token })))
+}
+
+/// Records a sign-in that was refused although what its user presented was right.
+fn record_refusal(state: &AppState, input: &Authenticated<'_>, now: Timestamp, reason: &'static str) {
+    let entry = AuditEntry::new(now, AuditEvent::SignIn).account(input.account.id).refused(reason);
+    state.audit.record(entry.actor(Actor::Anyone).address(input.origin.ip));
 }
 
 /// Issues the challenge of a sign-in that can't be finished yet. The attempt at the password no longer counts as a failure: the
@@ -194,6 +199,7 @@ async fn begin_grace(state: &AppState, account: &Account, now: Timestamp) -> Res
         return Ok(());
     }
     let Some(mut change) = state.sql.change_account(account.id).await? else { return Ok(()) };
+    // again, in the transaction: a concurrent sign-in may have started the period
     if change.account.factor_required_at.is_none() {
         change.set_factor_required(Some(now)).await?;
         change.commit().await?;

@@ -33,11 +33,11 @@ const MAX_BATCH: usize = 32;
 #[derive(Debug)]
 pub(super) struct ScriptBatcher {
     script: Script,
-    /// Operations to send, by connection.
+    /// Operations to send: a list for each connection.
     waiting: Vec<Mutex<Vec<Operation>>>,
 }
 
-/// Selects a batched script.
+/// Selects a batched script. A function, since a task that sends a batch holds the connection and no reference into it.
 pub(super) type BatcherSelector = fn(&Scripts) -> &ScriptBatcher;
 
 /// One operation and its caller.
@@ -73,11 +73,13 @@ impl RedisConnection {
         let (answer, answered) = oneshot::channel();
         // With `per_slot`, as in a cluster, `send` splits the operations by bucket: then `MAX_BATCH` operations are not yet a full batch.
         let per_slot = self.per_slot.load(Ordering::Relaxed);
-        let (is_first, full) = {
+        let (is_first, full_batch) = {
             let mut waiting = batcher.waiting();
+            let is_first = waiting.is_empty();
             waiting.push(Operation { account, arguments, answer });
-            let full = (waiting.len() == MAX_BATCH && !per_slot).then(|| mem::take(&mut *waiting));
-            (waiting.len() == 1, full)
+            let is_full = waiting.len() == MAX_BATCH && !per_slot;
+            let full_batch = is_full.then(|| mem::take(&mut *waiting));
+            (is_first, full_batch)
         };
         // Separate tasks send the batches, since a caller may be dropped before its batch is sent.
         if is_first {
@@ -89,12 +91,13 @@ impl RedisConnection {
                 connection.send(select, waiting).await;
             });
         }
-        if let Some(full) = full {
+        if let Some(operations) = full_batch {
             let connection = Arc::clone(self);
-            tokio::spawn(async move { connection.send(select, full).await });
+            tokio::spawn(async move { connection.send(select, operations).await });
         }
-        let answered = async { answered.await.unwrap_or_else(|_| Err(shutting_down())) };
-        script::watch(&batcher.script, answered).await
+        // At shutdown the runtime drops the tasks, and the senders of the answers with them.
+        let result = async { answered.await.unwrap_or_else(|_| Err(shutting_down())) };
+        script::watch(&batcher.script, result).await
     }
 
     /// Sends operations in batches. Sends operations again that Redis refused because they may not share a call.
@@ -110,6 +113,7 @@ impl RedisConnection {
     /// they may not share a call.
     async fn call(self: &Arc<Self>, select: BatcherSelector, operations: Vec<Operation>) -> Vec<Operation> {
         let names = &self.keys;
+        // Three keys and the arguments of each operation, as `each` in `lua/lib.lua` expects them.
         let mut keys = Vec::with_capacity(3 * operations.len());
         let mut arguments = vec![self.event_trim_args()];
         for Operation { account, arguments: own, .. } in &operations {
@@ -146,16 +150,14 @@ impl RedisConnection {
 /// Splits operations into batches, with `per_slot` into batches of one bucket each.
 fn split(operations: Vec<Operation>, per_slot: bool) -> Vec<Vec<Operation>> {
     let mut batches: Vec<Vec<Operation>> = Vec::new();
-    // The index of the last batch of each bucket; without `per_slot`, of the only key 0.
-    let mut last_batches = HashMap::new();
+    // The index of the last batch of each bucket. Without `per_slot`, all operations count as of bucket 0.
+    let mut last_batches: HashMap<usize, usize> = HashMap::new();
     for operation in operations {
         let bucket = if per_slot { key::bucket(operation.account) } else { 0 };
-        // No batch has the index `usize::MAX`.
-        let index = last_batches.entry(bucket).or_insert(usize::MAX);
-        match batches.get_mut(*index) {
-            Some(batch) if batch.len() < MAX_BATCH => batch.push(operation),
+        match last_batches.get(&bucket).copied() {
+            Some(index) if batches[index].len() < MAX_BATCH => batches[index].push(operation),
             _ => {
-                *index = batches.len();
+                last_batches.insert(bucket, batches.len());
                 batches.push(vec![operation]);
             }
         }
@@ -186,6 +188,7 @@ mod tests {
     /// Operations on accounts in these buckets.
     fn operations(buckets: &[u8]) -> Vec<Operation> {
         let operation = |bucket: &u8| {
+            // the last byte of an account's id is its bucket
             let mut id = [0; 16];
             id[15] = *bucket;
             let (answer, _) = oneshot::channel();

@@ -30,13 +30,6 @@ pub struct SecondaryEmail {
     pub created_at: Timestamp,
 }
 
-/// A `SELECT` of every column that [`read`] reads, followed by the given clauses.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!("SELECT id, account_id, email, verified_at, created_at FROM secondary_emails ", $rest)
-    };
-}
-
 impl Sql {
     /// The secondary addresses of an account, oldest first.
     ///
@@ -95,13 +88,13 @@ impl AccountChange {
         if self.is_verified_elsewhere(&key).await? {
             return Err(TakeAddressError::Taken);
         }
-        let verified = query("UPDATE secondary_emails SET verified_at = $1 WHERE id = $2 AND account_id = $3")
+        let updated = query("UPDATE secondary_emails SET verified_at = $1 WHERE id = $2 AND account_id = $3")
             .bind(now.as_millis())
             .bind(email.id.to_string())
             .bind(self.account.id.to_string())
             .execute(&mut *self.tx)
             .await;
-        match verified {
+        match updated {
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(TakeAddressError::Taken),
             Err(error) => Err(SqlError::from(error).into()),
             Ok(_) => Ok(self.store(now).await?),
@@ -132,20 +125,22 @@ impl AccountChange {
         former: EmailId,
         now: Timestamp,
     ) -> Result<(), TakeAddressError> {
-        let before = self.account.clone();
+        let former_account = self.account.clone();
         // Empty if the account lost its unverified address to another account.
-        if !before.email.as_str().is_empty() {
+        if !former_account.email.as_str().is_empty() {
+            // An account that was verified before the column `email_verified_at` existed has no value in it.
             let sql = "INSERT INTO secondary_emails (id, account_id, email, email_key, verified_at, created_at) \
                        SELECT $1, id, email, email_key, \
                        CASE email_verified WHEN 1 THEN COALESCE(email_verified_at, created_at) END, created_at \
                        FROM accounts WHERE id = $2";
-            let insert = query(sql).bind(former.to_string()).bind(before.id.to_string());
+            let insert = query(sql).bind(former.to_string()).bind(former_account.id.to_string());
             insert.execute(&mut *self.tx).await.map_err(SqlError::from)?;
         }
         self.make_primary_address(&email.email, now).await?;
+        // `make_primary_address` has stored `now`, but the address was verified earlier.
         query("UPDATE accounts SET email_verified_at = $1 WHERE id = $2")
             .bind(email.verified_at.unwrap_or(now).as_millis())
-            .bind(before.id.to_string())
+            .bind(former_account.id.to_string())
             .execute(&mut *self.tx)
             .await
             .map_err(SqlError::from)?;
@@ -208,7 +203,7 @@ impl AccountChange {
     /// transaction is exclusive anyway.
     pub(super) async fn lock_address(&mut self, key: &str) -> Result<(), SqlError> {
         if self.sql.dialect == Dialect::Postgres {
-            // An advisory lock has a number of 64 bits. If two addresses have the same number, their transactions wait for each other.
+            // An advisory lock has a number of 64 bits: the beginning of a digest. If two addresses have the same number, their transactions wait for each other.
             let digest = digest(&SHA256, format!("latchkey address {key}").as_bytes());
             let mut number = [0; 8];
             number.copy_from_slice(&digest.as_ref()[..8]);
@@ -236,10 +231,10 @@ impl AccountChange {
 
 /// Returns the keys among `keys` that belong to a verified secondary address.
 pub(super) async fn verified_keys(tx: &mut Transaction<'_, Any>, keys: &[String]) -> Result<Vec<String>, SqlError> {
-    let parameters: Vec<String> = (1..=keys.len()).map(|number| format!("${number}")).collect();
+    let placeholders: Vec<String> = (1..=keys.len()).map(|number| format!("${number}")).collect();
     let sql = format!(
         "SELECT email_key FROM secondary_emails WHERE verified_at IS NOT NULL AND email_key IN ({})",
-        parameters.join(", ")
+        placeholders.join(", ")
     );
     let mut select = query(AssertSqlSafe(sql).into_sql_str());
     for key in keys {
@@ -277,7 +272,8 @@ async fn insert(tx: &mut Transaction<'_, Any>, new: &SecondaryEmail) -> Result<(
 }
 
 async fn list(tx: &mut Transaction<'_, Any>, account: AccountId) -> Result<Vec<SecondaryEmail>, SqlError> {
-    let sql = select!("WHERE account_id = $1 ORDER BY created_at, id");
+    let sql = "SELECT id, account_id, email, verified_at, created_at FROM secondary_emails \
+               WHERE account_id = $1 ORDER BY created_at, id";
     let rows = query(sql).bind(account.to_string()).fetch_all(&mut **tx).await?;
     rows.iter().map(read).collect()
 }

@@ -1,13 +1,18 @@
-//! Notices, and `POST /v1/account/secure`.
+//! Notices, and `POST /v1/account/secure`: an owner's report that a notice's event was not the owner's own.
+
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, problem, reset, verify_address, without_limits};
+use super::{NEW_PASSWORD, count, email, problem, reset, verify_address, without_limits};
 use crate::harness::{
     client::{PASSWORD, Tokens},
     test_cluster::{Node, TestCluster},
     wait,
 };
+
+/// The password that the owner sets after a report.
+const RESET_PASSWORD: &str = "marble thicket saddle forty";
 
 /// A cluster with a verified account.
 async fn cluster_with_verified_account() -> (TestCluster, Node, Tokens) {
@@ -31,12 +36,10 @@ async fn changed_password_is_reported_and_the_report_secures_the_account() {
     node.try_login("ada", NEW_PASSWORD).await.expect(401);
     // the report has sent the owner a link that sets a new password
     let (link, _) = super::first_mail(&cluster, "ada", "password_reset").await;
-    reset(&node, &link, "marble thicket saddle forty").await.expect(204);
-    node.login_with("ada", "marble thicket saddle forty").await;
-    assert_eq!(
-        node.post("/v1/account/secure", json!({ "token": token })).await.problem(),
-        problem(401, "invalid_code")
-    );
+    reset(&node, &link, RESET_PASSWORD).await.expect(204);
+    node.login_with("ada", RESET_PASSWORD).await;
+    let repeated = node.post("/v1/account/secure", json!({ "token": token })).await;
+    assert_eq!(repeated.problem(), problem(401, "invalid_code"));
 }
 
 /// A thief who has added a factor must neither get in with it afterwards nor keep the owner out.
@@ -44,17 +47,19 @@ async fn changed_password_is_reported_and_the_report_secures_the_account() {
 async fn report_removes_the_factors_that_were_added_within_its_validity() {
     let (cluster, node, _) = cluster_with_verified_account().await;
     crate::factors::enrol(&cluster, &node, "ada").await;
-    // The sign-in now asks for the factor.
+    // asserts that the sign-in now requires the factor
     crate::factors::challenge(&node, "ada").await;
     let token = cluster.mail_to(&email("ada"), "factor_changed").await.token().to_owned();
     // the link of a notice works for 72 hours
-    cluster.advance(std::time::Duration::from_hours(71));
+    cluster.advance(Duration::from_hours(71));
     node.post("/v1/account/secure", json!({ "token": token })).await.expect(204);
     let (link, _) = super::first_mail(&cluster, "ada", "password_reset").await;
-    reset(&node, &link, "marble thicket saddle forty").await.expect(204);
-    let own = node.login_with("ada", "marble thicket saddle forty").await;
+    reset(&node, &link, RESET_PASSWORD).await.expect(204);
+    let own = node.login_with("ada", RESET_PASSWORD).await;
     let left = node.get("/v1/me/factors", &own.access).await.expect(200).json();
-    assert_eq!((&left["factors"], &left["recovery_codes_left"]), (&json!([]), &json!(0)), "{left}");
+    assert_eq!(left["factors"], json!([]));
+    assert_eq!(left["recovery_codes_left"], 0);
+    // events reach the database with a delay
     node.state.audit.flush().await.unwrap();
     let rows = node.state.sql.audit(&latchkey::store::sql::AuditFilter::default(), 100).await.unwrap();
     let suspect: Vec<_> = rows.iter().filter(|row| row.reason.as_deref() == Some("suspect")).collect();
@@ -65,6 +70,7 @@ async fn report_removes_the_factors_that_were_added_within_its_validity() {
 async fn new_device_and_network_are_reported_and_known_ones_are_not() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
+    // each sign-in states its address in `X-Forwarded-For`
     cluster.config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
     let node = cluster.node().await;
     node.register("ada").await;
@@ -73,16 +79,17 @@ async fn new_device_and_network_are_reported_and_known_ones_are_not() {
         let request = node.request(reqwest::Method::POST, "/v1/login").header("x-forwarded-for", address);
         node.send(request.header("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Firefox/130.0").json(&body))
     };
+    // not reported: the address is not verified yet
     let tokens = Tokens::of(&login("192.0.2.1").await.expect(200));
     verify_address(&cluster, &node, "ada", &tokens).await;
+    // no device sends a token, so the account recognizes a sign-in by its network
     login("192.0.2.1").await.expect(200);
     login("198.51.100.7").await.expect(200);
     let mail = cluster.mail_to(&email("ada"), "new_device").await;
     assert!(mail.text.contains("198.51.100.7") && mail.text.contains("Firefox, Linux"), "{}", mail.text);
     login("198.51.100.7").await.expect(200);
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
-    let notices = cluster.mails_to(&email("ada")).iter().filter(|mail| mail.file.contains("new_device")).count();
-    assert_eq!(notices, 1);
+    assert_eq!(count(&cluster, "ada", "new_device"), 1);
 }
 
 #[tokio::test]
@@ -95,7 +102,7 @@ async fn reuse_of_a_refresh_token_and_disabling_are_reported() {
     verify_address(&cluster, &node, "ada", &tokens).await;
     node.refresh(&tokens.refresh).await.expect(200);
     // after the retry window of 24 hours, in which the superseded token would be answered
-    cluster.advance(std::time::Duration::from_hours(48));
+    cluster.advance(Duration::from_hours(48));
     node.refresh(&tokens.refresh).await.expect(401);
     cluster.mail_to(&email("ada"), "session_reuse").await;
     latchkey::service::accounts::disable(&node.state, id).await.unwrap();

@@ -10,7 +10,7 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_redis_password_makes_node_unavailable_until_it_is_restored() {
     let server = Redis::with_port(DURABLE);
-    // `>` sets a password (ACL SETUSER)
+    // `>` sets a password, and the last three arguments permit all keys, channels and commands (ACL SETUSER)
     let set_password = |password: &str| {
         server.command(&["ACL", "SETUSER", "latchkey", "on", "resetpass", password, "~*", "&*", "+@all"]);
     };
@@ -21,9 +21,11 @@ async fn changed_redis_password_makes_node_unavailable_until_it_is_restored() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
 
-    // Redis keeps the open connections and refuses new ones. The call succeeds, or is a 503 if its connection had to be opened.
+    // Redis keeps the open connections and refuses new ones. `has_succeeded` asserts that the call succeeds, or is a 503 because its
+    // connection had to be opened.
     set_password(">second");
     has_succeeded(&node.get("/v1/me", &tokens.access).await, 200);
+    // closes the open connections, so that the node needs new ones
     server.command(&["CLIENT", "KILL", "USER", "latchkey"]);
     assert_all_unavailable(&node, "ada", &tokens).await;
     let refused = "the server refused the user or password of redis.url";

@@ -7,7 +7,7 @@ use super::{
     postgres,
 };
 
-const INSTALL: &str = "these tests need PgBouncer: `apt-get install pgbouncer` (Debian, Ubuntu), \
+const INSTALL_HINT: &str = "these tests need PgBouncer: `apt-get install pgbouncer` (Debian, Ubuntu), \
                        `dnf install pgbouncer` (Fedora), `apk add pgbouncer` (Alpine), `brew install pgbouncer` \
                        (macOS); or run `make test`, which installs it";
 
@@ -39,21 +39,23 @@ impl PgBouncer {
     /// Starts a pooler whose configuration ends with `last_setting`.
     fn start(last_setting: &str) -> Result<Self, String> {
         let postgres = postgres::shared();
-        let programs = guard::find_programs(&["pgbouncer"], []).ok_or(INSTALL)?;
-        let program = programs.join("pgbouncer");
+        let no_other_folders = [];
+        let program_folder = guard::find_programs(&["pgbouncer"], no_other_folders).ok_or(INSTALL_HINT)?;
+        let program = program_folder.join("pgbouncer");
         let mut last_error = String::new();
         // another process may take the port first: retry with another port
         for _ in 0..5 {
             let folder = guard::folder("latchkey-pgbouncer-");
-            let settings = folder.join("pgbouncer.ini");
+            let settings_file = folder.join("pgbouncer.ini");
             let port = guard::free_port();
-            std::fs::write(&settings, self::settings(port, postgres.port()) + last_setting).unwrap();
+            std::fs::write(&settings_file, settings(port, postgres.port()) + last_setting).unwrap();
             let spec = Spec {
-                command: &[program.to_str().unwrap(), settings.to_str().unwrap()],
+                command: &[program.to_str().unwrap(), settings_file.to_str().unwrap()],
                 // the meaning of TERM, INT and QUIT differs between releases, and a pooler has no state to lose
                 stop: "KILL",
                 folder: Some(&folder),
                 ready: "process up",
+                // PgBouncer refuses to run as root
                 unprivileged: true,
             };
             match Guard::start(&spec) {
@@ -75,11 +77,11 @@ impl PgBouncer {
     }
 }
 
-/// A configuration with three server connections for all clients, so that clients switch between connections.
-fn settings(port: u16, postgres: u16) -> String {
+/// A configuration with three server connections for all clients, so that clients switch between connections. It checks no passwords.
+fn settings(port: u16, postgres_port: u16) -> String {
     format!(
         "[databases]\n\
-         * = host=127.0.0.1 port={postgres} user=postgres\n\
+         * = host=127.0.0.1 port={postgres_port} user=postgres\n\
          [pgbouncer]\n\
          listen_addr = 127.0.0.1\n\
          listen_port = {port}\n\

@@ -4,6 +4,8 @@
 --         which the sign-in was checked, version of the claims (u32); the record
 --       2 roles and other claims (record.rs), or ''  3 to 5 the parts of the details, '' for missing ones  6 the last use
 -- Returns for each operation 'created', or {'created', id of the last event, ids of the ended sessions} if the session limit ended
--- some, or 'stale' if the account or its claims have changed since the sign-in was checked (I5, I16).
+-- some, or 'stale' if the account or its claims have changed since the sign-in was checked: such a change has ended all sessions (I5), or
+-- older claims must not be used any more (I16).
 
+-- six arguments for each operation, of which none has an answer yet
 return each(6, create, {})

@@ -4,9 +4,11 @@
 -- Returns 0. If the quota is exhausted, changes nothing and returns the time until the next request is allowed (µs).
 
 local now, interval = tonumber(ARGV[1]) * 1000, tonumber(ARGV[2])
+-- When the quota is full again if it admits this request. A full quota needs `interval * ARGV[3]` to refill from empty, so more than that
+-- means that it was exhausted.
 local full_at = math.max(now, tonumber(redis.call('GET', KEYS[1]) or now)) + interval
 local wait = full_at - now - interval * tonumber(ARGV[3])
 if wait > 0 then return wait end
--- The TTL is a second longer than needed, because the clocks of nodes differ.
+-- The TTL, in ms, is a second longer than needed, because the clocks of nodes differ.
 redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', string.format('%.0f', math.ceil((full_at - now) / 1000) + 1000))
 return 0
