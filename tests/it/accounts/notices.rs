@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{NEW_PASSWORD, count, email, problem, reset, verify_address, without_limits};
+use super::{NEW_PASSWORD, count_mails, email, problem, reset, verify_address, without_limits};
 use crate::harness::{
     client::{PASSWORD, Tokens},
     test_cluster::{Node, TestCluster},
@@ -47,7 +47,7 @@ async fn changed_password_is_reported_and_the_report_secures_the_account() {
 async fn report_removes_the_factors_that_were_added_within_its_validity() {
     let (cluster, node, _) = cluster_with_verified_account().await;
     crate::factors::enrol(&cluster, &node, "ada").await;
-    // asserts that the sign-in now requires the factor
+    // the sign-in now requires the factor
     crate::factors::challenge(&node, "ada").await;
     let token = cluster.mail_to(&email("ada"), "factor_changed").await.token().to_owned();
     // the link of a notice works for 72 hours
@@ -89,7 +89,7 @@ async fn new_device_and_network_are_reported_and_known_ones_are_not() {
     assert!(mail.text.contains("198.51.100.7") && mail.text.contains("Firefox, Linux"), "{}", mail.text);
     login("198.51.100.7").await.expect(200);
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
-    assert_eq!(count(&cluster, "ada", "new_device"), 1);
+    assert_eq!(count_mails(&cluster, "ada", "new_device"), 1);
 }
 
 #[tokio::test]

@@ -70,12 +70,14 @@ async fn code_by_mail_continues_a_sign_in_at_aal1_and_works_once() {
     assert_eq!(count_mails(&cluster, "ada", "second_factor_code"), 0, "no code is sent before the client requests one");
     let code = mailed_code(&cluster, &node, "ada", &first).await;
     let mail = cluster.mail_to(&email("ada"), "second_factor_code").await;
-    assert!(!mail.text.contains("://"), "no link: {}", mail.text);
+    assert!(!mail.text.contains("://"), "the mail has no link: {}", mail.text);
 
     assert_eq!(second_factor(&node, &first, "email_code", WRONG_CODE).await.problem(), problem(401, "invalid_code"));
     let tokens = Tokens::of(&second_factor(&node, &first, "email_code", &code).await.expect(200));
     let claimed = claims(&tokens.access);
-    assert_eq!((&claimed["acr"], &claimed["amr"]), (&json!("aal1"), &json!(["pwd", "otp", "mca"])));
+    assert_eq!(claimed["acr"], "aal1");
+    // password, one-time code, several channels (RFC 8176)
+    assert_eq!(claimed["amr"], json!(["pwd", "otp", "mca"]));
     assert_eq!(second_factor(&node, &first, "email_code", &code).await.problem(), problem(401, "invalid_challenge"));
     let second = challenge(&node, "ada").await;
     assert_eq!(second_factor(&node, &second, "email_code", &code).await.problem(), problem(401, "invalid_code"));
@@ -98,7 +100,8 @@ async fn codes_by_mail_are_off_by_default_and_need_a_verified_address_and_a_pass
     assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["email_code"], false);
     assert_eq!(enable(&node, &tokens).await.problem(), problem(403, "email_not_verified"));
     verify_address(&cluster, &node, "ada", &tokens).await;
-    // An account without a password is refused. Then it gets its password back.
+    // An account without a password is refused. Then it gets its password back. The store changes it, since the calls of the service
+    // would end the session.
     let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
     let hash = change.account.password_hash.clone().unwrap();
     change.remove_password(cluster.clock.now()).await.unwrap();
@@ -117,10 +120,12 @@ async fn codes_by_mail_are_off_by_default_and_need_a_verified_address_and_a_pass
 #[tokio::test]
 async fn code_works_with_its_challenge_only_and_wrong_codes_count_against_that_challenge() {
     let mut cluster = cluster();
+    // wrong codes cause no delay
     cluster.config.limits.factor_backoff = None;
     let node = cluster.node().await;
     account_with_email_code(&cluster, &node, "ada").await;
-    let (owner, stranger) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
+    let owner = challenge(&node, "ada").await;
+    let stranger = challenge(&node, "ada").await;
     let code = mailed_code(&cluster, &node, "ada", &owner).await;
     assert_eq!(second_factor(&node, &stranger, "email_code", &code).await.problem(), problem(401, "invalid_code"));
     // Five wrong codes invalidate a code. The ten of the stranger and four of the owner leave the owner's code valid.
@@ -137,6 +142,7 @@ async fn code_works_with_its_challenge_only_and_wrong_codes_count_against_that_c
 #[tokio::test]
 async fn five_wrong_codes_invalidate_a_code_and_a_further_code_replaces_it() {
     let mut cluster = cluster();
+    // wrong codes cause no delay
     cluster.config.limits.factor_backoff = None;
     let node = cluster.node().await;
     account_with_email_code(&cluster, &node, "ada").await;
@@ -155,6 +161,7 @@ async fn five_wrong_codes_invalidate_a_code_and_a_further_code_replaces_it() {
 #[tokio::test]
 async fn code_expires_after_ten_minutes_and_with_its_challenge() {
     let mut cluster = cluster();
+    // longer than the lifetime of a code
     cluster.config.factors.challenge_ttl = Duration::from_hours(1);
     let node = cluster.node().await;
     account_with_email_code(&cluster, &node, "ada").await;
@@ -170,11 +177,12 @@ async fn code_expires_after_ten_minutes_and_with_its_challenge() {
     assert_eq!(second_factor(&node, &first, "email_code", &code).await.problem(), problem(401, "invalid_challenge"));
     assert_eq!(send(&node, &first).await.problem(), problem(401, "invalid_challenge"));
 
-    cluster.config.factors.challenge_ttl = Duration::from_mins(2);
     // a code does not outlive its challenge
-    let short = cluster.node().await;
-    let challenge = challenge(&short, "ada").await;
-    assert_eq!(send(&short, &challenge).await.expect(202).json(), json!({ "expires_in": 120 }));
+    cluster.config.factors.challenge_ttl = Duration::from_mins(2);
+    let node = cluster.node().await;
+    let challenge = challenge(&node, "ada").await;
+    let sent = send(&node, &challenge).await.expect(202);
+    assert_eq!(sent.json(), json!({ "expires_in": 120 }));
 }
 
 #[tokio::test]
@@ -183,8 +191,8 @@ async fn codes_by_mail_that_are_switched_off_for_all_are_not_required() {
     let node = cluster.node().await;
     account_with_email_code(&cluster, &node, "ada").await;
     cluster.config.factors.email_code = false;
-    let off = cluster.node().await;
-    let tokens = off.login("ada").await;
+    let node_without_codes = cluster.node().await;
+    let tokens = node_without_codes.login("ada").await;
     assert_eq!(claims(&tokens.access)["amr"], json!(["pwd"]));
     // the node with the former settings still requires the code
     expect_challenge(&node.try_login("ada", PASSWORD).await);
@@ -230,40 +238,39 @@ async fn stranger_who_knows_the_password_uses_up_neither_the_owners_mails_nor_th
     };
     let tokens = Tokens::of(&login(home).await.expect(200));
     verify_address(&cluster, &node, "ada", &tokens).await;
-    let codes = codes_of(&enable(&node, &tokens).await.expect(200));
+    let recovery_codes = codes_of(&enable(&node, &tokens).await.expect(200));
     // The account recognizes the network at home after a second factor.
     let first = expect_challenge(&login(home).await);
-    let shown = super::factor_body(&first, "recovery_code", &codes[0]);
-    post_from(&node, home, "/v1/login/second-factor", shown).await.expect(200);
+    let recovery_body = super::factor_body(&first, "recovery_code", &recovery_codes[0]);
+    post_from(&node, home, "/v1/login/second-factor", recovery_body).await.expect(200);
 
     let stranger = expect_challenge(&login("192.0.2.1").await);
-    let body = |challenge: &str| json!({ "challenge": challenge });
+    let request_code = |address: &'static str, challenge: &str| {
+        post_from(&node, address, "/v1/login/second-factor/code", json!({ "challenge": challenge }))
+    };
     for address in ["192.0.2.1", "192.0.2.2"] {
-        post_from(&node, address, "/v1/login/second-factor/code", body(&stranger)).await.expect(202);
+        request_code(address, &stranger).await.expect(202);
     }
-    let refused = post_from(&node, "192.0.2.3", "/v1/login/second-factor/code", body(&stranger)).await;
+    let refused = request_code("192.0.2.3", &stranger).await;
     assert_eq!(refused.problem(), problem(429, "too_many_requests"));
     assert!(refused.header("ratelimit").starts_with("\"factor-mail-account\";r=0;t="), "{refused:?}");
     let guess = |address: &'static str, challenge: &str, code: &str| {
         let body = super::factor_body(challenge, "email_code", code);
         post_from(&node, address, "/v1/login/second-factor", body)
     };
-    // Five wrong codes cause no delay, the default of limits.factor_backoff_after. The sixth starts a delay.
+    // The sixth wrong code starts a delay (limits.factor_backoff_after is 5 by default). Unrecognized addresses wait together.
     for _ in 0..6 {
         assert_eq!(guess("192.0.2.1", &stranger, WRONG_CODE).await.status, 401);
     }
     assert_eq!(guess("192.0.2.4", &stranger, WRONG_CODE).await.problem(), problem(429, "too_many_requests"));
 
-    let wait_for_mails = |expected: usize| {
-        let cluster = &cluster;
-        async move {
-            let arrived = || async { count_mails(cluster, "ada", "second_factor_code") == expected };
-            wait::until("ada has the codes", arrived).await;
-        }
+    let wait_for_mails = async |expected: usize| {
+        let arrived = || async { count_mails(&cluster, "ada", "second_factor_code") == expected };
+        wait::until("ada has the codes", arrived).await;
     };
     wait_for_mails(2).await;
     let owner = expect_challenge(&login(home).await);
-    post_from(&node, home, "/v1/login/second-factor/code", body(&owner)).await.expect(202);
+    request_code(home, &owner).await.expect(202);
     wait_for_mails(3).await;
     let code = cluster.mail_to(&email("ada"), "second_factor_code").await.code().to_owned();
     guess(home, &owner, &code).await.expect(200);
@@ -278,12 +285,13 @@ async fn code_by_mail_is_unreadable_in_database_and_redis_and_resets_no_password
     let code = mailed_code(&cluster, &node, "ada", &challenge).await;
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
     let wal = std::fs::read(cluster.folder().join("latchkey.db-wal")).unwrap_or_default();
-    for secret in [code.clone(), code.replace('-', "")] {
+    let code_without_hyphen = code.replace('-', "");
+    for secret in [&code, &code_without_hyphen] {
         for (place, bytes) in [("database", &database), ("write-ahead log", &wal), ("redis", &cluster.redis.dump())] {
-            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{place}");
+            let has_secret = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!has_secret, "{place}");
         }
     }
-    // The code resets no password.
     let body = json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
 }
@@ -294,6 +302,7 @@ async fn i11_code_by_mail_works_once_among_sixteen_racers_on_two_nodes() {
     let cluster = cluster();
     let nodes = [cluster.node().await, cluster.node().await];
     account_with_email_code(&cluster, &nodes[0], "ada").await;
+    // repeated, because a fault would not show in every race
     for _ in 0..2 {
         let challenge = challenge(&nodes[0], "ada").await;
         let code = mailed_code(&cluster, &nodes[0], "ada", &challenge).await;
