@@ -229,7 +229,7 @@ pub fn measure(
     })
 }
 
-/// What the processes have used up to one moment.
+/// The usage of a target's processes up to one moment.
 #[derive(Clone, Copy)]
 struct UsageReading {
     server: Usage,

@@ -5,25 +5,17 @@ import { test } from "node:test";
 
 import { MAX_EVENT_BYTES, Parser } from "../../src/sse.js";
 
-/** A chunk size for texts that may arrive in one chunk, or in a few large ones. */
 const LARGE_CHUNK = 999;
 
-/** Returns the events of a text that arrives in chunks of this many bytes. */
 function parseInChunks(text, chunkSize) {
-  const parser = new Parser();
-  const bytes = Buffer.from(text);
-  const events = [];
+  const [parser, bytes, events] = [new Parser(), Buffer.from(text), []];
   for (let at = 0; at < bytes.length; at += chunkSize) events.push(...parser.feed(bytes.subarray(at, at + chunkSize)));
   return events;
 }
 
 test("chunk size and line ending do not change events", () => {
-  const blocks = [
-    "\ufeffevent: live\nid: 7\ndata: {}", // an event, after a byte order mark
-    ": hello", // a comment
-    "event:x\ndata:é\ndata: b\nretry: 1\nother", // an event with two lines of data, and ignored fields
-    "x: y", // no event: it has only an unknown field
-  ];
+  // The comment, and the last block, which has only an unknown field, are no events. The fields `retry` and `other` are ignored.
+  const blocks = ["\ufeffevent: live\nid: 7\ndata: {}", ": hello", "event:x\ndata:é\ndata: b\nretry: 1\nother", "x: y"];
   const text = blocks.map((block) => `${block}\n\n`).join("");
   for (const end of ["\n", "\r\n", "\r"]) {
     for (const chunkSize of [1, 2, 3, 7, 1000]) {
@@ -63,10 +55,7 @@ test("event over the limit, or not UTF-8, throws", () => {
   // The limit counts bytes, and an é has two: `almostFull` has one byte less than the limit.
   const almostFull = `data:${"é".repeat((MAX_EVENT_BYTES - "data:".length - 1) / 2)}`;
   assert.equal(parseInChunks(`${almostFull}x\n\n`, LARGE_CHUNK).length, 1);
-  for (const text of [`${almostFull}é\n\n`, `${almostFull}é`]) {
-    assert.throws(() => parseInChunks(text, LARGE_CHUNK), { name: "ProtocolError" });
-  }
+  for (const text of [`${almostFull}é\n\n`, `${almostFull}é`]) assert.throws(() => parseInChunks(text, LARGE_CHUNK), { name: "ProtocolError" });
   // No UTF-8 text contains the byte 0xff. The generator parses as its events are read.
-  const notUtf8 = Buffer.from([0xff]);
-  assert.throws(() => [...new Parser().feed(notUtf8)], { name: "ProtocolError" });
+  assert.throws(() => [...new Parser().feed(Buffer.from([0xff]))], { name: "ProtocolError" });
 });
