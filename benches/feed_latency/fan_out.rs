@@ -40,16 +40,7 @@ pub async fn measure(client: &Client, node: &NodeProcess, service: &ServiceClien
     let received = Arc::new(AtomicU64::new(0));
     let address: SocketAddr = node.client.base.strip_prefix("http://").unwrap().parse().unwrap();
     for _ in 0..SUBSCRIBERS {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let credentials = BASE64_STANDARD.encode(format!("{}:{}", service.id, service.secret));
-        let request =
-            format!("GET /v1/revocations HTTP/1.1\r\nhost: bench\r\nauthorization: Basic {credentials}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        // the node sends this event once the subscriber is up to date
-        let mut text = Vec::new();
-        while !contains(&text, b"event: live") {
-            assert!(stream.read_buf(&mut text).await.unwrap() > 0, "{}", String::from_utf8_lossy(&text));
-        }
+        let stream = subscribe(address, service).await;
         tokio::spawn(count_marks(stream, b"event: revocation", Arc::clone(&received)));
     }
     // the processor time of the node without events, which is subtracted below
@@ -75,6 +66,20 @@ pub async fn measure(client: &Client, node: &NodeProcess, service: &ServiceClien
     println!("  the node                                  {node_micros:6.2} µs");
     println!("  a bare tokio broadcast-and-write loop     {bare_micros:6.2} µs");
     println!("  ratio                                     {:6.2}", node_micros / bare_micros);
+}
+
+/// Opens a feed, and waits for the event by which the node reports that the subscriber is up to date.
+async fn subscribe(address: SocketAddr, service: &ServiceClient) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let credentials = BASE64_STANDARD.encode(format!("{}:{}", service.id, service.secret));
+    let request = format!("GET /v1/revocations HTTP/1.1\r\nhost: bench\r\nauthorization: Basic {credentials}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = Vec::new();
+    while find(&text, b"event: live").is_none() {
+        let read = stream.read_buf(&mut text).await.unwrap();
+        assert!(read > 0, "the feed has ended: {}", String::from_utf8_lossy(&text));
+    }
+    stream
 }
 
 /// The processor time per delivery, in microseconds, of a loop that does nothing but broadcast a text and write it to each socket. The
@@ -150,10 +155,6 @@ async fn count_marks(mut stream: TcpStream, mark: &'static [u8], total: Arc<Atom
 
 fn find(text: &[u8], mark: &[u8]) -> Option<usize> {
     text.windows(mark.len()).position(|window| window == mark)
-}
-
-fn contains(text: &[u8], mark: &[u8]) -> bool {
-    find(text, mark).is_some()
 }
 
 /// The processor time of all threads of a process.

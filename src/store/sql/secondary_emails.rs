@@ -125,22 +125,22 @@ impl AccountChange {
         former: EmailId,
         now: Timestamp,
     ) -> Result<(), TakeAddressError> {
-        let former_account = self.account.clone();
+        let account_id = self.account.id.to_string();
         // Empty if the account lost its unverified address to another account.
-        if !former_account.email.as_str().is_empty() {
+        if !self.account.email.as_str().is_empty() {
             // An account that was verified before the column `email_verified_at` existed has no value in it.
             let sql = "INSERT INTO secondary_emails (id, account_id, email, email_key, verified_at, created_at) \
                        SELECT $1, id, email, email_key, \
                        CASE email_verified WHEN 1 THEN COALESCE(email_verified_at, created_at) END, created_at \
                        FROM accounts WHERE id = $2";
-            let insert = query(sql).bind(former.to_string()).bind(former_account.id.to_string());
+            let insert = query(sql).bind(former.to_string()).bind(account_id.clone());
             insert.execute(&mut *self.tx).await.map_err(SqlError::from)?;
         }
         self.make_primary_address(&email.email, now).await?;
         // `make_primary_address` has stored `now`, but the address was verified earlier.
         query("UPDATE accounts SET email_verified_at = $1 WHERE id = $2")
             .bind(email.verified_at.unwrap_or(now).as_millis())
-            .bind(former_account.id.to_string())
+            .bind(account_id)
             .execute(&mut *self.tx)
             .await
             .map_err(SqlError::from)?;
@@ -203,7 +203,8 @@ impl AccountChange {
     /// transaction is exclusive anyway.
     pub(super) async fn lock_address(&mut self, key: &str) -> Result<(), SqlError> {
         if self.sql.dialect == Dialect::Postgres {
-            // An advisory lock has a number of 64 bits: the beginning of a digest. If two addresses have the same number, their transactions wait for each other.
+            // An advisory lock has a number of 64 bits, here the beginning of a digest. If two addresses have the same number, their
+            // transactions wait for each other.
             let digest = digest(&SHA256, format!("latchkey address {key}").as_bytes());
             let mut number = [0; 8];
             number.copy_from_slice(&digest.as_ref()[..8]);
