@@ -41,7 +41,7 @@ fn post_refresh_token(out: &mut Vec<u8>, path: &str, token: &str) {
 
 /// The access token and the refresh token in the response to a sign-in or refresh. `what` names the request in errors.
 pub fn tokens<'a>(answer: &Answer<'a>, what: &str) -> Result<(&'a str, &'a str), String> {
-    let looks_like_jwt = |token: &&str| token.bytes().filter(|byte| *byte == b'.').count() == 2;
+    let looks_like_jwt = |token: &&str| token.matches('.').count() == 2;
     let access = answer.member("access_token").filter(looks_like_jwt);
     let refresh = answer.member("refresh_token");
     match (answer.status, access, refresh) {
@@ -57,7 +57,8 @@ pub struct Refresh<'a> {
     sessions: &'a mut VecDeque<String>,
     /// The refresh token that each connection has sent.
     presented: Vec<String>,
-    /// The number of access tokens to collect before the workload stops, and the collected ones, each with its session id.
+    /// If present: the number of requests after which the workload stops, and the access tokens that it has collected, each with
+    /// its session id.
     pub collect: Option<(usize, Vec<(String, String)>)>,
     /// The number of requests so far.
     started: usize,
@@ -102,7 +103,7 @@ pub struct Introspect<'a> {
     /// Prepared requests, each with a matcher of the token's session id in the response. Building both per request would take
     /// a tenth of the fastest response's time.
     requests: Vec<(Vec<u8>, memmem::Finder<'a>)>,
-    active: memmem::Finder<'static>,
+    active_text: memmem::Finder<'static>,
     /// The index of the request that each connection has sent.
     in_flight: Vec<usize>,
     next: usize,
@@ -118,8 +119,8 @@ impl<'a> Introspect<'a> {
             (out, memmem::Finder::new(session))
         };
         let requests = access.iter().map(request_for).collect();
-        let active = memmem::Finder::new("\"active\":true");
-        Self { requests, active, in_flight: vec![0; connections], next: 0 }
+        let active_text = memmem::Finder::new("\"active\":true");
+        Self { requests, active_text, in_flight: vec![0; connections], next: 0 }
     }
 }
 
@@ -133,8 +134,8 @@ impl Workload for Introspect<'_> {
 
     fn answer(&mut self, connection: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
         let (_, session) = &self.requests[self.in_flight[connection]];
-        let active = answer.status == 200 && answer.holds(&self.active) && answer.holds(session);
-        if active { Ok(()) } else { Err(answer.unexpected("introspect")) }
+        let is_active = answer.status == 200 && answer.holds(&self.active_text) && answer.holds(session);
+        if is_active { Ok(()) } else { Err(answer.unexpected("introspect")) }
     }
 }
 
@@ -190,7 +191,7 @@ impl Workload for SignIn {
     }
 }
 
-/// Sends prepared GET requests one after another. Each response must contain a text.
+/// Sends prepared GET requests one after another. Each response must contain the text `expected`.
 pub struct Get {
     requests: Vec<Vec<u8>>,
     expected: memmem::Finder<'static>,
@@ -200,8 +201,8 @@ pub struct Get {
 impl Get {
     /// `GET /v1/me` with each of these access tokens.
     pub fn me(tokens: &[String]) -> Self {
-        let head = |token: &String| format!("Accept: application/json\r\nAuthorization: Bearer {token}\r\n");
-        let requests = tokens.iter().map(|token| get("/v1/me", &head(token))).collect();
+        let headers = |token: &String| format!("Accept: application/json\r\nAuthorization: Bearer {token}\r\n");
+        let requests = tokens.iter().map(|token| get("/v1/me", &headers(token))).collect();
         Self { requests, expected: memmem::Finder::new("\"email\":\"user"), next: 0 }
     }
 
@@ -307,6 +308,7 @@ pub struct Mix<'a> {
     login: Login,
     /// The refresh tokens of the sessions that sign-outs will end.
     to_sign_out: Vec<String>,
+    /// The state of [`Self::random_percent`]; never zero.
     random_state: u64,
 }
 
@@ -337,6 +339,7 @@ impl Workload for Mix<'_> {
                     post_refresh_token(out, "/v1/logout", &token);
                     Some(LOGOUT)
                 }
+                // no session is left to sign out of
                 None => self.introspect.request(connection, out),
             },
         }
@@ -351,6 +354,7 @@ impl Workload for Mix<'_> {
                 self.to_sign_out.push(refresh.to_owned());
                 Ok(())
             }
+            // the only other class is LOGOUT
             _ if answer.status == 204 => Ok(()),
             _ => Err(answer.unexpected("logout")),
         }
@@ -361,7 +365,7 @@ impl Workload for Mix<'_> {
 pub struct DuringFlood<'a> {
     /// The measured workload, on the first connections.
     pub inner: &'a mut dyn Workload,
-    /// Number of connections of the measured workload.
+    /// The number of connections of the measured workload. All others belong to the flood.
     pub connections: usize,
     /// The flood.
     pub login: Login,

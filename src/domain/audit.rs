@@ -36,7 +36,7 @@ macro_rules! named_enum {
 named_enum! {
     /// The kind of a security event.
     AuditEvent {
-        /// A user logged in, or a login was refused. The reason `remembered_device` means that the device has skipped the second
+        /// A user signed in, or a sign-in was refused. The reason `remembered_device` means that the device has skipped the second
         /// factor.
         SignIn = "sign_in",
         /// An account was created.
@@ -55,7 +55,7 @@ named_enum! {
         EmailChanged = "email_changed",
         /// A password was changed, or a change was refused.
         PasswordChange = "password_change",
-        /// A mail with a link or code was requested, or a use of one was refused; `detail` is its purpose.
+        /// A mail with a link or code was requested, or a link or code was refused; `detail` is the purpose of the link or code.
         OneTimeToken = "one_time_token",
         /// An e-mail address was verified.
         EmailVerified = "email_verified",
@@ -102,10 +102,10 @@ named_enum! {
         SessionEnded = "session_ended",
         /// Sessions of an account were ended; `count` is their number and `reason` the cause.
         SessionsEnded = "sessions_ended",
-        /// A superseded refresh token was presented, and its session was ended.
+        /// A superseded refresh token was presented, and its session was ended (I2: reuse ends the session).
         RefreshReuse = "refresh_reuse",
         /// A superseded refresh token was presented from another network or user agent than the session's last refresh. The
-        /// request was answered with the current token, and counted (invariant I2).
+        /// request was answered with the current token, and counted (I2).
         RefreshRepeat = "refresh_repeat",
         /// A signing key was created; `detail` is its id.
         KeyMade = "key_made",
@@ -153,13 +153,13 @@ named_enum! {
 /// The actor of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Actor {
-    /// An unauthenticated client.
+    /// An unauthenticated caller.
     Anyone,
     /// The account that is the event's subject.
     Account,
     /// An account with the role `admin`.
     Admin(AccountId),
-    /// A client.
+    /// An OAuth client, by its own credentials.
     Client(ClientId),
     /// An operator at the command line, by the name of their system account.
     Operator(String),
@@ -200,7 +200,7 @@ pub enum AddressPrecision {
 }
 
 impl AddressPrecision {
-    /// Reduces an address to the part that is stored.
+    /// Reduces an address to the part that is stored. An IPv4-mapped IPv6 address counts as the IPv4 address.
     pub fn apply(self, ip: IpAddr) -> Option<IpAddr> {
         match (self, ip.to_canonical()) {
             (Self::Full, ip) => Some(ip),
@@ -222,7 +222,7 @@ impl AddressPrecision {
 pub struct AuditEntry {
     /// The time of the event.
     pub at: Timestamp,
-    /// The number of identical events.
+    /// The number of events with the same facts, or of the sessions, accounts or devices that the event concerns.
     pub count: u64,
     /// The facts, which are identical for all events that share an entry.
     pub facts: EventFacts,
@@ -235,7 +235,7 @@ pub struct EventFacts {
     pub event: AuditEvent,
     /// The outcome.
     pub outcome: Outcome,
-    /// The reason, one of a fixed set of texts.
+    /// The cause of the action or of its refusal, one of a fixed set of texts.
     pub reason: Option<&'static str>,
     /// The account that is the subject.
     pub account: Option<AccountId>,
@@ -248,7 +248,7 @@ pub struct EventFacts {
     pub detail: Option<String>,
     /// The actor. Without one, the entry gets the actor of the database handle that writes it (`Sql::acting_as`).
     pub actor: Option<Actor>,
-    /// The client's address.
+    /// The IP address from which the request came.
     pub address: Option<IpAddr>,
 }
 

@@ -1,4 +1,4 @@
-//! The freshness of responses (RFC 9111, section 4.2).
+//! The freshness of responses in a shared cache (RFC 9111, section 4.2).
 
 use std::time::{Duration, SystemTime};
 
@@ -27,15 +27,15 @@ pub(super) fn freshness(headers: &HeaderMap) -> Option<Duration> {
             }
         }
     }
-    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let header_text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let lifetime = lifetime.or_else(|| {
         // An unreadable `Expires` is in the past (RFC 9111, section 5.3).
-        let expires = httpdate::parse_http_date(text(header::EXPIRES)?).unwrap_or(SystemTime::UNIX_EPOCH);
-        let date = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok())?;
+        let expires = httpdate::parse_http_date(header_text(header::EXPIRES)?).unwrap_or(SystemTime::UNIX_EPOCH);
+        let date = header_text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok())?;
         Some(expires.duration_since(date).unwrap_or_default())
     })?;
-    let age = text(header::AGE).and_then(|age| age.trim().parse().ok()).map_or(Duration::ZERO, Duration::from_secs);
-    Some(lifetime.saturating_sub(age))
+    let age_secs = header_text(header::AGE).and_then(|age| age.trim().parse().ok()).unwrap_or(0);
+    Some(lifetime.saturating_sub(Duration::from_secs(age_secs)))
 }
 
 #[cfg(test)]
@@ -47,7 +47,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, value.parse().unwrap());
         }
-        freshness(&headers).map(|lifetime| lifetime.as_secs())
+        freshness(&headers).map(|freshness| freshness.as_secs())
     }
 
     #[test]
@@ -61,11 +61,14 @@ mod tests {
         assert_eq!(freshness_secs(&[("cache-control", "s-maxage=60, max-age=300")]), Some(60));
         assert_eq!(freshness_secs(&[("cache-control", "max-age=300, s-maxage=60")]), Some(60));
         assert_eq!(freshness_secs(&[("cache-control", "max-age=\"300\"")]), Some(300));
+        // an invalid lifetime
         assert_eq!(freshness_secs(&[("cache-control", "max-age=-1")]), Some(0));
         assert_eq!(freshness_secs(&[("cache-control", "No-Store, max-age=300")]), Some(0));
         assert_eq!(freshness_secs(&[("cache-control", "max-age=300"), ("cache-control", "no-cache")]), Some(0));
         assert_eq!(freshness_secs(&[("expires", ten_minutes_later), ("date", date)]), Some(600));
+        // not a date, so in the past
         assert_eq!(freshness_secs(&[("expires", "0"), ("date", date)]), Some(0));
+        // max-age takes precedence over Expires
         assert_eq!(
             freshness_secs(&[("expires", ten_minutes_later), ("date", date), ("cache-control", "max-age=5")]),
             Some(5)

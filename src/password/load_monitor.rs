@@ -18,10 +18,10 @@ const MIN_INTERVAL: Duration = Duration::from_millis(20);
 /// How long a measurement of a core counts.
 const VALIDITY: Duration = Duration::from_secs(1);
 
-/// The load at and above which hashing yields, in thousandths of the time of all cores.
+/// The average load of the cores at and above which hashing yields, in thousandths.
 const HIGH_LOAD: u64 = 500;
 
-/// Samples the load at each sign-in, and costs nothing between sign-ins.
+/// The loads of the runtime's cores. A core is sampled at each sign-in, so the monitor costs nothing between sign-ins.
 #[derive(Debug)]
 pub(super) struct LoadMonitor {
     cores: Vec<Core>,
@@ -51,9 +51,10 @@ impl LoadMonitor {
     /// Samples the calling thread's core. Does nothing on other threads.
     pub(super) fn sample(&self) {
         if let Some(core) = runtime::current_core() {
-            let time = clock_gettime(ClockId::ThreadCPUTime);
-            let nanos = u64::try_from(time.tv_nsec).unwrap_or_default();
-            self.record(core, self.now(), u64::try_from(time.tv_sec).unwrap_or_default() * 1_000_000_000 + nanos);
+            let cpu_time = clock_gettime(ClockId::ThreadCPUTime);
+            let seconds = u64::try_from(cpu_time.tv_sec).unwrap_or_default();
+            let nanos = u64::try_from(cpu_time.tv_nsec).unwrap_or_default();
+            self.record(core, self.now(), seconds * 1_000_000_000 + nanos);
         }
     }
 
@@ -64,7 +65,9 @@ impl LoadMonitor {
             let age = Duration::from_nanos(now.saturating_sub(core.sampled_at.load(Ordering::Relaxed)));
             age < self.validity
         });
-        valid.map(|core| core.load.load(Ordering::Relaxed)).sum::<u64>() >= HIGH_LOAD * self.cores.len().max(1) as u64
+        let total: u64 = valid.map(|core| core.load.load(Ordering::Relaxed)).sum();
+        // without `max`, the load of a monitor without cores would be high
+        total >= HIGH_LOAD * self.cores.len().max(1) as u64
     }
 
     /// Nanoseconds since [`Self::started_at`].
@@ -106,6 +109,7 @@ impl LoadMonitor {
 mod tests {
     use super::*;
 
+    /// A millisecond in nanoseconds.
     const MILLIS: u64 = 1_000_000;
 
     #[test]
@@ -120,7 +124,7 @@ mod tests {
         assert!(monitor.is_high(), "the interval is too short for a new sample");
         monitor.record(0, 200 * MILLIS, 150 * MILLIS);
         assert!(!monitor.is_high(), "(600 + 100) / 2 = 350 of 1000: the load of core 0 is that of its last interval");
-        // A core that the monitor does not have is ignored.
+        // A core that the monitor does not have is ignored: nothing panics.
         monitor.record(7, 200 * MILLIS, 200 * MILLIS);
     }
 

@@ -6,7 +6,7 @@ use crate::domain::{
     ids::AccountId,
 };
 
-/// The initiator of a change of another account: an invitation, a reset, the removal of an address, new metadata.
+/// The initiator of a change of another account, such as an invitation, a reset of its factors or new metadata.
 #[derive(Clone, Debug)]
 pub enum Initiator {
     /// An admin, signed in.

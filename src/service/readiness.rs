@@ -17,24 +17,24 @@ use crate::{
 };
 
 /// Interval at which a lasting failure is logged again.
-const REPEAT_FAILURE: Duration = Duration::from_mins(1);
+const FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 /// Interval at which a lasting warning is logged again.
-const REPEAT_WARNING: Duration = Duration::from_hours(1);
+const WARNING_INTERVAL: Duration = Duration::from_hours(1);
 /// Pause between two checks of [`run_reporter`] while the node is not ready.
-const PAUSE_FAILED: Duration = Duration::from_secs(1);
+const PAUSE_WHILE_FAILED: Duration = Duration::from_secs(1);
 /// Pause between two checks of [`run_reporter`] while the node is ready.
-const PAUSE_READY: Duration = Duration::from_secs(15);
+const PAUSE_WHILE_READY: Duration = Duration::from_secs(15);
 
-/// Code of the problem "the store can't be reached".
+/// Code of the problem that Redis or the database does not answer.
 const UNAVAILABLE: &str = "unavailable";
 
 /// Checks Redis and the database. Reuses results for a second.
 pub async fn check(state: &AppState) -> Arc<[Check]> {
-    let check = async {
-        let (redis, database) = tokio::join!(redis(state), database(&state.sql));
+    let checks = async {
+        let (redis, database) = tokio::join!(check_redis(state), check_database(&state.sql));
         vec![redis, database]
     };
-    state.readiness.get_or_check(check).await
+    state.readiness.get_or_check(checks).await
 }
 
 /// The worst status among the checks.
@@ -42,14 +42,13 @@ pub fn worst(checks: &[Check]) -> Status {
     checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok)
 }
 
-/// Checks Redis.
-async fn redis(state: &AppState) -> Check {
+async fn check_redis(state: &AppState) -> Check {
     let (status, problems) = match redis_findings(&state.redis.health, &state.clock).await {
         Err(error) => (Status::Failed, vec![Problem { code: UNAVAILABLE, text: error.to_string() }]),
         Ok(findings) => {
             let status = findings.iter().map(|finding| Status::from(finding.severity)).max().unwrap_or(Status::Ok);
-            let problem = |finding: Finding| Problem { code: finding.code, text: finding.detail };
-            (status, findings.into_iter().map(problem).collect())
+            let to_problem = |finding: Finding| Problem { code: finding.code, text: finding.detail };
+            (status, findings.into_iter().map(to_problem).collect())
         }
     };
     Check { name: "redis", status, problems }
@@ -74,8 +73,7 @@ pub async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<F
     Ok(findings)
 }
 
-/// Checks the database.
-async fn database(sql: &Sql) -> Check {
+async fn check_database(sql: &Sql) -> Check {
     match sql.ping().await {
         Ok(()) => Check { name: "database", status: Status::Ok, problems: Vec::new() },
         Err(error) => {
@@ -91,7 +89,8 @@ pub async fn run_reporter(state: &AppState) {
     loop {
         let checks = check(state).await;
         log.report(&checks, Instant::now());
-        tokio::time::sleep(if worst(&checks) == Status::Failed { PAUSE_FAILED } else { PAUSE_READY }).await;
+        let pause = if worst(&checks) == Status::Failed { PAUSE_WHILE_FAILED } else { PAUSE_WHILE_READY };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -111,7 +110,7 @@ impl ProblemLog {
     fn report(&mut self, checks: &[Check], now: Instant) {
         for check in checks {
             for problem in &check.problems {
-                if self.is_due(check, problem, now) {
+                if self.record_if_due(check, problem, now) {
                     let (name, code) = (check.name, problem.code);
                     match check.status {
                         Status::Failed => tracing::error!(check = name, code, "{}", problem.text),
@@ -124,27 +123,29 @@ impl ProblemLog {
             if !self.was_ready {
                 tracing::info!("ready");
             }
-            (self.was_ready, self.not_ready_at) = (true, None);
-        } else if self.not_ready_at.is_none_or(|at| now.saturating_duration_since(at) >= REPEAT_FAILURE) {
+            self.was_ready = true;
+            self.not_ready_at = None;
+        } else if self.not_ready_at.is_none_or(|at| now.saturating_duration_since(at) >= FAILURE_INTERVAL) {
             let failed: Vec<_> =
                 checks.iter().filter(|check| check.status == Status::Failed).map(|check| check.name).collect();
             tracing::error!(
                 failed = failed.join(", "),
                 "not ready: /readyz fails until these checks pass; they are repeated every second. `latchkey doctor` explains the problems"
             );
-            (self.was_ready, self.not_ready_at) = (false, Some(now));
+            self.was_ready = false;
+            self.not_ready_at = Some(now);
         }
     }
 
-    /// Whether a problem must be logged now. If so, stores the time.
-    fn is_due(&mut self, check: &Check, problem: &Problem, now: Instant) -> bool {
+    /// Records that a problem is logged now, if it is due. Returns whether it is.
+    fn record_if_due(&mut self, check: &Check, problem: &Problem, now: Instant) -> bool {
         // The Redis connections log an outage themselves, at once.
         if (check.name, problem.code) == ("redis", UNAVAILABLE) {
             return false;
         }
-        let repeat = if check.status == Status::Failed { REPEAT_FAILURE } else { REPEAT_WARNING };
+        let interval = if check.status == Status::Failed { FAILURE_INTERVAL } else { WARNING_INTERVAL };
         let last = self.logged.get(&(check.name, problem.code));
-        let is_due = last.is_none_or(|last| now.saturating_duration_since(*last) >= repeat);
+        let is_due = last.is_none_or(|last| now.saturating_duration_since(*last) >= interval);
         if is_due {
             self.logged.insert((check.name, problem.code), now);
         }
@@ -166,10 +167,12 @@ mod tests {
         let (database, redis) = (failed("database"), failed("redis"));
         let (mut log, start) = (ProblemLog::default(), Instant::now());
         let mut is_due =
-            |check: &Check, after| log.is_due(check, &check.problems[0], start + Duration::from_secs(after));
+            |check: &Check, secs| log.record_if_due(check, &check.problems[0], start + Duration::from_secs(secs));
         assert!(is_due(&database, 0));
-        assert!(!is_due(&database, 1) && !is_due(&database, 59));
-        assert!(is_due(&database, 60) && !is_due(&database, 61));
+        assert!(!is_due(&database, 1));
+        assert!(!is_due(&database, 59));
+        assert!(is_due(&database, 60));
+        assert!(!is_due(&database, 61));
         assert!(!is_due(&redis, 62), "the Redis connections log their own outages");
     }
 }

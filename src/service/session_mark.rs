@@ -73,14 +73,15 @@ pub async fn run(state: &AppState, mut known: Option<Timestamp>) {
 /// [`ServiceError`]
 pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<(), ServiceError> {
     let now = state.clock.now();
-    // Nodes write a mark to Redis first, so this node reads the database first. In the other order, a mark that is written between the two
+    // Other nodes may have written a later mark since. They write it to Redis first, so this node reads the database first. In the other order, a mark that is written between the two
     // reads would be found in the database only.
     if known.is_none_or(|known| now.saturating_since(known) >= MARK_INTERVAL) {
-        *known = state.sql.session_mark().await?.max(*known);
+        let stored = state.sql.session_mark().await?;
+        *known = stored.max(*known); // `None` is the minimum
     }
     let found = state.redis.sessions.mark().await?;
-    let is_old = known.is_some_and(|known| found.is_none_or(|found| found + TOLERANCE < known));
-    if is_old && state.redis.sessions.accounts().await?.is_empty() {
+    let is_restored = known.is_some_and(|known| found.is_none_or(|found| found + TOLERANCE < known));
+    if is_restored && state.redis.sessions.accounts().await?.is_empty() {
         tracing::warn!(
             found = found.map(|mark| mark.to_string()),
             expected = known.map(|mark| mark.to_string()),
@@ -88,7 +89,7 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
              last used, as after `latchkey restore`. All users must sign in again. If nobody did this, check the persistence of Redis \
              (`latchkey doctor`) and who has access to it"
         );
-    } else if is_old {
+    } else if is_restored {
         tracing::error!(
             found = found.map(|mark| mark.to_string()),
             expected = known.map(|mark| mark.to_string()),
@@ -99,7 +100,8 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
         tracing::warn!(sessions_ended = ended, "all sessions ended: users sign in again");
     }
     let last = (*known).max(found);
-    if is_old || last.is_none_or(|last| now.saturating_since(last) >= MARK_INTERVAL) {
+    if is_restored || last.is_none_or(|last| now.saturating_since(last) >= MARK_INTERVAL) {
+        // the clock of this node may be behind that of the node that wrote the last mark
         let mark = last.map_or(now, |last| last.max(now));
         state.redis.sessions.set_mark(mark).await?;
         state.sql.set_session_mark(mark).await?;
@@ -114,7 +116,7 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
 /// `cause` is the reason in the audit log.
 ///
 /// # Errors
-/// [`ServiceError`]. Some sessions may have ended; the call can be repeated.
+/// [`ServiceError`]. Some sessions may have ended then; the call can be repeated.
 pub async fn end_all(state: &AppState, cause: &'static str) -> Result<u64, ServiceError> {
     let now = state.clock.now();
     let accounts = state.redis.sessions.accounts().await?;
@@ -125,6 +127,7 @@ pub async fn end_all(state: &AppState, cause: &'static str) -> Result<u64, Servi
     while let Some(answer) = answers.next().await {
         ended += answer?;
     }
+    // a restored Redis may hold links and codes that were used after the copy
     state.redis.sessions.delete_one_time_tokens().await?;
     state.audit.record(AuditEntry::new(now, AuditEvent::SessionsEnded).because(cause).count(ended));
     Ok(ended)

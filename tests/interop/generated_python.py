@@ -1,4 +1,7 @@
-"""Uses the client that openapi-python-client generated: register, sign in, refresh, list sessions, sign out."""
+"""Uses the client that openapi-python-client generated: register, sign in, refresh, list sessions, sign out.
+
+The argument is JSON with the members `issuer` and `password`.
+"""
 
 import importlib
 import json
@@ -12,13 +15,13 @@ config = json.loads(sys.argv[1])
 
 
 def operation(name):
-    """The function that calls an operation. The folder of its module is named after the tag of the operation: searches all folders."""
+    """The function that calls an operation. It is in a module of that name, in the folder of a tag: searches the folders of all tags."""
     (path,) = (Path(__file__).parent / "latchkey_api/api").glob(f"*/{name}.py")
     return importlib.import_module(f"latchkey_api.api.{path.parent.name}.{name}").sync_detailed
 
 
 def expect(status, response):
-    """The parsed body of a response with this status."""
+    """Asserts the status of a response, and returns its parsed body."""
     assert response.status_code == status, (response.status_code, response.content)
     return response.parsed
 

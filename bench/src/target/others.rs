@@ -25,9 +25,13 @@ use crate::{
     resp::Resp,
 };
 
-/// The idle timeout and the lifetime of the seeded sessions.
+/// The idle timeout of the seeded sessions.
 const IDLE_MS: u64 = 7 * 24 * 3600 * 1000;
+/// The lifetime of the seeded sessions.
 const ABSOLUTE_MS: u64 = 30 * 24 * 3600 * 1000;
+
+const NO_REDIS: Option<RedisServer> = None;
+const SINGLE_PROCESS: usize = 1;
 
 impl Target {
     /// Starts *hello*, which answers every request with constant JSON.
@@ -35,7 +39,7 @@ impl Target {
         let port = free_port()?;
         let mut command = Command::new(host.programs.join("latchkey-bench-reference"));
         command.args(["hello", &port.to_string()]);
-        start(host, Name::Hello, command, port, None, Seeding::None, 1)
+        start(host, Name::Hello, command, port, NO_REDIS, Seeding::None, SINGLE_PROCESS)
     }
 
     /// Starts the *floor*, a minimal server that makes one Redis call for each request.
@@ -44,7 +48,7 @@ impl Target {
         let port = free_port()?;
         let mut command = Command::new(host.programs.join("latchkey-bench-reference"));
         command.args(["floor", &port.to_string(), &redis.port.to_string()]);
-        start(host, Name::Floor, command, port, Some(redis), Seeding::Floor, 1)
+        start(host, Name::Floor, command, port, Some(redis), Seeding::Floor, SINGLE_PROCESS)
     }
 
     /// Starts FastAPI with one worker per core.
@@ -56,6 +60,7 @@ impl Target {
         command.args(["--workers", &cores.to_string(), "--loop", "uvloop", "--http", "httptools"]);
         command.args(["--no-access-log", "--log-level", "warning", "--timeout-keep-alive", "60"]);
         command.current_dir(host.root.join("bench/references/fastapi"));
+        // one hashing thread per worker, so that the hashing threads are as many as the cores
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("HASHING_THREADS", "1");
         set_environment(&mut command, common, &redis);
         start(host, Name::FastApi, command, port, Some(redis), Seeding::Stack, cores + 1)
@@ -77,7 +82,7 @@ impl Target {
         let mut command = Command::new(host.tool("bin/node"));
         command.arg("service.js").current_dir(&folder);
         command.env("PORT", port.to_string()).env("WORKERS", cores.to_string()).env("NODE_ENV", "production");
-        // one hashing thread per worker, as in the other targets
+        // one hashing thread per worker, as for FastAPI
         command.env("UV_THREADPOOL_SIZE", "1").env("NODE_NO_WARNINGS", "1");
         set_environment(&mut command, common, &redis);
         start(host, Name::Fastify, command, port, Some(redis), Seeding::Stack, cores + 1)
@@ -95,8 +100,9 @@ impl Target {
         command.env("NODE_NO_WARNINGS", "1");
         set_environment(&mut command, common, &redis);
         let target = start(host, Name::OidcProvider, command, port, Some(redis), Seeding::OidcProvider, cores + 1)?;
-        let id = CLIENT.split(':').next().unwrap_or_default().to_owned();
-        Ok(Self { app: Some(AppClient { id, authorization: basic(CLIENT) }), ..target })
+        let (id, _secret) = CLIENT.split_once(':').unwrap_or_default();
+        let app = AppClient { id: id.to_owned(), authorization: basic(CLIENT) };
+        Ok(Self { app: Some(app), ..target })
     }
 }
 
@@ -109,8 +115,8 @@ fn set_environment(command: &mut Command, common: &Common, redis: &RedisServer) 
     command.env("KID", "bench").env("CLIENT", CLIENT);
 }
 
-/// Starts a reference, and waits up to 5 s until it has this number of processes: one per worker and, if it has workers,
-/// their parent.
+/// Starts a reference service, and waits up to 5 s until it has this number of processes: one per worker, and the parent of the
+/// workers. A service without workers is a single process.
 fn start(
     host: &Host,
     name: Name,
@@ -145,7 +151,7 @@ fn start(
         resident_idle: process.usage().resident,
         process,
         address,
-        redis_pids: redis.iter().flat_map(|redis| redis.process.pids.clone()).collect(),
+        redis_pids: redis.iter().flat_map(|server| server.process.pids.clone()).collect(),
         // `url`, `folder` and `program` start further nodes, which references do not have
         url: String::new(),
         folder: host.folder.clone(),
@@ -171,11 +177,11 @@ pub fn bare_argon2(host: &Host, threads: usize, seconds: u64) -> anyhow::Result<
 
 /// Creates the SQLite database from which the references read the accounts.
 pub fn make_database(host: &Host, common: &Common) -> anyhow::Result<()> {
-    let made = Command::new(host.tool("venv/bin/python"))
+    let status = Command::new(host.tool("venv/bin/python"))
         .arg(host.root.join("bench/references/accounts.py"))
         .args([&common.accounts, &common.database])
         .status()?;
-    ensure!(made.success(), "accounts.py failed");
+    ensure!(status.success(), "accounts.py failed");
     Ok(())
 }
 
@@ -185,6 +191,7 @@ pub const HASH_MEMORY_KIB: u32 = 19_456;
 /// The password hash of all accounts, with OWASP's parameters, which every target uses.
 pub(super) fn password_hash() -> anyhow::Result<String> {
     use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
+    // two passes, one lane and a hash of 32 bytes
     let params = Params::new(HASH_MEMORY_KIB, 2, 1, Some(32)).map_err(|error| anyhow::anyhow!("{error}"))?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let hash = argon2.hash_password_with_salt(PASSWORD.as_bytes(), b"a salt of 16 b..");
@@ -210,7 +217,7 @@ pub(super) fn seed_floor(redis: &RedisServer, count: usize) -> anyhow::Result<Ve
     let mut redis = Resp::connect(redis.port)?;
     let mut tokens = Vec::with_capacity(count);
     let (now, idle) = (now_ms(), IDLE_MS.to_string());
-    // the generation 0 (u32), when the session was last used and when it ends (u48 milliseconds each)
+    // big-endian: the generation 0 (u32), when the session was last used and when it ends (u48 milliseconds each)
     let mut record = [0; 16];
     record[4..10].copy_from_slice(&now.to_be_bytes()[2..]);
     record[10..16].copy_from_slice(&(now + ABSOLUTE_MS).to_be_bytes()[2..]);
@@ -228,8 +235,9 @@ pub(super) fn seed_floor(redis: &RedisServer, count: usize) -> anyhow::Result<Ve
 pub(super) fn seed_stack(redis: &RedisServer, count: usize) -> anyhow::Result<Vec<String>> {
     let mut redis = Resp::connect(redis.port)?;
     let mut tokens = Vec::with_capacity(count);
-    let (now, idle) = (now_ms(), IDLE_MS.to_string());
-    let (now, ends) = (now.to_string(), (now + ABSOLUTE_MS).to_string());
+    let seeded_at = now_ms();
+    let (now, ends) = (seeded_at.to_string(), (seeded_at + ABSOLUTE_MS).to_string());
+    let idle = IDLE_MS.to_string();
     for _ in 0..count {
         let (sid, user) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
         // 43 characters, as many as 32 bytes have in base64url
@@ -252,9 +260,9 @@ pub(super) fn seed_stack(redis: &RedisServer, count: usize) -> anyhow::Result<Ve
             ends.as_bytes(),
         ])?;
         redis.pipe(&[b"PEXPIRE", key.as_bytes(), idle.as_bytes()])?;
-        let index = format!("user:{user}");
-        redis.pipe(&[b"SADD", index.as_bytes(), sid.as_bytes()])?;
-        redis.pipe(&[b"PEXPIRE", index.as_bytes(), idle.as_bytes()])?;
+        let user_sessions = format!("user:{user}");
+        redis.pipe(&[b"SADD", user_sessions.as_bytes(), sid.as_bytes()])?;
+        redis.pipe(&[b"PEXPIRE", user_sessions.as_bytes(), idle.as_bytes()])?;
         tokens.push(format!("{sid}.{secret}"));
     }
     redis.finish()?;

@@ -13,7 +13,8 @@ import { claimsOf, insufficientAuthentication, missingRole, missingScope } from 
 /** @typedef {(claims: Claims) => Refusal | undefined} Decision A function that returns the refusal, or undefined to let the request pass. */
 
 /**
- * The decision of each authorizer. The handshake of a WebSocket has no reply, so it calls the decision instead of the authorizer.
+ * The decision of each authorizer, for `webSocketUpgrade`: the handshake of a WebSocket has no reply, so it calls the decision instead
+ * of the authorizer.
  *
  * @type {WeakMap<Authorizer, Decision>}
  */
@@ -103,7 +104,7 @@ export function decisionsOf(authorizers) {
 }
 
 /**
- * Makes the Express middleware and Fastify hook that sends the refusals of a decision.
+ * Makes the authorizer that sends the refusals of a decision.
  *
  * @param {Decision} decide
  * @returns {Authorizer}
@@ -113,12 +114,14 @@ function authorizer(decide) {
   const authorize = (request, reply, next) => {
     let refusal;
     try {
+      // throws if no middleware or hook has verified the token before
       refusal = decide(claimsOf(request));
     } catch (error) {
       next(error);
       return;
     }
     if (refusal === undefined) next();
+    // only the reply of Fastify has `code`
     else if ("code" in reply) reply.code(refusal.status).headers(refusal.headers).send(refusal.body);
     else reply.writeHead(refusal.status, refusal.headers).end(refusal.body);
   };

@@ -11,11 +11,12 @@ export const PASSWORD = "tidal engine verse marmalade";
 export const ISSUER = env.TEST_SERVICE_ISSUER;
 export const CLIENT = { clientId: env.TEST_SERVICE_CLIENT_ID, clientSecret: env.TEST_SERVICE_CLIENT_SECRET };
 
-/** Sends a POST request, by default with a JSON body. Resolves to the body of the response, and rejects if it is not a success. */
+/** Sends a POST request with `body` as JSON, or as a form if it is `URLSearchParams`. Resolves to the body of the response, and rejects if it is not a success. */
 export async function call(path, body, headers = {}) {
   const isForm = body instanceof URLSearchParams;
-  const type = isForm ? {} : { "Content-Type": "application/json" };
-  const request = { method: "POST", headers: { ...type, ...headers }, body: isForm ? body : JSON.stringify(body) };
+  // `fetch` sets the content type of a form itself
+  const contentType = isForm ? {} : { "Content-Type": "application/json" };
+  const request = { method: "POST", headers: { ...contentType, ...headers }, body: isForm ? body : JSON.stringify(body) };
   const response = await fetch(ISSUER + path, request);
   const text = await response.text();
   assert.ok(response.ok, text);
@@ -29,11 +30,11 @@ export const command = (...words) => execFileSync(env.TEST_SERVICE_BINARY, words
 export async function liveVerifier(t, options) {
   const verifier = createVerifier({ issuer: ISSUER, audience: "latchkey", ...CLIENT, ...options });
   t.after(() => verifier.close());
-  assert.ok(await verifier.waitLive(60_000));
+  assert.ok(await verifier.waitLive(60_000), "the feed is not live after a minute");
   return verifier;
 }
 
-/** A user with an account. */
+/** A user with an account, whose username is random because the tests share one service. */
 export class User {
   name = `u${randomUUID().replaceAll("-", "").slice(0, 12)}`;
 
@@ -51,6 +52,7 @@ export class User {
     return call("/v1/logout", { refresh_token });
   }
 
+  /** Changes the password from PASSWORD to a new one. */
   changePassword({ access_token }, newPassword) {
     const body = { current_password: PASSWORD, new_password: newPassword };
     return call("/v1/me/password", body, { Authorization: `Bearer ${access_token}` });

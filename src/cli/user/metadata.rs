@@ -10,30 +10,30 @@ use crate::{
     state::AppState,
 };
 
-/// Applies the changes that the options name, and prints the metadata.
+/// Applies the options in the order `--replace`, `--add`, `--remove`, and prints the metadata.
 pub(super) async fn run(state: &AppState, account: &Account, args: &MetadataArgs) -> anyhow::Result<()> {
     let mut profile = state.sql.profile(account.id).await?;
     let has_changes = args.replace.is_some() || !args.add.is_empty() || !args.remove.is_empty();
     if has_changes {
         let mut members = match &args.replace {
-            Some(text) => parse_object(text)?,
+            Some(json) => parse_object(json)?,
             None => profile.app_metadata.into_members(),
         };
         for member in &args.add {
-            let (name, value) = member.split_once('=').ok_or_else(|| anyhow!("--add {member:?} must be NAME=JSON"))?;
-            let value = serde_json::from_str(value).with_context(|| format!("--add {name}: the value must be JSON"))?;
+            let (name, json) = member.split_once('=').ok_or_else(|| anyhow!("--add {member:?} must be NAME=JSON"))?;
+            let value = serde_json::from_str(json).with_context(|| format!("--add {name}: the value must be JSON"))?;
             members.insert(name.to_owned(), value);
         }
         for name in &args.remove {
             members.remove(name);
         }
-        let metadata = Metadata::new(members).map_err(|why| anyhow!("the metadata {why}"))?;
+        let metadata = Metadata::new(members).map_err(|error| anyhow!("the metadata {error}"))?;
         (_, profile) = set_app_metadata(state, account.id, metadata, &Initiator::Operator).await?;
     }
     println!("{}", profile.app_metadata.to_json());
     Ok(())
 }
 
-fn parse_object(text: &str) -> anyhow::Result<Map<String, Value>> {
-    serde_json::from_str(text).context("--replace must be a JSON object")
+fn parse_object(json: &str) -> anyhow::Result<Map<String, Value>> {
+    serde_json::from_str(json).context("--replace must be a JSON object")
 }

@@ -24,7 +24,7 @@ use crate::domain::locale::parse_weight;
 /// The paths of the documentation.
 pub const PATHS: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.yaml"];
 
-/// How long caches may use a page without revalidating it. A page changes only with the release and the configuration.
+/// Caches may use a page for five minutes without revalidating it. A page changes only with the release and the configuration.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 /// The routes of the documentation. The first request for one of the documents renders all of them. Rendering at start-up would be the
@@ -62,6 +62,7 @@ impl Pages {
     }
 }
 
+/// The endpoint of the page that `select` returns.
 fn page(pages: &Arc<Pages>, select: fn(&Rendered) -> &Page) -> impl Endpoint + 'static {
     let pages = Arc::clone(pages);
     get(make_sync(move |request| select(pages.rendered()).response(&request)))
@@ -70,17 +71,17 @@ fn page(pages: &Arc<Pages>, select: fn(&Rendered) -> &Page) -> impl Endpoint + '
 /// A page that does not change while the service runs, uncompressed and compressed.
 struct Page {
     content_type: &'static str,
-    /// The start of the SHA-256 of the page, which is enough for an ETag.
+    /// The first 12 bytes of the page's SHA-256, in hexadecimal: enough for an ETag.
     hash: String,
     plain: Bytes,
-    /// None if compression failed.
+    /// `None` if compression failed.
     gzip: Option<Bytes>,
 }
 
 impl Page {
     fn new(text: String, content_type: &'static str) -> Self {
-        let hash = digest::digest(&digest::SHA256, text.as_bytes());
-        let hash = hash.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = digest::digest(&digest::SHA256, text.as_bytes());
+        let hash = sha256.as_ref().iter().take(12).map(|byte| format!("{byte:02x}")).collect();
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         let gzip = encoder.write_all(text.as_bytes()).and_then(|()| encoder.finish()).ok();
         Self { content_type, hash, plain: text.into(), gzip: gzip.map(Bytes::from) }
@@ -89,7 +90,8 @@ impl Page {
     fn response(&self, request: &Request) -> Response {
         let gzip = self.gzip.as_ref().filter(|_| accepts_gzip(request));
         // each encoding needs a validator of its own (RFC 9110, section 8.8.3)
-        let etag = format!("\"{}{}\"", self.hash, if gzip.is_some() { "-gzip" } else { "" });
+        let suffix = if gzip.is_some() { "-gzip" } else { "" };
+        let etag = format!("\"{}{suffix}\"", self.hash);
         let mut response = Response::builder()
             .header(header::ETAG, &etag)
             .header(header::CACHE_CONTROL, CACHE_CONTROL)
@@ -108,13 +110,13 @@ impl Page {
 pub(in crate::http) fn accepts_gzip(request: &Request) -> bool {
     let values = request.headers().get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|coding| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-        let refused = parse_weight(weight).is_some_and(|weight| weight.is_ok_and(|weight| weight <= 0.0));
-        name.trim().eq_ignore_ascii_case("gzip") && !refused
+        let (name, parameter) = coding.split_once(';').unwrap_or((coding, ""));
+        let is_refused = matches!(parse_weight(parameter), Some(Ok(weight)) if weight <= 0.0);
+        name.trim().eq_ignore_ascii_case("gzip") && !is_refused
     })
 }
 
-/// Whether the client has this version (RFC 9110, section 13.1.2).
+/// Whether the client has the version with this ETag. The comparison ignores the mark of a weak ETag, `W/` (RFC 9110, section 13.1.2).
 fn matches_etag(request: &Request, etag: &str) -> bool {
     let values = request.headers().get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     values

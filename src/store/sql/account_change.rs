@@ -14,7 +14,7 @@ use crate::domain::{
 /// An account whose row is locked. [`AccountChange::commit`] stores the changes. Dropping the value undoes them.
 ///
 /// The caller ends the account's sessions in Redis before it commits, so that the change fails if the sessions can't be ended
-/// (I5).
+/// (I5: a changed credential ends all sessions).
 #[derive(Debug)]
 pub struct AccountChange {
     /// The account, including the uncommitted changes.
@@ -85,18 +85,18 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Replaces the account's roles and increments the version of its claims.
+    /// Replaces the account's roles, increments the version of its claims, and forgets its devices: a new role may require a second factor.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn set_roles(&mut self, roles: &Roles, now: Timestamp) -> Result<(), SqlError> {
-        self.forget_devices().await?;
         self.account.roles = roles.clone();
         self.account.claims_version = self.account.claims_version.next();
+        self.forget_devices().await?;
         self.store(now).await
     }
 
-    /// Increments the version of the account's claims.
+    /// Increments the version of the account's claims, after a change of other claims than the roles.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -105,7 +105,8 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Sets the version of the account's claims to the version that Redis has stored. Does nothing if they are the same.
+    /// Sets the version of the account's claims to the version that Redis has stored, which may be higher than the requested one. Does
+    /// nothing if they are the same.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -124,15 +125,16 @@ impl AccountChange {
     /// [`SetEmailError`]
     pub async fn set_email(&mut self, email: &Email, now: Timestamp) -> Result<(), SetEmailError> {
         let id = self.account.id.to_string();
-        let taken = query("SELECT id FROM accounts WHERE email_key = $1 AND id <> $2")
+        let other_owner = query("SELECT id FROM accounts WHERE email_key = $1 AND id <> $2")
             .bind(email.key())
             .bind(id.clone())
             .fetch_optional(&mut *self.tx)
             .await
             .map_err(SqlError::from)?;
-        if taken.is_some() || self.is_verified_elsewhere(&email.key()).await? {
+        if other_owner.is_some() || self.is_verified_elsewhere(&email.key()).await? {
             return Err(SetEmailError::Taken);
         }
+        // `None` if the address is new, or was secondary but not verified
         let verified_at = self.take_secondary_email(&email.key()).await?;
         let sql = "UPDATE accounts SET email = $1, email_key = $2, email_verified = $3, email_verified_at = $4 \
                    WHERE id = $5";
@@ -215,7 +217,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Writes the columns that changes set in [`AccountChange::account`]. The row is locked, so no concurrent change is overwritten.
+    /// Writes the columns that changes set in [`AccountChange::account`], except those of the e-mail address. The row is locked, so no concurrent change is overwritten.
     pub(super) async fn store(&mut self, now: Timestamp) -> Result<(), SqlError> {
         let account = &mut self.account;
         account.updated_at = now;

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Signs in with these headers. Returns the session's address in the list of sessions.
+/// Signs in with these headers. Returns the session's address in the list of sessions. The caller, at 127.0.0.1, plays the proxy.
 async fn listed_address(node: &Node, headers: &[(&str, &[u8])]) -> String {
     let body = json!({ "identifier": "ada", "password": PASSWORD });
     let mut request = node.request(Method::POST, "/v1/login").json(&body);
@@ -23,8 +23,8 @@ async fn listed_address(node: &Node, headers: &[(&str, &[u8])]) -> String {
     let tokens = Tokens::of(&node.send(request).await.expect(200));
     let list = node.get("/v1/sessions", &tokens.access).await.expect(200).json();
     let sessions = list["sessions"].as_array().unwrap();
-    let own = sessions.iter().find(|session| session["id"] == tokens.session).unwrap();
-    own["ip"].as_str().unwrap().to_owned()
+    let new_session = sessions.iter().find(|session| session["id"] == tokens.session).unwrap();
+    new_session["ip"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -33,11 +33,13 @@ async fn client_behind_trusted_proxy_cannot_hide_its_address() {
     cluster.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let node = cluster.node().await;
     node.register("ada").await;
-    for forged in [&b""[..], b"\xff, ", b"6.6.6.6, ", b"\xe4\xb8\xad, nonsense, ", b",,, "] {
+    // what the client itself sent: nothing, bytes that are not UTF-8, another address, text, empty entries
+    for forged in [b"".as_slice(), b"\xff, ", b"6.6.6.6, ", b"\xe4\xb8\xad, nonsense, ", b",,, "] {
         // the proxy has appended the client's address to the header that the client sent
         let line = [forged, b"192.0.2.7"].concat();
         assert_eq!(listed_address(&node, &[("x-forwarded-for", &line)]).await, "192.0.2.7", "{forged:?}");
-        let with_other_header = [("forwarded", &b"for=6.6.6.6"[..]), ("x-forwarded-for", &line)];
+        // the client also sent the header that is not configured
+        let with_other_header = [("forwarded", b"for=6.6.6.6".as_slice()), ("x-forwarded-for", &line)];
         assert_eq!(listed_address(&node, &with_other_header).await, "192.0.2.7", "{forged:?}");
     }
 }
@@ -49,7 +51,8 @@ async fn forwarded_header_setting_selects_the_header() {
     cluster.config.http.forwarded_header = ForwardedHeader::Forwarded;
     let node = cluster.node().await;
     node.register("ada").await;
-    let headers = [("forwarded", &b"\xff, for=\"[2001:db8::1]:80\";proto=https"[..]), ("x-forwarded-for", b"6.6.6.6")];
+    let headers =
+        [("forwarded", b"\xff, for=\"[2001:db8::1]:80\";proto=https".as_slice()), ("x-forwarded-for", b"6.6.6.6")];
     assert_eq!(listed_address(&node, &headers).await, "2001:db8::1");
     // without the configured header, the address is that of the connection
     assert_eq!(listed_address(&node, &[("x-forwarded-for", b"6.6.6.6")]).await, "127.0.0.1");

@@ -20,6 +20,11 @@ use crate::{
 /// Longer than `max_staleness` (default: 5 s): a feed that is silent for this time counts as lost.
 const SILENCE: Duration = Duration::from_secs(6);
 
+/// The challenge of a request without a bearer token.
+const NO_TOKEN: &str = r#"Bearer realm="latchkey""#;
+/// The challenge of a request whose bearer token is not a valid access token.
+const INVALID_TOKEN: &str = r#"Bearer realm="latchkey", error="invalid_token""#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tower_layer_passes_valid_tokens_and_refuses_others() {
     let fixture = Fixture::new().await;
@@ -40,18 +45,19 @@ async fn tower_layer_passes_valid_tokens_and_refuses_others() {
     };
     let call = async |authorization: &str| send(Request::builder().header("authorization", authorization)).await;
     let refused = |challenge: &str| (401, Some(challenge.to_owned()), None, String::new());
-    let invalid = refused(r#"Bearer realm="latchkey", error="invalid_token""#);
+    let unavailable = (503, None, Some("1".to_owned()), String::new());
     assert_eq!(call(&format!("Bearer {}", first.access)).await, (200, None, None, account));
-    assert_eq!(send(Request::builder()).await, refused(r#"Bearer realm="latchkey""#));
-    assert_eq!(call("Basic YTpi").await, refused(r#"Bearer realm="latchkey""#));
-    assert_eq!(call("Bearer nonsense").await, invalid);
-    assert_eq!(call(&format!("Bearer {}", first.refresh)).await, invalid);
+    assert_eq!(send(Request::builder()).await, refused(NO_TOKEN));
+    assert_eq!(call("Basic YTpi").await, refused(NO_TOKEN));
+    assert_eq!(call("Bearer nonsense").await, refused(INVALID_TOKEN));
+    assert_eq!(call(&format!("Bearer {}", first.refresh)).await, refused(INVALID_TOKEN));
     fixture.node.logout(&first.refresh).await.expect(204);
     wait_until_revoked(&verifier, &first.access).await;
-    assert_eq!(call(&format!("Bearer {}", first.access)).await, invalid);
+    assert_eq!(call(&format!("Bearer {}", first.access)).await, refused(INVALID_TOKEN));
+    // Without the feed, the verifier no longer knows which sessions have ended, and refuses every token.
     fixture.proxy.set(Mode::Frozen);
     fixture.clock.advance(SILENCE);
-    assert_eq!(call(&format!("Bearer {}", second.access)).await, (503, None, Some("1".to_owned()), String::new()));
+    assert_eq!(call(&format!("Bearer {}", second.access)).await, unavailable);
     drop((verifier, service));
     fixture.stop().await;
 }
@@ -69,8 +75,9 @@ async fn poem_middleware_passes_valid_tokens_and_refuses_others() {
     let verifier = fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
     let routes = Route::new()
         .at("/hello", get(hello).with(Verify::new(verifier.clone())))
-        // Without the middleware, `Caller` refuses every request.
+        // A handler with a `Caller` refuses every request if the middleware is missing.
         .at("/unprotected", get(hello))
+        // A handler without a `Caller` needs no token.
         .at("/open", get(make_sync(|_| "open")));
     let app = TestClient::new(routes);
     let bearer = |token: &str| format!("Bearer {token}");
@@ -81,13 +88,13 @@ async fn poem_middleware_passes_valid_tokens_and_refuses_others() {
     for path in ["/hello", "/unprotected"] {
         let answer = app.get(path).send().await;
         answer.assert_status(poem::http::StatusCode::UNAUTHORIZED);
-        answer.assert_header("www-authenticate", r#"Bearer realm="latchkey""#);
+        answer.assert_header("www-authenticate", NO_TOKEN);
     }
     fixture.node.logout(&first.refresh).await.expect(204);
     wait_until_revoked(&verifier, &first.access).await;
     let answer = app.get("/hello").header("authorization", bearer(&first.access)).send().await;
     answer.assert_status(poem::http::StatusCode::UNAUTHORIZED);
-    answer.assert_header("www-authenticate", r#"Bearer realm="latchkey", error="invalid_token""#);
+    answer.assert_header("www-authenticate", INVALID_TOKEN);
     fixture.proxy.set(Mode::Frozen);
     fixture.clock.advance(SILENCE);
     let answer = app.get("/hello").header("authorization", bearer(&second.access)).send().await;

@@ -13,18 +13,21 @@ local function rotate_current()
     local answer, key, presentation = false, keys[3 * i - 2], presentations[i + 1]
     -- rotate.lua describes the bytes of a presentation. Byte 63 begins the origin if no client id precedes it.
     local id = sub(presentation, 17, 32)
+    -- The record, the account's roles and version of the claims, and part 4 of the session's fields: the last use (record.rs).
     local found = call('HMGET', key, id, 'r', 'v', id .. '\4')
     -- The last use begins with its origin (last_use.rs), which must be the origin of this request.
+    -- Usually it is an origin only: then the first comparison saves the copy.
     local record, last_use, origin = found[1], found[4], sub(presentation, 63)
     if last_use and (last_use == origin or sub(last_use, 1, #origin) == origin) and record and #record >= RECORD_BYTES then
       local version, flags, generation, created_at, last_used_at, idle_ends_at, ends_at, kept_until = unpack(RECORD, record)
       local presented, now, grace, idle, accepted = unpack('>I4I6I6I6B', presentation, 33)
-      -- Flags: bit 0, the token travels in a cookie; bit 1, part 4 is the last use. Accepted sessions: 0, all; 1, those without a cookie.
+      -- Flags: bit 0, the token travels in a cookie; bit 1, part 4 is the last use. 4294967295: the largest generation. Accepted sessions: 0, all; 1, those without a cookie.
       if version == 1 and flags % 4 >= 2 and generation == presented and generation < 4294967295 and now - last_used_at >= grace
         and (accepted == 0 or accepted == 1 and flags % 2 == 0) and now < idle_ends_at and now < ends_at
         and (now + idle <= kept_until or ends_at <= kept_until) and now >= last_used_at then
         record = pack(RECORD, version, flags, generation + 1, created_at, now, now + idle, ends_at, kept_until)
         call('HSET', key, id, record)
+        -- The record alone is the answer if the account has no roles and no version, and the last use is an origin only.
         answer = record
         if found[2] or found[3] or last_use ~= origin then
           answer = { 'rotated', record, found[2], found[3], last_use ~= origin and last_use or nil }

@@ -8,7 +8,7 @@ mod system;
 mod transitions;
 
 use self::{
-    checker::{Model, search, walk},
+    checker::{Model, Report, search, walk},
     rules::Rule,
     scenario::{
         Allow, Request, Scenario,
@@ -33,25 +33,39 @@ const EVERYTHING: Allow =
     Allow { interleaved_sync: true, lookups: true, skew: true, other_event: true, reordering: true };
 
 /// A node that ends the session and uses no cache, and a node that caches the session.
-const TWO: [Start; 2] = [WarmOrigin, Caching];
+const TWO_NODES: [Start; 2] = [WarmOrigin, Caching];
 
-/// A scenario with all rules of the protocol, at most `ticks` ticks of 0.2 × S, and at most `faults` faults, such as a lost message.
-fn scenario(nodes: &[Start], requests: &[Request], ticks: u8, faults: u8, allow: Allow) -> Scenario {
-    Scenario { nodes: nodes.to_vec(), requests: requests.to_vec(), ticks, faults, allow, switched_off: None }
+/// The maximum number of ticks of 0.2 × S.
+#[derive(Clone, Copy)]
+struct Ticks(u8);
+
+/// The maximum number of faults, such as a lost message.
+#[derive(Clone, Copy)]
+struct Faults(u8);
+
+/// A scenario with all rules of the protocol.
+fn scenario(nodes: &[Start], requests: &[Request], ticks: Ticks, faults: Faults, allow: Allow) -> Scenario {
+    let (nodes, requests) = (nodes.to_vec(), requests.to_vec());
+    Scenario { nodes, requests, ticks: ticks.0, faults: faults.0, allow, switched_off: None }
+}
+
+fn assert_no_violation(report: &Report<Action>, scenario: &Scenario) {
+    assert!(report.violation.is_none(), "{:?} violates I3: {scenario:?}", report.violation);
 }
 
 #[test]
 fn i3_holds_in_every_state_of_two_nodes() {
     for scenario in [
-        scenario(&TWO, &[LOGOUT, LOGOUT], 1, 0, NOTHING),
-        scenario(&TWO, &[LOGOUT], 1, 1, NOTHING),
-        scenario(&TWO, &[REUSE], 0, 1, GAPS),
-        scenario(&[WarmOrigin, Warm], &[LOGOUT], 1, 0, LOOKUPS),
-        scenario(&[WarmOrigin, Cold], &[LOGOUT], 2, 0, NOTHING),
-        scenario(&[ColdOrigin, Caching], &[LOGOUT], 1, 0, SYNC),
+        scenario(&TWO_NODES, &[LOGOUT, LOGOUT], Ticks(1), Faults(0), NOTHING),
+        scenario(&TWO_NODES, &[LOGOUT], Ticks(1), Faults(1), NOTHING),
+        scenario(&TWO_NODES, &[REUSE], Ticks(0), Faults(1), GAPS),
+        scenario(&[WarmOrigin, Warm], &[LOGOUT], Ticks(1), Faults(0), LOOKUPS),
+        scenario(&[WarmOrigin, Cold], &[LOGOUT], Ticks(2), Faults(0), NOTHING),
+        scenario(&[ColdOrigin, Caching], &[LOGOUT], Ticks(1), Faults(0), SYNC),
     ] {
-        let report = search(&scenario, 100_000);
-        assert_eq!(report.violation.map(|actions| format!("{actions:?}")), None, "{scenario:?}");
+        let max_states = 100_000; // more than any of the scenarios has
+        let report = search(&scenario, max_states);
+        assert_no_violation(&report, &scenario);
         assert!(report.complete, "only {} states were visited: {scenario:?}", report.states);
     }
 }
@@ -59,12 +73,12 @@ fn i3_holds_in_every_state_of_two_nodes() {
 /// Too many states are reachable until leases lapse, so the search visits the nearest ones only.
 #[test]
 fn i3_holds_in_the_nearest_states_of_two_nodes() {
-    for (scenario, states) in [
-        (scenario(&TWO, &[LOGOUT], 6, 0, SKEW), 20_000),
-        (scenario(&[ColdOrigin, Caching], &[REUSE], 6, 1, NOTHING), 20_000),
+    for (scenario, max_states) in [
+        (scenario(&TWO_NODES, &[LOGOUT], Ticks(6), Faults(0), SKEW), 20_000),
+        (scenario(&[ColdOrigin, Caching], &[REUSE], Ticks(6), Faults(1), NOTHING), 20_000),
     ] {
-        let report = search(&scenario, states);
-        assert_eq!(report.violation.map(|actions| format!("{actions:?}")), None, "{scenario:?}");
+        let report = search(&scenario, max_states);
+        assert_no_violation(&report, &scenario);
     }
 }
 
@@ -72,15 +86,15 @@ fn i3_holds_in_the_nearest_states_of_two_nodes() {
 fn i3_holds_on_random_walks_of_two_and_three_nodes() {
     let requests = [LOGOUT, Request { node: 1, asks_in_event: false }, Request { node: 2, asks_in_event: true }];
     for (scenario, walks) in [
-        (scenario(&TWO, &[LOGOUT, REUSE], 10, 2, EVERYTHING), 300),
-        (scenario(&[WarmOrigin, Cold], &[LOGOUT], 10, 1, EVERYTHING), 300),
-        (scenario(&[ColdOrigin, Caching], &[LOGOUT], 10, 1, EVERYTHING), 300),
-        (scenario(&[Warm, Caching, Caching], &requests, 12, 3, EVERYTHING), 600),
-        (scenario(&[Cold, Caching, Cold], &requests, 12, 2, EVERYTHING), 600),
+        (scenario(&TWO_NODES, &[LOGOUT, REUSE], Ticks(10), Faults(2), EVERYTHING), 300),
+        (scenario(&[WarmOrigin, Cold], &[LOGOUT], Ticks(10), Faults(1), EVERYTHING), 300),
+        (scenario(&[ColdOrigin, Caching], &[LOGOUT], Ticks(10), Faults(1), EVERYTHING), 300),
+        (scenario(&[Warm, Caching, Caching], &requests, Ticks(12), Faults(3), EVERYTHING), 600),
+        (scenario(&[Cold, Caching, Cold], &requests, Ticks(12), Faults(2), EVERYTHING), 600),
     ] {
         let (seed, steps) = (1, 120);
         let report = walk(&scenario, seed, walks, steps);
-        assert_eq!(report.violation.map(|actions| format!("{actions:?}")), None, "{scenario:?}");
+        assert_no_violation(&report, &scenario);
     }
 }
 
@@ -91,18 +105,24 @@ fn violation_is_found_with_each_rule_switched_off() {
     for rule in Rule::ALL {
         let scenario = match rule {
             Rule::NodesWaitForPeers | Rule::LeasesCountFromTheBeginning | Rule::CacheWaitsForTheProbation => {
-                scenario(&TWO, &[LOGOUT], 9, 0, sync_skew)
+                scenario(&TWO_NODES, &[LOGOUT], Ticks(9), Faults(0), sync_skew)
             }
             Rule::NodesWaitOutLeases | Rule::CacheIsInvalidBeforeTheNodeLeaves | Rule::PingsCountFromSending => {
-                scenario(&TWO, &[LOGOUT], 6, 0, SKEW)
+                scenario(&TWO_NODES, &[LOGOUT], Ticks(6), Faults(0), SKEW)
             }
-            Rule::RepeatsAreConfirmed => scenario(&TWO, &[LOGOUT, LOGOUT], 3, 0, NOTHING),
-            Rule::ConfirmationsWaitForThePosition | Rule::GapsKeepThePosition => scenario(&TWO, &[REUSE], 2, 0, GAPS),
-            Rule::EventsAreAppliedBeforeTheyAreAcknowledged => scenario(&TWO, &[LOGOUT], 5, 0, SYNC),
-            Rule::MissingEntriesAreApplied => scenario(&TWO, &[LOGOUT], 12, 1, lookups_skew),
-            Rule::LookupsOlderThanAnEndAreNotCached => scenario(&[WarmOrigin, Warm], &[LOGOUT], 2, 0, LOOKUPS),
-            Rule::PausesRestartTheProbation => scenario(&TWO, &[LOGOUT], 7, 1, SYNC),
-            Rule::NodesNoticeLostChannels => scenario(&TWO, &[LOGOUT], 6, 1, NOTHING),
+            Rule::RepeatsAreConfirmed => scenario(&TWO_NODES, &[LOGOUT, LOGOUT], Ticks(3), Faults(0), NOTHING),
+            Rule::ConfirmationsWaitForThePosition | Rule::GapsKeepThePosition => {
+                scenario(&TWO_NODES, &[REUSE], Ticks(2), Faults(0), GAPS)
+            }
+            Rule::EventsAreAppliedBeforeTheyAreAcknowledged => {
+                scenario(&TWO_NODES, &[LOGOUT], Ticks(5), Faults(0), SYNC)
+            }
+            Rule::MissingEntriesAreApplied => scenario(&TWO_NODES, &[LOGOUT], Ticks(12), Faults(1), lookups_skew),
+            Rule::LookupsOlderThanAnEndAreNotCached => {
+                scenario(&[WarmOrigin, Warm], &[LOGOUT], Ticks(2), Faults(0), LOOKUPS)
+            }
+            Rule::PausesRestartTheProbation => scenario(&TWO_NODES, &[LOGOUT], Ticks(7), Faults(1), SYNC),
+            Rule::NodesNoticeLostChannels => scenario(&TWO_NODES, &[LOGOUT], Ticks(6), Faults(1), NOTHING),
             // Violations are too rare on random walks: tests of their own follow.
             Rule::OnlyPublishedHeartbeatsExtend | Rule::LeasesHaveAMargin => continue,
         };
@@ -115,16 +135,16 @@ fn violation_is_found_with_each_rule_switched_off() {
 /// Carries out actions, without those that are not possible. The last action must be possible. Returns whether I3 holds afterwards.
 fn i3_holds_after(scenario: &Scenario, actions: &[Action]) -> bool {
     let mut state = scenario.initial();
-    let mut possible = false;
+    let mut is_possible = false;
     for action in actions {
-        let mut all = Vec::new();
-        scenario.actions(&state, &mut all);
-        possible = all.contains(action);
-        if possible {
+        let mut possible = Vec::new();
+        scenario.actions(&state, &mut possible);
+        is_possible = possible.contains(action);
+        if is_possible {
             scenario.step(&mut state, *action);
         }
     }
-    assert!(possible, "the last action is not possible: {actions:?}");
+    assert!(is_possible, "the last action is not possible: {actions:?}");
     scenario.holds(&state)
 }
 
@@ -140,7 +160,7 @@ fn heartbeat_that_was_not_published_extends_no_cache() {
     // The origin has received everything, and knows the lease of the heartbeat before the failed one.
     let answering = [Tick, SyncAsk(0), Deliver(0), Deliver(0), Tick, Tick, RequestAnswer(0)];
     let actions = [&failing[..], &ending, &answering].concat();
-    let intact = scenario(&TWO, &[LOGOUT], 6, 1, SYNC);
+    let intact = scenario(&TWO_NODES, &[LOGOUT], Ticks(6), Faults(1), SYNC);
     assert!(i3_holds_after(&intact, &actions));
     let without_rule = Scenario { switched_off: Some(Rule::OnlyPublishedHeartbeatsExtend), ..intact };
     assert!(!i3_holds_after(&without_rule, &actions));
@@ -152,7 +172,7 @@ fn lease_of_a_node_with_a_slow_clock_ends_in_time() {
     // Node 1 begins a synchronization, and the session ends. The clock of node 1 falls behind. Node 0 answers after five ticks, which is S.
     let ending = [SyncAsk(1), RequestSend(0), RequestRun(0), RequestReceive(0)];
     let actions = [&ending[..], &[SlowTick(1), Tick, Tick, Tick, Tick, RequestAnswer(0)]].concat();
-    let intact = scenario(&TWO, &[LOGOUT], 6, 0, SKEW);
+    let intact = scenario(&TWO_NODES, &[LOGOUT], Ticks(6), Faults(0), SKEW);
     assert!(i3_holds_after(&intact, &actions));
     let without_rule = Scenario { switched_off: Some(Rule::LeasesHaveAMargin), ..intact };
     assert!(!i3_holds_after(&without_rule, &actions));

@@ -24,15 +24,15 @@ pub(super) const TICK: Duration = Duration::from_millis(200);
 /// How far a node's clock falls behind once: a little less than a tenth of a lease.
 pub(super) const SKEW: Duration = Duration::from_millis(90);
 /// The maximum number of messages on their way to a subscriber. Redis closes the connection of a subscriber that is too slow.
-pub(super) const QUEUE: usize = 4;
+pub(super) const MAX_QUEUED: usize = 4;
 /// The age of nodes that have run long before the scenario starts.
 pub(super) const LONG_AGO: Duration = Duration::from_secs(3600);
 
 /// The time of tick 0. It is in the future, so that [`LONG_AGO`] can be subtracted from it: an [`Instant`] may not reach far back.
 pub(super) static START: LazyLock<Instant> = LazyLock::new(|| Instant::now() + 2 * LONG_AGO);
-/// The names of nodes, one for each start of a process.
+/// The names of nodes, one for each start of a process; more than any scenario needs.
 pub(super) static NAMES: LazyLock<Vec<NodeName>> =
-    LazyLock::new(|| (0..64).map(|name: u8| name.to_string().into()).collect());
+    LazyLock::new(|| (0..64).map(|number: u8| number.to_string().into()).collect());
 
 pub(super) fn timing() -> Timing {
     Timing::new(STALENESS)
@@ -64,7 +64,7 @@ pub(super) struct Node {
     pub(super) is_slow: bool,
     pub(super) acks: AckState,
     pub(super) cursor: Cursor,
-    /// Whether the node has cached the session.
+    /// Whether the node's cache contains the session.
     pub(super) is_cached: bool,
     /// The end of the period in which the node may use its cache.
     pub(super) valid_until: Option<Instant>,
@@ -101,7 +101,8 @@ pub(super) enum Sync {
     },
 }
 
-/// The steps of a lookup of the session in Redis. `version` is that of the cursor before the lookup.
+/// The steps of a lookup of the session in Redis. `version` is that of the cursor before the lookup. `live` is Redis' answer:
+/// whether the session is live.
 #[derive(Clone, Copy, Debug, Hash)]
 pub(super) enum Lookup {
     Idle,
@@ -122,6 +123,7 @@ pub(super) enum Message {
 /// The progress of a request that ends the session. `number` is the number under which peers acknowledge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Progress {
+    /// The node has not sent the script to Redis yet.
     Ready,
     Sent {
         number: Option<u64>,
@@ -133,6 +135,7 @@ pub(super) enum Progress {
         ended: bool,
         confirm: Option<Position>,
     },
+    /// The node waits for the acknowledgements of its peers.
     Waiting {
         number: Option<u64>,
         since: Instant,
@@ -149,7 +152,9 @@ pub(super) enum Action {
     SlowTick(usize),
     /// Reads the position from Redis.
     SyncAsk(usize),
+    /// Applies the missing entries, and sends the heartbeat.
     SyncApply(usize),
+    /// Redis publishes the heartbeat.
     SyncPublish(usize),
     SyncPublishFails(usize),
     /// Receives Redis' answer to the heartbeat, and extends the use of the cache.
@@ -157,7 +162,9 @@ pub(super) enum Action {
     SyncFails(usize),
     LookupAsk(usize),
     LookupAnswer(usize),
+    /// Caches the session, if it is live.
     LookupInsert(usize),
+    /// A node receives the first message on its way to it.
     Deliver(usize),
     /// An event overtakes the message before it.
     DeliverEarly(usize),
@@ -169,8 +176,11 @@ pub(super) enum Action {
     Crash(usize),
     Restart(usize),
     RequestSend(usize),
+    /// Redis runs the script.
     RequestRun(usize),
+    /// The node receives Redis' answer, and begins to wait for its peers.
     RequestReceive(usize),
+    /// The node answers its client.
     RequestAnswer(usize),
     /// Another session of the bucket ends.
     OtherEvent,
@@ -211,6 +221,7 @@ impl Node {
         self.cursor.invalidate();
     }
 
+    /// Applies an event. `previous` is the position of the event before it, if it is known.
     pub(super) fn apply(&mut self, position: Position, previous: Option<Position>, ends_session: bool) {
         if self.cursor.apply(position, previous) != Applied::Duplicate && ends_session {
             self.is_cached = false;
@@ -242,14 +253,15 @@ impl System {
     pub(super) fn send(&mut self, node: usize, message: Message) {
         let connection = &mut self.nodes[node].connection;
         if let Some(queue) = connection {
-            if queue.len() < QUEUE { queue.push_back(message) } else { *connection = None }
+            if queue.len() < MAX_QUEUED { queue.push_back(message) } else { *connection = None }
         }
     }
 
+    /// Sends the acknowledgement of a number to the node that waits for it, if it is still up.
     pub(super) fn send_ack(&mut self, from: usize, origin: &NodeName, number: u64) {
-        let node = Arc::clone(&self.nodes[from].name);
+        let sender = Arc::clone(&self.nodes[from].name);
         if let Some(to) = self.nodes.iter().position(|node| node.is_up && node.name == *origin) {
-            self.send(to, Message::Ack { node, number });
+            self.send(to, Message::Ack { node: sender, number });
         }
     }
 
