@@ -19,6 +19,12 @@ fn program_in(folder: &Path, program: &Path) -> Command {
     command
 }
 
+/// Creates the folder of an app that installs a package. Its `package.json` keeps npm from looking for one in the folders above.
+fn create_npm_app(folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    fs::write(folder.join("package.json"), "{}").unwrap();
+}
+
 /// Asserts that `folder` contains the files `names`.
 fn assert_files(folder: &Path, names: &[&str]) {
     for name in names {
@@ -31,8 +37,7 @@ async fn npm_package_installs_from_its_artefact_with_types() {
     let (folder, registry) = (tempfile::tempdir().unwrap(), NpmRegistry::start().await);
     let (source, app) = (folder.path().join("source"), folder.path().join("app"));
     copy_package("js", &["CHANGELOG.md", "LICENSE", "README.md", "package.json", "src", "tests", "types"], &source);
-    fs::create_dir(&app).unwrap();
-    fs::write(app.join("package.json"), "{}").unwrap(); // npm would look for one in the folders above
+    create_npm_app(&app);
     // In a blocking section, because the registry answers on the same runtime.
     let npm = |words: &[&str]| {
         let mut command = program_in(&app, &tool("npm"));
@@ -45,7 +50,7 @@ async fn npm_package_installs_from_its_artefact_with_types() {
     assert_files(&installed, &["CHANGELOG.md", "LICENSE", "README.md", "src/index.js", "types/index.d.ts"]);
     assert!(!installed.join("tests").exists());
 
-    // Nothing listens at port 9: the verifier refuses the token `x` without a request.
+    // Nothing listens at port 9: the verifier refuses the token `x` as malformed without a request. No handler of ends is registered.
     let program = r#"
 import { createVerifier, type EndCause } from "latchkey-verify";
 const verifier = createVerifier({ issuer: "http://127.0.0.1:9", audience: "a", clientId: "b", clientSecret: "c", log: () => {} });
@@ -67,8 +72,7 @@ async fn browser_package_installs_from_its_artefact_with_types() {
     let (source, app) = (folder.path().join("source"), folder.path().join("app"));
     let parts = ["CHANGELOG.md", "LICENSE", "README.md", "package.json", "tsconfig.json", "src", "scripts", "tests"];
     copy_package("browser", &parts, &source);
-    fs::create_dir(&app).unwrap();
-    fs::write(app.join("package.json"), "{}").unwrap();
+    create_npm_app(&app);
     // `npm pack` builds the package with the compiler on the PATH
     let tools = std::path::absolute(tool("tsc").parent().unwrap()).unwrap();
     let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
@@ -84,7 +88,7 @@ async fn browser_package_installs_from_its_artefact_with_types() {
     assert_files(&installed, &["CHANGELOG.md", "LICENSE", "README.md", "dist/index.js", "dist/index.d.ts"]);
     assert!(!installed.join("src").exists() && !installed.join("tests").exists());
 
-    // Nothing listens at port 9.
+    // Nothing listens at port 9, so the sign-in fails, and there is no session to resume: `null`.
     let program = r#"
 import { LatchkeyClient, LatchkeyUnreachable } from "latchkey-browser";
 const auth = new LatchkeyClient({ baseUrl: "http://127.0.0.1:9", transport: "bearer" });
@@ -105,6 +109,7 @@ fn package_documents_link_nothing_outside_of_the_package() {
         for document in ["README.md", "CHANGELOG.md"] {
             let path = project("clients").join(package).join(document);
             let text = fs::read_to_string(&path).unwrap();
+            // In Markdown, the target of a link follows `](`.
             let outside: Vec<_> = text.split("](").skip(1).filter(|link| link.starts_with("..")).collect();
             assert!(outside.is_empty(), "{}: {outside:?}", path.display());
         }
@@ -133,8 +138,8 @@ fn python_package_installs_from_its_artefact_with_types() {
     let environment = pip_environment(wheels.path());
     succeed(Command::new(tool("python")).args(["-m", "venv"]).arg(app.join("venv")));
     let venv = app.join("venv/bin/python");
-    let extra = format!("{}[fastapi]", wheel.display());
-    succeed(Command::new(&venv).args(["-m", "pip", "install", "--quiet", &extra]).envs(environment));
+    let wheel_with_extra = format!("{}[fastapi]", wheel.display());
+    succeed(Command::new(&venv).args(["-m", "pip", "install", "--quiet", &wheel_with_extra]).envs(environment));
     let program = "import latchkey, latchkey.asgi, latchkey.fastapi, importlib.metadata as metadata\n\
         files = {file.name for file in metadata.files('latchkey-verify') or ()}\n\
         print(latchkey.__path__[0], *sorted({'LICENSE', 'py.typed', 'METADATA'} & files))\n";
@@ -142,7 +147,8 @@ fn python_package_installs_from_its_artefact_with_types() {
     let output = succeed(program_in(&app, &venv).arg("program.py"));
     let printed = String::from_utf8(output.stdout).unwrap();
     let mut words = printed.split_whitespace();
-    assert!(Path::new(words.next().unwrap()).starts_with(app.join("venv")), "{printed}");
+    let module_folder = Path::new(words.next().unwrap());
+    assert!(module_folder.starts_with(app.join("venv")), "{printed}");
     assert_eq!(words.collect::<Vec<_>>(), ["LICENSE", "METADATA", "py.typed"]);
     let mut mypy = program_in(&app, &tool("python"));
     mypy.args(["-m", "mypy", "--strict", "--cache-dir=mypy", "--python-executable"]).arg(&venv);

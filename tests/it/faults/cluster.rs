@@ -39,19 +39,9 @@ impl Cluster {
         let addresses: Vec<String> =
             cluster.servers.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
         let create = ["--cluster", "create", "--cluster-replicas", "1", "--cluster-yes"];
-        let made = Command::new("redis-cli").args(create).args(&addresses).output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-        wait::until("the cluster is complete", || async {
-            cluster.servers.iter().all(|server| {
-                let nodes = server.command(&["CLUSTER", "NODES"]);
-                server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
-                    && nodes.matches(" connected").count() == 6
-                    && nodes.matches("slave").count() == 3
-                    && (!nodes.lines().any(|line| line.contains("myself,slave"))
-                        || server.command(&["INFO", "replication"]).contains("master_link_status:up"))
-            })
-        })
-        .await;
+        let output = Command::new("redis-cli").args(create).args(&addresses).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        wait::until("the cluster is complete", || async { cluster.servers.iter().all(sees_complete_cluster) }).await;
         cluster
     }
 
@@ -82,6 +72,16 @@ impl Cluster {
     }
 }
 
+/// Whether a server sees all six servers, three of them as replicas, and, if it is a replica itself, has copied its master.
+fn sees_complete_cluster(server: &Redis) -> bool {
+    let nodes = server.command(&["CLUSTER", "NODES"]);
+    let is_replica = nodes.lines().any(|line| line.contains("myself,slave"));
+    server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+        && nodes.matches(" connected").count() == 6
+        && nodes.matches("slave").count() == 3
+        && (!is_replica || server.command(&["INFO", "replication"]).contains("master_link_status:up"))
+}
+
 /// A user: the Redis key of the account's sessions, and the tokens of one of them.
 struct User {
     key: String,
@@ -93,8 +93,8 @@ async fn sign_in_users(node: &Node, how_many: usize) -> Vec<User> {
     let mut users = Vec::new();
     for number in 0..how_many {
         let name = format!("user{number}");
-        let account = node.register(&name).await.text_of("id");
-        let account = AccountId(account.parse().unwrap());
+        let id = node.register(&name).await.text_of("id");
+        let account = AccountId(id.parse().unwrap());
         let login = retry_until("a sign-in works", 200, || node.try_login(&name, PASSWORD)).await;
         let tokens = Tokens::of(&login);
         users.push(User { key: Keys::new("lk:").sessions(account), tokens });
@@ -119,7 +119,7 @@ async fn sessions_survive_a_killed_master_whose_replica_takes_over() {
     assert!(!affected.is_empty() && !others.is_empty());
 
     victim.kill();
-    // every answer is a success or a 503, and every session survives
+    // Every answer is a success or a 503, and every session survives. The second refresh checks that the token of the first is usable.
     let refreshes = affected.iter().chain(&others).map(|user| async {
         let tokens = refreshed(&node, &user.tokens).await;
         refreshed(&node, &tokens).await
@@ -143,6 +143,7 @@ async fn sessions_survive_the_migration_of_their_slots() {
         let (node, moved, mut tokens) = (&node, &moved, user.tokens.clone());
         async move {
             let mut refreshes = 0;
+            // at least 20 refreshes, and until all slots have moved
             while refreshes < 20 || !moved.load(Ordering::Relaxed) {
                 tokens = refreshed(node, &tokens).await;
                 // fails the test unless the answer is 200 or 503
@@ -153,7 +154,7 @@ async fn sessions_survive_the_migration_of_their_slots() {
         }
     };
     let moving = async {
-        // each slot moves twice
+        // each slot moves twice, so that a slot also leaves the master that imported it
         for user in users.iter().chain(&users) {
             let (redis, key) = (Arc::clone(&redis), user.key.clone());
             tokio::task::spawn_blocking(move || move_slot(&redis, &key)).await.unwrap();
@@ -179,12 +180,13 @@ fn move_slot(cluster: &Cluster, key: &str) {
     to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
     from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
     let port = to.port().to_string();
+    let (database, timeout_millis) = ("0", "5000");
     loop {
         let keys = from.command(&["CLUSTER", "GETKEYSINSLOT", &slot, "1"]);
         let Some(key) = keys.lines().next().filter(|key| !key.is_empty()) else { break };
-        from.command(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+        from.command(&["MIGRATE", "127.0.0.1", &port, key, database, timeout_millis]);
     }
-    // the target first: if the source gave the slot up first, no master would hold it
+    // The target first: if the source gave the slot up first, no master would hold it. The other masters then learn of it.
     for server in [to, from].into_iter().chain(cluster.masters()) {
         server.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
     }

@@ -58,7 +58,8 @@ async fn revocation_for_a_reused_token_is_sent() {
     fixture.cluster.advance(Duration::from_secs(11));
     fixture.node.refresh(&tokens.refresh).await.expect(401);
     let received = fixture.next().await;
-    assert_eq!((&received["kind"], &received["reason"]), (&"session".into(), &"reuse".into()));
+    assert_eq!(received["kind"], "session");
+    assert_eq!(received["reason"], "reuse");
     assert_eq!(received["session_id"], *tokens.session);
     fixture.stop().await;
 }
@@ -70,11 +71,14 @@ async fn revocations_of_one_session_and_of_all_others_are_sent() {
     fixture.cluster.advance(Duration::from_secs(1));
     fixture.node.delete(&format!("/v1/sessions/{}", second.session), &first.access).await.expect(204);
     let received = fixture.next().await;
-    assert_eq!((&received["session_id"], &received["reason"]), (&second.session.into(), &"revoked".into()));
+    assert_eq!(received["session_id"], *second.session);
+    assert_eq!(received["reason"], "revoked");
     fixture.node.delete("/v1/sessions?keep_current=true", &first.access).await.expect(200);
     let received = fixture.next().await;
-    assert_eq!((&received["kind"], &received["except_session_id"]), (&"account".into(), &first.session.into()));
-    assert_eq!((&received["before"], &received["reason"]), (&"2027-01-15T08:00:01.000Z".into(), &"revoked".into()));
+    assert_eq!(received["kind"], "account");
+    assert_eq!(received["except_session_id"], *first.session);
+    assert_eq!(received["before"], "2027-01-15T08:00:01.000Z");
+    assert_eq!(received["reason"], "revoked");
     fixture.stop().await;
 }
 
@@ -86,12 +90,10 @@ async fn revocation_for_a_changed_password_is_sent() {
     let changed =
         fixture.node.change_password(&tokens.access, PASSWORD, "marmalade verse engine tidal").await.expect(200);
     let received = fixture.next().await;
-    assert_eq!((&received["kind"], &received["reason"]), (&"account".into(), &"password_changed".into()));
-    // `before` is in whole seconds
-    assert_eq!(
-        (&received["before"], &received["at"]),
-        (&"2027-01-15T08:00:01.000Z".into(), &"2027-01-15T08:00:01.500Z".into())
-    );
+    assert_eq!(received["kind"], "account");
+    assert_eq!(received["reason"], "password_changed");
+    assert_eq!(received["at"], "2027-01-15T08:00:01.500Z");
+    assert_eq!(received["before"], "2027-01-15T08:00:01.000Z", "in whole seconds");
     assert_eq!(received["except_session_id"], *Tokens::of(&changed).session);
     fixture.stop().await;
 }
@@ -107,20 +109,25 @@ async fn revocations_of_a_disabled_account_and_its_newest_session_are_sent() {
     // The event of the account covers sessions that began before the current second, so the newest session has an event of its own.
     let mut received = [fixture.next().await, fixture.next().await];
     received.sort_by_key(|received| received["kind"].to_string());
-    assert_eq!((&received[0]["kind"], &received[0]["reason"]), (&"account".into(), &"disabled".into()));
-    assert!(received[0].get("except_session_id").is_none());
-    assert_eq!((&received[1]["session_id"], &received[1]["reason"]), (&newest.session.into(), &"disabled".into()));
+    let [of_account, of_session] = received; // sorted by kind: "account" precedes "session"
+    assert_eq!(of_account["kind"], "account");
+    assert_eq!(of_account["reason"], "disabled");
+    assert!(of_account.get("except_session_id").is_none());
+    assert_eq!(of_session["session_id"], *newest.session);
+    assert_eq!(of_session["reason"], "disabled");
     fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
     let mut fixture = FeedFixture::start().await;
+    // an id from before the changes, after which a subscription can resume
     fixture.feed.wait_for_new_id().await;
-    let last = fixture.feed.last_id.clone();
+    let before_changes = fixture.feed.last_id.clone();
     let ada = accounts::find(&fixture.node.state.sql, "ada").await.unwrap();
     let (editor, none) = (Roles::parse(["editor"]).unwrap(), Roles::default());
     accounts::change_roles(&fixture.node.state, ada.id, &editor, &none).await.unwrap();
+    // the account has this role already
     accounts::change_roles(&fixture.peer.state, ada.id, &editor, &none).await.unwrap();
     fixture.cluster.advance(Duration::from_secs(1));
     accounts::change_roles(&fixture.peer.state, ada.id, &none, &editor).await.unwrap();
@@ -141,7 +148,8 @@ async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
     };
     assert_eq!(received(&mut fixture.feed).await, expected, "a change to the same roles sends no event");
     let service = fixture.cluster.service_client("other").await;
-    for last in [None, last.as_deref()] {
+    // A subscription without an id begins with the snapshot.
+    for last in [None, before_changes.as_deref()] {
         let mut feed = Feed::open_after(&fixture.node, &service, last).await;
         assert_eq!(received(&mut feed).await, expected);
     }
@@ -151,16 +159,11 @@ async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_of_a_retired_key_is_sent() {
     let mut fixture = FeedFixture::start().await;
-    fixture
-        .node
-        .state
-        .redis
-        .revocation_log
-        .append_key_retired("kqQ9ldQ5alp9g0ZU", fixture.cluster.clock.now())
-        .await
-        .unwrap();
+    let (kid, now) = ("kqQ9ldQ5alp9g0ZU", fixture.cluster.clock.now());
+    fixture.node.state.redis.revocation_log.append_key_retired(kid, now).await.unwrap();
     let received = fixture.feed.revocation().await;
-    assert_eq!((&received["kind"], &received["kid"]), (&"key".into(), &"kqQ9ldQ5alp9g0ZU".into()));
+    assert_eq!(received["kind"], "key");
+    assert_eq!(received["kid"], kid);
     assert_eq!(received["reason"], "key_retired");
     fixture.stop().await;
 }

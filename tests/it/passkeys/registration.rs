@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use latchkey::service::accounts;
 use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
@@ -30,14 +31,17 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     let added = add_passkey(&node, &tokens, phone.create(&options)).await.expect(201).json();
     let (passkey, tokens) = (&added["passkey"], tokens_of(&added["tokens"]));
     assert_eq!(passkey["name"], "Ada's phone");
-    assert_eq!(passkey["aaguid"], Uuid::from_bytes([7; 16]).to_string());
+    assert_eq!(passkey["aaguid"], Uuid::from_bytes(phone.aaguid).to_string());
     assert_eq!(passkey["transports"], json!(["hybrid", "internal"]));
-    assert_eq!((&passkey["backup_eligible"], &passkey["backed_up"]), (&json!(true), &json!(true)));
-    assert_eq!((&passkey["discoverable"], &passkey["last_used_at"]), (&json!(true), &json!(null)));
+    assert_eq!(passkey["backup_eligible"], true);
+    assert_eq!(passkey["backed_up"], true);
+    assert_eq!(passkey["discoverable"], true);
+    assert!(passkey["last_used_at"].is_null(), "{passkey}");
     assert_eq!(added["recovery_codes"].as_array().unwrap().len(), 10, "the first factor comes with recovery codes");
-    assert_eq!(list_passkeys(&node, &tokens).await.as_slice(), std::slice::from_ref(passkey));
+    assert_eq!(list_passkeys(&node, &tokens).await, [passkey.clone()]);
     let factors = node.get("/v1/me/factors", &tokens.access).await.expect(200).json();
-    assert_eq!((&factors["factors"][0]["kind"], &factors["recovery_codes_left"]), (&json!("passkey"), &json!(10)));
+    assert_eq!(factors["factors"][0]["kind"], "passkey");
+    assert_eq!(factors["recovery_codes_left"], 10);
 
     // The options of the next registration exclude this passkey.
     let tokens = stepped_up(&node, &tokens, &mut phone).await;
@@ -47,7 +51,8 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     let path = format!("/v1/me/passkeys/{}", passkey["id"].as_str().unwrap());
     let renamed = call(&node, &tokens, Method::PATCH, &path, &json!({ "name": " Old phone " })).await.expect(200);
     assert_eq!(renamed.text_of("name"), "Old phone", "spaces at the ends are removed");
-    let answer = call(&node, &tokens, Method::PATCH, &path, &json!({ "name": "a\u{202e}b" })).await; // reverses the text
+    // U+202E would reverse the text after it
+    let answer = call(&node, &tokens, Method::PATCH, &path, &json!({ "name": "a\u{202e}b" })).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
 
     let removed = node.delete(&path, &tokens.access).await.expect(200);
@@ -66,16 +71,17 @@ async fn i5_added_and_removed_passkey_end_other_sessions_and_replace_the_callers
     let (_cluster, node, tokens) = signed_in().await;
     let other = node.login("ada").await;
     let mut phone = Authenticator::new();
-    let after = register(&node, &tokens, &mut phone).await;
+    let new_tokens = register(&node, &tokens, &mut phone).await;
     for old in [&tokens, &other] {
         node.refresh(&old.refresh).await.expect(401);
         node.get("/v1/me", &old.access).await.expect(401);
     }
-    let id = list_passkeys(&node, &after).await[0]["id"].as_str().unwrap().to_owned();
-    let stepped_up = stepped_up(&node, &after, &mut phone).await;
-    let last = Tokens::of(&node.delete(&format!("/v1/me/passkeys/{id}"), &stepped_up.access).await.expect(200));
-    node.refresh(&after.refresh).await.expect(401);
-    node.refresh(&last.refresh).await.expect(200);
+    let id = list_passkeys(&node, &new_tokens).await[0]["id"].as_str().unwrap().to_owned();
+    // an account with a passkey needs a step-up for the removal
+    let stepped_up_tokens = stepped_up(&node, &new_tokens, &mut phone).await;
+    let removed = node.delete(&format!("/v1/me/passkeys/{id}"), &stepped_up_tokens.access).await.expect(200);
+    node.refresh(&new_tokens.refresh).await.expect(401);
+    node.refresh(&Tokens::of(&removed).refresh).await.expect(200);
 }
 
 #[tokio::test]
@@ -97,7 +103,7 @@ async fn changes_of_passkeys_need_a_recent_authentication() {
     let (cluster, node, tokens, _) = with_passkey().await;
     let id = list_passkeys(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
     let options = registration_options(&node, &tokens).await;
-    // an authentication counts as recent for 10 minutes
+    // longer than `session.recent` (10 minutes), and than the lifetime of the access token, which the refresh replaces
     cluster.advance(Duration::from_mins(16));
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     let begin = call(&node, &tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
@@ -157,14 +163,14 @@ async fn model_outside_the_allow_list_is_refused() {
     let answer = add_passkey(&node, &tokens, Authenticator::new().create(&options)).await;
     assert_eq!(answer.problem(), problem(403, "passkey_model_not_allowed"));
     let mut allowed = Authenticator::new();
-    allowed.aaguid = [9; 16]; // instead of [7; 16]
+    allowed.aaguid = [9; 16]; // the model on the allow list
     register(&node, &tokens, &mut allowed).await;
 }
 
 #[tokio::test]
 async fn passkey_calls_without_relying_party_are_refused_and_name_the_setting() {
     let mut cluster = TestCluster::new();
-    cluster.config.passkeys.relying_party = None;
+    cluster.config.passkeys.relying_party = None; // as with `passkeys.enabled = false`
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
@@ -181,6 +187,7 @@ async fn passkey_calls_without_relying_party_are_refused_and_name_the_setting() 
 async fn related_origins_are_the_web_origins_of_issuer_and_apps() {
     let mut cluster = TestCluster::new();
     let relying_party = cluster.config.passkeys.relying_party.as_mut().unwrap();
+    // the origin of an Android app, which is not a web origin
     relying_party.origins.push("android:apk-key-hash:pNiP5iKyQ8JwgGOaKA1zGPUPJIS0-2H5Vq8NV5l8Lp8".to_owned());
     let node = cluster.node().await;
     let answer = node.send(node.request(Method::GET, "/.well-known/webauthn")).await.expect(200);
@@ -201,8 +208,8 @@ async fn added_passkey_sends_a_notice_to_the_owner() {
 #[tokio::test]
 async fn deleted_account_leaves_no_passkey() {
     let (cluster, node, _, mut phone) = with_passkey().await;
-    let id = latchkey::service::accounts::find(&node.state.sql, "ada").await.unwrap().id;
-    latchkey::service::accounts::delete(&node.state, id).await.unwrap();
+    let id = accounts::find(&node.state.sql, "ada").await.unwrap().id;
+    accounts::delete(&node.state, id).await.unwrap();
     assert!(cluster.sql().await.passkeys(id).await.unwrap().is_empty());
     assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
 }

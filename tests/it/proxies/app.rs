@@ -21,8 +21,9 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// The example key of RFC 6455, section 1.3, and the response to it.
+/// The key of the example handshake in RFC 6455, section 1.3.
 pub(super) const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// The response to [`WEBSOCKET_KEY`] in the same example.
 const WEBSOCKET_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
 /// A running app. Stops when dropped.
@@ -61,8 +62,8 @@ async fn echo(request: &Request, body: String, requests: Data<&Arc<AtomicUsize>>
     if request.header("upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
         return accept_websocket(request);
     }
-    let headers = request.headers().iter();
-    let headers: Vec<_> = headers.map(|(name, value)| (name.as_str(), value.to_str().unwrap_or("?"))).collect();
+    let headers: Vec<_> =
+        request.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or("?"))).collect();
     Json(json!({
         "method": request.method().as_str(),
         "uri": request.original_uri().to_string(),
@@ -72,8 +73,8 @@ async fn echo(request: &Request, body: String, requests: Data<&Arc<AtomicUsize>>
     .into_response()
 }
 
-/// Accepts the handshake, sends the account as the first line, and echoes bytes. It sends no WebSocket frames, since the proxies do not
-/// parse what follows the handshake.
+/// Accepts the handshake, sends the account that the proxy has authenticated as the first line, and echoes bytes. It sends no WebSocket
+/// frames, since the proxies do not parse what follows the handshake.
 fn accept_websocket(request: &Request) -> Response {
     let upgrade = request.take_upgrade().unwrap();
     let account = request.header("x-auth-subject").unwrap_or("nobody").to_owned();
@@ -81,6 +82,7 @@ fn accept_websocket(request: &Request) -> Response {
         let mut connection = upgrade.await.unwrap();
         connection.write_all(format!("{account}\n").as_bytes()).await.unwrap();
         let mut buffer = [0; 1024];
+        // until the client closes the connection, which then returns 0 bytes
         while let Ok(read @ 1..) = connection.read(&mut buffer).await {
             if connection.write_all(&buffer[..read]).await.is_err() {
                 return;

@@ -1,4 +1,4 @@
-//! Signing keys.
+//! Storing, changing and deleting signing keys in the database.
 
 use latchkey::domain::{
     clock::Timestamp,
@@ -7,7 +7,7 @@ use latchkey::domain::{
 
 use super::on_every_backend;
 
-/// A key created `minute` minutes after the Unix epoch.
+/// A key that is created `minute` minutes after the Unix epoch, and signs from 10 minutes later.
 pub(super) fn key(kid: &str, minute: i64) -> StoredKey {
     StoredKey {
         kid: kid.into(),
@@ -20,6 +20,7 @@ pub(super) fn key(kid: &str, minute: i64) -> StoredKey {
     }
 }
 
+/// The time `minute` minutes after the Unix epoch.
 fn at(minute: i64) -> Timestamp {
     Timestamp::from_millis(minute * 60_000)
 }
@@ -32,6 +33,7 @@ async fn keys_are_read_back_unchanged_oldest_first() {
     on_every_backend(async |backend| {
         let sql = backend.migrated_pool().await;
         assert_eq!(sql.keys().await.unwrap(), []);
+        // The order by id and the order of insertion differ from the order by age.
         let old = StoredKey { algorithm: Algorithm::Rs256, verifies_until: Some(at(99)), ..key("z-old", 1) };
         let new = StoredKey { sealed_private: vec![], ..key("a-new", 2) };
         sql.rotate_keys(&new, NO_ENDS).await.unwrap();
@@ -66,11 +68,12 @@ async fn key_changes_affect_one_key() {
         assert!(!sql.set_key_verifies_until("x", Some(at(30))).await.unwrap());
         assert!(sql.reseal_key("b", b"resealed").await.unwrap());
         assert!(!sql.reseal_key("x", b"resealed").await.unwrap());
-        // "a" verifies until minute 20, "b" until minute 30, and "c" without an end.
+        // "a" verifies until minute 20, "b" until minute 30, and "c" without an end. A key is deleted only after its last minute.
         assert_eq!(sql.delete_keys_before(at(20)).await.unwrap(), 0);
         assert_eq!(sql.delete_keys_before(at(30)).await.unwrap(), 1);
         let b = StoredKey { sealed_private: b"resealed".into(), verifies_until: Some(at(30)), ..key("b", 2) };
         assert_eq!(sql.keys().await.unwrap(), [b, key("c", 3)]);
+        // Without an end, "b" is never deleted either.
         assert!(sql.set_key_verifies_until("b", None).await.unwrap());
         assert_eq!(sql.delete_keys_before(at(1_000_000)).await.unwrap(), 0);
     })

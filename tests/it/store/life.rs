@@ -33,7 +33,7 @@ on_every_server!(
     details_round_trip,
     i5_create_with_older_epoch_is_stale,
     i16_set_claims_replaces_roles_and_version_of_every_session,
-    i4_sessions_expire_by_both_clocks,
+    i4_sessions_expire_by_idle_timeout_and_lifetime,
     i4_keys_expire_by_ttl,
 );
 
@@ -63,10 +63,11 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     store.sessions.create(browser, NOW).await.unwrap();
     let new = NewSession { basis: basis(&client), origin: origin.clone(), ..new_session(ada, id) };
     let CreateOutcome::Created { grant, .. } = store.sessions.create(new, NOW).await.unwrap() else { panic!() };
-    let assert_has_all = |grant: &Grant| {
-        assert_eq!((grant.authentication, grant.client.as_deref()), (authentication, Some(&client)));
+    let assert_basis_is_kept = |grant: &Grant| {
+        assert_eq!(grant.authentication, authentication);
+        assert_eq!(grant.client.as_deref(), Some(&client));
     };
-    assert_has_all(&grant);
+    assert_basis_is_kept(&grant);
     let mut now = NOW;
     // The session is refreshed three times, the second time from another origin.
     for (generation, tag) in [(0, 0), (1, 1), (2, 1)] {
@@ -87,17 +88,20 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
         let client = Some(client.client_id.as_str());
         let rotation = store.sessions.present_for(&presentation, client, &rule, IDLE, now).await.unwrap();
         let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
-        assert_has_all(&grant);
+        assert_basis_is_kept(&grant);
     }
     let sessions = store.sessions.list(ada, now).await.unwrap();
     let by_id = |id| sessions.iter().find(|session| session.id == id).unwrap().clone();
     assert_eq!(by_id(parent).idle_ends_at, now + IDLE, "an app in use keeps its browser's session");
     let listed = by_id(id);
-    assert_eq!((listed.authentication, listed.client.as_deref()), (authentication, Some(&client)));
-    assert_eq!((listed.parent, listed.origin), (Some(parent), origin));
+    assert_eq!(listed.authentication, authentication);
+    assert_eq!(listed.client.as_deref(), Some(&client));
+    assert_eq!(listed.parent, Some(parent));
+    assert_eq!(listed.origin, origin);
     assert_eq!(listed.last_used_ip, Some("198.51.100.1".parse().unwrap()));
     let (key, fields) = server.only_hash().await;
     let encoding = server.command(&["OBJECT", "ENCODING", &key]);
+    // Redis before 7.0 calls the compact encoding "ziplist".
     assert!(["listpack", "ziplist"].contains(&encoding.as_str()), "{encoding}: {fields:?}");
 
     let replacement = Replacement {
@@ -115,9 +119,9 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     };
     let replaced = store.sessions.replace_all(replacement, EndReason::PasswordChanged, now).await.unwrap();
     let ReplaceOutcome::Replaced { grant, .. } = replaced else { panic!("{replaced:?}") };
-    assert_has_all(&grant);
+    assert_basis_is_kept(&grant);
 
-    // the grant of a client has a maximum size
+    // 300 bytes of scopes are more than a client grant may have
     let too_long = ClientGrant { scope: "scope ".repeat(50), ..client.clone() };
     let new = NewSession { basis: basis(&too_long), ..new_session(ada, session(3)) };
     let error = store.sessions.create(new, now).await.unwrap_err();
@@ -135,7 +139,8 @@ async fn session_is_created_rotated_and_revoked(server: Redis) {
     assert_eq!((grant.created_at, grant.idle_ends_at, grant.ends_at), (NOW, NOW + IDLE, NOW + ABSOLUTE));
     assert!(store.sessions.is_live(ada, id, NOW).await.unwrap());
     assert!(!store.sessions.is_live(ada, session(2), NOW).await.unwrap());
-    assert!(!store.sessions.is_live(account(), id, NOW).await.unwrap());
+    let another_account = account();
+    assert!(!store.sessions.is_live(another_account, id, NOW).await.unwrap());
 
     let later = NOW + Duration::from_secs(60);
     let rotation = store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, later).await.unwrap();
@@ -169,7 +174,8 @@ async fn session_is_created_rotated_and_revoked(server: Redis) {
     assert!(!store.sessions.is_live(ada, session(3), NOW).await.unwrap());
     let events = server.events();
     let [_, ended, reason, _] = &events[1];
-    assert_eq!((ended, reason.as_str()), (&session(3).to_string(), "reuse"));
+    assert_eq!(*ended, session(3).to_string());
+    assert_eq!(reason, "reuse");
     store.close().await;
 }
 
@@ -180,19 +186,13 @@ async fn revoke_all_with_and_without_exception_ends_sessions(server: Redis) {
         create(&store, ada, session(number), NOW).await;
     }
     let later = NOW + Duration::from_secs(1);
-    assert_eq!(
-        store
-            .sessions
-            .revoke_all(AccountSessions::all(ada).except(session(3)), EndReason::Revoked, later)
-            .await
-            .unwrap(),
-        4
-    );
-    assert_eq!(
-        store.sessions.list(ada, NOW).await.unwrap().iter().map(|session| session.id).collect::<Vec<_>>(),
-        [session(3)]
-    );
-    assert_eq!(store.sessions.revoke_all(AccountSessions::all(ada), EndReason::Disabled, later).await.unwrap(), 1);
+    let all_but_third = AccountSessions::all(ada).except(session(3));
+    let ended = store.sessions.revoke_all(all_but_third, EndReason::Revoked, later).await.unwrap();
+    assert_eq!(ended, 4);
+    let live: Vec<_> = store.sessions.list(ada, NOW).await.unwrap().iter().map(|session| session.id).collect();
+    assert_eq!(live, [session(3)]);
+    let ended = store.sessions.revoke_all(AccountSessions::all(ada), EndReason::Disabled, later).await.unwrap();
+    assert_eq!(ended, 1);
     assert_eq!(store.sessions.list(ada, NOW).await.unwrap(), []);
     let events: Vec<_> = server.events().into_iter().map(|[_, session, reason, _]| (session, reason)).collect();
     assert_eq!(
@@ -209,19 +209,16 @@ async fn revoke_all_sessions_of_current_second_get_own_events(server: Redis) {
     let store = server.store();
     let ada = account();
     let time = |millis| NOW + Duration::from_millis(millis);
-    for (number, created) in [(1, 999), (2, 1000), (3, 1001), (4, 1200)] {
-        create(&store, ada, session(number), time(created)).await;
+    // Session 1 began in the second before the revocation's. The caller keeps session 4.
+    for (number, created_millis) in [(1, 999), (2, 1000), (3, 1001), (4, 1200)] {
+        create(&store, ada, session(number), time(created_millis)).await;
     }
-    assert_eq!(
-        store
-            .sessions
-            .revoke_all(AccountSessions::all(ada).except(session(4)), EndReason::Revoked, time(1500))
-            .await
-            .unwrap(),
-        3
-    );
+    let all_but_fourth = AccountSessions::all(ada).except(session(4));
+    let ended = store.sessions.revoke_all(all_but_fourth, EndReason::Revoked, time(1500)).await.unwrap();
+    assert_eq!(ended, 3);
     let mut events: Vec<_> = server.events().into_iter().map(|[_, session, ..]| session).collect();
     assert_eq!(events.pop(), Some(format!("all but {}", session(4))));
+    // the events of single sessions have no fixed order
     events.sort();
     let mut expected = [2, 3].map(|number| session(number).to_string());
     expected.sort();
@@ -262,11 +259,14 @@ async fn details_round_trip(server: Redis) {
         (origin(Some("0.0.0.0"), None, Some("\u{1F4F1} Čeština")), None),
         // Details have at most 192 bytes, of which 186 are left for the user agent beside an IPv4 address and without a device.
         (origin(Some("203.0.113.7"), Some(&long), None), Some(origin(Some("203.0.113.7"), Some(&long[..186]), None))),
+        // A user agent is printable ASCII: all other characters are replaced.
         (origin(None, Some("a\u{0}\u{e9}\u{7f}b"), None), Some(origin(None, Some("a???b"), None))),
+        // The name of a device has at most 160 bytes.
         (origin(None, None, Some(&long)), Some(origin(None, None, Some(&long[..160])))),
     ];
     for (number, (given, _)) in cases.iter().enumerate() {
         let new = NewSession { origin: given.clone(), ..new_session(ada, session(number as u64 + 1)) };
+        // a millisecond apart, because sessions are listed from the oldest to the newest
         store.sessions.create(new, NOW + Duration::from_millis(number as u64)).await.unwrap();
     }
     let listed = store.sessions.list(ada, NOW).await.unwrap();
@@ -295,10 +295,12 @@ async fn i16_set_claims_replaces_roles_and_version_of_every_session(server: Redi
     assert_eq!(set(&["admin"], 1).await, ClaimsVersion(1));
     assert_eq!(claims().await, ClaimsStamp { version: ClaimsVersion(1), changed_at: Some(now) });
     for number in [1, 2] {
+        // The token of generation 0 is rotated, and then repeated in the grace window.
         let rotated = store.sessions.rotate(ada, session(number), Generation(0), GRACE, IDLE, now).await.unwrap();
         let repeated = store.sessions.rotate(ada, session(number), Generation(0), GRACE, IDLE, now).await.unwrap();
         let (Rotation::Rotated(grant), Rotation::Repeated(again)) = (rotated, repeated) else { panic!() };
-        assert_eq!((&grant.roles, grant.claims_version), (&roles(&["admin"]), ClaimsVersion(1)));
+        assert_eq!(grant.roles, roles(&["admin"]));
+        assert_eq!(grant.claims_version, ClaimsVersion(1));
         assert_eq!(again, grant);
     }
     assert_eq!(set(&[], 1).await, ClaimsVersion(2), "a version is never used twice");
@@ -331,11 +333,9 @@ async fn i5_create_with_older_epoch_is_stale(server: Redis) {
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;
-    store
-        .sessions
-        .revoke_all(AccountSessions::all(ada).with_epoch(Epoch(1)), EndReason::PasswordChanged, NOW)
-        .await
-        .unwrap();
+    let all = AccountSessions::all(ada).with_epoch(Epoch(1));
+    store.sessions.revoke_all(all, EndReason::PasswordChanged, NOW).await.unwrap();
+    // `new_session` has the epoch 0
     assert_eq!(store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap(), CreateOutcome::Stale);
     let with_current_epoch = NewSession { epoch: Epoch(1), ..new_session(ada, session(2)) };
     assert!(matches!(store.sessions.create(with_current_epoch, NOW).await.unwrap(), CreateOutcome::Created { .. }));
@@ -343,7 +343,7 @@ async fn i5_create_with_older_epoch_is_stale(server: Redis) {
     store.close().await;
 }
 
-async fn i4_sessions_expire_by_both_clocks(server: Redis) {
+async fn i4_sessions_expire_by_idle_timeout_and_lifetime(server: Redis) {
     let store = server.store();
     let (ada, id) = (account(), session(1));
     create(&store, ada, id, NOW).await;
@@ -351,10 +351,8 @@ async fn i4_sessions_expire_by_both_clocks(server: Redis) {
     assert!(store.sessions.is_live(ada, id, last).await.unwrap());
     assert!(!store.sessions.is_live(ada, id, NOW + IDLE).await.unwrap());
     assert_eq!(store.sessions.list(ada, NOW + IDLE).await.unwrap(), []);
-    assert_eq!(
-        store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, NOW + IDLE).await.unwrap(),
-        Rotation::Expired
-    );
+    let rotation = store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, NOW + IDLE).await.unwrap();
+    assert_eq!(rotation, Rotation::Expired);
     // regular use does not extend the session beyond its absolute end
     let (mut now, mut generation) = (NOW, Generation(0));
     while now + IDLE <= NOW + ABSOLUTE {
@@ -387,12 +385,14 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     }
     assert!(ttl(&key) > Duration::from_hours(5 * 24), "kept until the absolute end");
     assert!(ttl(&key) <= IDLE + IDLE / 16);
+    // appends the first event
     store.sessions.revoke(ada, id, EndReason::Logout, NOW).await.unwrap();
     // `redis.event_retention` of the test's stores
     let retention = Duration::from_hours(1);
     let [stream, position] = ["lk:e*", "lk:n*"].map(|keys| server.command(&["--scan", "--pattern", keys]));
+    let is_full = |ttl: &Duration| (retention..=retention + retention / 16).contains(ttl);
     let first = [ttl(&stream), ttl(&position)];
-    assert!(first.iter().all(|ttl| (retention..=retention + retention / 16).contains(ttl)), "{first:?}");
+    assert!(first.iter().all(is_full), "{first:?}");
     // only the first event of every ten seconds extends the TTL
     let shorter = retention - Duration::from_mins(1);
     for key in [&stream, &position] {
@@ -414,6 +414,6 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     let earlier = before[..13].parse::<u64>().unwrap() - 10_000;
     server.command(&["SET", &position, &format!("{earlier}-0"), "KEEPTTL"]);
     let ttls = sign_out().await;
-    assert!(ttls.iter().all(|ttl| (retention..=retention + retention / 16).contains(ttl)), "{ttls:?}");
+    assert!(ttls.iter().all(is_full), "{ttls:?}");
     store.close().await;
 }

@@ -1,7 +1,10 @@
 //! Redis memory of a session: at most 300 bytes, index and TTL included.
 
 use fred::{clients::Client, types::Value};
-use latchkey::{domain::session::SessionOrigin, store::redis::key::Keys};
+use latchkey::{
+    domain::session::SessionOrigin,
+    store::redis::{NewSession, key::Keys},
+};
 
 use super::server::{IDLE, NOW, Redis, account, new_session, raw_command, session};
 
@@ -34,9 +37,10 @@ async fn bytes_per_session(origin: SessionOrigin) -> u64 {
     let store = server.store();
     // The store writes one session.
     let id = session(1);
-    let new = latchkey::store::redis::NewSession { origin, ..new_session(account(), id) };
+    let new = NewSession { origin, ..new_session(account(), id) };
     store.sessions.create(new, NOW).await.unwrap();
     let (key, fields) = server.only_hash().await;
+    // the compact encoding, on which the limit relies
     assert_eq!(server.command(&["OBJECT", "ENCODING", &key]), "listpack", "{fields:?}");
     let fields: Vec<(Vec<u8>, Vec<u8>)> =
         fields.into_iter().map(|(name, value)| (name.strip_prefix(id.as_bytes()).unwrap().to_vec(), value)).collect();
@@ -46,9 +50,11 @@ async fn bytes_per_session(origin: SessionOrigin) -> u64 {
     // A script copies the session under other ids.
     let raw = server.raw().await;
     let keys = Keys::new("lk:");
+    // Writes a batch of copies, whose ids are the numbers from `from`.
     let copy = async |raw: &Client, from: u64| {
         // EVAL's arguments: the script, the number of keys, the keys, and ARGV.
         let mut arguments: Vec<Value> = vec![COPY.into(), Value::Integer(i64::try_from(BATCH).unwrap())];
+        // each call of `account` returns another account
         arguments.extend((0..BATCH).map(|_| keys.sessions(account()).into()));
         // the TTL that the store sets for a new session
         arguments.push(Value::Integer(i64::try_from((IDLE + IDLE / 16).as_millis()).unwrap()));
@@ -62,16 +68,16 @@ async fn bytes_per_session(origin: SessionOrigin) -> u64 {
     // The first keys are written before the measurement, so that one-time allocations of the server are not included.
     copy(&raw, 0).await;
     server.command(&["FLUSHALL", "SYNC"]);
-    let used = || -> u64 {
+    let used_memory = || -> u64 {
         let info = server.command(&["INFO", "memory"]);
         info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse().unwrap()
     };
-    let before = used();
+    let before = used_memory();
     for from in (0..SESSIONS).step_by(usize::try_from(BATCH).unwrap()) {
         copy(&raw, from).await;
     }
     assert_eq!(server.command(&["DBSIZE"]), SESSIONS.to_string());
-    (used() - before) / SESSIONS
+    (used_memory() - before) / SESSIONS
 }
 
 #[tokio::test(flavor = "multi_thread")]
