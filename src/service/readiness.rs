@@ -21,7 +21,7 @@ const FAILURE_INTERVAL: Duration = Duration::from_mins(1);
 /// Interval at which a lasting warning is logged again.
 const WARNING_INTERVAL: Duration = Duration::from_hours(1);
 /// Pause between two checks of [`run_reporter`] while the node is not ready.
-const PAUSE_WHILE_FAILED: Duration = Duration::from_secs(1);
+const PAUSE_WHILE_NOT_READY: Duration = Duration::from_secs(1);
 /// Pause between two checks of [`run_reporter`] while the node is ready.
 const PAUSE_WHILE_READY: Duration = Duration::from_secs(15);
 
@@ -89,7 +89,7 @@ pub async fn run_reporter(state: &AppState) {
     loop {
         let checks = check(state).await;
         log.report(&checks, Instant::now());
-        let pause = if worst(&checks) == Status::Failed { PAUSE_WHILE_FAILED } else { PAUSE_WHILE_READY };
+        let pause = if worst(&checks) == Status::Failed { PAUSE_WHILE_NOT_READY } else { PAUSE_WHILE_READY };
         tokio::time::sleep(pause).await;
     }
 }

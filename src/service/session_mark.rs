@@ -73,15 +73,15 @@ pub async fn run(state: &AppState, mut known: Option<Timestamp>) {
 /// [`ServiceError`]
 pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<(), ServiceError> {
     let now = state.clock.now();
-    // Other nodes may have written a later mark since. They write it to Redis first, so this node reads the database first. In the other order, a mark that is written between the two
-    // reads would be found in the database only.
+    // Other nodes may have written a later mark since. They write it to Redis first, so this node reads the database first. In the other order,
+    // a mark that is written between the two reads would be found in the database only.
     if known.is_none_or(|known| now.saturating_since(known) >= MARK_INTERVAL) {
         let stored = state.sql.session_mark().await?;
         *known = stored.max(*known); // `None` is the minimum
     }
     let found = state.redis.sessions.mark().await?;
-    let is_restored = known.is_some_and(|known| found.is_none_or(|found| found + TOLERANCE < known));
-    if is_restored && state.redis.sessions.accounts().await?.is_empty() {
+    let redis_is_behind = known.is_some_and(|known| found.is_none_or(|found| found + TOLERANCE < known));
+    if redis_is_behind && state.redis.sessions.accounts().await?.is_empty() {
         tracing::warn!(
             found = found.map(|mark| mark.to_string()),
             expected = known.map(|mark| mark.to_string()),
@@ -89,7 +89,7 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
              last used, as after `latchkey restore`. All users must sign in again. If nobody did this, check the persistence of Redis \
              (`latchkey doctor`) and who has access to it"
         );
-    } else if is_restored {
+    } else if redis_is_behind {
         tracing::error!(
             found = found.map(|mark| mark.to_string()),
             expected = known.map(|mark| mark.to_string()),
@@ -100,7 +100,7 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
         tracing::warn!(sessions_ended = ended, "all sessions ended: users sign in again");
     }
     let last = (*known).max(found);
-    if is_restored || last.is_none_or(|last| now.saturating_since(last) >= MARK_INTERVAL) {
+    if redis_is_behind || last.is_none_or(|last| now.saturating_since(last) >= MARK_INTERVAL) {
         // the clock of this node may be behind that of the node that wrote the last mark
         let mark = last.map_or(now, |last| last.max(now));
         state.redis.sessions.set_mark(mark).await?;

@@ -21,7 +21,8 @@ local function rotate_current()
     if last_use and (last_use == origin or sub(last_use, 1, #origin) == origin) and record and #record >= RECORD_BYTES then
       local version, flags, generation, created_at, last_used_at, idle_ends_at, ends_at, kept_until = unpack(RECORD, record)
       local presented, now, grace, idle, accepted = unpack('>I4I6I6I6B', presentation, 33)
-      -- Flags: bit 0, the token travels in a cookie; bit 1, part 4 is the last use. 4294967295: the largest generation. Accepted sessions: 0, all; 1, those without a cookie.
+      -- Flags: bit 0, the token travels in a cookie; bit 1, part 4 is the last use. Accepted sessions: 0, all; 1, those without a cookie.
+      -- 4294967295 is the largest generation, which has no successor.
       if version == 1 and flags % 4 >= 2 and generation == presented and generation < 4294967295 and now - last_used_at >= grace
         and (accepted == 0 or accepted == 1 and flags % 2 == 0) and now < idle_ends_at and now < ends_at
         and (now + idle <= kept_until or ends_at <= kept_until) and now >= last_used_at then
