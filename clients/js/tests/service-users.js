@@ -11,7 +11,10 @@ export const PASSWORD = "tidal engine verse marmalade";
 export const ISSUER = env.TEST_SERVICE_ISSUER;
 export const CLIENT = { clientId: env.TEST_SERVICE_CLIENT_ID, clientSecret: env.TEST_SERVICE_CLIENT_SECRET };
 
-/** Sends a POST request with `body` as JSON, or as a form if it is `URLSearchParams`. Resolves to the body of the response, and rejects if it is not a success. */
+/**
+ * Sends a POST request with `body` as JSON, or as a form if it is `URLSearchParams`. Resolves to the body of the response, and rejects if
+ * it is not a success.
+ */
 export async function call(path, body, headers = {}) {
   const isForm = body instanceof URLSearchParams;
   // `fetch` sets the content type of a form itself

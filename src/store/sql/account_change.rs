@@ -217,7 +217,8 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Writes the columns that changes set in [`AccountChange::account`], except those of the e-mail address. The row is locked, so no concurrent change is overwritten.
+    /// Writes the columns that changes set in [`AccountChange::account`], except those of the e-mail address. The row is
+    /// locked, so no concurrent change is overwritten.
     pub(super) async fn store(&mut self, now: Timestamp) -> Result<(), SqlError> {
         let account = &mut self.account;
         account.updated_at = now;
