@@ -21,6 +21,7 @@ mod sockets;
 
 use std::{
     collections::HashMap,
+    future::ready,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -49,6 +50,9 @@ const SOCKETS: usize = 500;
 /// Sessions of each account, fewer than the session cap (`session.max_per_account`).
 const SESSIONS_PER_ACCOUNT: usize = 40;
 
+/// The address of a node whose port nobody needs to know in advance.
+const ANY_PORT: &str = "127.0.0.1:0";
+
 /// The number of the next account.
 static NEXT_ACCOUNT: AtomicUsize = AtomicUsize::new(0);
 
@@ -67,18 +71,22 @@ async fn main() {
     let folder = tempfile::tempdir().unwrap();
     let peer_port = guard::free_port();
     // The apps' verifiers follow the node at the issuer's address: the peer, while `node` ends the sessions.
-    let (issuer, listen) = (format!("http://127.0.0.1:{peer_port}"), format!("127.0.0.1:{peer_port}"));
+    let issuer = format!("http://127.0.0.1:{peer_port}");
+    let peer_address = format!("127.0.0.1:{peer_port}");
     let database = format!("sqlite://{}/latchkey.db", folder.path().display());
     let start = |listen| NodeProcess::start(folder.path(), &redis, &settings(&issuer, listen, &database));
-    let (node, peer) = (start("127.0.0.1:0"), start(&listen));
-    let service = service_client(folder.path(), &redis, &settings(&issuer, "127.0.0.1:0", &database));
-    // the first argument selects one part: `cargo bench … -- fan-out`
-    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let measures = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    let node = start(ANY_PORT);
+    let peer = start(&peer_address);
+    // a command that does not listen, but takes the same settings
+    let service = service_client(folder.path(), &redis, &settings(&issuer, ANY_PORT, &database));
+    // The first argument selects one part: `cargo bench … -- fan-out`. Cargo itself adds `--bench`.
+    let selected_part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let measures = |part: &str| selected_part.as_deref().is_none_or(|selected| selected == part);
 
     if measures("sign-outs") {
         sign_outs(&node, &peer, &issuer, &service).await;
     }
+    // the examples of two web frameworks, whose chats are WebSockets
     if measures("chats") {
         let apps = [
             ("Express", sockets::App::express(&issuer, &service)),
@@ -87,7 +95,7 @@ async fn main() {
         for (name, app) in apps {
             let sessions = sign_in(&node.client, SOCKETS).await;
             println!("chat of the {name} example, sequential:");
-            print_delays(&app.measure(&node.client, sessions.into_iter().take(SOCKETS).collect()).await, "close");
+            print_delays(&app.measure(&node.client, sessions).await, "close");
         }
     }
     if measures("fan-out") {
@@ -95,6 +103,7 @@ async fn main() {
         fan_out::measure(&node.client, &peer, &service, sessions).await;
     }
     if measures("roles") {
+        // the third node is started in it
         let mut cluster = TestCluster::with_redis(redis);
         cluster.config.issuer = issuer;
         println!("changes of roles, sequential:");
@@ -105,8 +114,8 @@ async fn main() {
 /// Measures sign-outs: one after the other, of sessions with an open WebSocket, and at fixed rates.
 async fn sign_outs(node: &NodeProcess, peer: &NodeProcess, issuer: &str, service: &ServiceClient) {
     let arrivals = Arrivals::follow(&peer.client, service).await;
-    let count = SEQUENTIAL_SIGN_OUTS + SOCKETS + RATES.iter().map(|(rate, seconds)| rate * seconds).sum::<usize>();
-    let mut sessions = sign_in(&node.client, count).await;
+    let at_fixed_rates: usize = RATES.iter().map(|(rate, seconds)| rate * seconds).sum();
+    let mut sessions = sign_in(&node.client, SEQUENTIAL_SIGN_OUTS + SOCKETS + at_fixed_rates).await;
 
     let mut times = Vec::new();
     for tokens in sessions.drain(..SEQUENTIAL_SIGN_OUTS) {
@@ -151,31 +160,26 @@ async fn sign_out(client: &Client, arrivals: &Arrivals, tokens: Tokens) -> Times
 
 /// Prints the delays of a request, its answer and its effect. An effect before the answer counts as 0 ms after the answer.
 fn print_delays(times: &[Times], effect: &str) {
-    for (what, delay) in [
-        (
-            format!("from the answer to the {effect}"),
-            (|times: Times| times.effect.saturating_duration_since(times.answered)) as fn(Times) -> Duration,
-        ),
-        (format!("from the call to the {effect}"), |times: Times| {
-            times.effect.saturating_duration_since(times.requested)
-        }),
-        ("from the call to the answer".to_owned(), |times: Times| {
-            times.answered.saturating_duration_since(times.requested)
-        }),
-    ] {
-        let mut sorted: Vec<Duration> = times.iter().map(|times| delay(*times)).collect();
-        sorted.sort();
-        let millis = |quantile: f64| {
-            #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            let rank = ((sorted.len() - 1) as f64 * quantile).round() as usize;
-            sorted[rank].as_secs_f64() * 1000.0
-        };
-        let (median, p99, max) = (millis(0.5), millis(0.99), millis(1.0));
-        println!("  {what:28}  median {median:7.2} ms  p99 {p99:7.2} ms  max {max:7.2} ms  n {}", sorted.len());
-    }
+    let from_answer = times.iter().map(|times| times.effect.saturating_duration_since(times.answered));
+    print_quantiles(&format!("from the answer to the {effect}"), from_answer.collect());
+    let from_call = times.iter().map(|times| times.effect.duration_since(times.requested));
+    print_quantiles(&format!("from the call to the {effect}"), from_call.collect());
+    let to_answer = times.iter().map(|times| times.answered.duration_since(times.requested));
+    print_quantiles("from the call to the answer", to_answer.collect());
 }
 
-/// Registers as many accounts as `count` sessions need, and signs in to them. Returns at least `count` sessions.
+fn print_quantiles(what: &str, mut delays: Vec<Duration>) {
+    delays.sort();
+    let millis = |quantile: f64| {
+        #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let rank = ((delays.len() - 1) as f64 * quantile).round() as usize;
+        delays[rank].as_secs_f64() * 1000.0
+    };
+    let (median, p99, max) = (millis(0.5), millis(0.99), millis(1.0));
+    println!("  {what:28}  median {median:7.2} ms  p99 {p99:7.2} ms  max {max:7.2} ms  n {}", delays.len());
+}
+
+/// Registers as many accounts as `count` sessions need, and signs in to them.
 async fn sign_in(client: &Client, count: usize) -> Vec<Tokens> {
     let mut sessions = Vec::new();
     while sessions.len() < count {
@@ -185,10 +189,11 @@ async fn sign_in(client: &Client, count: usize) -> Vec<Tokens> {
             sessions.push(client.login(&name).await);
         }
     }
+    sessions.truncate(count);
     sessions
 }
 
-/// Arrival times of the sessions' events.
+/// Arrival times of the sessions' events, by the ids of the sessions.
 #[derive(Clone, Default)]
 struct Arrivals(Arc<Mutex<HashMap<String, Instant>>>);
 
@@ -214,22 +219,22 @@ impl Arrivals {
 
     /// Waits for the event that the session has ended. Returns the time when the event arrived.
     async fn wait_for(&self, session: &str) -> Instant {
-        let find = || self.0.lock().unwrap().remove(session);
+        let take = || self.0.lock().unwrap().remove(session);
         // Most events have arrived already. The polling below finds the others up to 20 ms later. That changes no measurement,
         // because the time of arrival is recorded with the event.
         for _ in 0..100 {
-            if let Some(arrival) = find() {
+            if let Some(arrival) = take() {
                 return arrival;
             }
             tokio::task::yield_now().await;
         }
-        let found = Mutex::new(None);
-        wait::until("the event has arrived", || async {
-            *found.lock().unwrap() = find();
-            found.lock().unwrap().is_some()
+        let mut arrival = None;
+        wait::until("the event has arrived", || {
+            arrival = take();
+            ready(arrival.is_some())
         })
         .await;
-        found.into_inner().unwrap().unwrap()
+        arrival.unwrap()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Access tokens of the `client_credentials` grant: the profile of RFC 9068 without a session and a user.
+//! Access tokens of the `client_credentials` grant: the profile of RFC 9068, without a session or a user.
 
 use serde::{Serialize, Serializer};
 
@@ -7,12 +7,12 @@ use serde::{Serialize, Serializer};
 pub struct ClientClaims {
     /// The issuer: the setting `issuer`. Verifiers compare it as a string, without normalizing the URL.
     pub iss: String,
-    /// The client identifier (`client_id`).
+    /// The client identifier: no user takes part.
     pub sub: String,
     /// The audiences.
     #[serde(serialize_with = "one_or_several")]
     pub aud: Vec<String>,
-    /// The client identifier, equal to `sub`.
+    /// The client identifier again, which every token of the profile has.
     pub client_id: String,
     /// The time of issue.
     pub iat: i64,
@@ -28,7 +28,7 @@ pub struct ClientClaims {
 /// Serializes one audience as a string and several as an array (RFC 7519, section 4.1.3).
 pub(super) fn one_or_several<S: Serializer>(audiences: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     match audiences {
-        [one] => one.serialize(serializer),
+        [single] => single.serialize(serializer),
         several => several.serialize(serializer),
     }
 }

@@ -1,5 +1,7 @@
 //! Key derivation: one key per purpose from the service's secret (HKDF-SHA256, RFC 5869). No key reveals anything about
 //! another.
+//!
+//! The labels of the purposes, the salt and the scheme never change: other keys could not read what is stored.
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use zeroize::Zeroizing;
@@ -16,7 +18,7 @@ pub const REFRESH_TOKEN_MAC: &str = "latchkey/1/refresh-token-mac";
 pub const BROWSER_SESSION_MAC: &str = "latchkey/1/browser-session-mac";
 /// Computes the anti-forgery tokens of forms: [`super::csrf`].
 pub const CSRF: &str = "latchkey/1/csrf";
-/// Tags the origins of requests: [`super::origin_tag`].
+/// Tags the origins of requests, which are their networks and user agents: [`super::origin_tag`].
 pub const ORIGIN_TAGS: &str = "latchkey/1/origin-tags";
 /// Pseudonymizes the subjects of rate limits: [`super::pseudonymizer`].
 pub const LIMITS: &str = "latchkey/1/limits";
@@ -27,9 +29,10 @@ pub const CLIENT_REGISTRATION_SECRET: &str = "latchkey/1/client-registration-sec
 /// Computes the digests of one-time tokens: [`super::one_time_token`].
 pub const ONE_TIME_TOKENS: &str = "latchkey/1/one-time-tokens";
 
+/// Public and constant, so that all nodes derive the same keys.
 const SALT: &[u8] = b"latchkey";
 
-/// Derives the 32-byte key for `purpose`, one of this module's constants. The result is deterministic.
+/// Derives the 32-byte key for `purpose`, one of this module's constants.
 ///
 /// HKDF adds no entropy: the keys are as easy to guess as the secret.
 pub fn derive(secret: &SecretText, purpose: &'static str) -> Zeroizing<[u8; 32]> {
@@ -37,7 +40,7 @@ pub fn derive(secret: &SecretText, purpose: &'static str) -> Zeroizing<[u8; 32]>
     Salt::new(HKDF_SHA256, SALT)
         .extract(secret.expose().as_bytes())
         .expand(&[purpose.as_bytes()], HKDF_SHA256)
-        .and_then(|okm| okm.fill(&mut *key))
+        .and_then(|output| output.fill(&mut *key))
         .expect("HKDF-SHA256 outputs up to 255 blocks of 32 bytes");
     key
 }

@@ -31,8 +31,8 @@ static VERIFIERS: Registry<VerificationKey> = Registry(RwLock::new(BTreeMap::new
 static NEXT_HANDLE: AtomicU64 = AtomicU64::new(0);
 
 static PROVIDER: LazyLock<CryptoProvider> = LazyLock::new(|| CryptoProvider {
-    signer_factory: signer,
-    verifier_factory: verifier,
+    signer_factory: create_signer,
+    verifier_factory: create_verifier,
     key_utils: aws_lc::DEFAULT_PROVIDER.key_utils.clone(),
 });
 static IS_INSTALLED: LazyLock<bool> = LazyLock::new(|| LazyLock::force(&PROVIDER).install_default().is_ok());
@@ -43,7 +43,7 @@ pub(super) fn install_provider() -> bool {
     *IS_INSTALLED
 }
 
-/// Parsed keys by their handles.
+/// Parsed keys by their handles. A poisoned lock is used like any other: a panic cannot leave the map half changed.
 struct Registry<T>(RwLock<BTreeMap<u64, Arc<T>>>);
 
 impl<T> Registry<T> {
@@ -83,7 +83,7 @@ fn handle_id(bytes: &[u8]) -> Option<u64> {
 }
 
 /// Creates a signer: with the parsed key if `key` is a handle, else with the aws-lc provider.
-fn signer(algorithm: &JwtAlgorithm, key: &EncodingKey) -> JwtResult<Box<dyn JwtSigner>> {
+fn create_signer(algorithm: &JwtAlgorithm, key: &EncodingKey) -> JwtResult<Box<dyn JwtSigner>> {
     match handle_id(key.as_bytes()) {
         Some(id) => Ok(Box::new(ParsedSigner { pair: SIGNERS.get(id)?, algorithm: *algorithm })),
         None => (aws_lc::DEFAULT_PROVIDER.signer_factory)(algorithm, key),
@@ -91,7 +91,8 @@ fn signer(algorithm: &JwtAlgorithm, key: &EncodingKey) -> JwtResult<Box<dyn JwtS
 }
 
 /// Creates a verifier: with the parsed key if `key` is a handle, else with the aws-lc provider.
-fn verifier(algorithm: &JwtAlgorithm, key: &DecodingKey) -> JwtResult<Box<dyn JwtVerifier>> {
+fn create_verifier(algorithm: &JwtAlgorithm, key: &DecodingKey) -> JwtResult<Box<dyn JwtVerifier>> {
+    // an RSA key that consists of a modulus and an exponent has no bytes, and is not a handle
     match key.try_get_as_bytes().ok().and_then(handle_id) {
         Some(id) => Ok(Box::new(ParsedVerifier { key: VERIFIERS.get(id)?, algorithm: *algorithm })),
         None => (aws_lc::DEFAULT_PROVIDER.verifier_factory)(algorithm, key),
@@ -149,6 +150,7 @@ pub(super) fn jwt_algorithm(algorithm: Algorithm) -> JwtAlgorithm {
 pub(super) struct JwtEncoder {
     header: Header,
     key: EncodingKey,
+    /// Keeps the key pair registered.
     _handle: Handle<KeyPair>,
 }
 
@@ -162,6 +164,7 @@ impl JwtEncoder {
         let header =
             Header { typ: Some(typ.to_owned()), kid: Some(kid.to_owned()), ..Header::new(jwt_algorithm(algorithm)) };
         let handle = SIGNERS.register(pair);
+        // These constructors parse nothing. They note the family of the key, which `jsonwebtoken` compares with the algorithm.
         let key = match algorithm {
             Algorithm::Es256 => EncodingKey::from_ec_der(&handle.as_bytes()),
             Algorithm::EdDsa => EncodingKey::from_ed_der(&handle.as_bytes()),
@@ -180,6 +183,7 @@ pub struct JwtKey {
     key: Arc<VerificationKey>,
     decoding_key: DecodingKey,
     validation: Validation,
+    /// Keeps the key registered.
     _handle: Handle<VerificationKey>,
 }
 
@@ -199,7 +203,8 @@ impl JwtKey {
         // The callers check the claims, more strictly and against a time that is passed in.
         let mut validation = Validation::new(jwt_algorithm(key.algorithm()));
         validation.required_spec_claims.clear();
-        (validation.validate_exp, validation.validate_aud) = (false, false);
+        validation.validate_exp = false;
+        validation.validate_aud = false;
         Some(Self { key, decoding_key, validation, _handle: handle })
     }
 
@@ -213,7 +218,7 @@ impl JwtKey {
         jsonwebtoken::decode(token, &self.decoding_key, &self.validation).map(|data| data.claims)
     }
 
-    /// Whether `signature`, in base64url, is a signature of `message` by the private key.
+    /// Like [`Self::verify`], with a signature in base64url.
     pub(super) fn verify_encoded(&self, message: &str, signature: &str) -> bool {
         let algorithm = jwt_algorithm(self.algorithm());
         jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.decoding_key, algorithm).unwrap_or(false)
@@ -272,8 +277,11 @@ mod tests {
     fn handle_of_dropped_key_is_refused() {
         let key = testing::fresh(Algorithm::Es256);
         let token = key.encode_claims(&json!({})).unwrap();
+        // a registration besides that of `key`
         let public = JwtKey::new(VerificationKey::new(Algorithm::Es256, key.public_bytes().to_vec()).unwrap()).unwrap();
-        let (decoding_key, validation) = (public.decoding_key.clone(), public.validation.clone());
+        // copies, which outlive the handle
+        let decoding_key = public.decoding_key.clone();
+        let validation = public.validation.clone();
         assert!(jsonwebtoken::decode::<Value>(&token, &decoding_key, &validation).is_ok());
         drop(public);
         let error = jsonwebtoken::decode::<Value>(&token, &decoding_key, &validation).unwrap_err();

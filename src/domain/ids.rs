@@ -13,7 +13,7 @@ macro_rules! id {
         pub struct $name(pub Uuid);
 
         impl $name {
-            /// The id as its 16 bytes, as stored in Redis and in refresh tokens.
+            /// The 16 bytes of the id, as Redis and refresh tokens contain them.
             pub fn as_bytes(&self) -> &[u8; 16] {
                 self.0.as_bytes()
             }
@@ -46,12 +46,12 @@ macro_rules! id {
 }
 
 id! {
-    /// The id of an account, the `sub` of its tokens. A version 7 UUID, unless it was imported: ordered by time, so that SQL
-    /// indexes stay dense.
+    /// The id of an account, the `sub` of its tokens. A version 7 UUID: ordered by time, so that SQL indexes stay dense. An
+    /// imported account may have a UUID of another version.
     AccountId
 }
 id! {
-    /// The id of a second factor. A version 7 UUID.
+    /// The id of an authenticator app. A version 7 UUID.
     FactorId
 }
 id! {

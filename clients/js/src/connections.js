@@ -15,9 +15,9 @@ import { LatchkeyError } from "./errors.js";
  */
 
 /** How long the peer may take to answer the closing handshake before the connection is cut. */
-const CLOSING_MS = 1_000;
+const CLOSING_TIMEOUT_MS = 1_000;
 
-/** @type {WeakMap<object, Registration>} */
+/** The registrations by their requests. @type {WeakMap<object, Registration>} */
 const REGISTRATIONS = new WeakMap();
 
 /**
@@ -29,8 +29,9 @@ const REGISTRATIONS = new WeakMap();
  * @throws {LatchkeyError} if no middleware of this package watches the request
  */
 export function registrationOf(request) {
-  // A Fastify request has Node's request as `raw`.
-  const registration = REGISTRATIONS.get(request) ?? REGISTRATIONS.get(/** @type {{ raw?: object }} */ (request).raw ?? request);
+  // A Fastify request has Node's request, with which the middleware registered, as `raw`.
+  const { raw } = /** @type {{ raw?: object }} */ (request);
+  const registration = REGISTRATIONS.get(request) ?? (raw && REGISTRATIONS.get(raw));
   if (!registration) throw new LatchkeyError("the request has no registration: closeOnEnd is off, or no middleware ran before");
   return registration;
 }
@@ -52,7 +53,7 @@ export function closeOnEnd(verifier, claims, socket, request) {
   const registration = verifier.onEnd(claims, (cause) => {
     socket.close(closeCode(cause), cause);
     socket.removeAllListeners("message");
-    const timer = setTimeout(() => socket.terminate(), CLOSING_MS).unref();
+    const timer = setTimeout(() => socket.terminate(), CLOSING_TIMEOUT_MS).unref();
     socket.once("close", () => clearTimeout(timer));
   });
   socket.once("close", () => registration.close());
@@ -89,7 +90,8 @@ export function endResponseOnEnd(verifier, claims, request, response) {
 function endResponse(response) {
   if (response.writableEnded) return;
   if (!response.headersSent) {
-    // A response that the app sends as a whole is let through. Only an app that streams calls `write`.
+    // A response that the app sends as a whole is let through. Only an app that streams calls `write`. Its first call sends the headers,
+    // which tell how to end the response.
     const write = response.write;
     response.write = /** @type {typeof response.write} */ (
       (/** @type {Parameters<typeof write>} */ ...parameters) => {

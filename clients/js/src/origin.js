@@ -1,4 +1,7 @@
-/** The origin of the claims that a verifier returned. It is kept outside of the claims, which apps may serialize. */
+/**
+ * The origin of the claims that a verifier returned, which later checks of the claims need. It is kept outside of the claims, because
+ * apps may serialize these.
+ */
 
 /** @typedef {{ kid: string, leewayMs: number }} Origin The key that signed the token, and the verifier's tolerance for clock skew. */
 

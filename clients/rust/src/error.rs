@@ -1,4 +1,4 @@
-//! The errors: [`VerifyError`] of a token, [`BuildError`] of a verifier.
+//! The errors: [`VerifyError`] of a token's verification, [`BuildError`] of a verifier's set-up.
 
 /// Why a token is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,8 +16,8 @@ pub enum VerifyError {
     /// as the middlewares do.
     #[error("the claims of the account have changed since the token was issued")]
     ClaimsChanged,
-    /// The issuer is unreachable and the local state is stale, so the token can be neither accepted nor refused. Answer
-    /// 503 with `Retry-After`.
+    /// The issuer is unreachable and the local state is stale, so the token can be neither accepted nor refused. The text says
+    /// why. Answer 503 with `Retry-After`.
     #[error("the token cannot be verified now: {0}")]
     Unavailable(&'static str),
 }
@@ -66,7 +66,7 @@ pub enum Invalid {
     /// The signature is wrong.
     #[error("the token's signature is wrong")]
     BadSignature,
-    /// A claim that RFC 9068 or Latchkey requires is missing.
+    /// The claim of this name, which RFC 9068 or Latchkey requires, is missing.
     #[error("the token has no {0} claim")]
     MissingClaim(&'static str),
     /// `iss` is another issuer.
@@ -111,8 +111,8 @@ impl Invalid {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The issuer must be an `https` URL that has no query or fragment (RFC 8414, section 2). Plain `http` is accepted for
-    /// loopback addresses, and for others after [`crate::Builder::allow_plain_http`].
+    /// The issuer must be an `https` URL that has no query or fragment (RFC 8414, section 2), and no trailing slash. Plain `http`
+    /// is accepted for loopback addresses, and for others after [`crate::Builder::allow_plain_http`].
     #[error("the issuer {0} must be an https URL with no query, fragment or trailing slash")]
     Issuer(String),
     /// No audience was configured. Without an audience, the verifier would accept the issuer's tokens for all services.
@@ -121,7 +121,7 @@ pub enum BuildError {
     /// Neither [`crate::Builder::client`] nor [`crate::Builder::without_revocations`] was called, or both were.
     #[error("call either client(id, secret) or without_revocations()")]
     Client,
-    /// A setting is invalid.
+    /// A setting is invalid. The text says which, and why.
     #[error("{0}")]
     Setting(&'static str),
     /// The issuer's metadata or keys could not be fetched, or are invalid.

@@ -22,12 +22,16 @@ let passkeyOffer;
 
 /** Shows the part of the page for this session (null without one) or for the step of the sign-in. */
 async function show(session) {
-  const step = session !== null ? "account" : secondFactor ? "second-factor" : enrolment ? "enrol" : "sign-in";
-  for (const id of ["sign-in", "second-factor", "enrol", "account"]) find(id).hidden = id !== step;
-  find("totp").hidden = find("step-up").hidden = true;
+  let part = "sign-in";
+  if (session !== null) part = "account";
+  else if (secondFactor) part = "second-factor";
+  else if (enrolment) part = "enrol";
+  for (const id of ["sign-in", "second-factor", "enrol", "account"]) find(id).hidden = id !== part;
+  find("totp").hidden = true;
+  find("step-up").hidden = true;
   passkeyOffer?.abort();
-  if (step === "sign-in") return offerPasskeys();
-  if (step !== "account") return;
+  if (part === "sign-in") return offerPasskeys();
+  if (part !== "account") return;
   const [account, sessions, { factors }] = await Promise.all([auth.me(), auth.sessions(), auth.factors()]);
   const factorRows = (kind) => factors.filter((factor) => factor.kind === kind).map(factorRow);
   find("name").textContent = account.email;
@@ -92,8 +96,9 @@ async function setUpTotp() {
   find("totp").hidden = false;
 }
 
+/** Shows new recovery codes, if any: an account gets them with its first factor, and when it renews them. */
 function showRecoveryCodes({ recoveryCodes }) {
-  if (recoveryCodes.length) showMessage(`Keep these recovery codes, they are not shown again: ${recoveryCodes.join(" ")}`);
+  if (recoveryCodes.length > 0) showMessage(`Keep these recovery codes, they are not shown again: ${recoveryCodes.join(" ")}`);
 }
 
 /** Asks the user to authenticate again, with a second factor if the account has one. The form then repeats the action. */
@@ -101,10 +106,11 @@ async function stepUp(action) {
   pendingAction = action;
   const { factors, recovery_codes_left: codes } = await auth.factors();
   const kinds = ["totp", "passkey"].filter((kind) => factors.some((factor) => factor.kind === kind));
-  const methods = kinds.length ? [...kinds, ...(codes > 0 ? ["recovery_code"] : [])] : ["password"];
+  const withFactor = codes > 0 ? [...kinds, "recovery_code"] : kinds;
+  const methods = kinds.length > 0 ? withFactor : ["password"];
   const form = find("step-up");
   form.elements.method.replaceChildren(...methods.map(methodOption));
-  form.elements.method.dispatchEvent(new Event("change"));
+  form.elements.method.dispatchEvent(new Event("change")); // shows or hides the field for the proof
   form.hidden = false;
 }
 
@@ -203,8 +209,10 @@ find("step-up").addEventListener(
   "submit",
   attempt(async (event) => {
     const { method, proof } = Object.fromEntries(new FormData(event.target));
-    // Without a proof, the client asks for a passkey.
-    await auth.reauthenticate(method === "passkey" ? {} : method === "password" ? { password: proof } : { method, code: proof });
+    let credentials = { method, code: proof };
+    if (method === "password") credentials = { password: proof };
+    if (method === "passkey") credentials = {}; // without a proof, the client asks the browser for a passkey
+    await auth.reauthenticate(credentials);
     event.target.reset();
     event.target.hidden = true;
     await pendingAction();
@@ -213,9 +221,11 @@ find("step-up").addEventListener(
 find("sign-out").addEventListener("click", attempt(() => auth.signOut()));
 find("end-others").addEventListener("click", attempt(() => auth.endOtherSessions().then(() => show(auth.session))));
 
-// A change of factors starts a new session, so it calls this listener, too.
+// Called after each sign-in and sign-out. A change of factors starts a new session, so it calls this listener, too.
 auth.onChange((session) => {
-  secondFactor = enrolment = undefined;
-  show(session).catch(() => {});
+  secondFactor = undefined;
+  enrolment = undefined;
+  show(session).catch(() => {}); // a failure to load the lists is not shown
 });
+// shows the session that the browser had before the page was loaded, if it lives
 await attempt(async () => show(await auth.resume()))();

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from .errors import LatchkeyError
 
 _NUMBER_LIMIT = 1e9
-"""Numbers of the settings are below it. It also excludes infinity and NaN."""
+"""Numbers of the settings must be below it, which excludes infinity. NaN fails every comparison."""
 
 FeedLost = Literal["introspect", "refuse"]
 """The handling of tokens while the feed is lost: each is introspected, or all are refused with ``Unavailable``."""
@@ -49,7 +49,7 @@ class Settings:
     max_registrations: int = 100_000
     """The maximum number of registrations of ``on_end``. Above it, ``on_end`` raises ``Unavailable``."""
     end_after_silence: float | None = None
-    """How long registrations stay without up-to-date revocations before they end with ``feed_lost``.
+    """How long after the local revocations were last up to date registrations end with ``feed_lost``.
 
     By default ``max_staleness``, which is also its minimum.
     """
@@ -62,24 +62,28 @@ class Settings:
         try:
             url = urlsplit(self.issuer)
             valid = url.scheme in ("http", "https") and bool(url.hostname) and url.username is None
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError):  # a malformed host, or not a string
             valid = False
         if not valid or url.query or url.fragment or self.issuer.endswith("/"):
             raise LatchkeyError("issuer must be an http or https URL without trailing slash, query or fragment")
         if self.feed_lost not in ("introspect", "refuse"):
             raise LatchkeyError("feed_lost must be 'introspect' or 'refuse'")
-        for each in fields(self):
+        for setting in fields(self):
             # The types are strings (`annotations`). `end_after_silence` has another type, and is checked below.
-            if each.type in ("float", "int"):
-                number = getattr(self, each.name)
-                if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < _NUMBER_LIMIT:
-                    raise LatchkeyError(f"{each.name} must be a non-negative number below {_NUMBER_LIMIT:.0f}")
-                if number == 0 and each.name not in ("leeway", "keys_cooldown"):
-                    raise LatchkeyError(f"{each.name} must be above 0")
+            if setting.type in ("float", "int"):
+                value = getattr(self, setting.name)
+                if not _is_number(value) or not 0 <= value < _NUMBER_LIMIT:
+                    raise LatchkeyError(f"{setting.name} must be a non-negative number below {_NUMBER_LIMIT:.0f}")
+                # 0 means no tolerance and no minimum
+                if value == 0 and setting.name not in ("leeway", "keys_cooldown"):
+                    raise LatchkeyError(f"{setting.name} must be above 0")
         if self.leeway > 60:
             raise LatchkeyError("leeway must be at most 60 seconds")
         silence = self.end_after_silence
-        if silence is not None:
-            number = isinstance(silence, int | float) and not isinstance(silence, bool)
-            if not number or not self.max_staleness <= silence < _NUMBER_LIMIT:
-                raise LatchkeyError(f"end_after_silence must be at least max_staleness and below {_NUMBER_LIMIT:.0f}")
+        if silence is not None and not (_is_number(silence) and self.max_staleness <= silence < _NUMBER_LIMIT):
+            raise LatchkeyError(f"end_after_silence must be at least max_staleness and below {_NUMBER_LIMIT:.0f}")
+
+
+def _is_number(value: object) -> bool:
+    # in Python, a bool is an int, too
+    return isinstance(value, int | float) and not isinstance(value, bool)
