@@ -5,6 +5,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts, core::Collector};
 /// Hits and misses of one cache.
 #[derive(Clone, Debug)]
 pub struct CacheMetrics {
+    /// The metric of which `hits` and `misses` are the two series.
     lookups: IntCounterVec,
     /// Lookups that the cache answered.
     pub hits: IntCounter,
@@ -20,7 +21,7 @@ impl CacheMetrics {
         Self { hits: lookups.with_label_values(&["hit"]), misses: lookups.with_label_values(&["miss"]), lookups }
     }
 
-    /// The collector to register.
+    /// The collector of both series, to register.
     pub fn collector(&self) -> Box<dyn Collector> {
         Box::new(self.lookups.clone())
     }

@@ -54,16 +54,16 @@ pub(super) fn block_new_handshakes(_: &TcpListener) -> bool {
 }
 
 /// Closes the listener after serving the established connections that it still holds, as far as `permits` of the connection
-/// limit are available.
+/// limit are available. The kernel resets the others.
 pub(super) fn close(
     listener: TcpListener,
     permits: &Arc<Semaphore>,
     mut serve: impl FnMut(OwnedSemaphorePermit, TcpStream, SocketAddr),
 ) {
-    // without tokio, whose reactor may not have reported all of the connections yet
+    // accepts without tokio, whose reactor may not have reported all of the connections yet
     let Ok(listener) = listener.into_std() else { return };
     while let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
-        // the listener does not block: an error means that no connection is left
+        // tokio made the listener non-blocking: an error means that no connection is left
         let Ok((stream, remote)) = listener.accept() else { return };
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)

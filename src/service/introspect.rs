@@ -48,11 +48,13 @@ pub enum Introspection {
 /// [`ServiceError`]
 pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Result<Introspection, ServiceError> {
     limits::check_introspection(state, caller.id.as_str())?;
+    // apps are clients, too, but introspect nothing
     if !caller.is_service() {
         return Ok(Introspection::Inactive);
     }
     let now = state.clock.now();
     let is_for = |aud: &[String]| aud.iter().any(|audience| caller.audiences.contains(audience));
+    // tokens of sessions that belong to no app have one audience
     let may_introspect_sessions = caller.audiences.contains(&state.config.token.audience);
     if token.starts_with(refresh_token::PREFIX) {
         let Some(claims) = decode_refresh_token(state, token).await? else { return Ok(Introspection::Inactive) };
@@ -99,6 +101,7 @@ enum SessionState {
     },
 }
 
+/// Looks up the session of a verified token.
 async fn session_state(
     state: &AppState,
     verified: &VerifiedToken,
@@ -108,18 +111,20 @@ async fn session_state(
     if check_session(verified, live).is_err() {
         return Ok(SessionState::Ended);
     }
-    if !live.is_some_and(|live| live.stepped_up) {
+    let is_stepped_up = live.is_some_and(|live| live.stepped_up);
+    if !is_stepped_up {
         return Ok(SessionState::Live { newer: None });
     }
-    // The session has been stepped up, perhaps after the token was issued.
+    // The session has been stepped up, perhaps after the token was issued. Without a result it has ended since the lookup above.
     let Some(found) = state.redis.sessions.sign_in_and_step_up(verified.sub, verified.sid).await? else {
         return Ok(SessionState::Ended);
     };
-    let ttl = state.config.factors.step_up_ttl;
-    Ok(SessionState::Live { newer: Some(found.sign_in.with_step_up(found.step_up, ttl, now)) })
+    let current = found.sign_in.with_step_up(found.step_up, state.config.factors.step_up_ttl, now);
+    Ok(SessionState::Live { newer: Some(current) })
 }
 
-/// The decision that a service client may introspect a session's access token. Kept for identical requests, and rechecked for each.
+/// The decision that a service client may introspect a session's access token. The introspection cache keeps it for identical
+/// requests, and [`revalidate`] rechecks it for each.
 #[derive(Debug)]
 pub struct CachedDecision {
     client: ClientId,
@@ -158,6 +163,7 @@ pub fn revalidate(state: &AppState, decision: &CachedDecision) -> Result<bool, S
             .is_some_and(|live| !live.stepped_up && !token.are_outdated_by(&live.claims));
     if holds {
         limits::check_introspection(state, client.as_str())?;
+        // the rechecks take the place of these caches' own lookups
         state.tokens.metrics().hits.inc();
         state.redis.sessions.count_cache_hit();
     }

@@ -96,14 +96,16 @@ pub struct VerifyEmail<'a> {
 }
 
 /// Sends a link and a code that verify the primary address of an account, unless it is verified. The mail is composed after the
-/// answer (I12).
+/// answer, so that its time does not show whether the account exists (I12).
 ///
 /// # Errors
 /// [`ServiceError`], for known and unknown addresses alike.
 pub async fn request(state: &Arc<AppState>, email: &str, origin: RequestOrigin) -> Result<(), ServiceError> {
     limits::check_self_service(state, origin.ip).await?;
     let identifier = Identifier::Email(email.to_lowercase());
-    let unverified = state.sql.find_account(&identifier).await?.filter(|account| !account.owns(&identifier));
+    let found = state.sql.find_account(&identifier).await?;
+    let unverified = found.filter(|account| !account.owns(&identifier));
+    // called again if a store does not answer
     background::run(state, "email_verification", move |state| {
         let (unverified, origin) = (unverified.clone(), origin.clone());
         async move {
@@ -132,7 +134,8 @@ pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOr
 }
 
 /// Verifies the account's primary address or a secondary one, or confirms its new address. If the caller is signed in and another address
-/// than the primary one was verified, returns the tokens of the session that replaces the caller's (I5).
+/// than the primary one was verified, returns the tokens of the session that replaces the caller's (I5: a change of addresses ends all
+/// sessions).
 ///
 /// # Errors
 /// [`VerifyEmailError`]
@@ -148,10 +151,12 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
         one_time_tokens::record_refusal(state, &presented, TokenPurpose::VerifyEmail, origin.ip);
         return Err(VerifyEmailError::InvalidToken);
     };
+    // a caller who is signed in to another account proves nothing about this one
     let caller = caller.filter(|caller| caller.sub == claim.account.id);
     if matches!(proof, Proof::NewPassword(_)) && !accepts_new_password(state, &claim).await? {
         return Err(VerifyEmailError::ProofRequired);
     }
+    // before the token is taken: without a proof it still works
     let new_hash = check_proof(state, &claim.account, proof, caller.is_some(), origin.ip).await?;
     let change = state.sql.change_account(claim.account.id).await?;
     let change = change.filter(|change| !change.account.is_closed(state.clock.now()));
@@ -182,8 +187,10 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
 async fn accepts_new_password(state: &AppState, claim: &Claim) -> Result<bool, ServiceError> {
     let account = &claim.account;
     match claim.purpose {
-        TokenPurpose::ChangeEmail if account.email_verified || account.factors.has_any() => Ok(false),
         TokenPurpose::ChangeEmail => {
+            if account.email_verified || account.factors.has_any() {
+                return Ok(false);
+            }
             let emails = state.sql.secondary_emails(account.id).await?;
             Ok(emails.iter().all(|email| email.verified_at.is_none()))
         }
@@ -229,6 +236,7 @@ async fn find(
             }
         }
     }
+    // a link or a code for the primary address
     Ok(one_time_tokens::find(state, presented, &[VerifyEmail], one_time_tokens::UNBOUND).await?)
 }
 
@@ -260,6 +268,7 @@ async fn check_proof(
             })?;
             Ok(Some(hash))
         }
+        // the access token is the proof
         _ if is_signed_in => Ok(None),
         Proof::Password(password) => {
             let no_device = None; // a verification sends no device token
@@ -274,6 +283,7 @@ async fn check_proof(
                     state.audit.record(entry.refused("wrong_password").actor(Actor::Anyone).address(ip));
                     Err(VerifyEmailError::WrongPassword)
                 }
+                // nothing was compared, so the attempt does not count
                 Err(error) => {
                     attempt.refund(state).await;
                     Err(ServiceError::from(error).into())
@@ -293,7 +303,7 @@ async fn apply(
     origin: &RequestOrigin,
 ) -> Result<(), VerifyEmailError> {
     let (id, now) = (change.account.id, state.clock.now());
-    let claims = additional_claims::load_in_change(state, &mut change).await?;
+    let claims_before = additional_claims::load_in_change(state, &mut change).await?;
     change.verify_email(now).await.map_err(|error| match error {
         TakeAddressError::Taken => VerifyEmailError::EmailTaken,
         TakeAddressError::Sql(error) => error.into(),
@@ -308,14 +318,15 @@ async fn apply(
     match new_hash {
         // All sessions end, and the next sign-in reads the new claims.
         Some(hash) => replace_credentials(state, &mut change, &hash, origin).await?,
-        None => additional_claims::update(state, &mut change, &claims).await?,
+        None => additional_claims::update(state, &mut change, &claims_before).await?,
     }
     change.commit().await?;
     tracing::info!(account = %id, "e-mail address verified");
     Ok(())
 }
 
-/// Sets a new password, and removes the sessions, factors, secondary and former addresses and consents that were set up before.
+/// Sets a new password, and removes the sessions, factors, secondary, pending and former addresses, consents and recognized devices of
+/// before.
 pub(super) async fn replace_credentials(
     state: &AppState,
     change: &mut AccountChange,

@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::domain::{client::ClientId, feed::FeedEvent};
 
-/// The number of messages that a fan-out buffers. A subscriber that is further behind gets `Lagged`.
+/// The number of messages that a fan-out buffers. A receiver that is further behind gets the error `Lagged` of tokio's channel.
 const FAN_OUT_BUFFER: usize = 4096;
 
 /// The number of subscribers for which a node reads streams from Redis at the same time. The others wait.
@@ -28,7 +28,7 @@ const CONCURRENT_READERS: usize = 4;
 pub struct FeedSubscribers {
     /// A permit for each subscriber that the node can still admit.
     permits: Arc<Semaphore>,
-    /// A permit for each subscriber that may start to read from Redis.
+    /// [`CONCURRENT_READERS`] permits.
     readers: Semaphore,
     max_subscribers: usize,
     /// The number of subscribers of each client that has any.
@@ -87,6 +87,7 @@ impl EventBatch {
     /// The chunks of the events, for all subscribers. As for [`SharedEvent::encoded`], all callers must pass the same encoding.
     pub fn chunks(&self, encode: impl Fn(&FeedEvent) -> EncodedEvent) -> &Bytes {
         self.chunks.get_or_init(|| match &*self.events {
+            // shares the bytes of the event
             [event] => event.encoded(encode).chunk.clone(),
             events => {
                 let chunks: Vec<_> = events.iter().map(|event| event.encoded(&encode).chunk.clone()).collect();
@@ -132,18 +133,18 @@ pub(crate) struct DetachedReceiver {
 /// The subscribers of a core that are attached to its fan-out.
 pub(crate) type AttachedSubscribers = Vec<Weak<dyn AttachedSubscriber>>;
 
-/// The channel of a core's fan-out. Only the fan-out sends messages on it.
+/// The channel of a core's fan-out. Only the fan-out sends messages on it, while it holds the lock of `attaching`.
 pub(crate) struct FanOutChannel {
     /// Sends to the subscribers that are not attached.
     pub sender: Sender<FanOutMessage>,
-    /// The subscribers that have attached since the last message. `None` when the fan-out has ended.
+    /// See [`Self::lock_attaching`].
     attaching: Mutex<Option<AttachedSubscribers>>,
 }
 
 impl FanOutChannel {
     /// The subscribers that have attached since the last message; `None` when the fan-out has ended. No subscriber attaches until
     /// the result is dropped.
-    pub(crate) fn attaching(&self) -> MutexGuard<'_, Option<AttachedSubscribers>> {
+    pub(crate) fn lock_attaching(&self) -> MutexGuard<'_, Option<AttachedSubscribers>> {
         self.attaching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -193,14 +194,15 @@ impl FeedSubscribers {
 
     /// The number of subscribers.
     pub fn count(&self) -> usize {
-        self.max_subscribers - self.permits.available_permits().min(self.max_subscribers)
+        self.max_subscribers.saturating_sub(self.permits.available_permits())
     }
 
     /// Admits a subscriber of the client until the result is dropped.
     pub(crate) fn admit(&self, client: &ClientId) -> Result<SubscriberPermit, NotAdmitted> {
-        let client = self.admit_client(client).ok_or(NotAdmitted::ClientFull)?;
-        let node = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| NotAdmitted::NodeFull)?;
-        Ok(SubscriberPermit { _node: node, _client: client })
+        // dropped again if the node is full
+        let client_permit = self.admit_client(client).ok_or(NotAdmitted::ClientFull)?;
+        let node_permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| NotAdmitted::NodeFull)?;
+        Ok(SubscriberPermit { _node: node_permit, _client: client_permit })
     }
 
     fn admit_client(&self, client: &ClientId) -> Option<ClientPermit> {
@@ -240,20 +242,21 @@ impl FeedSubscribers {
         is_receiver_empty: impl FnOnce() -> bool,
     ) -> bool {
         let Some(channel) = self.channels().get(&core).and_then(Weak::upgrade) else { return false };
-        let mut attaching = channel.attaching();
-        let Some(attaching) = &mut *attaching else { return false };
-        let is_attached = is_receiver_empty();
-        if is_attached {
-            attaching.push(subscriber);
+        let mut guard = channel.lock_attaching();
+        let Some(attaching) = guard.as_mut() else { return false };
+        if !is_receiver_empty() {
+            return false;
         }
-        is_attached
+        attaching.push(subscriber);
+        true
     }
 
     /// Removes the fan-out of a core if no receiver and no newly attached subscriber is left. The caller, which is the fan-out itself, has
     /// no attached subscribers. Returns whether it was removed: the fan-out must then end, which drops the channel.
     pub(crate) fn end_if_unused(&self, core: Option<usize>, channel: &FanOutChannel) -> bool {
         let mut channels = self.channels();
-        let is_unused = channel.sender.receiver_count() == 0 && channel.attaching().as_ref().is_none_or(Vec::is_empty);
+        let has_receivers = channel.sender.receiver_count() > 0;
+        let is_unused = !has_receivers && channel.lock_attaching().as_ref().is_none_or(Vec::is_empty);
         if is_unused {
             channels.remove(&core);
         }
@@ -275,6 +278,7 @@ impl Drop for ClientPermit {
         let mut counts = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
         match counts.get_mut(&self.client) {
             Some(count) if *count > 1 => *count -= 1,
+            // a client without subscribers takes no memory
             _ => {
                 counts.remove(&self.client);
             }
@@ -317,30 +321,33 @@ mod tests {
 
     #[test]
     fn subscribers_of_a_core_share_a_fan_out_until_there_are_none() {
+        // the limits do not matter: this test admits nobody
         let subscribers = FeedSubscribers::new(1, 1);
         let mut channels = Vec::new();
         let one = subscribers.subscribe(Some(0), |channel| channels.push(channel));
         let two = subscribers.subscribe(Some(0), |channel| channels.push(channel));
         let other = subscribers.subscribe(Some(1), |channel| channels.push(channel));
-        assert_eq!(channels.len(), 2);
-        assert_eq!(channels[0].sender.send(FanOutMessage::Lost).unwrap(), 2);
-        assert_eq!((one.len(), two.len(), other.len()), (1, 1, 0));
+        assert_eq!(channels.len(), 2, "a channel of core 0 and one of core 1");
+        channels[0].sender.send(FanOutMessage::Lost).unwrap();
+        assert_eq!([one.len(), two.len(), other.len()], [1, 1, 0], "messages received");
         drop(one);
         assert!(!subscribers.end_if_unused(Some(0), &channels[0]));
         drop(two);
         assert!(subscribers.end_if_unused(Some(0), &channels[0]));
         let mut next = subscribers.subscribe(Some(0), |channel| channels.push(channel));
         assert_eq!(channels.len(), 3, "a new fan-out was started");
+        // a fan-out that ends in another way, such as by a panic, drops its channel
         drop(channels);
-        assert!(next.try_recv().is_err_and(|error| error == broadcast::error::TryRecvError::Closed));
-        let mut restarted = false;
-        subscribers.subscribe(Some(0), |_| restarted = true);
-        assert!(restarted, "the channel was dropped");
+        assert_eq!(next.try_recv().unwrap_err(), broadcast::error::TryRecvError::Closed);
+        let mut is_restarted = false;
+        subscribers.subscribe(Some(0), |_| is_restarted = true);
+        assert!(is_restarted);
     }
 
     #[test]
     fn count_of_a_client_is_removed_with_its_last_subscriber() {
-        let subscribers = FeedSubscribers::new(1, 1);
+        let (max_subscribers, max_per_client) = (1, 1);
+        let subscribers = FeedSubscribers::new(max_subscribers, max_per_client);
         let permit = subscribers.admit(&client("billing")).unwrap();
         assert!(subscribers.admit(&client("billing")).is_err());
         assert!(subscribers.admit(&client("search")).is_err(), "the node is full");

@@ -15,6 +15,7 @@ pub mod readiness;
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
 
 use self::{
     audit::AuditLog, clients::ClientRegistry, error::StateError, feed::FeedSubscribers, gauges::Gauges,
@@ -22,7 +23,7 @@ use self::{
     readiness::ReadinessCache,
 };
 use crate::{
-    config::Config,
+    config::{Config, Secrets},
     crypto::{
         browser_token::BrowserTokens,
         csrf::CsrfTokens,
@@ -76,11 +77,11 @@ pub struct AppState {
     pub(crate) csrf: CsrfTokens,
     /// Computes the digests of one-time tokens.
     pub(crate) token_digests: TokenDigests,
-    /// The passkey ceremonies; none if passkeys are switched off, or no domain is configured for them.
+    /// The ceremonies (registrations and sign-ins) of passkeys; none if passkeys are switched off, or no domain is configured for them.
     pub(crate) passkeys: Option<PasskeyCeremonies>,
     /// Verifies access tokens.
     pub tokens: TokenVerifier,
-    /// Tags the origins of requests.
+    /// Computes digests of the origins of requests, which are their networks and user agents.
     pub(crate) origin_tags: OriginTagger,
     /// Hashes the subjects of rate limits.
     pub(crate) pseudonymizer: Pseudonymizer,
@@ -114,8 +115,8 @@ impl AppState {
         }
     }
 
-    /// Assembles the state of a node: loads the signing keys (and generates the first) and the clients, and starts
-    /// the audit log.
+    /// Assembles the state of a node: loads the clients and the signing keys, generates the first signing key if there is none, and
+    /// starts the audit log.
     ///
     /// # Errors
     /// [`StateError`] if the database can't be read, holds keys that are sealed under none of the configured secrets, or a
@@ -130,19 +131,14 @@ impl AppState {
     ) -> Result<Self, StateError> {
         let replaced_for_tests = None;
         let clock = redis.follow_clock(&clock, replaced_for_tests).await;
-        let mac_key = |secret| derive(secret, derive::REFRESH_TOKEN_MAC);
-        let previous: Vec<_> = config.secrets.previous.iter().map(mac_key).collect();
-        let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));
-        let browser_key = |secret| derive(secret, derive::BROWSER_SESSION_MAC);
-        let previous: Vec<_> = config.secrets.previous.iter().map(browser_key).collect();
-        let browser_tokens =
-            BrowserTokens::new(&browser_key(&config.secrets.current), previous.iter().map(|key| &**key));
-        let csrf_key = |secret| derive(secret, derive::CSRF);
-        let previous: Vec<_> = config.secrets.previous.iter().map(csrf_key).collect();
-        let csrf = CsrfTokens::new(&csrf_key(&config.secrets.current), previous.iter().map(|key| &**key));
-        let digest_key = |secret| derive(secret, derive::ONE_TIME_TOKENS);
-        let previous: Vec<_> = config.secrets.previous.iter().map(digest_key).collect();
-        let token_digests = TokenDigests::new(&digest_key(&config.secrets.current), previous.iter().map(|key| &**key));
+        let refresh_keys = DerivedKeys::derive(&config.secrets, derive::REFRESH_TOKEN_MAC);
+        let refresh_tokens = RefreshTokens::new(&refresh_keys.current, refresh_keys.previous());
+        let browser_keys = DerivedKeys::derive(&config.secrets, derive::BROWSER_SESSION_MAC);
+        let browser_tokens = BrowserTokens::new(&browser_keys.current, browser_keys.previous());
+        let csrf_keys = DerivedKeys::derive(&config.secrets, derive::CSRF);
+        let csrf = CsrfTokens::new(&csrf_keys.current, csrf_keys.previous());
+        let digest_keys = DerivedKeys::derive(&config.secrets, derive::ONE_TIME_TOKENS);
+        let token_digests = TokenDigests::new(&digest_keys.current, digest_keys.previous());
         let key_sealer = Sealer::new(&config.secrets);
         let keys = SigningKeys::load(config.keys.algorithm, &clock, &entropy, &sql, key_sealer).await?;
         let factor_sealer = Sealer::new(&config.secrets);
@@ -161,10 +157,11 @@ impl AppState {
             config.passkeys.relying_party.as_ref().map(|relying_party| {
                 PasskeyCeremonies::new(relying_party, &config.passkeys, &config.mail.product_name)
             });
+        // before the audit log and the state take copies
         let sql = sql.with_address_precision(config.audit.addresses);
         let audit = AuditLog::start(&config.audit, clock.clone(), entropy.clone(), &sql);
-        let mailer =
-            Mailer::new(&config.mail, &config.issuer, clock.clone(), entropy.clone(), Sealer::new(&config.secrets))?;
+        let mail_sealer = Sealer::new(&config.secrets);
+        let mailer = Mailer::new(&config.mail, &config.issuer, clock.clone(), entropy.clone(), mail_sealer)?;
         let pages = config.pages.enabled.then(|| Pages::load(&config)).transpose()?;
         let metrics = Metrics::new(redis.metrics());
         mailer.metrics.collectors().into_iter().for_each(|collector| metrics.register_boxed(collector));
@@ -202,5 +199,22 @@ impl AppState {
             gauges: Gauges::new(&metrics),
             metrics,
         })
+    }
+}
+
+/// The keys of one purpose, derived from the current and the previous secrets.
+struct DerivedKeys {
+    current: Zeroizing<[u8; 32]>,
+    previous: Vec<Zeroizing<[u8; 32]>>,
+}
+
+impl DerivedKeys {
+    fn derive(secrets: &Secrets, purpose: &'static str) -> Self {
+        let previous = secrets.previous.iter().map(|secret| derive(secret, purpose)).collect();
+        Self { current: derive(&secrets.current, purpose), previous }
+    }
+
+    fn previous(&self) -> impl Iterator<Item = &[u8; 32]> {
+        self.previous.iter().map(|key| &**key)
     }
 }

@@ -160,7 +160,7 @@ impl FanOut {
     /// No subscriber attaches meanwhile, so each receives a message either here or by a delivery.
     fn broadcast(&mut self, messages: impl IntoIterator<Item = FanOutMessage>, detach: impl FnOnce(&mut Self)) {
         let channel = Arc::clone(&self.channel);
-        let mut attaching = channel.attaching();
+        let mut attaching = channel.lock_attaching();
         self.attached.extend(attaching.iter_mut().flat_map(|attaching| attaching.drain(..)));
         detach(self);
         for message in messages {
@@ -217,7 +217,7 @@ impl FanOut {
 impl Drop for FanOut {
     /// Detaches all subscribers. Their receivers end when the channel is dropped.
     fn drop(&mut self) {
-        let attaching = self.channel.attaching().take();
+        let attaching = self.channel.lock_attaching().take();
         self.attached.extend(attaching.unwrap_or_default());
         self.detach_all();
     }

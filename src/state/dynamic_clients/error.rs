@@ -29,7 +29,7 @@ pub enum DocumentError {
 }
 
 impl DocumentError {
-    /// Whether a retry is useless as long as the document stays the same.
+    /// Whether a retry is useless as long as the document stays the same. Only some failures to fetch it are temporary.
     pub const fn is_final(self) -> bool {
         match self {
             Self::Fetch(error) => error.is_final(),
@@ -37,7 +37,7 @@ impl DocumentError {
         }
     }
 
-    /// The name of the outcome in metrics.
+    /// The name of the outcome in metrics; `invalid` for a document that was refused before or after it was fetched.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Fetch(error) => error.label(),
@@ -50,8 +50,9 @@ impl DocumentError {
 mod tests {
     use super::*;
 
+    /// The URL may be a `client_id` or a `jwks_uri`.
     #[test]
-    fn invalid_url_is_described_without_its_member_because_it_may_be_a_client_id_or_a_jwks_uri() {
+    fn error_of_invalid_url_names_no_member() {
         let text = DocumentError::Url(DocumentUrlError::Host).to_string();
         assert_eq!(
             text,
