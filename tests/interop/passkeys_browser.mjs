@@ -7,9 +7,9 @@ import { chromium } from "playwright-core";
 const [api, pageUrl] = process.argv.slice(2);
 const PASSWORD = "tidal engine verse marmalade";
 // Chromium runs as root in a container, and must not send requests of its own.
-const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
+const CHROMIUM_ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
 
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: CHROMIUM_ARGS.split(" ") });
 
 const context = await browser.newContext();
 context.setDefaultTimeout(30_000);
@@ -22,7 +22,7 @@ await cdp.send("WebAuthn.enable", { enableUI: false });
  * Adds a virtual authenticator. It waits for its user until `touch` is called. `resident`: it can store passkeys itself. `verified`: it
  * verifies its user, as by a fingerprint.
  */
-async function plugIn({ transport = "internal", resident = true, verified = true }) {
+async function plugIn({ transport = "internal", resident = true, verified = true } = {}) {
   const options = {
     protocol: "ctap2",
     transport,
@@ -61,6 +61,14 @@ async function signOut() {
   await page.click("#sign-out");
   await shown("sign-in");
 }
+/**
+ * Signs out while nobody touches the authenticator: otherwise the conditional request of the sign-in form, which follows, would sign the
+ * user in again.
+ */
+async function signOutUntouched(authenticator) {
+  await authenticator.touch(false);
+  await signOut();
+}
 /** Runs an action that signs in, and returns the claims of the access token. */
 async function signIn(action) {
   const isSignIn = (response) => /\/v1\/login(\/passkey|\/second-factor)?$/.test(new URL(response.url()).pathname) && response.ok();
@@ -75,25 +83,23 @@ async function signIn(action) {
 const usePasskey = () => page.click("#use-passkey", { timeout: 5000 }).catch(() => undefined);
 
 // a passkey is registered after a sign-in by password, and used in the browser's dialog
-const phone = await plugIn({});
+const phone = await plugIn();
 await open();
 await shown("sign-in");
 await signIn(submitPassword);
 await phone.touch();
 await add("Phone");
 assert.equal((await phone.credentials())[0].isResidentCredential, true);
-await phone.touch(false);
-await signOut();
+await signOutUntouched(phone);
 await phone.touch();
 let claims = await signIn(usePasskey);
 assert.equal(claims.acr, "aal2");
 assert.ok(claims.amr.includes("user") && claims.amr.includes("mfa"), claims.amr.join());
 console.log("dialog: ok");
 
-// the browser offers the passkey in the field of the username (conditional UI). The page that signed out must be left first, since its own
-// conditional request would sign in
-await phone.touch(false);
-await signOut();
+// the browser offers the passkey in the field of the username (conditional UI). The page that signed out must be left first, so that the
+// request is that of the page that is opened next
+await signOutUntouched(phone);
 await page.goto("about:blank");
 await phone.touch();
 claims = await signIn(open);
@@ -106,8 +112,7 @@ const key = await plugIn({ transport: "usb" });
 await key.touch();
 await add("Key");
 assert.equal((await key.credentials()).length, 1);
-await key.touch(false);
-await signOut();
+await signOutUntouched(key);
 await key.touch();
 await signIn(usePasskey);
 await key.unplug();
@@ -117,8 +122,7 @@ await signIn(usePasskey);
 console.log("two devices: ok");
 
 // the passkey is the second factor of a sign-in by password
-await phone.touch(false);
-await signOut();
+await signOutUntouched(phone);
 await submitPassword();
 await shown("second-factor");
 await page.click("#cancel");
@@ -134,8 +138,7 @@ console.log("second step: ok");
 // a removed passkey is refused, although its authenticator still has it
 await remove("Key");
 await remove("Phone");
-await phone.touch(false);
-await signOut();
+await signOutUntouched(phone);
 await phone.touch();
 await page.click("#use-passkey");
 await page.waitForFunction(() => document.getElementById("message").textContent.includes("not accepted"));

@@ -26,6 +26,7 @@ async fn paused_writes_keep_reads_working() {
     assert_unavailable(&node.refresh(&signed_out.refresh).await);
     assert_unavailable(&node.logout(&signed_out.refresh).await);
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
+    // at first, a read may fail that shares its connection with a paused write
     wait::until("reads are served", || async { has_succeeded(&node.get("/v1/me", &kept.access).await, 200) }).await;
 
     server.command(&["CLIENT", "UNPAUSE"]);
@@ -48,17 +49,18 @@ async fn redis_latency_of_300_ms_keeps_everything_working() {
     node.register("ada").await;
 
     proxy.set(Mode::Slow(Duration::from_millis(300)));
+    // one session alone, and then three at the same time
     node.login("ada").await;
     let sessions = (0..3).map(|_| async {
         let tokens = node.login("ada").await;
-        let answer = node.refresh(&tokens.refresh).await.expect(200);
+        let refreshed = node.refresh(&tokens.refresh).await.expect(200);
         node.get("/v1/me", &tokens.access).await.expect(200);
         node.get("/v1/verify", &tokens.access).await.expect(200);
-        node.logout(&answer.text_of("refresh_token")).await.expect(204);
+        node.logout(&refreshed.text_of("refresh_token")).await.expect(204);
         node.get("/v1/me", &tokens.access).await.expect(401);
         node.get("/v1/verify", &tokens.access).await.expect(401);
     });
     futures_util::future::join_all(sessions).await;
-    wait::until("the node is ready", || async { node.get_anonymously("/readyz").await.status == 200 }).await;
+    wait_until_ready(&node).await;
     node.stop().await;
 }

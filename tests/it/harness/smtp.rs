@@ -1,6 +1,10 @@
 //! A real SMTP server with faults: aiosmtpd, driven by tests/tools/smtp_server.py.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use latchkey::{
     config::{MailTransport, SmtpCredentials, SmtpSecurity, SmtpSettings},
@@ -15,6 +19,9 @@ use super::{
     mail::ReceivedMail,
     wait,
 };
+
+/// The number of ports that a server tries.
+const MAX_STARTS: usize = 5;
 
 /// A running SMTP server.
 pub struct SmtpServer {
@@ -40,33 +47,16 @@ impl SmtpServer {
     pub fn start(security: SmtpSecurity, user: Option<&'static str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         certificates::create_for(folder.path(), "DNS:localhost");
-        let python = PathBuf::from(std::env::var_os("TEST_TOOLS_DIR").expect("`make test` sets TEST_TOOLS_DIR"));
-        let python = python.join("bin/python").to_string_lossy().into_owned();
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/smtp_server.py");
-        let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-        let (certificate, key, output_folder) = (path("server.pem"), path("server.key"), path(""));
-        // another process may take the port first: retry with another port
-        let started = (0..5).find_map(|_| {
+        for _ in 0..MAX_STARTS {
             let port = free_port();
-            let number = port.to_string();
-            let mut command = vec![&*python, script, &number, &output_folder];
-            match security {
-                SmtpSecurity::Tls => command.extend(["--tls", &certificate, &key]),
-                SmtpSecurity::StartTls => command.extend(["--starttls", &certificate, &key]),
-                SmtpSecurity::None => {}
-            }
-            if let Some(user) = user {
-                command.extend(["--user", user]);
-            }
-            let spec = Spec { command: &command, stop: "KILL", folder: None, ready: "ready", unprivileged: false };
-            match Guard::start(&spec) {
-                Ok(guard) => Some((port, guard)),
-                Err(why) if why.contains("address already in use") => None,
+            match start_on(port, folder.path(), security, user) {
+                Ok(guard) => return Self { port, security, user, folder, _guard: guard },
+                // another process has taken the port first
+                Err(why) if why.contains("address already in use") => {}
                 Err(why) => panic!("{why}"),
             }
-        });
-        let (port, guard) = started.expect("a free port");
-        Self { port, security, user, folder, _guard: guard }
+        }
+        panic!("{MAX_STARTS} ports were taken")
     }
 
     /// The settings of a client that trusts the server's certificate.
@@ -127,6 +117,27 @@ impl SmtpServer {
         // the last line may be incomplete
         text.split_inclusive('\n').filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
+}
+
+/// Starts the script with the certificate in `folder`, to which it writes what it receives.
+fn start_on(port: u16, folder: &Path, security: SmtpSecurity, user: Option<&str>) -> Result<Guard, String> {
+    let tools = PathBuf::from(std::env::var_os("TEST_TOOLS_DIR").expect("`make test` sets TEST_TOOLS_DIR"));
+    let python = tools.join("bin/python").display().to_string();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/smtp_server.py");
+    let port_text = port.to_string();
+    let output_folder = folder.display().to_string();
+    let certificate = folder.join("server.pem").display().to_string();
+    let key = folder.join("server.key").display().to_string();
+    let mut command = vec![python.as_str(), script, &port_text, &output_folder];
+    match security {
+        SmtpSecurity::Tls => command.extend(["--tls", &certificate, &key]),
+        SmtpSecurity::StartTls => command.extend(["--starttls", &certificate, &key]),
+        SmtpSecurity::None => {}
+    }
+    if let Some(user) = user {
+        command.extend(["--user", user]);
+    }
+    Guard::start(&Spec { command: &command, stop: "KILL", folder: None, ready: "ready", unprivileged: false })
 }
 
 impl Received {

@@ -6,6 +6,7 @@ use reqwest::Method;
 use super::{error, post, refused};
 use crate::harness::test_cluster::TestCluster;
 
+/// The endpoints that services and apps call with a form.
 const PATHS: [&str; 3] = ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"];
 
 #[tokio::test]
@@ -37,18 +38,22 @@ async fn body_that_is_not_a_valid_form_is_an_invalid_request() {
             assert_eq!(error(&answer), refused(400, "invalid_request"), "{path} {content_type:?} {body}");
         }
     }
-    let charset = node.request(Method::POST, "/oauth2/revoke").body("token=x");
-    node.send(charset.header("content-type", "Application/X-WWW-Form-Urlencoded; charset=utf-8")).await.expect(200);
+    // the media type in other case, and with a parameter
+    let content_type = "Application/X-WWW-Form-Urlencoded; charset=utf-8";
+    let valid = node.request(Method::POST, "/oauth2/revoke").header("content-type", content_type).body("token=x");
+    node.send(valid).await.expect(200);
 }
 
 #[tokio::test]
 async fn unknown_grant_type_and_missing_token_have_different_errors() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
+    // grant types are compared in the given case
     for grant in ["password", "implicit", "Refresh_Token", "urn:ietf:params:oauth:grant-type:device_code"] {
         let answer = post(&node, "/oauth2/token", None, &[("grant_type", grant)]).await;
         assert_eq!(error(&answer), refused(400, "unsupported_grant_type"), "{grant}");
     }
+    // without a `refresh_token`
     let answer = post(&node, "/oauth2/token", None, &[("grant_type", "refresh_token")]).await;
     assert_eq!(error(&answer), refused(400, "invalid_request"));
 }
@@ -75,7 +80,7 @@ async fn http_errors_and_unavailability_answer_with_problems() {
     let answer = post(&node, "/oauth2/token", None, &form).await;
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
     assert!(!answer.header("retry-after").is_empty());
-    // 0 means unlimited
+    // 0 means unlimited: the node works again
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     post(&node, "/oauth2/introspect", Some(&client), &[("token", &tokens.refresh)]).await.expect(200);
 }

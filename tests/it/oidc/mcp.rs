@@ -1,5 +1,6 @@
-//! The MCP SDKs of npm and PyPI, unmodified, against an MCP server that trusts Latchkey: discovery by protected resource metadata (RFC 9728),
-//! the resource parameter (RFC 8707), and a client that nobody registered. The user goes through the real pages.
+//! The SDKs of the Model Context Protocol (MCP) of npm and PyPI, unmodified, against an MCP server that trusts Latchkey: discovery by
+//! protected resource metadata (RFC 9728), the resource parameter (RFC 8707), and a client that nobody registered. The user goes through
+//! the real pages.
 
 use std::{fs, path::Path, process::Stdio};
 
@@ -37,8 +38,8 @@ impl Program {
     fn start(name: &'static str, settings: &Value) -> Self {
         let folder = interop::folder();
         // mcp_server.mjs imports the package latchkey-verify from its own folder.
-        let (from, to) =
-            (Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/js"), folder.path().join("latchkey-verify"));
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/js");
+        let to = folder.path().join("latchkey-verify");
         fs::create_dir_all(to.join("src")).unwrap();
         fs::copy(from.join("package.json"), to.join("package.json")).unwrap();
         for file in fs::read_dir(from.join("src")).unwrap() {
@@ -57,7 +58,7 @@ impl Program {
         Self { name, _child: child, input, output, _folder: folder }
     }
 
-    /// The rest of the next line, which begins with `word`.
+    /// Reads the next line, which begins with `word`. Returns the rest of the line.
     async fn read(&mut self, word: &str) -> String {
         let line = self.output.next_line().await.unwrap().unwrap_or_else(|| panic!("{} ended", self.name));
         let rest = line.strip_prefix(word).unwrap_or_else(|| panic!("{}: {line}", self.name));
@@ -72,30 +73,35 @@ impl Program {
 /// Signs the user in and allows the app on the pages. Returns the URL to which the browser returns.
 async fn sign_in_and_consent(node: &Node, url: &str, app: &str) -> String {
     let issuer = &node.state.config.issuer;
-    let path = |answer: &Answer| answer.header("location").replace(issuer.as_str(), "");
+    let target = |answer: &Answer| answer.header("location").replace(issuer.as_str(), "");
     let form = |page: &Answer, prefix: &str| {
         actions(page).into_iter().find(|action| action.starts_with(prefix)).unwrap_or_else(|| panic!("{page:?}"))
     };
     let mut visitor = Visitor::new(node);
-    let sent = visitor.open(url.strip_prefix(issuer.as_str()).unwrap()).await.expect(303);
-    let page = visitor.open(&path(&sent)).await.expect(200);
+    let to_sign_in = visitor.open(url.strip_prefix(issuer.as_str()).unwrap()).await.expect(303);
+    let page = visitor.open(&target(&to_sign_in)).await.expect(200);
     assert!(page.text.contains(app), "{}", page.text);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
+    // each submitted form leads back to `/oauth2/authorize`, which decides on the next step
     let signed_in = visitor.submit(&form(&page, "/account/sign-in"), &fields).await.expect(303);
-    let to_consent = visitor.open(&path(&signed_in)).await.expect(303);
-    let page = visitor.open(&path(&to_consent)).await.expect(200);
+    let to_consent = visitor.open(&target(&signed_in)).await.expect(303);
+    let page = visitor.open(&target(&to_consent)).await.expect(200);
     assert!(page.text.contains("does not know this app") && page.text.contains("mcp:tools"), "{}", page.text);
     let allowed = visitor.submit(&form(&page, "/account/consent"), &[("decision", "allow")]).await.expect(303);
-    visitor.open(&path(&allowed)).await.expect(303).header("location").to_owned()
+    let to_app = visitor.open(&target(&allowed)).await.expect(303);
+    to_app.header("location").to_owned()
 }
 
 /// The way in which the app gets its `client_id`.
 enum ClientIdSource {
+    /// The `client_id` is the URL of a metadata document that the app publishes.
     Document,
+    /// The app registers itself, with this `token_endpoint_auth_method`.
     Registration(&'static str),
 }
 
-/// Signs in with a client program of an SDK, which then calls the MCP server with its first token and with a refreshed one.
+/// Signs in with a client program of an SDK, which then calls the MCP server with its first token and with a refreshed one. `app` is the
+/// name that the pages show.
 async fn assert_client_signs_in(program: &'static str, app: &str, source: ClientIdSource) {
     let mut cluster = TestCluster::new();
     // the programs use the system clock, too
@@ -109,9 +115,9 @@ async fn assert_client_signs_in(program: &'static str, app: &str, source: Client
     settings.registration = true;
     let node = cluster.node_at_issuer().await;
     let account = node.register("ada").await.text_of("id");
-    let service =
+    let new_service =
         NewClient { name: "mcp-server".to_owned(), audiences: vec![resource.clone()], ..NewClient::default() };
-    let service = cluster.service_client_with(service).await;
+    let service = cluster.service_client_with(new_service).await;
     let mut server = Program::start(
         "mcp_server.mjs",
         &json!({
@@ -123,6 +129,7 @@ async fn assert_client_signs_in(program: &'static str, app: &str, source: Client
         }),
     );
     server.read("ready").await;
+    // nothing listens there: the test hands the URL to the program
     let redirect_uri = "http://127.0.0.1:4711/callback";
     let (document, auth_method) = match source {
         ClientIdSource::Document => (Some(documents.app("/client.json", &[("client_name", json!(app))])), "none"),
@@ -148,9 +155,9 @@ async fn assert_client_signs_in(program: &'static str, app: &str, source: Client
         Some(url) => assert_eq!(client_id, url),
         None => assert!(client_id.starts_with("lk_dc_"), "{client_id}"),
     }
-    for answer in [&done["first"], &done["second"]] {
-        assert_eq!(*answer, json!({ "sub": account, "client_id": client_id }));
-    }
+    let expected = json!({ "sub": account, "client_id": client_id });
+    assert_eq!(done["first"], expected, "with the first token");
+    assert_eq!(done["second"], expected, "with the refreshed token");
     node.stop().await;
 }
 

@@ -48,7 +48,7 @@ pub struct Authenticator {
     pub rp_id: Option<String>,
     /// Whether the page is framed by a page of another origin.
     pub cross_origin: bool,
-    /// The model of the authenticator.
+    /// The id of the authenticator's model.
     pub aaguid: [u8; 16],
 }
 
@@ -78,6 +78,7 @@ impl Authenticator {
             origin: "https://auth.example.com".to_owned(),
             rp_id: None,
             cross_origin: false,
+            // of no real model
             aaguid: [7; 16],
         }
     }
@@ -87,18 +88,19 @@ impl Authenticator {
         self.user_handle = Some(bytes(&options["user"]["id"]));
         // an uncompressed point: one byte of format, then 32 bytes of each coordinate
         let point = self.key.public_key().as_ref();
-        // a COSE key: kty EC2 (1: 2), alg ES256 (3: -7), crv P-256 (-1: 1), then x (-2) and y (-3)
+        // a COSE key (RFC 9053, section 7.1): the type EC2, the algorithm ES256, the curve P-256, x and y
         let key = Cbor::Map(
-            [(1, 2.into()), (3, (-7).into()), (-1, 1.into())]
-                .into_iter()
-                .map(|(label, value): (i128, i128)| (Cbor::Integer(label), Cbor::Integer(value)))
-                .chain([
-                    (Cbor::Integer(-2), Cbor::Bytes(point[1..33].to_vec())),
-                    (Cbor::Integer(-3), Cbor::Bytes(point[33..].to_vec())),
-                ])
-                .collect(),
+            [
+                (Cbor::Integer(1), Cbor::Integer(2)),
+                (Cbor::Integer(3), Cbor::Integer(-7)),
+                (Cbor::Integer(-1), Cbor::Integer(1)),
+                (Cbor::Integer(-2), Cbor::Bytes(point[1..33].to_vec())),
+                (Cbor::Integer(-3), Cbor::Bytes(point[33..].to_vec())),
+            ]
+            .into(),
         );
         let mut data = self.authenticator_data(options["rp"]["id"].as_str().unwrap(), ATTESTED);
+        // the attested credential data (WebAuthn Level 3, section 6.5.1)
         data.extend(self.aaguid);
         data.extend(u16::try_from(self.credential.len()).unwrap().to_be_bytes());
         data.extend(&self.credential);
@@ -130,7 +132,8 @@ impl Authenticator {
     pub fn get(&mut self, options: &Value) -> Value {
         let data = self.authenticator_data(options["rpId"].as_str().unwrap(), NOT_ATTESTED);
         let client_data = self.client_data("webauthn.get", options);
-        let signed = [data.clone(), digest(&SHA256, &client_data).as_ref().to_vec()].concat();
+        let client_data_hash = digest(&SHA256, &client_data);
+        let signed = [&data[..], client_data_hash.as_ref()].concat();
         let signature = self.key.sign(&SystemRandom::new(), &signed).unwrap();
         json!({
             "id": text(&self.credential),
@@ -148,10 +151,10 @@ impl Authenticator {
     }
 
     /// The hash of the relying party's id, the flags and the signature counter.
-    fn authenticator_data(&mut self, rp_id: &str, attested: u8) -> Vec<u8> {
-        let rp_id = self.rp_id.as_deref().unwrap_or(rp_id);
+    fn authenticator_data(&mut self, rp_id_of_options: &str, attested_flag: u8) -> Vec<u8> {
+        let rp_id = self.rp_id.as_deref().unwrap_or(rp_id_of_options);
         let mut data = digest(&SHA256, rp_id.as_bytes()).as_ref().to_vec();
-        data.push(self.flags | attested);
+        data.push(self.flags | attested_flag);
         data.extend(self.counter.to_be_bytes());
         self.counter += self.step;
         data

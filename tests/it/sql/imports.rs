@@ -43,7 +43,8 @@ async fn import_returns_the_outcome_of_each_row() {
         let outcomes = import(&sql, "users.jsonl", 7, &rows, LATER).await.unwrap();
         assert_eq!(outcomes, expected);
         let ben = sql.account(rows[0].id).await.unwrap().unwrap();
-        assert_eq!((ben.created_at, ben.epoch), (NOW, Epoch(0)));
+        assert_eq!(ben.created_at, NOW, "the time in the row, and not that of the import");
+        assert_eq!(ben.epoch, Epoch(0));
         assert_eq!(sql.list_accounts(None, 100).await.unwrap().len(), 4, "ann and the three inserted rows");
     })
     .await;
@@ -53,6 +54,7 @@ async fn import_returns_the_outcome_of_each_row() {
 async fn import_of_1234_rows_in_one_batch_succeeds() {
     on_every_backend(async |backend| {
         let sql = backend.migrated_pool().await;
+        // three statements: one inserts up to 500 rows
         let rows: Vec<NewAccount> = (0..1234).map(|n| new_account(&format!("{n}@example.com"))).collect();
         let outcomes = import(&sql, "users.jsonl", 1234, &rows, NOW).await.unwrap();
         assert_eq!(outcomes, vec![Inserted; 1234]);
@@ -67,6 +69,7 @@ async fn import_progress_is_kept_per_source_until_forgotten() {
     on_every_backend(async |backend| {
         let sql = backend.migrated_pool().await;
         assert_eq!(sql.import_progress("a").await.unwrap(), None);
+        // a batch may have no valid record
         import(&sql, "a", 500, &[], NOW).await.unwrap();
         import(&sql, "b", 7, &[], NOW).await.unwrap();
         import(&sql, "a", 1000, &[new_account("ann@example.com")], LATER).await.unwrap();
@@ -106,6 +109,7 @@ async fn failed_batch_stores_nothing() {
     on_every_backend(async |backend| {
         let sql = backend.migrated_pool().await;
         import(&sql, "a", 1, &[], NOW).await.unwrap();
+        // storing the progress fails, after the account was inserted
         backend.execute_sql("ALTER TABLE imports RENAME TO elsewhere").await;
         import(&sql, "a", 3, &[new_account("cy@example.com")], NOW).await.unwrap_err();
         backend.execute_sql("ALTER TABLE elsewhere RENAME TO imports").await;

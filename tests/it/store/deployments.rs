@@ -54,15 +54,11 @@ async fn assert_all_operations_work_on(store: &RedisStores, accounts: usize) {
         assert!(store.sessions.revoke(ada, session(2), EndReason::Logout, NOW).await.unwrap());
         // The reuse has ended session 1 and the logout session 2, so sessions 3 and 4 are live.
         assert_eq!(store.sessions.list(ada, NOW).await.unwrap().len(), 2);
-        assert_eq!(
-            store
-                .sessions
-                .revoke_all(AccountSessions::all(ada).except(session(3)), EndReason::Revoked, NOW)
-                .await
-                .unwrap(),
-            1
-        );
-        assert_eq!(store.sessions.revoke_all(AccountSessions::all(ada), EndReason::Disabled, NOW).await.unwrap(), 1);
+        let all_but_one = AccountSessions::all(ada).except(session(3));
+        let ended = store.sessions.revoke_all(all_but_one, EndReason::Revoked, NOW).await.unwrap();
+        assert_eq!(ended, 1, "session 4");
+        let ended = store.sessions.revoke_all(AccountSessions::all(ada), EndReason::Disabled, NOW).await.unwrap();
+        assert_eq!(ended, 1, "session 3");
         assert_eq!(store.sessions.list(ada, NOW).await.unwrap(), []);
     }
 }
@@ -106,6 +102,7 @@ async fn sentinel_runs_every_operation() {
     let port = guard::free_port();
     let folder = guard::folder("sentinel");
     let file = folder.join("sentinel.conf");
+    // the last number is the quorum
     let conf = format!("port {port}\ndir {}\nsentinel monitor main 127.0.0.1 {} 1\n", folder.display(), master.port());
     std::fs::write(&file, conf).unwrap();
     let _sentinel = Guard::start(&Spec {
@@ -176,6 +173,7 @@ async fn database_number_in_socket_url_selects_database() {
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_password_is_reported_without_the_password() {
     let server = Redis::with_port(&["--requirepass", "s3cr3t"]);
+    // a wrong password, and none
     for credentials in [":wr0ng-one@", ""] {
         let store = store_with(&format!("redis://{credentials}127.0.0.1:{}", server.port()), SHORT_TIMEOUT);
         let message = |error: RedisError| {
@@ -256,8 +254,9 @@ async fn store_follows_failover_behind_one_address() {
             }
         }
     });
-    let stores = [store(&format!("redis://127.0.0.1:{port}")), store(&format!("redis://127.0.0.1:{port}"))];
-    for store in &stores {
+    let url = format!("redis://127.0.0.1:{port}");
+    let (writing, idle) = (store(&url), store(&url));
+    for store in [&writing, &idle] {
         create(store, account(), session(1), NOW).await;
     }
 
@@ -265,17 +264,16 @@ async fn store_follows_failover_behind_one_address() {
     old.command(&["REPLICAOF", "127.0.0.1", &port_text(&new)]);
     target.store(new.port(), Ordering::SeqCst);
     wait::until("a write finds the new master", || async {
-        stores[0].sessions.create(new_session(account(), session(2)), NOW).await.is_ok()
+        writing.sessions.create(new_session(account(), session(2)), NOW).await.is_ok()
     })
     .await;
     // the finding `role` means that the Redis behind the connection is a replica
     wait::until("the health check of an idle node finds the new master", || async {
-        stores[1].health.inspect().await.is_ok_and(|findings| findings.iter().all(|finding| finding.code != "role"))
+        idle.health.inspect().await.is_ok_and(|findings| findings.iter().all(|finding| finding.code != "role"))
     })
     .await;
-    for store in stores {
-        store.close().await;
-    }
+    writing.close().await;
+    idle.close().await;
     proxy.abort();
 }
 
@@ -283,6 +281,7 @@ async fn store_follows_failover_behind_one_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_acl_rights_are_findings() {
     let server = Redis::start();
+    // in a rule, `~` precedes a pattern of keys, `&` a pattern of channels and `>` a password
     server.command(&[
         "ACL",
         "SETUSER",
@@ -299,11 +298,11 @@ async fn missing_acl_rights_are_findings() {
     server.command(&["ACL", "SETUSER", "without_subscribe", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-subscribe"]);
     server.command(&["ACL", "SETUSER", "without_keys", "on", ">pw", "~other:*", "&lk:*", "+@all"]);
     let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md")).unwrap();
-    let documented =
+    let documented_rule =
         document.lines().find_map(|line| line.strip_prefix("ACL SETUSER latchkey ")).expect("the documented rule");
-    let documented: Vec<_> =
-        documented.split(' ').map(|word| if word.starts_with('>') { ">pw" } else { word }).collect();
-    server.command(&[&["ACL", "SETUSER", "latchkey"], &documented[..]].concat());
+    let words = documented_rule.split(' ').map(|word| if word.starts_with('>') { ">pw" } else { word });
+    let set_user: Vec<&str> = ["ACL", "SETUSER", "latchkey"].into_iter().chain(words).collect();
+    server.command(&set_user);
     for (user, expected) in [
         ("latchkey", vec![]),
         ("without_dangerous", vec![("info", Severity::Warning)]),
@@ -330,8 +329,10 @@ async fn printed_persistence_settings_are_without_findings() {
     let printed = document.split("```\n").find(|block| block.starts_with("appendonly ")).expect("the printed settings");
     let settings: Vec<_> = printed.lines().filter_map(|line| line.split_once(' ')).collect();
     assert_eq!(settings.len(), 3, "{printed}");
-    let words: Vec<_> = settings.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]).collect();
-    let server = Redis::start_with(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let arguments: Vec<String> =
+        settings.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let server = Redis::start_with(&arguments);
     let store = server.store();
     store.health.probe_subscription().await.unwrap();
     let findings = store.health.inspect().await.unwrap();
@@ -366,12 +367,10 @@ async fn invalid_url_is_refused_and_not_shown() {
         "redis-sentinel://:wr0ng-one@host",
         "redis://:wr0ng-one@host?db=7",
     ] {
+        // `connect` takes the URL beside the settings
         let settings = RedisSettings { url: None, ..settings("redis://host") };
-        let Err(error) =
-            RedisStores::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::current_runtime())
-        else {
-            panic!("{url}")
-        };
+        let result = RedisStores::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::current_runtime());
+        let Err(error) = result else { panic!("{url} is accepted") };
         let text = format!("{error} {error:?}");
         assert!(text.contains("redis.url") && !text.contains("wr0ng-one"), "{text}");
     }
@@ -471,7 +470,7 @@ async fn tls_with_system_authorities_connects() {
     assert!(child.status.success(), "{child:?}");
     assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
 
-    // Without that environment variable the authority is unknown.
+    // In this process, which has no `SSL_CERT_FILE`, the authority is unknown.
     let store = store_with(&url, SHORT_TIMEOUT);
     wait::until("the error names the authority", || async {
         store.health.ping().await.unwrap_err().to_string().contains("unknown authority (redis.tls_ca)")
