@@ -105,8 +105,10 @@ pub struct PreviewArgs {
 }
 
 fn parse_template(text: &str) -> Result<Template, String> {
-    let names = || Template::ALL.iter().map(|template| template.as_str()).collect::<Vec<_>>().join(", ");
-    text.parse().map_err(|_| format!("must be one of {}", names()))
+    text.parse().map_err(|_| {
+        let names: Vec<_> = Template::ALL.iter().map(|template| template.as_str()).collect();
+        format!("must be one of {}", names.join(", "))
+    })
 }
 
 /// Runs a subcommand of `latchkey mail`.
@@ -162,6 +164,7 @@ fn list(args: &ListArgs, config: &Config) -> anyhow::Result<()> {
 }
 
 fn table_line([id, created, state, tries, template, to, file_or_error]: [&str; 7]) -> String {
+    // The last column is empty for a mail with neither a file nor an error.
     let line = format!("{id:<36}  {created:<24}  {state:<7}  {tries:>5}  {template:<18}  {to:<28}  {file_or_error}");
     line.trim_end().to_owned()
 }
@@ -174,31 +177,31 @@ fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<()> {
         Ok(row)
     })?;
     let Some(row) = row else { bail!("{}: there is no such mail; it may have been deleted (mail.retention)", args.id) };
-    let shown = MailJson::of(&row, config);
+    let mail = MailJson::of(&row, config);
     let mut out = io::stdout().lock();
     if args.json {
-        return Ok(write_json_line(&mut out, &shown)?);
+        return Ok(write_json_line(&mut out, &mail)?);
     }
-    let optional = [
-        ("Account", shown.account_id.clone()),
-        ("Next attempt", shown.next_attempt_at.clone()),
-        ("Done", shown.done_at.clone()),
-        ("Error", shown.error.map(str::to_owned)),
-        ("File", shown.file.clone()),
+    // The rows with `None` are left out.
+    let rows = [
+        ("Id", Some(mail.id)),
+        ("Template", Some(mail.template.to_owned())),
+        ("To", Some(mail.to.to_owned())),
+        ("Language", Some(mail.locale.to_owned())),
+        ("State", Some(mail.state.to_owned())),
+        ("Attempts", Some(mail.attempts.to_string())),
+        ("Created", Some(mail.created_at)),
+        ("Expires", Some(mail.expires_at)),
+        ("Account", mail.account_id),
+        ("Next attempt", mail.next_attempt_at),
+        ("Done", mail.done_at),
+        ("Error", mail.error.map(str::to_owned)),
+        ("File", mail.file),
     ];
-    let required = [
-        ("Id", shown.id.clone()),
-        ("Template", shown.template.to_owned()),
-        ("To", shown.to.to_owned()),
-        ("Language", shown.locale.to_owned()),
-        ("State", shown.state.to_owned()),
-        ("Attempts", shown.attempts.to_string()),
-        ("Created", shown.created_at.clone()),
-        ("Expires", shown.expires_at.clone()),
-    ];
-    let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    for (name, value) in required.into_iter().chain(optional) {
-        writeln!(out, "{name:<13} {}", escape(&value))?;
+    for (name, value) in rows {
+        if let Some(value) = value {
+            writeln!(out, "{name:<13} {}", escape(&value))?;
+        }
     }
     Ok(out.flush()?)
 }
@@ -229,11 +232,11 @@ fn preview(args: &PreviewArgs, global: &Global) -> anyhow::Result<()> {
     let to = to.context("the sample address is invalid")?;
     let mail = Mail { to, locale: args.locale, time_zone: None, account: None, data: sample(args.template) };
     let rendered = templates.render(&mail)?;
-    let text =
+    let printed =
         if args.text { format!("Subject: {}\n\n{}", rendered.subject, rendered.text) } else { rendered.html + "\n" };
     match &args.output {
-        Some(path) => fs::write(path, text).with_context(|| format!("{} can't be written", path.display())),
-        None => Ok(io::stdout().lock().write_all(text.as_bytes())?),
+        Some(path) => fs::write(path, printed).with_context(|| format!("{} can't be written", path.display())),
+        None => Ok(io::stdout().lock().write_all(printed.as_bytes())?),
     }
 }
 
@@ -244,7 +247,7 @@ fn existing_file(row: &OutboxRow, config: &Config) -> Option<String> {
     path.exists().then(|| path.display().to_string())
 }
 
-/// A mail as JSON.
+/// A mail of the outbox, as `--json` prints it.
 #[derive(Serialize)]
 struct MailJson<'a> {
     id: String,
@@ -279,6 +282,7 @@ impl<'a> MailJson<'a> {
             attempts: row.attempts,
             created_at: row.created_at.to_string(),
             expires_at: row.expires_at.to_string(),
+            // The column is never empty, but only a waiting mail has a next attempt.
             next_attempt_at: (row.state == OutboxState::Waiting).then(|| row.due_at.to_string()),
             done_at: row.done_at.map(|at| at.to_string()),
             error: row.error.as_deref(),

@@ -157,7 +157,7 @@ impl LinkTemplate {
             .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let is_plain =
             text.matches(PLACEHOLDER).count() == 1 && !text.contains(|c: char| c.is_whitespace() || c.is_control());
-        (is_url && is_plain).then(|| Self(text.to_owned())).ok_or_else(rule)
+        if is_url && is_plain { Ok(Self(text.to_owned())) } else { Err(rule()) }
     }
 
     /// The link with this token, which must need no escaping in URLs.
@@ -173,22 +173,24 @@ pub(super) struct ParsedMail {
     pub(super) password_file: Option<PathBuf>,
 }
 
-/// Reads the settings of mail. `issuer` gives the defaults of links and names.
+/// Reads the settings of mail. The defaults of the links, the sender and the name in `EHLO` derive from `issuer`.
 pub(super) fn mail(read: &mut Reader<'_>, working_dir: &Path, data_dir: &Path, issuer: &str) -> ParsedMail {
     let host = Url::parse(issuer).ok().and_then(|url| url.host().map(|host| host.to_owned()));
     let issuer_name = match &host {
         Some(Host::Domain(name)) => name.clone(),
         _ => "localhost".to_owned(),
     };
-    let product_name = read.one("mail.product_name", |text| match text {
-        text if text.contains(is_deceptive) || text.chars().count() > 64 || text.trim() != text || text.is_empty() => {
-            Err("must be 1 to 64 characters without control characters".into())
+    let product_name = read.one("mail.product_name", |text| {
+        let has_valid_length = (1..=64).contains(&text.chars().count());
+        if !has_valid_length || text.contains(is_deceptive) || text.trim() != text {
+            return Err("must be 1 to 64 characters without control characters".into());
         }
-        text => Ok(text.to_owned()),
+        Ok(text.to_owned())
     });
+    // Only checked here: `smtp` parses it again.
     let url = read.optional("mail.url", |text| parse_smtp_url(text).map(drop));
     let from = read.one("mail.from", optional_sender);
-    // Without a server, mails become files, and the sender may be a made-up one.
+    // Without a server, mails become files, and the fallback sender will do.
     let needs_from = url.is_some();
     let has_needed_from = !needs_from || read.is_given("mail.from");
     read.rule(&["mail.from", "mail.url"], has_needed_from, |read| {
@@ -223,8 +225,8 @@ pub(super) fn mail(read: &mut Reader<'_>, working_dir: &Path, data_dir: &Path, i
     ParsedMail { settings, password_file }
 }
 
-/// Reads the settings of the SMTP server. Returns the file of its password, which [`read_password`] reads later, and the server of
-/// `mail.url`.
+/// Reads the settings of the SMTP server, and checks them even if `url`, the text of `mail.url`, is not set. Returns the file of the
+/// password, which [`read_password`] reads later, and the server.
 fn smtp(
     read: &mut Reader<'_>,
     working_dir: &Path,
@@ -233,7 +235,7 @@ fn smtp(
 ) -> (Option<PathBuf>, Option<SmtpSettings>) {
     let username = read.one("mail.username", |text| Ok(text.to_owned()));
     let password = read.optional("mail.password", |_| Ok(()));
-    let file = read.optional("mail.password_file", |_| Ok(()));
+    let password_file = read.optional("mail.password_file", |_| Ok(()));
     let tls_ca = read.optional("mail.tls_ca", |_| Ok(())).map(|path| working_dir.join(path.expose()));
     let ehlo_name = read.one("mail.ehlo_name", |text| match text {
         "" => Ok(None),
@@ -243,28 +245,29 @@ fn smtp(
         },
     });
     let timeout = read.duration("mail.timeout", SECOND, 10 * MINUTE);
-    read.rule(&["mail.password", "mail.password_file"], password.is_none() || file.is_none(), |read| {
+    read.rule(&["mail.password", "mail.password_file"], password.is_none() || password_file.is_none(), |read| {
         format!("must not be set together with {}", read.mention("mail.password_file"))
     });
-    let parsed = url.and_then(|url| parse_smtp_url(url.expose()).ok());
-    let has_user_in_url = parsed.as_ref().is_some_and(|server| server.credentials.is_some());
-    read.rule(&["mail.username", "mail.url"], !has_user_in_url || username.is_empty(), |_| {
+    let server = url.and_then(|url| parse_smtp_url(url.expose()).ok());
+    let has_user_in_url = server.as_ref().is_some_and(|server| server.credentials.is_some());
+    let has_username = !username.is_empty();
+    read.rule(&["mail.username", "mail.url"], !(has_user_in_url && has_username), |_| {
         "must not be set together with a user in mail.url".to_owned()
     });
-    let has_password = password.is_some() || file.is_some();
-    let has_both_or_neither = username.is_empty() != has_password;
-    read.rule(&["mail.username", "mail.password", "mail.password_file"], has_both_or_neither, |_| {
+    let has_password = password.is_some() || password_file.is_some();
+    read.rule(&["mail.username", "mail.password", "mail.password_file"], has_username == has_password, |_| {
         "must be set together with mail.password or mail.password_file".to_owned()
     });
-    let Some(server) = parsed else { return (None, None) };
-    let is_clear = server.security == SmtpSecurity::None && !check::is_loopback_host(&server.host);
-    read.warn(&["mail.url"], is_clear, || {
+    let Some(server) = server else { return (None, None) };
+    let sends_clear_text = server.security == SmtpSecurity::None && !check::is_loopback_host(&server.host);
+    read.warn(&["mail.url"], sends_clear_text, || {
         "mail.url connects to another machine without TLS: anyone on the network path can read the links and codes of \
          mails"
             .to_owned()
     });
-    let separate_credentials = (!username.is_empty())
-        .then(|| SmtpCredentials { username, password: password.unwrap_or_else(|| String::new().into()) });
+    // Without `mail.password`, the password is empty until `read_password` sets it.
+    let separate_credentials =
+        has_username.then(|| SmtpCredentials { username, password: password.unwrap_or_else(|| String::new().into()) });
     let settings = SmtpSettings {
         host: server.host,
         port: server.port,
@@ -274,7 +277,7 @@ fn smtp(
         ehlo_name: ehlo_name.unwrap_or_else(|| issuer_name.to_owned()),
         timeout,
     };
-    (file.map(|path| working_dir.join(path.expose())), Some(settings))
+    (password_file.map(|path| working_dir.join(path.expose())), Some(settings))
 }
 
 /// Reads the password of the SMTP server from the first line of its file into the settings. Returns whether others have access to the file.
@@ -330,11 +333,12 @@ fn parse_smtp_url(text: &str) -> Result<Server, String> {
         }
     };
     let default_port = if security == SmtpSecurity::Tls { 465 } else { 587 };
+    // A URL has an IPv6 address in brackets, `SmtpSettings` without.
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     Ok(Server { host, port: url.port().unwrap_or(default_port), security, credentials })
 }
 
-/// Decodes `%XX`.
+/// Decodes `%XX`. `None` if a `%` is not followed by two hexadecimal digits.
 fn percent_decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -369,17 +373,20 @@ fn optional_sender(text: &str) -> Result<Option<Sender>, String> {
 
 /// The sender if none is configured: only for mails that become files.
 fn fallback_sender(product_name: &str, issuer_name: &str) -> Sender {
-    let address = |domain: &str| Recipient::new(&Email::from_stored(format!("no-reply@{domain}"))).ok();
-    let address = address(issuer_name).or_else(|| address("localhost"));
+    let no_reply_at = |domain: &str| Recipient::new(&Email::from_stored(format!("no-reply@{domain}"))).ok();
+    let address = no_reply_at(issuer_name).or_else(|| no_reply_at("localhost"));
     let address = address.unwrap_or_else(|| unreachable!("no-reply@localhost is an address"));
     Sender { name: Some(product_name.to_owned()), address }
 }
 
 /// Parses the name of a notice, for `mail.notices_off`.
 fn notice(text: &str) -> Result<Template, String> {
-    let notices = || Template::ALL.iter().filter(|template| template.is_notice()).map(|template| template.as_str());
     let found = text.parse().ok().filter(|template: &Template| template.is_notice());
-    found.ok_or_else(|| format!("must hold names of notices: {}", notices().collect::<Vec<_>>().join(", ")))
+    found.ok_or_else(|| {
+        let notices = Template::ALL.iter().filter(|template| template.is_notice());
+        let names: Vec<_> = notices.map(|template| template.as_str()).collect();
+        format!("must hold names of notices: {}", names.join(", "))
+    })
 }
 
 /// Checks a `https:` or `mailto:` URL for `List-Unsubscribe`. `None` if the text is empty.
@@ -388,8 +395,9 @@ fn unsubscribe(text: &str) -> Result<Option<String>, String> {
         return Ok(None);
     }
     let is_url = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "https" | "mailto"));
+    // The header writes URLs in angle brackets, separated by commas.
     let is_plain = text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '<' | '>' | ','));
-    (is_url && is_plain).then(|| Some(text.to_owned())).ok_or_else(|| "must be a https: or mailto: URL".into())
+    if is_url && is_plain { Ok(Some(text.to_owned())) } else { Err("must be a https: or mailto: URL".into()) }
 }
 
 /// Reads the links in mails. A link that is not set leads to Latchkey's own pages, below the issuer.
@@ -427,13 +435,16 @@ mod tests {
     #[test]
     fn smtp_url_sets_server_security_and_user() {
         let parsed = parse_smtp_url("smtps://ann%40x:p%3Aw@mail.example.com").unwrap();
-        assert_eq!((&*parsed.host, parsed.port, parsed.security), ("mail.example.com", 465, SmtpSecurity::Tls));
-        let user = parsed.credentials.unwrap();
-        assert_eq!((&*user.username, user.password.expose()), ("ann@x", "p:w"));
+        assert_eq!(parsed.host, "mail.example.com");
+        assert_eq!((parsed.port, parsed.security), (465, SmtpSecurity::Tls));
+        let credentials = parsed.credentials.unwrap();
+        assert_eq!(credentials.username, "ann@x");
+        assert_eq!(credentials.password.expose(), "p:w");
         let parsed = parse_smtp_url("smtp://mail.example.com").unwrap();
         assert_eq!((parsed.port, parsed.security), (587, SmtpSecurity::StartTls));
         let parsed = parse_smtp_url("smtp://[::1]:25?tls=none").unwrap();
-        assert_eq!((&*parsed.host, parsed.port, parsed.security), ("::1", 25, SmtpSecurity::None));
+        assert_eq!(parsed.host, "::1");
+        assert_eq!((parsed.port, parsed.security), (25, SmtpSecurity::None));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::domain::{
 /// Why the signing keys can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRingError {
-    /// None of the configured secrets decrypts a stored key.
+    /// A stored key can't be decrypted.
     #[error(
         "the signing key {kid} can't be decrypted: {source}. Add the secret under which it was encrypted, which is the previous \
          one or that of the other nodes, to LATCHKEY_SECRET_PREVIOUS or as a second line to the secret file. Only if that \
@@ -58,7 +58,7 @@ pub enum KeyRingError {
 pub struct KeyRing {
     /// The keys, ordered by the start of signing.
     entries: Vec<Entry>,
-    /// The ids of the keys that are sealed under a previous secret.
+    /// The ids of the keys that are sealed (encrypted) under a previous secret.
     outdated: Vec<String>,
     /// The rows from which the key ring was made.
     rows: Vec<StoredKey>,
@@ -80,8 +80,10 @@ impl KeyRing {
         let mut trusted: Vec<_> = rows.iter().filter(|row| is_trusted(row.verifies_until, now)).collect();
         // Of several keys with the same start, the last one in this order signs. Keys without an end come last, and the newest
         // of them at the very end.
-        trusted.sort_by_key(|key| (key.signs_from, key.verifies_until.is_none(), key.created_at, key.kid.clone()));
-        let (mut entries, mut outdated) = (Vec::new(), Vec::new());
+        // The id makes the order the same on all nodes.
+        trusted.sort_by_key(|row| (row.signs_from, row.verifies_until.is_none(), row.created_at, row.kid.clone()));
+        let mut entries = Vec::new();
+        let mut outdated = Vec::new();
         for row in trusted {
             let (key, is_outdated) = open_key(row, sealer)?;
             if is_outdated {
@@ -105,7 +107,7 @@ impl KeyRing {
             .ok_or(KeyRingError::NoSigner)
     }
 
-    /// How long the key that signs at `now` has been signing; none if no key's period of signing has begun.
+    /// How long the key that signs at `now` has been signing. `None` if no trusted key's `signs_from` has been reached.
     pub fn signer_age(&self, now: Timestamp) -> Option<std::time::Duration> {
         let signer = self.trusted(now).rfind(|entry| entry.signs_from <= now)?;
         Some(now.saturating_since(signer.signs_from))
@@ -192,14 +194,14 @@ pub fn seal_key(
     })
 }
 
-/// Encrypts a stored key again, under the current secret.
+/// Encrypts a stored key again, under the current secret. Everything else in the row stays the same.
 ///
 /// # Errors
 /// [`KeyRingError`] if the key can't be decrypted.
 pub fn reseal(stored: &StoredKey, sealer: &Sealer, entropy: &Entropy) -> Result<StoredKey, KeyRingError> {
     let (key, _) = open_key(stored, sealer)?;
-    let sealed_private = seal_key(&key, sealer, entropy, stored.created_at)?.sealed_private;
-    Ok(StoredKey { sealed_private, ..stored.clone() })
+    let resealed = seal_key(&key, sealer, entropy, stored.created_at)?;
+    Ok(StoredKey { sealed_private: resealed.sealed_private, ..stored.clone() })
 }
 
 /// Decrypts a stored key; returns the key and whether it is sealed under a previous secret.
@@ -259,8 +261,10 @@ mod tests {
         set.keys.into_iter().map(|key| key.common.key_id.unwrap()).collect()
     }
 
-    /// Three keys: superseded (signed 0 to 100, trusted until 400), current (signs from 100), next (signs from 1000).
+    /// Three keys, with times in seconds: superseded (signs from 0 to 100, trusted until 400), current (signs from 100 to
+    /// 1000), next (signs from 1000).
     fn three_keys() -> [StoredKey; 3] {
+        // `current` and `next` are published before they sign.
         let [mut old, mut current, mut next] = [0, 50, 300].map(|created| stored(Algorithm::Es256, created));
         old.verifies_until = Some(at(400));
         current.signs_from = at(100);
@@ -273,10 +277,8 @@ mod tests {
         let keys = three_keys();
         let ring = ring(&keys, at(0));
         let [old, current, next] = &keys;
-        for (now, signer) in
-            [(0, old), (99, old), (100, current), (399, current), (999, current), (1000, next), (1_000_000, next)]
-        {
-            assert_eq!(ring.signer(at(now)).unwrap().kid(), signer.kid, "at {now}");
+        for (now, expected) in [(0, old), (99, old), (100, current), (999, current), (1000, next), (1_000_000, next)] {
+            assert_eq!(ring.signer(at(now)).unwrap().kid(), expected.kid, "at {now}");
         }
     }
 
@@ -284,15 +286,18 @@ mod tests {
     fn signer_before_any_start_is_earliest_key() {
         let [_, current, next] = three_keys();
         let ring = ring(&[next, current.clone()], at(0));
-        assert_eq!(ring.signer(at(10)).unwrap().kid(), current.kid);
+        let before_any_start = at(10);
+        assert_eq!(ring.signer(before_any_start).unwrap().kid(), current.kid);
     }
 
     #[test]
     fn ring_without_trusted_keys_has_no_signer() {
-        assert_eq!(ring(&[], at(0)).signer(at(0)).unwrap_err(), KeyRingError::NoSigner);
+        let empty = ring(&[], at(0));
+        assert_eq!(empty.signer(at(0)).unwrap_err(), KeyRingError::NoSigner);
+        assert_eq!(empty.jwks(at(0)), r#"{"keys":[]}"#);
+
         let [old, ..] = three_keys();
         assert_eq!(ring(&[old], at(0)).signer(at(400)).unwrap_err(), KeyRingError::NoSigner);
-        assert_eq!(ring(&[], at(0)).jwks(at(0)), r#"{"keys":[]}"#);
     }
 
     #[test]
@@ -310,9 +315,9 @@ mod tests {
     fn trusted_keys_are_published_in_stable_order() {
         let keys = three_keys();
         let [old, current, next] = keys.each_ref().map(|key| key.kid.clone());
-        let mut mixed = keys.to_vec();
-        mixed.rotate_left(1);
-        for ring in [ring(&keys, at(0)), ring(&mixed, at(0))] {
+        let mut reordered = keys.to_vec();
+        reordered.rotate_left(1);
+        for ring in [ring(&keys, at(0)), ring(&reordered, at(0))] {
             assert_eq!(kids(&ring.jwks(at(0))), [old.clone(), current.clone(), next.clone()]);
             assert_eq!(kids(&ring.jwks(at(400))), [current.clone(), next.clone()]);
         }
@@ -321,11 +326,12 @@ mod tests {
     #[test]
     fn keys_sealed_under_previous_secret_are_reported_and_resealed() {
         let key = stored(Algorithm::EdDsa, 0);
-        let changed = sealer("new", &["secret"]);
-        let ring = KeyRing::open(vec![key.clone()], &changed, at(0)).unwrap();
-        assert_eq!(ring.outdated(), std::slice::from_ref(&key.kid));
+        let both_secrets = sealer("new", &["secret"]);
+        let ring = KeyRing::open(vec![key.clone()], &both_secrets, at(0)).unwrap();
+        assert_eq!(ring.outdated(), [key.kid.clone()]);
 
-        let resealed = reseal(&key, &changed, &Entropy::system()).unwrap();
+        let resealed = reseal(&key, &both_secrets, &Entropy::system()).unwrap();
+        // Only the sealed key differs.
         assert_eq!(resealed, StoredKey { sealed_private: resealed.sealed_private.clone(), ..key.clone() });
         let ring = KeyRing::open(vec![resealed], &sealer("new", &[]), at(0)).unwrap();
         assert!(ring.outdated().is_empty());
@@ -355,11 +361,12 @@ mod tests {
     fn sealed_key_in_wrong_row_is_refused() {
         let [one, other] = [0, 0].map(|created| stored(Algorithm::Es256, created));
         let tampered = |kid: &str| KeyRingError::Sealed { kid: kid.to_owned(), source: SealError::Tampered };
-        // the id and the algorithm of the row are authenticated with the sealed key
-        let mixed = StoredKey { sealed_private: other.sealed_private, ..one.clone() };
-        assert_eq!(KeyRing::open(vec![mixed], &sealer("secret", &[]), at(0)).unwrap_err(), tampered(&one.kid));
-        let rsa = StoredKey { algorithm: Algorithm::Ps256, ..stored(Algorithm::Rs256, 0) };
-        assert_eq!(KeyRing::open(vec![rsa.clone()], &sealer("secret", &[]), at(0)).unwrap_err(), tampered(&rsa.kid));
+        let error_of = |row: StoredKey| KeyRing::open(vec![row], &sealer("secret", &[]), at(0)).unwrap_err();
+        // The id and the algorithm of the row are authenticated with the sealed key.
+        let with_other_key = StoredKey { sealed_private: other.sealed_private, ..one.clone() };
+        assert_eq!(error_of(with_other_key), tampered(&one.kid));
+        let with_other_algorithm = StoredKey { algorithm: Algorithm::Ps256, ..stored(Algorithm::Rs256, 0) };
+        assert_eq!(error_of(with_other_algorithm.clone()), tampered(&with_other_algorithm.kid));
     }
 
     #[test]
@@ -374,9 +381,11 @@ mod tests {
         let keys = three_keys();
         let shared = SharedKeyRing::new(ring(&keys[..1], at(0)));
         let before = shared.current();
-        assert!(before.is_made_from(&keys[..1]) && !before.is_made_from(&keys));
+        assert!(before.is_made_from(&keys[..1]));
+        assert!(!before.is_made_from(&keys));
         shared.replace(ring(&keys, at(0)));
         assert!(shared.current().is_made_from(&keys));
+        // The snapshot stays as it was.
         assert_eq!(before.signer(at(100)).unwrap().kid(), keys[0].kid);
         assert_eq!(shared.current().signer(at(100)).unwrap().kid(), keys[1].kid);
     }

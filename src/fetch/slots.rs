@@ -1,4 +1,5 @@
-//! Limits concurrent requests: by purpose, so that slow hosts of one purpose don't delay the other, and by host.
+//! Limits the concurrent requests that a node sends: by purpose, so that slow hosts of one purpose don't delay the other,
+//! and by host.
 
 use std::{
     collections::HashMap,
@@ -18,13 +19,14 @@ const MAX_PER_HOST: usize = 4;
 pub(super) struct Slots {
     authorization: Semaphore,
     client_authentication: Semaphore,
+    /// Has no entry for a host without requests in progress, so the number of hosts is bounded.
     by_host: Mutex<HashMap<(FetchPurpose, String), usize>>,
 }
 
 /// A request in progress. Its slot is free again when this value is dropped.
 pub(super) struct Slot<'a> {
     slots: &'a Slots,
-    target: (FetchPurpose, String),
+    purpose_and_host: (FetchPurpose, String),
     _permit: SemaphorePermit<'a>,
 }
 
@@ -44,28 +46,28 @@ impl Slots {
             FetchPurpose::ClientAuthentication => &self.client_authentication,
         };
         let permit = semaphore.try_acquire().ok()?;
-        let target = (purpose, host.to_owned());
-        let mut by_host = self.by_host();
-        let count = by_host.entry(target.clone()).or_default();
+        let purpose_and_host = (purpose, host.to_owned());
+        let mut by_host = self.lock_by_host();
+        let count = by_host.entry(purpose_and_host.clone()).or_default();
         if *count >= MAX_PER_HOST {
             return None;
         }
         *count += 1;
-        Some(Slot { slots: self, target, _permit: permit })
+        Some(Slot { slots: self, purpose_and_host, _permit: permit })
     }
 
-    fn by_host(&self) -> MutexGuard<'_, HashMap<(FetchPurpose, String), usize>> {
+    fn lock_by_host(&self) -> MutexGuard<'_, HashMap<(FetchPurpose, String), usize>> {
         self.by_host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        let mut by_host = self.slots.by_host();
-        if let Some(count) = by_host.get_mut(&self.target) {
+        let mut by_host = self.slots.lock_by_host();
+        if let Some(count) = by_host.get_mut(&self.purpose_and_host) {
             *count -= 1;
             if *count == 0 {
-                by_host.remove(&self.target);
+                by_host.remove(&self.purpose_and_host);
             }
         }
     }
@@ -81,25 +83,25 @@ mod tests {
     #[test]
     fn host_has_four_concurrent_requests_for_a_purpose_at_most() {
         let slots = Slots::new();
-        let mut taken: Vec<_> = (0..MAX_PER_HOST).filter_map(|_| slots.try_take(Authorization, "a.example")).collect();
-        assert_eq!(taken.len(), MAX_PER_HOST);
+        let mut taken: Vec<_> =
+            (0..MAX_PER_HOST).map(|_| slots.try_take(Authorization, "a.example").unwrap()).collect();
         assert!(slots.try_take(Authorization, "a.example").is_none());
         assert!(slots.try_take(Authorization, "b.example").is_some());
         assert!(slots.try_take(ClientAuthentication, "a.example").is_some());
-        taken.pop();
+        drop(taken.pop());
         assert!(slots.try_take(Authorization, "a.example").is_some());
         taken.clear();
-        assert!(slots.by_host().is_empty());
+        assert!(slots.lock_by_host().is_empty());
     }
 
     #[test]
     fn requests_for_client_authentication_leave_the_slots_of_authorization_requests_free() {
         let slots = Slots::new();
+        // Each request goes to another host, so only the limit of the purpose applies.
         let take = |purpose, number: usize| slots.try_take(purpose, &format!("{number}.example"));
         let taken: Vec<_> = (0..100).filter_map(|number| take(ClientAuthentication, number)).collect();
         assert_eq!(taken.len(), MAX_CONCURRENT);
-        assert!(take(ClientAuthentication, 100).is_none());
-        let free: Vec<_> = (0..100).filter_map(|number| take(Authorization, number)).collect();
-        assert_eq!(free.len(), MAX_CONCURRENT);
+        let taken_for_authorization: Vec<_> = (0..100).filter_map(|number| take(Authorization, number)).collect();
+        assert_eq!(taken_for_authorization.len(), MAX_CONCURRENT);
     }
 }

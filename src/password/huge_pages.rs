@@ -1,5 +1,5 @@
-//! Transparent huge pages for argon2's memory only, where they make hashing a tenth faster. Elsewhere they only increase
-//! memory use: the allocator requests them everywhere, and a small allocation can then keep 2 MiB resident.
+//! Enables transparent huge pages for argon2's memory only, where they make hashing a tenth faster. Elsewhere they only
+//! increase memory use: the allocator requests them everywhere, and a small allocation can then keep 2 MiB resident.
 //!
 //! The switch applies to the whole process and takes effect when a page is first touched (`PR_SET_THP_DISABLE`, prctl(2)).
 
@@ -13,7 +13,8 @@ static IS_DISABLED: AtomicBool = AtomicBool::new(false);
 /// Locked while huge pages are enabled for an allocation, because the switch applies to the whole process.
 static ALLOCATING: Mutex<()> = Mutex::new(());
 
-/// Disables huge pages except inside `enable_during`. Call this in `main`, before it starts threads.
+/// Disables huge pages except inside `enable_during`. Call this in `main`, before it starts threads: memory that is touched
+/// earlier keeps its huge pages.
 pub fn disable() {
     IS_DISABLED.store(true, Ordering::Relaxed);
     set_disabled(true);
@@ -38,5 +39,6 @@ fn set_disabled(disabled: bool) {
     }
 }
 
+/// Other systems have no such switch.
 #[cfg(not(target_os = "linux"))]
 fn set_disabled(_: bool) {}

@@ -18,7 +18,7 @@ pub enum BadHash {
     /// The hash is damaged, or in no known format.
     #[error("it is damaged, or not in a format that is supported")]
     Malformed,
-    /// The format is recognized, but not supported.
+    /// The format, which is named, is recognized, but not supported.
     #[error("its format, {0}, is not supported")]
     UnknownScheme(&'static str),
     /// Verifying the hash takes more memory or time than the limits allow. Contains the kind of work, such as `memory` or `passes`.
@@ -52,9 +52,9 @@ pub fn import_hash(text: &str, settings: &PasswordSettings) -> Result<PasswordHa
         && !params.keyid().is_empty()
     {
         let mut peppers = settings.pepper.iter().chain(&settings.previous_peppers);
-        let configured =
+        let is_configured =
             peppers.any(|pepper| Pepper::new(pepper).is_ok_and(|pepper| pepper.has_key_id(params.keyid())));
-        if !configured {
+        if !is_configured {
             return Err(BadHash::UnknownPepper);
         }
     }
@@ -79,10 +79,12 @@ impl Limits {
     /// The limits of stored hashes: [`Limits::import`], raised to the configured parameters if these are higher.
     pub(super) fn stored(settings: &PasswordSettings) -> Self {
         let import = Self::import(settings);
-        let configured = argon2_work(settings.memory_kib, settings.iterations);
-        let configured_units = configured.saturating_mul(1000).div_ceil(ARGON2_UNIT);
-        let memory_kib = import.memory_kib.max(settings.memory_kib);
-        Self { memory_kib, milli_units: import.milli_units.max(configured_units) }
+        let configured_work = argon2_work(settings.memory_kib, settings.iterations);
+        let configured_milli_units = configured_work.saturating_mul(1000).div_ceil(ARGON2_UNIT);
+        Self {
+            memory_kib: import.memory_kib.max(settings.memory_kib),
+            milli_units: import.milli_units.max(configured_milli_units),
+        }
     }
 
     /// Checks an amount of memory.
@@ -93,15 +95,15 @@ impl Limits {
         if kib > u64::from(self.memory_kib) { Err(BadHash::TooCostly("memory")) } else { Ok(()) }
     }
 
-    /// Checks an amount of work, such as rounds. `per_unit` is the amount that takes as long as one [`ARGON2_UNIT`]. `limit_name` names
-    /// the kind of work in the error.
+    /// Checks an amount of work, such as rounds. `per_unit` is the amount that takes as long as one [`ARGON2_UNIT`]. `kind` names the
+    /// kind of work in the error.
     ///
     /// # Errors
     /// [`BadHash::TooCostly`]
-    pub(super) fn check_work(self, work: u64, per_unit: u64, limit_name: &'static str) -> Result<(), BadHash> {
-        let milli_units = u128::from(work) * 1000;
-        let limit = u128::from(self.milli_units) * u128::from(per_unit);
-        if milli_units > limit { Err(BadHash::TooCostly(limit_name)) } else { Ok(()) }
+    pub(super) fn check_work(self, work: u64, per_unit: u64, kind: &'static str) -> Result<(), BadHash> {
+        // Compares `work / per_unit` with `milli_units / 1000`, without the rounding of divisions. `u128` cannot overflow.
+        let is_within_limit = u128::from(work) * 1000 <= u128::from(self.milli_units) * u128::from(per_unit);
+        if is_within_limit { Ok(()) } else { Err(BadHash::TooCostly(kind)) }
     }
 }
 
@@ -142,9 +144,10 @@ fn parse_argon2(text: &str, algorithm: Algorithm, limits: Limits) -> Result<Stor
     let phc = phc::PasswordHash::new(text).map_err(|_| BadHash::Malformed)?;
     allow_only(&phc, &["m", "t", "p", "keyid", "data"])?;
     // The crate would use its own defaults for missing parameters.
-    for name in ["m", "t", "p"] {
-        phc.params.get_decimal(name).ok_or(BadHash::Malformed)?;
+    if ["m", "t", "p"].into_iter().any(|name| phc.params.get_decimal(name).is_none()) {
+        return Err(BadHash::Malformed);
     }
+    // Version 1.0 of argon2 is the one whose hashes do not state their version.
     let version = phc.version.map_or(Ok(Version::V0x10), Version::try_from).map_err(|_| BadHash::Malformed)?;
     let params = Params::try_from(&phc).map_err(|_| BadHash::Malformed)?;
     limits.check_memory(params.m_cost().into())?;

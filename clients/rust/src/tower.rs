@@ -117,7 +117,7 @@ where
 }
 
 fn refusal_response<R: Default>(refusal: &Refusal) -> Response<SessionBody<R>> {
-    let mut response = Response::new(SessionBody::whole(R::default()));
+    let mut response = Response::new(SessionBody::without_session(R::default()));
     (*response.status_mut(), *response.headers_mut()) = (refusal.status(), refusal.headers());
     response
 }

@@ -2,20 +2,22 @@
 
 use super::*;
 
-/// Loads with invalid `--set` flags and returns the problems as text.
+/// Loads with invalid `--set` flags; asserts that they are refused, and returns the problems as text.
 #[track_caller]
-fn refused(flags: &[&str]) -> Vec<String> {
+fn problems_of(flags: &[&str]) -> Vec<String> {
     let error = load_flags(flags).expect_err("the flags were accepted");
     error.problems.iter().map(ToString::to_string).collect()
 }
 
-/// docs/configuration.md states the limits. Most numbers are just beyond a limit.
+/// docs/configuration.md states the limits. Most numbers and durations are just beyond a limit.
 #[test]
 fn impossible_values_are_refused() {
     for flag in [
         "listen=8080",
         "listen=localhost:8080",
+        // a slash at the end
         "issuer=https://a.example/",
+        // neither the host of the default issuer nor a domain above it
         "passkeys.rp_id=example.com",
         "passkeys.rp_id=192.0.2.1",
         "passkeys.origins=https://a.example/b",
@@ -36,10 +38,12 @@ fn impossible_values_are_refused() {
         "http.forwarded_header=via",
         "http.max_pending_bodies=0",
         "redis.prefix=",
+        // braces would change the hash tag of each key
         "redis.prefix={lk}",
         "redis.pool_size=0",
         "redis.command_timeout=0s",
         "redis.event_retention=31d",
+        // the default database.url is SQLite
         "database.migrate_url=postgres://h/d",
         "database.max_connections=0",
         "session.grace=61s",
@@ -60,6 +64,7 @@ fn impossible_values_are_refused() {
         "token.scope=",
         "token.leeway=61s",
         "keys.algorithm=HS256",
+        // not in upper case
         "keys.algorithm=es256",
         "keys.refresh_interval=0s",
         "password.min_length=7",
@@ -80,7 +85,7 @@ fn impossible_values_are_refused() {
         "log.filter=inof",
         "log.filter=latchkey=loud",
     ] {
-        let problems = refused(&[flag]);
+        let problems = problems_of(&[flag]);
         assert_eq!(problems.len(), 1, "{flag}: {problems:?}");
         let (key, _) = flag.split_once('=').unwrap();
         assert!(problems[0].contains(key), "{flag}: {problems:?}");
@@ -95,6 +100,7 @@ fn values_at_the_limits_are_accepted() {
         &["session.retry_window=0s", "session.counted_repeats_limit=2"],
         &["session.retry_window=30d", "session.counted_repeats_limit=8"],
         &["token.access_ttl=30s"],
+        // redis.event_retention must be a minute longer than token.access_ttl
         &["token.access_ttl=1h", "redis.event_retention=61m"],
         &["session.idle_timeout=30d"],
         &["password.min_length=128"],
@@ -104,36 +110,38 @@ fn values_at_the_limits_are_accepted() {
         &["password.max_import_memory_kib=19456"],
         &["listen=127.0.0.1:0"],
     ] {
-        assert!(load_flags(flags).is_ok(), "{flags:?}: {}", load_flags(flags).unwrap_err());
+        if let Err(error) = load_flags(flags) {
+            panic!("{flags:?}: {error}");
+        }
     }
 }
 
 #[test]
-fn violated_rules_name_both_keys() {
+fn problem_of_violated_rule_names_both_keys() {
     assert_eq!(
-        refused(&["session.absolute_timeout=1d"]),
+        problems_of(&["session.absolute_timeout=1d"]),
         [
             "session.idle_timeout = \"7d\" (default): must not be longer than session.absolute_timeout, which is \"1d\" (--set)"
         ]
     );
     assert_eq!(
-        refused(&["redis.event_retention=5m"]),
+        problems_of(&["redis.event_retention=5m"]),
         [
             "redis.event_retention = \"5m\" (--set): must be at least a minute longer than token.access_ttl, which is \"5m\" (default)"
         ]
     );
     assert_eq!(
-        refused(&["password.min_length=100", "password.max_length=64"]),
+        problems_of(&["password.min_length=100", "password.max_length=64"]),
         ["password.min_length = \"100\" (--set): must not be more than password.max_length, which is \"64\" (--set)"]
     );
     assert_eq!(
-        refused(&["password.memory_kib=100", "password.parallelism=13"]),
+        problems_of(&["password.memory_kib=100", "password.parallelism=13"]),
         [
             "password.memory_kib = \"100\" (--set): must be at least 8 times password.parallelism, which is \"13\" (--set)"
         ]
     );
     assert_eq!(
-        refused(&["database.migrate_url=postgres://bob:hunter2@h/d"]),
+        problems_of(&["database.migrate_url=postgres://bob:hunter2@h/d"]),
         ["database.migrate_url (--set): must lead to the same database as database.url (default)"]
     );
 }
@@ -141,7 +149,7 @@ fn violated_rules_name_both_keys() {
 #[test]
 fn multi_node_requires_shared_stores_and_secret() {
     assert_eq!(
-        refused(&["multi_node=true"]),
+        problems_of(&["multi_node=true"]),
         [
             "redis.url (default): the embedded Redis serves one node only: set a URL, because of multi_node, which is \"true\" (--set)",
             "database.url (default): SQLite serves one node only: set a postgres:// URL, because of multi_node, which is \

@@ -75,7 +75,7 @@ impl ProblemError {
         Self::new(Code::InternalError, "The log has the cause under this request id.")
     }
 
-    /// A call by a page of another site whose response would replace the cookie of a session.
+    /// A page of another site has made a call whose response would replace the cookie of a session.
     pub fn cookie_not_accepted() -> Self {
         Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
     }
@@ -86,7 +86,7 @@ impl ProblemError {
         Self { challenge: Some(Box::new(challenge)), ..Self::new(Code::SecondFactorRequired, detail) }
     }
 
-    /// A sign-in that continues when a second factor was set up.
+    /// A sign-in that continues once a second factor has been set up.
     pub fn enrolment_required(challenge: IssuedChallenge) -> Self {
         let detail = "The account must have a second factor. Set one of the methods up with the challenge: \
                       POST /v1/login/enrolment/totp or POST /v1/login/enrolment/passkey/options.";
@@ -95,14 +95,13 @@ impl ProblemError {
 
     /// An error that lists fields. Its detail names them all.
     pub fn fields(code: Code, fields: Vec<FieldError>) -> Self {
-        let detail = fields.iter().map(|error| format!("{}: {}", error.field, error.detail));
-        let detail = detail.collect::<Vec<_>>().join(" ");
-        Self { fields, ..Self::new(code, detail) }
+        let details: Vec<_> = fields.iter().map(|error| format!("{}: {}", error.field, error.detail)).collect();
+        Self { fields, ..Self::new(code, details.join(" ")) }
     }
 
     /// The response body: JSON.
     pub fn body(&self, request_id: &str) -> String {
-        let challenge = self.challenge.as_ref();
+        let issued = self.challenge.as_ref();
         let problem = Problem {
             r#type: format!("urn:latchkey:problem:{}", self.code.as_str()),
             title: self.code.title().to_owned(),
@@ -110,10 +109,10 @@ impl ProblemError {
             detail: self.detail.clone(),
             code: self.code.as_str().to_owned(),
             request_id: request_id.to_owned(),
-            challenge: challenge.map(|issued| issued.challenge.expose().to_owned()),
-            methods: challenge.map(|issued| issued.methods.iter().map(|method| method.as_str().to_owned()).collect()),
-            expires_in: challenge.map(|issued| issued.expires_in),
-            remember_device_for: challenge.and_then(|issued| Some(issued.remember_for?.as_secs())),
+            challenge: issued.map(|issued| issued.challenge.expose().to_owned()),
+            methods: issued.map(|issued| issued.methods.iter().map(|method| method.as_str().to_owned()).collect()),
+            expires_in: issued.map(|issued| issued.expires_in),
+            remember_device_for: issued.and_then(|issued| issued.remember_for).map(|lifetime| lifetime.as_secs()),
             errors: (!self.fields.is_empty()).then(|| self.fields.clone()),
         };
         problem.to_json_string()
@@ -131,9 +130,10 @@ impl ProblemError {
         }
         if let Some(limit) = self.limit {
             // draft-ietf-httpapi-ratelimit-headers-10: both are lists of strings with parameters (RFC 9651). q is the quota, w its
-            // window in seconds, r the remaining requests, and t the seconds until there are more.
+            // window in seconds, r the remaining requests (none), and t the seconds until there are more.
             let LimitExceeded { policy, quota, retry_after } = *limit;
-            let (count, window) = (quota.count, whole_seconds(quota.window));
+            let count = quota.count;
+            let window = whole_seconds(quota.window);
             response = response
                 .header("RateLimit-Policy", format!("\"{policy}\";q={count};w={window}"))
                 .header("RateLimit", format!("\"{policy}\";r=0;t={}", whole_seconds(retry_after)));
@@ -154,16 +154,17 @@ impl ProblemError {
 /// The text of an error, such as `must be …`, as a sentence.
 pub(super) fn sentence(error: &impl Display) -> String {
     let text = error.to_string();
-    let mut letters = text.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", letters.as_str())
+    let mut rest = text.chars();
+    let first = rest.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", rest.as_str())
 }
 
-/// Seconds, rounded up; at least one.
+/// Seconds, rounded up, so that a client does not retry too early; at least one.
 fn whole_seconds(duration: Duration) -> u128 {
     duration.as_millis().div_ceil(1000).max(1)
 }
 
+// Lets handlers return this error with `?`. `middleware/problem_mapping.rs` makes the response.
 impl ResponseError for ProblemError {
     fn status(&self) -> StatusCode {
         self.code.status()

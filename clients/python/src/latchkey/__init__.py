@@ -1,9 +1,9 @@
-"""Verifies Latchkey's access tokens locally, and refuses a token within milliseconds after its session ended.
+"""Verifies Latchkey's access tokens locally, and refuses a token within milliseconds after its session has ended.
 
     async with Latchkey(issuer, audience="latchkey", client_id="shop", client_secret=secret) as latchkey:
         claims = await latchkey.verify(token)
 
-``latchkey.fastapi`` has dependencies for FastAPI.
+``verify`` raises ``InvalidToken`` for a token that it refuses. ``latchkey.fastapi`` has dependencies for FastAPI.
 """
 
 from .claims import Claims

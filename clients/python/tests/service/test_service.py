@@ -91,7 +91,7 @@ async def test_password_change_revokes_all_earlier_sessions(service: Service) ->
 
 async def test_removed_role_refuses_older_tokens_at_once_and_a_refresh_returns_good_ones(service: Service) -> None:
     ada = await service.register()
-    service.command("user", "roles", ada.name, "--add", "admin")
+    service.command("user", "roles", ada.username, "--add", "admin")
     async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(LIVE_TIMEOUT)
         tokens = await ada.sign_in()
@@ -103,7 +103,7 @@ async def test_removed_role_refuses_older_tokens_at_once_and_a_refresh_returns_g
         assert abs(claims.session_start - claims.iat) <= 1
         assert (claims.claims_version or 0) > 0
         latchkey.on_end(claims, ends.append)
-        service.command("user", "roles", ada.name, "--remove", "admin")
+        service.command("user", "roles", ada.username, "--remove", "admin")
         await until("the callback is called", lambda: ends == ["claims_changed"])
         with pytest.raises(InvalidToken) as refused:
             await latchkey.verify(tokens["access_token"])
@@ -143,7 +143,7 @@ async def test_disabled_account_revokes_all_sessions(service: Service) -> None:
     async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(LIVE_TIMEOUT)
         tokens, others = await ada.sign_in(), await bob.sign_in()
-        service.command("user", "disable", ada.name)
+        service.command("user", "disable", ada.username)
         await until("the token is refused", lambda: is_refused(latchkey, tokens["access_token"]))
         await latchkey.verify(others["access_token"])
 

@@ -29,16 +29,18 @@ pin_project! {
         inner: B,
         // `None` for a body that doesn't end with its session, and after the end of the body.
         watch: Option<SessionWatch>,
+        // Whether the end of the session ends the body without an error.
         ends_cleanly: bool,
-        has_ended: bool,
+        // Whether the end of the session has ended the body.
+        cut_off: bool,
     }
 }
 
 impl<B> SessionBody<B> {
-    /// A body that is sent to its own end, whatever happens to a session.
+    /// A body that belongs to no session and is sent to its own end.
     #[cfg(feature = "tower")]
-    pub(crate) fn whole(inner: B) -> Self {
-        Self { inner, watch: None, ends_cleanly: true, has_ended: false }
+    pub(crate) fn without_session(inner: B) -> Self {
+        Self { inner, watch: None, ends_cleanly: false, cut_off: false }
     }
 
     /// A body that ends with the session if its length is unknown. `headers` are the response's headers.
@@ -48,9 +50,9 @@ impl<B> SessionBody<B> {
     {
         let has_unknown_length = inner.size_hint().exact().is_none();
         let watch = has_unknown_length.then(|| session.watch());
-        let ends_cleanly =
-            headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-        Self { inner, watch, ends_cleanly, has_ended: false }
+        let content_type = headers.get(CONTENT_TYPE);
+        let is_event_stream = content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        Self { inner, watch, ends_cleanly: is_event_stream, cut_off: false }
     }
 }
 
@@ -67,12 +69,19 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
-        if *this.has_ended {
+        if *this.cut_off {
             return Poll::Ready(None);
         }
-        if let Some(Poll::Ready(cause)) = this.watch.as_mut().map(|watch| watch.poll_ended(context)) {
-            (*this.watch, *this.has_ended) = (None, true);
-            return Poll::Ready((!*this.ends_cleanly).then(|| Err(SessionEnded(cause).into())));
+        // The session comes first: no frame is sent after its end, even if one is ready.
+        if let Some(watch) = this.watch
+            && let Poll::Ready(cause) = watch.poll_ended(context)
+        {
+            *this.watch = None;
+            *this.cut_off = true;
+            if *this.ends_cleanly {
+                return Poll::Ready(None);
+            }
+            return Poll::Ready(Some(Err(SessionEnded(cause).into())));
         }
         let frame = this.inner.poll_frame(context);
         if let Poll::Ready(None | Some(Err(_))) = frame {
@@ -82,7 +91,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.has_ended || self.inner.is_end_stream()
+        self.cut_off || self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
