@@ -1,7 +1,6 @@
 //! A TCP stream with timeouts for headers, idle keep-alive and unread responses.
 //!
-//! hyper's own header timeout also runs while the connection is idle, so its value would also limit the
-//! idle time.
+//! hyper's own header timeout is not used: it also runs while the connection is idle, so it would also limit the idle time.
 
 use std::{
     io,
@@ -46,7 +45,7 @@ pub(super) struct TimeoutStream {
     takeover: Option<Takeover>,
     /// The write timeout.
     writing: WriteStall,
-    /// The unsent rest of a response that replaces one of hyper's.
+    /// The unsent rest of an error response that replaces one of hyper's. Empty if there is none.
     replacement: Vec<u8>,
 }
 
@@ -71,6 +70,7 @@ impl TimeoutStream {
             idle_timeout,
             stop,
         };
+        // The other fields are the same for both versions.
         Self { reading: Some(reading), takeover: Some(takeover), ..Self::http2(stream, prefix, write_timeout) }
     }
 
@@ -89,7 +89,7 @@ impl TimeoutStream {
         }
     }
 
-    /// The stream, and whether its peer may still be sending.
+    /// The stream, and whether its peer may still be sending: it has not ended, and does not wait for a next request.
     pub(super) fn into_parts(self) -> (TcpStream, bool) {
         let is_idle = self.reading.as_ref().is_some_and(|reading| matches!(reading.phase, Phase::Idle(_)));
         (self.stream, !self.has_ended && !is_idle)
@@ -97,21 +97,21 @@ impl TimeoutStream {
 
     /// Reads the rest of the prefix first, and then the stream.
     fn poll_read_with_prefix(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let left = &self.prefix.bytes[self.prefix_read..self.prefix.len];
-        if left.is_empty() {
+        let unread = &self.prefix.bytes[self.prefix_read..self.prefix.len];
+        if unread.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
-        let some = &left[..left.len().min(buf.remaining())];
-        buf.put_slice(some);
-        self.prefix_read += some.len();
+        let fitting = &unread[..unread.len().min(buf.remaining())];
+        buf.put_slice(fitting);
+        self.prefix_read += fitting.len();
         Poll::Ready(Ok(()))
     }
 
     /// Replaces `written` if it is an error response that hyper made by itself. Returns whether it is.
     fn replace_hyper_error(&mut self, written: &[u8]) -> bool {
         let is_http1 = self.reading.is_some();
-        if is_http1 && let Some(answer) = refusal::rewrite_hyper_error(written) {
-            self.replacement = answer;
+        if is_http1 && let Some(replacement) = refusal::rewrite_hyper_error(written) {
+            self.replacement = replacement;
             return true;
         }
         false
@@ -124,7 +124,7 @@ impl TimeoutStream {
         if let Poll::Ready(Err(error)) = &written
             && error.kind() == io::ErrorKind::TimedOut
         {
-            // a linger time of zero: the close sends a reset
+            // With a linger time of zero, the close sends a reset.
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
         written
@@ -136,7 +136,7 @@ impl TimeoutStream {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.replacement);
             match ready!(self.check_written(cx, written))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                some => drop(self.replacement.drain(..some)),
+                count => drop(self.replacement.drain(..count)),
             }
         }
         Poll::Ready(Ok(()))
@@ -173,6 +173,7 @@ impl AsyncWrite for TimeoutStream {
         let this = self.get_mut();
         ready!(this.poll_replacement(cx))?;
         if this.replace_hyper_error(buf) {
+            // For hyper, its response is written. The next call, at the latest the flush, writes the replacement.
             return Poll::Ready(Ok(buf.len()));
         }
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
@@ -186,6 +187,7 @@ impl AsyncWrite for TimeoutStream {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_replacement(cx))?;
+        // A response that hyper makes has no body, so its head is the only buffer.
         if let [only] = bufs
             && this.replace_hyper_error(only)
         {
@@ -194,7 +196,8 @@ impl AsyncWrite for TimeoutStream {
         let length: usize = bufs.iter().map(|buf| buf.len()).sum();
         let written = if length <= JOINED_WRITE_BYTES {
             // Copying a small response costs less than a system call with a list of its parts.
-            let (mut joined, mut end) = ([0; JOINED_WRITE_BYTES], 0);
+            let mut joined = [0; JOINED_WRITE_BYTES];
+            let mut end = 0;
             for buf in bufs {
                 joined[end..end + buf.len()].copy_from_slice(buf);
                 end += buf.len();
@@ -240,6 +243,7 @@ struct Reading {
     sleep: Pin<Box<Sleep>>,
     header_timeout: Duration,
     idle_timeout: Duration,
+    /// Completes when the node shuts down.
     stop: Watch,
 }
 

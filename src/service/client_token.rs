@@ -35,19 +35,14 @@ pub struct ClientToken {
 ///
 /// # Errors
 /// [`ClientTokenError`]
-pub fn issue(state: &AppState, client: &Client, scope: Option<&str>) -> Result<ClientToken, ClientTokenError> {
-    // a client's requests for tokens and its introspections share a rate limit
+pub fn issue(
+    state: &AppState,
+    client: &Client,
+    requested_scope: Option<&str>,
+) -> Result<ClientToken, ClientTokenError> {
+    // A client's requests for tokens and its introspections share a rate limit.
     limits::check_introspection(state, client.id.as_str())?;
-    let scope = match scope {
-        None => client.scopes.clone(),
-        Some(requested) => {
-            let requested = SpaceSeparated::from_spaced(requested).map_err(|_| ClientTokenError::InvalidScope)?;
-            if !client.scopes.contains_all(&requested) {
-                return Err(ClientTokenError::InvalidScope);
-            }
-            requested
-        }
-    };
+    let scope = granted_scope(client, requested_scope)?;
     let now = state.clock.now();
     let expires_in = state.config.token.access_ttl;
     let claims = ClientClaims {
@@ -64,4 +59,10 @@ pub fn issue(state: &AppState, client: &Client, scope: Option<&str>) -> Result<C
     let signer = keys.signer(now).map_err(ServiceError::from)?;
     let access_token = signer.encode_client(&claims).map_err(ServiceError::from)?;
     Ok(ClientToken { access_token, expires_in, scope })
+}
+
+fn granted_scope(client: &Client, requested_scope: Option<&str>) -> Result<SpaceSeparated, ClientTokenError> {
+    let Some(requested_scope) = requested_scope else { return Ok(client.scopes.clone()) };
+    let requested = SpaceSeparated::from_spaced(requested_scope).map_err(|_| ClientTokenError::InvalidScope)?;
+    if client.scopes.contains_all(&requested) { Ok(requested) } else { Err(ClientTokenError::InvalidScope) }
 }

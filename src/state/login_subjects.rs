@@ -1,4 +1,4 @@
-//! Caches which account has the identifier that was typed at a login. The login throttle counts failures by account.
+//! Caches which account has the identifier that was typed at a login: the login throttle counts failures by account.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -17,7 +17,9 @@ const TTL: Duration = Duration::from_secs(10);
 /// The accounts of recently typed identifiers, by keyed digest. Repeated logins that the throttle refuses cost no database
 /// query. Holds identifiers with and without an account alike, so that neither is faster.
 #[derive(Debug)]
-pub(crate) struct LoginSubjects(Mutex<BoundedMap<String, CachedSubject>>);
+pub(crate) struct LoginSubjects {
+    by_digest: Mutex<BoundedMap<String, CachedSubject>>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct CachedSubject {
@@ -36,22 +38,23 @@ pub(crate) enum LoginSubject {
 
 impl Default for LoginSubjects {
     fn default() -> Self {
-        Self(Mutex::new(BoundedMap::new(MAX_ENTRIES)))
+        Self { by_digest: Mutex::new(BoundedMap::new(MAX_ENTRIES)) }
     }
 }
 
 impl LoginSubjects {
-    /// The subject of an identifier, if it was looked up recently.
+    /// The subject of the identifier with this keyed digest, if it was looked up recently.
     pub(crate) fn get(&self, digest: &str, now: Timestamp) -> Option<LoginSubject> {
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let cached = *entries.get(&digest.to_owned())?;
+        let mut by_digest = self.by_digest.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = *by_digest.get(&digest.to_owned())?;
         (now.saturating_since(cached.looked_up_at) < TTL).then_some(cached.subject)
     }
 
-    /// Remembers the result of a look-up.
+    /// Keeps the result of a look-up.
     pub(crate) fn insert(&self, digest: &str, subject: LoginSubject, now: Timestamp) {
         let cached = CachedSubject { subject, looked_up_at: now };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.to_owned(), cached);
+        let mut by_digest = self.by_digest.lock().unwrap_or_else(PoisonError::into_inner);
+        by_digest.insert(digest.to_owned(), cached);
     }
 }
 
@@ -61,13 +64,16 @@ mod tests {
 
     #[test]
     fn login_subject_is_used_until_its_ttl_ends() {
-        let (subjects, now) = (LoginSubjects::default(), Timestamp::from_millis(1_800_000_000_000));
+        let subjects = LoginSubjects::default();
+        let now = Timestamp::from_millis(1_800_000_000_000);
         let account = LoginSubject::Account(AccountId::from_bytes([7; 16]));
+        // The names stand for digests.
         assert_eq!(subjects.get("ada", now), None);
         subjects.insert("ada", account, now);
         subjects.insert("nobody", LoginSubject::Identifier, now);
         assert_eq!(subjects.get("ada", now), Some(account));
         assert_eq!(subjects.get("nobody", now), Some(LoginSubject::Identifier));
+        assert_eq!(subjects.get("ada", now + (TTL - Duration::from_millis(1))), Some(account));
         assert_eq!(subjects.get("ada", now + TTL), None);
     }
 }

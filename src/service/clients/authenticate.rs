@@ -22,8 +22,8 @@ use crate::{
     state::{AppState, dynamic_clients::DocumentError},
 };
 
-/// The endpoints that the `aud` claim of an assertion may name, beside the issuer.
-const ENDPOINTS: [&str; 3] = ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"];
+/// The endpoints whose URLs the `aud` claim of an assertion may name, beside the issuer.
+const AUDIENCE_ENDPOINTS: [&str; 3] = ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"];
 
 /// The credentials of a client.
 #[derive(Clone, Debug)]
@@ -71,18 +71,19 @@ pub async fn authenticate(
     let refuse = |client, why: &str| refuse(state, ip, client, why);
     match credentials {
         Credentials::Secret { client_id, secret, is_in_form } => {
-            let presented = client_secret::hash(secret.expose());
+            let presented_hash = client_secret::hash(secret.expose());
             let method = if is_in_form { ClientAuthMethod::SecretPost } else { ClientAuthMethod::SecretBasic };
             match state.clients.find(&client_id).await? {
                 Some(found) if !found.client.accepts(method) => {
                     Err(refuse(Some(found.client), "the client is registered with another authentication method"))
                 }
-                Some(found) if found.client.has_secret(&presented, state.clock.now()) => Ok(found.client),
+                Some(found) if found.client.has_secret(&presented_hash, state.clock.now()) => Ok(found.client),
                 Some(found) => Err(refuse(Some(found.client), "the secret is wrong")),
                 None => Err(refuse_without_client(state, ip, &client_id)),
             }
         }
         Credentials::Assertion { client_id, assertion } => {
+            // Boxed because the future is large, and few requests have an assertion.
             Box::pin(authenticate_by_assertion(state, client_id.as_deref(), assertion.expose(), ip)).await
         }
     }
@@ -91,25 +92,25 @@ pub async fn authenticate(
 /// Authenticates a client by a signed JWT, and accepts each JWT once. Fetches the client's keys if they are at a `jwks_uri`.
 async fn authenticate_by_assertion(
     state: &AppState,
-    client_id: Option<&str>,
+    sent_client_id: Option<&str>,
     assertion: &str,
     ip: Option<IpAddr>,
 ) -> Result<Arc<Client>, AuthenticateClientError> {
     let refuse = |client, why: &str| refuse(state, ip, client, why);
-    let invalid = |error: AssertionError| refuse(None, &error.to_string());
-    let assertion = Assertion::parse(assertion).map_err(invalid)?;
-    let name = assertion.client_id().map_err(invalid)?;
-    if client_id.is_some_and(|sent| sent != name) {
+    let refuse_unreadable = |error: AssertionError| refuse(None, &error.to_string());
+    let assertion = Assertion::parse(assertion).map_err(refuse_unreadable)?;
+    let client_id = assertion.client_id().map_err(refuse_unreadable)?;
+    if sent_client_id.is_some_and(|sent| sent != client_id) {
         return Err(refuse(None, "client_id and the assertion name different clients"));
     }
-    let found = state.clients.find(name).await?;
-    let Some(found) = found else { return Err(refuse_without_client(state, ip, name)) };
+    let found = state.clients.find(client_id).await?;
+    let Some(found) = found else { return Err(refuse_without_client(state, ip, client_id)) };
     if !found.client.accepts(ClientAuthMethod::PrivateKeyJwt) {
         return Err(refuse(Some(found.client), "the client is registered with another authentication method"));
     }
     let issuer = &state.config.issuer;
     let mut audiences = vec![issuer.clone()];
-    audiences.extend(ENDPOINTS.map(|endpoint| format!("{issuer}{endpoint}")));
+    audiences.extend(AUDIENCE_ENDPOINTS.map(|endpoint| format!("{issuer}{endpoint}")));
     let now = state.clock.now();
     let verify = |keys: &ClientKeys| assertion.verify(keys, &audiences, state.config.token.leeway, now);
     // A fetch of the client's keys counts against the limit of the address that causes it.
@@ -118,14 +119,18 @@ async fn authenticate_by_assertion(
     }
     let keys = match state.clients.keys(&found).await {
         Ok(keys) => keys,
-        // The node is busy with other fetches. The client's credentials may be right.
+        // The node is busy with other fetches. This is no failed authentication: the client's credentials may be right.
         Err(error @ DocumentError::Fetch(FetchError::Busy)) => {
-            let (dependency, retry_after) = ("client's key set", Duration::from_secs(1));
-            return Err(ServiceError::Unavailable { dependency, retry_after, source: error.into() }.into());
+            let unavailable = ServiceError::Unavailable {
+                dependency: "client's key set",
+                retry_after: Duration::from_secs(1),
+                source: error.into(),
+            };
+            return Err(unavailable.into());
         }
         Err(error) => return Err(refuse(Some(Arc::clone(&found.client)), &error.to_string())),
     };
-    let accepted = match verify(&keys) {
+    let verified = match verify(&keys) {
         // The client may have a new key at its `jwks_uri`.
         Err(AssertionError::BadSignature) => {
             if !state.clients.has_newer_keys(&found) {
@@ -138,9 +143,9 @@ async fn authenticate_by_assertion(
         }
         outcome => outcome,
     };
-    let accepted = accepted.map_err(|error| refuse(Some(Arc::clone(&found.client)), &error.to_string()))?;
+    let accepted = verified.map_err(|error| refuse(Some(Arc::clone(&found.client)), &error.to_string()))?;
     let ttl = accepted.until.saturating_since(now);
-    if state.redis.replay_guard.record_first_use(name, &accepted.jti, ttl).await? {
+    if state.redis.replay_guard.record_first_use(client_id, &accepted.jti, ttl).await? {
         Ok(found.client)
     } else {
         Err(refuse(Some(found.client), "the assertion was used before"))
@@ -157,6 +162,7 @@ fn refuse_without_client(state: &AppState, ip: Option<IpAddr>, client_id: &str) 
 
 /// Counts and records a failed authentication, and returns the error for the caller.
 fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why: &str) -> AuthenticateClientError {
+    // Beyond the limit, nothing is recorded: a flood of failures must not fill the audit log.
     if let Err(limited) = limits::count_client_authentication_failure(state, ip) {
         return limited.into();
     }

@@ -33,7 +33,7 @@ pub struct FactorAttempt {
 }
 
 impl FactorAttempt {
-    /// Counts an attempt before the code is checked. `attempt` says whether the account recognizes the device or the network.
+    /// Counts an attempt before the code is checked. `login_attempt` says whether the account recognizes the device or the network.
     ///
     /// # Errors
     /// [`ServiceError`]
@@ -41,26 +41,26 @@ impl FactorAttempt {
         state: &AppState,
         account: AccountId,
         kind: FactorKind,
-        attempt: &LoginAttempt,
+        login_attempt: &LoginAttempt,
         ip: Option<IpAddr>,
     ) -> Result<Self, ServiceError> {
         let subject = state.pseudonymizer.pseudonym(&[b"factor", account.as_bytes(), kind.as_str().as_bytes()]);
         let Some(backoff) = state.config.limits.factor_backoff else { return Ok(Self { subject, bucket: None }) };
-        let bucket = attempt.recognized_bucket().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
+        let bucket = login_attempt.recognized_bucket().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
         let now = state.clock.now();
-        match state.redis.rate_limits.admit_factor(&subject, &bucket, backoff, now).await? {
-            None => Ok(Self { subject, bucket: Some(bucket) }),
-            Some(retry_after) => {
-                let policy = LimitPolicy::FactorAccount;
-                let entry = AuditEntry::new(now, AuditEvent::RateLimit)
-                    .refused("too_many")
-                    .detail(policy.as_str())
-                    .account(account);
-                state.audit.record(entry.actor(Actor::Anyone).address(ip));
-                let quota = Quota { count: backoff.failures_without_delay, window: backoff.retention() };
-                Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
-            }
-        }
+        // No delay: the attempt is admitted.
+        let delay = state.redis.rate_limits.admit_factor(&subject, &bucket, backoff, now).await?;
+        let Some(retry_after) = delay else { return Ok(Self { subject, bucket: Some(bucket) }) };
+        let policy = LimitPolicy::FactorAccount;
+        let entry = AuditEntry::new(now, AuditEvent::RateLimit)
+            .refused("too_many")
+            .detail(policy.as_str())
+            .account(account)
+            .actor(Actor::Anyone)
+            .address(ip);
+        state.audit.record(entry);
+        let quota = Quota { count: backoff.failures_without_delay, window: backoff.retention() };
+        Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
     }
 
     /// Stops counting the attempt as a wrong code, because the code was right.

@@ -14,7 +14,7 @@ use crate::{
     state::AppState,
 };
 
-/// The options of a ceremony, for the browser.
+/// The options of a ceremony (a registration of or an authentication with a passkey), for the browser.
 #[derive(Clone, Debug)]
 pub struct PasskeyOptions {
     /// `PublicKeyCredentialCreationOptionsJSON` or `PublicKeyCredentialRequestOptionsJSON` (WebAuthn, section 5.1).
@@ -30,7 +30,7 @@ pub enum PasskeyError {
     #[error("passkeys are off")]
     Off,
     /// The response of the authenticator is not valid, responds to no live challenge, or belongs to no account that may use it
-    /// here. Callers can't tell which (I12).
+    /// here. Callers can't tell which (I12: no account oracle).
     #[error("the passkey was not accepted")]
     Refused,
     /// See [`ServiceError`].
@@ -40,7 +40,7 @@ pub enum PasskeyError {
 
 from_store_errors!(PasskeyError);
 
-/// The origins of pages that can use the passkeys (`/.well-known/webauthn`). `None` if passkeys are off.
+/// The origins whose pages can use the passkeys, for `/.well-known/webauthn`. `None` if passkeys are off.
 pub fn related_origins(state: &AppState) -> Option<Vec<String>> {
     state.passkeys.as_ref().map(PasskeyCeremonies::related_origins)
 }

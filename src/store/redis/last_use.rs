@@ -1,4 +1,5 @@
-//! Part 4 of a session's fields: the origin of its last rotation, its counted repeats (I2), and its authentication.
+//! Part 4 of a session's fields: the origin of its last rotation, its counted repeats (I2: reuse ends the session), and its
+//! authentication.
 //!
 //! A record with the flag [`LAST_USE`](super::record::LAST_USE) has this part. Without the flag, part 4 belongs to the details of a
 //! session that release 0.1 created. All numbers are big-endian. An optional field requires those before it, except the parent, which
@@ -52,6 +53,7 @@ pub(super) fn encode_authentication(authentication: Authentication) -> Vec<u8> {
     let Authentication { at, methods, acr } = authentication;
     let mut bytes = methods.bits().to_be_bytes().to_vec();
     bytes.push(acr.level());
+    // The time is a u48: the upper 2 of the 8 bytes are 0.
     bytes.extend(&at.as_millis().max(0).to_be_bytes()[2..]);
     bytes
 }
@@ -90,8 +92,9 @@ impl LastUse {
         Self { counted_at: Generation(0), counted: 0, origin, authentication, step_up: None, parent }
     }
 
-    /// Encodes the last use, in at most 64 bytes. `began` is the start of the session.
+    /// Encodes the last use, in at most 64 bytes: all fields of the table above. `began` is the start of the session.
     pub fn encode(&self, began: Timestamp) -> Vec<u8> {
+        // Enough for an IPv4 address, counted repeats and an authentication.
         let mut bytes = Vec::with_capacity(32);
         self.origin.encode(&mut bytes);
         // A parent and a step-up require the authentication before them, and an authentication requires the counted repeats.
@@ -102,9 +105,15 @@ impl LastUse {
             bytes.extend(self.counted_at.0.to_be_bytes());
             bytes.push(self.counted);
         }
-        bytes.extend(authentication.into_iter().flat_map(encode_authentication));
-        bytes.extend(self.parent.iter().flat_map(|parent| *parent.as_bytes()));
-        bytes.extend(self.step_up.into_iter().flat_map(encode_authentication));
+        if let Some(authentication) = authentication {
+            bytes.extend(encode_authentication(authentication));
+        }
+        if let Some(parent) = self.parent {
+            bytes.extend(parent.as_bytes());
+        }
+        if let Some(step_up) = self.step_up {
+            bytes.extend(encode_authentication(step_up));
+        }
         bytes
     }
 
@@ -130,12 +139,14 @@ impl LastUse {
             return Some(last_use);
         }
         let (&[a, b, c, d, counted], rest) = rest.split_first_chunk::<5>()?;
-        (last_use.counted_at, last_use.counted) = (Generation(u32::from_be_bytes([a, b, c, d])), counted);
+        last_use.counted_at = Generation(u32::from_be_bytes([a, b, c, d]));
+        last_use.counted = counted;
         if rest.is_empty() {
             return Some(last_use);
         }
         let (authentication, mut rest) = take_authentication(rest)?;
         last_use.authentication = Some(authentication);
+        // A step-up alone has 9 bytes, fewer than a parent.
         if let Some((parent, after)) = rest.split_first_chunk::<16>() {
             last_use.parent = Some(SessionId::from_bytes(*parent));
             rest = after;
@@ -146,9 +157,10 @@ impl LastUse {
 
     /// How many of the eight generations up to `current` have a bit in `counted`.
     pub fn counted_repeats(&self, current: Generation) -> u8 {
-        let advanced = current.0.checked_sub(self.counted_at.0);
-        let counted = advanced.and_then(|by| self.counted.checked_shl(by)).unwrap_or(0);
-        u8::try_from(counted.count_ones()).unwrap_or(8)
+        let generations_since = current.0.checked_sub(self.counted_at.0);
+        // `None` if eight or more generations have passed: all bits are lost.
+        let counted_now = generations_since.and_then(|since| self.counted.checked_shl(since)).unwrap_or(0);
+        u8::try_from(counted_now.count_ones()).unwrap_or(8)
     }
 }
 
@@ -165,6 +177,7 @@ mod tests {
             methods: AuthenticationMethods::PASSWORD.with(AuthenticationMethod::OneTimePassword),
             acr: Acr::Aal2,
         };
+        let by_password = Authentication::by_password(began);
         let parent = Some(SessionId::from_bytes([7; 16]));
         for ip in [None, Some("192.0.2.7"), Some("2001:db8::7")] {
             let origin = LastUseOrigin { tag: OriginTag([9; 8]), ip: ip.map(|ip| ip.parse().unwrap()) };
@@ -177,14 +190,17 @@ mod tests {
                 assert!(bytes.len() <= 64, "{} bytes", bytes.len());
                 let read = LastUse::decode(&bytes).unwrap();
                 assert_eq!((read.parent, read.step_up), (parent, Some(step_up)));
-                assert_eq!(read.authentication, authentication.or(Some(Authentication::by_password(began))));
+                assert_eq!(read.authentication, authentication.or(Some(by_password)));
+
                 let without_step_up = LastUse { counted: 5, ..LastUse::new(origin, authentication, parent) };
                 let bytes = without_step_up.encode(began);
                 assert!(bytes.len() <= 64, "{} bytes", bytes.len());
                 let read = LastUse::decode(&bytes).unwrap();
                 assert_eq!((read.origin, read.counted, read.parent), (origin, 5, parent));
-                let default = parent.map(|_| Authentication::by_password(began));
+                // Without a step-up, only a parent requires an authentication before it.
+                let default = parent.map(|_| by_password);
                 assert_eq!(read.authentication, authentication.or(default));
+
                 // Fewer bytes than the tag (8) and the length of the address (1).
                 for length in 0..9 {
                     assert_eq!(LastUse::decode(&bytes[..length]), Err(RecordError::Damaged(length)));

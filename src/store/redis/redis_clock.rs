@@ -15,9 +15,18 @@ use crate::domain::clock::{Clock, ClockOffset, Timestamp};
 /// The clock of Redis, as far as this node has measured it.
 #[derive(Debug, Default)]
 pub(super) struct RedisClock {
-    /// The node's own clock, and the clock that replaces the Redis server's, if any (for tests).
-    clocks: OnceLock<(Clock, Option<Clock>)>,
+    /// Set by the first [`follow`](Self::follow).
+    clocks: OnceLock<Clocks>,
+    /// How far the clock of Redis is ahead of the node's own.
     offset: ClockOffset,
+}
+
+#[derive(Debug)]
+struct Clocks {
+    /// The node's own clock.
+    own: Clock,
+    /// The clock that replaces the Redis server's, for tests.
+    replacement: Option<Clock>,
 }
 
 impl RedisClock {
@@ -29,26 +38,25 @@ impl RedisClock {
         if !own.is_system() && replacement.is_none() {
             return own.clone();
         }
-        let (own, _) = self.clocks.get_or_init(|| (own.clone(), replacement));
-        own.with_offset(self.offset.clone())
+        let clocks = self.clocks.get_or_init(|| Clocks { own: own.clone(), replacement });
+        clocks.own.with_offset(self.offset.clone())
     }
 
-    /// Reads the time of the Redis server, and corrects the offset. Returns the server's time.
+    /// Reads the time of the Redis server, and corrects the offset if a clock follows it. Returns the server's time.
     pub(super) async fn measure(&self, client: &Client) -> Result<Timestamp, FredError> {
-        let clocks = self.clocks.get();
-        let before = clocks.map(|(own, _)| own.now());
-        let time = server_time(client).await?;
-        if let (Some((own, replacement)), Some(before)) = (clocks, before) {
-            let redis_time = replacement.as_ref().map_or(time, Clock::now);
-            self.offset.measure(before, redis_time, own.now());
-        }
-        Ok(time)
+        let Some(Clocks { own, replacement }) = self.clocks.get() else { return server_time(client).await };
+        let sent_at = own.now();
+        let server_now = server_time(client).await?;
+        let redis_time = replacement.as_ref().map_or(server_now, Clock::now);
+        self.offset.measure(sent_at, redis_time, own.now());
+        Ok(server_now)
     }
 }
 
-/// The time of the server's clock.
+/// Asks the Redis server for its time.
 pub(super) async fn server_time(client: &Client) -> Result<Timestamp, FredError> {
     let is_blocking = false;
+    // In a cluster, any server may answer.
     let command = CustomCommand::new_static("TIME", ClusterHash::Random, is_blocking);
     let (seconds, micros): (i64, i64) = client.custom(command, Vec::<String>::new()).await?;
     Ok(Timestamp::from_millis(seconds * 1000 + micros / 1000))
