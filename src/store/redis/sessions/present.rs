@@ -1,4 +1,4 @@
-//! Presents a refresh token: rotates it, answers a repeat, or ends the session (I1, I2).
+//! Presents a refresh token: rotates it (I1: one successor), answers a repeat, or ends the session (I2: reuse ends the session).
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub struct Presentation {
     pub session: SessionId,
     /// The generation of the token.
     pub generation: Generation,
-    /// The sessions whose tokens are accepted. A session of another transport is treated as missing and left unchanged.
+    /// The transports of the sessions whose tokens are accepted. A session of another transport is treated as missing and left unchanged.
     pub accepted: AcceptedTransport,
     /// The origin of the request.
     pub origin: LastUseOrigin,
@@ -50,14 +50,21 @@ impl SessionStore {
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
         let Presentation { account, session, generation, accepted, origin } = *presentation;
-        // Generation (4 bytes), three times (18), accepted sessions (1), retry window (6), limit (1), and an origin of at most 25.
-        let mut argument = session_arg_prefix(account, session, 55 + client.map_or(0, |client| 1 + client.len()));
+        // Generation (4 bytes), three times (18), accepted sessions (1), retry window (6), limit (1), and an origin of at most 25. A
+        // client's id follows its length (1).
+        let capacity = 55 + client.map_or(0, |client| 1 + client.len());
+        let mut argument = session_arg_prefix(account, session, capacity);
         argument.put_u32(generation.0);
-        for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(rule.grace), whole_millis(idle_timeout)] {
+        let now_millis = now.as_millis().max(0).unsigned_abs();
+        for time in [now_millis, whole_millis(rule.grace), whole_millis(idle_timeout)] {
             argument.put_uint(time.min(MAX_U48), 6);
         }
-        // The accepted sessions, as rotate.lua describes them.
-        argument.put_u8(if client.is_some() { 2 } else { (accepted == AcceptedTransport::Bearer).into() });
+        // rotate.lua describes the numbers.
+        argument.put_u8(match (client, accepted) {
+            (Some(_), _) => 2,
+            (None, AcceptedTransport::Bearer) => 1,
+            (None, AcceptedTransport::Any) => 0,
+        });
         argument.put_uint(whole_millis(rule.retry_window).min(MAX_U48), 6);
         argument.put_u8(rule.counted_repeats_limit);
         if let Some(client) = client {
@@ -69,9 +76,12 @@ impl SessionStore {
         let arguments = vec![Value::Bytes(argument.freeze())];
         let answer = self.connection.run_batched(|scripts| &scripts.rotate, account, arguments).await?;
         if let Some(record) = answer.as_bytes() {
-            // The common case: the session was rotated, and has no roles, no version of the claims and no client grant.
+            // The common case: the session was rotated, and has no roles, no version of the claims and no client grant. Its last
+            // use is only an origin.
             let record = Record::decode(record)?;
-            let grant = record.into_grant(account, session, Default::default(), None, None);
+            let no_roles_or_claims = Default::default();
+            let (last_use, client_grant) = (None, None);
+            let grant = record.into_grant(account, session, no_roles_or_claims, last_use, client_grant);
             return Ok(Rotation::Rotated(grant));
         }
         // The parts of the answer are those that rotate.lua describes.
@@ -83,8 +93,9 @@ impl SessionStore {
             let (roles, additional) = decode_roles_and_claims(parts.get(2))?;
             let claims = record::decode_claims_stamp(parts.get(3).and_then(Value::as_bytes))?;
             let last_use = parts.get(4).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
-            let client = decode_client_grant(&record, parts.get(5))?;
-            Ok(record.into_grant(account, session, (roles, additional, claims.version), last_use.as_ref(), client))
+            let client_grant = decode_client_grant(&record, parts.get(5))?;
+            let roles_and_claims = (roles, additional, claims.version);
+            Ok(record.into_grant(account, session, roles_and_claims, last_use.as_ref(), client_grant))
         };
         match outcome.as_deref() {
             Some("rotated") => Ok(Rotation::Rotated(grant()?)),

@@ -1,4 +1,4 @@
-//! Authentications of a session's user after the sign-in.
+//! Step-ups: authentications of a session's user after the sign-in.
 
 use fred::{
     bytes::{Bytes, BytesMut},
@@ -45,7 +45,7 @@ pub enum StepUpOutcome {
     Recorded(Box<Grant>),
     /// The session has ended.
     Gone,
-    /// The account has changed since its credentials were checked (I5).
+    /// The account has changed since its credentials were checked (I5: such a change ends sessions). Nothing was recorded.
     Stale,
 }
 
@@ -66,14 +66,14 @@ impl SessionStore {
     pub async fn step_up(&self, step_up: StepUp, now: Timestamp) -> Result<StepUpOutcome, RedisError> {
         let StepUp { account, session, epoch, authentication, origin } = step_up;
         // A tag (8 bytes), a length (1) and an address (at most 16).
-        let mut use_origin = BytesMut::with_capacity(25);
-        origin.encode(&mut use_origin);
+        let mut encoded_origin = BytesMut::with_capacity(25);
+        origin.encode(&mut encoded_origin);
         let arguments = [
             bytes(session.as_bytes()),
             millis(now),
             Value::Integer(epoch.0.into()),
             Value::Bytes(encode_authentication(authentication).into()),
-            Value::Bytes(use_origin.freeze()),
+            Value::Bytes(encoded_origin.freeze()),
         ];
         let answer = self.run(&self.connection.scripts.step_up, account, arguments).await;
         // The next lookup must read the step-up from Redis, also after an error: Redis may have run the script nevertheless.
@@ -91,8 +91,9 @@ impl SessionStore {
         let (roles, additional) = decode_roles_and_claims(parts.get(1))?;
         let claims = record::decode_claims_stamp(parts.get(2).and_then(Value::as_bytes))?;
         let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
-        let client = decode_client_grant(&record, parts.get(4))?;
-        let grant = record.into_grant(account, session, (roles, additional, claims.version), last_use.as_ref(), client);
+        let client_grant = decode_client_grant(&record, parts.get(4))?;
+        let roles_and_claims = (roles, additional, claims.version);
+        let grant = record.into_grant(account, session, roles_and_claims, last_use.as_ref(), client_grant);
         Ok(StepUpOutcome::Recorded(Box::new(grant)))
     }
 
@@ -106,13 +107,13 @@ impl SessionStore {
         session: SessionId,
     ) -> Result<Option<SessionAuthentications>, RedisError> {
         let client = self.connection.client_for_request()?;
-        let id = Bytes::copy_from_slice(session.as_bytes());
-        let fields = vec![id, record::last_use_field(session)];
+        let record_field = Bytes::copy_from_slice(session.as_bytes());
+        let fields = vec![record_field, record::last_use_field(session)];
         let answer = Box::pin(client.hmget(self.connection.keys.sessions(account), fields));
         let (record, last_use): (Option<Bytes>, Option<Bytes>) = self.look_ups.measure(answer).await?;
         let Some(record) = record else { return Ok(None) };
         let record = Record::decode(&record)?;
-        // without the flag, the field is the end of the details
+        // Without the flag, the field is part of the details (last_use.rs).
         let last_use = last_use.filter(|_| record.has_last_use);
         let last_use = last_use.map(|part| LastUse::decode(&part)).transpose()?;
         Ok(Some(SessionAuthentications {

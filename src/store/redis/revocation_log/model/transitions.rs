@@ -1,4 +1,5 @@
-//! The transitions of the modelled system: messages, synchronizations, lookups and requests of a node.
+//! The transitions of the modelled system: messages, synchronizations, lookups and requests of a node. `breaks` marks where the
+//! model departs from a rule of the protocol that the scenario switches off.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -24,14 +25,18 @@ impl Scenario {
                 node.acks.on_heartbeat(peer, lease, now);
             }
             Message::Ping { sent } => {
-                node.acks.on_ping(if self.breaks(Rule::PingsCountFromSending) { now } else { sent }, now);
+                let counts_from = if self.breaks(Rule::PingsCountFromSending) { now } else { sent };
+                node.acks.on_ping(counts_from, now);
             }
             Message::Event { position, previous, ends_session, from } => {
-                let previous = (!self.breaks(Rule::GapsKeepThePosition)).then_some(previous);
+                // With `None`, the cursor does not look for a gap before the event.
+                let previous = if self.breaks(Rule::GapsKeepThePosition) { None } else { Some(previous) };
                 if !self.breaks(Rule::EventsAreAppliedBeforeTheyAreAcknowledged) {
                     node.apply(position, previous, ends_session);
                 }
-                if let Some((origin, number)) = from.filter(|(origin, _)| *origin != node.name) {
+                if let Some((origin, number)) = from
+                    && origin != node.name
+                {
                     state.send_ack(index, &origin, number);
                 }
                 state.send_confirmations(index);
@@ -50,9 +55,18 @@ impl Scenario {
         }
     }
 
+    /// The node with this index receives the message at this place of its queue, if there is one.
+    fn deliver_from_queue(&self, state: &mut System, index: usize, place: usize) {
+        let message = state.nodes[index].connection.as_mut().and_then(|queue| queue.remove(place));
+        if let Some(message) = message {
+            self.deliver(state, index, message);
+        }
+    }
+
     /// Runs the next step of a synchronization of the node with this index.
     fn synchronize(&self, state: &mut System, index: usize) {
-        let (tick, redis_position) = (state.tick, state.position());
+        let tick = state.tick;
+        let redis_position = state.position();
         let stream = state.stream.clone();
         let node = &mut state.nodes[index];
         let now = node.now(tick);
@@ -65,14 +79,16 @@ impl Scenario {
                 node.cursor.reconcile(before, redis_position);
                 if node.cursor.is_behind(redis_position) && !self.breaks(Rule::MissingEntriesAreApplied) {
                     // The entries of the model's stream have the positions 1, 2, 3, …
+                    // The stream has no gaps, so the cursor need not look for one.
+                    let previous = None;
                     for (entry, ends_session) in stream.iter().enumerate() {
-                        let (position, previous) = (Position { millis: entry as u64 + 1, number: 0 }, None);
+                        let position = Position { millis: entry as u64 + 1, number: 0 };
                         node.apply(position, previous, *ends_session);
                     }
                 }
-                let healthy = node.acks.channel_is_healthy(now);
-                let lease = if healthy { timing().announced_lease() } else { Duration::ZERO };
-                if !healthy && !self.breaks(Rule::CacheIsInvalidBeforeTheNodeLeaves) {
+                let is_healthy = node.acks.channel_is_healthy(now);
+                let lease = if is_healthy { timing().announced_lease() } else { Duration::ZERO };
+                if !is_healthy && !self.breaks(Rule::CacheIsInvalidBeforeTheNodeLeaves) {
                     node.valid_until = None;
                 }
                 node.sync = Sync::Applied { began, sent: now, lease };
@@ -99,11 +115,13 @@ impl Scenario {
                 }
                 let extends = succeeded || self.breaks(Rule::OnlyPublishedHeartbeatsExtend);
                 if extends && usable_from.is_some_and(|from| from <= now) {
-                    let began = if self.breaks(Rule::LeasesCountFromTheBeginning) { now } else { began };
-                    let validity = timing().cache_validity();
-                    let margin = timing().announced_lease() - validity;
-                    let extra = if self.breaks(Rule::LeasesHaveAMargin) { margin } else { Duration::ZERO };
-                    node.valid_until = Some(began + validity + extra);
+                    let counts_from = if self.breaks(Rule::LeasesCountFromTheBeginning) { now } else { began };
+                    let validity = if self.breaks(Rule::LeasesHaveAMargin) {
+                        timing().announced_lease()
+                    } else {
+                        timing().cache_validity()
+                    };
+                    node.valid_until = Some(counts_from + validity);
                 }
             }
         }
@@ -111,6 +129,7 @@ impl Scenario {
 
     /// The node receives the answer of Redis to the request with this index.
     fn receive(&self, state: &mut System, index: usize) {
+        // `confirm` is the position that the peers must confirm, if any.
         let Progress::Done { mut number, ended, confirm } = state.progress[index] else { return };
         let node = &mut state.nodes[self.requests[index].node];
         let now = node.now(state.tick);
@@ -146,9 +165,11 @@ impl Scenario {
         let Progress::Waiting { number, since } = state.progress[index] else { return false };
         let node = &state.nodes[self.requests[index].node];
         let now = node.now(state.tick);
+        // `None` means that no peer is left to wait for.
+        let peers_are_done = node.acks.wait_until(number, since, now).is_none();
         let has_waited_half_a_lease = since + timing().announced_lease() / 2 <= now;
         self.breaks(Rule::NodesWaitForPeers)
-            || node.acks.wait_until(number, since, now).is_none()
+            || peers_are_done
             || (self.breaks(Rule::NodesWaitOutLeases) && has_waited_half_a_lease)
     }
 
@@ -161,8 +182,10 @@ impl Scenario {
         if ended {
             state.session_is_live = false;
             let ends_session = true;
-            state.append(ends_session, number.map(|number| (name, number)));
+            let waiting_node = number.map(|number| (name, number));
+            state.append(ends_session, waiting_node);
         }
+        // Without an event that asks the peers for acknowledgements, they must confirm the position.
         let confirm = (!ended || !request.asks_in_event).then(|| state.position());
         state.progress[index] = Progress::Done { number, ended, confirm };
     }
@@ -177,7 +200,7 @@ impl Scenario {
                 state.nodes[node].is_slow = true;
             }
             Action::SyncAsk(index) if !state.nodes[index].uses_cache => {
-                // A node that only ends sessions is modelled by its ping alone.
+                // The synchronization of a node that only ends sessions is modelled by its ping alone.
                 let sent = state.nodes[index].now(tick);
                 state.nodes[index].synced_in = Some(tick);
                 state.send(index, Message::Ping { sent });
@@ -220,19 +243,9 @@ impl Scenario {
                         && (node.cursor.may_insert(version) || self.breaks(Rule::LookupsOlderThanAnEndAreNotCached));
                 }
             }
-            Action::Deliver(index) => {
-                let message = state.nodes[index].connection.as_mut().and_then(VecDeque::pop_front);
-                if let Some(message) = message {
-                    self.deliver(state, index, message);
-                }
-            }
+            Action::Deliver(index) => self.deliver_from_queue(state, index, 0),
             // The second message in the queue overtakes the first.
-            Action::DeliverEarly(index) => {
-                let message = state.nodes[index].connection.as_mut().and_then(|queue| queue.remove(1));
-                if let Some(message) = message {
-                    self.deliver(state, index, message);
-                }
-            }
+            Action::DeliverEarly(index) => self.deliver_from_queue(state, index, 1),
             Action::Lose(index) => {
                 state.faults -= 1;
                 state.nodes[index].connection.as_mut().and_then(VecDeque::pop_front);
@@ -275,7 +288,8 @@ impl Scenario {
             Action::RequestReceive(index) => self.receive(state, index),
             Action::RequestAnswer(index) => self.answer(state, index),
             Action::OtherEvent => {
-                let (ends_session, waiting_node) = (false, None);
+                let ends_session = false;
+                let waiting_node = None;
                 state.append(ends_session, waiting_node);
             }
         }
