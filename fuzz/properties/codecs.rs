@@ -86,8 +86,9 @@ pub fn session_record(bytes: &[u8]) {
     assert!(decode_all(account, &fields).len() <= fields.len());
 
     let origin = decode_details(bytes);
-    let without_grant = None;
-    let parts = encode_details(without_grant, &origin);
+    // A session without a grant has only the details of its origin.
+    let no_grant = || None;
+    let parts = encode_details(no_grant(), &origin);
     assert!(parts.len() <= DETAIL_PARTS);
     // Redis keeps the account's hash compact if no value is longer
     assert!(parts.iter().all(|part| part.len() <= 64));
@@ -100,6 +101,6 @@ pub fn session_record(bytes: &[u8]) {
         user_agent: Some(device.clone()),
         device: Some(device),
     };
-    let parts = encode_details(without_grant, &origin);
+    let parts = encode_details(no_grant(), &origin);
     assert_eq!(decode_details(&parts.concat()).ip, origin.ip);
 }

@@ -52,11 +52,11 @@ async fn challenge_works_for_its_account_only() {
     let answer = second_factor(&node, &challenge, "totp", &eve.app.code(&cluster.clock)).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"), "the app of another account");
     let answer = second_factor(&node, &challenge, "recovery_code", &eve.recovery_codes[0]).await;
-    assert_eq!(answer.problem(), problem(401, "invalid_code"), "another account's recovery code");
+    assert_eq!(answer.problem(), problem(401, "invalid_code"), "the recovery code of another account");
     // The first 30 characters are the prefix, the version, the purpose and the account; the secret follows. The first part of one challenge
     // and the secret of another form no challenge.
-    let other = super::challenge(&node, "eve").await;
-    let mixed = format!("{}{}", &challenge[..30], &other[30..]);
+    let challenge_of_eve = super::challenge(&node, "eve").await;
+    let mixed = format!("{}{}", &challenge[..30], &challenge_of_eve[30..]);
     let answer = second_factor(&node, &mixed, "totp", &ada.app.code(&cluster.clock)).await;
     assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
 }
@@ -66,7 +66,9 @@ async fn challenge_works_for_its_device_only() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
+    // Well-formed device tokens: a prefix, and 32 bytes in base64url.
     let device = format!("lk_dt_{}", "A".repeat(43));
+    let other_device = format!("lk_dt_{}", "B".repeat(43));
     let with_device = |request: RequestBuilder, device: Option<&str>| match device {
         Some(device) => request.header("x-device-token", device),
         None => request,
@@ -79,12 +81,22 @@ async fn challenge_works_for_its_device_only() {
         let body = factor_body(challenge, "totp", &ada.app.code(&cluster.clock));
         node.send(with_device(node.request(Method::POST, "/v1/login/second-factor").json(&body), device))
     };
+<<<<<<< HEAD
     let bound = super::expect_challenge(&login(Some(&device)).await);
     assert_eq!(present(&bound, None).await.problem(), problem(401, "invalid_challenge"));
     let other = format!("lk_dt_{}", "B".repeat(43));
     assert_eq!(present(&bound, Some(&other)).await.problem(), problem(401, "invalid_challenge"));
     let unbound = super::expect_challenge(&login(None).await);
     assert_eq!(present(&unbound, Some(&device)).await.problem(), problem(401, "invalid_challenge"));
+=======
+    let no_device = None;
+    let bound = super::challenge_of(&login(Some(&device)).await);
+    assert_eq!(present(&bound, no_device).await.problem(), problem(401, "invalid_challenge"));
+    assert_eq!(present(&bound, Some(&other_device)).await.problem(), problem(401, "invalid_challenge"));
+    let of_no_device = super::challenge_of(&login(no_device).await);
+    assert_eq!(present(&of_no_device, Some(&device)).await.problem(), problem(401, "invalid_challenge"));
+    // The refused requests have not consumed the challenge.
+>>>>>>> e8dffa56 (tests: separate assertions, name values, explain set-ups)
     present(&bound, Some(&device)).await.expect(200);
 }
 
@@ -104,16 +116,19 @@ async fn challenge_ends_when_factors_roles_or_password_change_or_the_account_is_
     assert_invalid(&before, "factors").await;
 
     let before = challenge(&node, "ada").await;
-    let admin = Roles::parse(["admin"]).unwrap();
-    latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
+    let added = Roles::parse(["admin"]).unwrap();
+    let removed = Roles::default();
+    latchkey::service::accounts::change_roles(&node.state, id, &added, &removed).await.unwrap();
     assert_invalid(&before, "roles").await;
 
     // the change of roles has made the access token invalid
-    let tokens = Tokens::of(&node.refresh(&Tokens::of(&renewed).refresh).await.expect(200));
+    let refreshed = node.refresh(&Tokens::of(&renewed).refresh).await.expect(200);
+    let tokens = Tokens::of(&refreshed);
     let before = challenge(&node, "ada").await;
     node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     assert_invalid(&before, "password").await;
 
+    // `challenge` signs in with the former password.
     let body = json!({ "identifier": "ada", "password": NEW_PASSWORD });
     let before = super::expect_challenge(&node.post("/v1/login", body).await);
     latchkey::service::accounts::disable(&node.state, id).await.unwrap();
@@ -125,18 +140,19 @@ async fn password_of_an_account_with_a_factor_starts_no_session_and_cancels_no_d
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
-    node.delete("/v1/me", &ada.tokens.access).await.expect(202);
     let id = node.verified(&ada.tokens.access).claims.sub;
-    let sessions = async || node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap().len();
-    assert_eq!(sessions().await, 0, "the request for deletion ends all sessions");
+    // Requests the deletion, which a sign-in in time cancels.
+    node.delete("/v1/me", &ada.tokens.access).await.expect(202);
+    let count_sessions = async || node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap().len();
+    assert_eq!(count_sessions().await, 0, "the request for deletion ends all sessions");
     let challenge = challenge(&node, "ada").await;
     let account = node.state.sql.account(id).await.unwrap().unwrap();
     assert!(account.deletion_at.is_some(), "the password alone does not cancel the deletion");
-    assert_eq!(sessions().await, 0, "the password alone starts no session");
+    assert_eq!(count_sessions().await, 0, "the password alone starts no session");
     second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     let account = node.state.sql.account(id).await.unwrap().unwrap();
     assert!(account.deletion_at.is_none());
-    assert_eq!(sessions().await, 1);
+    assert_eq!(count_sessions().await, 1);
 }
 
 #[tokio::test]

@@ -3,11 +3,16 @@
 
 use serde_json::json;
 
-use crate::harness::{client::PASSWORD, monitor::Monitor, test_cluster::TestCluster};
+use crate::{
+    accounts::NEW_PASSWORD,
+    harness::{client::PASSWORD, monitor::Monitor, test_cluster::TestCluster},
+};
 
 /// The hash tag of a key: the part between braces, which alone decides its slot in Redis Cluster.
-fn tag(key: &str) -> &str {
-    key.split_once('{').unwrap().1.split_once('}').unwrap().0
+fn hash_tag(key: &str) -> &str {
+    let (_, after_brace) = key.split_once('{').unwrap();
+    let (tag, _) = after_brace.split_once('}').unwrap();
+    tag
 }
 
 #[tokio::test]
@@ -15,7 +20,7 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    // The first call of each script loads it.
+    // The first call of each script loads it, which takes further commands. Each request here calls another script.
     let tokens = node.login("ada").await;
     node.refresh(&tokens.refresh).await.expect(200);
     node.delete("/v1/sessions", &tokens.access).await.expect(200);
@@ -23,19 +28,22 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     let tokens = node.login("ada").await;
     node.delete(&format!("/v1/sessions/{}", tokens.session), &tokens.access).await.expect(204);
 
+    // The monitor leaves out the commands of rate limits, which have keys of their own.
     let mut monitor = Monitor::start(&cluster.redis);
+    // Checks the commands since the last call.
     let mut assert_sent = |operation: &str, expected: &[&str]| {
         let commands = monitor.commands(&cluster.redis);
         let names: Vec<_> = commands.iter().map(|words| words[0].to_ascii_uppercase()).collect();
         assert_eq!(names, expected, "{operation}: {commands:?}");
         for words in commands.iter().filter(|words| words[0].eq_ignore_ascii_case("EVALSHA")) {
             // EVALSHA, the digest, the number of keys, the keys
-            let count: usize = words[2].parse().unwrap();
-            let tags: Vec<_> = words[3..3 + count].iter().map(|key| tag(key)).collect();
-            assert!(count >= 1 && tags.iter().all(|other| *other == tags[0]), "{operation}: {words:?}");
+            let key_count: usize = words[2].parse().unwrap();
+            let mut tags: Vec<_> = words[3..3 + key_count].iter().map(|key| hash_tag(key)).collect();
+            tags.dedup();
+            assert_eq!(tags.len(), 1, "{operation}: {words:?}");
         }
     };
-    assert_sent("nothing", &[]);
+    assert_sent("no operation", &[]);
 
     let tokens = node.login("ada").await;
     assert_sent("login", &["EVALSHA"]);
@@ -61,9 +69,9 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     let logout = node.request(reqwest::Method::POST, "/v1/logout").bearer_auth(&tokens.access);
     node.send(logout).await.expect(204);
     assert_sent("logout by access token", &["EVALSHA"]);
-    let cookie = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
-    let set = node.post("/v1/login", cookie).await.expect(200);
-    let cookie = set.header("set-cookie").split(';').next().unwrap().to_owned();
+    let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
+    let answer = node.post("/v1/login", body).await.expect(200);
+    let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
     assert_sent("login with a cookie", &["EVALSHA"]);
     let refresh = node.request(reqwest::Method::POST, "/v1/refresh").header("cookie", &cookie);
     node.send(refresh).await.expect(200);
@@ -82,17 +90,17 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
 
     let tokens = node.login("ada").await;
     assert_sent("login", &["EVALSHA"]);
-    let new = "gravel lantern ostrich nine";
-    node.change_password(&tokens.access, PASSWORD, new).await.expect(200);
+    node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     assert_sent("authentication and password change", &["HMGET", "EVALSHA"]);
 
     // Calls of service clients.
-    let tokens = node.login_with("ada", new).await;
+    let tokens = node.login_with("ada", NEW_PASSWORD).await;
     assert_sent("login", &["EVALSHA"]);
     let client = cluster.service_client("billing").await;
     let call = |path: &str, form: &[(&str, &str)]| {
         node.request(reqwest::Method::POST, path).form(form).basic_auth(&client.id, Some(&client.secret))
     };
+    // For an access token, the claims version is read beside the session's record.
     for (token, command) in [(&tokens.access, "HMGET"), (&tokens.refresh, "HGET")] {
         node.send(call("/oauth2/introspect", &[("token", token)])).await.expect(200);
         assert_sent("an introspection miss", &[command]);

@@ -1,4 +1,4 @@
-//! The introspection cache answers a repeated request for as long as the token, its key, its session and the client are valid.
+//! The introspection cache answers a repeated request as long as the token, its key, its session and the client are valid.
 
 use std::time::Duration;
 
@@ -17,12 +17,13 @@ use crate::harness::{
     wait,
 };
 
-/// A node whose introspection cache has the response for a token, the client and the tokens.
+/// A node whose introspection cache has the response for an access token; the client that has introspected it; and the tokens.
 async fn warmed_up(cluster: &TestCluster) -> (Node, ServiceClient, Tokens) {
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
+    // A response is cached only while its session may be cached.
     wait::until("the session cache is valid", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     assert!(is_active(&node, &client, &tokens).await);
     let before = hits(&node);
@@ -41,7 +42,8 @@ async fn is_active(node: &Node, client: &ServiceClient, tokens: &Tokens) -> bool
 fn hits(node: &Node) -> u64 {
     let text = node.state.metrics.render().unwrap();
     let name = "latchkey_cache_lookups_total{cache=\"introspections\",outcome=\"hit\"} ";
-    text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse().unwrap()
+    let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    value.parse().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -54,19 +56,21 @@ async fn cached_introspection_equals_the_uncached_response() {
         headers.remove("date");
         (answer.status, headers, answer.text)
     };
-    let introspect_again = async |hint: &[(&str, &str)]| {
-        let form = [&[("token", tokens.access.as_str())], hint].concat();
+    let introspect_again = async |further_fields: &[(&str, &str)]| {
+        let form = [&[("token", tokens.access.as_str())], further_fields].concat();
         comparable(post(&node, "/oauth2/introspect", Some(&client), &form).await)
     };
     // a request with other bytes than the cached one
     let uncached = introspect_again(&[("token_type_hint", "access_token")]).await;
-    assert_eq!(uncached, repeat_until_cached(&node, || introspect_again(&[])).await);
+    let cached = repeat_until_cached(&node, || introspect_again(&[])).await;
+    assert_eq!(uncached, cached);
     let introspect_with_request_id = || async {
         let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
         let request = request.basic_auth(&client.id, Some(&client.secret)).header("x-request-id", "of-the-caller");
         node.send(request).await
     };
-    assert_eq!(repeat_until_cached(&node, introspect_with_request_id).await.header("x-request-id"), "of-the-caller");
+    let cached = repeat_until_cached(&node, introspect_with_request_id).await;
+    assert_eq!(cached.header("x-request-id"), "of-the-caller");
 }
 
 /// Repeats a request until the cache answers it. On a busy machine the session cache may be invalid for a moment.
@@ -92,10 +96,12 @@ async fn cached_introspection_ends_with_the_token_its_key_or_its_session() {
     cluster.advance(Duration::from_secs(1));
     assert_eq!(introspect(&node, &client, &tokens.access).await, inactive, "expired");
 
-    let (ended, of_retired_key) = (node.login("ada").await, node.login("ada").await);
+    let ended = node.login("ada").await;
+    let of_retired_key = node.login("ada").await;
     // repeated, so that both responses are cached
     for _ in 0..3 {
-        assert!(is_active(&node, &client, &ended).await && is_active(&node, &client, &of_retired_key).await);
+        assert!(is_active(&node, &client, &ended).await);
+        assert!(is_active(&node, &client, &of_retired_key).await);
     }
     node.logout(&ended.refresh).await.expect(204);
     assert_eq!(introspect(&node, &client, &ended.access).await, inactive, "signed out");
@@ -105,7 +111,10 @@ async fn cached_introspection_ends_with_the_token_its_key_or_its_session() {
         .await
         .unwrap();
     node.state.keys.reload().await.unwrap();
-    assert!(is_active(&node, &client, &of_retired_key).await);
+    assert!(
+        is_active(&node, &client, &of_retired_key).await,
+        "a replaced key is trusted until its tokens have expired"
+    );
     keys::retire(&cluster.clock, &node.state.sql, &node.state.redis.revocation_log, &kid).await.unwrap();
     node.state.keys.reload().await.unwrap();
     assert_eq!(introspect(&node, &client, &of_retired_key.access).await, inactive, "signed by a key that was retired");
@@ -123,6 +132,7 @@ async fn cached_introspection_ends_with_the_clients_secret_or_enablement() {
     let (_, secret) = clients::rotate_secret(&cluster.clock, &Entropy::system(), &sql, "billing", grace).await.unwrap();
     let renewed = ServiceClient { id: client.id.clone(), secret: secret.expose().to_owned() };
     cluster.reload_clients().await;
+    // repeated, so that both responses are cached
     for _ in 0..2 {
         introspect_again(&client).await.expect(200);
         introspect_again(&renewed).await.expect(200);
@@ -147,10 +157,12 @@ async fn request_that_differs_is_not_answered_from_the_introspection_cache() {
     let before = hits(&node);
     let request = || node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
     // one character of the secret differs
-    let mut wrong = client.clone();
-    wrong.secret.replace_range(10..11, if &wrong.secret[10..11] == "A" { "B" } else { "A" });
+    let mut wrong_secret = client.secret.clone();
+    let another_character = if &wrong_secret[10..11] == "A" { "B" } else { "A" };
+    wrong_secret.replace_range(10..11, another_character);
     let requests = [
-        request().basic_auth(&client.id, Some(&wrong.secret)),
+        request().basic_auth(&client.id, Some(&wrong_secret)),
+        // two credentials
         request().basic_auth(&client.id, Some(&client.secret)).bearer_auth(&tokens.access),
         request().bearer_auth(&tokens.access),
         request(),
@@ -159,9 +171,12 @@ async fn request_that_differs_is_not_answered_from_the_introspection_cache() {
         let answer = node.send(request).await;
         assert!([400, 401].contains(&answer.status.as_u16()), "{answer:?}");
     }
-    let typed = node.request(Method::POST, "/oauth2/introspect").basic_auth(&client.id, Some(&client.secret));
-    let typed = typed.header("content-type", "text/plain").body(format!("token={}", tokens.access));
-    assert_eq!(error(&node.send(typed).await), refused(400, "invalid_request"));
+    let plain_text = node
+        .request(Method::POST, "/oauth2/introspect")
+        .basic_auth(&client.id, Some(&client.secret))
+        .header("content-type", "text/plain")
+        .body(format!("token={}", tokens.access));
+    assert_eq!(error(&node.send(plain_text).await), refused(400, "invalid_request"));
     let get = node.request(Method::GET, "/oauth2/introspect").basic_auth(&client.id, Some(&client.secret));
     assert_eq!(node.send(get).await.status, 405);
     assert_eq!(hits(&node), before);
@@ -170,7 +185,8 @@ async fn request_that_differs_is_not_answered_from_the_introspection_cache() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cached_introspection_counts_towards_the_rate_limit() {
     let mut cluster = TestCluster::new();
-    cluster.config.limits.introspection_per_client = Some(Quota { count: 20, window: Duration::from_secs(60) });
+    let quota = Quota { count: 20, window: Duration::from_secs(60) };
+    cluster.config.limits.introspection_per_client = Some(quota);
     let (node, client, tokens) = warmed_up(&cluster).await;
     let introspect_again =
         async || post(&node, "/oauth2/introspect", Some(&client), &[("token", tokens.access.as_str())]).await;
@@ -181,10 +197,11 @@ async fn cached_introspection_counts_towards_the_rate_limit() {
             break answer;
         }
         answered += 1;
-        assert!(answered < 20, "`warmed_up` has used a part of the 20 requests");
+        // `warmed_up` has used a part of the quota.
+        assert!(answered < quota.count, "the quota did not apply");
     };
     assert_eq!(refused.status, 429);
     assert!(refused.header("ratelimit").starts_with("\"introspection-client\";r=0"), "{refused:?}");
-    cluster.advance(Duration::from_secs(60));
+    cluster.advance(quota.window);
     introspect_again().await.expect(200);
 }

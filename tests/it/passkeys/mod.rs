@@ -33,7 +33,7 @@ async fn signed_in() -> (TestCluster, Node, Tokens) {
     (cluster, node, tokens)
 }
 
-/// A cluster whose account `ada` has a passkey. The tokens are of the session that registered the passkey and then stepped up with it.
+/// A cluster whose account `ada` has a passkey. The tokens are of the session that the registration has started, after a step-up.
 async fn with_passkey() -> (TestCluster, Node, Tokens, Authenticator) {
     let (cluster, node, tokens) = signed_in().await;
     let mut authenticator = Authenticator::new();
@@ -42,24 +42,28 @@ async fn with_passkey() -> (TestCluster, Node, Tokens, Authenticator) {
     (cluster, node, tokens, authenticator)
 }
 
+/// Sends a request with an access token and a JSON body.
 async fn call(node: &Client, tokens: &Tokens, method: Method, path: &str, body: &Value) -> Answer {
     node.send(node.request(method, path).bearer_auth(&tokens.access).json(body)).await
 }
 
+/// Requests the options for `authenticator.create`.
 async fn registration_options(node: &Client, tokens: &Tokens) -> Value {
     let answer = call(node, tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
     answer.expect(200).json()["public_key"].take()
 }
 
+/// Sends a created credential, which registers the passkey.
 async fn add_passkey(node: &Client, tokens: &Tokens, credential: Value) -> Answer {
     let body = json!({ "name": "Ada's phone", "credential": credential });
     call(node, tokens, Method::POST, "/v1/me/passkeys", &body).await
 }
 
-/// Registers the authenticator and returns the new tokens.
+/// Registers the authenticator. Returns the tokens of the new session: a registration ends all others.
 async fn register(node: &Client, tokens: &Tokens, authenticator: &mut Authenticator) -> Tokens {
     let options = registration_options(node, tokens).await;
-    tokens_of(&add_passkey(node, tokens, authenticator.create(&options)).await.expect(201).json()["tokens"])
+    let answer = add_passkey(node, tokens, authenticator.create(&options)).await.expect(201);
+    tokens_of(&answer.json()["tokens"])
 }
 
 fn tokens_of(body: &Value) -> Tokens {
@@ -67,14 +71,17 @@ fn tokens_of(body: &Value) -> Tokens {
     Tokens { access: text("access_token"), refresh: text("refresh_token"), session: text("session_id") }
 }
 
+/// Requests the options for `authenticator.get` at a sign-in.
 async fn login_options(node: &Client) -> Value {
     node.post("/v1/login/passkey/options", json!({})).await.expect(200).json()["public_key"].take()
 }
 
+/// Signs in with the authenticator's response.
 async fn login(node: &Client, credential: Value) -> Answer {
     node.post("/v1/login/passkey", json!({ "credential": credential })).await
 }
 
+/// Requests the options for `authenticator.get` at a step-up.
 async fn step_up_options(node: &Client, tokens: &Tokens) -> Value {
     let answer = call(node, tokens, Method::POST, "/v1/me/reauthenticate/passkey/options", &json!({})).await;
     answer.expect(200).json()["public_key"].take()
@@ -88,7 +95,7 @@ async fn stepped_up(node: &Client, tokens: &Tokens, authenticator: &mut Authenti
     Tokens { access: answer.text_of("access_token"), ..tokens.clone() }
 }
 
-/// Signs in with fresh options.
+/// Signs in with new options.
 async fn sign_in(node: &Client, authenticator: &mut Authenticator) -> Answer {
     let options = login_options(node).await;
     login(node, authenticator.get(&options)).await
@@ -102,12 +109,15 @@ async fn list_passkeys(node: &Client, tokens: &Tokens) -> Vec<Value> {
 /// The claims of an access token, unverified.
 fn claims(tokens: &Tokens) -> Value {
     let payload = tokens.access.split('.').nth(1).unwrap();
-    serde_json::from_slice(&authenticator::bytes(&json!(payload))).unwrap()
+    let decoded = authenticator::bytes(&json!(payload));
+    serde_json::from_slice(&decoded).unwrap()
 }
 
 /// The events, outcomes and reasons of the audit log, newest first.
 async fn audit(node: &Node) -> Vec<(String, String, Option<String>)> {
     node.state.audit.flush().await.unwrap();
-    let rows = node.state.sql.audit(&latchkey::store::sql::AuditFilter::default(), 100).await.unwrap();
+    let every_entry = latchkey::store::sql::AuditFilter::default();
+    let limit = 100;
+    let rows = node.state.sql.audit(&every_entry, limit).await.unwrap();
     rows.into_iter().map(|row| (row.event, row.outcome, row.reason)).collect()
 }

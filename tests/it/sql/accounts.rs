@@ -61,6 +61,7 @@ async fn find_account_ignores_case() {
             let found = sql.find_account(&Identifier::parse(identifier)).await.unwrap();
             assert_eq!(found.map(|account| account.id), Some(new.id), "{identifier}");
         }
+        // Accents count, `%` is no wildcard, quotes end no string, and Postgres stores no NUL.
         for identifier in ["", "unal", "ünal@example.co", "%", "' OR 1=1 --", "nul\0", "nul\0@example.com"] {
             assert_eq!(sql.find_account(&Identifier::parse(identifier)).await.unwrap(), None, "{identifier}");
         }
@@ -72,6 +73,7 @@ async fn find_account_ignores_case() {
 async fn find_account_ignores_unicode_composition() {
     on_every_backend(async |backend| {
         let sql = backend.migrated_pool().await;
+        // é as one character; as e and a combining accent below
         let new = with_username("jos\u{e9}@example.com", "jos\u{e9}");
         sql.insert_account(&new).await.unwrap();
         for identifier in ["jose\u{301}@example.com", "JOSE\u{301}", "jos\u{e9}"] {
@@ -121,11 +123,14 @@ async fn list_accounts_pages_in_order_of_id() {
         for n in 0..7 {
             expected.push(sql.insert_account(&new_account(&format!("{n}@example.com"))).await.unwrap().id);
         }
+        // New ids of the same millisecond are in no order.
         expected.sort();
-        let (mut listed, mut after, page_size) = (Vec::new(), None, 3);
+        let page_size = 3;
+        let mut listed = Vec::new();
+        let mut after = None;
         loop {
             let page = sql.list_accounts(after, page_size).await.unwrap();
-            assert!(page.len() <= 3);
+            assert!(page.len() <= page_size as usize);
             let Some(last) = page.last() else { break };
             after = Some(last.id);
             listed.extend(page.into_iter().map(|account| account.id));
@@ -141,18 +146,24 @@ async fn upgrade_password_hash_replaces_the_hash_unless_the_password_has_changed
         let sql = backend.migrated_pool().await;
         // the stored hash is `first`
         let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
-        assert!(sql.upgrade_password_hash(id, &hash("first"), &hash("better"), LATER).await.unwrap());
+        let was_replaced = sql.upgrade_password_hash(id, &hash("first"), &hash("better"), LATER).await.unwrap();
+        assert!(was_replaced);
         let account = sql.account(id).await.unwrap().unwrap();
         assert_eq!(account.password_hash, Some(hash("better")));
-        assert_eq!((account.updated_at, account.password_changed_at, account.epoch), (LATER, NOW, Epoch(0)));
+        assert_eq!(account.updated_at, LATER);
+        // The password is the same.
+        assert_eq!((account.password_changed_at, account.epoch), (NOW, Epoch(0)));
 
         let mut change = sql.change_account(id).await.unwrap().unwrap();
         change.set_password(&hash("changed"), LATER).await.unwrap();
         change.commit().await.unwrap();
-        assert!(!sql.upgrade_password_hash(id, &hash("better"), &hash("best"), LATER).await.unwrap());
+        let was_replaced = sql.upgrade_password_hash(id, &hash("better"), &hash("best"), LATER).await.unwrap();
+        assert!(!was_replaced);
         assert_eq!(sql.account(id).await.unwrap().unwrap().password_hash, Some(hash("changed")));
+
         let unknown_id = new_id();
-        assert!(!sql.upgrade_password_hash(unknown_id, &hash("first"), &hash("best"), LATER).await.unwrap());
+        let was_replaced = sql.upgrade_password_hash(unknown_id, &hash("first"), &hash("best"), LATER).await.unwrap();
+        assert!(!was_replaced);
     })
     .await;
 }
