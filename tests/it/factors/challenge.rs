@@ -81,22 +81,13 @@ async fn challenge_works_for_its_device_only() {
         let body = factor_body(challenge, "totp", &ada.app.code(&cluster.clock));
         node.send(with_device(node.request(Method::POST, "/v1/login/second-factor").json(&body), device))
     };
-<<<<<<< HEAD
-    let bound = super::expect_challenge(&login(Some(&device)).await);
-    assert_eq!(present(&bound, None).await.problem(), problem(401, "invalid_challenge"));
-    let other = format!("lk_dt_{}", "B".repeat(43));
-    assert_eq!(present(&bound, Some(&other)).await.problem(), problem(401, "invalid_challenge"));
-    let unbound = super::expect_challenge(&login(None).await);
-    assert_eq!(present(&unbound, Some(&device)).await.problem(), problem(401, "invalid_challenge"));
-=======
     let no_device = None;
-    let bound = super::challenge_of(&login(Some(&device)).await);
+    let bound = super::expect_challenge(&login(Some(&device)).await);
     assert_eq!(present(&bound, no_device).await.problem(), problem(401, "invalid_challenge"));
     assert_eq!(present(&bound, Some(&other_device)).await.problem(), problem(401, "invalid_challenge"));
-    let of_no_device = super::challenge_of(&login(no_device).await);
+    let of_no_device = super::expect_challenge(&login(no_device).await);
     assert_eq!(present(&of_no_device, Some(&device)).await.problem(), problem(401, "invalid_challenge"));
     // The refused requests have not consumed the challenge.
->>>>>>> e8dffa56 (tests: separate assertions, name values, explain set-ups)
     present(&bound, Some(&device)).await.expect(200);
 }
 
