@@ -105,7 +105,7 @@ pub fn table(measured: &Measured) -> String {
     text
 }
 
-/// Formats a figure with three significant digits, or more from 1000 on and fewer below 1.
+/// Formats a figure: the larger it is, the fewer decimals.
 fn short(value: f64) -> String {
     match value {
         v if v >= 100.0 => format!("{v:.0}"),

@@ -162,7 +162,7 @@ fn refuse_without_client(state: &AppState, ip: Option<IpAddr>, client_id: &str) 
 
 /// Counts and records a failed authentication, and returns the error for the caller.
 fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why: &str) -> AuthenticateClientError {
-    // Beyond the limit, nothing is recorded: a flood of failures must not fill the audit log.
+    // Beyond the limit, single failures are not recorded: a flood of them must not fill the audit log.
     if let Err(limited) = limits::count_client_authentication_failure(state, ip) {
         return limited.into();
     }

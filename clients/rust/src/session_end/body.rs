@@ -32,7 +32,7 @@ pin_project! {
         // Whether the end of the session ends the body without an error.
         ends_cleanly: bool,
         // Whether the end of the session has ended the body.
-        cut_off: bool,
+        is_cut_off: bool,
     }
 }
 
@@ -40,7 +40,7 @@ impl<B> SessionBody<B> {
     /// A body that belongs to no session and is sent to its own end.
     #[cfg(feature = "tower")]
     pub(crate) fn without_session(inner: B) -> Self {
-        Self { inner, watch: None, ends_cleanly: false, cut_off: false }
+        Self { inner, watch: None, ends_cleanly: false, is_cut_off: false }
     }
 
     /// A body that ends with the session if its length is unknown. `headers` are the response's headers.
@@ -52,7 +52,7 @@ impl<B> SessionBody<B> {
         let watch = has_unknown_length.then(|| session.watch());
         let content_type = headers.get(CONTENT_TYPE);
         let is_event_stream = content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-        Self { inner, watch, ends_cleanly: is_event_stream, cut_off: false }
+        Self { inner, watch, ends_cleanly: is_event_stream, is_cut_off: false }
     }
 }
 
@@ -69,7 +69,7 @@ where
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.project();
-        if *this.cut_off {
+        if *this.is_cut_off {
             return Poll::Ready(None);
         }
         // The session comes first: no frame is sent after its end, even if one is ready.
@@ -77,7 +77,7 @@ where
             && let Poll::Ready(cause) = watch.poll_ended(context)
         {
             *this.watch = None;
-            *this.cut_off = true;
+            *this.is_cut_off = true;
             if *this.ends_cleanly {
                 return Poll::Ready(None);
             }
@@ -91,7 +91,7 @@ where
     }
 
     fn is_end_stream(&self) -> bool {
-        self.cut_off || self.inner.is_end_stream()
+        self.is_cut_off || self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
