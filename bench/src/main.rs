@@ -29,13 +29,13 @@ use host::Persistence;
 /// Arguments of `make bench` and `make bench-growth`.
 #[derive(Parser)]
 struct Arguments {
-    /// Number of rounds; each measures 64 connections three times (not with --growth).
+    /// Number of rounds. Without --growth, each round measures 64 connections, which the goals use, three times.
     #[arg(long, env = "ROUNDS", default_value_t = 3)]
     rounds: usize,
     /// Duration of each measurement in seconds, after a short warm-up.
     #[arg(long, env = "SECONDS_EACH", default_value_t = 1.0)]
     seconds: f64,
-    /// Only measurements whose "target/scenario/connections" contains one of these comma-separated words.
+    /// Only measurements whose "target/scenario/connections" contains one of these comma-separated words. Empty: all.
     #[arg(long, env = "ONLY", default_value = "")]
     only: String,
     /// Persistence of all Redis servers.
@@ -44,10 +44,10 @@ struct Arguments {
     /// Sessions per target.
     #[arg(long, env = "SESSIONS", default_value_t = 100_000)]
     sessions: usize,
-    /// The `latchkey` binary of an earlier version, measured alternately with this one as the target "baseline".
+    /// The `latchkey` binary of an earlier version: the target "baseline". It is measured in turn with the current version.
     #[arg(long, env = "BASELINE")]
     baseline: Option<PathBuf>,
-    /// Measure how costs grow with sessions, nodes and a Redis Cluster instead.
+    /// Instead of the targets, measure how Latchkey's costs grow with its sessions and nodes, and in a Redis Cluster.
     #[arg(long)]
     growth: bool,
     /// Folder for the results.

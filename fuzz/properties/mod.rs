@@ -18,11 +18,12 @@ pub const ALL: [(&str, Property); 5] = [
     ("config", config::config),
 ];
 
-/// Removes the first N bytes and returns them. Missing bytes are zeros.
+/// Removes and returns the first N bytes. If `bytes` is shorter, zeros follow its bytes.
 fn take<const N: usize>(bytes: &mut &[u8]) -> [u8; N] {
+    let available = bytes.len().min(N);
+    let (front, rest) = bytes.split_at(available);
     let mut taken = [0; N];
-    let (front, rest) = bytes.split_at(bytes.len().min(N));
-    taken[..front.len()].copy_from_slice(front);
+    taken[..available].copy_from_slice(front);
     *bytes = rest;
     taken
 }

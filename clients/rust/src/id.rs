@@ -9,22 +9,29 @@ pub(crate) struct Id(u128);
 impl Id {
     /// Parses the form with hyphens (RFC 9562, section 4), in lower or upper case.
     pub(crate) fn parse(text: &str) -> Option<Self> {
+        // 32 hexadecimal digits and 4 hyphens
         if text.len() != 36 {
             return None;
         }
-        text.bytes()
-            .enumerate()
-            .try_fold(0_u128, |number, (position, byte)| match (position, byte) {
-                (8 | 13 | 18 | 23, b'-') => Some(number),
-                (8 | 13 | 18 | 23, _) => None,
-                _ => Some(number << 4 | u128::from(char::from(byte).to_digit(16)?)),
-            })
-            .map(Self)
+        let mut number = 0_u128;
+        for (position, byte) in text.bytes().enumerate() {
+            if matches!(position, 8 | 13 | 18 | 23) {
+                if byte != b'-' {
+                    return None;
+                }
+            } else {
+                let digit = char::from(byte).to_digit(16)?;
+                number = (number << 4) | u128::from(digit);
+            }
+        }
+        Some(Self(number))
     }
 
-    /// The index of this id's shard, below the number of `shards`. The last digits of a UUID are random in every version in use.
+    /// The index of this id's shard, below `shards`, which is the number of shards.
     pub(crate) fn shard(self, shards: usize) -> usize {
-        usize::try_from(self.0 & 0xffff).unwrap_or_default() % shards.max(1)
+        // The last digits of a UUID are random in every version in use. A `usize` always holds 16 bits.
+        let last_digits = usize::try_from(self.0 & 0xffff).unwrap_or_default();
+        last_digits % shards.max(1)
     }
 }
 
@@ -49,10 +56,10 @@ mod tests {
             "",
             "01a2069753757a3fa5d08181bd56c321",
             "{01a20697-5375-7a3f-a5d0-8181bd56c321}",
-            "01a20697-5375-7a3f-a5d0-8181bd56c32",
-            "01a20697-5375-7a3f-a5d0-8181bd56c32g",
-            "01a206975-375-7a3f-a5d0-8181bd56c321",
-            "01a20697-5375-7a3f-a5d0-8181bd56c3é",
+            "01a20697-5375-7a3f-a5d0-8181bd56c32",  // too short
+            "01a20697-5375-7a3f-a5d0-8181bd56c32g", // not hexadecimal
+            "01a206975-375-7a3f-a5d0-8181bd56c321", // a misplaced hyphen
+            "01a20697-5375-7a3f-a5d0-8181bd56c3é",  // 36 bytes, but not ASCII
         ] {
             assert_eq!(Id::parse(wrong), None, "{wrong}");
         }
