@@ -25,7 +25,7 @@ pub enum SigningStart {
 pub struct Timing {
     /// From publication to the start of signing.
     pub publish_before: Duration,
-    /// From the end of signing to the end of trust. The sum of the lifetime of an access token, the tolerated clock difference, and
+    /// From the end of signing to the end of trust: the sum of the lifetime of an access token, the tolerated clock difference, and
     /// the time until every node has reloaded the keys.
     pub overlap: Duration,
 }
@@ -76,20 +76,21 @@ pub fn plan_rotation(
     now: Timestamp,
 ) -> RotationPlan {
     let trusted = || stored.iter().filter(|key| is_trusted(key.verifies_until, now));
+    let another_signs = trusted().any(|key| key.signs_from <= now);
     new.signs_from = match start {
-        SigningStart::AfterPublication if trusted().any(|key| key.signs_from <= now) => now + timing.publish_before,
-        _ => now,
+        SigningStart::AfterPublication if another_signs => now + timing.publish_before,
+        SigningStart::AfterPublication | SigningStart::Now => now,
     };
     let superseded_until = new.signs_from + timing.overlap;
-    let ends = trusted()
-        .map(|key| {
-            // A key that is scheduled to sign later would supersede the new key. Trust in the scheduled key ends now, so it never signs.
-            let until = if key.signs_from > new.signs_from { now } else { superseded_until };
-            (key, until)
-        })
-        .filter(|(key, until)| key.verifies_until.is_none_or(|current_end| *until < current_end))
-        .map(|(key, verifies_until)| TrustEnd { kid: key.kid.clone(), verifies_until })
-        .collect();
+    let mut ends = Vec::new();
+    for key in trusted() {
+        // A key that is scheduled to sign later would supersede the new key. Trust in the scheduled key ends now, so it never signs.
+        let verifies_until = if key.signs_from > new.signs_from { now } else { superseded_until };
+        // A rotation never prolongs the trust in a key.
+        if key.verifies_until.is_none_or(|current_end| verifies_until < current_end) {
+            ends.push(TrustEnd { kid: key.kid.clone(), verifies_until });
+        }
+    }
     RotationPlan { new, ends }
 }
 
@@ -100,10 +101,13 @@ pub fn plan_rotation(
 /// [`RetireError`]
 pub fn plan_retirement(stored: &[StoredKey], kid: &str, now: Timestamp) -> Result<TrustEnd, RetireError> {
     let key = stored.iter().find(|key| key.kid == kid).ok_or_else(|| RetireError::Unknown(kid.to_owned()))?;
-    if let Some(until) = key.verifies_until.filter(|&until| until <= now) {
-        return Ok(TrustEnd { kid: kid.to_owned(), verifies_until: until });
+    if let Some(verifies_until) = key.verifies_until
+        && verifies_until <= now
+    {
+        return Ok(TrustEnd { kid: kid.to_owned(), verifies_until });
     }
     let mut others = stored.iter().filter(|other| other.kid != kid);
+    // A superseded key, which has an end of trust, must not sign again: trust in it could end before its new tokens expire.
     let another_signs = others.any(|other| other.verifies_until.is_none() && other.signs_from <= now);
     if !another_signs {
         return Err(RetireError::OnlySigner(kid.to_owned()));
@@ -124,7 +128,7 @@ mod tests {
 
     const TIMING: Timing = Timing { publish_before: Duration::from_secs(600), overlap: Duration::from_secs(400) };
 
-    /// Carries out a rotation at second `now` as SQL does; returns the new key's id.
+    /// Carries out a rotation at second `now` as SQL does. Returns the new key's id.
     fn rotate(keys: &mut Vec<StoredKey>, start: SigningStart, now: i64) -> String {
         let plan = plan_rotation(keys, stored(Algorithm::Es256, now), start, TIMING, at(now));
         for end in plan.ends {
@@ -135,9 +139,11 @@ mod tests {
     }
 
     fn apply(keys: &mut [StoredKey], end: TrustEnd) {
-        keys.iter_mut().find(|key| key.kid == end.kid).unwrap().verifies_until = Some(end.verifies_until);
+        let key = keys.iter_mut().find(|key| key.kid == end.kid).unwrap();
+        key.verifies_until = Some(end.verifies_until);
     }
 
+    /// The id of the key that signs at second `now`.
     fn signer(ring: &KeyRing, now: i64) -> String {
         ring.signer(at(now)).unwrap().kid().to_owned()
     }
@@ -147,7 +153,9 @@ mod tests {
         for start in [SigningStart::AfterPublication, SigningStart::Now] {
             let mut keys = Vec::new();
             let first = rotate(&mut keys, start, 0);
-            assert_eq!((keys[0].created_at, keys[0].signs_from, keys[0].verifies_until), (at(0), at(0), None));
+            assert_eq!(keys[0].created_at, at(0));
+            assert_eq!(keys[0].signs_from, at(0));
+            assert_eq!(keys[0].verifies_until, None);
             assert_eq!(signer(&ring(&keys, at(0)), 0), first);
         }
     }
@@ -159,7 +167,9 @@ mod tests {
         let new = rotate(&mut keys, SigningStart::AfterPublication, 1000);
         let ring = ring(&keys, at(1000));
         assert!(ring.verification_key(&new, at(1000)).is_some());
-        assert_eq!([1000, 1599, 1600, 9999].map(|now| signer(&ring, now)), [&old, &old, &new, &new].map(Clone::clone));
+        for (now, expected) in [(1000, &old), (1599, &old), (1600, &new), (9999, &new)] {
+            assert_eq!(signer(&ring, now), *expected, "at {now}");
+        }
         // The old key stays trusted for the overlap of 400 s after the new key starts to sign at 1600.
         assert!(ring.verification_key(&old, at(1999)).is_some());
         assert!(ring.verification_key(&old, at(2000)).is_none());
@@ -196,7 +206,8 @@ mod tests {
                     assert!(accepted, "{schedule:?}: signed at {signed_at}, refused at {now}");
                 }
             }
-            assert_eq!(keys.iter().filter(|key| key.verifies_until.is_none()).count(), 1);
+            let without_end = keys.iter().filter(|key| key.verifies_until.is_none()).count();
+            assert_eq!(without_end, 1, "{schedule:?}: every key but the last has been superseded");
         }
     }
 
@@ -214,7 +225,10 @@ mod tests {
         let scheduled = rotate(&mut keys, SigningStart::AfterPublication, 1000);
         let new = rotate(&mut keys, SigningStart::Now, 1100);
         let ring = ring(&keys, at(1100));
-        assert_eq!([1100, 1600, 9999].map(|now| signer(&ring, now)), [&new, &new, &new].map(Clone::clone));
+        // Without the new key, the scheduled one would sign from 1600.
+        for now in [1100, 1600, 9999] {
+            assert_eq!(signer(&ring, now), new, "at {now}");
+        }
         assert!(ring.verification_key(&scheduled, at(1100)).is_none());
         // The old key stays trusted for the overlap of 400 s after the new key starts to sign at 1100.
         assert!(ring.verification_key(&old, at(1499)).is_some());
@@ -256,9 +270,9 @@ mod tests {
         let next = rotate(&mut keys, SigningStart::AfterPublication, 1000);
         assert_eq!(plan_retirement(&keys, &first, at(1001)), Err(RetireError::OnlySigner(first.clone())));
         assert_eq!(plan_retirement(&keys, &next, at(1001)), Err(RetireError::OnlySigner(next.clone())));
-        // The next key signs now. The first one does not sign in its place again.
+        // The next key signs from 1600. The first one, which it has superseded, cannot sign in its place.
         assert!(plan_retirement(&keys, &first, at(1600)).is_ok());
         assert_eq!(plan_retirement(&keys, &next, at(1600)), Err(RetireError::OnlySigner(next)));
-        assert_eq!(plan_retirement(&keys, "?", at(1600)), Err(RetireError::Unknown("?".to_owned())));
+        assert_eq!(plan_retirement(&keys, "unknown", at(1600)), Err(RetireError::Unknown("unknown".to_owned())));
     }
 }

@@ -16,15 +16,15 @@ use crate::http::{
 };
 
 /// The `Retry-After` of a request whose body was evicted to make room for newer bodies.
-const RETRY_EVICTED: Duration = Duration::from_secs(1);
+const RETRY_AFTER_EVICTION: Duration = Duration::from_secs(1);
 
-/// The problem of an error in a request for `path`.
-pub(super) fn problem(error: poem::Error, paths: &Paths, serves_docs: bool, path: &str) -> ProblemError {
+/// The problem that a request for `path` gets if it fails with this error. `serves_docs`: whether the node serves `/docs`.
+pub(super) fn problem_of(error: poem::Error, paths: &Paths, serves_docs: bool, path: &str) -> ProblemError {
     if let Some(problem) = error.downcast_ref::<ProblemError>() {
         return problem.clone();
     }
     if let Some(body) = error.downcast_ref::<BodyError>() {
-        let retry_after = matches!(body, BodyError::Evicted(_)).then_some(RETRY_EVICTED);
+        let retry_after = matches!(body, BodyError::Evicted(_)).then_some(RETRY_AFTER_EVICTION);
         return ProblemError { retry_after, ..ProblemError::new(code_of(body.status()), sentence(body)) };
     }
     if let Some(timed_out) = error.downcast_ref::<TimedOut>() {
@@ -36,7 +36,8 @@ pub(super) fn problem(error: poem::Error, paths: &Paths, serves_docs: bool, path
         return ProblemError::new(Code::NotFound, format!("No such endpoint.{hint}"));
     }
     if error.is::<MethodNotAllowedError>() {
-        let allow = Some(paths.methods(path)).filter(|methods| !methods.is_empty());
+        let methods = paths.methods(path);
+        let allow = (!methods.is_empty()).then_some(methods);
         let detail = "The `Allow` header lists the methods of this path.";
         return ProblemError { allow, ..ProblemError::new(Code::MethodNotAllowed, detail) };
     }
@@ -45,20 +46,21 @@ pub(super) fn problem(error: poem::Error, paths: &Paths, serves_docs: bool, path
     }
     let status = error.status();
     if status.is_client_error() {
-        // the text may be shown: the framework's own errors are about parameters, which hold no secrets
+        // What remains are the framework's own errors, about parameters. Their texts reveal no secrets, so a client may see them.
         return ProblemError::new(code_of(status), sentence(&error));
     }
     ProblemError::internal()
 }
 
-/// The cause of an error of the framework that [`problem`] maps to an internal error. Errors of handlers have recorded their causes.
+/// The cause to log for a server error of the framework, which [`problem_of`] maps to an internal error. `None` for all other errors: their
+/// causes are recorded where they arise, or they are errors of the client.
 pub(super) fn unrecorded_cause(error: &poem::Error) -> Option<FailureCause> {
-    let is_known =
+    let is_own =
         error.is::<ProblemError>() || error.is::<OAuthError>() || error.is::<BodyError>() || error.is::<TimedOut>();
-    (!is_known && error.status().is_server_error()).then(|| FailureCause::Internal(error.to_string()))
+    (!is_own && error.status().is_server_error()).then(|| FailureCause::Internal(error.to_string()))
 }
 
-/// The first code with this status.
+/// The first code with this status, in the order of [`Code::ALL`]. Client errors with a status that no code has get a general one.
 fn code_of(status: StatusCode) -> Code {
     Code::ALL.iter().copied().find(|code| code.status() == status).unwrap_or(Code::MalformedRequest)
 }
@@ -71,6 +73,7 @@ mod tests {
     fn server_error_of_the_framework_has_its_text_as_cause_and_other_errors_have_none() {
         let broken = poem::Error::from_string("broken", StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(unrecorded_cause(&broken), Some(FailureCause::Internal("broken".to_owned())));
+        // an error of the client, and two errors whose causes are recorded where they arise
         let others: [poem::Error; 3] = [NotFoundError.into(), ProblemError::internal().into(), TimedOut.into()];
         for error in others {
             assert_eq!(unrecorded_cause(&error), None, "{error}");

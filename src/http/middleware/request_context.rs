@@ -159,7 +159,7 @@ impl<E: Endpoint<Output = Response>> RequestContext<E> {
             Some(error) => error.clone().into_response(),
             None => {
                 let languages = error.data::<pages::VisitorLocale>().cloned();
-                let problem = problem_mapping::problem(error, &self.paths, self.state.config.http.docs, path);
+                let problem = problem_mapping::problem_of(error, &self.paths, self.state.config.http.docs, path);
                 let page = pages::error_page(&self.state, path, languages.as_ref(), is_load, &problem, id.as_str());
                 page.unwrap_or_else(|| problem.into_response(id.as_str()))
             }

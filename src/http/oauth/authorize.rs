@@ -78,7 +78,7 @@ fn page_of(step: &AuthorizeStep) -> &'static str {
         AuthorizeStep::CreateAccount => "/account/register",
         AuthorizeStep::SelectAccount => "/account/select-account",
         AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_) => "/account/reauthenticate",
-        // `Redirect` needs no page: it is answered with `AuthorizeOutcome::Respond`.
+        // An outcome never has the step `Redirect`: that is `AuthorizeOutcome::Respond`.
         AuthorizeStep::SignIn | AuthorizeStep::Redirect(_) => "/account/sign-in",
     }
 }
@@ -93,6 +93,7 @@ fn with_handle(state: &AppState, path: &str, handle: &RequestHandle, ui_locales:
     format!("{}{path}?{}", state.config.issuer, query.finish())
 }
 
+/// The answer to the browser: a response that it takes to the client, a redirect to the page of the missing step, or an error page.
 fn respond(
     visit: &Visit,
     outcome: Result<AuthorizeOutcome, AuthorizeError>,
@@ -104,8 +105,8 @@ fn respond(
         }
         Err(AuthorizeError::Refused(response)) => BrowserAnswer::authorization(visit, &response)?,
         Err(AuthorizeError::Unconfirmed(response)) => BrowserAnswer::page(pages::unconfirmed(visit, &response))?,
-        Err(AuthorizeError::Untrusted(why)) => {
-            BrowserAnswer::failure(visit, Failure::SignIn, why.code(), Some(why.to_string()))?
+        Err(AuthorizeError::Untrusted(reason)) => {
+            BrowserAnswer::failure(visit, Failure::SignIn, reason.code(), Some(reason.to_string()))?
         }
         Err(AuthorizeError::TooManyApps) => {
             BrowserAnswer::failure_without_detail(visit, Failure::SignIn, "too_many_apps")?
@@ -114,6 +115,7 @@ fn respond(
     })
 }
 
+/// The error page for parameters that are not well-formed.
 fn malformed(visit: &Visit) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
     Ok(BrowserAnswer::failure_without_detail(visit, Failure::SignIn, "malformed_request")?)
 }
@@ -145,7 +147,11 @@ impl AuthorizeApi {
     ) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
         let Ok(parameters) = body.parameters.map(Parameters) else { return malformed(&visit) };
         match authorize::begin(&visit.state, &parameters, visit.client.ip).await {
-            Ok(handle) => Ok(BrowserAnswer::redirect(&with_handle(&visit.state, PATH, &handle, None))),
+            Ok(handle) => {
+                // The stored request has them.
+                let ui_locales = None;
+                Ok(BrowserAnswer::redirect(&with_handle(&visit.state, PATH, &handle, ui_locales)))
+            }
             Err(error) => respond(&visit, Err(error)),
         }
     }

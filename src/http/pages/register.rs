@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     config::Verification,
+    domain::secret::SecretText,
     http::{
         api::account::{RegisterFields, parse_register},
         problem::{Code, ProblemError},
@@ -26,32 +27,14 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
     if !visit.state.config.registration.open {
         return Err(ProblemError::new(Code::RegistrationClosed, CLOSED_DETAIL).into());
     }
-    visit.reply().page(&Register { with_username: with_username(&visit), ..Register::default() })
+    visit.reply().page(&Register { with_username: allows_username(&visit), ..Register::default() })
 }
 
 #[handler]
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let view =
-        Register { email: form.text("email"), username: form.text("username"), with_username: with_username(&visit) };
-    let registered = async {
-        visit.check_csrf(&mut form)?;
-        register::check_registration_is_open(&visit.state).map_err(ProblemError::from)?;
-        let password = form.secret("password").unwrap_or_else(|| "".into());
-        let fields = RegisterFields {
-            email: view.email.clone(),
-            username: Some(view.username.clone()).filter(|name| !name.is_empty()),
-            password: password.clone(),
-        };
-        let input = parse_register(&visit.state, fields)?;
-        let no_caller = None;
-        let registered = register::register_for_client(&visit.state, input, no_caller, visit.origin.clone()).await;
-        registered.map_err(ProblemError::from)?;
-        // The password, with which the user is then signed in. Not if verification is required: the answer must then be the same for
-        // an address that has an account already.
-        let must_verify = visit.state.config.registration.verification == Verification::Required;
-        Ok::<_, ProblemError>((!must_verify).then_some(password))
-    };
-    match registered.await {
+        Register { email: form.text("email"), username: form.text("username"), with_username: allows_username(&visit) };
+    match create_account(&visit, &mut form, &view).await {
         Ok(Some(password)) => match sign_in::with_password(&visit, &view.email, password).await {
             Ok(response) => Ok(response),
             // the account was created, but the sign-in failed: the user tries again
@@ -62,12 +45,29 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     }
 }
 
+/// Creates the account. Returns the password, with which the user is then signed in. Returns `None` if the address must be verified first:
+/// the answer must then be the same for an address that has an account already (I12: no account oracle).
+async fn create_account(visit: &Visit, form: &mut Form, view: &Register) -> Result<Option<SecretText>, ProblemError> {
+    visit.check_csrf(form)?;
+    register::check_registration_is_open(&visit.state).map_err(ProblemError::from)?;
+    // A missing password is refused like one that is too short.
+    let password = form.secret("password").unwrap_or_else(|| "".into());
+    let username = (!view.username.is_empty()).then(|| view.username.clone());
+    let fields = RegisterFields { email: view.email.clone(), username, password: password.clone() };
+    let input = parse_register(&visit.state, fields)?;
+    let no_caller = None;
+    let registered = register::register_for_client(&visit.state, input, no_caller, visit.origin.clone()).await;
+    registered.map_err(ProblemError::from)?;
+    let must_verify = visit.state.config.registration.verification == Verification::Required;
+    Ok((!must_verify).then_some(password))
+}
+
 /// The cookie that tells the next page the address, so that the user need not type it again.
 fn typed_address(email: &str) -> String {
     cookies::set(cookies::TYPED, &percent_encode(email), cookies::TYPED_TTL)
 }
 
-/// Whether a username can be chosen with the registration.
-fn with_username(visit: &Visit) -> bool {
+/// Whether a username can be chosen with the registration. With `registration.conceal` it can't: a taken username would reveal an account.
+fn allows_username(visit: &Visit) -> bool {
     !visit.state.config.registration.conceal
 }

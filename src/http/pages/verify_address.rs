@@ -106,7 +106,7 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
         if let Some(session) = &visit.browser.session {
             let claims = session.caller(&visit.state);
             let caller = Caller { claims: &claims, origin: &visit.origin, accepted: AcceptedTransport::Any };
-            if emails::add::request_again(&visit.state, &caller, &email).await? {
+            if emails::add::resend_if_unverified(&visit.state, &caller, &email).await? {
                 return Ok(());
             }
         }

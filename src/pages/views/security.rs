@@ -1,4 +1,5 @@
-//! Factors of the signed-in account: passkeys, authenticator apps, recovery codes. All times are in milliseconds since the Unix epoch.
+//! Views of the signed-in account's factors: passkeys, authenticator apps, recovery codes. All times are in milliseconds since the Unix
+//! epoch.
 
 use serde::Serialize;
 
@@ -47,17 +48,17 @@ pub struct Security {
     pub has_factor: bool,
     /// The passkeys.
     pub passkeys: Vec<PasskeyView>,
-    /// Whether passkeys can be added.
+    /// Whether passkeys can be added on this service.
     pub with_passkeys: bool,
     /// The options of a new passkey, as JSON; none until the user requests one.
     pub passkey_options: Option<String>,
     /// Whether a role of the account requires a second factor.
     pub is_required: bool,
-    /// Whether codes by mail can be switched on.
+    /// Whether codes by mail can be a second factor on this service.
     pub with_email_code: bool,
     /// Whether codes by mail are on.
     pub has_email_code: bool,
-    /// Whether the address is verified, which codes by mail need.
+    /// Whether the address is verified, as it must be before codes by mail can be switched on.
     pub email_verified: bool,
     /// The remembered devices, the newest first.
     pub devices: Vec<RememberedDeviceView>,
@@ -79,16 +80,28 @@ pub struct RememberedDeviceView {
 }
 
 impl Security {
+    /// A sample for each state of the page.
     pub(super) fn states() -> Vec<Self> {
         const SAMPLE_TIME: i64 = 1_800_000_000_000;
         const THIRTY_DAYS: i64 = 30 * 86_400 * 1000;
-        let passkey = |id: &str, last_used_at| PasskeyView {
-            id: text(id),
+        let used_passkey = PasskeyView {
+            id: text("1"),
             name: text("Ann's phone"),
             created_at: SAMPLE_TIME,
-            last_used_at,
-            is_synced: last_used_at.is_some(),
+            last_used_at: Some(SAMPLE_TIME),
+            is_synced: true,
         };
+        let unused_passkey =
+            PasskeyView { id: text("2"), last_used_at: None, is_synced: false, ..used_passkey.clone() };
+        let device = |name, is_current| RememberedDeviceView {
+            id: text("1"),
+            name,
+            last_used_at: SAMPLE_TIME,
+            expires_at: SAMPLE_TIME + THIRTY_DAYS,
+            is_current,
+        };
+        let current_device = device(Some(text("Firefox, Linux")), true);
+        let unnamed_device = device(None, false);
         let full = Self {
             has_password: true,
             password_changed_at: Some(SAMPLE_TIME),
@@ -100,25 +113,17 @@ impl Security {
             }],
             recovery_codes: 8,
             has_factor: true,
-            passkeys: vec![passkey("1", Some(SAMPLE_TIME)), passkey("2", None)],
+            passkeys: vec![used_passkey, unused_passkey],
             with_passkeys: true,
             passkey_options: None,
             is_required: true,
             with_email_code: true,
             has_email_code: true,
             email_verified: true,
-            devices: [true, false]
-                .map(|is_current| RememberedDeviceView {
-                    id: text("1"),
-                    name: is_current.then(|| text("Firefox, Linux")),
-                    last_used_at: SAMPLE_TIME,
-                    expires_at: SAMPLE_TIME + THIRTY_DAYS,
-                    is_current,
-                })
-                .into(),
+            devices: vec![current_device, unnamed_device],
         };
         vec![
-            // the last recovery code; codes by mail can be switched on
+            // the last recovery code, in the singular; codes by mail can be switched on
             Self { recovery_codes: 1, has_email_code: false, ..full.clone() },
             // codes by mail can be switched on once the address is verified
             Self { with_email_code: true, has_password: true, ..Self::default() },
