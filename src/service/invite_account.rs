@@ -48,7 +48,7 @@ pub struct Invite {
 /// Why an account was not invited, or a reset not started.
 #[derive(Debug, thiserror::Error)]
 pub enum InviteError {
-    /// An account has verified the address.
+    /// An account has verified the address, or a closed account (disabled, or due for deletion) has it.
     #[error("an account with this e-mail address exists")]
     EmailTaken,
     /// Another account has the username.
@@ -92,7 +92,7 @@ pub struct ReturnedCredentials {
 /// Creates an account without a password and sends its owner a link and a code that set one.
 ///
 /// If an account has the address and has not verified it, that account is invited. Accepting the invitation removes the credentials and
-/// sessions that were set up before (I13).
+/// sessions that were set up before (I13: they may be those of a person who does not own the address).
 ///
 /// # Errors
 /// [`InviteError`]
@@ -106,7 +106,7 @@ pub async fn invite(
     let now = state.clock.now();
     let identifier = Identifier::from(&input.email);
     let account = match state.sql.find_account(&identifier).await? {
-        // nobody can use a closed account, so a link to it would be of no use
+        // Nobody can use a closed account, so a link to it would be of no use.
         Some(account) if account.owns(&identifier) || account.is_closed(now) => return Err(InviteError::EmailTaken),
         Some(account) => account,
         None => {
@@ -122,6 +122,7 @@ pub async fn invite(
                 updated_at: now,
             };
             let mut entry = AuditEntry::new(now, AuditEvent::AccountAdded).account(new_account.id).address(origin.ip);
+            // An operator has none here: the database handle of a command adds the operator.
             entry.facts.actor = initiator.actor();
             state.sql.insert_account_with_entry(&new_account, &entry).await.map_err(|error| match error {
                 InsertError::EmailTaken => InviteError::EmailTaken,
@@ -150,7 +151,7 @@ pub async fn find_by_identifier(state: &AppState, identifier: &Identifier) -> Re
 }
 
 /// Sends the owner of an account a link and a code that set a new password. The current password works until then. If the account's
-/// address was replaced and then restored, the undo links of the addresses that replaced it stop working.
+/// address was replaced and then restored, the links of the addresses that had replaced it can no longer undo the restoration.
 ///
 /// # Errors
 /// [`InviteError`]
@@ -161,11 +162,12 @@ pub async fn start_reset(
     initiator: &Initiator,
     origin: &RequestOrigin,
 ) -> Result<StartedRecovery, InviteError> {
-    let account = account.filter(|account| !account.is_closed(state.clock.now())).ok_or(InviteError::NotFound)?;
+    let open_account = account.filter(|account| !account.is_closed(state.clock.now()));
+    let account = open_account.ok_or(InviteError::NotFound)?;
     issue(state, account, TokenPurpose::ResetPassword, delivery, initiator, origin).await
 }
 
-/// Issues the link and the code of an invitation or a reset, and mails or returns them.
+/// Issues the link and the code of an invitation or a reset, and mails or returns them. Nobody learns them if the transaction fails.
 async fn issue(
     state: &AppState,
     account: Account,
@@ -197,7 +199,7 @@ async fn issue(
                 TokenPurpose::Invitation => MailData::Invitation { challenge },
                 _ => MailData::PasswordReset {
                     challenge,
-                    // without the address and the device of the admin, which do not concern the owner
+                    // The IP address and the device of the admin do not concern the owner.
                     origin: account_mail::action_origin(&RequestOrigin::default(), now),
                 },
             };

@@ -38,7 +38,7 @@ pub enum RegisterClientError {
     Service(#[from] ServiceError),
 }
 
-/// Registers an app with this metadata (RFC 7591, section 2).
+/// Registers an app. `members` is its metadata, as it was sent (RFC 7591, section 2).
 ///
 /// # Errors
 /// [`RegisterClientError`]
@@ -54,15 +54,16 @@ pub fn register_client(
     let metadata = ClientMetadata::from_registration(members)?;
     let registration = state.clients.register(metadata, &state.entropy).map_err(|error| match error {
         DocumentError::Metadata(error) => error,
+        // The host is not in `dynamic_clients.allowed_hosts`.
         DocumentError::Host => {
             MetadataError::RedirectUri("The host of a redirect URI or of jwks_uri is not allowed here.")
         }
-        // The form of jwks_uri has been checked, so only `DocumentError::Keys` is left.
+        // `from_registration` has checked the form of jwks_uri, so only `DocumentError::Keys` is left.
         _ => MetadataError::Metadata("jwks has no usable key or contains a private key."),
     })?;
-    // Reads the client back from its `client_id`, as later requests do: only then does it get the configured scopes.
-    let client = state.clients.unseal_registration(&registration.client_id);
-    let scopes = client.map(|loaded| loaded.client.scopes.clone()).unwrap_or_default();
+    // The metadata does not decide the scopes: the settings do, when a client is read back from its `client_id`.
+    let loaded = state.clients.unseal_registration(&registration.client_id);
+    let scopes = loaded.map(|loaded| loaded.client.scopes.clone()).unwrap_or_default();
     tracing::info!(
         name = registration.metadata.name,
         redirect_uri = registration.metadata.redirect_uris.first(),

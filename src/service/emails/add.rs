@@ -26,16 +26,19 @@ use crate::{
 };
 
 /// Adds an address, and sends a link and a code to it. If another account has verified the address, its owner gets a notice instead. The
-/// result does not reveal which mail was sent (I12). For an address that was added and is not verified yet, sends the mail again.
+/// result does not reveal which mail was sent (I12: no account oracle). For an address that was added and is not verified yet, sends the
+/// mail again.
 ///
 /// # Errors
 /// [`ChangeEmailsError`]
 pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Result<AccountEmail, ChangeEmailsError> {
-    let (claims, origin) = (caller.claims, caller.origin);
+    let claims = caller.claims;
+    let origin = caller.origin;
     require_recent(state, claims).await?;
     limits::check_self_service(state, origin.ip).await?;
     limits::check_account_change(state, claims.sid, origin.ip).await?;
-    let (now, purpose) = (state.clock.now(), TokenPurpose::AddEmail);
+    let now = state.clock.now();
+    let purpose = TokenPurpose::AddEmail;
     let is_taken = change_email::is_owned_by_another(state, claims.sub, email).await?;
     let mut change = super::change::lock(state, claims).await?;
     if change.account.email.key() == email.key() {
@@ -48,8 +51,13 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
         // With the primary address, which counts as well, the account has the maximum already.
         None if emails.len() + 1 >= state.config.account.max_emails => return Err(ChangeEmailsError::TooMany),
         None => {
-            let (id, account) = (state.entropy.email_id(now), change.account.id);
-            let new_email = SecondaryEmail { id, account, email: email.clone(), verified_at: None, created_at: now };
+            let new_email = SecondaryEmail {
+                id: state.entropy.email_id(now),
+                account: change.account.id,
+                email: email.clone(),
+                verified_at: None,
+                created_at: now,
+            };
             change.add_secondary_email(&new_email).await?;
             new_email
         }
@@ -69,24 +77,29 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
     Ok(secondary.into())
 }
 
-/// Sends the mail again, if `text` is an unverified secondary address of the caller's account. Returns whether it is such an address.
+/// Sends the mail of [`request`] again if `text` is an unverified secondary address of the caller's account. Returns whether it is such an
+/// address.
 ///
 /// # Errors
 /// [`ChangeEmailsError`]
-pub async fn request_again(state: &AppState, caller: &Caller<'_>, text: &str) -> Result<bool, ChangeEmailsError> {
+pub async fn resend_if_unverified(
+    state: &AppState,
+    caller: &Caller<'_>,
+    text: &str,
+) -> Result<bool, ChangeEmailsError> {
     let Ok(email) = Email::parse(text) else { return Ok(false) };
     let emails = state.sql.secondary_emails(caller.claims.sub).await?;
-    let waits_for_verification =
-        |secondary: &SecondaryEmail| secondary.verified_at.is_none() && secondary.email.key() == email.key();
-    if !emails.iter().any(waits_for_verification) {
+    let mut unverified = emails.iter().filter(|secondary| secondary.verified_at.is_none());
+    if !unverified.any(|secondary| secondary.email.key() == email.key()) {
         return Ok(false);
     }
     request(state, caller, &email).await?;
     Ok(true)
 }
 
-/// Verifies an address whose link or code was used: from now on the account can be found by the address. All sessions end. A new session
-/// replaces the session of a caller who is signed in, and its tokens are returned (I5).
+/// Verifies a secondary address whose link or code was used: from now on the account can be found by the address. All sessions end (I5: a
+/// change of a verified address ends all sessions). A new session replaces the session of a caller who is signed in, and its tokens are
+/// returned.
 pub(in crate::service) async fn apply(
     state: &AppState,
     mut change: AccountChange,
@@ -95,17 +108,20 @@ pub(in crate::service) async fn apply(
     accepted: AcceptedTransport,
     origin: &RequestOrigin,
 ) -> Result<Option<Tokens>, VerifyEmailError> {
-    let (id, now) = (change.account.id, state.clock.now());
+    let id = change.account.id;
+    let now = state.clock.now();
     let emails = change.secondary_emails().await?;
     let mut unverified = emails.into_iter().filter(|secondary| secondary.verified_at.is_none());
-    let email = unverified.find(|secondary| secondary.email.key() == address.key());
-    let email = email.ok_or(VerifyEmailError::InvalidToken)?;
+    let found = unverified.find(|secondary| secondary.email.key() == address.key());
+    // The address may have been removed or verified since the link and the code were sent.
+    let email = found.ok_or(VerifyEmailError::InvalidToken)?;
     change.verify_secondary_email(&email, now).await.map_err(|error| match error {
         TakeAddressError::Taken => VerifyEmailError::EmailTaken,
         TakeAddressError::Sql(error) => error.into(),
     })?;
     let entry = AuditEntry::new(now, AuditEvent::EmailAdded).account(id).actor(Actor::Account).address(origin.ip);
     change.record(&entry).await?;
+    // The notice goes to the primary address only: the owner of the added one knows of the change.
     let also_to = None;
     super::change::notify(state, &mut change, AddressChange::Added, &email.email, also_to, Some(origin)).await?;
     let tokens = match caller {

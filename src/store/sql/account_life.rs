@@ -48,7 +48,8 @@ const PENDING: &str = "pending";
 const FORMER: &str = "former";
 
 impl Sql {
-    /// The ids of at most `limit` accounts whose deletion is due, those due longest first, without the first `offset` ones.
+    /// The ids of at most `limit` accounts whose deletion is due, in the order of the due times. Leaves out the first `offset` accounts,
+    /// which the caller failed to delete.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -66,8 +67,13 @@ impl Sql {
             .fetch_all(&mut *tx)
             .await?;
         tx.commit().await?;
-        let id = |text: String| text.parse().map_err(|_| SqlError::Corrupt(format!("the account id {text}")));
-        rows.iter().map(|row| id(row.try_get("id")?)).collect()
+        let mut ids = Vec::new();
+        for row in rows {
+            let text: String = row.try_get("id")?;
+            let id: AccountId = text.parse().map_err(|_| SqlError::Corrupt(format!("the account id {text}")))?;
+            ids.push(id);
+        }
+        Ok(ids)
     }
 
     /// The pending address of an account, which becomes the primary one when it is confirmed.
@@ -76,9 +82,10 @@ impl Sql {
     /// [`SqlError`]
     pub async fn pending_address(&self, id: AccountId, now: Timestamp) -> Result<Option<AddressRecord>, SqlError> {
         let mut tx = self.begin_read().await?;
-        let found = addresses(&mut tx, id, PENDING, now).await?;
+        // There is at most one: see `set_pending_address`.
+        let pending = addresses(&mut tx, id, PENDING, now).await?;
         tx.commit().await?;
-        Ok(found.into_iter().next())
+        Ok(pending.into_iter().next())
     }
 
     /// The former addresses of an account that can become the primary one again, newest first.
@@ -87,14 +94,14 @@ impl Sql {
     /// [`SqlError`]
     pub async fn former_addresses(&self, id: AccountId, now: Timestamp) -> Result<Vec<AddressRecord>, SqlError> {
         let mut tx = self.begin_read().await?;
-        let found = addresses(&mut tx, id, FORMER, now).await?;
+        let former = addresses(&mut tx, id, FORMER, now).await?;
         tx.commit().await?;
-        Ok(found)
+        Ok(former)
     }
 }
 
 impl AccountChange {
-    /// Marks the primary address as verified.
+    /// Marks the primary address as verified. It is no longer a secondary one.
     ///
     /// # Errors
     /// [`TakeAddressError`]
@@ -116,12 +123,14 @@ impl AccountChange {
     }
 
     /// Makes a verified address the primary address of this account. It is no longer a secondary one. Another account that has the address
-    /// unverified loses it (I13).
+    /// unverified loses it (I13: an unverified address belongs to nobody).
     ///
     /// # Errors
     /// [`TakeAddressError`]
     pub async fn make_primary_address(&mut self, email: &Email, now: Timestamp) -> Result<(), TakeAddressError> {
-        let (id, key) = (self.account.id.to_string(), email.key());
+        let id = self.account.id.to_string();
+        let key = email.key();
+        // Before the lock, to avoid a deadlock.
         self.release_unverified(&key, now).await?;
         self.lock_address(&key).await?;
         if self.is_verified_elsewhere(&key).await? {
@@ -160,7 +169,7 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Schedules the deletion of the account at a time, or cancels it (`None`).
+    /// Schedules the deletion of the account at the time `at`. `None` cancels a scheduled deletion.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -172,7 +181,7 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Replaces the username unless another account has it, or removes the username (`None`).
+    /// Replaces the username, unless another account has the new one. `None` removes the username.
     ///
     /// # Errors
     /// [`SetUsernameError`]
@@ -224,7 +233,8 @@ impl AccountChange {
     /// # Errors
     /// [`SqlError`]
     pub async fn pending_address(&mut self, now: Timestamp) -> Result<Option<AddressRecord>, SqlError> {
-        Ok(addresses(&mut self.tx, self.account.id, PENDING, now).await?.into_iter().next())
+        let pending = addresses(&mut self.tx, self.account.id, PENDING, now).await?;
+        Ok(pending.into_iter().next())
     }
 
     /// Deletes the pending address.
@@ -273,7 +283,8 @@ impl AccountChange {
     /// # Errors
     /// [`SqlError`]
     pub async fn clear_former_addresses(&mut self) -> Result<(), SqlError> {
-        self.clear_former_addresses_since(Timestamp::from_millis(i64::MIN)).await
+        let earliest = Timestamp::from_millis(i64::MIN);
+        self.clear_former_addresses_since(earliest).await
     }
 
     /// Deletes the former addresses that were stored at `since` or later.
@@ -304,7 +315,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Deletes a former address: the change that replaced it can't be undone any more.
+    /// Deletes one former address. The change that replaced it can't be undone any more.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -318,6 +329,7 @@ impl AccountChange {
         Ok(())
     }
 
+    /// Stores an address. One that the account has in this state already keeps its `created_at`.
     async fn insert_address(
         &mut self,
         state: &str,
@@ -352,12 +364,12 @@ async fn addresses(
                WHERE account_id = $1 AND state = $2 AND expires_at > $3 ORDER BY created_at DESC";
     let rows =
         query(sql).bind(id.to_string()).bind(state.to_owned()).bind(now.as_millis()).fetch_all(&mut **tx).await?;
-    let read = |row: &AnyRow| {
+    let record = |row: &AnyRow| {
         Ok(AddressRecord {
             email: Email::from_stored(row.try_get("email")?),
             created_at: Timestamp::from_millis(row.try_get("created_at")?),
             expires_at: Timestamp::from_millis(row.try_get("expires_at")?),
         })
     };
-    rows.iter().map(read).collect()
+    rows.iter().map(record).collect()
 }

@@ -47,7 +47,7 @@ impl Sql {
                    WHERE account_id = $1 AND client_id = $2";
         let row = query(sql).bind(account.to_string()).bind(client.to_owned()).fetch_optional(&mut *tx).await?;
         tx.commit().await?;
-        row.as_ref().map(read).transpose()
+        row.as_ref().map(read_consent).transpose()
     }
 
     /// The consents of an account, in order of the client's id.
@@ -60,7 +60,7 @@ impl Sql {
                    WHERE account_id = $1 ORDER BY client_id";
         let rows = query(sql).bind(account.to_string()).fetch_all(&mut *tx).await?;
         tx.commit().await?;
-        rows.iter().map(read).collect()
+        rows.iter().map(read_consent).collect()
     }
 
     /// Adds scopes and resources to the consent of an account to a client.
@@ -75,25 +75,25 @@ impl Sql {
         now: Timestamp,
     ) -> Result<(), SqlError> {
         let mut tx = self.begin_write().await?;
-        let shown = None;
-        self.write_consent(&mut tx, account, (client, shown), allowed, now).await?;
+        let audited_url = None;
+        self.write_consent(&mut tx, account, client, audited_url, allowed, now).await?;
         tx.commit().await?;
         Ok(())
     }
 
     /// Adds to a consent within a transaction, as [`Sql::add_consent`] does. The audit entry names the client by its id and, if given,
-    /// by the text `shown`: the URL of a client's metadata document, of which the id is only a digest.
-    ///
-    /// On PostgreSQL, waits for a concurrent change of the account, and makes later ones wait. So [`AccountChange::withdraw_consents`]
-    /// sees every consent that was stored before. On SQLite a write transaction is exclusive anyway.
+    /// by `audited_url`: the URL of the client's metadata document, of which the id is only a digest.
     pub(super) async fn write_consent(
         &self,
         tx: &mut Transaction<'_, Any>,
         account: AccountId,
-        (client, shown): (&ClientId, Option<&str>),
+        client: &ClientId,
+        audited_url: Option<&str>,
         allowed: Permission<'_>,
         now: Timestamp,
     ) -> Result<(), SqlError> {
+        // Locks the account's row: waits for a concurrent change of the account, and makes later changes wait. So
+        // `AccountChange::withdraw_consents` sees every consent that was stored before. On SQLite a write transaction is exclusive anyway.
         if self.dialect == Dialect::Postgres {
             let sql = "SELECT id FROM accounts WHERE id = $1 FOR SHARE";
             query(sql).bind(account.to_string()).fetch_optional(&mut **tx).await?;
@@ -101,7 +101,7 @@ impl Sql {
         let sql = "SELECT client_id, scope, resources, created_at, updated_at FROM consents \
                    WHERE account_id = $1 AND client_id = $2";
         let row = query(sql).bind(account.to_string()).bind(client.to_string()).fetch_optional(&mut **tx).await?;
-        let former = row.as_ref().map(read).transpose()?;
+        let former = row.as_ref().map(read_consent).transpose()?;
         let scope = union(former.as_ref().map(|former| &former.scope), allowed.scope)?;
         let resources = union(former.as_ref().map(|former| &former.resources), allowed.resources)?;
         let sql = "INSERT INTO consents (account_id, client_id, scope, resources, created_at, updated_at) \
@@ -117,8 +117,12 @@ impl Sql {
             .execute(&mut **tx)
             .await?;
         let entry = AuditEntry::new(now, AuditEvent::ConsentGiven).account(account).client(client.clone());
+        // The newly allowed scopes only.
         let scope = allowed.scope;
-        let detail = shown.map_or_else(|| scope.to_string(), |shown| format!("{scope} ({shown})"));
+        let detail = match audited_url {
+            Some(url) => format!("{scope} ({url})"),
+            None => scope.to_string(),
+        };
         self.record(tx, &entry.actor(Actor::Account).detail(detail)).await
     }
 
@@ -134,13 +138,14 @@ impl Sql {
     ) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
         let sql = "DELETE FROM consents WHERE account_id = $1 AND client_id = $2";
-        let done = query(sql).bind(account.to_string()).bind(client.to_string()).execute(&mut *tx).await?;
-        if done.rows_affected() > 0 {
+        let deleted = query(sql).bind(account.to_string()).bind(client.to_string()).execute(&mut *tx).await?;
+        let existed = deleted.rows_affected() > 0;
+        if existed {
             let entry = AuditEntry::new(now, AuditEvent::ConsentWithdrawn).account(account).client(client.clone());
             self.record(&mut tx, &entry.actor(Actor::Account)).await?;
         }
         tx.commit().await?;
-        Ok(done.rows_affected() > 0)
+        Ok(existed)
     }
 }
 
@@ -152,15 +157,16 @@ fn union(former: Option<&SpaceSeparated>, added: &SpaceSeparated) -> Result<Spac
 }
 
 impl AccountChange {
-    /// Withdraws all consents: another person may have given them (I13).
+    /// Withdraws all consents, because another person may have given them (I13: only the first person to verify an address owns it).
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn withdraw_consents(&mut self, now: Timestamp, ip: Option<IpAddr>) -> Result<(), SqlError> {
-        self.withdraw_consents_since(Timestamp::from_millis(i64::MIN), now, ip).await
+        let earliest = Timestamp::from_millis(i64::MIN);
+        self.withdraw_consents_since(earliest, now, ip).await
     }
 
-    /// Withdraws the consents that were given or extended at `since` or later: another person may have given them (I13).
+    /// Withdraws the consents that were given or extended at `since` or later, because another person may have given them (I13).
     ///
     /// # Errors
     /// [`SqlError`]
@@ -174,9 +180,9 @@ impl AccountChange {
         let rows =
             query(sql).bind(self.account.id.to_string()).bind(since.as_millis()).fetch_all(&mut *self.tx).await?;
         for row in rows {
-            let client: String = row.try_get("client_id")?;
-            let client = ClientId::parse(&client)
-                .map_err(|_| SqlError::Corrupt(format!("consents.client_id {client:?} of an account")))?;
+            let text: String = row.try_get("client_id")?;
+            let client = ClientId::parse(&text)
+                .map_err(|_| SqlError::Corrupt(format!("consents.client_id {text:?} of an account")))?;
             let entry = AuditEntry::new(now, AuditEvent::ConsentWithdrawn).account(self.account.id).because("suspect");
             self.record(&entry.client(client).actor(Actor::Account).address(ip)).await?;
         }
@@ -184,7 +190,8 @@ impl AccountChange {
     }
 }
 
-fn read(row: &AnyRow) -> Result<Consent, SqlError> {
+/// Reads a row of the table.
+fn read_consent(row: &AnyRow) -> Result<Consent, SqlError> {
     let client_id: String = row.try_get("client_id")?;
     let items = |column: &str| -> Result<SpaceSeparated, SqlError> {
         let text: String = row.try_get(column)?;

@@ -109,7 +109,7 @@ impl Sql {
             .await?;
         // The audit entry shows a document's URL. The `client_id` of a registration is long and not readable.
         let audited_url = (client.source == DynamicSource::Document).then_some(client.client_id);
-        self.write_consent(&mut tx, account, (client.id, audited_url), allowed, now).await?;
+        self.write_consent(&mut tx, account, client.id, audited_url, allowed, now).await?;
         tx.commit().await?;
         Ok(true)
     }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    EmbeddedError, POLL,
+    EmbeddedError, POLL_INTERVAL,
     output::Output,
     wire::{self, Pong},
 };
@@ -57,7 +57,7 @@ impl Launcher {
             if started.elapsed() > limit {
                 return Err(EmbeddedError::NotReady { seconds: limit.as_secs(), output: server.output.last_lines() });
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 

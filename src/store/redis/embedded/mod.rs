@@ -31,7 +31,7 @@ const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103
 /// How long a server that an earlier run left behind may take to stop.
 const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval at which a starting or stopping server is polled.
-const POLL: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Why the embedded Redis didn't start, as a message for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -129,9 +129,10 @@ pub enum EmbeddedError {
 #[derive(Debug)]
 pub struct EmbeddedRedis {
     socket: PathBuf,
-    stop: CancellationToken,
+    stop_token: CancellationToken,
+    /// The task that restarts the server. [`Self::stop`] takes it.
     supervisor: Option<JoinHandle<()>>,
-    /// Held for as long as the service uses the folder.
+    /// Locked for as long as the service uses the folder.
     _lock: File,
 }
 
@@ -163,9 +164,9 @@ impl EmbeddedRedis {
 
         let launcher = Launcher::new(binary, dir, socket.clone(), server_lock);
         let child = launcher.launch().await?;
-        let stop = CancellationToken::new();
-        let supervisor = tokio::spawn(supervisor::supervise(launcher, child, stop.clone()));
-        Ok(Self { socket, stop, supervisor: Some(supervisor), _lock: lock })
+        let stop_token = CancellationToken::new();
+        let supervisor = tokio::spawn(supervisor::supervise(launcher, child, stop_token.clone()));
+        Ok(Self { socket, stop_token, supervisor: Some(supervisor), _lock: lock })
     }
 
     /// The socket that the server listens on.
@@ -176,7 +177,7 @@ impl EmbeddedRedis {
 
     /// Stops the server, which completes its writes and exits. Kills the server if it still runs after 10 seconds.
     pub async fn stop(mut self) {
-        self.stop.cancel();
+        self.stop_token.cancel();
         if let Some(supervisor) = self.supervisor.take()
             && let Err(error) = supervisor.await
         {
@@ -213,11 +214,11 @@ fn open_lock_file(path: &Path) -> Result<File, EmbeddedError> {
     open.map_err(|source| folder_error(path, source))
 }
 
-/// Makes sure that no server uses `dir`, and returns the lock that the next server holds.
+/// Makes sure that no server uses `dir`, and returns the locked file that the next server inherits.
 ///
 /// The caller holds the service's lock, so a server that uses the folder was left behind. Two servers would corrupt the append-only
-/// file. A server that starts or stops does not listen on the socket. Therefore each server holds a lock as its standard input, which
-/// the kernel releases when the process exits.
+/// file. The socket alone does not show whether a server runs: while a server starts or stops, it does not listen. So each server has
+/// the locked file as its standard input, and the kernel releases the lock when the process exits.
 async fn stop_leftover(dir: &Path, socket: &Path) -> Result<File, EmbeddedError> {
     let path = dir.join("server.lock");
     let lock = open_lock_file(&path)?;
@@ -233,8 +234,8 @@ async fn stop_leftover(dir: &Path, socket: &Path) -> Result<File, EmbeddedError>
                 return Err(EmbeddedError::Leftover { dir: dir.to_owned() });
             }
             Err(TryLockError::WouldBlock) => {
-                tokio::time::sleep(POLL).await;
-                // A server that was starting may listen by now.
+                tokio::time::sleep(POLL_INTERVAL).await;
+                // A server that was starting may listen by now, and then accepts the command.
                 wire::shut_down(socket, deadline).await;
             }
         }

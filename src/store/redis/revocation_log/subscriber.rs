@@ -25,7 +25,7 @@ use super::{
 /// The pause before another attempt to subscribe after one that failed, or that Redis has denied.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// Receives messages on its own connection until it is aborted. The synchronizer finds missed messages.
+/// Receives messages on its own connection until it is aborted. The synchronizer finds the events of missed messages.
 pub(super) struct Subscriber {
     pub(super) connection: Arc<RedisConnection>,
     /// The channel that all nodes share.
@@ -39,21 +39,24 @@ pub(super) struct Subscriber {
 impl Subscriber {
     pub(super) async fn run(self) {
         let client = &self.connection.subscriber;
+        // Both exist before the client connects, so that they miss nothing.
         let mut reconnections = client.reconnect_rx();
         let mut messages = client.message_rx();
         let _connection = AbortOnDropHandle::new(keep_connected(client.clone()));
+        // Whether the last attempt to subscribe failed.
         let mut has_failed = false;
         loop {
             tokio::select! {
                 reconnected = reconnections.recv() => match reconnected {
+                    // A lag means several reconnections: one subscription, on the current connection, is enough.
                     Ok(_) | Err(RecvError::Lagged(_)) => has_failed = !self.subscribe().await,
                     Err(RecvError::Closed) => return,
                 },
                 message = messages.recv() => match message {
                     Ok(message) => {
                         let text = message.value.as_str().unwrap_or_default();
-                        let must_synchronize =
-                            if *message.channel == *self.channel { self.on_message(&text) } else { self.acks.on_direct(&text) };
+                        let is_shared = *message.channel == *self.channel;
+                        let must_synchronize = if is_shared { self.on_message(&text) } else { self.acks.on_direct(&text) };
                         if must_synchronize {
                             self.wake.notify_one();
                         }
@@ -65,17 +68,19 @@ impl Subscriber {
                     }
                     Err(RecvError::Closed) => return,
                 },
-                () = tokio::time::sleep(RETRY_PAUSE), if has_failed || self.is_denied() => has_failed = !self.subscribe().await,
+                () = tokio::time::sleep(RETRY_PAUSE), if has_failed || self.is_denied() => {
+                    has_failed = !self.subscribe().await;
+                }
             }
         }
     }
 
-    /// Subscribes to the shared channel and to the channel of this node, on a new connection. Returns false if no answer shows whether
-    /// that worked.
+    /// Subscribes to the shared channel and to the channel of this node, on a new connection. Returns false if it is
+    /// unknown whether that worked. Redis may also have denied the subscription: see [`Self::is_denied`].
     async fn subscribe(&self) -> bool {
         self.acks.on_channel_lost();
-        let own = self.acks.own_channel(&self.channel);
-        let subscribed = self.connection.subscribe(own, slice::from_ref(&self.channel)).await;
+        let own_channel = self.acks.own_channel(&self.channel);
+        let subscribed = self.connection.subscribe(own_channel, slice::from_ref(&self.channel)).await;
         if let Err(error) = &subscribed {
             tracing::warn!(
                 error = failure::reason(error),
@@ -87,6 +92,7 @@ impl Subscriber {
         subscribed.is_ok()
     }
 
+    /// Whether the rights of the Redis user do not permit the subscription.
     fn is_denied(&self) -> bool {
         self.connection.subscribe_denied.load(Ordering::Relaxed)
     }
