@@ -1,6 +1,6 @@
 //! Client ID metadata documents: apps whose `client_id` is the URL of a document that describes them.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use latchkey::{
     crypto::authorization_code::RequestHandle,
@@ -25,10 +25,12 @@ use crate::{
     pages::visitor::{Visitor, actions},
 };
 
+/// The resource that apps may request tokens for.
 pub(super) const RESOURCE: &str = "https://mcp.example.com/mcp";
+/// The path of an app's document.
 pub(super) const PATH: &str = "/apps/helper.json";
 
-/// A cluster whose nodes fetch documents from a server.
+/// A cluster whose nodes fetch documents from a server of the test.
 pub(super) async fn cluster() -> (TestCluster, DocumentServer) {
     let mut cluster = TestCluster::new();
     let server = DocumentServer::start().await;
@@ -54,26 +56,42 @@ pub(super) fn request(server: &DocumentServer, client_id: &str) -> Request {
 
 /// The parameters of the redirect to the app.
 #[track_caller]
-pub(super) fn callback_parameters(
-    server: &DocumentServer,
-    answer: &Answer,
-) -> std::collections::BTreeMap<String, String> {
+pub(super) fn callback_parameters(server: &DocumentServer, answer: &Answer) -> BTreeMap<String, String> {
     let location = answer.header("location");
     assert!(location.starts_with(&server.url("/callback?")), "{answer:?}");
     url::Url::parse(location).unwrap().query_pairs().into_owned().collect()
 }
 
-async fn session(node: &Node, browser: &Browser) -> BrowserSession {
-    let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
-    browser_session::load(&node.state, token, &SessionOrigin::default()).await.unwrap().unwrap()
+/// The name and the value of the cookie of a browser's session.
+fn session_cookie(browser: &Browser) -> (&str, &str) {
+    browser.cookie.as_ref().unwrap().split_once('=').unwrap()
 }
 
-/// Consents as the page does, and returns the code.
+async fn session_of(node: &Node, browser: &Browser) -> BrowserSession {
+    let (_, token) = session_cookie(browser);
+    let found = browser_session::load(&node.state, token, &SessionOrigin::default()).await.unwrap();
+    found.expect("a live session")
+}
+
+/// A visitor of the pages with the browser's session.
+fn visitor_of(node: &Node, browser: &Browser) -> Visitor {
+    let mut visitor = Visitor::new(node);
+    let (name, value) = session_cookie(browser);
+    visitor.cookies.insert(name.to_owned(), value.to_owned());
+    visitor
+}
+
+/// Consents to the request of a handle, as the page does.
+async fn consent(node: &Node, browser: &Browser, handle: &str) {
+    let handle = RequestHandle::parse(handle).unwrap();
+    authorize::consent(&node.state, &handle, &session_of(node, browser).await).await.unwrap();
+}
+
+/// Sends an authorization request, consents to it, and returns the code.
 pub(super) async fn allow(node: &Node, browser: &Browser, server: &DocumentServer, request: &Request) -> String {
     let (page, handle) = page_and_handle(node, &browser.authorize(node, request).await);
     assert_eq!(page, "/account/consent");
-    let parsed = RequestHandle::parse(&handle).unwrap();
-    authorize::consent(&node.state, &parsed, &session(node, browser).await).await.unwrap();
+    consent(node, browser, &handle).await;
     let answer = browser.get(node, &format!("/oauth2/authorize?request={handle}")).await;
     callback_parameters(server, &answer).remove("code").unwrap()
 }
@@ -84,6 +102,7 @@ pub(super) async fn token_as(node: &Node, client_id: &str, form: &[(&str, &str)]
     node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await
 }
 
+/// Exchanges a code as an app without a secret.
 pub(super) async fn exchange(node: &Node, server: &DocumentServer, client_id: &str, code: &str) -> Answer {
     let redirect_uri = server.url("/callback");
     let form = [
@@ -170,18 +189,22 @@ async fn url_is_the_client_id_in_tokens_and_lists() {
         .form(&[("token", text(&tokens, "access_token"))])
         .basic_auth(&service.id, Some(&service.secret));
     let active = node.send(introspect).await.expect(200).json();
-    assert_eq!((&active["active"], &active["client_id"]), (&json!(true), &json!(client_id)));
+    assert_eq!(active["active"], true);
+    assert_eq!(active["client_id"], client_id.as_str());
     let refreshed = refresh(&node, &client_id, &tokens).await.expect(200).json();
     assert_eq!(claims(text(&refreshed, "access_token"))["client_id"], client_id.as_str());
     assert_eq!(claims(text(&refreshed, "id_token"))["aud"], client_id.as_str());
 
     let login_tokens = node.login("ada").await;
     let sessions = node.get("/v1/sessions", &login_tokens.access).await.expect(200).json();
-    let apps = sessions["sessions"].as_array().unwrap();
-    let app = apps.iter().find(|session| !session["client_id"].is_null()).unwrap();
-    assert_eq!((&app["client_id"], &app["app"]), (&json!(client_id), &json!("The Helper")));
+    let sessions = sessions["sessions"].as_array().unwrap();
+    let app_session = sessions.iter().find(|session| !session["client_id"].is_null()).unwrap();
+    assert_eq!(app_session["client_id"], client_id.as_str());
+    assert_eq!(app_session["app"], "The Helper");
     let consents = other.get("/v1/me/consents", &login_tokens.access).await.expect(200).json();
-    assert_eq!((&consents["apps"][0]["client_id"], &consents["apps"][0]["sessions"]), (&json!(client_id), &json!(1)));
+    let app = &consents["apps"][0];
+    assert_eq!(app["client_id"], client_id.as_str());
+    assert_eq!(app["sessions"], 1);
 
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("id_token_hint", text(&refreshed, "id_token"));
@@ -208,22 +231,19 @@ async fn consent_to_an_app_is_withdrawn_by_its_url_and_prune_then_deletes_the_ap
     for _ in 0..2 {
         let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &on_device).await);
         assert_eq!(page, "/account/consent");
-        let mut visitor = Visitor::new(&node);
-        let (name, value) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
-        visitor.cookies.insert(name.to_owned(), value.to_owned());
-        let page = visitor.open(&format!("{page}?request={handle}")).await.expect(200);
+        let page = visitor_of(&node, &browser).open(&format!("{page}?request={handle}")).await.expect(200);
         assert!(page.text.contains("runs on your device"), "{}", page.text);
-        let parsed = RequestHandle::parse(&handle).unwrap();
-        authorize::consent(&node.state, &parsed, &session(&node, &browser).await).await.unwrap();
+        consent(&node, &browser, &handle).await;
     }
-    // `prune` keeps an app for 24 hours after an account last allowed it
+    // `prune` keeps an app for 24 hours after an account last allowed it, and longer while an account allows it.
     cluster.advance(Duration::from_hours(25));
     assert_eq!(dynamic_clients::prune(&node.state).await.unwrap(), 0, "an account still allows the app");
     let login_tokens = node.login("ada").await;
     let encoded: String = url::form_urlencoded::byte_serialize(client_id.as_bytes()).collect();
     node.delete(&format!("/v1/me/consents/{encoded}"), &login_tokens.access).await.expect(204);
-    assert_eq!(node.state.sql.dynamic_clients(10).await.unwrap().len(), 1);
-    // no account allows the app any more
+    let limit = 10;
+    assert_eq!(node.state.sql.dynamic_clients(limit).await.unwrap().len(), 1);
+    // No account allows the app any more.
     assert_eq!(dynamic_clients::prune(&node.state).await.unwrap(), 1);
     assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await).0, 401);
     node.stop().await;
@@ -233,6 +253,7 @@ async fn consent_to_an_app_is_withdrawn_by_its_url_and_prune_then_deletes_the_ap
 async fn client_with_invalid_document_or_redirect_uri_is_refused_on_a_page() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
+    // Each document differs from a valid one in one member. `Null` removes the member.
     for (number, change) in [
         ("client_id", json!("https://trusted.example/client.json")),
         ("client_id", Value::Null),
@@ -251,13 +272,14 @@ async fn client_with_invalid_document_or_redirect_uri_is_refused_on_a_page() {
         let answer = browser.authorize(&node, &request(&server, &client_id)).await;
         assert!(refusal(&answer).contains("its content is not valid"), "{change:?} {answer:?}");
     }
+    // a member that is present twice
     server.set(
         "/twice",
         Reply::with("200 OK", &["Content-Type: application/json"], br#"{"client_id":"a","client_id":"b"}"#),
     );
     let answer = browser.authorize(&node, &request(&server, &server.url("/twice"))).await;
     assert!(refusal(&answer).contains("it is not valid JSON"), "{answer:?}");
-    // The document is valid, and the request has a redirect URI that is not in it.
+    // This document is valid, and the redirect URI of the request is not in it.
     let client_id = server.app(PATH, &[]);
     for elsewhere in [
         "https://evil.example/callback".to_owned(),
@@ -284,6 +306,7 @@ async fn url_that_is_not_in_canonical_form_is_refused_as_client_id() {
     let port = server.port;
     for client_id in [
         format!("https://127.0.0.1:{port}{PATH}"),
+        // 127.0.0.1 as a number
         format!("https://2130706433:{port}{PATH}"),
         format!("https://[::ffff:127.0.0.1]:{port}{PATH}"),
         format!("https://user@localhost:{port}{PATH}"),
@@ -320,12 +343,13 @@ async fn operator_disables_an_app_by_its_url() {
     let tokens = sign_in(&node, &browser, &server, &client_id).await;
     let sql = cluster.sql().await;
     latchkey::service::clients::disable(&cluster.clock, &sql, &client_id).await.unwrap();
-    // longer than a node uses the stored row of an app without reading it again
-    cluster.advance(Duration::from_secs(6));
+    // A node uses the stored row of an app for 5 seconds without reading it again.
+    let row_lifetime_passed = Duration::from_secs(6);
+    cluster.advance(row_lifetime_passed);
     assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await), (401, "invalid_client".to_owned()));
     refusal(&browser.authorize(&node, &request(&server, &client_id)).await);
     latchkey::service::clients::enable(&cluster.clock, &sql, &client_id).await.unwrap();
-    cluster.advance(Duration::from_secs(6));
+    cluster.advance(row_lifetime_passed);
     refresh(&node, &client_id, &tokens).await.expect(200);
     sql.close().await;
     node.stop().await;
@@ -344,17 +368,17 @@ async fn number_of_fetches_and_of_apps_is_limited() {
     // the third document that is fetched, and one app more than the account may allow
     let third = server.app("/app2", &[]);
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request(&server, &third)).await);
-    let mut visitor = Visitor::new(&node);
-    let (name, value) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
-    visitor.cookies.insert(name.to_owned(), value.to_owned());
+    let mut visitor = visitor_of(&node, &browser);
     let page = visitor.open(&format!("{page}?request={handle}")).await.expect(200);
     let action = actions(&page).into_iter().find(|action| action.starts_with("/account/consent")).unwrap();
     let refused = visitor.submit(&action, &[("decision", "allow")]).await.expect(409);
     assert!(refused.text.contains("too many apps"), "{}", refused.text);
-    assert_eq!(node.state.sql.dynamic_clients(10).await.unwrap().len(), 2);
+    let limit = 10;
+    assert_eq!(node.state.sql.dynamic_clients(limit).await.unwrap().len(), 2);
     // Cached documents do not count against the limit, new ones do.
     browser.authorize(&node, &request(&server, &third)).await.expect(303);
-    let limited = browser.authorize(&node, &request(&server, &server.app("/app3", &[]))).await;
+    let fourth = server.app("/app3", &[]);
+    let limited = browser.authorize(&node, &request(&server, &fourth)).await;
     assert_eq!(limited.status, 429, "{limited:?}");
     assert_eq!(server.requests("/app3"), 0);
     node.stop().await;
@@ -378,8 +402,8 @@ async fn documents_are_off_by_default_and_limited_to_allowed_hosts() {
     let answer = browser.authorize(&node, &request(&server, &client_id)).await;
     assert!(refusal(&answer).contains("names no client"), "{answer:?}");
     let metadata = node.get_anonymously("/.well-known/oauth-authorization-server").await.json();
-    let absent = |name: &str| metadata.get(name).is_none();
-    assert!(absent("client_id_metadata_document_supported") && absent("registration_endpoint"), "{metadata}");
+    assert_eq!(metadata.get("client_id_metadata_document_supported"), None);
+    assert_eq!(metadata.get("registration_endpoint"), None);
     assert_eq!(server.requests(PATH), 0);
     node.stop().await;
 }
@@ -393,14 +417,15 @@ async fn app_gets_tokens_only_for_the_resource_that_it_names() {
     let code = allow(&node, &browser, &server, &narrow).await;
     let tokens = exchange(&node, &server, &client_id, &code).await.expect(200).json();
     let access = claims(text(&tokens, "access_token"));
-    assert_eq!((&access["aud"], &access["scope"]), (&json!(RESOURCE), &json!("mcp:tools")));
+    assert_eq!(access["aud"], RESOURCE);
+    assert_eq!(access["scope"], "mcp:tools");
     // Without a resource, the token is for this service only, not for all resources that such apps may request.
     let without_resource = narrow.without("resource");
     let answer = browser.authorize(&node, &without_resource).await;
     let code = callback_parameters(&server, &answer).remove("code").unwrap();
     let tokens = exchange(&node, &server, &client_id, &code).await.expect(200).json();
     assert_eq!(claims(text(&tokens, "access_token"))["aud"], json!(cluster.config.issuer));
-    // `admin` is in the app's document, but not in `dynamic_clients.scopes`
+    // `admin` is in the app's document, but not in `dynamic_clients.scopes`.
     for (name, value, error) in
         [("resource", "https://other.example/mcp", "invalid_target"), ("scope", "admin", "invalid_scope")]
     {
@@ -414,7 +439,8 @@ async fn app_gets_tokens_only_for_the_resource_that_it_names() {
 async fn code_and_refresh_token_of_one_app_are_refused_for_another() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
-    let (honest, attacker) = (server.app(PATH, &[]), server.app("/attacker.json", &[]));
+    let honest = server.app(PATH, &[]);
+    let attacker = server.app("/attacker.json", &[]);
     sign_in(&node, &browser, &server, &attacker).await;
     let tokens = sign_in(&node, &browser, &server, &honest).await;
     let answer = browser.authorize(&node, &request(&server, &honest)).await;
@@ -425,15 +451,20 @@ async fn code_and_refresh_token_of_one_app_are_refused_for_another() {
     assert_eq!(error_of(&stolen), (400, "invalid_grant".to_owned()));
     assert_eq!(error_of(&refresh(&node, &attacker, &tokens).await), (400, "invalid_grant".to_owned()));
     refresh(&node, &honest, &tokens).await.expect(200);
-    // An app can require a new consent, although the user has consented before.
-    let step = {
-        let (_, handle) = page_and_handle(
-            &node,
-            &browser.authorize(&node, &request(&server, &honest).with("prompt", "consent")).await,
-        );
-        let parsed = RequestHandle::parse(&handle).unwrap();
-        authorize::pending(&node.state, &parsed, Some(&session(&node, &browser).await)).await.unwrap().step
-    };
-    assert_eq!(step, Some(AuthorizeStep::Consent));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn app_can_ask_for_consent_although_the_user_has_consented_before() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let client_id = server.app(PATH, &[]);
+    sign_in(&node, &browser, &server, &client_id).await;
+    let request = request(&server, &client_id).with("prompt", "consent");
+    let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
+    let handle = RequestHandle::parse(&handle).unwrap();
+    let session = session_of(&node, &browser).await;
+    let pending = authorize::pending(&node.state, &handle, Some(&session)).await.unwrap();
+    assert_eq!(pending.step, Some(AuthorizeStep::Consent));
     node.stop().await;
 }

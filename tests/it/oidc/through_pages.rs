@@ -4,12 +4,18 @@ use latchkey::{domain::app_client::AppSettings, service::clients::NewClient};
 
 use super::{Request, claims, exchange, refresh, response_of, shop, text, web};
 use crate::{
+    factors,
     harness::{
         client::{Answer, PASSWORD},
         test_cluster::{Node, TestCluster},
     },
     pages::visitor::{Visitor, actions},
 };
+
+/// The path of an authorization request.
+fn authorize_path(request: &Request) -> String {
+    format!("/oauth2/authorize?{}", request.query())
+}
 
 /// Opens the page of the service to which an answer leads.
 async fn follow(node: &Node, visitor: &mut Visitor, answer: &Answer) -> Answer {
@@ -18,10 +24,11 @@ async fn follow(node: &Node, visitor: &mut Visitor, answer: &Answer) -> Answer {
     visitor.open(&path).await
 }
 
-/// The address to which a page sends its form.
+/// The address to which a page sends the form for `path`. It has the handle of the request as a query.
 fn action(page: &Answer, path: &str) -> String {
     let found = actions(page).into_iter().find(|action| action.starts_with(path));
-    found.unwrap_or_else(|| panic!("no form for {path} in {}", page.text)).replace("&amp;", "&")
+    let escaped = found.unwrap_or_else(|| panic!("no form for {path} in {}", page.text));
+    escaped.replace("&amp;", "&")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,11 +36,12 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let mut visitor = Visitor::new(&node);
-    let sent = visitor.open(&format!("/oauth2/authorize?{}", Request::for_client(&shop.id).query())).await.expect(303);
+    let sent = visitor.open(&authorize_path(&Request::for_client(&shop.id))).await.expect(303);
     let page = follow(&node, &mut visitor, &sent).await.expect(200);
     // The redirect URI may send the browser on to another origin, which browsers would check against `form-action`.
     let policy = page.header("content-security-policy");
-    assert!(!policy.contains("form-action") && policy.contains("default-src 'none'"), "{policy}");
+    assert!(!policy.contains("form-action"), "{policy}");
+    assert!(policy.contains("default-src 'none'"), "{policy}");
     let form = action(&page, "/account/sign-in");
     let wrong = visitor.submit(&form, &[("identifier", "ada"), ("password", "wrong")]).await;
     assert_eq!(wrong.header("location"), "", "a wrong password leads nowhere: {wrong:?}");
@@ -44,7 +52,7 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     assert_eq!(claims(text(&tokens, "id_token"))["email"], "ada@example.com");
     // The next app needs no page.
     cluster.service_client_with(web("forum")).await;
-    let next = visitor.open(&format!("/oauth2/authorize?{}", Request::for_client("forum").query())).await.expect(303);
+    let next = visitor.open(&authorize_path(&Request::for_client("forum"))).await.expect(303);
     assert!(response_of(&next).contains_key("code"));
     // A sign-out on the page ends the app's session, too.
     let devices = visitor.open("/account/devices").await.expect(200);
@@ -54,15 +62,16 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     node.stop().await;
 }
 
-/// An app that requires two factors gets them, even from a remembered device, which needs no second factor elsewhere.
+/// I14 (factors cannot be bypassed): an app that requires two factors gets them, even from a remembered device, which needs no second
+/// factor for other sign-ins. The device has signed in before the request (`has_session`), or signs in for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
-    let mut cluster = crate::factors::remembered_devices::cluster();
-    // The throttle counts a sign-in in progress as a failure.
+    let mut cluster = factors::remembered_devices::cluster();
+    // The throttle counts a sign-in as a failure until it succeeds.
     cluster.config.limits.login_backoff = None;
     let (node, shop) = shop(&cluster).await;
-    let ada = crate::factors::enrol(&cluster, &node, "ada").await;
-    let device = crate::factors::remembered_devices::remember(&cluster, &node, "ada", &ada).await;
+    let ada = factors::enrol(&cluster, &node, "ada").await;
+    let device = factors::remembered_devices::remember(&cluster, &node, "ada", &ada).await;
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
     for has_session in [false, true] {
         let mut visitor = Visitor::new(&node);
@@ -71,11 +80,11 @@ async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
             visitor.open("/account/sign-in").await.expect(200);
             let done = visitor.submit("/account/sign-in", &fields).await.expect(303);
             assert_eq!(done.header("location"), "/account", "the device is remembered");
-            // the sign-in is older than the request
+            // The sign-in is older than the request.
             cluster.advance(std::time::Duration::from_secs(1));
         }
         let request = Request::for_client(&shop.id).with("acr_values", "aal2");
-        let sent = visitor.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
+        let sent = visitor.open(&authorize_path(&request)).await.expect(303);
         let page = follow(&node, &mut visitor, &sent).await.expect(200);
         let form = if has_session {
             action(&page, "/account/reauthenticate")
@@ -85,8 +94,8 @@ async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
             action(&page, "/account/sign-in/second-factor")
         };
         let code = ada.app.code(&cluster.clock);
-        // the app shows another code for the next round: each code works once
-        cluster.advance(crate::factors::STEP);
+        // Each code works once: the authenticator app shows another one in the next round.
+        cluster.advance(factors::STEP);
         let right = visitor.submit(&form, &[("method", "totp"), ("code", &code)]).await.expect(303);
         let back = follow(&node, &mut visitor, &right).await.expect(303);
         let code = response_of(&back).remove("code").unwrap();
@@ -105,7 +114,7 @@ async fn user_consents_or_refuses_on_the_page() {
     for (mode, decision) in [("query", "deny"), ("form_post", "deny"), ("query", "allow")] {
         let mut visitor = Visitor::new(&node);
         let request = Request::for_client("forum").with("response_mode", mode);
-        let sent = visitor.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
+        let sent = visitor.open(&authorize_path(&request)).await.expect(303);
         let page = follow(&node, &mut visitor, &sent).await.expect(200);
         let form = action(&page, "/account/sign-in");
         let signed_in = visitor.submit(&form, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
@@ -114,6 +123,7 @@ async fn user_consents_or_refuses_on_the_page() {
         assert!(page.text.contains("The Forum"), "{}", page.text);
         let answer = visitor.submit(&action(&page, "/account/consent"), &[("decision", decision)]).await;
         match (mode, decision) {
+            // a page with a form that the browser posts to the app
             ("form_post", _) => assert!(answer.text.contains("name=\"error\" value=\"access_denied\""), "{answer:?}"),
             (_, "deny") => assert_eq!(response_of(&answer)["error"], "access_denied"),
             _ => {

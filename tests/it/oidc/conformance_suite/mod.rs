@@ -71,12 +71,15 @@ impl Suite {
             return response_of(answer);
         }
         assert_eq!(answer.status, 200, "{answer:?}");
-        assert!(answer.text.contains("method=\"post\"") && answer.text.contains(&format!("action=\"{CALLBACK}\"")));
-        let fields = answer.text.split("type=\"hidden\" name=\"").skip(1).map(|rest| {
-            let (name, rest) = rest.split_once("\" value=\"").unwrap();
-            (name.to_owned(), unescape(rest.split('"').next().unwrap()))
-        });
-        fields.collect()
+        assert!(answer.text.contains("method=\"post\""), "{answer:?}");
+        assert!(answer.text.contains(&format!("action=\"{CALLBACK}\"")), "{answer:?}");
+        let mut parameters = BTreeMap::new();
+        for field in answer.text.split("type=\"hidden\" name=\"").skip(1) {
+            let (name, rest) = field.split_once("\" value=\"").unwrap();
+            let (value, _) = rest.split_once('"').unwrap();
+            parameters.insert(name.to_owned(), unescape(value));
+        }
+        parameters
     }
 
     /// Sends an authorization request that needs no page, and returns the parameters of the response.
@@ -172,24 +175,28 @@ const PROFILES: [(&str, &[&str]); 4] = [
 fn checklist_has_a_test_of_its_own_for_each_module() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = fs::read_to_string(root.join("docs/conformance.md")).unwrap();
-    let mut rows: BTreeSet<(&str, &str)> = BTreeSet::new();
+    // A row begins with the module and the path of its test.
+    let mut listed: BTreeSet<(&str, String)> = BTreeSet::new();
     for row in document.lines().filter(|line| line.starts_with("| `oidcc-")) {
         let mut cells = row.split(" | ").map(|cell| cell.trim_matches(['|', ' ', '`']));
-        assert!(rows.insert((cells.next().unwrap(), cells.next().unwrap())), "listed twice: {row}");
+        let module = cells.next().unwrap();
+        let test = cells.next().unwrap().to_owned();
+        let is_new = listed.insert((module, test));
+        assert!(is_new, "listed twice: {row}");
     }
     let (_, basic_modules) = PROFILES[0];
     let form_post = ("form_post", basic_modules);
     let mut expected = BTreeSet::new();
     for (profile, modules) in PROFILES.into_iter().chain([form_post]) {
         let source = fs::read_to_string(root.join(format!("tests/it/oidc/conformance_suite/{profile}.rs"))).unwrap();
-        assert_eq!(source.matches("#[tokio::test").count(), modules.len(), "{profile}");
+        assert_eq!(source.matches("#[tokio::test").count(), modules.len(), "{profile} has tests of modules only");
         for module in modules {
             let name = module.replace('-', "_");
+            // An ignored test would have another line between these two.
             let test = format!("#[tokio::test(flavor = \"multi_thread\")]\nasync fn {name}() {{\n");
             assert!(source.contains(&test), "no test {name} in {profile}");
             expected.insert((*module, format!("oidc::conformance_suite::{profile}::{name}")));
         }
     }
-    let rows: BTreeSet<_> = rows.into_iter().map(|(module, test)| (module, test.to_owned())).collect();
-    assert_eq!(rows, expected);
+    assert_eq!(listed, expected);
 }

@@ -23,6 +23,7 @@ async fn node() -> (TestCluster, Node) {
     (cluster, node)
 }
 
+/// Registers an app whose sign-ins start at `initiate_login_uri`.
 async fn register(node: &Node, initiate_login_uri: &str) -> Answer {
     let metadata = json!({
         "redirect_uris": [CALLBACK],
@@ -42,18 +43,20 @@ async fn oidcc_3rd_party_init_login() {
     let browser = Browser::signed_in(&node, "ada").await;
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &Request::for_client(app)).await);
     assert_eq!(page, "/account/consent");
-    let cookie = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
+    // Consents as the page does: the app is then in the list of the user's apps.
+    let (_, cookie) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
     let session = browser_session::load(&node.state, cookie, &SessionOrigin::default()).await.unwrap().unwrap();
-    authorize::consent(&node.state, &RequestHandle::parse(&handle).unwrap(), &session).await.unwrap();
+    let handle = RequestHandle::parse(&handle).unwrap();
+    authorize::consent(&node.state, &handle, &session).await.unwrap();
     let tokens = node.login("ada").await;
     let listed = node.get("/v1/me/consents", &tokens.access).await.expect(200).json();
     let link = url::Url::parse(text(&listed["apps"][0], "open_url")).unwrap();
     assert!(link.as_str().starts_with("https://app.example.com/start?"), "{link}");
-    let issuer = link.query_pairs().find(|(name, _)| name == "iss").unwrap().1.into_owned();
+    let (_, issuer) = link.query_pairs().find(|(name, _)| name == "iss").unwrap();
     assert_eq!(issuer, node.state.config.issuer);
     // The app sends the browser to that issuer, where the user is signed in and has consented.
     let metadata: Value = node.get_anonymously("/.well-known/openid-configuration").await.expect(200).json();
-    assert_eq!(metadata["issuer"], issuer.as_str());
+    assert_eq!(metadata["issuer"], *issuer);
     let answer = browser.authorize(&node, &Request::for_client(app)).await;
     assert!(response_of(&answer).contains_key("code"));
     node.stop().await;
