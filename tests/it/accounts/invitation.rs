@@ -1,4 +1,4 @@
-//! `POST /v1/users/invite`, `POST /v1/users/reset`.
+//! Invitations and password resets that an admin or a service client starts: `POST /v1/users/invite`, `POST /v1/users/reset`.
 
 use latchkey::{
     domain::account::Roles,
@@ -7,7 +7,7 @@ use latchkey::{
 use reqwest::Method;
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, first_mail, problem, reset, signed_in, without_limits};
+use super::{NEW_PASSWORD, email, first_mail, problem, reset, signed_in};
 use crate::harness::{
     client::{Answer, PASSWORD, Tokens},
     test_cluster::{Node, ServiceClient, TestCluster},
@@ -36,6 +36,7 @@ async fn admin_invites_by_mail_and_the_owner_sets_the_password() {
     assert_eq!(answer.problem(), problem(403, "forbidden"));
     let (added, removed) = (Roles::parse(["admin"]).unwrap(), Roles::default());
     accounts::change_roles(&node.state, id, &added, &removed).await.unwrap();
+    // Only new access tokens have the new role.
     let admin = Tokens::of(&node.refresh(&user.refresh).await.expect(200));
     let answer = signed_in(&node, &admin, Method::POST, "/v1/users/invite", body).await.expect(202);
     assert_eq!(answer.json().as_object().unwrap().len(), 1, "no link and no code: {}", answer.text);
@@ -54,9 +55,10 @@ async fn admin_invites_by_mail_and_the_owner_sets_the_password() {
 async fn service_client_with_the_scope_gets_link_and_code_for_its_own_mail() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let (client, other) = (recovery_client(&cluster).await, cluster.service_client("other").await);
+    let client = recovery_client(&cluster).await;
+    let without_scope = cluster.service_client("other").await;
     let body = json!({ "email": email("grace"), "delivery": "return" });
-    let answer = as_client(&node, &other, "/v1/users/invite", body.clone()).await;
+    let answer = as_client(&node, &without_scope, "/v1/users/invite", body.clone()).await;
     assert_eq!(answer.problem(), problem(403, "forbidden"));
     let answer = as_client(&node, &client, "/v1/users/invite", body).await.expect(202);
     let code = answer.text_of("code");
@@ -74,7 +76,7 @@ async fn service_client_with_the_scope_gets_link_and_code_for_its_own_mail() {
     let mails = cluster.mails_to(&email("grace"));
     assert!(
         mails.iter().all(|mail| mail.file.contains("password_changed")),
-        "no mail of Latchkey has the link: {mails:?}"
+        "Latchkey mails notices only, and neither link nor code: {mails:?}"
     );
     let answer = as_client(&node, &client, "/v1/users/reset", json!({ "account": "nobody" })).await;
     assert_eq!(answer.problem(), problem(404, "unknown_account"));
@@ -84,12 +86,11 @@ async fn service_client_with_the_scope_gets_link_and_code_for_its_own_mail() {
 
 #[tokio::test]
 async fn invitation_needs_credentials() {
-    let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    let cluster = TestCluster::new();
     let node = cluster.node().await;
     let answer = node.post("/v1/users/invite", json!({ "email": email("grace") })).await;
     assert_eq!(answer.problem(), problem(401, "authentication_required"));
-    let client = ServiceClient { id: "crm".to_owned(), secret: "wrong".to_owned() };
-    let answer = as_client(&node, &client, "/v1/users/invite", json!({ "email": email("grace") })).await;
+    let unknown = ServiceClient { id: "crm".to_owned(), secret: "wrong".to_owned() };
+    let answer = as_client(&node, &unknown, "/v1/users/invite", json!({ "email": email("grace") })).await;
     assert_eq!(answer.problem(), problem(401, "invalid_client"));
 }

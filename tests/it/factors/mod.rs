@@ -61,7 +61,7 @@ pub struct Enrolled {
 /// The time for which an authenticator app shows the same code.
 pub const STEP: Duration = Duration::from_secs(30);
 
-/// A cluster without rate limits by address, since all clients of a test share one address.
+/// A cluster without rate limits by address, since all clients of a test share one IP address.
 pub fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
     crate::accounts::without_limits(&mut cluster);
@@ -75,7 +75,7 @@ pub async fn start_totp(node: &Client, tokens: &Tokens) -> App {
     App { secret: started.text_of("secret") }
 }
 
-/// Confirms an authenticator app with its first code.
+/// Confirms an authenticator app with a code.
 pub async fn confirm_totp(node: &Client, tokens: &Tokens, code: &str) -> Answer {
     signed_in(node, tokens, Method::POST, "/v1/me/factors/totp/confirm", json!({ "code": code })).await
 }
@@ -86,7 +86,8 @@ pub fn codes_of(answer: &Answer) -> Vec<String> {
     codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect()
 }
 
-/// Adds an authenticator app to an account of [`Client::register`]. Then advances the clock, so that the app shows a code that was not used.
+/// Adds an authenticator app to an account of [`Client::register`]. Then advances the clock, so that the app shows a code that was not
+/// used.
 pub async fn enrol(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled {
     let tokens = node.login(name).await;
     let app = start_totp(node, &tokens).await;
@@ -101,7 +102,7 @@ pub async fn account_with_app(cluster: &TestCluster, node: &Client, name: &str) 
     enrol(cluster, node, name).await
 }
 
-/// Signs in by password, and returns the challenge for the second factor.
+/// Signs in by password, and returns the challenge for the second factor. Asserts that the account needs one.
 pub async fn challenge(node: &Client, name: &str) -> String {
     expect_challenge(&node.try_login(name, PASSWORD).await)
 }
@@ -114,15 +115,15 @@ pub fn expect_challenge(answer: &Answer) -> String {
     answer.text_of("challenge")
 }
 
-/// Asserts that a response has neither tokens nor a device token nor a cookie.
+/// Asserts that a response has no tokens, no session id, no device token and no cookie.
 #[track_caller]
 pub fn assert_no_credentials(answer: &Answer) {
     let body = answer.json();
     for field in ["access_token", "refresh_token", "session_id"] {
-        assert!(body[field].is_null(), "{answer:?}");
+        assert!(body[field].is_null(), "{field}: {answer:?}");
     }
     for header in ["x-device-token", "set-cookie"] {
-        assert!(!answer.headers.contains_key(header), "{answer:?}");
+        assert!(!answer.headers.contains_key(header), "{header}: {answer:?}");
     }
 }
 
@@ -138,13 +139,15 @@ pub fn factor_body(challenge: &str, method: &str, code: &str) -> Value {
 
 /// A code of six digits that the app does not show within a minute of the clock's time.
 pub fn wrong_code(app: &App, clock: &Clock) -> String {
-    let shown: Vec<_> = [-60, -30, 0, 30, 60].map(|seconds| app.code_after(clock, seconds)).into();
-    (0..).map(|guess| format!("{guess:06}")).find(|guess| !shown.contains(guess)).unwrap()
+    let shown = [-60, -30, 0, 30, 60].map(|seconds| app.code_after(clock, seconds));
+    let mut guesses = (0..).map(|number| format!("{number:06}"));
+    guesses.find(|guess| !shown.contains(guess)).unwrap()
 }
 
 /// The claims of an access token.
 pub fn claims(access_token: &str) -> Value {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     let payload = access_token.split('.').nth(1).unwrap();
-    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+    let json = BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap();
+    serde_json::from_slice(&json).unwrap()
 }

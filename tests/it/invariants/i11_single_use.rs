@@ -1,29 +1,41 @@
-//! I11: A link or a code works exactly once among sixteen concurrent requests on two nodes, and stops working when the
-//! account's password, address or epoch changes.
+//! I11 (single use): a link, a code or a challenge works exactly once among sixteen concurrent requests (*racers*) on two nodes. Links
+//! stop working when the account's password, address or epoch changes.
 
+use latchkey::{
+    domain::account::{Email, Roles},
+    service::accounts,
+};
+use reqwest::Method;
 use serde_json::json;
 
 use crate::{
     accounts::{NEW_PASSWORD, email, problem, request_reset, reset, signed_in, verify_address, without_limits},
+    factors,
     harness::{
         client::{Answer, PASSWORD},
         test_cluster::TestCluster,
     },
 };
 
-/// A password of its own for each of the concurrent requests, to find out which one succeeded.
+/// The number of concurrent requests.
+const RACERS: usize = 16;
+
+/// A password of its own for each racer, to find out which one succeeded.
 fn password(racer: usize) -> String {
     format!("{NEW_PASSWORD} racer {racer}")
 }
 
-/// The numbers of the requests that succeeded. Asserts that the others were refused with `invalid_code`.
-fn winners(answers: &[Answer]) -> Vec<usize> {
-    let won: Vec<_> =
-        answers.iter().enumerate().filter(|(_, answer)| answer.status == 204).map(|(racer, _)| racer).collect();
-    for answer in answers.iter().filter(|answer| answer.status != 204) {
-        assert_eq!(answer.problem(), problem(401, "invalid_code"));
+/// Asserts that each racer succeeded or was refused with `invalid_code`, and returns the numbers of those that succeeded.
+fn check_winners(answers: &[Answer]) -> Vec<usize> {
+    let mut winners = Vec::new();
+    for (racer, answer) in answers.iter().enumerate() {
+        if answer.status == 204 {
+            winners.push(racer);
+        } else {
+            assert_eq!(answer.problem(), problem(401, "invalid_code"));
+        }
     }
-    won
+    winners
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +46,7 @@ async fn i11_link_and_code_work_once_among_sixteen_racers_on_two_nodes() {
     nodes[0].register("ada").await;
     for by_code in [false, true] {
         let (token, code) = request_reset(&cluster, &nodes[0], "ada").await;
-        let race = (0..16).map(|racer| {
+        let race = (0..RACERS).map(|racer| {
             let body = if by_code {
                 json!({ "identifier": "ada", "code": code, "new_password": password(racer) })
             } else {
@@ -43,9 +55,9 @@ async fn i11_link_and_code_work_once_among_sixteen_racers_on_two_nodes() {
             nodes[racer % 2].post("/v1/password/reset", body)
         });
         let answers = futures_util::future::join_all(race).await;
-        let won = winners(&answers);
-        assert_eq!(won.len(), 1, "{won:?}");
-        nodes[1].try_login("ada", &password(won[0])).await.expect(200);
+        let winners = check_winners(&answers);
+        assert_eq!(winners.len(), 1, "{winners:?}");
+        nodes[1].try_login("ada", &password(winners[0])).await.expect(200);
     }
 }
 
@@ -57,11 +69,12 @@ async fn i11_sixteen_wrong_codes_at_once_leave_no_attempt() {
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     let (_, code) = request_reset(&cluster, &nodes[0], "ada").await;
-    let guesses = (0..16).map(|racer| {
+    let guesses = (0..RACERS).map(|racer| {
         let body = json!({ "identifier": "ada", "code": "2222-2222", "new_password": password(racer) });
         nodes[racer % 2].post("/v1/password/reset", body)
     });
-    assert!(winners(&futures_util::future::join_all(guesses).await).is_empty());
+    let answers = futures_util::future::join_all(guesses).await;
+    assert!(check_winners(&answers).is_empty(), "{answers:?}");
     let body = json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
     assert_eq!(nodes[0].post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
 }
@@ -70,6 +83,7 @@ async fn i11_sixteen_wrong_codes_at_once_leave_no_attempt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_on_two_nodes() {
     use crate::{accounts::emails, harness::client::Tokens};
+
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let nodes = [cluster.node().await, cluster.node().await];
@@ -80,11 +94,11 @@ async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_
         let (_, token, _) = emails::add(&cluster, node, &tokens, "shared").await;
         owners.push((tokens, token));
     }
-    let race = (0..16).map(|racer| {
+    let race = (0..RACERS).map(|racer| {
         // racer / 2, so that each account has racers on both nodes
-        let (tokens, token) = &owners[racer / 2 % 2];
+        let (tokens, token) = &owners[(racer / 2) % 2];
         let body = json!({ "token": token });
-        signed_in(&nodes[racer % 2], tokens, reqwest::Method::POST, "/v1/email/verify", body)
+        signed_in(&nodes[racer % 2], tokens, Method::POST, "/v1/email/verify", body)
     });
     let answers = futures_util::future::join_all(race).await;
     let won: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
@@ -95,8 +109,10 @@ async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_
         assert!(refused.contains(&answer.problem()), "{answer:?}");
     }
     let winner = nodes[0].get("/v1/me", &Tokens::of(won[0]).access).await.text_of("id");
-    let found = nodes[1].try_login(&email("shared"), PASSWORD).await.expect(200);
-    assert_eq!(nodes[1].get("/v1/me", &Tokens::of(&found).access).await.text_of("id"), winner);
+    // Both accounts have this password, so a sign-in by the address shows whose it is.
+    let by_address = nodes[1].try_login(&email("shared"), PASSWORD).await.expect(200);
+    let owner = nodes[1].get("/v1/me", &Tokens::of(&by_address).access).await.text_of("id");
+    assert_eq!(owner, winner);
 }
 
 #[tokio::test]
@@ -114,15 +130,13 @@ async fn i11_link_stops_working_when_password_address_or_epoch_changes() {
 
     // A change of roles increments the epoch.
     let (token, _) = request_reset(&cluster, &node, "ada").await;
-    let admin = latchkey::domain::account::Roles::parse(["admin"]).unwrap();
-    latchkey::service::accounts::change_roles(&node.state, id, &admin, &latchkey::domain::account::Roles::default())
-        .await
-        .unwrap();
+    let (added, removed) = (Roles::parse(["admin"]).unwrap(), Roles::default());
+    accounts::change_roles(&node.state, id, &added, &removed).await.unwrap();
     assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "epoch");
 
     let (token, _) = request_reset(&cluster, &node, "ada").await;
-    let new = latchkey::domain::account::Email::parse(&email("lovelace")).unwrap();
-    latchkey::service::accounts::set_email(&node.state, id, &new).await.unwrap();
+    let new_address = Email::parse(&email("lovelace")).unwrap();
+    accounts::set_email(&node.state, id, &new_address).await.unwrap();
     assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "address");
 }
 
@@ -136,13 +150,13 @@ async fn i11_get_and_head_of_a_link_do_not_consume_it() {
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
     let (token, _) = crate::accounts::first_mail(&cluster, "ada", "verify_address").await;
     for path in ["/v1/email/verify", "/v1/password/reset", "/v1/email/undo", "/v1/account/secure"] {
-        for method in [reqwest::Method::GET, reqwest::Method::HEAD] {
+        for method in [Method::GET, Method::HEAD] {
             let answer = node.send(node.request(method, &format!("{path}?token={token}"))).await;
             assert_eq!(answer.status, 405, "{path}");
         }
     }
     let body = json!({ "token": token });
-    signed_in(&node, &tokens, reqwest::Method::POST, "/v1/email/verify", body).await.expect(204);
+    signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(204);
 }
 
 /// A copy of Redis contains neither links, codes nor addresses.
@@ -153,7 +167,9 @@ async fn i11_redis_holds_digests_of_links_and_codes_only() {
     node.register("ada").await;
     let (token, code) = request_reset(&cluster, &node, "ada").await;
     let dump = String::from_utf8_lossy(&cluster.redis.dump()).into_owned();
-    for secret in [token.as_str(), &token["lk_ot_".len()..], &code, &code.replace('-', ""), "ada@example.com"] {
+    let token_without_prefix = token.strip_prefix("lk_ot_").unwrap();
+    let code_without_hyphen = code.replace('-', "");
+    for secret in [token.as_str(), token_without_prefix, &code, &code_without_hyphen, "ada@example.com"] {
         assert!(!dump.contains(secret), "{secret}");
     }
 }
@@ -161,12 +177,12 @@ async fn i11_redis_holds_digests_of_links_and_codes_only() {
 /// Sixteen concurrent requests present the same challenge and the same code.
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_challenge_and_code_work_once_among_sixteen_racers_on_two_nodes() {
-    let cluster = crate::factors::cluster();
+    let cluster = factors::cluster();
     let nodes = [cluster.node().await, cluster.node().await];
-    let ada = crate::factors::account_with_app(&cluster, &nodes[0], "ada").await;
+    let ada = factors::account_with_app(&cluster, &nodes[0], "ada").await;
     for (method, code) in [("totp", ada.app.code(&cluster.clock)), ("recovery_code", ada.recovery_codes[0].clone())] {
-        let challenge = crate::factors::challenge(&nodes[0], "ada").await;
-        let race = (0..16).map(|racer| crate::factors::second_factor(&nodes[racer % 2], &challenge, method, &code));
+        let challenge = factors::challenge(&nodes[0], "ada").await;
+        let race = (0..RACERS).map(|racer| factors::second_factor(&nodes[racer % 2], &challenge, method, &code));
         let answers = futures_util::future::join_all(race).await;
         let won = answers.iter().filter(|answer| answer.status == 200).count();
         assert_eq!(won, 1, "{method}: {answers:?}");
@@ -176,19 +192,18 @@ async fn i11_challenge_and_code_work_once_among_sixteen_racers_on_two_nodes() {
 /// Sixteen concurrent requests present the same code, each with a challenge of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_code_works_once_among_sixteen_challenges() {
-    let mut cluster = crate::factors::cluster();
-    // The throttle of wrong codes would refuse most of the requests before it checks their codes.
+    let mut cluster = factors::cluster();
+    // The throttle of wrong codes would refuse most of the requests before their codes are checked.
     cluster.config.limits.factor_backoff = None;
     let nodes = [cluster.node().await, cluster.node().await];
-    let ada = crate::factors::account_with_app(&cluster, &nodes[0], "ada").await;
+    let ada = factors::account_with_app(&cluster, &nodes[0], "ada").await;
     for (method, code) in [("totp", ada.app.code(&cluster.clock)), ("recovery_code", ada.recovery_codes[0].clone())] {
         let mut challenges = Vec::new();
-        for racer in 0..16 {
-            challenges.push(crate::factors::challenge(&nodes[racer % 2], "ada").await);
+        for racer in 0..RACERS {
+            challenges.push(factors::challenge(&nodes[racer % 2], "ada").await);
         }
-        let race = challenges.iter().enumerate();
         let race =
-            race.map(|(racer, challenge)| crate::factors::second_factor(&nodes[racer % 2], challenge, method, &code));
+            (0..RACERS).map(|racer| factors::second_factor(&nodes[racer % 2], &challenges[racer], method, &code));
         let answers = futures_util::future::join_all(race).await;
         let won = answers.iter().filter(|answer| answer.status == 200).count();
         assert_eq!(won, 1, "{method}: {answers:?}");

@@ -6,7 +6,7 @@ use latchkey::store::sql::OutboxState;
 use serde_json::{Value, json};
 
 use crate::{
-    accounts::{NEW_PASSWORD, email, request_reset, reset, without_limits},
+    accounts::{NEW_PASSWORD, count, email, request_reset, reset, without_limits},
     harness::{
         client::Answer,
         monitor::Monitor,
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// The parts of a response that must not differ: all but the request id, the date and the secret of a sign-in request.
+/// The parts of a response that must not differ: all but the request id, the date and the secret of a sign-in request (`request`).
 fn comparable(answer: &Answer) -> String {
     let mut body = answer.json();
     for random in ["request_id", "request"] {
@@ -32,23 +32,26 @@ fn comparable(answer: &Answer) -> String {
     format!("{} {headers:?} {body}", answer.status)
 }
 
-/// A cluster without rate limits, with a verified account `ada`.
+/// A cluster without rate limits, where codes by mail can replace the password (`/v1/login/code`), with a verified account `ada`.
 async fn cluster() -> (TestCluster, Node) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
     node.register("ada").await;
+    // A reset verifies the address.
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     (cluster, node)
 }
 
-/// The body of a call about the account of this name.
+/// Makes the body of a call about the account of this name.
 type BodyOf = fn(&str) -> Value;
 
 /// A code that no mail contains.
 const WRONG_CODE: &str = "2222-2222";
+/// The made-up secret of a sign-in request.
+const UNKNOWN_REQUEST: &str = "lk_lr_x";
 
 /// The public calls that request a mail for an account.
 fn requests_for_mails() -> [(&'static str, BodyOf); 3] {
@@ -67,7 +70,10 @@ fn calls_with_wrong_codes() -> [(&'static str, BodyOf); 3] {
             |name| json!({ "identifier": email(name), "code": WRONG_CODE, "new_password": "marble thicket saddle forty" }),
         ),
         ("/v1/email/verify", |name| json!({ "email": email(name), "code": WRONG_CODE, "password": NEW_PASSWORD })),
-        ("/v1/login/code/verify", |name| json!({ "request": "lk_lr_x", "email": email(name), "code": WRONG_CODE })),
+        (
+            "/v1/login/code/verify",
+            |name| json!({ "request": UNKNOWN_REQUEST, "email": email(name), "code": WRONG_CODE }),
+        ),
     ]
 }
 
@@ -80,8 +86,9 @@ fn calls() -> impl Iterator<Item = (&'static str, BodyOf)> {
 async fn i12_public_calls_answer_alike_for_known_and_unknown_accounts() {
     let (_cluster, node) = cluster().await;
     for (path, body) in calls() {
-        let known = comparable(&node.post(path, body("ada")).await);
-        assert_eq!(known, comparable(&node.post(path, body("nobody")).await), "{path}");
+        let known = node.post(path, body("ada")).await;
+        let unknown = node.post(path, body("nobody")).await;
+        assert_eq!(comparable(&known), comparable(&unknown), "{path}");
     }
 }
 
@@ -94,8 +101,9 @@ async fn i12_calls_answer_alike_for_secondary_and_unknown_addresses() {
     let ada = node.login_with("ada", NEW_PASSWORD).await;
     emails::add_verified(&cluster, &node, &ada, "work").await;
     for (path, body) in calls() {
-        let known = comparable(&node.post(path, body("work")).await);
-        assert_eq!(known, comparable(&node.post(path, body("nobody")).await), "{path}");
+        let known = node.post(path, body("work")).await;
+        let unknown = node.post(path, body("nobody")).await;
+        assert_eq!(comparable(&known), comparable(&unknown), "{path}");
     }
     let mut refused = Vec::new();
     for name in ["work", "nobody"] {
@@ -105,7 +113,7 @@ async fn i12_calls_answer_alike_for_secondary_and_unknown_addresses() {
 
     node.register("eve").await;
     let eve = node.login("eve").await;
-    // names of equal length, because the response contains the address, and `content-length` is compared
+    // The names of a pair have equal length, because the response contains the address, and `content-length` is compared.
     for (taken, free) in [("ada", "new"), ("work", "desk")] {
         let mut answers = Vec::new();
         for name in [taken, free] {
@@ -116,14 +124,16 @@ async fn i12_calls_answer_alike_for_secondary_and_unknown_addresses() {
         }
         assert_eq!(answers[0], answers[1]);
     }
+    // The owner of each taken address gets a notice.
     for name in ["ada", "work"] {
         cluster.mail_to(&email(name), "address_taken").await;
     }
-    // With `registration.conceal`, a registration of a taken secondary address has the same response as that of a free one.
+    // With `registration.conceal`, which needs required verification, registrations of a taken secondary address and of a free one have
+    // the same response.
     cluster.config.registration.conceal = true;
     cluster.config.registration.verification = latchkey::config::Verification::Required;
     let node = cluster.node().await;
-    let before = crate::accounts::count_mails(&cluster, "work", "address_taken");
+    let before = count_mails(&cluster, "work", "address_taken");
     let mut answers = Vec::new();
     for name in ["work", "next"] {
         let answer =
@@ -132,10 +142,7 @@ async fn i12_calls_answer_alike_for_secondary_and_unknown_addresses() {
         answers.push(comparable(&answer).replace(&id, "ID").replace(&email(name), "ADDRESS"));
     }
     assert_eq!(answers[0], answers[1]);
-    wait::until("the owner has a mail", || async {
-        crate::accounts::count_mails(&cluster, "work", "address_taken") > before
-    })
-    .await;
+    wait::until("the owner has a notice", || async { count_mails(&cluster, "work", "address_taken") > before }).await;
 }
 
 /// Compares the work that a node does before it answers. It creates the mail afterwards.
@@ -150,7 +157,7 @@ async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {
         let mut work = Vec::new();
         for name in ["ada", "nobody"] {
             wait::until("all work is done", || async { node.state.background.is_empty() }).await;
-            // skips the commands of earlier calls
+            // Reads the commands of earlier calls, which do not count.
             monitor.commands_with_rate_limits(&cluster.redis);
             let hashed_before = node.state.passwords.jobs();
             let transactions_before = node.state.sql.transactions();
@@ -181,7 +188,7 @@ async fn i12_requests_for_mails_take_the_same_time_for_known_and_unknown_account
             // 0 is ada, who has an account, and 1 is eve, who has none. Each comes first in every other round.
             let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
             for kind in order {
-                // the work after the answer to the previous call is not part of this call
+                // The work that follows the answer to the previous call is not part of this call.
                 wait::until("all work is done", || async { node.state.background.is_empty() }).await;
                 let body = body(["ada", "eve"][kind]);
                 let start = Instant::now();
@@ -192,6 +199,7 @@ async fn i12_requests_for_mails_take_the_same_time_for_known_and_unknown_account
         let pairs = took[0].iter().flat_map(|known| took[1].iter().map(move |unknown| (known, unknown)));
         let longer = pairs.filter(|(known, unknown)| known > unknown).count();
         let share = longer as f64 / (took[0].len() * took[1].len()) as f64;
+        // Wide bounds for a noisy machine: if an existing account took notably longer or shorter, the share would be near 1 or 0.
         assert!((0.2..=0.8).contains(&share), "{path}: an account that exists takes longer in {share:.2} of all pairs");
     }
 }
@@ -205,13 +213,13 @@ async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
     let node = cluster.node().await;
     let ada = crate::factors::account_with_app(&cluster, &node, "ada").await;
     node.register("eve").await;
-    // ada has a factor, and eve has none
-    let refused = ["ada", "eve", "nobody"].map(|name| node.try_login(name, "a wrong password"));
-    let refused: Vec<_> = futures_util::future::join_all(refused).await.iter().map(comparable).collect();
+    // ada has a factor, eve has none, and nobody has no account
+    let sign_ins = ["ada", "eve", "nobody"].map(|name| node.try_login(name, "a wrong password"));
+    let refused: Vec<_> = futures_util::future::join_all(sign_ins).await.iter().map(comparable).collect();
     assert!(refused.iter().all(|answer| *answer == refused[0]), "{refused:?}");
 
-    let adas_id = *node.verified(&ada.tokens.access).claims.sub.as_bytes();
-    // the version, the purpose, the account and a made-up secret
+    let known_id = *node.verified(&ada.tokens.access).claims.sub.as_bytes();
+    // A challenge has a version, a purpose (`f`: second factor, `e`: enrolment), an account and a secret, here a made-up one.
     let made_up_challenge = |account: [u8; 16], purpose: u8| {
         let bytes = [&[1, purpose], account.as_slice(), &[7; 24]].concat();
         format!("lk_ch_{}", BASE64_URL_SAFE_NO_PAD.encode(bytes))
@@ -224,7 +232,7 @@ async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
     ] {
         let mut answers = Vec::new();
         let unknown_id = [9; 16];
-        for account in [adas_id, unknown_id] {
+        for account in [known_id, unknown_id] {
             let mut body = json!({ "challenge": made_up_challenge(account, purpose) });
             if path == "/v1/login/second-factor" {
                 (body["method"], body["code"]) = (json!("totp"), json!("123456"));

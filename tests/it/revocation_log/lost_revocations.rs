@@ -9,10 +9,18 @@ use latchkey::{
     },
     store::redis::key::{Keys, bucket},
 };
+use tokio::sync::broadcast::Receiver;
 
 use super::{is_live, next_revocation, start_replication, wait_until_synced};
 use crate::harness::fault_proxy::{FaultProxy, Mode};
 use crate::store::server::{NOW, Redis, account, create, session, store_with};
+
+/// Asserts that the next message of the feed reports that revocations were lost.
+async fn assert_loss_is_reported(feed: &mut Receiver<FeedMessage>) {
+    let received = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.expect("a message arrives");
+    let message = received.unwrap();
+    assert!(matches!(message, FeedMessage::Lost), "{message:?}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn emptied_redis_clears_the_cache_and_the_feed_reports_it() {
@@ -28,8 +36,7 @@ async fn emptied_redis_clears_the_cache_and_the_feed_reports_it() {
     store.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     next_revocation(&mut feed).await;
     server.command(&["FLUSHALL"]);
-    let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
-    assert!(matches!(next, FeedMessage::Lost), "{next:?}");
+    assert_loss_is_reported(&mut feed).await;
     assert!(!is_live(&store, ada, session(2)).await);
     store.close().await;
 }
@@ -39,7 +46,9 @@ async fn gap_whose_events_have_expired_is_reported_to_the_feed() {
     let server = Redis::redis_7_0();
     let proxy = FaultProxy::start(server.socket()).await;
     let command_timeout = Duration::from_secs(1);
-    let (direct, proxied) = (server.store(), store_with(&proxy.redis_url(), command_timeout));
+    // The stores of two nodes. Only the second one loses its connection.
+    let direct = server.store();
+    let proxied = store_with(&proxy.redis_url(), command_timeout);
     start_replication(&proxied).await;
     let mut feed = proxied.revocation_log.subscribe();
     let ada = account();
@@ -56,8 +65,7 @@ async fn gap_whose_events_have_expired_is_reported_to_the_feed() {
     proxy.set(Mode::Open);
     // The feed receives the event of session 3, and then the message that events were lost.
     next_revocation(&mut feed).await;
-    let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
-    assert!(matches!(next, FeedMessage::Lost), "{next:?}");
+    assert_loss_is_reported(&mut feed).await;
     wait_until_synced(&proxied).await;
     assert!(is_live(&proxied, ada, session(4)).await);
     direct.close().await;
@@ -76,18 +84,22 @@ async fn unreadable_entry_is_skipped_and_the_feed_reports_it() {
         create(&store, ada, session(number), NOW).await;
         assert!(is_live(&store, ada, session(number)).await);
     }
-    let (keys, bucket) = (Keys::new("lk:"), bucket(ada));
+    let keys = Keys::new("lk:");
+    let bucket = bucket(ada);
+    // The scripts of a newer release would append an entry and store its position as well.
     let append =
         "local id = redis.call('XADD', KEYS[1], '*', 'kind', 'of a newer release') redis.call('SET', KEYS[2], id)";
     server.command(&["EVAL", append, "2", &keys.events_of_bucket(bucket), &keys.position_of_bucket(bucket)]);
-    let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
-    assert!(matches!(next, FeedMessage::Lost), "{next:?}");
+    assert_loss_is_reported(&mut feed).await;
     // The node continues to receive events.
     store.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     next_revocation(&mut feed).await;
     wait_until_synced(&store).await;
-    assert!(!is_live(&store, ada, session(1)).await && is_live(&store, ada, session(2)).await);
-    let (read, is_complete) = store.revocation_log.revocations_since(bucket, Timestamp::from_millis(0)).await.unwrap();
-    assert_eq!((read.len(), is_complete), (1, false), "the logout is read, and the unreadable entry is missing");
+    assert!(!is_live(&store, ada, session(1)).await);
+    assert!(is_live(&store, ada, session(2)).await);
+    let start = Timestamp::from_millis(0);
+    let (read, is_complete) = store.revocation_log.revocations_since(bucket, start).await.unwrap();
+    assert_eq!(read.len(), 1, "the logout");
+    assert!(!is_complete, "the unreadable entry is missing");
     store.close().await;
 }

@@ -8,6 +8,7 @@ use latchkey::domain::{
 
 use super::on_every_backend;
 
+/// An enabled client with the secret `hash(1)`.
 fn client(name: &str) -> Client {
     Client {
         kind: ClientKind::Service,
@@ -24,6 +25,7 @@ fn client(name: &str) -> Client {
     }
 }
 
+/// The stored hash of a secret.
 fn hash(byte: u8) -> ClientSecretHash {
     ClientSecretHash::new([byte; 32])
 }
@@ -55,18 +57,21 @@ async fn client_secret_rotates_and_first_disable_time_is_kept() {
         sql.insert_client(&client("a")).await.unwrap();
         sql.insert_client(&client("b")).await.unwrap();
         let (a, unknown) = (ClientId::parse("a").unwrap(), ClientId::parse("nobody").unwrap());
+        let now = at(1);
+        // A client keeps the secret that was replaced last, and no older one.
         for (new, old, until) in [(2, 1, 10), (3, 2, 20)] {
-            assert!(sql.rotate_client_secret(&a, &hash(new), at(until), at(1)).await.unwrap());
+            assert!(sql.rotate_client_secret(&a, &hash(new), at(until), now).await.unwrap());
             let former_secret = Some(FormerSecret { hash: hash(old), until: at(until) });
             let expected = Client { secret: hash(new), former_secret, ..client("a") };
             assert_eq!(sql.clients().await.unwrap(), [expected, client("b")]);
         }
-        assert!(!sql.rotate_client_secret(&unknown, &hash(4), at(1), at(1)).await.unwrap());
+        assert!(!sql.rotate_client_secret(&unknown, &hash(4), at(30), now).await.unwrap());
         assert!(sql.disable_client(&a, at(30)).await.unwrap());
         assert!(sql.disable_client(&a, at(40)).await.unwrap(), "disabling again is no error");
         assert!(!sql.disable_client(&unknown, at(30)).await.unwrap());
-        let disabled: Vec<_> = sql.clients().await.unwrap().into_iter().map(|client| client.disabled_at).collect();
-        assert_eq!(disabled, [Some(at(30)), None]);
+        let clients = sql.clients().await.unwrap();
+        let disabled_at: Vec<_> = clients.iter().map(|client| client.disabled_at).collect();
+        assert_eq!(disabled_at, [Some(at(30)), None]);
     })
     .await;
 }
@@ -83,7 +88,7 @@ async fn client_is_enabled_again_and_deleted_client_frees_its_name() {
         assert_eq!(sql.clients().await.unwrap(), [client("a")]);
         assert!(!sql.enable_client(&unknown, at(4)).await.unwrap());
         assert!(sql.delete_client(&a, at(5)).await.unwrap());
-        assert!(!sql.delete_client(&a, at(6)).await.unwrap());
+        assert!(!sql.delete_client(&a, at(6)).await.unwrap(), "the client is gone");
         assert!(
             sql.insert_client(&Client { secret: hash(7), ..client("a") }).await.unwrap(),
             "the name can be used again"
