@@ -61,7 +61,7 @@ pub fn register_client(
         // `from_registration` has checked the form of jwks_uri, so only `DocumentError::Keys` is left.
         _ => MetadataError::Metadata("jwks has no usable key or contains a private key."),
     })?;
-    // The metadata does not decide the scopes: the settings do, when a client is read back from its `client_id`.
+    // Reads the client back from its `client_id`, as later requests do: this limits its scopes to `dynamic_clients.scopes`.
     let loaded = state.clients.unseal_registration(&registration.client_id);
     let scopes = loaded.map(|loaded| loaded.client.scopes.clone()).unwrap_or_default();
     tracing::info!(
