@@ -6,7 +6,7 @@ use latchkey::store::sql::OutboxState;
 use serde_json::{Value, json};
 
 use crate::{
-    accounts::{NEW_PASSWORD, count, email, request_reset, reset, without_limits},
+    accounts::{NEW_PASSWORD, count_mails, email, request_reset, reset, without_limits},
     harness::{
         client::Answer,
         monitor::Monitor,
