@@ -23,9 +23,11 @@ use crate::{
 const ACCOUNTS: usize = 256;
 /// Number of access tokens that are introspected.
 const ACCESS_TOKENS: usize = 1000;
-/// Numbers of concurrent connections, in the order of a round. The goals use 64, which each round measures three times,
-/// because the speed of a shared machine changes within seconds.
-const CONNECTIONS: [usize; 6] = [64, 1, 16, 64, 256, 64];
+/// The number of concurrent connections that most goals use.
+const GOAL_CONNECTIONS: usize = 64;
+/// Numbers of concurrent connections, in the order of a round. A round measures [`GOAL_CONNECTIONS`] three times, because
+/// the speed of a shared machine changes within seconds.
+const CONNECTIONS: [usize; 6] = [GOAL_CONNECTIONS, 1, 16, GOAL_CONNECTIONS, 256, GOAL_CONNECTIONS];
 /// Warm-up before each measurement.
 const WARM_UP: Duration = Duration::from_millis(300);
 
@@ -34,30 +36,29 @@ const STACKS: [Name; 3] = [Name::Latchkey, Name::FastApi, Name::Fastify];
 
 /// The scenarios of a round, each with its number of connections and its targets in measuring order. Every second round reverses the order of the targets,
 /// because the pending disk writes of one measurement may slow the next.
-fn plan(round: usize, baseline: bool) -> Vec<(Scenario, usize, Vec<Name>)> {
-    if baseline {
-        return baseline_plan(round);
-    }
+fn full_plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
     let mut plan = Vec::new();
     for (i, connections) in CONNECTIONS.into_iter().enumerate() {
-        let mut add = |scenario, first: &[Name], stacks: &[Name]| {
-            let mut names: Vec<_> = first.iter().chain(stacks).copied().collect();
+        let at_goal = connections == GOAL_CONNECTIONS;
+        // `limits` are the targets that show what is possible on this machine.
+        let mut add = |scenario, limits: &[Name], services: &[Name]| {
+            let mut names = [limits, services].concat();
             if (round + i).is_multiple_of(2) {
                 names.reverse();
             }
             plan.push((scenario, connections, names));
         };
         add(Scenario::Refresh, &[Name::Floor], &STACKS);
-        if connections == 64 {
+        if at_goal {
             add(Scenario::RefreshBesideLogins, &[], &STACKS);
         }
         add(Scenario::IntrospectWarm, &[Name::Hello], &STACKS);
-        if connections == 64 {
+        if at_goal {
             add(Scenario::IntrospectBesideLogins, &[], &STACKS);
         }
-        add(Scenario::IntrospectCold, &[Name::Floor, Name::LatchkeyCold], &[]);
+        add(Scenario::IntrospectCold, &[Name::Floor], &[Name::LatchkeyCold]);
         add(Scenario::Logout, &[Name::Floor], &STACKS);
-        add(Scenario::Login, if connections == 64 { &[Name::Argon2] } else { &[] }, &STACKS);
+        add(Scenario::Login, if at_goal { &[Name::Argon2] } else { &[] }, &STACKS);
         add(Scenario::PasskeyLogin, &[], &[Name::Latchkey]);
         add(Scenario::CodeFlow, &[], &[Name::Latchkey, Name::OidcProvider]);
         add(Scenario::Me, &[], &[Name::Latchkey]);
@@ -71,16 +72,16 @@ fn plan(round: usize, baseline: bool) -> Vec<(Scenario, usize, Vec<Name>)> {
 /// alternates the order of the two versions.
 fn baseline_plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
     let mut plan = Vec::new();
-    for i in 0..3 {
+    for repetition in 0..3 {
         for scenario in [Scenario::Refresh, Scenario::IntrospectWarm, Scenario::IntrospectCold, Scenario::Logout] {
             let mut names = match scenario {
                 Scenario::IntrospectCold => vec![Name::LatchkeyCold, Name::BaselineCold],
                 _ => vec![Name::Latchkey, Name::Baseline],
             };
-            if (round + i).is_multiple_of(2) {
+            if (round + repetition).is_multiple_of(2) {
                 names.reverse();
             }
-            plan.push((scenario, 64, names));
+            plan.push((scenario, GOAL_CONNECTIONS, names));
         }
     }
     plan
@@ -92,23 +93,25 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let host = Host::find(arguments.persistence)?;
     let cores = std::thread::available_parallelism()?.get();
     let words: Vec<&str> = arguments.only.split(',').filter(|word| !word.is_empty()).collect();
-    let wanted = |(scenario, connections, name): (Scenario, usize, Name)| {
-        let text = format!("{}/{}/{connections}", name.text(), scenario.text());
-        words.is_empty() || words.iter().any(|word| text.contains(word))
-    };
-    let plan: Vec<_> = (1..=arguments.rounds)
-        .flat_map(|round| plan(round, arguments.baseline.is_some()))
-        .flat_map(|(scenario, connections, names)| names.into_iter().map(move |name| (scenario, connections, name)))
-        .filter(|key| wanted(*key))
-        .collect();
-    let mut targets = start(&host, &plan.iter().map(|(_, _, name)| *name).collect::<Vec<_>>(), arguments, cores)?;
+    let plan_round = if arguments.baseline.is_some() { baseline_plan } else { full_plan };
+    let mut plan = Vec::new();
+    for (scenario, connections, names) in (1..=arguments.rounds).flat_map(plan_round) {
+        for name in names {
+            let text = format!("{}/{}/{connections}", name.text(), scenario.text());
+            if words.is_empty() || words.iter().any(|word| text.contains(word)) {
+                plan.push((scenario, connections, name));
+            }
+        }
+    }
+    let names: Vec<Name> = plan.iter().map(|(_, _, name)| *name).collect();
+    let mut targets = start(&host, &names, arguments, cores)?;
     let mut results = Results::default();
     for (i, &(scenario, connections, name)) in plan.iter().enumerate() {
         eprint!("\r\x1b[K{}/{}: {} {connections} {}", i + 1, plan.len(), scenario.text(), name.text());
-        // The goals use sign-ins over 64 connections. A server hashes only about a hundred passwords per second, so these
-        // measurements take three times as long to get enough samples.
-        let length_factor = if scenario == Scenario::Login && connections == 64 { 3.0 } else { 1.0 };
-        let seconds = length_factor * arguments.seconds;
+        // A server hashes only about a hundred passwords per second, so the sign-ins that the goals use are measured three
+        // times as long to get enough samples.
+        let is_login_goal = scenario == Scenario::Login && connections == GOAL_CONNECTIONS;
+        let seconds = if is_login_goal { 3.0 * arguments.seconds } else { arguments.seconds };
         let timing = Timing { warm_up: WARM_UP, measured: Duration::from_secs_f64(seconds) };
         let sample = if name == Name::Argon2 {
             let per_second = bare_argon2(&host, cores, seconds.ceil() as u64)?;
@@ -125,6 +128,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     eprintln!();
     let memory = footprint::servers(&targets);
+    // Stops the servers, so that they do not disturb the measurement of the footprint.
     drop(targets);
     let measures_everything = words.is_empty() && arguments.baseline.is_none();
     let footprint = if measures_everything || words.contains(&"footprint") {
@@ -134,7 +138,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
 
     let machine = footprint::machine(&host, arguments, cores, begin.elapsed())?;
-    let text = [
+    let report = [
         machine.text(),
         goals::table(&results, footprint.as_ref()),
         table::all(&results),
@@ -143,11 +147,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     .join("\n");
     let out = host.root.join(&arguments.out);
     fs::create_dir_all(&out)?;
-    fs::write(out.join("bench.md"), &text)?;
+    fs::write(out.join("bench.md"), &report)?;
     fs::write(out.join("bench.svg"), plot::rates(&results))?;
     let json = json!({ "machine": machine, "results": results.json(), "footprint": footprint });
     fs::write(out.join("bench.json"), serde_json::to_vec_pretty(&json)?)?;
-    writeln!(std::io::stdout(), "{text}\nWritten to {}: bench.md, bench.json, bench.svg", out.display())?;
+    writeln!(std::io::stdout(), "{report}\nWritten to {}: bench.md, bench.json, bench.svg", out.display())?;
     Ok(())
 }
 
@@ -181,8 +185,8 @@ fn start(host: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> an
         targets.push(Target::oidc_provider(host, &common, cores)?);
     }
     for target in &mut targets {
-        let holds_sessions = !target.redis.is_empty();
-        if !holds_sessions {
+        // Hello holds no sessions.
+        if target.redis.is_empty() {
             continue;
         }
         eprintln!(
@@ -190,19 +194,20 @@ fn start(host: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> an
             target.name.text(),
             target.process.started_in.as_secs_f64() * 1e3
         );
-        // The measurement signs in the browsers of node-oidc-provider.
+        // The sessions of node-oidc-provider start in the measurement, when its browsers sign in.
         if target.name == Name::OidcProvider {
             continue;
         }
         target.sessions = target.seed(arguments.sessions)?.into();
         target.collect_access_tokens(ACCESS_TOKENS)?;
     }
-    for (cold, warm) in [(Name::LatchkeyCold, Name::Latchkey), (Name::BaselineCold, Name::Baseline)] {
+    // A cold node gets the access tokens of its warm node, so it starts last.
+    for (cold, warm_name) in [(Name::LatchkeyCold, Name::Latchkey), (Name::BaselineCold, Name::Baseline)] {
         if needs(cold) {
             let warm = targets
                 .iter()
-                .find(|target| target.name == warm)
-                .with_context(|| format!("{} has not been started", warm.text()))?;
+                .find(|target| target.name == warm_name)
+                .with_context(|| format!("{} has not been started", warm_name.text()))?;
             targets.push(Target::cold(warm)?);
         }
     }

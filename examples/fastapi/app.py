@@ -12,7 +12,7 @@ from latchkey.fastapi import CloseOnEnd, current_registration, current_session, 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-    """Runs in each worker process, so that each follows the revocation feed on its own."""
+    """Runs in each worker process, so each has its own verifier, which follows the revocation feed as a service client."""
     async with Latchkey(
         os.environ.get("AUTH_ISSUER", "http://127.0.0.1:8080"),
         audience=os.environ.get("AUTH_AUDIENCE", "latchkey"),
@@ -54,6 +54,7 @@ async def delete_orders() -> dict[str, bool]:
     return {"deleted": True}
 
 
+# The open WebSockets of this worker's chat.
 members: set[WebSocket] = set()
 
 
@@ -76,6 +77,7 @@ async def chat(
 
 async def say(message: str) -> None:
     """Sends a message to all members."""
+    # A copy, because members may join and leave during a send.
     for member in list(members):
         try:
             await member.send_text(message)

@@ -2,7 +2,7 @@
 
 import { ProtocolError } from "./errors.js";
 
-/** The maximum length of an event. A longer event is a protocol error, which ends the connection. */
+/** The maximum length of an event, without its line ends. A longer event is a protocol error, which ends the connection. */
 export const MAX_EVENT_BYTES = 64 * 1024;
 
 /**
@@ -15,9 +15,10 @@ export const MAX_EVENT_BYTES = 64 * 1024;
 /** Parses the chunks of one connection, whatever their size. */
 export class Parser {
   #decoder = new TextDecoder("utf-8", { fatal: true });
-  #buffer = "";
-  /** The bytes of the incomplete event, without those of its incomplete line. */
-  #bytes = 0;
+  /** The incomplete last line of the chunks so far. */
+  #incompleteLine = "";
+  /** The length of the complete lines of the incomplete event, in bytes. */
+  #completeBytes = 0;
   #type = "";
   /** @type {string[]} */
   #data = [];
@@ -32,21 +33,22 @@ export class Parser {
    * @throws {ProtocolError} if an event is too long or not UTF-8
    */
   *feed(chunk) {
-    const text = this.#buffer + this.#decode(chunk);
-    // The LF of a CRLF may be in the next chunk.
+    const text = this.#incompleteLine + this.#decode(chunk);
+    // A CR at the end waits for the next chunk, which may begin with the LF of a CRLF.
     const end = text.endsWith("\r") ? text.length - 1 : text.length;
     const lines = text.slice(0, end).split(/\r\n|\r|\n/);
-    this.#buffer = lines.pop() + text.slice(end);
+    this.#incompleteLine = lines.pop() + text.slice(end);
     for (const line of lines) {
-      this.#bytes += Buffer.byteLength(line);
-      this.#checkLength();
+      this.#completeBytes += Buffer.byteLength(line);
+      this.#checkLength(this.#completeBytes);
       if (line !== "") this.#parseLine(line);
       else {
+        // An empty line ends an event. An event without data is not reported, but its `id` counts.
         if (this.#data.length > 0) yield this.#event();
         this.#reset();
       }
     }
-    this.#checkLength(this.#buffer);
+    this.#checkLength(this.#completeBytes + Buffer.byteLength(this.#incompleteLine));
   }
 
   /** @param {Uint8Array} chunk */
@@ -59,12 +61,11 @@ export class Parser {
   }
 
   /**
-   * Checks the length of the incomplete event, including its incomplete line.
-   *
+   * @param {number} bytes The length of the incomplete event
    * @throws {ProtocolError} if it is too long
    */
-  #checkLength(incompleteLine = "") {
-    if (this.#bytes + Buffer.byteLength(incompleteLine) > MAX_EVENT_BYTES) throw new ProtocolError("an event of the feed is too long");
+  #checkLength(bytes) {
+    if (bytes > MAX_EVENT_BYTES) throw new ProtocolError("an event of the feed is too long");
   }
 
   /** @param {string} line */
@@ -75,7 +76,7 @@ export class Parser {
     if (name === "event") this.#type = value;
     else if (name === "data") this.#data.push(value);
     else if (name === "id" && !value.includes("\0")) this.#id = value;
-    // Comments, `retry` and unknown fields are ignored.
+    // Ignored: unknown fields, `retry`, and comments, which begin with a colon and so have the field name "".
   }
 
   /** @returns {Event} */
@@ -85,6 +86,8 @@ export class Parser {
   }
 
   #reset() {
-    [this.#type, this.#data, this.#bytes] = ["", [], 0];
+    this.#type = "";
+    this.#data = [];
+    this.#completeBytes = 0;
   }
 }

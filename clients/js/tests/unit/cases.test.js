@@ -1,4 +1,4 @@
-/** The cases that the verifiers in all languages share (tests/fixtures/verifier_cases.json). */
+/** Tests the verifier and its middleware with the cases that the verifiers in all languages share (tests/fixtures/verifier_cases.json). */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -8,8 +8,9 @@ import { get, servers } from "../apps.js";
 import { FakeIssuer, LONG_STALENESS } from "../fake-issuer.js";
 
 const CASES = JSON.parse(readFileSync(new URL("../../../../tests/fixtures/verifier_cases.json", import.meta.url), "utf8"));
-const without = (members, names = []) => Object.fromEntries(Object.entries(members).filter(([name]) => !names.includes(name)));
-/** Inserts a member as text, because an object cannot have a member twice. */
+/** The object without the members with these names. */
+const without = (object, names = []) => Object.fromEntries(Object.entries(object).filter(([name]) => !names.includes(name)));
+/** Inserts a member as text, because a case may repeat a member, and an object cannot have a member twice. */
 const withMember = (json, member) => (member === undefined ? json : `{${member},${json.slice(1)}`);
 
 /** The token that a case describes. */
@@ -21,13 +22,12 @@ function tokenOf(issuer, testCase) {
   const times = Object.fromEntries(Object.entries(testCase.times ?? {}).map(([name, offset]) => [name, now + offset]));
   const header = without({ ...issuer.header(), ...testCase.header }, testCase.remove_header);
   const payload = without({ ...issuer.payload(), ...claims, ...times }, testCase.remove);
-  const texts = [
-    withMember(JSON.stringify(header), testCase.header_member),
-    withMember(testCase.payload ?? JSON.stringify(payload), testCase.payload_member),
-  ];
-  const token = issuer.keys.one.sign(...texts);
-  const signed = testCase.signature === undefined ? token : token.replace(/[^.]*$/, testCase.signature);
-  return signed + (testCase.suffix ?? "");
+  const headerText = withMember(JSON.stringify(header), testCase.header_member);
+  const payloadText = withMember(testCase.payload ?? JSON.stringify(payload), testCase.payload_member);
+  const signed = issuer.keys.one.sign(headerText, payloadText);
+  const signature = /[^.]*$/;
+  const token = testCase.signature === undefined ? signed : signed.replace(signature, testCase.signature);
+  return token + (testCase.suffix ?? "");
 }
 
 test("shared cases: valid tokens are accepted", async (t) => {
@@ -54,16 +54,19 @@ for (const [name, serve] of Object.entries(servers)) {
     const tokens = {
       user: issuer.token(),
       admin: issuer.token({ roles: ["admin"], scope: "account orders:read orders:write" }),
+      // A service client's own token has no session.
       client: issuer.token({ sub: "robot", client_id: "robot", sid: undefined, auth_time: undefined }),
       expired: issuer.token({ exp: Math.floor(Date.now() / 1000) - 60 }),
     };
-    const live = await serve(t, await issuer.live(LONG_STALENESS));
+    const liveUrl = await serve(t, await issuer.live(LONG_STALENESS));
     // From here on the issuer refuses subscriptions, so the feed of the second verifier never becomes live.
     issuer.feed = null;
-    const lost = await serve(t, issuer.verifier(LONG_STALENESS));
+    const lostUrl = await serve(t, issuer.verifier(LONG_STALENESS));
     for (const { name, path = "/", authorization, status, www_authenticate, retry_after } of CASES.requests) {
+      // "{user}" in a case stands for the token `tokens.user`.
       const values = authorization.map((value) => value.replace(/\{(\w+)\}/, (_, token) => tokens[token]));
-      const response = await get((path === "/lost" ? lost : live) + path, ...values);
+      const baseUrl = path === "/lost" ? lostUrl : liveUrl;
+      const response = await get(baseUrl + path, ...values);
       const got = [response.status, response.headers["www-authenticate"], response.headers["retry-after"]];
       assert.deepEqual(got, [status, www_authenticate, retry_after], name);
     }

@@ -1,4 +1,5 @@
-//! Forged tokens are refused, and cause no requests except for keys. tests/fixtures/verifier_cases.json has further cases.
+//! Tests that the verifier refuses forged tokens and tokens with wrong claims, without requests except for keys.
+//! tests/fixtures/verifier_cases.json has further cases.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use latchkey_verify::{Invalid, VerifyError};
@@ -9,8 +10,9 @@ use crate::{
     harness::test_cluster::Node,
 };
 
-pub fn encode(json: &str) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(json)
+/// The part of a token that a signature signs.
+fn signed_part(header: &str, claims: &str) -> String {
+    format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header), BASE64_URL_SAFE_NO_PAD.encode(claims))
 }
 
 pub fn header_of(token: &str) -> Value {
@@ -30,13 +32,13 @@ fn parse_part(part: &str) -> Value {
 pub fn with_header(token: &str, change: impl FnOnce(&mut Value)) -> String {
     let mut header = header_of(token);
     change(&mut header);
-    let rest = token.split_once('.').unwrap().1;
-    format!("{}.{rest}", encode(&header.to_string()))
+    let (_, rest) = token.split_once('.').unwrap();
+    format!("{}.{rest}", BASE64_URL_SAFE_NO_PAD.encode(header.to_string()))
 }
 
-/// Signs a header and claims, any text, with the service's key.
+/// A token with these texts as header and claims, signed with the service's key.
 pub fn signed(node: &Node, header: &str, claims: &str) -> String {
-    let message = format!("{}.{}", encode(header), encode(claims));
+    let message = signed_part(header, claims);
     let keys = node.state.keys.current();
     let signature = keys.signer(node.state.clock.now()).unwrap().sign(message.as_bytes()).unwrap();
     format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
@@ -60,21 +62,22 @@ async fn forged_token_is_refused_with_its_reason() {
     let (header, claims) = (header_of(&tokens.access), claims_of(&tokens.access));
     let (header_text, claims_text) = (header.to_string(), claims.to_string());
     let verifier = fixture.verifier().await;
+    let issuer = fixture.proxy.http_url();
     let requests_before = fixture.proxy.requests().len();
     let good = signed(&fixture.node, &header_text, &claims_text);
     assert!(verifier.verify(&good).await.is_ok());
 
     // The name of a case, the token, and the expected reason; `None`: any reason.
     let mut cases: Vec<(String, String, Option<Invalid>)> = Vec::new();
-    let mut add = |name: &str, token: String, why| cases.push((name.to_owned(), token, why));
+    let mut add = |name: &str, token: String, reason| cases.push((name.to_owned(), token, reason));
 
-    // headers, signed with the right key
+    // headers, signed with the right key, which is of ES256
     for alg in ["none", "None", "NONE", "nOnE", "", "HS256", "ES384", "ES256K", "RS256", "EdDSA", "es256"] {
         let header = changed(&header, "alg", Some(json!(alg)));
         add(&format!("alg {alg}"), signed(&fixture.node, &header, &claims_text), Some(Invalid::WrongAlgorithm));
-        add(&format!("alg {alg}, unsigned"), format!("{}.{}.", encode(&header), encode(&claims_text)), None);
+        add(&format!("alg {alg}, unsigned"), format!("{}.", signed_part(&header, &claims_text)), None);
     }
-    for (typ, why) in [
+    for (typ, reason) in [
         (Some(json!("JWT")), Invalid::WrongType),
         (Some(json!("")), Invalid::WrongType),
         (Some(json!("at+jwt;x")), Invalid::WrongType),
@@ -83,8 +86,9 @@ async fn forged_token_is_refused_with_its_reason() {
         (Some(json!(["at+jwt"])), Invalid::Malformed),
     ] {
         let header = changed(&header, "typ", typ.clone());
-        add(&format!("typ {typ:?}"), signed(&fixture.node, &header, &claims_text), Some(why));
+        add(&format!("typ {typ:?}"), signed(&fixture.node, &header, &claims_text), Some(reason));
     }
+    // The verifier supports no critical extension.
     for crit in [json!([]), json!(["b64"]), json!(null), json!("exp")] {
         let header = changed(&header, "crit", Some(crit));
         add("crit", signed(&fixture.node, &header, &claims_text), Some(Invalid::CriticalHeader));
@@ -92,10 +96,10 @@ async fn forged_token_is_refused_with_its_reason() {
     add("no kid", signed(&fixture.node, &changed(&header, "kid", None), &claims_text), Some(Invalid::UnknownKey));
     let kid = changed(&header, "kid", Some(json!(["x"])));
     add("kid of a wrong type", signed(&fixture.node, &kid, &claims_text), Some(Invalid::Malformed));
-    let twice = header_text.replacen('{', r#"{"alg":"none","#, 1);
-    add("alg twice", signed(&fixture.node, &twice, &claims_text), Some(Invalid::Malformed));
-    let twice = header_text.replacen('{', r#"{"\u0061lg":"none","#, 1);
-    add("alg twice, escaped", signed(&fixture.node, &twice, &claims_text), Some(Invalid::Malformed));
+    let alg_twice = header_text.replacen('{', r#"{"alg":"none","#, 1);
+    add("alg twice", signed(&fixture.node, &alg_twice, &claims_text), Some(Invalid::Malformed));
+    let escaped_alg = header_text.replacen('{', r#"{"\u0061lg":"none","#, 1);
+    add("alg twice, escaped", signed(&fixture.node, &escaped_alg, &claims_text), Some(Invalid::Malformed));
 
     // an attacker's key in the header
     let attacker_key =
@@ -103,54 +107,57 @@ async fn forged_token_is_refused_with_its_reason() {
     let jwk: Value = serde_json::from_str(attacker_key.public_jwk()).unwrap();
     for (name, value) in [
         ("jwk", jwk.clone()),
-        ("jku", json!(format!("{}/x/jwks.json", fixture.proxy.http_url()))),
-        ("x5u", json!(format!("{}/x/cert.pem", fixture.proxy.http_url()))),
+        // addresses at which the proxy would see a request
+        ("jku", json!(format!("{issuer}/x/jwks.json"))),
+        ("x5u", json!(format!("{issuer}/x/cert.pem"))),
         ("x5c", json!(["MIIB"])),
     ] {
         let header = changed(&header, name, Some(value));
-        let message = format!("{}.{}", encode(&header), encode(&claims_text));
+        let message = signed_part(&header, &claims_text);
         let signature = BASE64_URL_SAFE_NO_PAD.encode(attacker_key.sign(message.as_bytes()).unwrap());
         add(name, format!("{message}.{signature}"), Some(Invalid::BadSignature));
     }
 
     // the public key as the secret of an HMAC
-    let public =
-        fixture.node.state.keys.current().signer(fixture.node.state.clock.now()).unwrap().public_jwk().to_owned();
-    let hmac = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, public.as_bytes());
-    let message = format!("{}.{}", encode(&changed(&header, "alg", Some(json!("HS256")))), encode(&claims_text));
-    let tag = BASE64_URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&hmac, message.as_bytes()));
+    let keys = fixture.node.state.keys.current();
+    let public_key = keys.signer(fixture.node.state.clock.now()).unwrap().public_jwk().to_owned();
+    let hmac_key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, public_key.as_bytes());
+    let message = signed_part(&changed(&header, "alg", Some(json!("HS256"))), &claims_text);
+    let tag = BASE64_URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&hmac_key, message.as_bytes()));
     add("HMAC with the public key", format!("{message}.{tag}"), Some(Invalid::WrongAlgorithm));
 
     // Claims, signed with the right key. The clock stands still at `iat`, and the verifier tolerates a clock skew of 5 s.
     let (iat, exp) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
-    for (name, value, why) in [
-        ("iss", Some(json!("https://evil.example.com")), Invalid::WrongIssuer),
-        ("iss", Some(json!(format!("{}/", fixture.proxy.http_url()))), Invalid::WrongIssuer),
-        ("iss", Some(json!([fixture.proxy.http_url()])), Invalid::Malformed),
-        ("iss", Some(json!(null)), Invalid::MissingClaim("iss")),
-        ("aud", Some(json!("someone-else")), Invalid::WrongAudience),
-        ("aud", Some(json!([])), Invalid::WrongAudience),
-        ("aud", Some(json!(["someone", "else"])), Invalid::WrongAudience),
-        ("aud", Some(json!(7)), Invalid::Malformed),
-        ("exp", Some(json!(iat - 5)), Invalid::Expired),
-        ("exp", Some(json!(-1)), Invalid::Expired),
-        ("exp", Some(json!(exp.to_string())), Invalid::Malformed),
-        ("exp", Some(json!(1e300)), Invalid::Malformed),
-        ("nbf", Some(json!(iat + 6)), Invalid::NotYetValid),
-        ("iat", Some(json!(iat + 6)), Invalid::NotYetValid),
-        ("sid", Some(json!("not a session")), Invalid::Malformed),
-        ("sub", Some(json!("ada")), Invalid::Malformed),
-        ("roles", Some(json!("admin")), Invalid::Malformed),
+    for (name, value, reason) in [
+        ("iss", json!("https://evil.example.com"), Invalid::WrongIssuer),
+        ("iss", json!(format!("{issuer}/")), Invalid::WrongIssuer),
+        ("iss", json!([issuer]), Invalid::Malformed),
+        ("iss", json!(null), Invalid::MissingClaim("iss")),
+        ("aud", json!("someone-else"), Invalid::WrongAudience),
+        ("aud", json!([]), Invalid::WrongAudience),
+        ("aud", json!(["someone", "else"]), Invalid::WrongAudience),
+        ("aud", json!(7), Invalid::Malformed),
+        ("exp", json!(iat - 5), Invalid::Expired),
+        ("exp", json!(-1), Invalid::Expired),
+        ("exp", json!(exp.to_string()), Invalid::Malformed),
+        ("exp", json!(1e300), Invalid::Malformed),
+        ("nbf", json!(iat + 6), Invalid::NotYetValid),
+        ("iat", json!(iat + 6), Invalid::NotYetValid),
+        ("sid", json!("not a session"), Invalid::Malformed),
+        // Accounts have UUIDs as subjects.
+        ("sub", json!("ada"), Invalid::Malformed),
+        ("roles", json!("admin"), Invalid::Malformed),
     ] {
-        let claims = changed(&claims, name, value.clone());
-        add(&format!("{name} {value:?}"), signed(&fixture.node, &header_text, &claims), Some(why));
+        let case = format!("{name} {value}");
+        let claims = changed(&claims, name, Some(value));
+        add(&case, signed(&fixture.node, &header_text, &claims), Some(reason));
     }
     for name in ["iss", "aud", "sub", "client_id", "iat", "exp", "jti", "sid", "auth_time"] {
         let claims = changed(&claims, name, None);
         add(&format!("no {name}"), signed(&fixture.node, &header_text, &claims), Some(Invalid::MissingClaim(name)));
     }
-    let twice = claims_text.replacen('{', r#"{"sub":"x","#, 1);
-    add("sub twice", signed(&fixture.node, &header_text, &twice), Some(Invalid::Malformed));
+    let sub_twice = claims_text.replacen('{', r#"{"sub":"x","#, 1);
+    add("sub twice", signed(&fixture.node, &header_text, &sub_twice), Some(Invalid::Malformed));
     for text in ["", "null", "[]", "7", "{", "{}x"] {
         add("not claims", signed(&fixture.node, &header_text, text), Some(Invalid::Malformed));
     }
@@ -170,26 +177,28 @@ async fn forged_token_is_refused_with_its_reason() {
         add(name, token, Some(Invalid::Malformed));
     }
     add("no signature", format!("{message}."), Some(Invalid::BadSignature));
-    add("half a signature", format!("{message}.{}", &signature[..40]), Some(Invalid::BadSignature));
-    add("zeros for a signature", format!("{message}.{}", "A".repeat(86)), Some(Invalid::BadSignature));
-    let roles = changed(&claims, "roles", Some(json!(["admin"])));
-    let borrowed = format!("{}.{}.{signature}", encode(&header_text), encode(&roles));
-    add("the signature of other claims", borrowed, Some(Invalid::BadSignature));
+    add("part of a signature", format!("{message}.{}", &signature[..40]), Some(Invalid::BadSignature));
+    // "A" encodes six zero bits.
+    let zeros = "A".repeat(signature.len());
+    add("zeros for a signature", format!("{message}.{zeros}"), Some(Invalid::BadSignature));
+    let as_admin = signed_part(&header_text, &changed(&claims, "roles", Some(json!(["admin"]))));
+    add("the signature of other claims", format!("{as_admin}.{signature}"), Some(Invalid::BadSignature));
+    // The verifier accepts at most 8 KiB. Base64 makes 9 kB of 7000 bytes.
     let long = changed(&claims, "scope", Some(json!("x".repeat(7000))));
     add("too long", signed(&fixture.node, &header_text, &long), Some(Invalid::TooLong));
 
-    for (name, token, why) in cases {
+    for (name, token, reason) in cases {
         // twice: a cache of the verifier must not change the answer to a repeated token
         for _ in 0..2 {
             let refused = verifier.verify(&token).await;
-            match why {
-                Some(why) => assert_eq!(refused, Err(invalid(why)), "{name}"),
+            match reason {
+                Some(reason) => assert_eq!(refused, Err(invalid(reason)), "{name}"),
                 None => assert!(matches!(refused, Err(VerifyError::Invalid(_))), "{name}: {refused:?}"),
             }
         }
     }
     // an unknown `kid` may trigger a key refresh at the issuer, and nothing else sends a request
-    let requests: Vec<_> = fixture.proxy.requests().split_off(requests_before);
+    let requests = fixture.proxy.requests().split_off(requests_before);
     assert!(requests.iter().all(|line| line.starts_with("GET /.well-known/jwks.json ")), "{requests:?}");
     // harmless variations are accepted
     for harmless in [
@@ -211,20 +220,23 @@ async fn service_client_token_is_accepted_unless_refused_by_configuration() {
     let fixture = Fixture::new().await;
     fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
-    let (header, claims) = (header_of(&tokens.access).to_string(), claims_of(&tokens.access));
-    let own = json!({
-        "iss": claims["iss"], "aud": "latchkey", "iat": claims["iat"], "exp": claims["exp"], "jti": "j",
+    let (header, user_claims) = (header_of(&tokens.access).to_string(), claims_of(&tokens.access));
+    // The subject of a service client's own token is the client.
+    let client_claims = json!({
+        "iss": user_claims["iss"], "aud": "latchkey", "iat": user_claims["iat"], "exp": user_claims["exp"], "jti": "j",
         "sub": "reports", "client_id": "reports", "scope": "read write",
     });
-    let token = signed(&fixture.node, &header, &own.to_string());
+    let token = signed(&fixture.node, &header, &client_claims.to_string());
     let verifier = fixture.verifier().await;
     let claims = verifier.verify(&token).await.unwrap();
-    assert!(claims.is_service_client() && claims.has_scope("write") && claims.sub == "reports");
+    assert!(claims.is_service_client());
+    assert!(claims.has_scope("write"));
+    assert_eq!(claims.sub, "reports");
     let users_only = fixture.verifier_with(|builder| builder.refuse_service_clients()).await;
     assert_eq!(users_only.verify(&token).await, Err(invalid(Invalid::ServiceClient)));
     assert!(users_only.verify(&tokens.access).await.is_ok());
     // a token whose subject is not its client is a user's, and must name a session
-    let token = signed(&fixture.node, &header, &changed(&own, "sub", Some(json!("someone"))));
+    let token = signed(&fixture.node, &header, &changed(&client_claims, "sub", Some(json!("someone"))));
     assert_eq!(verifier.verify(&token).await, Err(invalid(Invalid::MissingClaim("sid"))));
     drop((verifier, users_only));
     fixture.stop().await;

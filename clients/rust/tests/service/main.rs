@@ -1,4 +1,4 @@
-//! The verifier with the service: logins, logouts, key rotation, and connections that are cut or freeze.
+//! Tests the verifier against a running node: sign-ins, sign-outs, key rotation, and connections that are cut or freeze.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
 
 mod build;
