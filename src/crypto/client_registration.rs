@@ -35,12 +35,13 @@ pub const PREFIX: &str = "lk_dc_";
 pub const MAX_BYTES: usize = 2000;
 /// The bytes of the HMAC-SHA256 that a client id contains: 128 bits.
 const MAC_BYTES: usize = 16;
+/// The bytes of the SHA-256 that a reference contains: 192 bits, so that finding two ids with the same reference is infeasible.
+const REFERENCE_BYTES: usize = 24;
 
-/// The reference that the service stores in place of the long `client_id` of such a client: 192 bits of the id's SHA-256, so that
-/// finding two ids with the same reference is infeasible.
+/// The reference that the service stores in place of the long `client_id` of a client that no operator has registered.
 pub fn reference(source: DynamicSource, client_id: &str) -> ClientId {
     let hash = digest(&SHA256, client_id.as_bytes());
-    DynamicClient::reference(source, &BASE64_URL_SAFE_NO_PAD.encode(&hash.as_ref()[..24]))
+    DynamicClient::reference(source, &BASE64_URL_SAFE_NO_PAD.encode(&hash.as_ref()[..REFERENCE_BYTES]))
 }
 
 /// The content of a client id.
@@ -85,10 +86,14 @@ struct Keys {
 
 impl Keys {
     fn new(secret: &SecretText) -> Self {
-        let key = |purpose| hmac::Key::new(hmac::HMAC_SHA256, &*derive(secret, purpose));
+        let key = |purpose| {
+            let bits = derive(secret, purpose);
+            hmac::Key::new(hmac::HMAC_SHA256, bits.as_slice())
+        };
         Self { id: key(derive::CLIENT_REGISTRATION), secret: key(derive::CLIENT_REGISTRATION_SECRET) }
     }
 
+    /// Computes the secret of the client with this id.
     fn compute_secret(&self, client_id: &str) -> ClientSecret {
         let mac = hmac::sign(&self.secret, client_id.as_bytes());
         let mut bits = Zeroizing::new([0; 32]);
@@ -103,7 +108,7 @@ impl ClientRegistrations {
         Self { keys: std::iter::once(&secrets.current).chain(&secrets.previous).map(Keys::new).collect() }
     }
 
-    /// Issues a client id. None if the metadata is too long.
+    /// Issues a client id, or returns `None` if the metadata is too long.
     pub fn issue(&self, metadata: ClientMetadata, entropy: &Entropy, now: Timestamp) -> Option<Registration> {
         let keys = &self.keys[0]; // the keys of the current secret
         let nonce = BASE64_URL_SAFE_NO_PAD.encode(entropy.bytes::<9>());
@@ -120,24 +125,29 @@ impl ClientRegistrations {
         Some(Registration {
             secret,
             metadata: content.metadata,
+            // `now` in whole seconds, as `open` reads it
             issued_at: Timestamp::from_millis(content.issued_at * 1000),
             client_id,
         })
     }
 
-    /// Reads a client id. None if this service has not issued it, or has issued it under a secret that is no longer configured.
+    /// Reads a client id. Returns `None` if this service has not issued it, or has issued it under a secret that is no longer
+    /// configured.
     pub fn open(&self, client_id: &str) -> Option<Registration> {
         if client_id.len() > MAX_BYTES || !client_id.starts_with(PREFIX) {
             return None;
         }
-        let (authenticated, mac) = client_id.rsplit_once('.')?;
-        let mac = BASE64_URL_SAFE_NO_PAD.decode(mac).ok().filter(|mac| mac.len() == MAC_BYTES)?;
-        let is_ours = |keys: &&Keys| {
-            let expected = hmac::sign(&keys.id, authenticated.as_bytes());
+        let (prefixed_json, mac_text) = client_id.rsplit_once('.')?;
+        let mac = BASE64_URL_SAFE_NO_PAD.decode(mac_text).ok()?;
+        if mac.len() != MAC_BYTES {
+            return None;
+        }
+        let keys = self.keys.iter().find(|keys| {
+            let expected = hmac::sign(&keys.id, prefixed_json.as_bytes());
+            // in constant time, so that the duration tells nothing about the expected MAC
             bool::from(subtle::ConstantTimeEq::ct_eq(&expected.as_ref()[..MAC_BYTES], mac.as_slice()))
-        };
-        let keys = self.keys.iter().find(is_ours)?;
-        let json = BASE64_URL_SAFE_NO_PAD.decode(authenticated.strip_prefix(PREFIX)?).ok()?;
+        })?;
+        let json = BASE64_URL_SAFE_NO_PAD.decode(prefixed_json.strip_prefix(PREFIX)?).ok()?;
         let content: Content = serde_json::from_slice(&json).ok()?;
         Some(Registration {
             client_id: client_id.to_owned(),
@@ -174,19 +184,22 @@ mod tests {
     #[test]
     fn issued_client_id_is_read_back_with_its_secret() {
         let registrations = ClientRegistrations::new(&secrets("a secret of the service", &[]));
-        let (entropy, now) = (Entropy::system(), Timestamp::from_millis(1_800_000_000_000));
+        let entropy = Entropy::system();
+        let now = Timestamp::from_millis(1_800_000_000_000);
         let issued = registrations.issue(metadata(), &entropy, now).unwrap();
         let opened = registrations.open(&issued.client_id).unwrap();
-        assert_eq!((opened.metadata, opened.issued_at), (metadata(), now));
+        assert_eq!(opened.metadata, metadata());
+        assert_eq!(opened.issued_at, now);
         assert_eq!(opened.secret.hash(), issued.secret.hash());
         assert!(issued.secret.expose().starts_with("lk_cs_"));
-        let other = registrations.issue(metadata(), &entropy, now).unwrap();
-        assert_ne!(other.client_id, issued.client_id);
-        assert_ne!(other.secret.hash(), issued.secret.hash());
+        let same_metadata = registrations.issue(metadata(), &entropy, now).unwrap();
+        assert_ne!(same_metadata.client_id, issued.client_id);
+        assert_ne!(same_metadata.secret.hash(), issued.secret.hash());
         // After a rotation of the service's secret, id and secret stay the same.
         let rotated = ClientRegistrations::new(&secrets("a new secret", &["a secret of the service"]));
         assert_eq!(rotated.open(&issued.client_id).unwrap().secret.hash(), issued.secret.hash());
-        assert!(ClientRegistrations::new(&secrets("a new secret", &[])).open(&issued.client_id).is_none());
+        let without_previous = ClientRegistrations::new(&secrets("a new secret", &[]));
+        assert!(without_previous.open(&issued.client_id).is_none());
     }
 
     #[test]
@@ -215,6 +228,7 @@ mod tests {
     #[test]
     fn too_long_metadata_gets_no_client_id() {
         let registrations = ClientRegistrations::new(&secrets("a secret of the service", &[]));
+        // The four URIs alone are longer than `MAX_BYTES`, and each is shorter than the 512 bytes that a redirect URI may have.
         let uri = format!("https://app.example.com/{}", "x".repeat(480));
         let long = ClientMetadata { redirect_uris: vec![uri; 4], ..metadata() };
         assert!(registrations.issue(long, &Entropy::system(), Timestamp::from_millis(0)).is_none());

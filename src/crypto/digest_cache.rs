@@ -16,6 +16,7 @@ use crate::domain::{
 /// The number of shards, each with its own lock.
 const SHARDS: usize = 16;
 
+/// Digests are uniformly distributed, so they need no further hashing.
 type Shard<T> = BoundedMap<Digest, Arc<T>, UniformHasher>;
 
 /// A salted SHA-256, the key of an entry.
@@ -41,6 +42,7 @@ impl<T> DigestCache<T> {
         let mut context = Context::new(&SHA256);
         context.update(&self.salt);
         for input in inputs {
+            // The length separates the inputs: ["ab", "c"] and ["a", "bc"] have different digests.
             context.update(&input.len().to_be_bytes());
             context.update(input);
         }
@@ -58,6 +60,7 @@ impl<T> DigestCache<T> {
         self.shard(digest).lock().unwrap_or_else(PoisonError::into_inner).insert(digest, value);
     }
 
+    /// The shard that caches the value of a digest.
     fn shard(&self, digest: Digest) -> &Mutex<Shard<T>> {
         &self.shards[usize::from(digest.0[0]) % SHARDS]
     }
@@ -75,13 +78,15 @@ mod tests {
 
     #[test]
     fn digest_depends_on_input_boundaries_and_salt() {
-        let cache = DigestCache::<()>::new(0, &Entropy::system());
-        assert_eq!(cache.digest(&[b"ab", b"c"]), cache.digest(&[b"ab", b"c"]));
-        for other in [&[b"a".as_slice(), b"bc"][..], &[b"abc"], &[b"ab", b"c", b""]] {
-            assert_ne!(cache.digest(&[b"ab", b"c"]), cache.digest(other));
-        }
-        let other_salt = DigestCache::<()>::new(0, &Entropy::system());
-        assert_ne!(cache.digest(&[b"ab"]), other_salt.digest(&[b"ab"]));
+        let no_entries = 0;
+        let cache = DigestCache::<()>::new(no_entries, &Entropy::system());
+        let digest = cache.digest(&[b"ab", b"c"]);
+        assert_eq!(digest, cache.digest(&[b"ab", b"c"]));
+        assert_ne!(digest, cache.digest(&[b"a", b"bc"]));
+        assert_ne!(digest, cache.digest(&[b"abc"]));
+        assert_ne!(digest, cache.digest(&[b"ab", b"c", b""]));
+        let cache_with_other_salt = DigestCache::<()>::new(no_entries, &Entropy::system());
+        assert_ne!(digest, cache_with_other_salt.digest(&[b"ab", b"c"]));
     }
 
     #[test]
@@ -92,7 +97,7 @@ mod tests {
             cache.insert(digest, Arc::new(number));
             assert_eq!(cache.get(digest).as_deref(), Some(&number));
         }
-        let cached = (0..1000_u32).filter(|n| cache.get(cache.digest(&[&n.to_be_bytes()])).is_some());
-        assert!(cached.count() <= SHARDS * 2);
+        let is_cached = |number: &u32| cache.get(cache.digest(&[&number.to_be_bytes()])).is_some();
+        assert!((0..1000_u32).filter(is_cached).count() <= SHARDS * 2);
     }
 }

@@ -155,7 +155,7 @@ impl AppSettings {
         if let Some(home) = &self.client_uri {
             query.append_pair("target_link_uri", home);
         }
-        drop(query);
+        drop(query); // It borrows `url`.
         Some(url.into())
     }
 
@@ -164,6 +164,9 @@ impl AppSettings {
         matches_any(&self.post_logout_redirect_uris, uri)
     }
 }
+
+/// The longest redirect URI, in bytes.
+const MAX_REDIRECT_URI_BYTES: usize = 512;
 
 /// Why a text can't be registered as a redirect URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -186,7 +189,7 @@ pub enum RedirectUriError {
 /// # Errors
 /// [`RedirectUriError`]
 pub fn check_redirect_uri(kind: ClientKind, uri: &str) -> Result<(), RedirectUriError> {
-    if uri.len() > 512 || !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if uri.len() > MAX_REDIRECT_URI_BYTES || !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(RedirectUriError::Form);
     }
     let url = Url::parse(uri).map_err(|_| RedirectUriError::Form)?;
@@ -225,17 +228,20 @@ fn matches_any(registered: &[String], uri: &str) -> bool {
 /// on the text of the URI, so that no two parsers can disagree.
 fn split_loopback(uri: &str) -> Option<(&str, &str)> {
     let rest = uri.strip_prefix("http://")?;
-    let (host, rest) =
-        ["127.0.0.1", "[::1]", "localhost"].into_iter().find_map(|host| Some((host, rest.strip_prefix(host)?)))?;
-    let rest = match rest.strip_prefix(':') {
-        None => rest,
-        Some(port) => {
-            let digits = port.bytes().take_while(u8::is_ascii_digit).count();
-            port[..digits].parse::<u16>().ok()?;
-            &port[digits..]
+    let host = ["127.0.0.1", "[::1]", "localhost"].into_iter().find(|host| rest.starts_with(*host))?;
+    let after_host = &rest[host.len()..];
+    let after_port = match after_host.strip_prefix(':') {
+        None => after_host,
+        Some(port_and_rest) => {
+            let digits = port_and_rest.bytes().take_while(u8::is_ascii_digit).count();
+            // A port is a number below 65536.
+            port_and_rest[..digits].parse::<u16>().ok()?;
+            &port_and_rest[digits..]
         }
     };
-    (rest.is_empty() || rest.starts_with(['/', '?'])).then_some((host, rest))
+    // Any other character would continue the host, as in `http://127.0.0.1.evil.example`.
+    let authority_ends = after_port.is_empty() || after_port.starts_with(['/', '?']);
+    authority_ends.then_some((host, after_port))
 }
 
 #[cfg(test)]
@@ -287,7 +293,8 @@ mod tests {
         let mut app = AppSettings::default();
         assert_eq!(app.initiate_login_url("https://auth.example.com", None), None);
         app.initiate_login_uri = Some("https://app.example.com/start?tenant=1".to_owned());
-        let url = |app: &AppSettings, hint| app.initiate_login_url("https://auth.example.com", hint).unwrap();
+        let url =
+            |app: &AppSettings, login_hint| app.initiate_login_url("https://auth.example.com", login_hint).unwrap();
         assert_eq!(url(&app, None), "https://app.example.com/start?tenant=1&iss=https%3A%2F%2Fauth.example.com");
         app.client_uri = Some("https://app.example.com/?a=b&c".to_owned());
         assert_eq!(
@@ -315,6 +322,7 @@ mod tests {
         {
             assert_eq!(check_redirect_uri(Web, uri), Ok(()), "{uri}");
         }
+        // Only public clients may have a scheme of their own.
         assert_eq!(check_redirect_uri(Public, "com.example.app:/cb"), Ok(()));
         for (uri, error) in [
             ("com.example.app:/cb", RedirectUriError::Scheme),

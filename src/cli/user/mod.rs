@@ -113,7 +113,7 @@ pub enum AccountState {
     Disabled,
 }
 
-/// The account that a command is about.
+/// Names the account that a command shows or changes.
 #[derive(Args, Clone, Debug)]
 pub struct AccountArgs {
     /// E-mail address, username or id; id:ID, email:ADDRESS or username:NAME to be explicit
@@ -287,7 +287,7 @@ pub struct DeleteArgs {
 pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.load_existing_config()?;
     match command {
-        // Listing and importing need only the database, not Redis.
+        // Listing and importing need only the database, not Redis. After an error, the end of the process closes the database.
         UserCommand::List(args) => block_on(async {
             let sql = open_existing_database(&config).await?;
             list::run(&sql, args).await?;
@@ -300,6 +300,7 @@ pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
             sql.close().await;
             Ok(())
         }),
+        // `add` validates its arguments and reads the password before it connects to the stores.
         UserCommand::Add(args) => {
             let details = args.validate()?;
             let password = prompt::read_new_password(args.password_stdin)?;
@@ -309,7 +310,7 @@ pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
     }
 }
 
-/// Opens the existing service, runs `command` on its state and closes it.
+/// Connects to the existing stores, runs `command` on the state, and closes the connections, also if `command` fails.
 pub(super) async fn with_services<T>(
     config: crate::config::Config,
     command: impl AsyncFnOnce(&AppState) -> anyhow::Result<T>,
@@ -323,13 +324,14 @@ pub(super) async fn with_services<T>(
 impl AddArgs {
     /// Validates the arguments, before the user types the password.
     fn validate(&self) -> anyhow::Result<NewAccountDetails> {
-        let invalid = |name: &str, why| anyhow!("{name:?} {why}");
-        let username = self.username.as_deref();
-        Ok(NewAccountDetails {
-            email: Email::parse(&self.email).map_err(|why| invalid(&self.email, why))?,
-            username: username.map(|name| Username::parse(name).map_err(|why| invalid(name, why))).transpose()?,
-            roles: Roles::parse(&self.roles).map_err(|why| anyhow!("--role {why}"))?,
-        })
+        let invalid = |argument: &str, why| anyhow!("{argument:?} {why}");
+        let email = Email::parse(&self.email).map_err(|why| invalid(&self.email, why))?;
+        let username = match &self.username {
+            Some(name) => Some(Username::parse(name).map_err(|why| invalid(name, why))?),
+            None => None,
+        };
+        let roles = Roles::parse(&self.roles).map_err(|why| anyhow!("--role {why}"))?;
+        Ok(NewAccountDetails { email, username, roles })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
         clock::Timestamp,
     },
     service::{
-        factors::{self, FactorList},
+        factors::{self, FactorEntry, FactorList},
         sessions,
     },
     state::AppState,
@@ -21,36 +21,41 @@ use crate::{
 
 /// Prints an account, its addresses, its second factors and the number of its live sessions.
 pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyhow::Result<()> {
-    let sessions = sessions::list_for_operator(state, account.id).await?.len();
-    let secondary = state.sql.secondary_emails(account.id).await?;
-    let factors = factors::list(state, account.id).await?;
+    let session_count = sessions::list_for_operator(state, account.id).await?.len();
+    let secondary_emails = state.sql.secondary_emails(account.id).await?;
+    let factor_list = factors::list(state, account.id).await?;
     let mut out = io::stdout().lock();
     if json {
-        let secondary_emails = secondary.iter().map(EmailJson::of).collect();
-        let shown = AccountDetailsJson {
+        let details = AccountDetailsJson {
             account: AccountJson::of(account),
-            secondary_emails,
-            factors: factors.factors.iter().map(FactorJson::from).collect(),
-            email_code: factors.email_code,
-            recovery_codes_left: factors.recovery_codes,
-            sessions,
+            secondary_emails: secondary_emails.iter().map(EmailJson::of).collect(),
+            factors: factor_list.factors.iter().map(FactorJson::from).collect(),
+            email_code: factor_list.email_code,
+            recovery_codes_left: factor_list.recovery_codes,
+            sessions: session_count,
         };
-        write_json_line(&mut out, &shown)?;
+        write_json_line(&mut out, &details)?;
         return Ok(());
     }
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let roles = account.roles.to_string();
-    let listed: Vec<String> =
-        secondary.iter().map(|email| describe_email(&email.email, email.verified_at.is_some())).collect();
+    let email_text =
+        account.primary_email().map(|email| describe_email(email, account.email_verified)).unwrap_or_default();
+    let username_text = account.username.as_ref().map(|name| escape(name.as_str())).unwrap_or_default();
+    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let secondary_texts: Vec<String> =
+        secondary_emails.iter().map(|email| describe_email(&email.email, email.verified_at.is_some())).collect();
+    let state_text = match account.disabled_at {
+        Some(at) => format!("disabled since {at}"),
+        None => "active".to_owned(),
+    };
     for (name, value) in [
         ("id", account.id.to_string()),
-        ("e-mail", or_dash(account.primary_email().map(|email| describe_email(email, account.email_verified)))),
-        ("secondary", or_dash(Some(listed.join(", ")).filter(|listed| !listed.is_empty()))),
-        ("username", or_dash(account.username.as_ref().map(|name| escape(name.as_str())))),
-        ("roles", or_dash(Some(roles).filter(|roles| !roles.is_empty()))),
-        ("second factors", or_dash(describe_factors(&factors))),
-        ("state", account.disabled_at.map_or_else(|| "active".to_owned(), |at| format!("disabled since {at}"))),
-        ("sessions", sessions.to_string()),
+        ("e-mail", or_dash(email_text)),
+        ("secondary", or_dash(secondary_texts.join(", "))),
+        ("username", or_dash(username_text)),
+        ("roles", or_dash(account.roles.to_string())),
+        ("second factors", or_dash(describe_factors(&factor_list))),
+        ("state", state_text),
+        ("sessions", session_count.to_string()),
         ("created", account.created_at.to_string()),
         ("updated", account.updated_at.to_string()),
         ("password changed", account.password_changed_at.to_string()),
@@ -66,12 +71,17 @@ fn describe_email(email: &Email, is_verified: bool) -> String {
     format!("{}{note}", escape(email.as_str()))
 }
 
-/// Describes the second factors; `None` if the account has none.
-fn describe_factors(list: &FactorList) -> Option<String> {
-    let factors = list.factors.iter().map(|factor| format!("{} {}", factor.kind.as_str(), escape(&factor.label)));
-    let by_mail = list.email_code.filter(|is_on| *is_on).map(|_| "codes by mail".to_owned());
-    let all: Vec<String> = factors.chain(by_mail).collect();
-    (!all.is_empty()).then(|| format!("{} ({} recovery codes left)", all.join(", "), list.recovery_codes))
+/// Describes the second factors. Empty if the account has none.
+fn describe_factors(list: &FactorList) -> String {
+    let describe = |factor: &FactorEntry| format!("{} {}", factor.kind.as_str(), escape(&factor.label));
+    let mut texts: Vec<String> = list.factors.iter().map(describe).collect();
+    if list.email_code == Some(true) {
+        texts.push("codes by mail".to_owned());
+    }
+    if texts.is_empty() {
+        return String::new();
+    }
+    format!("{} ({} recovery codes left)", texts.join(", "), list.recovery_codes)
 }
 
 /// An account with its secondary addresses, its second factors and the number of its live sessions.
@@ -90,7 +100,7 @@ struct AccountDetailsJson<'a> {
     sessions: usize,
 }
 
-/// A secondary address as JSON, as an import reads it.
+/// A secondary address as JSON, in the form that `latchkey user import` reads.
 #[derive(Serialize)]
 struct EmailJson<'a> {
     email: &'a str,
@@ -121,17 +131,17 @@ pub(super) struct AccountJson<'a> {
 
 impl<'a> AccountJson<'a> {
     pub(super) fn of(account: &'a Account) -> Self {
-        let time = |time: Timestamp| time.to_string();
+        let text_of = |time: Timestamp| time.to_string();
         Self {
             id: account.id.to_string(),
             email: account.email.as_str(),
             email_verified: account.email_verified,
             username: account.username.as_ref().map(Username::as_str),
             roles: account.roles.names(),
-            disabled_at: account.disabled_at.map(time),
-            created_at: time(account.created_at),
-            updated_at: time(account.updated_at),
-            password_changed_at: time(account.password_changed_at),
+            disabled_at: account.disabled_at.map(text_of),
+            created_at: text_of(account.created_at),
+            updated_at: text_of(account.updated_at),
+            password_changed_at: text_of(account.password_changed_at),
         }
     }
 }
