@@ -19,6 +19,7 @@ pub struct Draining(pub CancellationToken);
 
 impl<'a> FromRequest<'a> for Draining {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        // A request that did not come through the server, as in some tests, gets a signal that is never cancelled.
         Ok(request.data().map(|signals: &ShutdownSignals| signals.draining.clone()).unwrap_or_default())
     }
 }
@@ -29,7 +30,8 @@ impl<'a> FromRequest<'a> for Draining {
 pub struct Stopping(pub CancellationToken);
 
 impl Stopping {
-    /// The signal of a request; never cancelled if the request did not come through the server.
+    /// The signal of a request, for handlers that have the request itself. Never cancelled if the request did not come through
+    /// the server.
     pub fn of(request: &Request) -> Self {
         request.data().map(|signals: &ShutdownSignals| signals.stopping.clone()).unwrap_or_default()
     }

@@ -11,9 +11,11 @@ use crate::domain::{
 /// The time of all sample actions: 29 November 2026, 09:30 UTC.
 const SAMPLE_TIME: Timestamp = Timestamp::from_millis(1_795_944_600_000);
 
+const CODE: &str = "K7QM-2XWD";
+
 const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
-/// The number of facts in sample data.
+/// Which facts sample data contain.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Detail {
     /// All facts that a mail of the template can have.
@@ -32,18 +34,19 @@ pub(super) fn samples(template: Template) -> [MailData; 2] {
     [data(template, Detail::AllFacts), data(template, Detail::RequiredFacts)]
 }
 
+/// Sample data of a template. Where a fact has variants, such as an added and a removed address, the two details show two of them.
 fn data(template: Template, detail: Detail) -> MailData {
     let is_full = detail == Detail::AllFacts;
     let link = |page: &str| SecretText::from(format!("https://auth.example.com/account/{page}#token=lk_ot_EXAMPLE"));
-    let challenge = |page: &str, minutes: u64| LinkAndCode {
+    let challenge = |page: &str, valid_minutes: u64| LinkAndCode {
         link: link(page),
-        code: is_full.then(|| "K7QM-2XWD".into()),
-        expires_at: SAMPLE_TIME + Duration::from_mins(minutes),
+        code: is_full.then(|| CODE.into()),
+        expires_at: SAMPLE_TIME + Duration::from_mins(valid_minutes),
     };
     let origin = || ActionOrigin {
         at: SAMPLE_TIME,
         address: is_full.then(|| IpAddr::from([192, 0, 2, 17])),
-        device: Device::from_user_agent(USER_AGENT).filter(|_| is_full),
+        device: if is_full { Device::from_user_agent(USER_AGENT) } else { None },
     };
     let notice = || Notice { origin: origin(), not_me: is_full.then(|| link("not-me")) };
     let sign_in = "https://auth.example.com/account/sign-in".to_owned();
@@ -56,6 +59,7 @@ fn data(template: Template, detail: Detail) -> MailData {
         Template::PasswordChanged => MailData::PasswordChanged { notice: notice() },
         Template::AddressChanged => MailData::AddressChanged {
             new_address: "ann.new@example.org".to_owned(),
+            // The undo never has a code.
             undo: LinkAndCode { code: None, ..challenge("undo-address", 72 * 60) },
             origin: origin(),
         },
@@ -67,7 +71,7 @@ fn data(template: Template, detail: Detail) -> MailData {
         Template::ConfirmAddress => MailData::ConfirmAddress { challenge: challenge("confirm-address", 60) },
         Template::SignInCode => MailData::SignInCode { challenge: challenge("sign-in-code", 10), origin: origin() },
         Template::SecondFactorCode => MailData::SecondFactorCode {
-            code: "K7QM-2XWD".into(),
+            code: CODE.into(),
             expires_at: SAMPLE_TIME + Duration::from_mins(10),
             origin: origin(),
         },

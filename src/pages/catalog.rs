@@ -7,9 +7,9 @@ use jiff::tz::TimeZone;
 use crate::domain::{clock::Timestamp, locale::Locale};
 
 /// The key of the pattern of times.
-const DATE: &str = "common.date";
+const DATE_KEY: &str = "common.date";
 /// The key of the names of the twelve months.
-const MONTHS: &str = "common.months";
+const MONTHS_KEY: &str = "common.months";
 
 /// The built-in texts of a language.
 pub(super) const fn built_in(locale: Locale) -> &'static str {
@@ -54,13 +54,14 @@ impl Text {
     ///
     /// # Errors
     /// The name of a placeholder without a value.
-    pub(super) fn fill(&self, value: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    pub(super) fn fill(&self, value_of: impl Fn(&str) -> Option<String>) -> Result<String, String> {
         let mut text = String::new();
         for part in &self.0 {
             match part {
                 Part::Plain(plain) => text.push_str(plain),
                 Part::Placeholder(name) => {
-                    text.push_str(&value(name).ok_or_else(|| format!("{{{{ {name} }}}} has no value here"))?);
+                    let value = value_of(name).ok_or_else(|| format!("{{{{ {name} }}}} has no value here"))?;
+                    text.push_str(&value);
                 }
             }
         }
@@ -78,12 +79,13 @@ pub(super) struct Catalog {
 }
 
 impl Catalog {
-    /// Parses the built-in texts of a language.
+    /// Parses the built-in texts of a language, which define the keys.
     pub(super) fn parse(source: &str) -> Result<Self, String> {
         let mut catalog = Self { texts: BTreeMap::new(), date: String::new(), months: Vec::new() };
-        catalog.read(source, |_| true)?;
+        let any_key = |_: &str| true;
+        catalog.read(source, any_key)?;
         if catalog.date.is_empty() || catalog.months.len() != 12 {
-            return Err(format!("{DATE} or {MONTHS} is missing"));
+            return Err(format!("{DATE_KEY} or {MONTHS_KEY} is missing"));
         }
         Ok(catalog)
     }
@@ -94,26 +96,30 @@ impl Catalog {
         self.read(source, |key| known.contains_key(key))
     }
 
+    /// Reads a file of texts into the catalog.
+    ///
+    /// # Errors
+    /// Describes the mistake of the file, such as a key for which `is_known` returns false.
     fn read(&mut self, source: &str, is_known: impl Fn(&str) -> bool) -> Result<(), String> {
-        let table: toml::Table = source.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
-        for (section, texts) in table {
-            let toml::Value::Table(texts) = texts else { return Err(format!("{section} must be a section")) };
-            for (key, value) in texts {
-                let name = format!("{section}.{key}");
+        let sections: toml::Table = source.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
+        for (section, entries) in sections {
+            let toml::Value::Table(entries) = entries else { return Err(format!("{section} must be a section")) };
+            for (name, value) in entries {
+                let key = format!("{section}.{name}");
                 match value {
-                    toml::Value::Array(months) if name == MONTHS && months.len() == 12 => {
+                    toml::Value::Array(months) if key == MONTHS_KEY && months.len() == 12 => {
                         let names = months.iter().map(|month| month.as_str().unwrap_or_default().to_owned());
                         self.months = names.collect();
                     }
-                    toml::Value::String(text) if name == DATE => self.date = text,
-                    toml::Value::String(text) if name != MONTHS => {
-                        if !is_known(&name) {
-                            return Err(format!("{name}: there is no such text"));
+                    toml::Value::String(pattern) if key == DATE_KEY => self.date = pattern,
+                    toml::Value::String(text) if key != MONTHS_KEY => {
+                        if !is_known(&key) {
+                            return Err(format!("{key}: there is no such text"));
                         }
-                        let text = Text::parse(&text).map_err(|error| format!("{name}: {error}"))?;
-                        self.texts.insert(name, text);
+                        let text = Text::parse(&text).map_err(|error| format!("{key}: {error}"))?;
+                        self.texts.insert(key, text);
                     }
-                    _ => return Err(format!("{name} must be a string, or twelve strings for months")),
+                    _ => return Err(format!("{key} must be a string, or twelve strings for months")),
                 }
             }
         }
@@ -134,10 +140,12 @@ impl Catalog {
     pub(super) fn time(&self, at: Timestamp, zone: &TimeZone) -> String {
         let Ok(time) = jiff::Timestamp::from_millisecond(at.as_millis()) else { return at.to_string() };
         let time = time.to_zoned(zone.clone());
-        let month = usize::from(time.month().unsigned_abs()).checked_sub(1).and_then(|month| self.months.get(month));
+        // `month` counts from 1, and the catalog has twelve names.
+        let month_index = usize::from(time.month().unsigned_abs()).saturating_sub(1);
+        let month_name = self.months.get(month_index).map_or("", String::as_str);
         self.date
             .replace("{day}", &time.day().to_string())
-            .replace("{month}", month.map_or("", |month| month))
+            .replace("{month}", month_name)
             .replace("{year}", &time.year().to_string())
             .replace("{time}", &time.strftime("%H:%M").to_string())
             .replace("{zone}", &time.strftime("%Z").to_string())
@@ -151,9 +159,10 @@ mod tests {
     #[test]
     fn text_with_placeholders_takes_their_values() {
         let text = Text::parse("Sign in to {{ product }} as {{name}}.").unwrap();
-        let value = |name: &str| Some(format!("<{name}>"));
-        assert_eq!(text.fill(value), Ok("Sign in to <product> as <name>.".to_owned()));
-        assert!(text.fill(|_| None).is_err());
+        let value_of = |name: &str| Some(format!("<{name}>"));
+        assert_eq!(text.fill(value_of), Ok("Sign in to <product> as <name>.".to_owned()));
+        let no_value = |_: &str| None;
+        assert!(text.fill(no_value).is_err());
         for bad in ["{{ product", "{{ }}", "{{ a.b }}", "{{ 1 + 1 }}"] {
             assert!(Text::parse(bad).is_err(), "{bad}");
         }

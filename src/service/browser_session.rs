@@ -45,7 +45,8 @@ pub struct BrowserSession {
 impl BrowserSession {
     /// The claims of the browser's user, for use cases that take the claims of an access token. No token is issued.
     pub fn caller(&self, state: &AppState) -> AccessClaims {
-        let (session, settings) = (&self.session, &state.config.token);
+        let session = &self.session;
+        let settings = &state.config.token;
         let now = state.clock.now();
         let step_up_ttl = state.config.factors.step_up_ttl;
         let authentication = session.authentication.with_step_up(session.step_up, step_up_ttl, now);
@@ -56,7 +57,7 @@ impl BrowserSession {
             client_id: settings.client_id.clone(),
             iat: now.as_secs(),
             exp: session.expires_at().as_secs(),
-            jti: String::new(),
+            jti: String::new(), // the id of a token
             sid: session.id,
             auth_time: authentication.at.as_secs(),
             acr: authentication.acr.as_str().to_owned(),
@@ -71,7 +72,8 @@ impl BrowserSession {
     }
 }
 
-/// Loads the live session that a cookie names; `None` if the cookie is forged or the session has ended. Extends the idle timeout.
+/// Loads the live session that a cookie names, and extends its idle timeout. Returns `None` if the cookie is forged, or if the session has
+/// ended or has to end, because the account now needs a second factor.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -89,16 +91,17 @@ pub async fn load(
     }
     let browser = BrowserSession { session, roles, claims_version };
     let session = &browser.session;
-    let (acr, settings) = (session.authentication.acr, &state.config.factors);
-    // the policy or the roles may require a factor that this session has not shown
-    if policy::lacks_factor(settings, acr, &browser.roles, session.created_at, now) {
+    let acr = session.authentication.acr;
+    // The setting `factors.required` or the roles may have changed after the sign-in.
+    if policy::lacks_factor(&state.config.factors, acr, &browser.roles, session.created_at, now) {
         end_with_reason(state, &browser, EndReason::FactorRequired, Actor::Service, origin.ip).await?;
         return Ok(None);
     }
     if now.saturating_since(session.last_used_at) >= TOUCH_INTERVAL {
         let tag = state.origin_tags.tag(origin.ip, origin.user_agent.as_deref());
-        let (used_by, idle) = (LastUseOrigin { tag, ip: origin.ip }, state.config.session.idle_timeout);
-        let is_live = state.redis.sessions.touch(account, id, used_by, idle, now).await?;
+        let used_by = LastUseOrigin { tag, ip: origin.ip };
+        let idle_timeout = state.config.session.idle_timeout;
+        let is_live = state.redis.sessions.touch(account, id, used_by, idle_timeout, now).await?;
         if !is_live {
             return Ok(None);
         }
@@ -123,14 +126,17 @@ pub async fn renew(
     session: SessionId,
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
-    let (former, now) = (&former.session, state.clock.now());
+    let former = &former.session;
+    let now = state.clock.now();
     if former.id == session {
         return Ok(());
     }
+    // Whether the former session was live until now: a session that had ended is in the audit log already.
     let existed = if former.account == account {
         state.redis.sessions.adopt(account, former.id, session, EndReason::Logout, now).await?
     } else {
-        !state.redis.sessions.revoke_tree(former.account, former.id, EndReason::Logout, now).await?.is_empty()
+        let ended = state.redis.sessions.revoke_tree(former.account, former.id, EndReason::Logout, now).await?;
+        !ended.is_empty()
     };
     if existed {
         let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because("replaced").detail(session.to_string());
@@ -139,8 +145,8 @@ pub async fn renew(
     Ok(())
 }
 
-/// Ends a browser's session and the app sessions beneath it, on every node before the response (I3). Returns the number of
-/// sessions ended.
+/// Ends a browser's session and the app sessions beneath it. By its return, every node refuses them (I3: revoked stays revoked). Returns
+/// the number of sessions ended.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -157,8 +163,8 @@ async fn end_with_reason(
     ip: Option<IpAddr>,
 ) -> Result<usize, ServiceError> {
     let now = state.clock.now();
-    let (account, id) = (browser.session.account, browser.session.id);
-    let ended = state.redis.sessions.revoke_tree(account, id, reason, now).await?;
+    let account = browser.session.account;
+    let ended = state.redis.sessions.revoke_tree(account, browser.session.id, reason, now).await?;
     for session in &ended {
         let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(reason.as_str());
         state.audit.record(entry.account(account).session(*session).actor(actor.clone()).address(ip));

@@ -8,7 +8,7 @@ use crate::{
     state::AppState,
 };
 
-/// How long a client waits before a retry.
+/// How long a client should wait before a retry.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Decodes a refresh token; `None` if it is invalid.
@@ -23,6 +23,7 @@ pub(super) async fn decode_refresh_token(state: &AppState, token: &str) -> Resul
     match state.refresh_tokens.decode(token) {
         Ok(claims) => Ok(Some(claims)),
         Err(RefreshTokenError::UnknownKey) => {
+            // Boxed: this path is rare, and its future would enlarge the future of every refresh.
             Box::pin(require_secret_of_peers(state)).await?;
             Ok(None)
         }
@@ -36,6 +37,7 @@ pub(super) async fn decode_refresh_token(state: &AppState, token: &str) -> Resul
 /// # Errors
 /// [`ServiceError::Unavailable`]
 pub(super) async fn require_secret_of_peers(state: &AppState) -> Result<(), ServiceError> {
+    // The second check comes last, because it may read the database.
     if !has_peers(state) || !state.keys.lacks_secret().await {
         return Ok(());
     }
@@ -49,7 +51,7 @@ pub(super) async fn require_secret_of_peers(state: &AppState) -> Result<(), Serv
     })
 }
 
-/// Whether other nodes may exist. If none can, a forged token does not make the node read the database.
+/// Whether other nodes may exist. If there are none, a forged token does not make the node read the database.
 fn has_peers(state: &AppState) -> bool {
     state.config.multi_node || state.redis.revocation_log.peers() > 0
 }

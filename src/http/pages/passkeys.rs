@@ -47,19 +47,21 @@ pub(super) fn credential(form: &mut Form) -> Result<Map<String, Value>, ProblemE
 /// `POST /account/sign-in/passkey`
 #[handler]
 pub(super) async fn submit_sign_in(visit: Visit, mut form: Form) -> Result<Response> {
-    let done = async {
+    // The block catches the problems of its steps: the page shows them. So do the blocks of the other handlers.
+    let outcome = async {
         visit.check_csrf(&mut form)?;
         let input = PasskeySignIn {
             credential: credential(&mut form)?,
             transport: Transport::Browser,
             origin: visit.session_origin(),
+            // A page has no refresh token. `sign_in::proceed` replaces the browser's session.
             replaces: None,
             device: visit.client.device_token.clone(),
         };
         let step = passkey_sign_in::sign_in(&visit.state, &input).await.map_err(refused)?;
         sign_in::proceed(&visit, step).await
     };
-    match done.await {
+    match outcome.await {
         Ok(response) => Ok(response),
         Err(problem) => {
             let authorization = Authorization::of(&visit).await?;
@@ -79,20 +81,21 @@ pub(super) fn refused(error: PasskeyError) -> ProblemError {
     }
 }
 
+/// The signed-in user, as the use cases of factors take their caller.
 fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
     Caller { claims: &owner.caller, accepted: AcceptedTransport::Any, origin: &visit.origin }
 }
 
-/// `POST /account/security/passkeys/options`: the page with a form that creates a passkey.
+/// `POST /account/security/passkeys/options`: responds with the page whose form creates a passkey.
 #[handler]
 pub(super) async fn options(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
-    let begun = async {
+    let outcome = async {
         visit.check_csrf(&mut form)?;
         let options = register::options(&visit.state, &caller(&visit, &owner)).await;
         options.map_err(problem_of)
     };
-    match begun.await {
+    match outcome.await {
         Ok(options) => {
             let mut view = security::view(&visit, &owner).await?;
             view.passkey_options = Some(Value::Object(options.public_key).to_string());
@@ -106,16 +109,18 @@ pub(super) async fn options(mut visit: Visit, mut form: Form) -> Result<Response
 #[handler]
 pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
-    let added = async {
+    let outcome = async {
         visit.check_csrf(&mut form)?;
         let name = parse_name(&form.text("name"))?;
         let credential = credential(&mut form)?;
         let added = register::register(&visit.state, &caller(&visit, &owner), credential, name).await;
         added.map_err(problem_of)
     };
-    match added.await {
+    match outcome.await {
         Ok(Registered { tokens, recovery_codes, .. }) => {
+            // The change has replaced the browser's session.
             let reply = signed_in(&visit, tokens.account, tokens.session);
+            // Recovery codes are issued only if the account had none.
             if recovery_codes.is_empty() {
                 return Ok(reply.redirect_to_page("/security?done=factor_added"));
             }
@@ -130,14 +135,15 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
 #[handler]
 pub(super) async fn rename(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
-    let renamed = async {
+    let outcome = async {
         visit.check_csrf(&mut form)?;
-        let (id, name) = (parse_id(&form.text("id"))?, parse_name(&form.text("name"))?);
+        let id = parse_id(&form.text("id"))?;
+        let name = parse_name(&form.text("name"))?;
         let renamed = manage::rename(&visit.state, &caller(&visit, &owner), id, &name).await;
         renamed.map_err(change_failed)
     };
-    match renamed.await {
-        Ok(_) => Ok(visit.reply().redirect_to_page("/security?done=saved")),
+    match outcome.await {
+        Ok(_passkey) => Ok(visit.reply().redirect_to_page("/security?done=saved")),
         Err(problem) => failed(&visit, &owner, problem).await,
     }
 }
@@ -146,12 +152,13 @@ pub(super) async fn rename(mut visit: Visit, mut form: Form) -> Result<Response>
 #[handler]
 pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
-    let removed = async {
+    let outcome = async {
         visit.check_csrf(&mut form)?;
-        let removed = manage::remove(&visit.state, &caller(&visit, &owner), parse_id(&form.text("id"))?).await;
+        let id = parse_id(&form.text("id"))?;
+        let removed = manage::remove(&visit.state, &caller(&visit, &owner), id).await;
         removed.map_err(change_failed)
     };
-    match removed.await {
+    match outcome.await {
         Ok(tokens) => {
             Ok(signed_in(&visit, tokens.account, tokens.session).redirect_to_page("/security?done=factor_removed"))
         }
@@ -167,7 +174,7 @@ async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<R
     }
 }
 
-/// Parses the id of a passkey. A malformed id counts as unknown.
+/// Parses the id of a passkey. A malformed id gets the problem of an unknown one.
 fn parse_id(text: &str) -> Result<PasskeyId, ProblemError> {
     let unknown = |_| ProblemError::new(Code::UnknownPasskey, "The account has no such passkey.");
     Uuid::try_parse(text).map(PasskeyId).map_err(unknown)

@@ -10,6 +10,7 @@
 -- A batched script runs several operations (see each). It gets these KEYS for each operation, and after ARGV 1 the arguments of each
 -- operation; the first argument of an operation begins with the account id.
 
+-- Counted from the end, because some scripts have further keys between the session hash and the stream.
 local STREAM, POSITION, ACCOUNT = KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[2]
 
 -- Session hashes with fewer fields have no session count (field 'c'): reading all their sessions is cheap.
@@ -43,8 +44,8 @@ local function has_last_use(session)
   return session.flags % 4 >= 2
 end
 
--- Splits a last use. Returns the origin, the generation of bit 0 of the counted repeats, their bits, and the rest: the
--- authentication of the sign-in, the parent and the step-up, as far as they are present.
+-- Splits a last use. Returns the origin, the generation of bit 0 of the counted repeats (4 bytes), their bits (1 byte), and the rest:
+-- the authentication of the sign-in, the parent and the step-up, as far as they are present.
 local function read_last_use(last_use)
   -- The origin is a tag (8 bytes), the length of the address (1 byte) and the address.
   local origin_length = 9 + string.byte(last_use, 9)
@@ -53,6 +54,7 @@ local function read_last_use(last_use)
   return string.sub(last_use, 1, origin_length), counted_at, counted, string.sub(last_use, origin_length + 6)
 end
 
+-- The reverse of read_last_use. What would be empty at the end is left out.
 local function write_last_use(origin, counted_at, counted, authentication)
   if counted == 0 and authentication == '' then return origin end
   return origin .. struct.pack('>I4B', counted_at, counted) .. authentication
@@ -86,6 +88,7 @@ local function remove_sessions(key, ids)
   local remaining = redis.call('HLEN', key)
   if remaining >= 1 and remaining <= 3 then
     local found = redis.call('HMGET', key, 'r', 'c', 'v')
+    -- Only these fields remain if there are as many of them as fields.
     if (found[1] and 1 or 0) + (found[2] and 1 or 0) + (found[3] and 1 or 0) == remaining then redis.call('DEL', key) end
   end
   return true
@@ -155,7 +158,7 @@ local function append_event(event, from)
     id = redis.call('XADD', STREAM, '*', 'e', event)
     previous = redis.call('SET', POSITION, id, 'KEEPTTL', 'GET')
   else
-    -- Redis before 6.2 supports neither MINID nor SET … GET.
+    -- Redis before 6.2 supports neither MINID nor SET … GET. The stream then keeps about 10,000 events instead of those of the retention.
     previous = redis.call('GET', POSITION)
     id = redis.call('XADD', STREAM, trim, '~', '10000', '*', 'e', event)
     redis.call('SET', POSITION, id, 'KEEPTTL')
