@@ -1,6 +1,7 @@
 """Verifies access tokens with PyJWT and its PyJWKClient: one token per line in, one result per line out.
 
-The argument is a JSON object: ``issuer``, ``audience``, and in ``pyjwt`` the options of PyJWKClient, if any.
+A result is ``valid SUBJECT`` or ``refused REASON``. The argument of the program is a JSON object: ``issuer``, ``audience``, and in
+``pyjwt`` the options of PyJWKClient, if any.
 """
 
 import json
@@ -18,6 +19,7 @@ for line in sys.stdin:
     token = line.strip()
     try:
         key = keys.get_signing_key_from_jwt(token)
+        # PyJWT does not check the type, and not every JWT of the issuer is an access token.
         if jwt.get_unverified_header(token).get("typ") != "at+jwt":
             raise jwt.InvalidTokenError("not an access token")
         claims = jwt.decode(
@@ -31,4 +33,5 @@ for line in sys.stdin:
         answer = f"valid {claims['sub']}"
     except jwt.PyJWTError as error:
         answer = f"refused {error}"
+    # The test waits for each answer before it sends the next token.
     print(answer, flush=True)

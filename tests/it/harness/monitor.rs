@@ -7,6 +7,9 @@ use std::{
 
 use super::redis::Redis;
 
+/// What a test sends to a Redis to mark the end of the commands so far.
+const MARK: &str = "so far";
+
 /// A running `MONITOR`; ends when dropped.
 pub struct Monitor {
     child: Child,
@@ -19,7 +22,9 @@ impl Monitor {
         command.arg("-s").arg(redis.socket()).arg("MONITOR").stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "OK");
+        // Redis reports all commands after this answer.
+        let answer = lines.next().unwrap().unwrap();
+        assert_eq!(answer, "OK");
         Self { child, lines }
     }
 
@@ -29,26 +34,30 @@ impl Monitor {
         let mut commands = self.commands_with_rate_limits(redis);
         // the keys of rate limits, and of the login throttle
         let is_limit = |key: &String| ["lk:l", "lk:g"].iter().any(|prefix| key.starts_with(prefix));
-        // EVALSHA, the script's hash, the number of keys, the first key
-        commands.retain(|words| !(words[0].eq_ignore_ascii_case("EVALSHA") && is_limit(&words[3])));
+        commands.retain(|words| {
+            let is_script = words[0].eq_ignore_ascii_case("EVALSHA");
+            // EVALSHA, the script's hash, the number of keys, the first key
+            let checks_limit = is_script && is_limit(&words[3]);
+            !checks_limit
+        });
         commands
     }
 
     /// Returns the commands that [`Monitor::commands`] returns, and those of rate limits.
     pub fn commands_with_rate_limits(&mut self, redis: &Redis) -> Vec<Vec<String>> {
-        // marks the end of the commands that clients have sent so far
-        redis.command(&["ECHO", "so far"]);
+        redis.command(&["ECHO", MARK]);
         let mut commands = Vec::new();
         loop {
+            // such as `1796000000.123456 [0 unix:/tmp/redis.sock] "GET" "key"`
             let line = self.lines.next().unwrap().unwrap();
-            let (head, words) = line.split_once("] ").unwrap();
-            // a script has called the command
-            if head.ends_with(" lua") {
+            let (head, quoted_words) = line.split_once("] ").unwrap();
+            let called_by_script = head.ends_with(" lua");
+            if called_by_script {
                 continue;
             }
-            let words: Vec<String> = words.trim_matches('"').split("\" \"").map(|word| word.to_owned()).collect();
+            let words: Vec<String> = quoted_words.trim_matches('"').split("\" \"").map(str::to_owned).collect();
             match words[0].to_ascii_uppercase().as_str() {
-                "ECHO" if words[1] == "so far" => return commands,
+                "ECHO" if words[1] == MARK => return commands,
                 "PING" => {}
                 // commands of the revocation log
                 "TIME" | "MGET" | "SUBSCRIBE" | "PUBSUB" | "PUBLISH" => {}

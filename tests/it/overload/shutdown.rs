@@ -1,4 +1,4 @@
-//! Graceful shutdown under load: a draining server still accepts requests, and answers every request that has reached it.
+//! Tests the graceful shutdown: a draining server still accepts requests, and answers every request that has reached it.
 
 use std::{
     io::ErrorKind,
@@ -25,10 +25,12 @@ const LAST_HELLO: &str = "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\
 
 #[tokio::test]
 async fn draining_server_answers_and_closes_each_connection() {
-    let server = Server::start(|settings| settings.drain_delay = Duration::from_secs(60)).await;
+    let longer_than_the_test = Duration::from_secs(60);
+    let server = Server::start(|settings| settings.drain_delay = longer_than_the_test).await;
     let mut kept = server.connect().await;
     kept.send(HELLO).await;
-    assert!(!kept.answer().await.head.contains("connection: close"));
+    let answer = kept.answer().await;
+    assert!(!answer.head.contains("\r\nconnection: close"), "{}", answer.head);
     let mut events = server.connect().await;
     events.send("GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(events.answer().await.status, 200);
@@ -40,13 +42,16 @@ async fn draining_server_answers_and_closes_each_connection() {
         let answer = client.answer().await;
         assert_eq!(answer.body, "hello");
         assert!(answer.head.contains("\r\nconnection: close"), "{}", answer.head);
-        assert_eq!(client.rest().await, "");
+        assert_eq!(client.rest().await, "", "the server has closed the connection");
     }
     // lets the handler send an event
     server.gate.open();
+    // one chunk: its length, and the six bytes that the handler sends
+    let expected = b"6\r\nevent\n\r\n";
     let mut event = [0; 11];
     within(events.stream.read_exact(&mut event)).await.unwrap();
-    assert_eq!(&event, b"6\r\nevent\n\r\n", "an event stream continues while draining");
+    assert_eq!(&event, expected, "an event stream continues while draining");
+    // The server would drain for a minute.
     server.ended.abort();
 }
 
@@ -57,6 +62,7 @@ async fn shutdown_answers_requests_that_have_begun_to_arrive() {
     reused.send(HELLO).await;
     assert_eq!(reused.answer().await.status, 200);
     let mut fresh = server.connect().await;
+    // the first half of the request; the second follows after the stop
     for client in [&mut reused, &mut fresh] {
         client.send("GET /hello HTTP/1.1\r\nHo").await;
     }
@@ -72,7 +78,7 @@ async fn shutdown_answers_requests_that_have_begun_to_arrive() {
         let answer = client.answer().await;
         assert_eq!(answer.body, "hello");
         assert!(answer.head.contains("\r\nconnection: close"), "{}", answer.head);
-        assert_eq!(client.rest().await, "");
+        assert_eq!(client.rest().await, "", "the server has closed the connection");
     }
     within(server.ended).await.unwrap().unwrap();
 }
@@ -81,21 +87,26 @@ async fn shutdown_answers_requests_that_have_begun_to_arrive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_answers_accepted_connections_and_refuses_new_ones() {
     const CALLERS: usize = 8;
+    // Enough that all callers are busy when the shutdown begins.
+    const ANSWERS_BEFORE_STOP: usize = 20 * CALLERS;
+    // A lost connection depends on timing, so the test repeats the shutdown.
     for _ in 0..5 {
         let server = Server::start(|settings| settings.drain_delay = SHORT).await;
+        let address = server.address;
         let answered = Arc::new(AtomicUsize::new(0));
         let done = Arc::new(AtomicBool::new(false));
-        let callers: Vec<_> = (0..CALLERS)
-            .map(|_| {
-                let (address, answered, done) = (server.address, Arc::clone(&answered), Arc::clone(&done));
-                tokio::spawn(async move {
-                    while !done.load(Ordering::SeqCst) && call(address).await {
-                        answered.fetch_add(1, Ordering::SeqCst);
-                    }
-                })
-            })
-            .collect();
-        wait::until("the callers are answered", || async { answered.load(Ordering::SeqCst) > 20 * CALLERS }).await;
+        let mut callers = Vec::new();
+        for _ in 0..CALLERS {
+            let answered = Arc::clone(&answered);
+            let done = Arc::clone(&done);
+            callers.push(tokio::spawn(async move {
+                while !done.load(Ordering::SeqCst) && call(address).await {
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
+            }));
+        }
+        wait::until("the callers are answered", || async { answered.load(Ordering::SeqCst) > ANSWERS_BEFORE_STOP })
+            .await;
         server.stop.cancel();
         within(server.ended).await.unwrap().unwrap();
         done.store(true, Ordering::SeqCst);
@@ -124,7 +135,7 @@ async fn call(address: SocketAddr) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn draining_node_fails_readyz_and_still_serves() {
     let mut cluster = TestCluster::new();
-    cluster.config.http.drain_delay = Duration::from_secs(60);
+    cluster.config.http.drain_delay = Duration::from_secs(60); // longer than the test
     let mut node = cluster.node().await;
     node.register("ada").await;
     let client = node.client.clone();

@@ -1,4 +1,4 @@
-//! The packages of a release, the documentation site, and nodes under systemd and in containers.
+//! Tests the packages of a release, the documentation site, and nodes under systemd and in containers.
 
 mod deployments;
 mod printed;
