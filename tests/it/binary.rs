@@ -1,4 +1,4 @@
-//! The binary as an operator runs it first: in an empty directory, without a configured Redis, database or secret.
+//! Tests the binary as an operator runs it first: in an empty directory, without a configured Redis, database or secret.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::harness::{
-    client::{Client, Tokens},
+    client::{Client, PASSWORD, Tokens},
     redis::Redis,
     wait,
 };
@@ -23,15 +23,15 @@ pub(crate) struct Service {
     child: Child,
     pub(crate) client: Client,
     log: Arc<Mutex<String>>,
-    /// The thread that reads the log from the node's standard error.
+    /// The thread that reads the log from the node's standard error. `None` once it has been joined.
     reader: Option<JoinHandle<()>>,
 }
 
-/// The URL of the API in a node's log.
+/// The URL of the API in a node's log, where the line `started` has it.
 pub(crate) fn api_url(log: &str) -> Option<String> {
     log.lines().find_map(|line| {
-        let line: Value = serde_json::from_str(line).ok()?;
-        Some(line["api"].as_str()?.to_owned())
+        let fields: Value = serde_json::from_str(line).ok()?;
+        Some(fields["api"].as_str()?.to_owned())
     })
 }
 
@@ -70,7 +70,7 @@ impl Service {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let (started, address) = mpsc::channel();
+        let (url_sender, url_receiver) = mpsc::channel();
         let reader = std::thread::spawn({
             let log = Arc::clone(&log);
             move || {
@@ -78,20 +78,21 @@ impl Service {
                 while stderr.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
                     if let Some(url) = api_url(&line) {
                         // the receiver waits for the first URL only
-                        let _ = started.send(url);
+                        let _ = url_sender.send(url);
                     }
-                    log.lock().unwrap().push_str(&std::mem::take(&mut line));
+                    log.lock().unwrap().push_str(&line);
+                    line.clear();
                 }
             }
         });
-        let Ok(address) = address.recv() else {
-            // the log ended before the line with the address
+        let Ok(url) = url_receiver.recv() else {
+            // the log ended before the line with the URL
             let _ = child.kill();
             let _ = child.wait();
             let _ = reader.join();
             return Err(log.lock().unwrap().clone());
         };
-        Ok(Self { child, client: Client::new(address), log, reader: Some(reader) })
+        Ok(Self { child, client: Client::new(url), log, reader: Some(reader) })
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -142,6 +143,7 @@ async fn sessions_and_accounts_survive_restart_and_kill() {
     let service = Service::start(folder.path());
     service.client.register("ada").await;
     let first = service.client.login("ada").await;
+    // another session, which must stay ended
     let ended = service.client.login("ada").await;
     service.client.logout(&ended.refresh).await.expect(204);
     let (code, log) = service.end(Signal::TERM);
@@ -150,7 +152,8 @@ async fn sessions_and_accounts_survive_restart_and_kill() {
     let service = Service::start(folder.path());
     let second = Tokens::of(&service.client.refresh(&first.refresh).await.expect(200));
     assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
-    assert_eq!(service.end(Signal::KILL).0, None);
+    let (code, _) = service.end(Signal::KILL);
+    assert_eq!(code, None);
 
     // the embedded Redis was left running; the next node takes it over
     let service = Service::start(folder.path());
@@ -159,7 +162,8 @@ async fn sessions_and_accounts_survive_restart_and_kill() {
     assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
     let ready = service.client.get_anonymously("/readyz").await.expect(200);
     assert_eq!(ready.json()["status"], "ok", "{}", ready.text);
-    assert_eq!(service.end(Signal::INT).0, Some(0));
+    let (code, log) = service.end(Signal::INT);
+    assert_eq!(code, Some(0), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,6 +171,7 @@ async fn created_files_are_readable_by_the_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
+    // without the type of the file
     let mode = |path: &str| folder.path().join(path).metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("latchkey-data"), 0o700);
     assert_eq!(mode("latchkey-data/secret"), 0o600);
@@ -182,22 +187,23 @@ async fn i6_log_has_one_json_line_per_request_and_no_secret() {
     service.client.register("ada").await;
     let tokens = service.client.login("ada").await;
     let answer = service.client.get("/v1/me", &tokens.access).await.expect(200);
-    let id = answer.header("x-request-id").to_owned();
+    let request_id = answer.header("x-request-id").to_owned();
     service.client.refresh(&tokens.refresh).await.expect(200);
     service.client.logout(&tokens.refresh).await.expect(204);
     let (_, log) = service.end(Signal::TERM);
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     // the node logs once that it has stopped, and nothing afterwards
-    let stopped = lines.iter().filter(|line| line["message"] == "stopped").count();
-    assert_eq!((stopped, &lines.last().unwrap()["message"]), (1, &"stopped".into()), "{log}");
-    let of_request: Vec<&Value> = lines.iter().filter(|line| line["request_id"] == id.as_str()).collect();
+    let stopped_lines = lines.iter().filter(|line| line["message"] == "stopped").count();
+    assert_eq!(stopped_lines, 1, "{log}");
+    assert_eq!(lines.last().unwrap()["message"], "stopped", "{log}");
+    let of_request: Vec<&Value> = lines.iter().filter(|line| line["request_id"] == request_id.as_str()).collect();
     let [line] = of_request[..] else { panic!("{of_request:?}") };
-    assert_eq!((&line["route"], &line["status"], &line["method"]), (&"me".into(), &200.into(), &"GET".into()));
+    assert_eq!(line["route"], "me");
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["method"], "GET");
     assert!(line["micros"].is_u64());
-    let mut secret = String::new();
-    let path = folder.path().join("latchkey-data/secret");
-    std::fs::File::open(path).unwrap().read_to_string(&mut secret).unwrap();
-    for secret in [tokens.access.as_str(), &tokens.refresh, crate::harness::client::PASSWORD, secret.trim()] {
+    let node_secret = fs::read_to_string(folder.path().join("latchkey-data/secret")).unwrap();
+    for secret in [tokens.access.as_str(), &tokens.refresh, PASSWORD, node_secret.trim()] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
 }
@@ -216,7 +222,7 @@ async fn data_directory_in_use_is_refused() {
 #[test]
 fn configuration_error_names_the_key_and_valid_values() {
     let folder = tempfile::tempdir().unwrap();
-    for (arguments, texts) in [
+    for (arguments, expected_texts) in [
         (&["serve", "--set", "keys.algorithm=HS256"][..], &["keys.algorithm", "ES256", "EdDSA", "RS256", "PS256"][..]),
         (&["serve", "--set", "session.grace=2m"], &["session.grace", "0s to 1m"]),
         (&["serve", "--set", "session.grce=1s"], &["session.grce", "session.grace"]),
@@ -227,7 +233,7 @@ fn configuration_error_names_the_key_and_valid_values() {
         let output = run(folder.path(), arguments);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{text}");
-        for expected in texts {
+        for expected in expected_texts {
             assert!(text.contains(expected), "{arguments:?}: no {expected} in {text}");
         }
     }
@@ -252,8 +258,8 @@ async fn start_up_warns_of_a_redis_without_persistence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn node_starts_without_redis_and_is_not_ready() {
     let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("redis.sock");
-    let setting = format!("redis.url=redis+unix://{}", socket.display()); // no Redis listens there
+    let unused_socket = folder.path().join("redis.sock");
+    let setting = format!("redis.url=redis+unix://{}", unused_socket.display());
     let service = Service::start_with(folder.path(), &["serve", "--set", &setting]);
     service.client.get_anonymously("/livez").await.expect(200);
     service.client.get_anonymously("/readyz").await.expect(503);
@@ -265,19 +271,23 @@ async fn node_starts_without_redis_and_is_not_ready() {
 async fn start_up_line_has_version_and_node_and_stdout_has_no_banner() {
     let folder = tempfile::tempdir().unwrap();
     let mut child = command(folder.path(), &["serve"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let lines = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
-    let mut lines = lines.skip_while(|line| line["message"] != "started");
-    let started = lines.next().unwrap();
+    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut log = log.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let started = log.find(|line| line["message"] == "started").unwrap();
     assert_eq!(started["version"], env!("CARGO_PKG_VERSION"));
-    assert!(started["node"].is_string() && started["pid"] == child.id(), "{started}");
-    assert_eq!((&started["redis"], &started["database"]), (&"embedded".into(), &"SQLite".into()));
-    assert!(lines.any(|line| line["message"] == "ready"));
+    assert!(started["node"].is_string(), "{started}");
+    assert_eq!(started["pid"], child.id());
+    assert_eq!(started["redis"], "embedded");
+    assert_eq!(started["database"], "SQLite");
+    log.find(|line| line["message"] == "ready").unwrap();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    lines.for_each(drop);
+    // reads the log to its end: the process could not write to a full pipe
+    log.for_each(drop);
     let mut stdout = String::new();
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-    assert_eq!((child.wait().unwrap().code(), stdout.as_str()), (Some(0), ""));
+    let code = child.wait().unwrap().code();
+    assert_eq!(code, Some(0));
+    assert_eq!(stdout, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,6 +297,7 @@ async fn sighup_reloads_the_log_filter_and_never_ends_the_node() {
     fs::write(&config, "log.filter = \"info\"\n").unwrap();
     let service = Service::start(folder.path());
     service.client.get_anonymously("/livez").await.expect(200);
+    // The file has not changed since the start.
     service.signal(Signal::HUP);
     service.wait_for_log("\"applied\":\"nothing\"").await;
     assert!(!service.log().contains("\"route\":\"livez\""), "probes are logged at DEBUG");
@@ -303,7 +314,8 @@ async fn sighup_reloads_the_log_filter_and_never_ends_the_node() {
     service.signal(Signal::HUP);
     service.wait_for_log("configuration not reloaded").await;
     service.client.get_anonymously("/livez").await.expect(200);
-    assert_eq!(service.end(Signal::TERM).0, Some(0));
+    let (code, log) = service.end(Signal::TERM);
+    assert_eq!(code, Some(0), "{log}");
 }
 
 #[test]
@@ -312,14 +324,12 @@ fn missing_secret_file_beside_a_database_is_refused() {
     let data = folder.path().join("latchkey-data");
     fs::create_dir(&data).unwrap();
     fs::write(data.join("latchkey.db"), "").unwrap();
-    let output = command(folder.path(), &["serve"]).output().unwrap();
+    let output = run(folder.path(), &["serve"]);
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{error}");
-    assert!(
-        error.contains("secret is missing, although") && error.contains("Restore the file from a backup"),
-        "{error}"
-    );
-    assert!(!data.join("secret").exists());
+    assert!(error.contains("secret is missing, although"), "{error}");
+    assert!(error.contains("Restore the file from a backup"), "{error}");
+    assert!(!data.join("secret").exists(), "the node has created no other secret");
 }
 
 #[test]
@@ -327,13 +337,15 @@ fn database_in_an_unreadable_folder_is_not_reported_as_missing() {
     // tests may run as root, who can read every folder: a file in place of the folder can't be entered by any user
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
-    for arguments in [["--set", "database.url=sqlite:file/latchkey.db"], ["--data-dir", "file"]] {
-        let mut list = command(folder.path(), &[&["user", "list"], &arguments[..]].concat());
+    for [option, value] in [["--set", "database.url=sqlite:file/latchkey.db"], ["--data-dir", "file"]] {
+        let mut list = command(folder.path(), &["user", "list", option, value]);
+        // With these settings, the command needs no other file of the data folder.
         list.env("LATCHKEY_SECRET", "a secret of more than thirty-two bytes")
             .env("LATCHKEY_REDIS_URL", "redis://localhost");
         let output = list.output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && error.contains("can't be read"), "{error}");
+        assert!(!output.status.success(), "{error}");
+        assert!(error.contains("can't be read"), "{error}");
         assert!(!error.contains("there is no "), "{error}");
     }
 }

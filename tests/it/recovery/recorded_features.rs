@@ -1,4 +1,5 @@
-//! Second factors, passkeys, apps and profiles in the recorded data of a release (tests/tools/recorded_features.py) work in this release.
+//! Tests that second factors, passkeys, apps and profiles in the recorded data of a release (tests/tools/recorded_features.py) work in
+//! this release.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -32,24 +33,25 @@ pub async fn assert_usable(cluster: &TestCluster, node: &Node, recorded: &Value)
 
 /// The session of the enrolment continues, and sign-ins accept the codes of the authenticator app and the recovery codes.
 async fn assert_authenticator_app_works(cluster: &TestCluster, node: &Node, recorded: &Value, password: &str) {
+    // also asserts that the answer has all tokens
     Tokens::of(&node.refresh(text(recorded, "refresh")).await.expect(200));
     let app = App { secret: text(recorded, "secret").to_owned() };
     let challenge = expect_challenge(&node.try_login(text(recorded, "identifier"), password).await);
     let answer = second_factor(node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
     assert_eq!(oidc::claims(&answer.text_of("access_token"))["acr"], "aal2");
-    // A second code works after the first has been used.
+    // Two codes, because the use of the first writes the stored codes.
     for code in recorded["recovery_codes"].as_array().unwrap().iter().take(2) {
         let challenge = expect_challenge(&node.try_login(text(recorded, "identifier"), password).await);
         second_factor(node, &challenge, "recovery_code", code.as_str().unwrap()).await.expect(200);
     }
 }
 
-/// The passkey signs in without a password, and a sign-in by password needs a second factor.
+/// The session of the registration continues, the passkey signs in without a password, and a sign-in by password needs a second factor.
 async fn assert_passkey_works(node: &Node, recorded: &Value, password: &str) {
     Tokens::of(&node.refresh(text(recorded, "refresh")).await.expect(200));
     let mut authenticator = Authenticator::of_key(&recorded["pkcs8"], &recorded["credential"]);
     authenticator.user_handle = Some(authenticator::bytes(&recorded["user_handle"]));
-    // the origin and a higher signature counter than in recorded_features.py
+    // The origin is that of recorded_features.py. The signature counter must be higher than the counter there, which is 1.
     authenticator.origin = "http://localhost:8080".to_owned();
     authenticator.counter = 2;
     let options = node.post("/v1/login/passkey/options", json!({})).await.expect(200).json();
@@ -65,13 +67,16 @@ async fn assert_app_works(node: &Node, recorded: &Value) {
         id: text(recorded, "client_id").to_owned(),
         secret: text(recorded, "client_secret").to_owned(),
     };
-    let renewed = oidc::refresh(node, &shop, text(recorded, "refresh")).await.expect(200).json();
-    assert_eq!(oidc::claims(text(&renewed, "access_token"))["sub"], oidc::claims(text(recorded, "access"))["sub"]);
-    let request = node.request(Method::GET, "/oauth2/userinfo").bearer_auth(text(&renewed, "access_token"));
+    let refreshed = oidc::refresh(node, &shop, text(recorded, "refresh")).await.expect(200).json();
+    let access_token = text(&refreshed, "access_token");
+    let recorded_claims = oidc::claims(text(recorded, "access"));
+    assert_eq!(oidc::claims(access_token)["sub"], recorded_claims["sub"]);
+    let request = node.request(Method::GET, "/oauth2/userinfo").bearer_auth(access_token);
     let user = node.send(request).await.expect(200).json();
+    // record_release.py registers ada with this spelling.
     assert_eq!(user["email"], "Ada@example.com");
-    let browser =
-        Browser { cookie: Some(format!("__Host-latchkey-browser={}", text(recorded, "cookie"))), ..Browser::default() };
+    let cookie = format!("__Host-latchkey-browser={}", text(recorded, "cookie"));
+    let browser = Browser { cookie: Some(cookie), ..Browser::default() };
     let code = browser.code(node, &Request::for_client("shop")).await;
     let tokens = oidc::exchange(node, &shop, &code).await.expect(200).json();
     assert_eq!(oidc::claims(text(&tokens, "id_token"))["sub"], user["sub"]);
