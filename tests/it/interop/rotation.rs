@@ -1,4 +1,4 @@
-//! Key rotation while other libraries verify tokens: no valid token is refused, and no expired token is accepted.
+//! Tests key rotation while other libraries verify tokens: no valid token is refused, and no expired token is accepted.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -31,6 +31,16 @@ struct Token {
     issued_until: Timestamp,
 }
 
+impl Token {
+    fn is_surely_valid_at(&self, time: Timestamp) -> bool {
+        time + SECOND < self.issued_from + TTL
+    }
+
+    fn has_surely_expired_at(&self, time: Timestamp) -> bool {
+        time > self.issued_until + TTL + SECOND
+    }
+}
+
 /// Starts five verifiers. Three libraries have a key cache, which they refresh when a kid is unknown, here at most once a second. (By
 /// default they do so every 30 seconds, and Latchkey publishes keys for 10 minutes before they sign.) Authlib has no key cache, and
 /// oauth4webapi runs without its cache, which would keep keys for at least a minute.
@@ -60,7 +70,7 @@ struct Fixture {
 impl Fixture {
     async fn new() -> Self {
         let mut cluster = TestCluster::new();
-        cluster.clock = Clock::System;
+        cluster.clock = Clock::System; // the clock of the libraries
         cluster.config.token.access_ttl = TTL;
         cluster.config.token.leeway = Duration::ZERO;
         cluster.config.keys.publish_before = PUBLISHED;
@@ -79,7 +89,8 @@ impl Fixture {
     async fn new_token(&mut self) -> Token {
         let issued_from = self.cluster.clock.now();
         self.tokens = Tokens::of(&self.node.refresh(&self.tokens.refresh).await.expect(200));
-        Token { text: self.tokens.access.clone(), issued_from, issued_until: self.cluster.clock.now() }
+        let issued_until = self.cluster.clock.now();
+        Token { text: self.tokens.access.clone(), issued_from, issued_until }
     }
 
     /// Verifies a token with every library and with Latchkey, and compares the results with the token's lifetime. Returns whether all of
@@ -90,26 +101,28 @@ impl Fixture {
             let started = self.cluster.clock.now();
             let answer = verifier.verify(&token.text).await;
             let finished = self.cluster.clock.now();
-            if finished + SECOND < token.issued_from + TTL {
+            if token.is_surely_valid_at(finished) {
                 assert_eq!(answer.as_ref(), Ok(&self.account), "{} refuses a valid token", verifier.name);
             }
-            if started > token.issued_until + TTL + SECOND {
+            if token.has_surely_expired_at(started) {
                 assert!(answer.is_err(), "{} accepts an expired token", verifier.name);
             }
             all_refuse &= answer.is_err();
         }
-        let (started, answer) = (self.cluster.clock.now(), self.node.get("/v1/verify", &token.text).await);
-        if self.cluster.clock.now() + SECOND < token.issued_from + TTL {
+        let started = self.cluster.clock.now();
+        let answer = self.node.get("/v1/verify", &token.text).await;
+        let finished = self.cluster.clock.now();
+        if token.is_surely_valid_at(finished) {
             assert_eq!(answer.status, 200, "{answer:?}");
         }
-        if started > token.issued_until + TTL + SECOND {
+        if token.has_surely_expired_at(started) {
             assert_eq!(answer.status, 401, "{answer:?}");
         }
         all_refuse && answer.status == 401
     }
 
     /// The ids of the keys that the node publishes.
-    async fn published(&self) -> Vec<String> {
+    async fn published_kids(&self) -> Vec<String> {
         let body = self.node.get_anonymously("/.well-known/jwks.json").await.json();
         body["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
     }
@@ -132,25 +145,28 @@ async fn key_rotation_refuses_no_valid_token() {
     let mut fixture = Fixture::new().await;
     // the second rotation replaces a key that a rotation has made, not the first key of the node
     for _ in 0..2 {
-        let old = kid(&fixture.tokens.access);
-        let new = fixture.rotate(SigningStart::AfterPublication).await;
+        let old_kid = kid(&fixture.tokens.access);
+        let new_kid = fixture.rotate(SigningStart::AfterPublication).await;
         // the last token that each key signed
-        let mut last: BTreeMap<String, Token> = BTreeMap::new();
+        let mut last_tokens: BTreeMap<String, Token> = BTreeMap::new();
+        // Until the old key is gone, all verifiers must accept the new tokens, and the old key's last token as long as it is valid.
         loop {
+            // Otherwise the node would reload its keys later, and the test would take longer.
             fixture.node.state.keys.reload().await.unwrap();
             let token = fixture.new_token().await;
             fixture.verify_everywhere(&token).await;
-            last.insert(kid(&token.text), token);
-            if let Some(token) = last.remove(&old) {
-                let refused_by_all = fixture.verify_everywhere(&token).await;
-                last.insert(old.clone(), token);
-                if refused_by_all && !fixture.published().await.contains(&old) {
+            last_tokens.insert(kid(&token.text), token);
+            if let Some(token) = last_tokens.get(&old_kid) {
+                let refused_by_all = fixture.verify_everywhere(token).await;
+                if refused_by_all && !fixture.published_kids().await.contains(&old_kid) {
                     break;
                 }
             }
         }
-        assert!(last.contains_key(&old) && last.contains_key(&new) && last.len() == 2, "{:?}", last.keys());
-        assert_eq!(fixture.published().await, [new]);
+        assert_eq!(last_tokens.len(), 2, "{:?}", last_tokens.keys());
+        assert!(last_tokens.contains_key(&old_kid), "{:?}", last_tokens.keys());
+        assert!(last_tokens.contains_key(&new_kid), "{:?}", last_tokens.keys());
+        assert_eq!(fixture.published_kids().await, [new_kid]);
     }
 }
 
@@ -158,21 +174,21 @@ async fn key_rotation_refuses_no_valid_token() {
 async fn retired_key_is_refused_by_latchkey_at_once_and_by_libraries_after_its_last_token_expires() {
     let mut fixture = Fixture::new().await;
     let stolen = fixture.new_token().await;
-    let old = kid(&stolen.text);
-    let new = fixture.rotate(SigningStart::Now).await;
+    let stolen_kid = kid(&stolen.text);
+    let new_kid = fixture.rotate(SigningStart::Now).await;
     let app = &fixture.node.state;
-    keys::retire(&app.clock, &app.sql, &app.redis.revocation_log, &old).await.unwrap();
+    keys::retire(&app.clock, &app.sql, &app.redis.revocation_log, &stolen_kid).await.unwrap();
     app.keys.reload().await.unwrap();
     assert_eq!(fixture.node.get("/v1/verify", &stolen.text).await.problem(), (401, "invalid_token".to_owned()));
-    assert_eq!(fixture.published().await, [new]);
+    assert_eq!(fixture.published_kids().await, [new_kid]);
     let access = Tokens::of(&fixture.node.refresh(&fixture.tokens.refresh).await.expect(200)).access;
     fixture.node.get("/v1/verify", &access).await.expect(200);
     for mut verifier in fixture.verifiers {
         if verifier.name == "verify_authlib.py" {
             assert!(verifier.verify(&stolen.text).await.is_err(), "this library has no key cache");
         }
-        // Libraries with a key cache trust the stolen key until its last token has expired. The mutex lends the verifier to the futures
-        // of each poll.
+        // Libraries with a key cache trust the stolen key until its last token has expired. The mutex lends the verifier to each call of
+        // the closure.
         let verifier = tokio::sync::Mutex::new(&mut verifier);
         wait::until("the stolen key is refused", || async {
             verifier.lock().await.verify(&stolen.text).await.is_err()
