@@ -1,9 +1,8 @@
-//! Second factors on pages, without scripts.
+//! Tests second factors on pages, in a browser without scripts.
 
 use std::{process::Command, time::Duration};
 
 use latchkey::domain::{clock::Clock, factor::FactorPolicy, limit::Quota};
-
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -22,7 +21,10 @@ use crate::{
     passkeys::authenticator::{self, Authenticator},
 };
 
-/// The code that an authenticator app with this secret shows, in base32.
+/// A code that an authenticator app almost never shows.
+const WRONG_CODE: &str = "000000";
+
+/// The code that an authenticator app with this secret, in base32, shows.
 pub fn totp_code(secret: &str, clock: &Clock) -> String {
     let now = format!("@{}", clock.now().as_secs());
     let output = Command::new("oathtool").args(["--totp", "--base32", "--now", &now, secret]).output().unwrap();
@@ -39,9 +41,10 @@ pub fn enrolment(page: &Answer) -> (String, String) {
 
 /// The WebAuthn options of a page that asks for a passkey.
 fn passkey_options(page: &Answer) -> Value {
-    let text = page.text.split("data-value=\"").nth(1).unwrap_or_else(|| panic!("no options: {}", page.text));
-    let text = text.split('"').next().unwrap().replace("&quot;", "\"").replace("&#x2f;", "/").replace("&#39;", "'");
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    let rest = page.text.split("data-value=\"").nth(1).unwrap_or_else(|| panic!("no options: {}", page.text));
+    let escaped = rest.split('"').next().unwrap();
+    let json = escaped.replace("&quot;", "\"").replace("&#x2f;", "/").replace("&#39;", "'");
+    serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"))
 }
 
 /// A security key, registered for `ada`, without user verification. Its credential is not discoverable: the browser must name its id.
@@ -60,19 +63,22 @@ async fn security_key(node: &Node) -> Authenticator {
 
 fn cluster_requiring_factors() -> TestCluster {
     let mut cluster = cluster();
-    (cluster.config.factors.required, cluster.config.factors.grace) = (FactorPolicy::AllAccounts, Duration::ZERO);
+    cluster.config.factors.required = FactorPolicy::AllAccounts;
+    cluster.config.factors.grace = Duration::ZERO;
     cluster
 }
 
 /// Signs in by password as `ada`, and asserts that the sign-in is not complete. Returns the browser and the redirect to the next page.
 async fn after_password(node: &Node, query: &str) -> (Visitor, Answer) {
-    let (mut ada, path) = (Visitor::new(node), format!("/account/sign-in{query}"));
+    let mut ada = Visitor::new(node);
+    let path = format!("/account/sign-in{query}");
     ada.open(&path).await.expect(200);
     let next_step = ada.submit(&path, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
-    assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
+    assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14: factors cannot be bypassed)");
     (ada, next_step)
 }
 
+/// The recovery codes that a page shows.
 pub fn recovery_codes(page: &Answer) -> Vec<String> {
     let codes = page.text.split("<li><code>").skip(1);
     codes.map(|rest| rest.split('<').next().unwrap().to_owned()).collect()
@@ -87,12 +93,12 @@ async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
     ada.open("/account/security").await.expect(200);
     let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
     let wrong =
-        ada.submit("/account/security/totp/confirm", &[("state", &state), ("code", "000000")]).await.expect(422);
+        ada.submit("/account/security/totp/confirm", &[("state", &state), ("code", WRONG_CODE)]).await.expect(422);
     assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
     assert_eq!(enrolment(&wrong).0, secret, "the page keeps the secret");
     let correct = [("state", state.as_str()), ("code", &totp_code(&secret, &cluster.clock))];
     let codes = recovery_codes(&ada.submit("/account/security/totp/confirm", &correct).await.expect(200));
-    assert!(codes.len() >= 8, "{codes:?}");
+    assert_eq!(codes.len(), 10);
     assert!(ada.open("/account/security").await.expect(200).text.contains("Authenticator app"));
 
     // a code works once: the next sign-in needs a later code
@@ -104,10 +110,11 @@ async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
     assert_eq!(next_step.header("location"), "/account/sign-in/second-factor?next=%2Fdevices");
     assert!(!other.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
     other.follow(&next_step).await.expect(200);
+    // a redirect to the sign-in
     other.open("/account").await.expect(303);
     let path = "/account/sign-in/second-factor?next=/devices";
     other.open(path).await.expect(200);
-    let wrong = other.submit(path, &[("method", "totp"), ("code", "000000")]).await.expect(422);
+    let wrong = other.submit(path, &[("method", "totp"), ("code", WRONG_CODE)]).await.expect(422);
     assert!(field_error(&wrong, "code").unwrap().contains("wrong"), "{}", wrong.text);
     let correct = [("method", "totp"), ("code", &totp_code(&secret, &cluster.clock))];
     let done = other.submit(path, &correct).await.expect(303);
@@ -117,12 +124,13 @@ async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
     // A recovery code works once.
     let mut third = Visitor::new(&node);
     for status in [303, 422] {
+        // With `again`, the page also signs in a browser that is signed in, as in the second round.
         third.open("/account/sign-in?again=1").await.expect(200);
         third.submit("/account/sign-in", &fields).await.expect(303);
         let page = third.open("/account/sign-in/second-factor?method=recovery_code").await.expect(200);
         assert!(page.text.contains("Recovery code"), "{}", page.text);
-        let used = [("method", "recovery_code"), ("code", codes[0].as_str())];
-        third.submit("/account/sign-in/second-factor", &used).await.expect(status);
+        let same_code = [("method", "recovery_code"), ("code", codes[0].as_str())];
+        third.submit("/account/sign-in/second-factor", &same_code).await.expect(status);
     }
 }
 
@@ -138,7 +146,7 @@ async fn expired_challenge_leads_back_to_the_sign_in() {
     let fields = [("method", "totp"), ("code", "123456")];
     let refused = ada.submit("/account/sign-in/second-factor", &fields).await.expect(422);
     assert!(alert(&refused).unwrap().contains("too long"), "{}", refused.text);
-    assert!(refused.text.contains("name=\"identifier\""), "{}", refused.text);
+    assert!(refused.text.contains("name=\"identifier\""), "the page is the sign-in: {}", refused.text);
     // the refusal has cleared the cookie
     ada.open("/account/sign-in/second-factor").await.expect(303);
 }
@@ -153,13 +161,13 @@ async fn required_factor_is_set_up_before_the_session_starts() {
     let choice = ada.follow(&next_step).await.expect(200);
     assert!(choice.text.contains("href=\"/account/sign-in/enrol?method=passkey\""), "{}", choice.text);
     let (secret, state) = enrolment(&ada.open("/account/sign-in/enrol?method=totp").await.expect(200));
-    let wrong = ada.submit("/account/sign-in/enrol", &[("state", &state), ("code", "000000")]).await.expect(422);
+    let wrong = ada.submit("/account/sign-in/enrol", &[("state", &state), ("code", WRONG_CODE)]).await.expect(422);
     assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
     assert_eq!(enrolment(&wrong).0, secret);
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
     let correct = [("state", state.as_str()), ("code", &totp_code(&secret, &cluster.clock))];
     let done = ada.submit("/account/sign-in/enrol", &correct).await.expect(200);
-    assert!(recovery_codes(&done).len() >= 8, "{}", done.text);
+    assert_eq!(recovery_codes(&done).len(), 10, "{}", done.text);
     ada.open("/account/security").await.expect(200);
 }
 
@@ -181,7 +189,8 @@ async fn code_by_mail_is_enabled_sent_and_sent_again() {
     let tokens = node.client.login("ada").await;
     let mut ada = signed_in(&node).await;
     let page = ada.open("/account/security").await.expect(200);
-    assert!(page.text.contains("Codes by mail") && page.text.contains("Confirm your address first"), "{}", page.text);
+    assert!(page.text.contains("Codes by mail"), "{}", page.text);
+    assert!(page.text.contains("Confirm your address first"), "{}", page.text);
     let (token, _) = first_mail(&cluster, "ada", "verify_address").await;
     let body = json!({ "token": token });
     let verified = crate::accounts::signed_in(&node.client, &tokens, Method::POST, "/v1/email/verify", body);
@@ -199,17 +208,18 @@ async fn code_by_mail_is_enabled_sent_and_sent_again() {
     let page = other.follow(&next_step).await.expect(200);
     assert!(page.text.contains("sent to your e-mail address"), "{}", page.text);
     assert!(!page.text.contains("name=\"remember\""), "devices are not remembered by default");
-    let first = mailed_code(&cluster, 0).await;
+    let first_code = mailed_code(&cluster, 0).await;
     let sent = other.submit("/account/sign-in/second-factor/send", &[]).await.expect(303);
     let page = other.follow(&sent).await.expect(200);
     assert!(page.text.contains("A mail is on its way."), "{}", page.text);
-    let second = mailed_code(&cluster, 1).await;
+    let second_code = mailed_code(&cluster, 1).await;
     let limited = other.submit("/account/sign-in/second-factor/send", &[]).await.expect(429);
     assert!(alert(&limited).unwrap().contains("Too many attempts"), "{}", limited.text);
     let path = "/account/sign-in/second-factor";
-    let wrong = other.submit(path, &[("method", "email_code"), ("code", &first)]).await.expect(422);
+    // The second code has replaced the first.
+    let wrong = other.submit(path, &[("method", "email_code"), ("code", &first_code)]).await.expect(422);
     assert!(field_error(&wrong, "code").unwrap().contains("wrong"), "{}", wrong.text);
-    other.submit(path, &[("method", "email_code"), ("code", &second)]).await.expect(303);
+    other.submit(path, &[("method", "email_code"), ("code", &second_code)]).await.expect(303);
     other.open("/account/security").await.expect(200);
     other.submit("/account/security/email-code/remove", &[]).await.expect(303);
     // without a factor, the password alone signs in again
@@ -236,10 +246,11 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
     assert!(other.open(path).await.expect(200).text.contains("name=\"remember\""));
     // a code works once: this sign-in needs the next code
     cluster.clock.advance(Duration::from_secs(30));
-    let shown = totp_code(&secret, &cluster.clock);
-    other.submit(path, &[("method", "totp"), ("code", &shown), ("remember", "1")]).await.expect(303);
+    let next_code = totp_code(&secret, &cluster.clock);
+    other.submit(path, &[("method", "totp"), ("code", &next_code), ("remember", "1")]).await.expect(303);
     let page = other.open("/account/security").await.expect(200);
-    assert!(page.text.contains("Remembered devices") && page.text.contains("This device"), "{}", page.text);
+    assert!(page.text.contains("Remembered devices"), "{}", page.text);
+    assert!(page.text.contains("This device"), "{}", page.text);
     other.submit("/account/sign-out", &[]).await.expect(303);
     other.open("/account/sign-in").await.expect(200);
     let done = other.submit("/account/sign-in", &fields).await.expect(303);
@@ -251,8 +262,8 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
     assert_eq!(next_step.header("location"), path);
 
     let page = other.open("/account/security").await.expect(200);
-    let id = page.text.split("/account/security/devices/forget\"").nth(1).unwrap();
-    let id = id.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let forget_form = page.text.split("/account/security/devices/forget\"").nth(1).unwrap();
+    let id = forget_form.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let done = other.submit("/account/security/devices/forget", &[("id", &id)]).await.expect(303);
     assert!(other.follow(&done).await.text.contains("will be asked for again"));
     other.submit("/account/security/devices/forget", &[("id", &id)]).await.expect(404);
@@ -272,7 +283,8 @@ async fn required_passkey_is_set_up_before_the_session_starts_and_returns_to_the
     let (mut ada, next_step) = after_password(&node, "?next=/devices").await;
     assert_eq!(next_step.header("location"), "/account/sign-in/enrol?next=%2Fdevices");
     let choice = ada.follow(&next_step).await.expect(200);
-    assert!(choice.text.contains("method=totp") && choice.text.contains("method=passkey"), "{}", choice.text);
+    assert!(choice.text.contains("method=totp"), "{}", choice.text);
+    assert!(choice.text.contains("method=passkey"), "{}", choice.text);
     let page = ada.open("/account/sign-in/enrol?next=/devices&method=passkey").await.expect(200);
     let path = "/account/sign-in/enrol?next=/devices";
     let mut phone = Authenticator::new();
@@ -283,6 +295,7 @@ async fn required_passkey_is_set_up_before_the_session_starts_and_returns_to_the
     let submit = async |ada: &mut Visitor, fields: [(&'static str, String); 3]| {
         ada.submit(path, &fields.each_ref().map(|(name, value)| (*name, value.as_str()))).await
     };
+    // Each answer has new options.
     let refused = submit(&mut ada, fields("My phone", &phone.create(&passkey_options(&page)))).await.expect(422);
     assert!(alert(&refused).unwrap().contains("could not be created"), "{}", refused.text);
     assert!(refused.text.contains("value=\"My phone\""), "{}", refused.text);
@@ -291,9 +304,10 @@ async fn required_passkey_is_set_up_before_the_session_starts_and_returns_to_the
     assert!(field_error(&unnamed, "name").is_some(), "{}", unnamed.text);
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
     let done = submit(&mut ada, fields("My phone", &phone.create(&passkey_options(&unnamed)))).await.expect(200);
-    assert!(recovery_codes(&done).len() >= 8, "{}", done.text);
+    assert_eq!(recovery_codes(&done).len(), 10, "{}", done.text);
     assert!(done.text.contains("href=\"/account/devices\""), "{}", done.text);
     assert!(ada.open("/account/security").await.expect(200).text.contains("My phone"));
+    // The sign-in has consumed the challenge.
     let without_challenge = ada.open("/account/sign-in/enrol").await.expect(303);
     assert_eq!(without_challenge.header("location"), "/account/sign-in?again=1");
 }
@@ -322,11 +336,8 @@ async fn passkey_on_the_second_factor_page_completes_the_sign_in() {
     let path = "/account/sign-in/second-factor?next=/devices";
     let page = ada.follow(&next_step).await.expect(200);
     let options = passkey_options(&page);
-    assert_eq!(
-        options["allowCredentials"].as_array().unwrap().len(),
-        1,
-        "the options name passkeys of this account only: {options}"
-    );
+    let allowed = options["allowCredentials"].as_array().unwrap();
+    assert_eq!(allowed.len(), 1, "the options name passkeys of this account only: {options}");
     key.origin = "https://evil.example".to_owned();
     let credential = key.get(&options).to_string();
     let refused = ada.submit(path, &[("method", "passkey"), ("credential", &credential)]).await.expect(422);
@@ -334,15 +345,15 @@ async fn passkey_on_the_second_factor_page_completes_the_sign_in() {
     key.origin = "https://auth.example.com".to_owned();
     let credential = key.get(&passkey_options(&refused)).to_string();
     let fields = [("method", "passkey"), ("credential", credential.as_str())];
-    let before = ada.clone();
+    // the browser with the challenge, for a second use
+    let mut ada_before = ada.clone();
     let done = ada.submit(path, &fields).await.expect(303);
     assert_eq!(done.header("location"), "/account/devices");
     assert!(ada.cookies.contains_key("__Host-latchkey-device"), "{:?}", ada.cookies);
     assert!(!ada.cookies.contains_key("__Host-latchkey-challenge"), "{:?}", ada.cookies);
     ada.follow(&done).await.expect(200);
     // Neither the challenge nor the passkey's response works twice.
-    let mut again = before;
-    let refused = again.submit(path, &fields).await.expect(422);
+    let refused = ada_before.submit(path, &fields).await.expect(422);
     assert!(alert(&refused).unwrap().contains("too long"), "{}", refused.text);
     // The session has the level of two factors, which changes of the account need.
     ada.open("/account/address").await.expect(200);
@@ -360,8 +371,8 @@ async fn second_factor_by_passkey_returns_to_the_app() {
     let (node, shop) = oidc::shop(&cluster).await;
     let mut key = security_key(&node).await;
     let mut visitor = Visitor::new(&node);
-    let sent =
-        visitor.open(&format!("/oauth2/authorize?{}", oidc::Request::for_client(&shop.id).query())).await.expect(303);
+    let request = oidc::Request::for_client(&shop.id);
+    let sent = visitor.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
     let page = follow_to_issuer(&node, &mut visitor, &sent).await.expect(200);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
     let next_step = visitor.submit(&actions(&page)[0], &fields).await.expect(303);
@@ -373,5 +384,6 @@ async fn second_factor_by_passkey_returns_to_the_app() {
     let code = oidc::response_of(&back).remove("code").unwrap();
     let tokens = oidc::exchange(&node, &shop, &code).await.expect(200).json();
     let claims = oidc::claims(oidc::text(&tokens, "id_token"));
-    assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["pwd", "hwk", "user", "mfa"])));
+    assert_eq!(claims["acr"], "aal2");
+    assert_eq!(claims["amr"], json!(["pwd", "hwk", "user", "mfa"]));
 }
