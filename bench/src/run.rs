@@ -34,8 +34,8 @@ const WARM_UP: Duration = Duration::from_millis(300);
 /// Latchkey and the services that it is compared with.
 const STACKS: [Name; 3] = [Name::Latchkey, Name::FastApi, Name::Fastify];
 
-/// The scenarios of a round, each with its number of connections and its targets in measuring order. Every second round reverses the order of the targets,
-/// because the pending disk writes of one measurement may slow the next.
+/// The scenarios of a round, each with its number of connections and its targets in measuring order. Every second round
+/// reverses the order of the targets, because the pending disk writes of one measurement may slow the next.
 fn full_plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
     let mut plan = Vec::new();
     for (i, connections) in CONNECTIONS.into_iter().enumerate() {

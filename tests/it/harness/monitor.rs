@@ -7,7 +7,7 @@ use std::{
 
 use super::redis::Redis;
 
-/// What a test sends to a Redis to mark the end of the commands so far.
+/// The text that marks the end of the commands so far: [`Monitor`] sends it with `ECHO`.
 const MARK: &str = "so far";
 
 /// A running `MONITOR`; ends when dropped.
