@@ -1,4 +1,4 @@
-//! The secrets of clients: `lk_cs_` and 256 random bits in base64url. Only their SHA-256 is stored: a secret with
+//! The secrets of clients: `lk_cs_` and 256 unpredictable bits in base64url. Only their SHA-256 is stored: a secret with
 //! that much entropy needs neither a salt nor a slow hash.
 
 use std::fmt;
@@ -22,7 +22,7 @@ impl ClientSecret {
         Self::from_bits(&Zeroizing::new(entropy.bytes::<32>()))
     }
 
-    /// The secret with these bits, which must be unpredictable.
+    /// The secret with these 256 bits, which must be unpredictable.
     pub(super) fn from_bits(bits: &[u8; 32]) -> Self {
         Self(Zeroizing::new(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bits))))
     }
@@ -58,12 +58,14 @@ mod tests {
     #[test]
     fn generated_secret_has_prefix_and_is_not_printed() {
         let entropy = Entropy::system();
-        let (one, other) = (ClientSecret::generate(&entropy), ClientSecret::generate(&entropy));
-        let encoded = one.expose().strip_prefix("lk_cs_").unwrap();
+        let secret = ClientSecret::generate(&entropy);
+        let another = ClientSecret::generate(&entropy);
+        let encoded = secret.expose().strip_prefix("lk_cs_").unwrap();
         assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(encoded).unwrap().len(), 32);
-        assert_eq!(encoded.len(), 43, "32 bytes without padding");
-        assert_eq!(format!("{one:?} {:?}", one.hash()), "[client secret] [client secret hash]");
-        assert_eq!(one.hash(), hash(one.expose()));
-        assert_ne!(one.hash(), other.hash());
+        assert_eq!(encoded.len(), 43, "the base64url of 32 bytes, without padding");
+        assert_eq!(format!("{secret:?}"), "[client secret]");
+        assert_eq!(format!("{:?}", secret.hash()), "[client secret hash]");
+        assert_eq!(secret.hash(), hash(secret.expose()));
+        assert_ne!(secret.hash(), another.hash());
     }
 }

@@ -1,4 +1,4 @@
-//! Pseudonyms for the subjects of rate limits: HMACs under a key that Redis never sees, so that a copy of Redis reveals
+//! Pseudonyms for the subjects of rate limits, such as an address or a network whose attempts are counted: HMACs under a key that Redis never sees, so that a copy of Redis reveals
 //! neither e-mail addresses nor networks.
 
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-/// Computes pseudonyms.
+/// Computes pseudonyms with an HMAC key.
 pub struct Pseudonymizer(Key);
 
 impl Pseudonymizer {
@@ -15,16 +15,18 @@ impl Pseudonymizer {
         Self(Key::new(HMAC_SHA256, key))
     }
 
-    /// The pseudonym of a subject: 22 characters of base64url. The pseudonym depends on every part and on the boundaries between the
-    /// parts.
+    /// The pseudonym of a subject, which consists of `parts` such as `login` and `ada`: 22 characters of base64url. The pseudonym depends
+    /// on every part and on the boundaries between the parts.
     pub fn pseudonym(&self, parts: &[&[u8]]) -> String {
-        let mut text = Vec::new();
+        let mut message = Vec::new();
         for part in parts {
-            text.extend_from_slice(&(part.len() as u64).to_be_bytes());
-            text.extend_from_slice(part);
+            // the length marks the boundary
+            message.extend_from_slice(&(part.len() as u64).to_be_bytes());
+            message.extend_from_slice(part);
         }
+        let tag = sign(&self.0, &message);
         // 128 bits suffice to tell subjects apart, and make short Redis keys
-        BASE64_URL_SAFE_NO_PAD.encode(&sign(&self.0, &text).as_ref()[..16])
+        BASE64_URL_SAFE_NO_PAD.encode(&tag.as_ref()[..16])
     }
 }
 

@@ -44,7 +44,8 @@ impl fmt::Debug for CredentialId {
     }
 }
 
-/// The model of an authenticator, as the authenticator claims it (WebAuthn, section 6.5.1). All zeros: not stated.
+/// An AAGUID (Authenticator Attestation GUID, WebAuthn, section 6.5.1): the model of an authenticator, as the authenticator claims it. All
+/// zeros: not stated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Aaguid(pub Uuid);
 
@@ -66,7 +67,7 @@ impl FromStr for Aaguid {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PasskeyName(String);
 
-/// The name of a passkey is empty, too long, or has invisible characters.
+/// The name of a passkey is empty, too long, or has invisible characters or others that [`is_deceptive`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 64 characters, none of them invisible")]
 pub struct InvalidPasskeyName;
@@ -81,8 +82,12 @@ impl PasskeyName {
     /// [`InvalidPasskeyName`]
     pub fn parse(text: &str) -> Result<Self, InvalidPasskeyName> {
         let text = text.trim();
-        let fits = (1..=Self::MAX_LENGTH).contains(&text.chars().count());
-        if fits && !text.contains(is_deceptive) { Ok(Self(text.to_owned())) } else { Err(InvalidPasskeyName) }
+        let has_valid_length = (1..=Self::MAX_LENGTH).contains(&text.chars().count());
+        if has_valid_length && !text.contains(is_deceptive) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidPasskeyName)
+        }
     }
 
     /// The text.
@@ -98,7 +103,7 @@ pub struct Passkey {
     pub id: PasskeyId,
     /// The account.
     pub account: AccountId,
-    /// The credential's id.
+    /// The id that the authenticator gave to the credential.
     pub credential: CredentialId,
     /// The public key: a COSE key as CBOR (RFC 9052, section 7).
     pub public_key: Vec<u8>,
@@ -115,7 +120,7 @@ pub struct Passkey {
     pub backup_eligible: bool,
     /// Whether there was a copy of the private key at the last use.
     pub backed_up: bool,
-    /// The highest signature counter so far; 0 if the authenticator has none.
+    /// The highest signature counter so far; 0 if the authenticator has none. If it does not grow, the key may have been copied.
     pub counter: u32,
     /// The time of the registration.
     pub created_at: Timestamp,
@@ -130,6 +135,7 @@ impl Passkey {
         let key =
             if self.backup_eligible { AuthenticationMethod::SoftwareKey } else { AuthenticationMethod::HardwareKey };
         let methods = AuthenticationMethods::only(key).with(AuthenticationMethod::UserPresence);
+        // the key and, for example, the PIN are two factors
         if user_verified { methods.with(AuthenticationMethod::MultipleFactors) } else { methods }
     }
 }
@@ -137,7 +143,7 @@ impl Passkey {
 /// The changes to a passkey when it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PasskeyUse {
-    /// The signature counter.
+    /// The signature counter of the response.
     pub counter: u32,
     /// Whether there is a copy of the private key.
     pub backed_up: bool,
@@ -145,16 +151,16 @@ pub struct PasskeyUse {
     pub used_at: Option<Timestamp>,
 }
 
-/// The purpose of a passkey challenge. A response to the challenge works for nothing else (I11).
+/// The purpose of a passkey challenge. A response to the challenge works for nothing else (I11, single use).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PasskeyPurpose {
     /// To register a passkey.
     Registration,
-    /// To register the passkey that a sign-in waits for.
+    /// To register a passkey during a sign-in, because the account needs a second factor and has none.
     Enrolment,
     /// To sign in without a username.
     SignIn,
-    /// To complete a sign-in.
+    /// To complete a sign-in, as its second factor.
     SecondFactor,
     /// To authenticate a session again.
     StepUp,
@@ -164,7 +170,7 @@ impl PasskeyPurpose {
     /// All purposes.
     pub const ALL: [Self; 5] = [Self::Registration, Self::Enrolment, Self::SignIn, Self::SecondFactor, Self::StepUp];
 
-    /// The byte in Redis.
+    /// The byte that stands for the purpose in Redis.
     pub const fn byte(self) -> u8 {
         match self {
             Self::Registration => b'r',
@@ -175,7 +181,7 @@ impl PasskeyPurpose {
         }
     }
 
-    /// The text in the audit log.
+    /// The name of the purpose in the audit log.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Registration => "registration",
@@ -195,8 +201,10 @@ mod tests {
     fn passkey_name_is_trimmed_and_bounded() {
         assert_eq!(PasskeyName::parse("  Ada's phone ").unwrap().as_str(), "Ada's phone");
         assert!(PasskeyName::parse(&"é".repeat(PasskeyName::MAX_LENGTH)).is_ok());
-        for bad in ["", "  ", "a\u{202e}b", "a\nb", &"x".repeat(PasskeyName::MAX_LENGTH + 1)] {
-            assert_eq!(PasskeyName::parse(bad), Err(InvalidPasskeyName), "{bad:?}");
+        let too_long = "x".repeat(PasskeyName::MAX_LENGTH + 1);
+        // U+202E reverses the text that follows it
+        for invalid in ["", "  ", "a\u{202e}b", "a\nb", &too_long] {
+            assert_eq!(PasskeyName::parse(invalid), Err(InvalidPasskeyName), "{invalid:?}");
         }
     }
 
@@ -209,6 +217,7 @@ mod tests {
 
     #[test]
     fn credential_id_is_displayed_in_base64url() {
+        // the standard alphabet of base64 would give `+/8=`
         assert_eq!(CredentialId::new(vec![251, 255]).unwrap().to_string(), "-_8");
     }
 

@@ -1,4 +1,4 @@
-//! Mail: templates, messages and their delivery, to an SMTP server or to files.
+//! Mail: templates, samples for their check and preview, messages, and the delivery to an SMTP server or to files.
 
 mod files;
 mod message;

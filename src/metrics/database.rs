@@ -12,8 +12,8 @@ pub struct DatabaseMetrics {
     connections: IntGauge,
     in_use: IntGauge,
     max: IntGauge,
-    wait: Histogram,
-    lookups: Histogram,
+    begin_duration: Histogram,
+    lookup_duration: Histogram,
     errors: IntCounter,
 }
 
@@ -26,11 +26,11 @@ impl Default for DatabaseMetrics {
             ),
             in_use: gauge("latchkey_database_connections_in_use", "Database connections that a transaction is using."),
             max: gauge("latchkey_database_connections_max", "Upper limit of connections (database.max_connections)."),
-            wait: duration(
+            begin_duration: duration(
                 "latchkey_database_wait_seconds",
                 "Time until a transaction had its connection and had begun.",
             ),
-            lookups: duration(
+            lookup_duration: duration(
                 "latchkey_database_lookup_duration_seconds",
                 "Duration of single-row lookups, such as the account of a login, including the wait for a connection.",
             ),
@@ -49,17 +49,18 @@ impl DatabaseMetrics {
             Box::new(self.connections.clone()),
             Box::new(self.in_use.clone()),
             Box::new(self.max.clone()),
-            Box::new(self.wait.clone()),
-            Box::new(self.lookups.clone()),
+            Box::new(self.begin_duration.clone()),
+            Box::new(self.lookup_duration.clone()),
             Box::new(self.errors.clone()),
         ]
     }
 
-    /// Sets the gauges of the pool. Called when the metrics are read.
+    /// Sets the gauges of the pool: its open connections, how many of these are idle, and their maximum. Called when the metrics are read.
     pub fn set_pool(&self, connections: usize, idle: usize, max: u32) {
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.connections.set(number(connections));
-        self.in_use.set(number(connections.saturating_sub(idle)));
+        let gauge_value = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.connections.set(gauge_value(connections));
+        // The pool reports both numbers separately, so `idle` may be larger for a moment.
+        self.in_use.set(gauge_value(connections.saturating_sub(idle)));
         self.max.set(max.into());
     }
 
@@ -68,7 +69,7 @@ impl DatabaseMetrics {
     /// # Errors
     /// The error of `begin`.
     pub async fn time_begin<T, E>(&self, begin: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        self.time(&self.wait, begin).await
+        self.time(&self.begin_duration, begin).await
     }
 
     /// Runs `lookup`, which reads one row. Measures its duration, or counts its error.
@@ -76,9 +77,10 @@ impl DatabaseMetrics {
     /// # Errors
     /// The error of `lookup`.
     pub async fn time_lookup<T, E>(&self, lookup: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        self.time(&self.lookups, lookup).await
+        self.time(&self.lookup_duration, lookup).await
     }
 
+    /// Runs `call`. Records its duration if it succeeds, and counts an error otherwise.
     async fn time<T, E>(&self, duration: &Histogram, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let started = Instant::now();
         let result = call.await;

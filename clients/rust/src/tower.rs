@@ -9,7 +9,7 @@
 //! feature `tower-upgrade`, an upgraded connection ends too: the layer closes the connection, and the handler reads the end of the
 //! stream. A WebSocket gets a close frame first, with a close code and the cause.
 //!
-//! Without that feature the layer does not close upgraded connections: the handler watches the session, and closes the
+//! Without the feature `tower-upgrade`, the layer does not close upgraded connections: the handler watches the session, and closes the
 //! connection when the session ends:
 //!
 //! ```no_run
@@ -17,9 +17,9 @@
 //!
 //! # async fn handle(request: http::Request<()>, connection: impl Future<Output = ()> + Send + 'static) {
 //! let Some(session) = request.extensions().get::<VerifiedSession>() else { return };
-//! let mut session = session.watch();
+//! let mut watch = session.watch();
 //! tokio::spawn(async move {
-//!     if let Err(cause) = session.run(connection).await {
+//!     if let Err(cause) = watch.run(connection).await {
 //!         println!("the connection is closed: {cause}");
 //!     }
 //! });
@@ -51,7 +51,7 @@ use crate::{
     guard::{Guard, guard_methods},
 };
 
-/// Wraps services in [`VerifyService`].
+/// Wraps a service in a [`VerifyService`].
 #[derive(Clone, Debug)]
 pub struct VerifyLayer {
     guard: Guard,
@@ -90,9 +90,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // The service that `poll_ready` made ready is called, not its clone.
+        // `poll_ready` made `self.inner` ready. A clone may not be ready, so the clone stays for the next request.
         let clone = self.inner.clone();
-        let mut inner = mem::replace(&mut self.inner, clone);
+        let mut ready_inner = mem::replace(&mut self.inner, clone);
         let guard = self.guard.clone();
         Box::pin(async move {
             match guard.authorize(request.headers()).await {
@@ -101,7 +101,7 @@ where
                     request.extensions_mut().insert(session.clone());
                     #[cfg(feature = "tower-upgrade")]
                     let tunnel = upgrade::Tunnel::open(&mut request, &session).await;
-                    let response = inner.call(request).await?;
+                    let response = ready_inner.call(request).await?;
                     #[cfg(feature = "tower-upgrade")]
                     if let Some(tunnel) = tunnel {
                         tunnel.connect(&response);
@@ -116,8 +116,10 @@ where
     }
 }
 
+/// A response with the refusal's status and headers, and an empty body.
 fn refusal_response<R: Default>(refusal: &Refusal) -> Response<SessionBody<R>> {
     let mut response = Response::new(SessionBody::without_session(R::default()));
-    (*response.status_mut(), *response.headers_mut()) = (refusal.status(), refusal.headers());
+    *response.status_mut() = refusal.status();
+    *response.headers_mut() = refusal.headers();
     response
 }

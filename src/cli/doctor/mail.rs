@@ -14,18 +14,18 @@ use crate::{
     },
     pages::Pages,
     state::mailer::Mailer,
-    store::sql::{OutboxState, Sql},
+    store::sql::{OutboxState, Sql, SqlError},
 };
 
 const CHECK: &str = "mail";
 
-/// The age of a waiting mail above which there is a warning.
+/// The age of a waiting mail above which the doctor warns.
 const MAX_QUEUE_AGE: Duration = Duration::from_mins(15);
 
-/// Checks the templates and the transport, and sends a test mail to `test_recipient`.
+/// Checks the templates of mails and pages and the transport, and sends a test mail to `test_recipient`.
 pub(super) async fn check(config: &Config, clock: &Clock, test_recipient: Option<&Email>) -> Vec<Finding> {
     let sealer = Sealer::new(&config.secrets);
-    // loads the templates
+    // loads the templates of the mails
     let mailer = match Mailer::new(&config.mail, &config.issuer, clock.clone(), Entropy::system(), sealer) {
         Ok(mailer) => mailer,
         Err(error) => return vec![Finding::fail(CHECK, error.to_string())],
@@ -42,14 +42,16 @@ pub(super) async fn check(config: &Config, clock: &Clock, test_recipient: Option
     findings
 }
 
+/// Checks the connection to the SMTP server, if one is configured.
 async fn check_transport(config: &Config, mailer: &Mailer) -> Finding {
     if let MailTransport::Files(folder) = &config.mail.transport {
-        // checked without creating the folder: the doctor changes nothing
+        // without `Mailer::check`, which would create the folder: the doctor changes nothing
         let detail = format!("no SMTP server is configured: mails become files in {}", folder.display());
-        return match config.multi_node {
-            false => Finding::ok(CHECK, detail),
-            true => Finding::warn(CHECK, format!("{detail}; set mail.url (LATCHKEY_MAIL_URL)")),
-        };
+        if config.multi_node {
+            // each node writes to its own folder, so an operator would have to search them all
+            return Finding::warn(CHECK, format!("{detail}; set mail.url (LATCHKEY_MAIL_URL)"));
+        }
+        return Finding::ok(CHECK, detail);
     }
     match mailer.check().await {
         Ok(detail) => Finding::ok(CHECK, detail),
@@ -60,6 +62,7 @@ async fn check_transport(config: &Config, mailer: &Mailer) -> Finding {
     }
 }
 
+/// Sends the test mail at once, without the outbox.
 async fn send_test(mailer: &Mailer, address: &Email, config: &Config, clock: &Clock) -> Finding {
     let to = match Recipient::new(address) {
         Ok(to) => to,
@@ -77,11 +80,13 @@ async fn send_test(mailer: &Mailer, address: &Email, config: &Config, clock: &Cl
 ///
 /// # Errors
 /// If the database does not answer.
-pub(super) async fn check_queue(sql: &Sql, clock: &Clock) -> Result<Vec<Finding>, crate::store::sql::SqlError> {
+pub(super) async fn check_queue(sql: &Sql, clock: &Clock) -> Result<Vec<Finding>, SqlError> {
     let queue = sql.mail_queue().await?;
     let mut findings = Vec::new();
-    let age = queue.oldest.map(|oldest| clock.now().saturating_since(oldest));
-    if let Some(age) = age.filter(|age| *age > MAX_QUEUE_AGE) {
+    let oldest_age = queue.oldest.map(|created_at| clock.now().saturating_since(created_at));
+    if let Some(age) = oldest_age
+        && age > MAX_QUEUE_AGE
+    {
         let minutes = age.as_secs() / 60;
         let detail = format!(
             "{} mails wait, the oldest for {minutes} minutes; `latchkey mail list --state waiting` shows why",
@@ -89,8 +94,9 @@ pub(super) async fn check_queue(sql: &Sql, clock: &Clock) -> Result<Vec<Finding>
         );
         findings.push(Finding::warn(CHECK, detail));
     }
-    let any_failed = !sql.mails(Some(OutboxState::Failed), 1).await?.is_empty();
-    if any_failed {
+    let limit = 1; // one failed mail suffices for the warning
+    let failed = sql.mails(Some(OutboxState::Failed), limit).await?;
+    if !failed.is_empty() {
         let detail = "mails were rejected or have expired; `latchkey mail list --state failed` shows why";
         findings.push(Finding::warn(CHECK, detail));
     }

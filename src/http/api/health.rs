@@ -15,6 +15,7 @@ use crate::{
 /// Liveness and readiness probes.
 pub struct HealthApi;
 
+// The schema calls this type `Status`. In this file, `Status` is the result of a check.
 /// The condition of the service.
 #[derive(Enum, Clone, Copy, Debug, PartialEq, Eq)]
 #[oai(rename = "Status", rename_all = "snake_case")]
@@ -65,9 +66,9 @@ impl HealthApi {
     /// as the service receives the signal to stop; it then serves requests until `http.drain_delay` has passed. The cause of a
     /// failure is for operators only: see the log, `/readyz` of the metrics listener, or `latchkey doctor`.
     #[oai(path = "/readyz", method = "get", operation_id = "readyz")]
-    async fn readyz(&self, Data(state): Data<&Arc<AppState>>, Draining(drain): Draining) -> ReadyResponse {
-        let is_draining = drain.is_cancelled();
-        if is_draining || readiness::worst(&readiness::check(state).await) == Status::Failed {
+    async fn readyz(&self, Data(state): Data<&Arc<AppState>>, Draining(draining): Draining) -> ReadyResponse {
+        // a draining node is not ready, whatever the checks would find
+        if draining.is_cancelled() || readiness::worst(&readiness::check(state).await) == Status::Failed {
             return ReadyResponse::NotReady(Json(Health { status: StatusName::Unavailable }));
         }
         ReadyResponse::Ready(Json(Health { status: StatusName::Ok }))

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         account::{Account, Username},
         clock::Timestamp,
-        profile::{LanguageTag, Metadata, Profile, TimeZoneName, parse_display_name},
+        profile::{LanguageTag, Metadata, Profile, ProfileError, TimeZoneName, parse_display_name},
     },
     http::{
         extract::{auth::SignedIn, json::Body},
@@ -71,7 +71,7 @@ pub(super) struct AccountResponse {
 
 impl Example for AccountResponse {
     fn example() -> Self {
-        let then = Timestamp::from_millis(1_767_225_600_000);
+        let created_at = Time::from(Timestamp::from_millis(1_767_225_600_000)); // 1 January 2026
         Self {
             id: Uuid::from_u128(0x019b_7a63_2c00_7b1e_8c55_0d6f_3a1b_9e21),
             email: "ada@example.com".to_owned(),
@@ -84,22 +84,26 @@ impl Example for AccountResponse {
             app_metadata: None,
             roles: Vec::new(),
             has_password: Some(true),
-            created_at: then.into(),
-            password_changed_at: then.into(),
+            created_at,
+            password_changed_at: created_at,
         }
     }
 }
 
 impl From<Account> for AccountResponse {
+    /// The response of a registration. With `registration.conceal`, it must not reveal whether the account has a password (I12, no account
+    /// oracle).
     fn from(account: Account) -> Self {
-        // A concealed registration must not reveal whether the account has a password (I12).
         Self { has_password: None, ..Self::new(account, Profile::default()) }
     }
 }
 
 impl AccountResponse {
     pub(super) fn new(account: Account, profile: Profile) -> Self {
-        let object = |metadata: &Metadata| Some(metadata.members().clone()).filter(|it| !it.is_empty()).map(JsonObject);
+        let non_empty = |metadata: &Metadata| {
+            let members = metadata.members();
+            (!members.is_empty()).then(|| JsonObject(members.clone()))
+        };
         Self {
             has_password: Some(account.password_hash.is_some()),
             id: account.id.0,
@@ -109,8 +113,8 @@ impl AccountResponse {
             display_name: profile.display_name,
             locale: profile.locale.map(|tag| tag.as_str().to_owned()),
             time_zone: profile.time_zone.map(|zone| zone.as_str().to_owned()),
-            user_metadata: object(&profile.user_metadata),
-            app_metadata: object(&profile.app_metadata),
+            user_metadata: non_empty(&profile.user_metadata),
+            app_metadata: non_empty(&profile.app_metadata),
             roles: account.roles.names().to_vec(),
             created_at: account.created_at.into(),
             password_changed_at: account.password_changed_at.into(),
@@ -190,15 +194,15 @@ impl Problems for UpdateProblems {
 
 impl From<UpdateAccountError> for ProblemError {
     fn from(error: UpdateAccountError) -> Self {
-        let field =
+        let username_error =
             |code, field_code, detail: &str| Self::fields(code, vec![FieldError::new("username", field_code, detail)]);
         match error {
             UpdateAccountError::NoAccount => AuthenticateError::InvalidToken.into(),
             UpdateAccountError::UsernameTaken => {
-                field(Code::UsernameTaken, FieldCode::Taken, "An account with this username exists.")
+                username_error(Code::UsernameTaken, FieldCode::Taken, "An account with this username exists.")
             }
             UpdateAccountError::UsernameReserved => {
-                field(Code::InvalidFields, FieldCode::UsernameReserved, "The username is reserved.")
+                username_error(Code::InvalidFields, FieldCode::UsernameReserved, "The username is reserved.")
             }
             UpdateAccountError::Service(error) => error.into(),
         }
@@ -273,16 +277,18 @@ impl MeApi {
 pub(in crate::http) fn parse_update(request: UpdateAccountRequest) -> Result<AccountUpdate, ProblemError> {
     let mut errors = Vec::new();
     let username = optional(request.username, |text| {
-        Username::parse(text).map_err(|error| FieldError::new("username", (&error).into(), sentence(&error)))
+        Username::parse(text).map_err(|error| FieldError::new("username", FieldCode::from(&error), sentence(&error)))
     });
-    let profile_error =
-        |field: &'static str| move |error| FieldError::new(field, FieldCode::from(error), sentence(&error));
-    let display_name =
-        optional(request.display_name, |text| parse_display_name(text).map_err(profile_error("display_name")));
-    let locale = optional(request.locale, |text| LanguageTag::parse(text).map_err(profile_error("locale")));
-    let time_zone = optional(request.time_zone, |text| TimeZoneName::parse(text).map_err(profile_error("time_zone")));
+    let display_name = optional(request.display_name, |text| {
+        parse_display_name(text).map_err(|error| profile_error("display_name", error))
+    });
+    let locale =
+        optional(request.locale, |text| LanguageTag::parse(text).map_err(|error| profile_error("locale", error)));
+    let time_zone = optional(request.time_zone, |text| {
+        TimeZoneName::parse(text).map_err(|error| profile_error("time_zone", error))
+    });
     let metadata = request.user_metadata.map(|object| Metadata::new(object.0)).transpose();
-    let user_metadata = metadata.map_err(profile_error("user_metadata"));
+    let user_metadata = metadata.map_err(|error| profile_error("user_metadata", error));
     let update = AccountUpdate {
         username: ok_or_collect(username, &mut errors),
         display_name: ok_or_collect(display_name, &mut errors),
@@ -291,6 +297,10 @@ pub(in crate::http) fn parse_update(request: UpdateAccountRequest) -> Result<Acc
         user_metadata: ok_or_collect(user_metadata, &mut errors),
     };
     if errors.is_empty() { Ok(update) } else { Err(ProblemError::fields(Code::InvalidFields, errors)) }
+}
+
+fn profile_error(field: &str, error: ProfileError) -> FieldError {
+    FieldError::new(field, FieldCode::from(error), sentence(&error))
 }
 
 /// Reads an optional text. `None`: the field is absent, and the value stays. `Some(None)`: the text is empty, which removes the value.
@@ -305,9 +315,9 @@ fn optional<T>(
     }
 }
 
-/// Returns the value, or adds its error to `errors`.
-fn ok_or_collect<T>(value: Result<Option<T>, FieldError>, errors: &mut Vec<FieldError>) -> Option<T> {
-    value.unwrap_or_else(|error| {
+/// Returns the value of a field. If it is invalid, adds the error to `errors` and returns `None`.
+fn ok_or_collect<T>(result: Result<Option<T>, FieldError>, errors: &mut Vec<FieldError>) -> Option<T> {
+    result.unwrap_or_else(|error| {
         errors.push(error);
         None
     })

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     Tag,
     passkey_objects::OptionsResponse,
-    second_factor::{MethodName, factor},
+    second_factor::{MethodName, parse_factor},
 };
 use crate::{
     domain::authentication::Acr,
@@ -189,7 +189,7 @@ impl ReauthenticationApi {
                 let field = FieldError::new("method", FieldCode::UnknownValue, detail);
                 return Err(ProblemError::fields(Code::InvalidFields, vec![field]).into());
             }
-            Some(method) => Some(factor(method, request.code, None)?),
+            Some(method) => Some(parse_factor(method, request.code, None)?),
             None => None,
         };
         let input = Reauthenticate {

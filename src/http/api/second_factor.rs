@@ -166,7 +166,7 @@ impl From<SecondFactorError> for ProblemError {
                 "This sign-in can't continue with a code by mail. Use one of the methods of its challenge.",
             ),
             SecondFactorError::EnrolmentRequired(challenge) => Self::enrolment_required(*challenge),
-            SecondFactorError::CookieNotAccepted => ProblemError::cookie_not_accepted(),
+            SecondFactorError::CookieNotAccepted => Self::cookie_not_accepted(),
             SecondFactorError::Service(error) => error.into(),
         }
     }
@@ -190,22 +190,22 @@ pub(super) fn continuation(
 }
 
 /// Reads the second factor of a request, whose method determines the field that must be present.
-pub(super) fn factor(
+pub(super) fn parse_factor(
     method: MethodName,
     code: Option<Secret>,
     credential: Option<JsonObject>,
 ) -> Result<SecondFactor, ProblemError> {
     let code: Option<SecretText> = code.map(|code| code.0);
-    let required = |field: &str| {
-        let field = FieldError::new(field, FieldCode::Required, "This field is required with this method.");
-        ProblemError::fields(Code::InvalidFields, vec![field])
+    let missing = |field: &str| {
+        let error = FieldError::new(field, FieldCode::Required, "This field is required with this method.");
+        ProblemError::fields(Code::InvalidFields, vec![error])
     };
-    let code_is_missing = || required("code");
+    let missing_code = || missing("code");
     Ok(match method {
-        MethodName::Totp => SecondFactor::Totp(code.ok_or_else(code_is_missing)?),
-        MethodName::RecoveryCode => SecondFactor::RecoveryCode(code.ok_or_else(code_is_missing)?),
-        MethodName::EmailCode => SecondFactor::EmailCode(code.ok_or_else(code_is_missing)?),
-        MethodName::Passkey => SecondFactor::Passkey(credential.ok_or_else(|| required("credential"))?.0),
+        MethodName::Totp => SecondFactor::Totp(code.ok_or_else(missing_code)?),
+        MethodName::RecoveryCode => SecondFactor::RecoveryCode(code.ok_or_else(missing_code)?),
+        MethodName::EmailCode => SecondFactor::EmailCode(code.ok_or_else(missing_code)?),
+        MethodName::Passkey => SecondFactor::Passkey(credential.ok_or_else(|| missing("credential"))?.0),
     })
 }
 
@@ -225,10 +225,12 @@ impl SecondFactorApi {
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<SecondFactorRequest>,
     ) -> Result<SignedInResponse, Failed<SecondFactorProblems>> {
-        let factor = factor(request.method, request.code, request.credential)?;
+        let factor = parse_factor(request.method, request.code, request.credential)?;
+        let remember_device = request.remember_device.unwrap_or(false);
         let input = continuation(client, request.challenge, &cookie_refusal, replaced);
-        match second_factor::continue_with(state, &input, &factor, request.remember_device.unwrap_or(false)).await {
+        match second_factor::continue_with(state, &input, &factor, remember_device).await {
             Ok(signed_in) => Ok(SignedInResponse::new(signed_in.issue_tokens(state)?, Some(signed_in.device))),
+            // explains why the request's cookie was not accepted, if that is the error
             Err(error) => Err(cookie_refusal.explain(error).into()),
         }
     }
@@ -245,7 +247,8 @@ impl SecondFactorApi {
         cookie_refusal: CookieRefusal,
         Body(request): Body<SecondFactorOptionsRequest>,
     ) -> Result<SecondFactorOptionsResponse, Failed<SecondFactorProblems>> {
-        let input = continuation(client, request.challenge, &cookie_refusal, None);
+        let replaces = None;
+        let input = continuation(client, request.challenge, &cookie_refusal, replaces);
         match second_factor::passkey_options(state, &input).await {
             Ok(options) => Ok(SecondFactorOptionsResponse::Ok(Json(options.into()))),
             Err(error) => Err(cookie_refusal.explain(error).into()),
@@ -265,7 +268,8 @@ impl SecondFactorApi {
         cookie_refusal: CookieRefusal,
         Body(request): Body<SendCodeRequest>,
     ) -> Result<CodeSentResponse, Failed<SecondFactorProblems>> {
-        let input = continuation(client, request.challenge, &cookie_refusal, None);
+        let replaces = None;
+        let input = continuation(client, request.challenge, &cookie_refusal, replaces);
         // `origin` is stated in the mail. `input.origin` is for the session, which a later call starts.
         match second_factor::send_email_code(state, &input, &origin).await {
             Ok(expires_at) => {

@@ -6,6 +6,7 @@ use super::{
     authorization::{Authorization, continuation},
     cookies,
     form::Form,
+    recovery::require_filled,
     respond::Reply,
     second_factor,
     visit::{Visit, percent_encode},
@@ -15,6 +16,7 @@ use crate::{
         account::{Email, Identifier},
         authentication::Acr,
         ids::{AccountId, SessionId},
+        secret::SecretText,
         session::Transport,
     },
     http::{
@@ -56,36 +58,43 @@ pub(super) fn page(reply: Reply<'_>, authorization: Option<&Authorization>, view
 pub(super) async fn show(visit: Visit) -> Result<Response> {
     let authorization = Authorization::of(&visit).await?;
     let is_forced = visit.parameter("again").is_some();
-    match &authorization {
-        None if visit.browser.session.is_some() && !is_forced => {
-            return Ok(visit.reply().redirect_to(&continuation(&visit)));
-        }
-        Some(Authorization { pending, .. }) if !is_forced => match pending.step {
-            None | Some(AuthorizeStep::Redirect(_)) => return Ok(visit.reply().redirect_to(&continuation(&visit))),
-            Some(AuthorizeStep::Consent) => return Ok(visit.reply().redirect_to_page("/consent")),
-            Some(AuthorizeStep::SelectAccount) => return Ok(visit.reply().redirect_to_page("/select-account")),
-            Some(AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_)) => {
-                return Ok(visit.reply().redirect_to_page("/reauthenticate"));
-            }
-            Some(AuthorizeStep::SignIn | AuthorizeStep::CreateAccount) => {}
-        },
-        _ => {}
+    if !is_forced && let Some(redirect) = redirect_past_sign_in(&visit, authorization.as_ref()) {
+        return Ok(redirect);
     }
     let hint = authorization.as_ref().and_then(|authorization| authorization.pending.request.login_hint.clone());
-    let view = view(&visit, authorization.as_ref(), hint.unwrap_or_else(|| visit.typed_identifier()));
+    let identifier = hint.unwrap_or_else(|| visit.typed_identifier());
+    let view = view(&visit, authorization.as_ref(), identifier);
     page(visit.reply(), authorization.as_ref(), &view)
 }
 
-/// `POST /account/sign-in`
+/// The redirect of a browser that needs no sign-in; `None` if it needs one.
+fn redirect_past_sign_in(visit: &Visit, authorization: Option<&Authorization>) -> Option<Response> {
+    let reply = visit.reply();
+    let Some(authorization) = authorization else {
+        let is_signed_in = visit.browser.session.is_some();
+        return is_signed_in.then(|| reply.redirect_to(&continuation(visit)));
+    };
+    match authorization.pending.step {
+        None | Some(AuthorizeStep::Redirect(_)) => Some(reply.redirect_to(&continuation(visit))),
+        Some(AuthorizeStep::Consent) => Some(reply.redirect_to_page("/consent")),
+        Some(AuthorizeStep::SelectAccount) => Some(reply.redirect_to_page("/select-account")),
+        Some(AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_)) => {
+            Some(reply.redirect_to_page("/reauthenticate"))
+        }
+        Some(AuthorizeStep::SignIn | AuthorizeStep::CreateAccount) => None,
+    }
+}
+
+/// `POST /account/sign-in`. After an error, shows the form again.
 #[handler]
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let identifier = form.text("identifier");
-    let signed_in = async {
+    let sign_in = async {
         visit.check_csrf(&mut form)?;
         let password = form.secret("password").unwrap_or_else(|| "".into());
         with_password(&visit, &identifier, password).await
     };
-    match signed_in.await {
+    match sign_in.await {
         Ok(response) => Ok(response),
         Err(problem) => {
             let authorization = Authorization::of(&visit).await?;
@@ -102,9 +111,9 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
 pub(super) async fn with_password(
     visit: &Visit,
     identifier: &str,
-    password: crate::domain::secret::SecretText,
+    password: SecretText,
 ) -> Result<Response, ProblemError> {
-    super::recovery::require_filled("identifier", identifier)?;
+    require_filled("identifier", identifier)?;
     let input = Login {
         identifier: Identifier::parse(identifier),
         password,
@@ -132,12 +141,13 @@ pub(super) async fn with_password(
     }
 }
 
-/// The level that a sign-in with a password must reach. A browser that is signed in authenticates its user again for a step-up, for which
-/// a remembered device is not enough.
+/// The level that a sign-in with a password must reach. A signed-in browser authenticates its user again for a step-up, so it must reach
+/// `aal2`: a device that skips the second factor does not.
 async fn wanted_acr(visit: &Visit) -> Acr {
     if visit.browser.session.is_some() {
         return Acr::Aal2;
     }
+    // an authorization request that has expired demands no level
     let authorization = Authorization::of(visit).await.ok().flatten();
     authorization.map_or_else(Acr::default, |authorization| Acr::from_level(authorization.pending.request.acr))
 }
@@ -178,7 +188,8 @@ pub(super) async fn proceed(visit: &Visit, step: SignInStep) -> Result<Response,
     }
 }
 
-/// Sets the cookie of a session that has started, in place of the browser's former one, and continues.
+/// Sets the cookie of a session that has started, in place of the browser's former one, and continues. `device` is the token that the
+/// browser keeps, so that its next sign-ins count as those of a known device.
 ///
 /// # Errors
 /// [`ProblemError`], if the former session could not be ended.
@@ -205,16 +216,16 @@ pub(super) async fn finish_reply<'a>(
     if let Some(former) = &visit.browser.session {
         browser_session::renew(&visit.state, former, account, session, visit.client.ip).await?;
     }
-    let reply = signed_in(visit, account, session);
-    let reply = match device {
-        Some(device) => reply.device(device),
-        None => reply,
-    };
-    let cleared = [cookies::CHALLENGE, cookies::TYPED, cookies::LOGIN_REQUEST];
-    let reply = cleared.into_iter().fold(reply, |reply, name| match visit.cookie(name) {
-        Some(_) => reply.cookie(cookies::clear(name)),
-        None => reply,
-    });
+    let mut reply = signed_in(visit, account, session);
+    if let Some(device) = device {
+        reply = reply.device(device);
+    }
+    // the cookies of the sign-in that is complete now
+    for name in [cookies::CHALLENGE, cookies::TYPED, cookies::LOGIN_REQUEST] {
+        if visit.cookie(name).is_some() {
+            reply = reply.cookie(cookies::clear(name));
+        }
+    }
     Ok(reply)
 }
 

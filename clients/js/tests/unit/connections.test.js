@@ -22,8 +22,10 @@ import { claimsChange, FakeIssuer, LOGOUT, once, LONG_STALENESS, SUB, until } fr
 function chat(verifier) {
   return (socket, request) => {
     socket.on("message", async (message) => {
-      if (String(message).startsWith("ey")) await registrationOf(request).renew(String(message));
-      socket.send(`${claimsOf(request).sub}: ${String(message).slice(0, 10)}`);
+      const text = String(message);
+      const isToken = text.startsWith("ey"); // the base64url form of `{"`
+      if (isToken) await registrationOf(request).renew(text);
+      socket.send(`${claimsOf(request).sub}: ${text.slice(0, 10)}`);
     });
   };
 }
@@ -35,7 +37,10 @@ async function serveWithWs(t, verifier, options) {
   sockets.on("connection", chat(verifier));
   server.on("upgrade", webSocketUpgrade(verifier, sockets, options));
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  t.after(() => (server.close(), server.closeAllConnections()));
+  t.after(() => {
+    server.close();
+    server.closeAllConnections();
+  });
   return `ws://127.0.0.1:${server.address().port}`;
 }
 
@@ -43,9 +48,9 @@ async function serveWithWs(t, verifier, options) {
 async function serveWithFastifyPlugin(t, verifier, options = {}) {
   const app = Fastify();
   await app.register(websocket);
-  const { guards = [], ...rest } = options;
-  await app.register(fastifyPlugin(verifier, rest));
-  app.get("/chat", { websocket: true, onRequest: [...guards] }, chat(verifier));
+  const { guards = [], ...pluginOptions } = options;
+  await app.register(fastifyPlugin(verifier, pluginOptions));
+  app.get("/chat", { websocket: true, onRequest: guards }, chat(verifier));
   t.after(() => app.close());
   return (await app.listen({ port: 0, host: "127.0.0.1" })).replace("http", "ws");
 }
@@ -53,22 +58,23 @@ async function serveWithFastifyPlugin(t, verifier, options = {}) {
 /** Serves the chat with the Fastify hook on its route. Resolves to the server's URL. */
 async function serveWithFastifyHook(t, verifier, options = {}) {
   const app = Fastify();
-  const { guards = [], ...rest } = options;
+  const { guards = [], ...hookOptions } = options;
   await app.register(async (inner) => {
     await inner.register(websocket);
-    inner.get("/chat", { websocket: true, onRequest: [fastifyHook(verifier, rest), ...guards] }, chat(verifier));
+    inner.get("/chat", { websocket: true, onRequest: [fastifyHook(verifier, hookOptions), ...guards] }, chat(verifier));
   });
   t.after(() => app.close());
   return (await app.listen({ port: 0, host: "127.0.0.1" })).replace("http", "ws");
 }
 
-/** Opens a WebSocket. Resolves to the open WebSocket, or to the status, challenge and type of the response that refuses the handshake. */
+/** Opens a WebSocket. Resolves to the open WebSocket, or to the status, challenge and content type of the response that refuses the handshake. */
 function dial(url, token) {
   const socket = new WebSocket(url, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
   return new Promise((resolve, reject) => {
     socket.on("open", () => resolve(socket));
     socket.on("unexpected-response", (_, response) => {
-      resolve({ status: response.statusCode, challenge: response.headers["www-authenticate"], type: response.headers["content-type"]?.split(";")[0] });
+      const { "www-authenticate": challenge, "content-type": contentType } = response.headers;
+      resolve({ status: response.statusCode, challenge, contentType: contentType?.split(";")[0] });
       response.resume();
     });
     socket.on("error", reject);
@@ -94,13 +100,14 @@ for (const [name, serve] of Object.entries(chatServers)) {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live(LONG_STALENESS);
     const url = `${await serve(t, verifier)}/chat`;
-    const [one, two] = [await dial(url, issuer.token()), await dial(url, issuer.token())];
-    assert.equal(await say(one, "hello"), `${SUB}: hello`);
+    const leaving = await dial(url, issuer.token());
+    const staying = await dial(url, issuer.token());
+    assert.equal(await say(leaving, "hello"), `${SUB}: hello`);
     assert.equal(verifier.registrations, 2);
-    one.close();
+    leaving.close();
     await until("the closed WebSocket is deregistered", () => verifier.registrations === 1);
     issuer.send(LOGOUT);
-    assert.deepEqual(await closedWith(two), [1008, "session_revoked"]);
+    assert.deepEqual(await closedWith(staying), [1008, "session_revoked"]);
     assert.equal(verifier.registrations, 0);
   });
 
@@ -109,16 +116,17 @@ for (const [name, serve] of Object.entries(chatServers)) {
     const verifier = await issuer.live(LONG_STALENESS);
     const url = `${await serve(t, verifier)}/chat`;
     const now = Math.floor(Date.now() / 1000);
-    const anotherSession = { claims_version: 6, sid: "0d9b6c1e-52aa-4c0f-8f57-6a1f3f6f2b11" };
-    const [old, current] = [await dial(url, issuer.token({ claims_version: 6 })), await dial(url, issuer.token({ claims_version: 6 }))];
-    const other = await dial(url, issuer.token(anotherSession));
-    // the newer claims end the session's other WebSocket, before the event arrives
-    const renewed = await say(current, issuer.token({ claims_version: 7, exp: now + 900 }));
-    assert.match(renewed, /: ey/);
-    assert.deepEqual(await closedWith(old), [1008, "claims_changed"]);
+    const anotherSession = "0d9b6c1e-52aa-4c0f-8f57-6a1f3f6f2b11";
+    const notRenewed = await dial(url, issuer.token({ claims_version: 6 }));
+    const renewed = await dial(url, issuer.token({ claims_version: 6 }));
+    const ofAnotherSession = await dial(url, issuer.token({ claims_version: 6, sid: anotherSession }));
+    // The newer claims end the session's other WebSocket before the event arrives. The new token expires later than the old one.
+    const answer = await say(renewed, issuer.token({ claims_version: 7, exp: now + 900 }));
+    assert.match(answer, /: ey/);
+    assert.deepEqual(await closedWith(notRenewed), [1008, "claims_changed"]);
     issuer.send(claimsChange(7));
-    assert.deepEqual(await closedWith(other), [1008, "claims_changed"]);
-    assert.equal(await say(current, "hello"), `${SUB}: hello`);
+    assert.deepEqual(await closedWith(ofAnotherSession), [1008, "claims_changed"]);
+    assert.equal(await say(renewed, "hello"), `${SUB}: hello`);
   });
 
   test(`${name}: WebSocket closes with 1013 when the verifier is closed`, async (t) => {
@@ -133,14 +141,14 @@ for (const [name, serve] of Object.entries(chatServers)) {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live(LONG_STALENESS);
     const url = `${await serve(t, verifier, { guards: [requireRole("member"), requireAcr("aal2")] })}/chat`;
-    const type = "application/problem+json";
+    const contentType = "application/problem+json";
     for (const [token, status, challenge] of [
       [undefined, 401, 'Bearer realm="latchkey"'],
       [issuer.token({ aud: "another" }), 401, 'Bearer realm="latchkey", error="invalid_token"'],
       [issuer.token(), 403, undefined],
       [issuer.token({ roles: ["member"] }), 401, 'Bearer realm="latchkey", error="insufficient_user_authentication", acr_values="aal2"'],
     ]) {
-      assert.deepEqual(await dial(url, token), { status, challenge, type });
+      assert.deepEqual(await dial(url, token), { status, challenge, contentType });
     }
     const socket = await dial(url, issuer.token({ roles: ["member"], acr: "aal2" }));
     assert.ok(socket instanceof WebSocket);
@@ -168,6 +176,7 @@ test("webSocketUpgrade answers 404 for paths that the WebSocket server does not 
 test("webSocketUpgrade closes a WebSocket with 1011 after a fault, and sends no HTTP response into it", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(LONG_STALENESS);
+  // the registration of the WebSocket, which follows its handshake, calls this
   verifier.onEnd = () => {
     throw new TypeError("a fault");
   };
@@ -203,13 +212,14 @@ test("closeOnEnd: messages after the end are not delivered, and a silent peer is
   const peer = connect(sockets.address().port, "127.0.0.1");
   peer.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
   await accepted;
-  // a text frame with "hi", masked with zeros (RFC 6455, section 5.2)
+  // a text frame: final, two bytes, masked with zeros, "hi" (RFC 6455, section 5.2)
   const message = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]);
   peer.write(message);
   await until("the message is delivered", () => delivered.length === 1);
   const received = [];
   peer.on("data", (data) => {
     received.push(data);
+    // a second message, after the server's close frame: it must not be delivered
     if (String(data).includes("session_revoked")) peer.write(message);
   });
   issuer.send(LOGOUT);
@@ -218,7 +228,7 @@ test("closeOnEnd: messages after the end are not delivered, and a silent peer is
   assert.match(String(Buffer.concat(received)), /session_revoked/);
 });
 
-/** Starts a response without ending it, by the path of the request. */
+/** For each path of the request, a function that starts a response without ending it. */
 const STREAMS = {
   /** An event stream with the header passed to `writeHead`, which may not store it for `getHeader`. */
   events_write_head(response) {
@@ -243,35 +253,56 @@ const STREAMS = {
  * Sends a GET. Resolves to the response when its first bytes have arrived. The response's `outcome` resolves to "complete" or
  * "cut" when it has ended.
  */
-function start(url, token) {
+function startResponse(url, token) {
   return new Promise((resolve, reject) => {
     const sent = httpRequest(url, { agent: false, headers: { Authorization: `Bearer ${token}` } }, (response) => {
-      const outcome = new Promise((ended) => response.on("error", () => ended("cut")).on("end", () => ended("complete")));
+      const outcome = new Promise((resolveOutcome) => {
+        response.on("error", () => resolveOutcome("cut"));
+        response.on("end", () => resolveOutcome("complete"));
+      });
       response.once("data", () => resolve(Object.assign(response, { outcome })));
     });
     sent.on("error", reject).end();
   });
 }
 
-/** Starts an app of each framework, which pushes its open responses to `open`. At `/late` the app sends nothing: the test does. */
+/**
+ * For each framework, a function that starts an app and resolves to its URL. The app pushes its open responses to `open`, which
+ * is not an option of the middleware. At `/late` the app sends nothing: the test does.
+ */
 const frameworks = {
-  async Express(t, verifier, open, options) {
+  async Express(t, verifier, { open = [], ...options } = {}) {
     const app = express();
     app.use(expressMiddleware(verifier, options));
-    for (const [name, stream] of Object.entries(STREAMS)) app.get(`/${name}`, (_, response) => (stream(response), open.push(response)));
+    for (const [name, stream] of Object.entries(STREAMS)) {
+      app.get(`/${name}`, (_, response) => {
+        stream(response);
+        open.push(response);
+      });
+    }
     app.get("/late", (_, response) => open.push(response));
     const server = app.listen(0, "127.0.0.1");
     await once(server, "listening");
-    t.after(() => (server.close(), server.closeAllConnections()));
+    t.after(() => {
+      server.close();
+      server.closeAllConnections();
+    });
     return `http://127.0.0.1:${server.address().port}`;
   },
-  async Fastify(t, verifier, open, options) {
+  async Fastify(t, verifier, { open = [], ...options } = {}) {
     const app = Fastify({ forceCloseConnections: true });
     await app.register(fastifyPlugin(verifier, options));
     for (const [name, stream] of Object.entries(STREAMS)) {
-      app.get(`/${name}`, (_, reply) => (reply.hijack(), stream(reply.raw), open.push(reply.raw)));
+      app.get(`/${name}`, (_, reply) => {
+        reply.hijack();
+        stream(reply.raw);
+        open.push(reply.raw);
+      });
     }
-    app.get("/late", (_, reply) => (reply.hijack(), open.push(reply.raw)));
+    app.get("/late", (_, reply) => {
+      reply.hijack();
+      open.push(reply.raw);
+    });
     t.after(() => app.close());
     return app.listen({ port: 0, host: "127.0.0.1" });
   },
@@ -282,9 +313,9 @@ for (const [name, serve] of Object.entries(frameworks)) {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live(LONG_STALENESS);
     const open = [];
-    const url = await serve(t, verifier, open);
+    const url = await serve(t, verifier, { open });
     const paths = ["events_set_header", "bytes", "known_length"];
-    const [events, bytes, known] = await Promise.all(paths.map((path) => start(`${url}/${path}`, issuer.token())));
+    const [events, bytes, known] = await Promise.all(paths.map((path) => startResponse(`${url}/${path}`, issuer.token())));
     assert.equal(verifier.registrations, 3);
     issuer.send(LOGOUT);
     assert.deepEqual(await Promise.all([events.outcome, bytes.outcome]), ["complete", "cut"]);
@@ -297,26 +328,27 @@ for (const [name, serve] of Object.entries(frameworks)) {
   test(`${name}: event stream whose headers the framework did not see ends, too`, async (t) => {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live(LONG_STALENESS);
-    const url = await serve(t, verifier, []);
-    const response = await start(`${url}/events_write_head`, issuer.token());
+    const url = await serve(t, verifier);
+    const response = await startResponse(`${url}/events_write_head`, issuer.token());
     issuer.send(LOGOUT);
-    // "complete" or "cut": the middleware recognizes an event stream only if `writeHead` stored its headers
-    assert.ok(await response.outcome);
+    // Either outcome is right: the middleware recognizes an event stream, and completes it, only if `writeHead` stored its headers.
+    assert.ok(["complete", "cut"].includes(await response.outcome));
   });
 
   test(`${name}: response that the app sends as a whole after the session's end is let through, a stream is cut`, async (t) => {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live(LONG_STALENESS);
     const open = [];
-    const url = await serve(t, verifier, open);
-    const [first, second] = [start(`${url}/late`, issuer.token()), start(`${url}/late`, issuer.token())];
+    const url = await serve(t, verifier, { open });
+    const responses = [startResponse(`${url}/late`, issuer.token()), startResponse(`${url}/late`, issuer.token())];
     await until("both requests are being handled", () => open.length === 2);
     issuer.send(LOGOUT);
     await until("the session has ended", () => verifier.registrations === 0);
     open[0].end("whole");
     open[1].write("some");
-    // A stream may be cut before its first bytes arrive: `start` then rejects.
-    const outcomes = await Promise.all([first, second].map((response) => response.then(({ outcome }) => outcome, () => "cut")));
+    // A stream may be cut before its first bytes arrive: `startResponse` then rejects.
+    const outcomes = await Promise.all(responses.map((response) => response.then(({ outcome }) => outcome, () => "cut")));
+    // sorted, since the app may have got the requests in either order
     assert.deepEqual(outcomes.sort(), ["complete", "cut"]);
   });
 
@@ -324,8 +356,8 @@ for (const [name, serve] of Object.entries(frameworks)) {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live(LONG_STALENESS);
     const open = [];
-    const url = await serve(t, verifier, open, { closeOnEnd: false });
-    const response = await start(`${url}/bytes`, issuer.token());
+    const url = await serve(t, verifier, { open, closeOnEnd: false });
+    const response = await startResponse(`${url}/bytes`, issuer.token());
     assert.equal(verifier.registrations, 0);
     issuer.send(LOGOUT);
     await until("the session has ended", () => verifier.verify(issuer.token()).then(() => false, () => true));
@@ -336,9 +368,10 @@ for (const [name, serve] of Object.entries(frameworks)) {
   test(`${name}: request above maxRegistrations is answered 503`, async (t) => {
     const issuer = await FakeIssuer.start(t);
     const verifier = await issuer.live({ ...LONG_STALENESS, maxRegistrations: 1 });
-    const url = await serve(t, verifier, []);
-    await start(`${url}/bytes`, issuer.token());
-    const refused = await start(`${url}/bytes`, issuer.token());
-    assert.deepEqual([refused.statusCode, refused.headers["retry-after"]], [503, "1"]);
+    const url = await serve(t, verifier);
+    await startResponse(`${url}/bytes`, issuer.token());
+    const refused = await startResponse(`${url}/bytes`, issuer.token());
+    assert.equal(refused.statusCode, 503);
+    assert.equal(refused.headers["retry-after"], "1");
   });
 }

@@ -18,27 +18,27 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import InvalidStatus
 
 pytestmark = pytest.mark.anyio
-# The fake issuer sends no heartbeats by itself, so the feed must count as live without them.
+# The fake issuer sends no heartbeats by itself. With 10 minutes, the feed counts as live without them for the whole test.
 LONG_STALENESS: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
 
 
 async def orders(request: Request) -> Response:
-    """For signed-in users."""
+    """For signed-in users: answers the account id."""
     return PlainTextResponse((await authenticate(request)).sub)
 
 
 async def stock(request: Request) -> Response:
-    """Also for service clients."""
+    """Also for service clients: answers the account id or the client id."""
     return PlainTextResponse((await authenticate(request, allow_clients=True)).sub)
 
 
 async def chat(websocket: WebSocket) -> None:
-    """Sends messages back."""
-    session = await authenticate(websocket)
+    """Sends each message back, after the caller's account id."""
+    claims = await authenticate(websocket)
     await websocket.accept()
-    assert registration_of(websocket.scope).claims == session
+    assert registration_of(websocket.scope).claims == claims
     async for text in websocket.iter_text():
-        await websocket.send_text(f"{session.sub}: {text}")
+        await websocket.send_text(f"{claims.sub}: {text}")
 
 
 async def test_starlette_app_authenticates_requests_and_closes_websockets_with_their_session(issuer: FakeIssuer) -> None:
@@ -48,20 +48,22 @@ async def test_starlette_app_authenticates_requests_and_closes_websockets_with_t
         app.state.latchkey = latchkey
         assert await latchkey.wait_live(60)
         async with serving_app(app) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
-            # a service client's own token
-            robot = issuer.token(sub="robot", client_id="robot", sid=None, auth_time=None)
+            # a service client's own token: it belongs to no session
+            client_token = issuer.token(sub="robot", client_id="robot", sid=None, auth_time=None)
             for path, token, status, text in [
                 ("/orders", issuer.token(), 200, SUB),
                 ("/orders", None, 401, "Send an access token."),
                 ("/orders", issuer.token(aud="another"), 401, "The access token is not valid, or its session has ended."),
-                ("/orders", robot, 401, "The access token is not valid, or its session has ended."),
-                ("/stock", robot, 200, "robot"),
+                ("/orders", client_token, 401, "The access token is not valid, or its session has ended."),
+                ("/stock", client_token, 200, "robot"),
             ]:
                 response = await client.get(path, headers=bearer(token))
-                assert (response.status_code, response.text) == (status, text)
-                assert response.headers.get("WWW-Authenticate", "").startswith("Bearer realm=") is (status == 401)
+                assert response.status_code == status
+                assert response.text == text
+                has_challenge = response.headers.get("WWW-Authenticate", "").startswith("Bearer realm=")
+                assert has_challenge is (status == 401)
             with pytest.raises(InvalidStatus) as refused:
-                await dial(address, "/chat", None)
+                await dial(address, "/chat", token=None)
             assert refused.value.response.headers["WWW-Authenticate"] == 'Bearer realm="latchkey"'
             async with dial(address, "/chat", issuer.token()) as socket:
                 await socket.send("hello")
