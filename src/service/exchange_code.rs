@@ -56,7 +56,7 @@ pub enum ExchangeCodeError {
 
 from_store_errors!(ExchangeCodeError);
 
-/// Exchanges a code, once (I11). A second exchange ends the session of the first one (RFC 6749, section 4.1.2).
+/// Exchanges a code, once (I11, single use). A second exchange ends the session of the first one (RFC 6749, section 4.1.2).
 ///
 /// A refused `resource` uses the code up: the granted audiences are stored with the code, and the exchange returns them.
 ///
@@ -71,7 +71,7 @@ pub async fn exchange_code(
     // Exchanges and refreshes share a limit.
     limits::check_refresh_by_address(state, origin.ip)?;
     let code = AuthorizationCode::parse(input.code.expose()).ok_or(ExchangeCodeError::InvalidCode)?;
-    // The code is bound to the challenge of the authorization request, or to an empty one.
+    // The code is bound to the challenge of the authorization request. An empty challenge stands for a request without one.
     let challenge = match &input.code_verifier {
         None => String::new(),
         Some(verifier) if is_code_verifier(verifier.expose()) => s256(verifier.expose()),
@@ -93,13 +93,14 @@ pub async fn exchange_code(
         |event| AuditEntry::new(now, event).account(code.account).client(client.id.clone()).address(origin.ip);
     let (grant, payload) = match state.redis.authorizations.exchange(&exchange, now).await? {
         ExchangeOutcome::Created { grant, payload, evicted } => {
-            for ended in evicted {
+            for evicted_session in evicted {
+                // not by `new_entry`: the evicted session may be of another client and another address
                 let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Limit.as_str());
-                state.audit.record(entry.account(code.account).session(ended).actor(Actor::Service));
+                state.audit.record(entry.account(code.account).session(evicted_session).actor(Actor::Service));
             }
             (grant, payload)
         }
-        ExchangeOutcome::Reused { ended } => {
+        ExchangeOutcome::Reused { ended: ended_session } => {
             tracing::warn!(
                 account = %code.account,
                 client = %client.id,
@@ -108,14 +109,14 @@ pub async fn exchange_code(
             );
             let mut entry =
                 new_entry(AuditEvent::CodeReuse).refused("used_before").actor(Actor::Client(client.id.clone()));
-            entry.facts.session = ended;
+            entry.facts.session = ended_session;
             state.audit.record(entry);
             return Err(ExchangeCodeError::InvalidCode);
         }
         ExchangeOutcome::Invalid => return Err(ExchangeCodeError::InvalidCode),
     };
     let payload: CodePayload = serde_json::from_str(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
-    // The session exists now. If no tokens are issued, it must end.
+    // The session exists now. If no tokens are issued, it must end. `issue_tokens` changes its copy of the grant.
     match issue_tokens(state, client, grant.clone(), payload, &input, now).await {
         Ok(issued) => {
             state.audit.record(new_entry(AuditEvent::SignIn).session(grant.session).actor(Actor::Account));
@@ -138,10 +139,13 @@ async fn issue_tokens(
     now: Timestamp,
 ) -> Result<(Tokens, Option<IdToken>), ExchangeCodeError> {
     // The consent may have been withdrawn since the code was issued.
-    let needs_consent = needs_consent(client, &input.redirect_uri);
-    if needs_consent && state.sql.consent(grant.account, client.id.as_str()).await?.is_none() {
-        return Err(ExchangeCodeError::InvalidCode);
+    if needs_consent(client, &input.redirect_uri) {
+        let consent = state.sql.consent(grant.account, client.id.as_str()).await?;
+        if consent.is_none() {
+            return Err(ExchangeCodeError::InvalidCode);
+        }
     }
+    // The account may need a second factor now.
     if lacks_factor(state, &grant, now) {
         return Err(ExchangeCodeError::InvalidCode);
     }
@@ -154,7 +158,8 @@ async fn issue_tokens(
     Ok((tokens, id_token))
 }
 
-/// Sets the client of a grant to the `client_id` that a dynamic client sends, because its tokens must not show its internal id.
+/// If no operator has registered the client (a dynamic client), sets the client of the grant to the `client_id` that the client sends: its
+/// tokens must not show its internal id.
 pub(super) fn set_public_client_id(grant: &mut Grant, client: &Client) {
     if let Some(dynamic) = &client.dynamic
         && let Some(granted) = grant.client.as_deref_mut()
@@ -166,7 +171,7 @@ pub(super) fn set_public_client_id(grant: &mut Grant, client: &Client) {
 /// Restricts the audiences of the next access token to the issuer and one resource. `None` if the grant does not contain the resource.
 pub(super) fn restrict_to_resource(state: &AppState, grant: &mut Grant, resource: &str) -> Option<()> {
     let client = grant.client.as_deref_mut()?;
-    let named = find_audience(&client.audiences, resource)?.clone();
-    client.audiences.retain(|audience| *audience == named || *audience == state.config.issuer);
+    let requested = find_audience(&client.audiences, resource)?.clone();
+    client.audiences.retain(|audience| *audience == requested || *audience == state.config.issuer);
     Some(())
 }

@@ -15,10 +15,10 @@ use crate::{
 
 /// Sends the mail, if an account has the identifier. The mail goes to the verified secondary address that was typed, or else to the
 /// primary address. It is composed after the response, so that neither the response nor its time reveals whether there is such an
-/// account (I12).
+/// account (I12, no account oracle).
 ///
 /// # Errors
-/// [`ServiceError`], for known and unknown accounts alike.
+/// [`ServiceError`]. The errors are the same for known and unknown accounts.
 pub async fn forgot_password(
     state: &Arc<AppState>,
     identifier: &Identifier,
@@ -28,13 +28,14 @@ pub async fn forgot_password(
     let account = state.sql.find_account(identifier).await?;
     let identifier = identifier.clone();
     background::run(state, "forgot_password", move |state| {
-        // cloned for each attempt, because a failed attempt is repeated
+        // cloned for each attempt: `run` repeats the attempt while a store does not answer
         let (account, identifier, origin) = (account.clone(), identifier.clone(), origin.clone());
         async move {
             // no mail goes to a disabled account, which could not use the link
             let Some(account) = account.filter(|account| !account.is_closed(state.clock.now())) else { return Ok(()) };
             match state.sql.named_email(&account, &identifier).await? {
                 Some(to) => send_reset(&state, &account, &to, &origin).await,
+                // the secondary address that was typed has been removed meanwhile
                 None => Ok(()),
             }
         }
@@ -53,6 +54,7 @@ async fn send_reset(
     if !limits::may_send_mail(state, purpose, account, to).await? {
         return Ok(());
     }
+    // not bound to the browser of the request: the user may open the mail on another device
     let issued = one_time_tokens::issue(state, account, purpose, to, one_time_tokens::UNBOUND).await?;
     let challenge = account_mail::link_and_code(state, purpose, &issued);
     let now = state.clock.now();

@@ -10,6 +10,9 @@ pub const MAX_RECORD_BYTES: usize = 64 * 1024;
 /// The maximum depth of nested arrays and objects in a JSON document.
 const MAX_DEPTH: usize = 64;
 
+/// The length, in bytes, from which the rest of a key is dropped. Only the key `users` matters, which is shorter.
+const MAX_KEY_BYTES: usize = 16;
+
 /// Reads records into one reused buffer.
 pub(super) struct Records<R> {
     source: R,
@@ -66,19 +69,23 @@ impl<R: AsyncBufRead + Unpin> Records<R> {
     pub(super) async fn advance(&mut self) -> io::Result<bool> {
         self.buffer.clear();
         self.too_long = false;
-        let mut begun = false;
+        let mut has_begun = false;
         loop {
             let available = self.source.fill_buf().await?;
             if available.is_empty() {
                 self.splitter.check_end()?;
-                self.number += u64::from(begun);
-                return Ok(begun);
+                if has_begun {
+                    // the last record, which no line end follows
+                    self.number += 1;
+                }
+                return Ok(has_begun);
             }
-            let (mut used, mut ended) = (0, false);
+            let mut used = 0;
+            let mut ended = false;
             for &byte in available {
                 used += 1;
                 let step = self.splitter.step(byte)?;
-                begun |= !matches!(step, Step::Skip);
+                has_begun |= !matches!(step, Step::Skip);
                 if matches!(step, Step::Keep | Step::EndWith) {
                     if self.buffer.len() == MAX_RECORD_BYTES {
                         self.too_long = true;
@@ -105,6 +112,7 @@ impl<R: AsyncBufRead + Unpin> Records<R> {
         if self.too_long {
             return RecordBytes::TooLong;
         }
+        // a line may end with CR LF
         let record = self.buffer.strip_suffix(b"\r").unwrap_or(&self.buffer);
         // Some editors start a file with a byte order mark.
         let record = if self.number == 1 { record.strip_prefix(b"\xef\xbb\xbf").unwrap_or(record) } else { record };
@@ -130,7 +138,9 @@ impl Splitter {
             Self::Lines => Step::Keep,
             Self::Csv { quoted } => {
                 // A quote within a quoted field is doubled, so it toggles twice.
-                *quoted ^= byte == b'"';
+                if byte == b'"' {
+                    *quoted = !*quoted;
+                }
                 if byte == b'\n' && !*quoted { Step::End } else { Step::Keep }
             }
             Self::Json(scanner) => scanner.step(byte)?,
@@ -156,9 +166,9 @@ impl Splitter {
 pub(super) struct JsonScanner {
     /// Whether records are the elements of `users` in the top-level object (or objects).
     in_users: bool,
-    /// The open brackets.
+    /// The opening brackets that are not closed yet, outermost first.
     stack: Vec<u8>,
-    /// The depth of the array whose elements are records.
+    /// The depth of the elements of the open array `users`, which are records.
     users_depth: Option<usize>,
     /// The depth of the record that is being read.
     record_depth: Option<usize>,
@@ -192,8 +202,8 @@ impl JsonScanner {
                 b'"' => self.in_string = false,
                 _ => {}
             }
-            // Only the key `users` matters, so the rest of a longer string is dropped.
-            if self.in_string && self.record_depth.is_none() && self.string.len() <= 16 {
+            // the closing quote has ended the string, and is not a part of it
+            if self.in_string && self.record_depth.is_none() && self.string.len() <= MAX_KEY_BYTES {
                 self.string.push(byte);
             }
             return Ok(default_step);
@@ -241,7 +251,8 @@ impl JsonScanner {
     /// Handles a closing bracket.
     fn close(&mut self, byte: u8, default_step: Step) -> io::Result<Step> {
         let opened = self.stack.pop();
-        if opened != Some(if byte == b'}' { b'{' } else { b'[' }) {
+        let expected = if byte == b'}' { b'{' } else { b'[' };
+        if opened != Some(expected) {
             return Err(invalid("its brackets don't match"));
         }
         if self.record_depth == Some(self.stack.len()) {
@@ -249,6 +260,7 @@ impl JsonScanner {
             return Ok(Step::EndWith);
         }
         if self.users_depth.is_some_and(|depth| depth > self.stack.len()) {
+            // the bracket has closed the array `users`
             self.users_depth = None;
         }
         Ok(default_step)
@@ -262,19 +274,23 @@ fn invalid(why: &str) -> io::Error {
 
 /// Splits a CSV record into its fields (RFC 4180). `None` if a field is not UTF-8.
 pub(super) fn csv_fields(record: &[u8]) -> Option<Vec<String>> {
-    let mut fields = vec![Vec::new()];
-    let (mut quoted, mut bytes) = (false, record.iter().peekable());
-    while let Some(&byte) = bytes.next() {
+    let mut fields = Vec::new();
+    let mut field = Vec::new();
+    let mut quoted = false;
+    let mut bytes = record.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
         match byte {
-            b'"' if quoted && bytes.peek() == Some(&&b'"') => {
+            // a doubled quote in a quoted field stands for one quote
+            b'"' if quoted && bytes.peek() == Some(&b'"') => {
                 bytes.next();
-                fields.last_mut()?.push(b'"');
+                field.push(b'"');
             }
             b'"' => quoted = !quoted,
-            b',' if !quoted => fields.push(Vec::new()),
-            _ => fields.last_mut()?.push(byte),
+            b',' if !quoted => fields.push(std::mem::take(&mut field)),
+            _ => field.push(byte),
         }
     }
+    fields.push(field);
     fields.into_iter().map(|field| String::from_utf8(field).ok()).collect()
 }
 
@@ -299,21 +315,24 @@ mod tests {
         Ok(all)
     }
 
-    fn owned(expected: &[&str]) -> Vec<Option<String>> {
+    /// These records, as [`read`] returns them.
+    fn read_records(expected: &[&str]) -> Vec<Option<String>> {
         expected.iter().map(|record| Some((*record).to_owned())).collect()
     }
 
     #[tokio::test]
     async fn lines_end_with_lf_crlf_or_the_stream() {
+        // chunks within and across lines, and the whole input as one chunk
         for capacity in [1, 2, 3, 100] {
             for (input, expected) in [
                 ("", &[][..]),
                 ("\n", &[""]),
                 ("a\nb\r\n\nc", &["a", "b", "", "c"]),
+                // a byte order mark is dropped only at the start of the stream
                 ("\u{feff}a\n\u{feff}b\n", &["a", "\u{feff}b"]),
             ] {
                 let lines = read(input.as_bytes(), capacity, Splitter::Lines).await.unwrap();
-                assert_eq!(lines, owned(expected), "{input:?}, {capacity}");
+                assert_eq!(lines, read_records(expected), "{input:?}, {capacity}");
             }
         }
     }
@@ -328,16 +347,18 @@ mod tests {
         }
         let mut records = Records::new(BufReader::with_capacity(1000, input.as_bytes()), Splitter::Lines);
         while records.advance().await.unwrap() {}
+        // a vector that grows may reserve twice what it needs
         assert!(records.buffer.capacity() <= 2 * MAX_RECORD_BYTES);
     }
 
     #[tokio::test]
     async fn json_records_are_top_level_objects_or_array_elements() {
+        // brackets in a string and a nested `users` do not split the record
         let (a, b) = (r#"{"a":"}]\"{","users":[{"x":1}]}"#, r#"{"b":[[1],{}]}"#);
         for input in [format!("[{a}, {b}]"), format!("{a}\n{b}\n"), format!("\u{feff} [ {a} ,\n{b} ]\n")] {
             for capacity in [1, 3, 1000] {
                 let records = read(input.as_bytes(), capacity, Splitter::Json(JsonScanner::top_level())).await.unwrap();
-                assert_eq!(records, owned(&[a, b]), "{input}");
+                assert_eq!(records, read_records(&[a, b]), "{input}");
             }
         }
     }
@@ -350,23 +371,30 @@ mod tests {
             r#"{{"realm":"users","x":[{{"users":[{{"no":1}}]}}],"users":[{a},{b}],"roles":{{"users":[{{}}]}}}}"#
         );
         for input in [realm.clone(), format!("[{realm}]")] {
-            let records = read(input.as_bytes(), 7, Splitter::Json(JsonScanner::users())).await.unwrap();
-            assert_eq!(records, owned(&[a, b]), "{input}");
+            let capacity = 7;
+            let records = read(input.as_bytes(), capacity, Splitter::Json(JsonScanner::users())).await.unwrap();
+            assert_eq!(records, read_records(&[a, b]), "{input}");
         }
     }
 
     #[tokio::test]
     async fn incomplete_or_mismatched_json_is_an_error() {
-        for input in [r#"[{"a":1}"#, r#"[{"a":1]"#, r#"{"a":"#, &"[".repeat(100)] {
-            assert!(read(input.as_bytes(), 100, Splitter::Json(JsonScanner::top_level())).await.is_err(), "{input}");
+        let too_deep = "[".repeat(MAX_DEPTH + 1);
+        let capacity = 100;
+        for input in [r#"[{"a":1}"#, r#"[{"a":1]"#, r#"{"a":"#, &too_deep] {
+            assert!(
+                read(input.as_bytes(), capacity, Splitter::Json(JsonScanner::top_level())).await.is_err(),
+                "{input}"
+            );
         }
     }
 
     #[tokio::test]
     async fn csv_records_may_contain_line_ends_in_quotes() {
-        let records = read(b"id,x\r\n1,\"a\nb\"\n2,c", 2, Splitter::Csv { quoted: false }).await.unwrap();
-        assert_eq!(records, owned(&["id,x", "1,\"a\nb\"", "2,c"]));
-        assert!(read(b"1,\"a", 9, Splitter::Csv { quoted: false }).await.is_err());
+        let capacity = 2;
+        let records = read(b"id,x\r\n1,\"a\nb\"\n2,c", capacity, Splitter::Csv { quoted: false }).await.unwrap();
+        assert_eq!(records, read_records(&["id,x", "1,\"a\nb\"", "2,c"]));
+        assert!(read(b"1,\"a", capacity, Splitter::Csv { quoted: false }).await.is_err(), "the quotes are not closed");
         assert_eq!(csv_fields(br#"1,"say ""hi"", then",,x"#).unwrap(), ["1", "say \"hi\", then", "", "x"]);
     }
 }

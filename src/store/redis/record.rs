@@ -54,6 +54,8 @@ const LAST_USE_PART: u8 = 4;
 pub const MAX_GRANT_BYTES: usize = 160;
 /// The maximum length of a part of the details.
 const PART_BYTES: usize = 64;
+/// The length of an encoded time (u48).
+const TIME_BYTES: usize = 6;
 /// The flag of a session whose refresh token travels in a cookie.
 const COOKIE: u8 = 1;
 /// The flag of a browser's session. It is set together with [`COOKIE`], so that no endpoint that takes refresh tokens in bodies accepts
@@ -143,9 +145,11 @@ impl Record {
             Transport::Browser => COOKIE | BROWSER,
         };
         let step_up = if self.has_step_up { STEP_UP } else { 0 };
-        bytes.push(transport | step_up | if self.has_last_use { LAST_USE } else { 0 });
+        let last_use = if self.has_last_use { LAST_USE } else { 0 };
+        bytes.push(transport | step_up | last_use);
         bytes.extend(self.generation.0.to_be_bytes());
         for time in [self.created_at, self.last_used_at, self.idle_ends_at, self.ends_at, self.kept_until] {
+            // the low 6 of the 8 bytes: a time is a u48
             bytes.extend(&time.as_millis().max(0).to_be_bytes()[2..]);
         }
         bytes
@@ -156,18 +160,16 @@ impl Record {
     /// # Errors
     /// [`RecordError`]
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        match bytes.first() {
-            Some(1..=VERSION) if bytes.len() >= FIXED_BYTES => {}
-            Some(&version) if !(1..=VERSION).contains(&version) => return Err(RecordError::Version(version)),
-            _ => return Err(RecordError::Damaged(bytes.len())),
+        let Some(&version) = bytes.first() else { return Err(RecordError::Damaged(0)) };
+        if !(1..=VERSION).contains(&version) {
+            return Err(RecordError::Version(version));
         }
-        let time = |start: usize| {
-            let mut wide = [0; 8];
-            wide[2..].copy_from_slice(&bytes[start..start + 6]);
-            Timestamp::from_millis(i64::from_be_bytes(wide))
-        };
+        if bytes.len() < FIXED_BYTES {
+            return Err(RecordError::Damaged(bytes.len()));
+        }
+        let time = |start: usize| decode_time(&bytes[start..start + TIME_BYTES]);
         Ok(Self {
-            has_grant: bytes[0] != 1,
+            has_grant: version != 1,
             has_last_use: bytes[FLAGS] & LAST_USE != 0,
             has_step_up: bytes[FLAGS] & STEP_UP != 0,
             generation: Generation(u32::from_be_bytes([0, 1, 2, 3].map(|i| bytes[GENERATION + i]))),
@@ -211,7 +213,7 @@ impl Record {
         }
     }
 
-    /// The authentication of the sign-in.
+    /// The authentication of the sign-in. If the last use has none, the session began with a password.
     pub fn authentication(&self, last_use: Option<&LastUse>) -> Authentication {
         last_use.and_then(|last_use| last_use.authentication).unwrap_or(Authentication::by_password(self.created_at))
     }
@@ -244,6 +246,13 @@ impl Record {
     }
 }
 
+/// Reads a time of [`TIME_BYTES`] bytes.
+fn decode_time(bytes: &[u8]) -> Timestamp {
+    let mut wide = [0; 8];
+    wide[2..].copy_from_slice(bytes);
+    Timestamp::from_millis(i64::from_be_bytes(wide))
+}
+
 /// The field of a session's last use.
 pub fn last_use_field(session: SessionId) -> Bytes {
     let mut name = session.as_bytes().to_vec();
@@ -261,13 +270,14 @@ pub const CLAIMS_VERSION_FIELD: &str = "v";
 pub fn decode_claims_stamp(bytes: Option<&[u8]>) -> Result<ClaimsStamp, RecordError> {
     let Some(bytes) = bytes else { return Ok(ClaimsStamp::default()) };
     // A version (u32) and a time (u48).
-    let [a, b, c, d, time @ ..] = bytes else { return Err(RecordError::Damaged(bytes.len())) };
-    let time: [u8; 6] = time.try_into().map_err(|_| RecordError::Damaged(bytes.len()))?;
-    let mut wide = [0; 8];
-    wide[2..].copy_from_slice(&time);
-    let changed_at = Timestamp::from_millis(i64::from_be_bytes(wide));
+    let Some((version, time)) = bytes.split_first_chunk::<4>() else { return Err(RecordError::Damaged(bytes.len())) };
+    if time.len() != TIME_BYTES {
+        return Err(RecordError::Damaged(bytes.len()));
+    }
+    let changed_at = decode_time(time);
     Ok(ClaimsStamp {
-        version: ClaimsVersion(u32::from_be_bytes([*a, *b, *c, *d])),
+        version: ClaimsVersion(u32::from_be_bytes(*version)),
+        // 0 if the version came with a sign-in
         changed_at: (changed_at.as_millis() > 0).then_some(changed_at),
     })
 }
@@ -302,25 +312,27 @@ pub fn classify_generation(
     if presented >= record.generation {
         return Ok((record, GenerationStatus::Current));
     }
+    // the oldest generation of the runs that were read so far
     let mut oldest = i64::from(record.generation.0);
     // An empty history stands for one run of one generation with the age 0.
     let single_run = [0, 1, 0, 0];
     let history = if bytes.len() > FIXED_BYTES { &bytes[FIXED_BYTES..] } else { &single_run };
-    for run in history.as_chunks::<4>().0 {
+    let (runs, _) = history.as_chunks::<4>();
+    for run in runs {
         oldest -= i64::from(u16::from_be_bytes([run[0], run[1]]));
-        if i64::from(presented.0) >= oldest {
-            let age = i64::from(u16::from_be_bytes([run[2], run[3]]));
-            let elapsed = now.as_millis() - record.last_used_at.as_millis();
-            let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-            let (grace, retry) = (millis(rule.grace), millis(rule.retry_window));
-            let in_grace_window = grace > 0 && elapsed + age < grace;
-            let in_retry_window = retry > 0 && elapsed <= retry;
-            let is_repeatable = in_grace_window || in_retry_window;
-            return Ok((
-                record,
-                if is_repeatable { GenerationStatus::Repeatable } else { GenerationStatus::Superseded },
-            ));
+        if i64::from(presented.0) < oldest {
+            continue;
         }
+        let age = i64::from(u16::from_be_bytes([run[2], run[3]]));
+        let elapsed = now.as_millis() - record.last_used_at.as_millis();
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let grace = millis(rule.grace);
+        let retry = millis(rule.retry_window);
+        let in_grace_window = grace > 0 && elapsed + age < grace;
+        let in_retry_window = retry > 0 && elapsed <= retry;
+        let is_repeatable = in_grace_window || in_retry_window;
+        let status = if is_repeatable { GenerationStatus::Repeatable } else { GenerationStatus::Superseded };
+        return Ok((record, status));
     }
     Ok((record, GenerationStatus::Superseded))
 }
@@ -329,18 +341,18 @@ pub fn classify_generation(
 /// with their number (u8). Returns `None` if the grant is longer than [`MAX_GRANT_BYTES`].
 pub fn encode_grant(grant: &ClientGrant) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(PART_BYTES);
-    let push = |bytes: &mut Vec<u8>, text: &str| {
+    let push_text = |bytes: &mut Vec<u8>, text: &str| {
         bytes.push(u8::try_from(text.len()).ok()?);
         bytes.extend(text.as_bytes());
         Some(())
     };
-    push(&mut bytes, &grant.client_id)?;
-    push(&mut bytes, &grant.scope)?;
+    push_text(&mut bytes, &grant.client_id)?;
+    push_text(&mut bytes, &grant.scope)?;
     bytes.push(u8::try_from(grant.audiences.len()).ok()?);
     for audience in &grant.audiences {
-        push(&mut bytes, audience)?;
+        push_text(&mut bytes, audience)?;
     }
-    Some(bytes).filter(|bytes| bytes.len() <= MAX_GRANT_BYTES)
+    (bytes.len() <= MAX_GRANT_BYTES).then_some(bytes)
 }
 
 /// Reads the client grant at the beginning of the details. Returns the remaining bytes as well.
@@ -348,15 +360,16 @@ pub fn encode_grant(grant: &ClientGrant) -> Option<Vec<u8>> {
 /// # Errors
 /// [`RecordError::Damaged`]. A session with an unreadable grant must not get the tokens of the first-party client.
 pub fn decode_grant(details: &[u8]) -> Result<(Box<ClientGrant>, &[u8]), RecordError> {
-    fn text(bytes: &mut &[u8]) -> Option<String> {
+    fn take_text(bytes: &mut &[u8]) -> Option<String> {
         take_prefixed(bytes).and_then(|text| String::from_utf8(text.to_vec()).ok())
     }
     let mut rest = details;
     let mut read = || {
-        let (client_id, scope) = (text(&mut rest)?, text(&mut rest)?);
-        let (&count, after) = rest.split_first()?;
+        let client_id = take_text(&mut rest)?;
+        let scope = take_text(&mut rest)?;
+        let (&audience_count, after) = rest.split_first()?;
         rest = after;
-        let audiences = (0..count).map(|_| text(&mut rest)).collect::<Option<Vec<_>>>()?;
+        let audiences = (0..audience_count).map(|_| take_text(&mut rest)).collect::<Option<Vec<_>>>()?;
         Some(Box::new(ClientGrant { client_id, scope, audiences }))
     };
     let grant = read().ok_or(RecordError::Damaged(details.len()))?;
@@ -387,8 +400,10 @@ pub fn encode_details(grant: Option<Vec<u8>>, origin: &SessionOrigin) -> Vec<Vec
         }
     }
     let device = origin.device.as_deref().unwrap_or_default();
+    // the device's length takes one byte
     let room = (PART_BYTES * DETAIL_PARTS).saturating_sub(bytes.len() + 1);
     let device = &device[..device.floor_char_boundary(DEVICE_BYTES.min(room))];
+    // always fits: the device has at most `DEVICE_BYTES` bytes
     bytes.push(u8::try_from(device.len()).unwrap_or(0));
     bytes.extend(device.as_bytes());
     if let Some(agent) = &origin.user_agent {
@@ -419,6 +434,7 @@ pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Vec<Session>
     let mut sessions = Vec::new();
     for (field, value) in fields {
         let Ok(id) = <[u8; 16]>::try_from(field.as_ref()) else { continue };
+        // the name of a part is the session id and the number of the part
         let mut parts: Vec<_> = fields
             .iter()
             .filter(|(name, _)| name.len() == 17 && name[..16] == id)
@@ -453,6 +469,7 @@ pub fn decode_session(
     mut parts: Vec<(u8, &Bytes)>,
 ) -> Result<Session, RecordError> {
     let record = Record::decode(record)?;
+    // the last use is the last part, if there is one
     let last_use = parts.pop_if(|(number, _)| record.has_last_use && *number == LAST_USE_PART);
     let last_use = last_use.map(|(_, part)| LastUse::decode(part)).transpose()?;
     let details: Vec<u8> = parts.into_iter().flat_map(|(_, part)| part.iter().copied()).collect();

@@ -24,14 +24,15 @@ impl ReplayGuard {
     ///
     /// # Errors
     /// [`RedisError`]
-    pub async fn record_first_use(&self, client: &str, jti: &str, ttl: Duration) -> Result<bool, RedisError> {
-        let key = self.connection.keys.assertion(client, jti);
+    pub async fn record_first_use(&self, client_id: &str, jti: &str, ttl: Duration) -> Result<bool, RedisError> {
+        let key = self.connection.keys.assertion(client_id, jti);
         // Redis refuses a TTL of zero.
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
-        let client = self.connection.client_for_request()?;
+        let redis = self.connection.client_for_request()?;
         let return_former_value = false;
-        let answer = Box::pin(client.set(key, 1, Some(ttl), Some(SetOptions::NX), return_former_value)).await;
-        let answer: Option<String> = answer.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
+        let result = Box::pin(redis.set(key, 1, Some(ttl), Some(SetOptions::NX), return_former_value)).await;
+        let answer: Option<String> = result.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
+        // With NX, Redis answers `OK` if the key did not exist, and nil if it did.
         Ok(answer.is_some())
     }
 }

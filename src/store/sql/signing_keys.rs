@@ -1,4 +1,4 @@
-//! The `signing_keys` table. Private keys are sealed.
+//! The `signing_keys` table. Private keys are sealed: encrypted under a key that derives from the secret.
 
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
@@ -10,7 +10,7 @@ use crate::domain::{
 };
 
 impl Sql {
-    /// Inserts a new key, and sets the end of trust in older keys (`ends`: `kid` and `verifies_until`), in one transaction.
+    /// Inserts a new key, and sets the end of trust in older keys, in one transaction. `ends` has the `kid` and the `verifies_until` of each.
     ///
     /// # Errors
     /// [`SqlError`], also if a key with the same `kid` exists.
@@ -31,14 +31,16 @@ impl Sql {
     /// [`SqlError`]
     pub async fn insert_first_key(&self, key: &StoredKey) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
+        // other nodes wait here until this transaction has ended
         self.dialect.lock(&mut tx, Lock::FirstKey).await?;
         let existing = query("SELECT kid FROM signing_keys LIMIT 1").fetch_optional(&mut *tx).await?;
-        if existing.is_none() {
+        let is_first = existing.is_none();
+        if is_first {
             insert(&mut tx, key).await?;
             self.record(&mut tx, &AuditEntry::new(key.created_at, AuditEvent::KeyMade).detail(&key.kid)).await?;
         }
         tx.commit().await?;
-        Ok(existing.is_none())
+        Ok(is_first)
     }
 
     /// Lists all keys, oldest first.
@@ -61,12 +63,13 @@ impl Sql {
     /// [`SqlError`]
     pub async fn set_key_verifies_until(&self, kid: &str, until: Option<Timestamp>) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
-        let found = set_verifies_until(&mut tx, kid, until).await?;
-        if let Some(until) = until.filter(|_| found) {
+        let exists = set_verifies_until(&mut tx, kid, until).await?;
+        if exists && let Some(until) = until {
+            // the entry has the time at which the trust ends, also if the call is repeated later
             self.record(&mut tx, &AuditEntry::new(until, AuditEvent::KeyRetired).detail(kid)).await?;
         }
         tx.commit().await?;
-        Ok(found)
+        Ok(exists)
     }
 
     /// Replaces a sealed private key by the same key sealed under another secret. Returns whether the key exists.
@@ -75,13 +78,13 @@ impl Sql {
     /// [`SqlError`]
     pub async fn reseal_key(&self, kid: &str, sealed: &[u8]) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
-        let done = query("UPDATE signing_keys SET sealed_private = $1 WHERE kid = $2")
+        let updated = query("UPDATE signing_keys SET sealed_private = $1 WHERE kid = $2")
             .bind(sealed.to_vec())
             .bind(kid.to_owned())
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
-        Ok(done.rows_affected() > 0)
+        Ok(updated.rows_affected() > 0)
     }
 
     /// Deletes the keys in which trust has ended before `now`, and returns their number.
@@ -91,9 +94,9 @@ impl Sql {
     pub async fn delete_keys_before(&self, now: Timestamp) -> Result<u64, SqlError> {
         let mut tx = self.begin_write().await?;
         let sql = "DELETE FROM signing_keys WHERE verifies_until < $1";
-        let done = query(sql).bind(now.as_millis()).execute(&mut *tx).await?;
+        let deleted = query(sql).bind(now.as_millis()).execute(&mut *tx).await?;
         tx.commit().await?;
-        Ok(done.rows_affected())
+        Ok(deleted.rows_affected())
     }
 }
 
@@ -114,17 +117,18 @@ async fn insert(tx: &mut Transaction<'_, Any>, key: &StoredKey) -> Result<(), Sq
     Ok(())
 }
 
+/// Sets or removes the end of trust in a key. Returns whether the key exists.
 async fn set_verifies_until(
     tx: &mut Transaction<'_, Any>,
     kid: &str,
     until: Option<Timestamp>,
 ) -> Result<bool, SqlError> {
-    let done = query("UPDATE signing_keys SET verifies_until = $1 WHERE kid = $2")
+    let updated = query("UPDATE signing_keys SET verifies_until = $1 WHERE kid = $2")
         .bind(until.map(Timestamp::as_millis))
         .bind(kid.to_owned())
         .execute(&mut **tx)
         .await?;
-    Ok(done.rows_affected() > 0)
+    Ok(updated.rows_affected() > 0)
 }
 
 fn read(row: &AnyRow) -> Result<StoredKey, SqlError> {

@@ -1,4 +1,5 @@
--- Presents refresh tokens (I1, I2, I4). rotate_fast.lua, which precedes lib.lua and this script, has handled the common case.
+-- Presents refresh tokens (I1 one successor, I2 reuse ends the session, I4 two time limits). rotate_fast.lua, which precedes lib.lua
+-- and this script, has handled the common case.
 -- ARGV  for each operation one text, the presentation:
 --       account id, session id (16 bytes each); generation of the presented token (u32)
 --       now, grace, idle timeout (u48, ms)
@@ -16,7 +17,7 @@
 
 -- The history of a session: runs of superseded generations, newest first. The `age` of a run is the time from its end, when its
 -- newest generation was superseded, to `last_used_at` (ms). An empty history stands for one run of one generation: the previous one,
--- superseded when the current one was issued.
+-- superseded when the current one was issued. A session in generation 0 has no previous one, and so no run.
 local function runs_of(session)
   if session.history == '' then return session.generation > 0 and { { count = 1, age = 0 } } or {} end
   local runs, position = {}, 1
@@ -29,7 +30,7 @@ local function runs_of(session)
 end
 
 -- Moves the bits of counted repeats to a generation that is `advanced` generations later: bit n stands for the n-th generation before
--- the last one (last_use.rs).
+-- the last one (last_use.rs). There are eight bits, so none is left after more than seven generations.
 local function shifted(counted, advanced)
   if advanced < 0 or advanced > 7 then return 0 end
   return counted * 2 ^ advanced % 256
@@ -56,7 +57,7 @@ end
 
 local function rotate(key, presentation)
   local id = string.sub(presentation, 17, 32)
-  -- The record, the account's roles and version of the claims, and part 4 of the session's fields: the last use (record.rs).
+  -- `found`: 1 the record, 2 the account's roles, 3 the version of its claims, 4 part 4 of the session's fields: the last use (record.rs).
   local found = redis.call('HMGET', key, id, 'r', 'v', id .. '\4')
   if not found[1] then return { 'gone' } end
 
@@ -67,6 +68,7 @@ local function rotate(key, presentation)
   if accepted > 0 and session.flags % 2 == 1 then return { 'gone' } end
   -- `browser` is the id of the browser's session that an app's session belongs to, '' for none; `parent` is its record.
   local client, details, browser, parent
+  -- 'Bc0' is a text with its length before it.
   if accepted == 2 then client, rest = struct.unpack('Bc0', presentation, rest) end
   -- A record of version 1 belongs to the first-party client, and has no client grant.
   if session.version ~= 1 then
@@ -78,11 +80,12 @@ local function rotate(key, presentation)
       parts = redis.call('HMGET', key, id .. '\1', id .. '\2', id .. '\3', browser)
     end
     details = (parts[1] or '') .. (parts[2] or '') .. (parts[3] or '')
-    -- The details of a client's session begin with the client's id.
+    -- The details of a client's session begin with the client's id. `client` is nil if only first-party sessions are accepted.
     if client ~= string.sub(details, 2, 1 + (string.byte(details) or 0)) then return { 'gone' } end
     -- An app's session ends with the browser's session that it belongs to.
     if browser ~= '' then
       if not parts[4] then return { 'expired' } end
+      -- A newer release may have written the browser's session. Its times are then unknown, and not checked.
       local is_readable, browser_session = pcall(read_record, parts[4])
       if is_readable then
         if now >= browser_session.idle_ends_at or now >= browser_session.ends_at then return { 'expired' } end
@@ -98,10 +101,10 @@ local function rotate(key, presentation)
 
   -- The answer with a session's current grant.
   local function grant(outcome, record)
-    -- The caller needs the last use only if it has more than an origin.
+    -- The caller needs the last use only if it has more than an origin: a tag (8 bytes), the length of the address (u8), the address.
     local longer_last_use = last_use and #last_use > 9 + string.byte(last_use, 9) and last_use or nil
     if outcome == 'rotated' and not (found[2] or found[3] or longer_last_use or details) then return record end
-    -- Redis ends an array at its first nil, which would omit the details.
+    -- Redis ends an array at its first nil, which would omit the details. So false stands for a missing last use.
     if details and not longer_last_use then longer_last_use = false end
     return { outcome, record, found[2], found[3], longer_last_use, details }
   end
@@ -109,7 +112,7 @@ local function rotate(key, presentation)
   if presented < session.generation then
     local outcome = 'reused'
     if is_repeat(session, presented, now, grace, retry_window) then
-      -- A session of release 0.1 that has not been refreshed since has no origin to compare.
+      -- A repeat with the tag of the last use is not counted. A session of release 0.1 that has not been refreshed since has no tag.
       if not last_use or string.sub(last_use, 1, 8) == string.sub(origin, 1, 8) then return grant('repeated', found[1]) end
       -- The holder lacked every generation after the presented one: their bits are set. The session ends once the bits of the last
       -- `limit` generations and of all those since the presented one are set, the presented one included. A single repeat does not set the
@@ -147,6 +150,7 @@ local function rotate(key, presentation)
     -- of their times: grace is never shortened, and extended by at most a sixth.
     if #runs > 7 then
       local sixth = math.ceil(grace / 6)
+      -- The time of the age 0: the new `last_used_at`, which is set below.
       local superseded_at = math.max(now, math.min(session.last_used_at, now + grace))
       for i = 1, #runs - 1 do
         if math.floor((superseded_at - runs[i].age) / sixth) == math.floor((superseded_at - runs[i + 1].age) / sixth) then
@@ -192,6 +196,7 @@ local function rotate(key, presentation)
     record = write_record(session)
     redis.call('HSET', key, id, record, id .. '\4', last_use, browser, write_record(parent))
   elseif last_origin == origin then
+    -- The last use stays as it is.
     record = write_record(session)
     redis.call('HSET', key, id, record)
   else

@@ -25,7 +25,7 @@ pub(super) trait Model {
 pub(super) struct Report<A> {
     /// The number of visited states: different ones in a search, all steps in random walks.
     pub(super) states: usize,
-    /// The actions that lead to a violation of an invariant; with breadth-first search, as few as possible.
+    /// The actions that lead to a violation of an invariant, if there is one; with breadth-first search, as few as possible.
     pub(super) violation: Option<Vec<A>>,
     /// Whether every reachable state was visited.
     pub(super) complete: bool,
@@ -34,7 +34,7 @@ pub(super) struct Report<A> {
 /// Visits states breadth first, until one violates an invariant or `limit` states have been visited.
 pub(super) fn search<M: Model>(model: &M, limit: usize) -> Report<M::Action> {
     let initial = model.initial();
-    // by the fingerprint of a visited state: the fingerprint of its predecessor, and the action between the two
+    // by the fingerprint of a visited state: the fingerprint of its predecessor, and the action between the two; none for the initial state
     let mut parents: HashMap<u64, Option<(u64, M::Action)>> = HashMap::from([(fingerprint(&initial), None)]);
     let mut queue = VecDeque::from([initial]);
     let mut actions = Vec::new();
@@ -65,7 +65,9 @@ pub(super) fn search<M: Model>(model: &M, limit: usize) -> Report<M::Action> {
 /// Walks at random from the initial state, `walks` times and at most `steps` steps each. The same seed gives the same walks.
 pub(super) fn walk<M: Model>(model: &M, seed: u64, walks: usize, steps: usize) -> Report<M::Action> {
     let mut random = SplitMix64(seed);
-    let (mut states, mut actions, mut taken) = (0, Vec::new(), Vec::new());
+    let mut states = 0;
+    let mut actions = Vec::new();
+    let mut taken = Vec::new();
     for _ in 0..walks {
         let mut state = model.initial();
         taken.clear();
@@ -84,6 +86,7 @@ pub(super) fn walk<M: Model>(model: &M, seed: u64, walks: usize, steps: usize) -
     Report { states, violation: None, complete: false }
 }
 
+/// A hash that stands for a state. States with the same hash count as one, which is improbable with 64 bits.
 fn fingerprint(state: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     state.hash(&mut hasher);
@@ -91,11 +94,11 @@ fn fingerprint(state: &impl Hash) -> u64 {
 }
 
 /// The actions that lead from the initial state to the state with this fingerprint.
-fn path<A: Copy>(parents: &HashMap<u64, Option<(u64, A)>>, mut state: u64) -> Vec<A> {
+fn path<A: Copy>(parents: &HashMap<u64, Option<(u64, A)>>, mut child: u64) -> Vec<A> {
     let mut actions = Vec::new();
-    while let Some(Some((parent, action))) = parents.get(&state) {
+    while let Some(Some((parent, action))) = parents.get(&child) {
         actions.push(*action);
-        state = *parent;
+        child = *parent;
     }
     actions.reverse();
     actions
@@ -113,8 +116,13 @@ impl SplitMix64 {
         mixed ^ (mixed >> 31)
     }
 
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
-        let count = u64::try_from(from.len()).ok().filter(|count| *count > 0)?;
-        from.get(usize::try_from(self.next() % count).ok()?)
+    /// Picks an item at random; none from an empty slice.
+    fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
+        if items.is_empty() {
+            return None;
+        }
+        let count = u64::try_from(items.len()).ok()?;
+        let index = usize::try_from(self.next() % count).ok()?;
+        items.get(index)
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Allow {
     pub(super) interleaved_sync: bool,
     /// Nodes look up the session again.
     pub(super) lookups: bool,
-    /// A clock falls behind, once.
+    /// The clock of one node falls behind, once.
     pub(super) skew: bool,
     /// Another session of the bucket ends.
     pub(super) other_event: bool,
@@ -50,15 +50,16 @@ pub(super) enum Start {
     Warm,
     /// As [`Start::Warm`], and the node has cached the session.
     Caching,
-    /// As [`Start::Warm`], and the node only ends sessions: it never uses its cache.
+    /// As [`Start::Warm`], but the node never uses its cache: it is only the origin of requests that end sessions.
     WarmOrigin,
-    /// As [`Start::Cold`], and the node only ends sessions.
+    /// As [`Start::Cold`], but the node never uses its cache, either.
     ColdOrigin,
 }
 
 /// A request that ends the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Request {
+    /// The index of the node that handles the request.
     pub(super) node: usize,
     /// Whether the event itself requests acknowledgements (a sign-out). If not, the node requests them afterwards (reuse, the session
     /// limit).
@@ -72,19 +73,22 @@ impl Model for Scenario {
     fn initial(&self) -> System {
         let names: Vec<NodeName> = (0..self.nodes.len()).map(|name| Arc::clone(&NAMES[name])).collect();
         let is_warm = |start: Start| !matches!(start, Start::Cold | Start::ColdOrigin);
-        let (now, lease) = (*START, timing().announced_lease());
+        let now = *START;
+        let lease = timing().announced_lease();
         let node = |(index, start): (usize, &Start)| {
-            let mut node = Node::new(index, !matches!(start, Start::WarmOrigin | Start::ColdOrigin));
+            let uses_cache = !matches!(start, Start::WarmOrigin | Start::ColdOrigin);
+            let mut node = Node::new(index, uses_cache);
             if !is_warm(*start) {
                 return node;
             }
             // The channel was established long ago, and its last ping returns now.
             node.acks.on_ping(now - LONG_AGO, now - LONG_AGO);
             node.acks.on_ping(now, now);
-            // synchronized with the bucket, which has no events yet
+            // The first synchronization with the bucket, which has no events yet.
             node.cursor.reconcile(None, Position::default());
             if node.uses_cache {
-                // The heartbeats of more than a probation, which takes 2.5 ticks, as does the maximum pause between heartbeats.
+                // The heartbeats of the last 5 ticks, at most 2 ticks apart: the probation has ended, since it takes 2.5 ticks, and no pause
+                // between heartbeats has begun a new one, since the maximum pause is 2.5 ticks, too.
                 for ago in [TICK * 5, TICK * 3, TICK, Duration::ZERO] {
                     node.acks.on_heartbeat_published(lease, now - ago, now - ago);
                 }
@@ -119,8 +123,10 @@ impl Model for Scenario {
                 actions.extend((0..state.nodes.len()).map(Action::SlowTick));
             }
         }
+        // `state.faults` is the number of faults that may still occur.
         let may_fail = state.faults > 0;
         for (index, node) in state.nodes.iter().enumerate() {
+            // nothing else can happen to a crashed node
             if !node.is_up {
                 actions.push(Action::Restart(index));
                 continue;
