@@ -37,17 +37,22 @@ impl Checkout {
         }
         let bin = folder.path().join("bin");
         fs::create_dir(&bin).unwrap();
-        for (name, program) in [("node", "node"), ("npm", "npm"), ("python3", "python")] {
-            write_program(&bin.join(name), &format!("exec '{}' \"$@\"", tool(program).display()));
+        for (printed_name, tool_name) in [("node", "node"), ("npm", "npm"), ("python3", "python")] {
+            write_program(&bin.join(printed_name), &format!("exec '{}' \"$@\"", tool(tool_name).display()));
         }
-        let run = format!("cd '{}' && exec '{}' \"$@\"", service.folder().display(), env!("CARGO_BIN_EXE_latchkey"));
-        write_program(&bin.join("latchkey"), &run);
+        // in the folder of the service, where the program finds the service's data
+        let run_latchkey =
+            format!("cd '{}' && exec '{}' \"$@\"", service.folder().display(), env!("CARGO_BIN_EXE_latchkey"));
+        write_program(&bin.join("latchkey"), &run_latchkey);
         // `cargo run … -- ARGUMENTS` skips everything up to `--`, since the binary is built already.
-        write_program(&bin.join("cargo"), &format!("until [ \"$1\" = -- ]; do shift; done; shift\n{run}"));
-        let path = env::join_paths([bin].into_iter().chain(env::split_paths(&env::var_os("PATH").unwrap()))).unwrap();
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        let path = [("PATH".to_owned(), path.into_string().unwrap())];
-        Self { folder, environment: environment.chain(path).collect() }
+        write_program(&bin.join("cargo"), &format!("until [ \"$1\" = -- ]; do shift; done; shift\n{run_latchkey}"));
+        let mut search_path = vec![bin];
+        search_path.extend(env::split_paths(&env::var_os("PATH").unwrap()));
+        let search_path = env::join_paths(search_path).unwrap().into_string().unwrap();
+        let mut environment: Vec<_> =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        environment.push(("PATH".to_owned(), search_path));
+        Self { folder, environment }
     }
 
     /// The absolute path of a file or folder in the copy.
@@ -79,29 +84,31 @@ impl Checkout {
     /// the app, joins its chat, signs out, which closes the chat, and calls the app again. Between the blocks, the test calls the
     /// route that needs two factors. Only the issuer and the port differ from the printed commands.
     pub(super) async fn run_example(&self, example: &str, service: &ServiceProcess) {
-        let [start, session] = &code_blocks(&format!("{example}/README.md"), "sh")[..] else {
-            panic!("{example}/README.md has two blocks of commands")
+        let [start_commands, session_commands] = &code_blocks(&format!("{example}/README.md"), "sh")[..] else {
+            panic!("{example}/README.md does not have two blocks of commands")
         };
         let folder = self.path(example);
         let issuer = service.client().base.clone();
         let mut environment = self.environment.clone();
         environment.push(("AUTH_ISSUER".to_owned(), issuer.clone()));
         let app = App::start(&environment, |port| {
-            let commands = format!("cd '{}'\n{}", folder.display(), replace(start, PRINTED_PORT, &port.to_string()));
+            let start_commands = replace(start_commands, PRINTED_PORT, &port.to_string());
+            let commands = format!("cd '{}'\n{start_commands}", folder.display());
             ["sh", "-e", "-c", &commands].map(str::to_owned).into()
         })
         .await;
         app.check_step_up(service).await;
-        let session = replace(session, PRINTED_ISSUER, &issuer);
-        let session = replace(&session, &format!("127.0.0.1:{PRINTED_PORT}"), &app.address());
+        let commands = replace(session_commands, PRINTED_ISSUER, &issuer);
+        let commands = replace(&commands, &format!("127.0.0.1:{PRINTED_PORT}"), &app.address());
         // The printed loop waits until the chat is connected. Here it also ends if the chat's program has failed.
-        let session = replace(&session, "do sleep 0.1; done", "do kill -0 $! || exit 1; sleep 0.1; done");
+        let commands = replace(&commands, "do sleep 0.1; done", "do kill -0 $! || exit 1; sleep 0.1; done");
         // The chat closes when its worker of the app has received the revocation. The last call may reach another worker, which has not. So
         // the commands are repeated, each time with a new session, until the worker that gets the last call has the revocation.
         wait::until("the app refuses the token after the logout", async || {
-            let output = tokio::task::block_in_place(|| self.run(&folder, &session));
+            let output = tokio::task::block_in_place(|| self.run(&folder, &commands));
             let lines: Vec<&str> = output.lines().collect();
-            assert!(lines.contains(&"200") && lines.contains(&"closed: 1008 session_revoked"), "{output}");
+            assert!(lines.contains(&"200"), "{output}");
+            assert!(lines.contains(&"closed: 1008 session_revoked"), "{output}");
             lines.last() == Some(&"401")
         })
         .await;

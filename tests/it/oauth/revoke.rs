@@ -1,4 +1,4 @@
-//! `POST /oauth2/revoke`.
+//! `POST /oauth2/revoke` (RFC 7009): whose tokens it ends, and what it answers.
 
 use latchkey::service::clients::NewClient;
 
@@ -12,6 +12,7 @@ async fn revoke_of_an_access_or_refresh_token_ends_the_session() {
     let client = cluster.service_client("billing").await;
     let introspecting = cluster.service_client("asking").await;
     node.register("ada").await;
+    // without a client, the holder of the token signs out
     for (caller, reason) in [(None, "logout"), (Some(&client), "revoked")] {
         for by_access in [false, true] {
             let tokens = node.login("ada").await;
@@ -22,18 +23,21 @@ async fn revoke_of_an_access_or_refresh_token_ends_the_session() {
                 let answer = post(&node, "/oauth2/revoke", caller, &[("token", token)]).await.expect(200);
                 assert_eq!(answer.text, "");
             }
-            assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
-            assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
-            assert_eq!(introspect(&node, &introspecting, &tokens.access).await["active"], false);
+            let refreshed = node.refresh(&tokens.refresh).await;
+            assert_eq!(refreshed.problem(), (401, "invalid_refresh_token".to_owned()));
+            let called = node.get("/v1/me", &tokens.access).await;
+            assert_eq!(called.problem(), (401, "invalid_token".to_owned()));
+            let introspection = introspect(&node, &introspecting, &tokens.access).await;
+            assert_eq!(introspection["active"], false);
             assert_eq!(events::causes_of_session(&cluster.redis, account, &tokens.session), [reason]);
         }
     }
-    // A wrong hint, and the client id that stands for sessions of the REST API (`token.client_id`).
+    // A wrong hint does no harm, nor does the client id that stands for sessions of the REST API (`token.client_id`).
     let tokens = node.login("ada").await;
     let with_client_id =
         [("token", tokens.refresh.as_str()), ("token_type_hint", "access_token"), ("client_id", "latchkey")];
     post(&node, "/oauth2/revoke", None, &with_client_id).await.expect(200);
-    assert_eq!(node.refresh(&tokens.refresh).await.status, 401);
+    node.refresh(&tokens.refresh).await.expect(401);
 }
 
 #[tokio::test]
@@ -43,6 +47,7 @@ async fn revoke_of_an_invalid_token_answers_200() {
     let client = cluster.service_client("billing").await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
+    // no token at all, the forms of an access and of a refresh token, a refresh token that is too long, an access token without its start
     for token in ["x", "a.b.c", "lk_rt_x", &format!("{}x", tokens.refresh), &tokens.access[1..]] {
         for caller in [None, Some(&client)] {
             post(&node, "/oauth2/revoke", caller, &[("token", token)]).await.expect(200);
@@ -58,11 +63,12 @@ async fn revoke_with_wrong_client_credentials_is_refused() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     let client = cluster.service_client("billing").await;
-    let mut wrong = client.clone();
-    wrong.secret = cluster.service_client("other").await.secret;
+    let mut with_wrong_secret = client.clone();
+    with_wrong_secret.secret = cluster.service_client("other").await.secret;
     for token in [&tokens.access, &tokens.refresh] {
-        let answer = post(&node, "/oauth2/revoke", Some(&wrong), &[("token", token)]).await;
+        let answer = post(&node, "/oauth2/revoke", Some(&with_wrong_secret), &[("token", token)]).await;
         assert_eq!(error(&answer), refused(401, "invalid_client"));
+        // a client with a secret must send it
         let answer = post(&node, "/oauth2/revoke", None, &[("token", token), ("client_id", "billing")]).await;
         assert_eq!(error(&answer), refused(401, "invalid_client"));
     }
@@ -76,7 +82,8 @@ async fn revoke_of_a_token_that_is_not_the_callers_answers_200_and_does_nothing(
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let (tokens, ended) = (node.login("ada").await, node.login("ada").await);
+    let tokens = node.login("ada").await;
+    let ended = node.login("ada").await;
     node.logout(&ended.refresh).await.expect(204);
     let client = cluster.service_client("billing").await;
     let audiences = vec!["reports".to_owned()];
@@ -94,7 +101,9 @@ async fn revoke_of_a_token_that_is_not_the_callers_answers_200_and_does_nothing(
     // A service client's own token has no session that could end.
     let service_token = client_token(&node, &client).await;
     for caller in [None, Some(&client), Some(&stranger)] {
-        assert_eq!(post(&node, "/oauth2/revoke", caller, &[("token", &service_token)]).await.expect(200).text, "");
+        let answer = post(&node, "/oauth2/revoke", caller, &[("token", &service_token)]).await.expect(200);
+        assert_eq!(answer.text, "");
     }
-    assert_eq!(introspect(&node, &client, &service_token).await["active"], true);
+    let introspection = introspect(&node, &client, &service_token).await;
+    assert_eq!(introspection["active"], true);
 }

@@ -25,7 +25,8 @@ pub const ADA: &str = "ada@example.com";
 /// A password that `ada` does not have at first.
 pub const NEW_PASSWORD: &str = "gravel lantern ostrich nine";
 
-/// A cluster where registrations send a mail for verification, and users may sign in by a code from a mail.
+/// A cluster where registrations send a mail for verification, which a sign-in does not wait for, and users may sign in by a code from a
+/// mail.
 pub fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
     cluster.config.registration.verification = Verification::Later;

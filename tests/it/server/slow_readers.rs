@@ -35,6 +35,7 @@ async fn response_read_byte_by_byte_is_aborted() {
     let mut other = server.connect().await;
     let reading = async {
         loop {
+            // fails once the server has closed the connection
             let _ = client.stream.read_u8().await;
             other.send(HELLO).await;
             assert_eq!(other.answer().await.status, 200);
@@ -53,7 +54,9 @@ async fn large_response_that_is_read_arrives_completely() {
     let mut client = server.connect().await;
     client.send("GET /big HTTP/1.1\r\nHost: x\r\n\r\n").await;
     let whole = "0123456789abcdef".repeat(64 * 1024);
-    assert!(client.answer().await.body == whole);
+    let answer = client.answer().await;
+    // not `assert_eq!`, which would print 1 MiB
+    assert!(answer.body == whole);
 
     let mut client = http2(&server, DEFAULT_WINDOW).await;
     get(&mut client, 1, b"/big").await;
@@ -65,9 +68,9 @@ async fn large_response_that_is_read_arrives_completely() {
             (HEADERS, 1) => assert_eq!(payload[0], 0x88),
             (DATA, 1) => {
                 if !payload.is_empty() {
-                    let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
-                    client.send_frame(WINDOW_UPDATE, NO_FLAGS, CONNECTION, &len).await;
-                    client.send_frame(WINDOW_UPDATE, NO_FLAGS, 1, &len).await;
+                    let increment = u32::try_from(payload.len()).unwrap().to_be_bytes();
+                    client.send_frame(WINDOW_UPDATE, NO_FLAGS, CONNECTION, &increment).await;
+                    client.send_frame(WINDOW_UPDATE, NO_FLAGS, 1, &increment).await;
                 }
                 body.extend(payload);
                 if flags & END_STREAM != 0 {
@@ -87,8 +90,8 @@ async fn http2_stream_without_window_is_reset_and_others_continue() {
     let mut client = http2(&server, 0).await;
     get(&mut client, 1, b"/endless").await;
     get(&mut client, 3, b"/hello").await;
-    // the length of `hello`
-    client.send_frame(WINDOW_UPDATE, NO_FLAGS, 3, &5_u32.to_be_bytes()).await;
+    let length_of_hello = 5_u32.to_be_bytes();
+    client.send_frame(WINDOW_UPDATE, NO_FLAGS, 3, &length_of_hello).await;
     let mut received = BTreeMap::new();
     while !received.contains_key(&(RST_STREAM, 1)) || !received.contains_key(&(DATA, 3)) {
         let (kind, stream, payload) = client.frame().await;
@@ -99,7 +102,7 @@ async fn http2_stream_without_window_is_reset_and_others_continue() {
 
     // Later streams of the connection work.
     get(&mut client, 5, b"/hello").await;
-    client.send_frame(WINDOW_UPDATE, NO_FLAGS, 5, &5_u32.to_be_bytes()).await;
+    client.send_frame(WINDOW_UPDATE, NO_FLAGS, 5, &length_of_hello).await;
     assert_eq!(read_until(&mut client, DATA, 5).await, b"hello");
 }
 
@@ -118,7 +121,7 @@ async fn http2_stream_whose_window_grows_by_bytes_is_reset() {
     server.gate.dropped().await;
 }
 
-/// All timeouts are short. Idle connections reach them while the event streams continue.
+/// All timeouts are short. Idle connections reach them meanwhile, which shows that enough time has passed.
 #[tokio::test]
 async fn event_stream_that_is_read_has_no_timeout() {
     let server = Server::start(|settings| {
@@ -153,7 +156,7 @@ async fn event_stream_that_is_read_has_no_timeout() {
         server.gate.open();
         let mut event = [0; 11];
         within(first.stream.read_exact(&mut event)).await.unwrap();
-        assert_eq!(&event, b"6\r\nevent\n\r\n");
+        assert_eq!(&event, b"6\r\nevent\n\r\n", "a chunk of 6 bytes");
         assert_eq!(read_until(&mut second, DATA, 1).await, b"event\n");
     }
 }
@@ -171,7 +174,8 @@ async fn event_stream_ends_when_server_stops() {
     server.stop.cancel();
     assert_eq!(first.rest().await, "0\r\n\r\n", "the last chunk");
     // The server sends a ping to make sure that the client has received the GOAWAY, and then ends the connection (RFC 9113, section 6.8).
-    let (mut ended, mut pinged) = (false, false);
+    let mut ended = false;
+    let mut pinged = false;
     while !ended || !pinged {
         match second.frame_with_flags().await {
             (DATA, flags, 1, payload) => {
@@ -199,8 +203,8 @@ async fn http2(server: &Server, window: u32) -> Client {
     client
 }
 
-/// Sends a GET request for `http://x` and a path. The header block has entries 2 and 6 of the static table, then literals that entries
-/// 4 and 1 name (RFC 7541, appendix A).
+/// Sends a GET request for `http://x` and a path on a stream, whose number must be odd and higher than those before. The header block has
+/// entries 2 and 6 of the static table, then literals that entries 4 and 1 name (RFC 7541, appendix A).
 async fn get(client: &mut Client, stream: u32, path: &[u8]) {
     let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
     block.extend(path);

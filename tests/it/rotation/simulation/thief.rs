@@ -10,6 +10,12 @@ use super::{
 /// The time between two refreshes of the owner.
 const INTERVAL: u64 = 5 * MINUTE;
 
+/// The probability that the owner does not receive a response.
+const LOSS: f64 = 0.01;
+
+/// The kinds of thieves of which [`Thief::Mixes`] chooses one for each refresh.
+const MIXED: [Thief; 5] = [Thief::Shadows, Thief::Alternates, Thief::First, Thief::FirstTwice, Thief::Overtakes];
+
 /// The thief's behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Thief {
@@ -62,18 +68,19 @@ impl Thief {
         ("shadows from the owner's network", Self::SameNetwork),
     ];
 
-    /// The number of the owner's refreshes until the session ends, or none if it has not ended after `most` refreshes.
-    pub fn detected_after(self, owner: Owner, policy: Policy, most: u32, seed: u64) -> Option<u32> {
-        let (network, now) = (0, 0);
+    /// The number of the owner's refreshes until the session ends, or none if it has not ended after `max_refreshes`.
+    pub fn detected_after(self, owner: Owner, policy: Policy, max_refreshes: u32, seed: u64) -> Option<u32> {
+        let network = 0;
+        let now = 0;
         let mut theft = Theft {
             session: policy.sign_in(network, now),
-            owner: FIRST,
-            thief: FIRST,
+            owner_token: FIRST,
+            thief_token: FIRST,
             network,
             now,
             random: Random::new(seed),
         };
-        (1..=most).find(|refresh| theft.round(self, owner, *refresh).is_none())
+        (1..=max_refreshes).find(|refresh| theft.round(self, owner, *refresh).is_none())
     }
 }
 
@@ -81,11 +88,12 @@ impl Thief {
 struct Theft {
     session: Box<dyn Rotation>,
     /// The token that the owner holds.
-    owner: Token,
+    owner_token: Token,
     /// The token that the thief holds.
-    thief: Token,
+    thief_token: Token,
     /// The owner's network.
     network: Tag,
+    /// The time in milliseconds.
     now: u64,
     random: Random,
 }
@@ -94,8 +102,7 @@ impl Theft {
     /// Simulates the time from one refresh of the owner to the next. `refresh` is the number of the owner's refresh, from 1. Returns
     /// none when the session has ended.
     fn round(&mut self, thief: Thief, owner: Owner, refresh: u32) -> Option<()> {
-        let mixed = [Thief::Shadows, Thief::Alternates, Thief::First, Thief::FirstTwice, Thief::Overtakes];
-        let thief = if thief == Thief::Mixes { mixed[self.random.below(5) as usize] } else { thief };
+        let thief = if thief == Thief::Mixes { MIXED[self.random.below(MIXED.len() as u64) as usize] } else { thief };
         let began = self.now;
         match thief {
             Thief::First | Thief::FirstTwice => {
@@ -114,11 +121,13 @@ impl Theft {
                 }
             }
             Thief::Once if refresh == 1 => {
+                // the owner is offline for an hour
                 self.now += HOUR;
                 self.present_as_thief(thief)?;
             }
             _ => {}
         }
+        // an absence is longer than the interval
         self.now = self.now.max(began + INTERVAL);
         let tabs = if owner == Owner::Tabs { 3 } else { 1 };
         for _ in 0..tabs {
@@ -151,8 +160,8 @@ impl Theft {
     fn present_as_thief(&mut self, thief: Thief) -> Option<()> {
         // The owner's networks are numbered from 0. The thief has three others.
         let from = if thief == Thief::SameNetwork { self.network } else { 1_000_000 + self.random.below(3) };
-        self.thief = self.session.present(self.thief, from, self.now)?;
-        self.session.use_access_token(self.thief);
+        self.thief_token = self.session.present(self.thief_token, from, self.now)?;
+        self.session.use_access_token(self.thief_token);
         Some(())
     }
 
@@ -160,14 +169,14 @@ impl Theft {
         if owner == Owner::Moving {
             self.network += 1;
         }
-        let mut answer = self.session.present(self.owner, self.network, self.now)?;
+        let mut received = self.session.present(self.owner_token, self.network, self.now)?;
         // the response is lost, and the owner repeats the request
-        while self.random.chance(0.01) {
+        while self.random.chance(LOSS) {
             self.now += SECOND;
-            answer = self.session.present(self.owner, self.network, self.now)?;
+            received = self.session.present(self.owner_token, self.network, self.now)?;
         }
-        self.owner = answer;
-        self.session.use_access_token(answer);
+        self.owner_token = received;
+        self.session.use_access_token(received);
         Some(())
     }
 }
