@@ -1,5 +1,5 @@
-//! Pseudonyms for the subjects of rate limits, such as an address or a network whose attempts are counted: HMACs under a key that Redis never sees, so that a copy of Redis reveals
-//! neither e-mail addresses nor networks.
+//! Pseudonyms for the subjects of rate limits, such as an address or a network whose attempts are counted: HMACs under a key that Redis
+//! never sees, so that a copy of Redis reveals neither e-mail addresses nor networks.
 
 use std::fmt;
 

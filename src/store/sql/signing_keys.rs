@@ -10,7 +10,8 @@ use crate::domain::{
 };
 
 impl Sql {
-    /// Inserts a new key, and sets the end of trust in older keys, in one transaction. `ends` has the `kid` and the `verifies_until` of each.
+    /// Inserts a new key, and sets the end of trust in older keys, in one transaction. `ends` has the `kid` and the `verifies_until` of
+    /// each.
     ///
     /// # Errors
     /// [`SqlError`], also if a key with the same `kid` exists.

@@ -67,7 +67,7 @@ async function serveWithFastifyHook(t, verifier, options = {}) {
   return (await app.listen({ port: 0, host: "127.0.0.1" })).replace("http", "ws");
 }
 
-/** Opens a WebSocket. Resolves to the open WebSocket, or to the status, challenge and content type of the response that refuses the handshake. */
+/** Opens a WebSocket. Resolves to it, or to the status, challenge and content type of the response that refuses the handshake. */
 function dial(url, token) {
   const socket = new WebSocket(url, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
   return new Promise((resolve, reject) => {
