@@ -6,8 +6,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    NEW_PASSWORD, count_mails, email, emails::add_verified, first_mail, problem, request_address_change, reset, signed_in,
-    verify_address, without_limits,
+    NEW_PASSWORD, count_mails, email, emails::add_verified, first_mail, problem, request_address_change, reset,
+    signed_in, verify_address, without_limits,
 };
 use crate::harness::{
     client::{PASSWORD, Tokens},
