@@ -14,7 +14,11 @@ export class KeyRing {
      * @param {Readonly<import("./settings.js").Settings>} settings
      */
     constructor(fetch: () => Promise<Keys>, isRetired: (kid: string) => boolean, settings: Readonly<import("./settings.js").Settings>);
-    /** Called when the keys were replaced, with a function that reports whether a key is still published. @type {(isPublished: (kid: string) => boolean) => void} */
+    /**
+     * Called when the keys were replaced, with a function that reports whether a key is still published.
+     *
+     * @type {(isPublished: (kid: string) => boolean) => void}
+     */
     onReplaced: (isPublished: (kid: string) => boolean) => void;
     /**
      * The key named `kid`. An unknown `kid` triggers a refresh, at most once per `keysCooldownMs`.
@@ -25,7 +29,7 @@ export class KeyRing {
      */
     get(kid: string): Promise<import("./jwks.js").Key>;
     /**
-     * Whether the key is known and not retired.
+     * Whether the issuer published the key at the last refresh, and it is not retired.
      *
      * @param {string} kid
      */

@@ -29,7 +29,7 @@ export function endsSession({ before, except }: AccountRevocation, { sid, authTi
  * @param {SessionClaims} claims
  */
 export function outdates({ version, at }: ClaimsChange, { claimsVersion, iat }: SessionClaims): boolean;
-/** Revocations in order of receipt, each kept for `retainMs`. Times are monotonic milliseconds. */
+/** Revocations in order of receipt, each kept for `retainMs`. The parameter `now` is a monotonic time in milliseconds. */
 export class RevocationSet {
     /**
      * @param {number} maxEntries
@@ -75,10 +75,10 @@ export class RevocationSet {
     #private;
 }
 /**
- * The kind session ends one session. The kind account ends
- *   the account's sessions that began before the second `before`, without the session `except`. The kind key retires a signing key.
- *   The kind claims invalidates the account's tokens with a version of the claims below `version`, and its tokens without a version
- *   that were issued in or before the second `at`. Both seconds count from 1970.
+ * `session` ends one session. `account` ends the account's
+ *   sessions that began before the time `before`, except the session `except`. `key` retires a signing key. `claims` invalidates the
+ *   account's tokens with a version of the claims below `version`, and its tokens without a version that were issued at the time `at`
+ *   or before. Both times are whole seconds since 1970.
  */
 export type Revocation = {
     kind: "session";

@@ -33,7 +33,7 @@ export type Options = {
     feedLost?: "introspect" | "refuse" | undefined;
     /**
      * How long the revocations in memory count as up to date without an event of the feed: 5000.
-     * Then the feed counts as lost. It sends a heartbeat every second.
+     * Then the feed counts as lost. The feed has an event every second at least: its heartbeat.
      */
     maxStalenessMs?: number | undefined;
     /**

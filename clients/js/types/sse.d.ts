@@ -1,4 +1,4 @@
-/** The maximum length of an event. A longer event is a protocol error, which ends the connection. */
+/** The maximum length of an event, without its line ends. A longer event is a protocol error, which ends the connection. */
 export const MAX_EVENT_BYTES: number;
 /**
  * @typedef {object} Event
