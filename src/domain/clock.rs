@@ -1,4 +1,4 @@
-//! The source of time. It is passed in as a [`Clock`], never obtained elsewhere.
+//! Points in time, and the clock. Functions receive a [`Clock`] and read the time from nothing else.
 
 use std::{
     fmt,
@@ -42,21 +42,27 @@ impl Timestamp {
 impl Add<Duration> for Timestamp {
     type Output = Self;
     fn add(self, rhs: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(rhs.as_millis()).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_add(millis_of(rhs)))
     }
 }
 
 impl Sub<Duration> for Timestamp {
     type Output = Self;
     fn sub(self, rhs: Duration) -> Self {
-        Self(self.0.saturating_sub(i64::try_from(rhs.as_millis()).unwrap_or(i64::MAX)))
+        Self(self.0.saturating_sub(millis_of(rhs)))
     }
+}
+
+/// The duration in milliseconds, at most `i64::MAX`.
+fn millis_of(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_millisecond(self.0) {
             Ok(time) => write!(f, "{time:.3}"),
+            // outside the years that jiff can represent
             Err(_) => write!(f, "{}ms", self.0),
         }
     }
@@ -87,7 +93,8 @@ impl ClockOffset {
     /// machine's clock. The offset is unchanged if the measurement allows it, and else moves to the nearest value that the
     /// measurement allows. So the corrected time does not jitter.
     pub fn measure(&self, before: Timestamp, other: Timestamp, after: Timestamp) {
-        let (min, max) = (other.0.saturating_sub(after.0), other.0.saturating_sub(before.0));
+        let min = other.0.saturating_sub(after.0);
+        let max = other.0.saturating_sub(before.0);
         // If this machine's clock was set back between the two readings, the measurement proves nothing.
         if min <= max {
             self.0.store(self.as_millis().clamp(min, max), Ordering::Relaxed);
@@ -117,8 +124,8 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Timestamp(millis_of(since_epoch))
             }
             Self::Manual(millis) => Timestamp(millis.load(Ordering::SeqCst)),
             Self::Offset(clock, offset) => Timestamp(clock.now().0.saturating_add(offset.as_millis())),
@@ -136,7 +143,7 @@ impl Clock {
         matches!(self, Self::System)
     }
 
-    /// Advances a manual clock. Does nothing to the system clock.
+    /// Advances a manual clock, with or without an offset. Does nothing to the system clock.
     pub fn advance(&self, by: Duration) {
         match self {
             Self::System => {}
@@ -156,20 +163,20 @@ mod tests {
     fn offset_moves_to_the_nearest_value_that_a_measurement_allows() {
         let at = Timestamp::from_millis;
         let offset = ClockOffset::default();
-        let measured = |before, other, after| {
+        let offset_after = |before, other, after| {
             offset.measure(at(before), at(other), at(after));
             offset.as_millis()
         };
-        assert_eq!(measured(1000, 1002, 1005), 0, "the clocks may be equal");
-        assert_eq!(measured(1000, 21_002, 1005), 19_997, "the other clock is 19,997 to 20,002 ms ahead");
-        assert_eq!(measured(2000, 22_000, 2001), 19_999, "the other clock is 19,999 to 20,000 ms ahead");
+        assert_eq!(offset_after(1000, 1002, 1005), 0, "the clocks may be equal");
+        assert_eq!(offset_after(1000, 21_002, 1005), 19_997, "the other clock is 19,997 to 20,002 ms ahead");
+        assert_eq!(offset_after(2000, 22_000, 2001), 19_999, "the other clock is 19,999 to 20,000 ms ahead");
         assert_eq!(
-            measured(3000, 23_000, 3050),
+            offset_after(3000, 23_000, 3050),
             19_999,
             "a slow answer allows a wider range, which has the former offset"
         );
-        assert_eq!(measured(4000, 4000, 4000), 0, "the other clock was set back");
-        assert_eq!(measured(5000, 9000, 4000), 0, "this clock was set back meanwhile");
+        assert_eq!(offset_after(4000, 4000, 4000), 0, "the other clock was set back");
+        assert_eq!(offset_after(5000, 9000, 4000), 0, "this clock was set back meanwhile");
     }
 
     #[test]
@@ -178,6 +185,7 @@ mod tests {
         let fast = base.with_offset(ClockOffset::from_millis(20_000));
         base.advance(Duration::from_millis(1));
         fast.advance(Duration::from_millis(2));
-        assert_eq!((base.now().as_millis(), fast.now().as_millis()), (1003, 21_003));
+        assert_eq!(base.now().as_millis(), 1003);
+        assert_eq!(fast.now().as_millis(), 21_003);
     }
 }

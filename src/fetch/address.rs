@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address belongs to the public Internet (IANA's registries of special-purpose addresses). An IPv4-mapped address
-/// and one of NAT64 are public if the IPv4 address in them is. Addresses of tunnels (6to4, Teredo) are not public.
+/// Whether an address belongs to the public Internet: IANA's registries list no special purpose for it. IPv4-mapped addresses and those
+/// of NAT64 contain an IPv4 address, and are public if that address is. Addresses of tunnels (6to4, Teredo) are not public.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -14,10 +14,14 @@ pub(super) fn is_public(address: IpAddr) -> bool {
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let is_special = match (a, b, c) {
-        // this network, private (RFC 1918), shared (RFC 6598), loopback, link-local
-        (0 | 10 | 127, ..) | (100, 64..=127, _) | (169, 254, _) | (172, 16..=31, _) | (192, 168, _) => true,
-        // protocol assignments, documentation, the relay of 6to4, benchmarks
-        (192, 0, 0 | 2) | (192, 88, 99) | (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113) => true,
+        // this network, loopback, link-local
+        (0 | 127, ..) | (169, 254, _) => true,
+        // private (RFC 1918), shared (RFC 6598)
+        (10, ..) | (172, 16..=31, _) | (192, 168, _) | (100, 64..=127, _) => true,
+        // protocol assignments, the relay of 6to4, benchmarks
+        (192, 0, 0) | (192, 88, 99) | (198, 18 | 19, _) => true,
+        // documentation
+        (192, 0, 2) | (198, 51, 100) | (203, 0, 113) => true,
         // multicast, reserved, broadcast
         _ => a >= 224,
     };
@@ -29,13 +33,14 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         return is_public_v4(mapped);
     }
     let [a, b, c, d, e, f, g, h] = address.segments();
-    // The well-known prefix of NAT64 (RFC 6052).
+    // The well-known prefix of NAT64 (RFC 6052). The last four bytes are the IPv4 address.
     if [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0] {
-        let ([first, second], [third, fourth]) = (g.to_be_bytes(), h.to_be_bytes());
+        let [first, second] = g.to_be_bytes();
+        let [third, fourth] = h.to_be_bytes();
         return is_public_v4(Ipv4Addr::new(first, second, third, fourth));
     }
     // Only 2000::/3 is assigned as global unicast: this excludes loopback, unique local, link-local and multicast addresses.
-    let is_global = a & 0xe000 == 0x2000;
+    let is_global = matches!(a, 0x2000..=0x3fff);
     // 2001::/23, which contains Teredo
     let is_protocol_assignment = a == 0x2001 && b < 0x200;
     let is_6to4 = a == 0x2002;
@@ -50,7 +55,7 @@ mod tests {
 
     #[test]
     fn only_addresses_outside_special_purpose_networks_are_public() {
-        for text in [
+        let not_public = [
             "0.0.0.0",
             "0.1.2.3",
             "10.0.0.1",
@@ -96,10 +101,12 @@ mod tests {
             "fe80::1",
             "fec0::1",
             "ff02::1",
-        ] {
+        ];
+        for text in not_public {
             assert!(!is_public(text.parse().unwrap()), "{text}");
         }
-        for text in [
+        // several are just outside one of the networks above
+        let public = [
             "1.1.1.1",
             "8.8.8.8",
             "100.63.255.255",
@@ -114,7 +121,8 @@ mod tests {
             "2001:4860:4860::8888",
             "2606:4700::1111",
             "2a00:1450::1",
-        ] {
+        ];
+        for text in public {
             assert!(is_public(text.parse().unwrap()), "{text}");
         }
     }

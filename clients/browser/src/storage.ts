@@ -1,4 +1,4 @@
-/** Stores one token. With the transport `bearer`, the client keeps the refresh token in one storage and the device token in another. */
+/** Stores one token. With the transport `bearer`, the client keeps the refresh token and the device token, each in a storage of its own. */
 export interface TokenStorage {
   get(): string | null | Promise<string | null>;
   set(token: string): void | Promise<void>;
@@ -14,12 +14,16 @@ export function localTokenStorage(key = "latchkey.refresh_token"): TokenStorage 
   };
 }
 
-/** Keeps the token in memory: a reload signs out. For Node and for tests. */
+/** Keeps the token in memory: a reload of the page signs the user out. For Node and for tests. */
 export function memoryTokenStorage(): TokenStorage {
   let kept: string | null = null;
   return {
     get: () => kept,
-    set: (token) => void (kept = token),
-    remove: () => void (kept = null),
+    set: (token) => {
+      kept = token;
+    },
+    remove: () => {
+      kept = null;
+    },
   };
 }

@@ -18,7 +18,7 @@ pub struct KeysApi;
 #[derive(Object)]
 #[oai(rename = "Jwks")]
 struct JwksResponse {
-    /// The JSON Web Keys: the signing key, the next one, and superseded ones whose tokens have not all expired.
+    /// The JSON Web Keys: the signing key, the next signing key, and superseded keys whose tokens have not all expired.
     keys: Vec<Any<serde_json::Value>>,
 }
 
@@ -34,7 +34,7 @@ enum KeysResponse {
     ),
 }
 
-/// The errors of reading the keys: only the errors that every call can have.
+/// The problem codes of this endpoint: none beyond those that every call can return.
 struct KeysProblems;
 
 impl Problems for KeysProblems {
@@ -50,6 +50,7 @@ impl KeysApi {
     #[oai(path = "/.well-known/jwks.json", method = "get", operation_id = "jwks")]
     async fn jwks(&self, Data(state): Data<&Arc<AppState>>) -> Result<KeysResponse, Failed<KeysProblems>> {
         let jwks = state.keys.current().jwks(state.clock.now());
+        // `jwks` is valid JSON and has the member `keys`, so the error below is a bug
         let jwks: serde_json::Value = serde_json::from_str(&jwks).unwrap_or_default();
         let keys = jwks.get("keys").and_then(serde_json::Value::as_array).cloned();
         let keys = keys.ok_or_else(|| ProblemError::new(Code::InternalError, "The keys could not be serialized."))?;

@@ -16,10 +16,10 @@ use crate::{
 };
 
 /// The path of the metadata (RFC 8414, section 3).
-const OAUTH: &str = "/.well-known/oauth-authorization-server";
+const OAUTH_PATH: &str = "/.well-known/oauth-authorization-server";
 /// The path that OpenID Connect clients use (OpenID Connect Discovery 1.0, section 4).
-const OPENID: &str = "/.well-known/openid-configuration";
-/// How long the metadata may be cached. It only changes with the configuration.
+const OPENID_PATH: &str = "/.well-known/openid-configuration";
+/// How long the metadata may be cached. It changes with the configuration and with the algorithm of the signing key.
 const MAX_AGE: Duration = Duration::from_hours(1);
 /// The authentication methods of service clients (RFC 6749, section 2.3.1; RFC 7523, section 2.2).
 const CLIENT_AUTHENTICATION: [&str; 3] = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
@@ -142,21 +142,23 @@ fn scopes(state: &AppState) -> Vec<String> {
 
 /// The algorithm of the current signing key, and the configured algorithm, which the next key will have.
 fn id_token_algorithms(state: &AppState) -> Vec<String> {
-    let current = state.keys.current().signer(state.clock.now()).map(SigningKey::algorithm).ok();
-    let mut algorithms: Vec<String> = current.into_iter().map(|algorithm| algorithm.as_str().to_owned()).collect();
-    let configured = state.config.keys.algorithm.as_str();
-    if !algorithms.iter().any(|known| known == configured) {
-        algorithms.push(configured.to_owned());
+    let configured = state.config.keys.algorithm;
+    let current = state.keys.current().signer(state.clock.now()).map(SigningKey::algorithm);
+    match current {
+        Ok(current) if current != configured => vec![current.as_str().to_owned(), configured.as_str().to_owned()],
+        // the same algorithm, or no key can sign
+        _ => vec![configured.as_str().to_owned()],
     }
-    algorithms
 }
 
 impl MetadataResponse {
     fn new(state: &AppState) -> Self {
         let at = |path: &str| format!("{}{path}", state.config.issuer);
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let authenticated = list(&CLIENT_AUTHENTICATION);
-        let with_none = list(&[&CLIENT_AUTHENTICATION[..], &["none"]].concat());
+        let auth_methods = list(&CLIENT_AUTHENTICATION);
+        // public clients do not authenticate
+        let mut auth_methods_or_none = auth_methods.clone();
+        auth_methods_or_none.push("none".to_owned());
         let with_pages = state.pages.is_some();
         let algorithms = list(&Algorithm::ALL.map(Algorithm::as_str));
         Self {
@@ -189,11 +191,11 @@ impl MetadataResponse {
                 .map(|grant| grant.as_str().to_owned())
                 .collect(),
             subject_types_supported: list(&["public"]),
-            token_endpoint_auth_methods_supported: with_none.clone(),
+            token_endpoint_auth_methods_supported: auth_methods_or_none.clone(),
             token_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
-            introspection_endpoint_auth_methods_supported: authenticated,
+            introspection_endpoint_auth_methods_supported: auth_methods,
             introspection_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
-            revocation_endpoint_auth_methods_supported: with_none,
+            revocation_endpoint_auth_methods_supported: auth_methods_or_none,
             revocation_endpoint_auth_signing_alg_values_supported: algorithms,
             service_documentation: state.config.http.docs.then(|| at("/docs")),
             latchkey_revocations_endpoint: at("/v1/revocations"),
@@ -220,7 +222,7 @@ impl MetadataAnswer {
     }
 }
 
-/// The errors of reading the metadata: only the errors that every call can have.
+/// The problem codes of these endpoints: none beyond those that every call can return.
 struct MetadataProblems;
 
 impl Problems for MetadataProblems {
@@ -250,10 +252,16 @@ impl MetadataApi {
 /// Removes the issuer's path from a request for the metadata: clients append it to the well-known path (RFC 8414, section 3.1).
 pub(crate) fn strip_issuer_path(request: &mut Request) {
     let path = request.uri().path();
-    let found = [OAUTH, OPENID].into_iter().find_map(|base| Some((base, path.strip_prefix(base)?)));
-    let Some((base, rest)) = found.filter(|(_, rest)| !rest.is_empty()) else { return };
+    let Some(metadata_path) = [OAUTH_PATH, OPENID_PATH].into_iter().find(|start| path.starts_with(start)) else {
+        return;
+    };
+    let appended = &path[metadata_path.len()..];
+    // nothing to remove: avoids parsing the issuer
+    if appended.is_empty() {
+        return;
+    }
     let issuer = request.data::<Arc<AppState>>().and_then(|state| Url::parse(&state.config.issuer).ok());
-    if issuer.is_some_and(|issuer| issuer.path() == rest) {
-        *request.uri_mut() = Uri::from_static(base);
+    if issuer.is_some_and(|issuer| issuer.path() == appended) {
+        *request.uri_mut() = Uri::from_static(metadata_path);
     }
 }

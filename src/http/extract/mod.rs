@@ -16,7 +16,7 @@ use poem::Request;
 use super::problem::{Code, ProblemError};
 use crate::state::AppState;
 
-/// The state of the node that answers a request.
+/// The state of the node that answers a request. The server adds it to every request.
 pub(super) fn state(request: &Request) -> Result<&Arc<AppState>, ProblemError> {
     request.data().ok_or_else(|| {
         ProblemError::new(Code::InternalError, "The request has no application state. This is a bug in Latchkey.")

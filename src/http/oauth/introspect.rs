@@ -46,7 +46,7 @@ pub struct IntrospectApi;
 struct IntrospectForm {
     /// An access token or a refresh token.
     token: Secret,
-    /// `access_token` or `refresh_token`. Ignored: the two have different forms.
+    /// `access_token` or `refresh_token`. Ignored: the form of a token shows which of the two it is.
     token_type_hint: Option<String>,
     #[oai(flatten)]
     client: ClientFields,
@@ -124,6 +124,7 @@ struct IntrospectionResponse {
     app_metadata: Option<JsonObject>,
 }
 
+/// Serializes the value in [`Any`], which has no `Serialize` of its own.
 #[expect(clippy::ref_option, reason = "serde's signature")]
 fn serialize_any<S: Serializer>(value: &Option<Any<Value>>, serializer: S) -> Result<S::Ok, S::Error> {
     value.as_ref().map(|any| &any.0).serialize(serializer)
@@ -182,6 +183,7 @@ impl IntrospectApi {
         Form(form): Form<IntrospectForm>,
         slot: CacheSlot,
     ) -> Result<IntrospectResponse, OAuthFailed<IntrospectErrors>> {
+        // cloned before the authentication, which consumes the credentials, and only if the response can be cached
         let secret_to_cache = presented.authorization.secret().filter(|_| slot.is_available()).cloned();
         let caller = credentials::authenticate(state, presented, form.client).await?.client()?;
         let found = introspect(state, &caller, form.token.0.expose()).await?;
@@ -202,7 +204,7 @@ fn one_or_several(audiences: &[String]) -> Any<Value> {
     Any(if let [one] = audiences { json!(one) } else { json!(audiences) })
 }
 
-/// The response about a token. `current` is the session's authentication if it is newer than the token's.
+/// The response about a token. In it, `current` is the session's authentication if it is newer than the token's.
 fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
     match found {
         Introspection::Inactive => IntrospectionResponse::default(),

@@ -32,15 +32,15 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
         ..Security::default()
     };
     if view.with_passkeys {
-        let passkeys = manage::list(&visit.state, &owner.caller).await?;
-        let shown = passkeys.into_iter().map(|passkey| PasskeyView {
-            id: passkey.id.0.to_string(),
-            name: passkey.name.as_str().to_owned(),
-            created_at: passkey.created_at.as_millis(),
-            last_used_at: passkey.last_used_at.map(|at| at.as_millis()),
-            is_synced: passkey.backed_up,
-        });
-        view.passkeys = shown.collect();
+        for passkey in manage::list(&visit.state, &owner.caller).await? {
+            view.passkeys.push(PasskeyView {
+                id: passkey.id.0.to_string(),
+                name: passkey.name.as_str().to_owned(),
+                created_at: passkey.created_at.as_millis(),
+                last_used_at: passkey.last_used_at.map(|at| at.as_millis()),
+                is_synced: passkey.backed_up,
+            });
+        }
     }
     let factor_list = factors::list(&visit.state, account.id).await?;
     view.recovery_codes = factor_list.recovery_codes;
@@ -49,25 +49,26 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
     view.with_email_code = factor_list.email_code.is_some();
     view.has_email_code = factor_list.email_code == Some(true);
     view.email_verified = account.email_verified;
-    let device = visit.client.device_token.as_ref();
-    let devices = remembered_devices::list(&visit.state, account.id, device).await?;
-    view.devices = devices.into_iter().map(describe).collect();
-    let totps = factor_list.factors.into_iter().filter(|factor| factor.kind == FactorKind::Totp);
-    let shown = totps.map(|factor| TotpFactorView {
-        id: factor.id.0.to_string(),
-        name: factor.label,
-        created_at: factor.created_at.as_millis(),
-        last_used_at: factor.last_used_at.map(|at| at.as_millis()),
-    });
-    view.totps = shown.collect();
+    let current_device = visit.client.device_token.as_ref();
+    let devices = remembered_devices::list(&visit.state, account.id, current_device).await?;
+    view.devices = devices.into_iter().map(device_view).collect();
+    for factor in factor_list.factors.into_iter().filter(|factor| factor.kind == FactorKind::Totp) {
+        view.totps.push(TotpFactorView {
+            id: factor.id.0.to_string(),
+            name: factor.label,
+            created_at: factor.created_at.as_millis(),
+            last_used_at: factor.last_used_at.map(|at| at.as_millis()),
+        });
+    }
     Ok(view)
 }
 
-fn describe(DeviceEntry { device, is_current }: DeviceEntry) -> RememberedDeviceView {
+/// The view of a device. A device that the user has not named gets the name of its browser and system.
+fn device_view(DeviceEntry { device, is_current }: DeviceEntry) -> RememberedDeviceView {
     let recognized = device.user_agent.as_deref().and_then(Device::from_user_agent);
     RememberedDeviceView {
         id: device.id.to_string(),
-        name: device.name.or_else(|| recognized.map(|device| device.to_string())),
+        name: device.name.or_else(|| recognized.map(|recognized| recognized.to_string())),
         last_used_at: device.last_used_at.unwrap_or(device.created_at).as_millis(),
         expires_at: device.expires_at.as_millis(),
         is_current,
@@ -83,8 +84,8 @@ pub(super) async fn forget_device(mut visit: Visit, mut form: Form) -> Result<Re
         let unknown_device =
             || ProblemError::new(Code::UnknownDevice, "The account has no remembered device with this id.");
         let id = Uuid::try_parse(&form.text("id")).map(RememberedDeviceId).map_err(|_| unknown_device())?;
-        let known = remembered_devices::forget(&visit.state, &owner.caller, id, visit.client.ip).await?;
-        if known { Ok(()) } else { Err(unknown_device()) }
+        let was_known = remembered_devices::forget(&visit.state, &owner.caller, id, visit.client.ip).await?;
+        if was_known { Ok(()) } else { Err(unknown_device()) }
     };
     reply(&visit, &owner, forgotten.await).await
 }
