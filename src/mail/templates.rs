@@ -36,7 +36,7 @@ const LAYOUTS: [(&str, &str); 2] =
     [("layout.txt", include_str!("templates/layout.txt")), ("layout.html", include_str!("templates/layout.html"))];
 
 /// The maximum size of a file in `mail.templates`, in bytes.
-const MAX_FILE: u64 = 256 * 1024;
+const MAX_FILE_BYTES: u64 = 256 * 1024;
 
 /// A template can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +72,14 @@ impl Part {
         match self {
             Self::Text => "txt",
             Self::Html => "html",
+        }
+    }
+
+    /// The value of a text that was rendered for this part. Layouts do not escape HTML again.
+    fn value_of(self, rendered: String) -> Value {
+        match self {
+            Self::Text => Value::from(rendered),
+            Self::Html => Value::from_safe_string(rendered),
         }
     }
 }
@@ -130,6 +138,7 @@ impl Templates {
     fn check_syntax(&self) -> Result<(), TemplateError> {
         for (locale, catalog) in &self.catalogs {
             for (key, source) in catalog.messages() {
+                // the syntax is the same for both parts
                 self.compile_message(&message_name(*locale, key, Part::Text), source)?;
             }
         }
@@ -196,15 +205,28 @@ impl Templates {
         part: Part,
         facts: &BTreeMap<String, Value>,
     ) -> Result<String, TemplateError> {
+        let values = self.layout_values(locale, template, part, facts)?;
+        let extension = part.extension();
+        let own_file = format!("{template}.{extension}");
+        let layout = format!("layout.{extension}");
+        let found = self.environment.get_template(&own_file).or_else(|_| self.environment.get_template(&layout));
+        let found = found.map_err(|error| TemplateError::from_minijinja(&layout, &error))?;
+        render_template(&found, &values)
+    }
+
+    /// The values for a layout: the facts, and the rendered texts. A text about a fact that the mail lacks is left out.
+    fn layout_values(
+        &self,
+        locale: Locale,
+        template: Template,
+        part: Part,
+        facts: &BTreeMap<String, Value>,
+    ) -> Result<BTreeMap<String, Value>, TemplateError> {
         let mut values = facts.clone();
         values.insert("locale".to_owned(), Value::from(locale.as_str()));
         let mut put_text = |name: &str, key: &str| -> Result<(), TemplateError> {
             let text = self.render_message(locale, key, part, facts)?;
-            let text = match part {
-                Part::Text => Value::from(text),
-                Part::Html => Value::from_safe_string(text),
-            };
-            values.insert(name.to_owned(), text);
+            values.insert(name.to_owned(), part.value_of(text));
             Ok(())
         };
         let has = |fact: &str| facts.contains_key(fact);
@@ -233,20 +255,10 @@ impl Templates {
                 put_text(key, &format!("common.{key}"))?;
             }
         }
-        let mut intro = Vec::new();
-        for paragraph in self.render_message(locale, &format!("{template}.intro"), part, facts)?.split("\n\n") {
-            let paragraph = paragraph.trim().replace('\n', " ");
-            intro.push(match part {
-                Part::Text => Value::from(paragraph),
-                Part::Html => Value::from_safe_string(paragraph),
-            });
-        }
-        values.insert("intro".to_owned(), Value::from(intro));
-        let extension = part.extension();
-        let own_file = format!("{template}.{extension}");
-        let layout = format!("layout.{extension}");
-        let found = self.environment.get_template(&own_file).or_else(|_| self.environment.get_template(&layout));
-        render_template(&found.map_err(|error| TemplateError::from_minijinja(&layout, &error))?, &values)
+        let intro = self.render_message(locale, &format!("{template}.intro"), part, facts)?;
+        let paragraphs = intro.split("\n\n").map(|paragraph| part.value_of(paragraph.trim().replace('\n', " ")));
+        values.insert("intro".to_owned(), Value::from(paragraphs.collect::<Vec<_>>()));
+        Ok(values)
     }
 
     fn render_message(
@@ -297,19 +309,19 @@ fn add_template(environment: &mut Environment<'static>, name: &str, source: &str
     added.map_err(|error| TemplateError::from_minijinja(name, &error))
 }
 
-/// Reads the files of `mail.templates`. Each must have the name of a built-in file or template, so that a misspelt name is
-/// noticed.
+/// Reads the files of `mail.templates`, in the order of their names. Each must have the name of a built-in file or template, so that a
+/// misspelt name is noticed.
 fn read_folder(
     folder: &Path,
     environment: &mut Environment<'static>,
     catalogs: &mut [(Locale, Catalog)],
 ) -> Result<(), TemplateError> {
-    let shown = folder.display().to_string();
-    let unreadable = |error: &std::io::Error| TemplateError::new(shown.clone(), format!("can't be read: {error}"));
-    let entries = fs::read_dir(folder).map_err(|error| unreadable(&error))?;
+    let folder_error =
+        |error: std::io::Error| TemplateError::new(folder.display().to_string(), format!("can't be read: {error}"));
+    let entries = fs::read_dir(folder).map_err(folder_error)?;
     let mut paths: Vec<PathBuf> = Vec::new();
     for entry in entries {
-        paths.push(entry.map_err(|error| unreadable(&error))?.path());
+        paths.push(entry.map_err(folder_error)?.path());
     }
     paths.sort();
     for path in paths {
@@ -318,23 +330,23 @@ fn read_folder(
         if is_hidden_or_backup {
             continue;
         }
-        let failed = |text: String| TemplateError::new(path.display().to_string(), text);
-        let size = fs::metadata(&path).map_err(|error| failed(error.to_string()))?.len();
-        if size > MAX_FILE {
-            return Err(failed(format!("is larger than {MAX_FILE} bytes")));
+        let file_error = |text: String| TemplateError::new(path.display().to_string(), text);
+        let size = fs::metadata(&path).map_err(|error| file_error(error.to_string()))?.len();
+        if size > MAX_FILE_BYTES {
+            return Err(file_error(format!("is larger than {MAX_FILE_BYTES} bytes")));
         }
-        let source = fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+        let source = fs::read_to_string(&path).map_err(|error| file_error(error.to_string()))?;
         let (stem, extension) = name.rsplit_once('.').unwrap_or((&name, ""));
-        let is_template = stem == "layout" || stem.parse::<Template>().is_ok();
+        let is_layout_or_mail = stem == "layout" || stem.parse::<Template>().is_ok();
         match (extension, stem.parse::<Locale>()) {
             ("toml", Ok(locale)) => {
                 let catalog = catalogs.iter_mut().find(|(known, _)| *known == locale);
                 let (_, catalog) = catalog.unwrap_or_else(|| unreachable!("every language has a catalog"));
-                catalog.merge(&source).map_err(failed)?;
+                catalog.merge(&source).map_err(file_error)?;
             }
-            ("txt" | "html", _) if is_template => add_template(environment, &name, &source)?,
+            ("txt" | "html", _) if is_layout_or_mail => add_template(environment, &name, &source)?,
             _ => {
-                return Err(failed(
+                return Err(file_error(
                     "is neither layout.txt, layout.html, a template such as password_reset.html, nor texts such as en.toml"
                         .to_owned(),
                 ));

@@ -32,12 +32,13 @@ pub(super) async fn hash(hasher: &PasswordHasher, password: &str) -> PasswordHas
     hasher.hash_new(hasher.check_new(password.into()).unwrap(), vec![]).await.unwrap()
 }
 
+/// A password that the policy accepts.
 const GOOD: &str = "tidal engine verse marmalade";
 
 #[tokio::test]
 async fn hash_matches_its_own_password_only() {
     let hasher = hasher(&settings());
-    // 128 characters of one byte each, and of four bytes each.
+    // 128 characters (`max_length`) of one byte each, and of four bytes each, in an order that the policy does not find weak
     let ascii: String = (0..128_u32).filter_map(|n| char::from_u32(33 + n * 37 % 94)).collect();
     let wide: String = (0..128_u32).filter_map(|n| char::from_u32(0x1_F300 + n * 37 % 256)).collect();
     for good in [GOOD.to_owned(), "日本語のパスワード四つ".to_owned(), " tidal engine verse ".to_owned(), ascii, wide]
@@ -47,7 +48,7 @@ async fn hash_matches_its_own_password_only() {
         let right = hasher.verify(good.as_str().into(), Some(hash.clone())).await.unwrap();
         assert_eq!(right, Verified::Match { upgraded: None });
         for other in [format!("{good}x"), good.to_uppercase(), good.chars().skip(1).collect(), String::new()] {
-            // scripts without capital letters
+            // a script without capital letters
             if other == good {
                 continue;
             }
@@ -77,30 +78,31 @@ async fn verify_with_changed_parameters_upgrades_the_hash() {
 
 #[tokio::test]
 async fn verify_with_previous_pepper_upgrades_to_the_current_one() {
-    let plain = hasher(&settings());
-    let first = hasher(&PasswordSettings { pepper: Some("pepper one".into()), ..settings() });
-    let second = PasswordSettings {
+    let without_pepper = hasher(&settings());
+    let with_one = hasher(&PasswordSettings { pepper: Some("pepper one".into()), ..settings() });
+    let with_two = PasswordSettings {
         pepper: Some("pepper two".into()),
         previous_peppers: vec!["pepper one".into()],
         ..settings()
     };
-    let second = hasher(&second);
-    let unpeppered = hash(&plain, GOOD).await;
-    let Verified::Match { upgraded: Some(one) } = first.verify(GOOD.into(), Some(unpeppered)).await.unwrap() else {
-        panic!("not upgraded")
-    };
+    let with_two = hasher(&with_two);
+    let unpeppered = hash(&without_pepper, GOOD).await;
+    let verified = with_one.verify(GOOD.into(), Some(unpeppered)).await.unwrap();
+    let Verified::Match { upgraded: Some(one) } = verified else { panic!("{verified:?}") };
+    // `keyid` names the pepper
     assert!(one.expose().contains(",keyid="), "{}", one.expose());
-    assert_eq!(first.verify(GOOD.into(), Some(one.clone())).await.unwrap(), Verified::Match { upgraded: None });
-    let Verified::Match { upgraded: Some(two) } = second.verify(GOOD.into(), Some(one.clone())).await.unwrap() else {
-        panic!("not upgraded")
-    };
-    assert_eq!(second.verify("wrong".into(), Some(two.clone())).await.unwrap(), Verified::Mismatch);
+    assert_eq!(with_one.verify(GOOD.into(), Some(one.clone())).await.unwrap(), Verified::Match { upgraded: None });
+    let verified = with_two.verify(GOOD.into(), Some(one)).await.unwrap();
+    let Verified::Match { upgraded: Some(two) } = verified else { panic!("{verified:?}") };
+    assert_eq!(with_two.verify("wrong".into(), Some(two.clone())).await.unwrap(), Verified::Mismatch);
     // A hash whose pepper was removed is an error, not a wrong password.
-    assert!(matches!(plain.verify(GOOD.into(), Some(two)).await, Err(PasswordError::BadHash(BadHash::UnknownPepper))));
+    let verified = without_pepper.verify(GOOD.into(), Some(two)).await;
+    assert!(matches!(verified, Err(PasswordError::BadHash(BadHash::UnknownPepper))));
 }
 
 #[tokio::test]
 async fn verify_of_imported_password_longer_than_max_length_matches() {
+    // more than the 128 characters of `max_length`, but at most `MAX_VERIFIED_BYTES`
     let long = "tidal engine verse ".repeat(40);
     let lenient = hasher(&PasswordSettings { max_length: 1024, ..settings() });
     let hash = hash(&lenient, &long).await;
@@ -136,9 +138,12 @@ async fn full_queue_refuses_and_cancelled_calls_are_skipped() {
     // The only thread is busy, and the queue has room for two.
     let (ran, has_run) = mpsc::channel();
     let mut cancelled = Box::pin(hasher.run(move |_| ran.send(())));
-    assert!(futures_util::FutureExt::now_or_never(&mut cancelled).is_none());
     let mut waiting = Box::pin(hasher.verify(GOOD.into(), None));
-    assert!(futures_util::FutureExt::now_or_never(&mut waiting).is_none());
+    // the first poll of a call enqueues its job
+    let result = futures_util::FutureExt::now_or_never(&mut cancelled);
+    assert!(result.is_none());
+    let result = futures_util::FutureExt::now_or_never(&mut waiting);
+    assert!(result.is_none());
     assert_eq!(hasher.queue_depth(), 2);
     let refused = hasher.verify(GOOD.into(), None).await;
     assert!(matches!(refused, Err(PasswordError::Busy { retry_after }) if retry_after >= Duration::from_secs(1)));
@@ -156,8 +161,10 @@ async fn reserve_beyond_threads_and_queue_is_refused() {
     // One thread and a queue of two.
     let reservations: Vec<_> = (0..3).map(|_| hasher.reserve().unwrap()).collect();
     assert!(matches!(hasher.reserve(), Err(PasswordError::Busy { retry_after }) if retry_after.as_secs() == 1));
+    // the caller of `verify` reserves the slot, not `verify` itself
     assert_eq!(hasher.verify(GOOD.into(), None).await.unwrap(), Verified::Mismatch, "a caller with a slot is served");
     drop(reservations);
+    // the slots are free again
     let _reservation = hasher.reserve().unwrap();
 }
 
@@ -166,7 +173,9 @@ async fn verify_does_the_same_work_for_unknown_accounts_and_too_long_passwords()
     let hasher = hasher(&settings());
     let stored = hash(&hasher, GOOD).await;
     let long = "x".repeat(MAX_VERIFIED_BYTES + 1);
-    for (password, stored) in [(GOOD, None), ("wrong", Some(stored.clone())), (&*long, Some(stored)), (&*long, None)] {
+    let long = long.as_str();
+    for (password, stored) in [(GOOD, None), ("wrong", Some(stored.clone())), (long, Some(stored)), (long, None)] {
+        // zeros the buffer: argon2 leaves no block that it uses at zero. A block has 128 words of 8 bytes.
         hasher.run(|memory| memory.fill(argon2::Block::default())).await.unwrap();
         let verified = hasher.verify(password.into(), stored).await.unwrap();
         assert_eq!(verified, Verified::Mismatch);
@@ -209,21 +218,22 @@ async fn threads_are_named_and_have_idle_priority() {
     });
     let (name, nice, policy) = seen.await.unwrap();
     assert_eq!(name.as_deref(), Some("password-0"));
+    // the lowest priority
     assert_eq!(nice, 19);
     assert_eq!(format!("{policy:?}"), "Normal(Idle)");
 }
 
-/// A value in the storage of a thread, whose sender is dropped when the thread ends.
-struct Life(#[expect(dead_code, reason = "dropped with the thread")] mpsc::Sender<()>);
+/// A value in the storage of a thread. The sender is dropped when the thread ends, and its receiver then gets an error.
+struct ThreadGuard(#[expect(dead_code, reason = "dropped with the thread")] mpsc::Sender<()>);
 thread_local! {
-    static LIFE: std::cell::RefCell<Option<Life>> = const { std::cell::RefCell::new(None) };
+    static THREAD_GUARD: std::cell::RefCell<Option<ThreadGuard>> = const { std::cell::RefCell::new(None) };
 }
 
 #[tokio::test]
 async fn threads_end_when_the_last_hasher_is_dropped() {
     let hasher = hasher(&settings());
     let (alive, ended) = mpsc::channel();
-    hasher.run(move |_| LIFE.set(Some(Life(alive)))).await.unwrap();
+    hasher.run(move |_| THREAD_GUARD.set(Some(ThreadGuard(alive)))).await.unwrap();
     let other = hasher.clone();
     drop(hasher);
     assert_eq!(other.verify(GOOD.into(), None).await.unwrap(), Verified::Mismatch);
@@ -236,7 +246,8 @@ async fn threads_end_when_the_last_hasher_is_dropped() {
 #[tokio::test]
 async fn panic_in_a_job_leaves_the_thread_running() {
     let hasher = hasher(&settings());
-    let failed = hasher.run(|_| panic!("on purpose")).await;
-    assert!(matches!(failed, Err::<(), _>(PasswordError::Stopped)));
+    let failed = hasher.run::<()>(|_| panic!("on purpose")).await;
+    // the caller can't distinguish a job that panicked from a thread that has ended
+    assert!(matches!(failed, Err(PasswordError::Stopped)));
     assert_eq!(hasher.verify(GOOD.into(), None).await.unwrap(), Verified::Mismatch);
 }

@@ -6,7 +6,7 @@ use crate::{
         clock::Timestamp,
         ids::AccountId,
         locale::Locale,
-        mail::{ActionOrigin, Device, LinkAndCode, Mail, MailData, Notice, OutboxMail, Recipient},
+        mail::{ActionOrigin, Device, LinkAndCode, Mail, MailData, Notice, OutboxMail, Recipient, Template},
         one_time_token::TokenPurpose,
         profile::Profile,
         secret::SecretText,
@@ -41,7 +41,7 @@ pub(super) fn address_taken(state: &AppState, origin: &RequestOrigin) -> MailDat
     MailData::AddressTaken { origin, sign_in: state.config.mail.links.sign_in.clone() }
 }
 
-/// The link of a token (`mail.links`).
+/// The link of a token: the URL configured for its purpose in `mail.links`, with the token.
 pub(super) fn link(state: &AppState, purpose: TokenPurpose, token: &SecretText) -> SecretText {
     let links = &state.config.mail.links;
     let template = match purpose {
@@ -57,7 +57,7 @@ pub(super) fn link(state: &AppState, purpose: TokenPurpose, token: &SecretText) 
     template.with_token(token)
 }
 
-/// Composes a mail to `to` about an account; `None` if no mail can be sent to the address.
+/// Composes a mail to `to`, about `account` if there is one. Returns `None` if no mail can be sent to the address.
 pub(super) fn compose(
     state: &AppState,
     account: Option<AccountId>,
@@ -79,10 +79,10 @@ pub(super) fn compose(
             return Ok(None);
         }
     };
-    let tag = profile.locale.as_ref().map(|tag| tag.as_str());
+    let language_tag = profile.locale.as_ref().map(|tag| tag.as_str());
     let mail = Mail {
         to: recipient,
-        locale: Locale::choose(tag, origin.accept_language.as_deref(), state.config.mail.default_locale),
+        locale: Locale::choose(language_tag, origin.accept_language.as_deref(), state.config.mail.default_locale),
         time_zone: profile.time_zone.as_ref().map(|zone| zone.as_str().to_owned()),
         account,
         data,
@@ -105,7 +105,7 @@ pub(super) async fn enqueue(
     Ok(())
 }
 
-/// Enqueues a mail that does not belong to a change.
+/// Enqueues a mail by itself, without a change of the account.
 pub(super) async fn send(
     state: &AppState,
     account: &Account,
@@ -134,10 +134,11 @@ pub(super) async fn notice(
 
 /// The data of a notice about a change by an operator, an admin or a service client. It has no link "this wasn't me".
 pub(super) fn operator_notice(now: Timestamp) -> Notice {
+    // the mail has the time, but not the address and device of the operator
     Notice { origin: action_origin(&RequestOrigin::default(), now), not_me: None }
 }
 
 /// Whether a notice goes to the account's address: only a verified address belongs to the owner (I13).
-pub(super) fn should_notify(state: &AppState, account: &Account, template: crate::domain::mail::Template) -> bool {
+pub(super) fn should_notify(state: &AppState, account: &Account, template: Template) -> bool {
     account.email_verified && !state.config.mail.notices_off.contains(&template)
 }

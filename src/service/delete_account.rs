@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Number of accounts per read.
-const BATCH: u32 = 100;
+const BATCH_SIZE: u32 = 100;
 
 /// A run ends after this number of accounts for which a store did not answer, because each of them may have waited for a timeout.
 const MAX_UNAVAILABLE: u32 = 10;
@@ -58,7 +58,7 @@ pub async fn request(
     require_recent(state, caller).await?;
     // deletions share the rate limit of password changes
     limits::check_account_change(state, caller.sid, origin.ip).await?;
-    let (now, reason) = (state.clock.now(), EndReason::Revoked);
+    let now = state.clock.now();
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
     let mut change = change.ok_or(DeleteAccountError::NoAccount)?;
     let deletes_at = now + state.config.account.deletion_grace;
@@ -71,9 +71,10 @@ pub async fn request(
         let to = change.account.email.clone();
         account_mail::enqueue(state, &mut change, &to, origin, data).await?;
     }
-    let ended =
-        state.redis.sessions.revoke_all(AccountSessions::all(caller.sub).with_epoch(epoch), reason, now).await?;
-    record_ended(&mut change, reason, ended, now).await?;
+    // before the commit: no session outlives a scheduled deletion. If the commit fails, the owner signs in and repeats the request.
+    let sessions = AccountSessions::all(caller.sub).with_epoch(epoch);
+    let ended_count = state.redis.sessions.revoke_all(sessions, EndReason::Revoked, now).await?;
+    record_ended(&mut change, EndReason::Revoked, ended_count, now).await?;
     change.commit().await?;
     tracing::info!(account = %caller.sub, %deletes_at, "deletion of an account requested by its owner");
     Ok(deletes_at)
@@ -103,11 +104,13 @@ pub(super) async fn cancel(state: &AppState, id: AccountId) -> Result<Option<Acc
 /// [`ServiceError`], if the due accounts can't be read. Accounts that were not deleted yet are deleted by the next run.
 pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
     let now = state.clock.now();
-    let (mut deleted, mut failed, mut unavailable) = (0, 0, 0);
+    let mut deleted = 0;
+    let mut failed = 0;
+    let mut unavailable = 0;
     loop {
         // The accounts that could not be deleted are still due, and come first.
         let skipped = failed;
-        let due = state.sql.accounts_due_for_deletion(now, skipped, BATCH).await?;
+        let due = state.sql.accounts_due_for_deletion(now, skipped, BATCH_SIZE).await?;
         if due.is_empty() {
             return Ok(deleted);
         }
@@ -135,13 +138,14 @@ async fn delete_if_due(state: &AppState, id: AccountId) -> Result<bool, ServiceE
     if change.account.deletion_at.is_none_or(|at| at > now) {
         return Ok(false);
     }
+    // the epoch of the fence, by which Redis refuses a sign-in that read the account before; the row itself is deleted
     let epoch = change.account.epoch.next();
     change.delete().await?;
     let entry = AuditEntry::new(now, AuditEvent::AccountDeleted).account(id).because("requested_by_owner");
     change.record(&entry.actor(Actor::Service)).await?;
-    let account = AccountSessions::all(id).with_epoch(epoch);
-    let ended = state.redis.sessions.revoke_all(account, EndReason::Deleted, now).await?;
-    record_ended(&mut change, EndReason::Deleted, ended, now).await?;
+    let sessions = AccountSessions::all(id).with_epoch(epoch);
+    let ended_count = state.redis.sessions.revoke_all(sessions, EndReason::Deleted, now).await?;
+    record_ended(&mut change, EndReason::Deleted, ended_count, now).await?;
     change.commit().await?;
     if let Err(error) = state.redis.one_time_tokens.clear(id).await {
         tracing::debug!(%error, account = %id, "deleting the one-time tokens of an account failed; they expire by themselves");

@@ -21,8 +21,8 @@ pub async fn list(sql: &Sql) -> Result<Vec<StoredKey>, ServiceError> {
     Ok(sql.keys().await?)
 }
 
-/// Generates a key. It starts to sign once it has been published for `keys.publish_before`, or at once with [`SigningStart::Now`]. Returns its
-/// record.
+/// Generates a signing key and returns it as stored. The key starts to sign once it has been published for `keys.publish_before`, or at
+/// once with [`SigningStart::Now`].
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -36,7 +36,9 @@ pub async fn rotate(
     let key = generate(config.keys.algorithm).await?;
     let now = clock.now();
     let new = seal_key(&key, &Sealer::new(&config.secrets), entropy, now)?;
-    let plan = plan_rotation(&sql.keys().await?, new, start, Timing::new(&config.keys, &config.token), now);
+    let stored = sql.keys().await?;
+    let plan = plan_rotation(&stored, new, start, Timing::new(&config.keys, &config.token), now);
+    // until when each superseded key verifies tokens
     let ends: Vec<_> = plan.ends.into_iter().map(|end| (end.kid, end.verifies_until)).collect();
     sql.rotate_keys(&plan.new, &ends).await?;
     tracing::info!(kid = plan.new.kid, signs_from = %plan.new.signs_from, "signing key generated");

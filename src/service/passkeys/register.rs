@@ -1,4 +1,4 @@
-//! Registers a passkey for the caller's account. A sign-in that requires a second factor calls the separate steps.
+//! Registers a passkey for the caller's account. The sign-in of an account that must add a second factor uses the same steps.
 
 use std::net::IpAddr;
 
@@ -120,7 +120,8 @@ pub async fn register(
     let new_credential = check(state, &binding(claims), credential, sender).await?;
     let now = state.clock.now();
     let mut change = change::begin(state, caller).await?;
-    // Recovery codes from a time when codes by mail were the only factor do not replace a stronger factor: they are renewed.
+    // Recovery codes are kept only if they already replace an authenticator app or a passkey. Those from a time when codes by mail were the
+    // only factor are renewed.
     let factors = change.account.factors;
     let keeps_codes = factors.has_aal2_factor() && factors.contains(FactorKind::RecoveryCode);
     let user_verified = new_credential.user_verified;
@@ -148,6 +149,7 @@ pub(in crate::service) async fn check_may_register_passkey(
     state: &AppState,
     ip: Option<IpAddr>,
 ) -> Result<(), RegisterPasskeyError> {
+    // an error if passkeys are off
     ceremonies(state)?;
     Ok(limits::check_passkey(state, ip).await?)
 }
@@ -159,8 +161,10 @@ pub(in crate::service) async fn begin(
     binding: &ChallengeBinding,
 ) -> Result<PasskeyOptions, RegisterPasskeyError> {
     let existing = change.passkeys().await?;
-    check_number(state, existing.len())?;
-    let (account, profile) = (change.account.clone(), change.profile().await?);
+    check_below_maximum(state, existing.len())?;
+    let account = change.account.clone();
+    let profile = change.profile().await?;
+    // unlocks the account
     drop(change);
     let name = account.display_identifier();
     let display_name = profile.display_name.as_deref().filter(|name| !name.trim().is_empty()).unwrap_or(&name);
@@ -176,27 +180,28 @@ pub(in crate::service) async fn check(
     credential: Map<String, Value>,
     sender: Sender,
 ) -> Result<NewCredential, RegisterPasskeyError> {
-    let refuse = |reason: &'static str| {
+    let record_refusal = |reason: &'static str| {
         let mut entry = AuditEntry::new(state.clock.now(), AuditEvent::PasskeyRefused).refused(reason);
-        (entry.facts.account, entry.facts.session) = (binding.account, sender.session);
+        entry.facts.account = binding.account;
+        entry.facts.session = sender.session;
         let actor = if sender.session.is_some() { Actor::Account } else { Actor::Anyone };
         state.audit.record(entry.detail(binding.purpose.as_str()).actor(actor).address(sender.ip));
     };
-    let refused = |error: PasskeyRefusal| {
-        refuse(error.as_str());
+    let refuse = |error: PasskeyRefusal| {
+        record_refusal(error.as_str());
         if error == PasskeyRefusal::Model {
             RegisterPasskeyError::ModelNotAllowed
         } else {
             RegisterPasskeyError::Refused
         }
     };
-    let presented = PresentedRegistration::parse(credential).map_err(refused)?;
+    let presented = PresentedRegistration::parse(credential).map_err(refuse)?;
     let taken = state.redis.passkey_challenges.take(presented.challenge(), binding).await?;
     let Some(ceremony) = taken else {
-        refuse("no_such_challenge");
+        record_refusal("no_such_challenge");
         return Err(RegisterPasskeyError::Refused);
     };
-    ceremonies(state)?.finish_registration(&ceremony, &presented).map_err(refused)
+    ceremonies(state)?.finish_registration(&ceremony, &presented).map_err(refuse)
 }
 
 /// Stores a passkey, as part of a change.
@@ -207,7 +212,8 @@ pub(in crate::service) async fn store(
     name: PasskeyName,
     now: Timestamp,
 ) -> Result<Passkey, RegisterPasskeyError> {
-    check_number(state, change.passkeys().await?.len())?;
+    let existing = change.passkeys().await?;
+    check_below_maximum(state, existing.len())?;
     let passkey = Passkey {
         id: PasskeyId(state.entropy.ordered_uuid(now)),
         account: change.account.id,
@@ -233,7 +239,7 @@ pub(in crate::service) async fn store(
 }
 
 /// Checks that the account may have one more passkey.
-fn check_number(state: &AppState, existing: usize) -> Result<(), RegisterPasskeyError> {
+fn check_below_maximum(state: &AppState, existing_count: usize) -> Result<(), RegisterPasskeyError> {
     let max = state.config.passkeys.max_per_account;
-    if existing < max { Ok(()) } else { Err(RegisterPasskeyError::TooMany(max)) }
+    if existing_count < max { Ok(()) } else { Err(RegisterPasskeyError::TooMany(max)) }
 }

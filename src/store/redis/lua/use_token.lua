@@ -1,5 +1,5 @@
--- Finds a one-time token by its link or its code, and consumes it if ARGV 4 is '1' (I11). A wrong code reduces the remaining attempts of
--- every live token of the group (ARGV 2).
+-- Finds a one-time token by its link or its code, and consumes it if ARGV 4 is '1' (I11: it works once). A wrong code reduces the
+-- remaining attempts of every live token of the group (ARGV 2).
 -- KEYS  1 the account's one-time tokens (issue_token.lua)
 -- ARGV  1 now (ms)  2 the group: purpose (1 byte), or purpose and id (17 bytes) for one token only  3 'link' or 'code'
 --       4 '1' to consume the token  5 binding (16 bytes)  6 and following: the digests that the token may have
@@ -10,7 +10,8 @@ local key, now, group, by_code = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3] ==
 -- A value is: issued at (6 bytes), expires at (6), binding (16), digest of the link (32), digest of the code (32), remaining
 -- attempts (1). The constants are the positions of the first bytes, counted from 1.
 local BINDING, LINK, CODE, ATTEMPTS = 13, 29, 61, 93
-local fields, others = redis.call('HGETALL', key), {}
+-- missed: the live tokens that do not match, each its field and its value with one attempt less. Written only after a wrong code.
+local fields, missed = redis.call('HGETALL', key), {}
 for i = 1, #fields, 2 do
   local field, value = fields[i], fields[i + 1]
   local _, expires = struct.unpack('>I6I6', value)
@@ -26,11 +27,11 @@ for i = 1, #fields, 2 do
           return { field, value }
         end
       end
-      others[#others + 1] = { field, string.sub(value, 1, ATTEMPTS - 1) .. string.char(math.max(0, attempts - 1)) }
+      missed[#missed + 1] = { field, string.sub(value, 1, ATTEMPTS - 1) .. string.char(math.max(0, attempts - 1)) }
     end
   end
 end
 if by_code then
-  for _, other in ipairs(others) do redis.call('HSET', key, other[1], other[2]) end
+  for _, token in ipairs(missed) do redis.call('HSET', key, token[1], token[2]) end
 end
 return {}
