@@ -5,10 +5,11 @@ tests/it/oidc/interop.rs starts this program, with the cookie of a signed-in bro
 import json
 import os
 import sys
+import urllib.error
 import urllib.parse
 import urllib.request
 
-# allows an issuer without TLS
+# allows an issuer without TLS; Authlib reads the variable when it is imported
 os.environ["AUTHLIB_INSECURE_TRANSPORT"] = "1"
 
 from authlib.common.security import generate_token  # noqa: E402
@@ -40,7 +41,7 @@ def browse(url):
     raise AssertionError(f"no redirect from {url}")
 
 
-for client_id, secret, method in [
+for client_id, secret, auth_method in [
     ("shop", config["client_secret"], "client_secret_basic"),
     ("shop", config["client_secret"], "client_secret_post"),
     ("spa", None, "none"),
@@ -48,16 +49,19 @@ for client_id, secret, method in [
     app = OAuth2Client(
         client_id,
         secret,
-        token_endpoint_auth_method=method,
+        token_endpoint_auth_method=auth_method,
         scope="openid profile email",
         redirect_uri=config["redirect_uri"],
         code_challenge_method="S256",
         token_endpoint=server["token_endpoint"],
     )
-    verifier, nonce = generate_token(48), generate_token(20)
+    # RFC 7636: a verifier has 43 to 128 characters
+    verifier = generate_token(48)
+    nonce = generate_token(20)
     url, state = app.create_authorization_url(server["authorization_endpoint"], code_verifier=verifier, nonce=nonce)
     callback = browse(url)
     parameters = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(callback).query))
+    # RFC 9207
     assert parameters["iss"] == config["issuer"]
     token = app.fetch_token(authorization_response=callback, state=state, code_verifier=verifier)
     claims = jwt.decode(token["id_token"], keys, algorithms=server["id_token_signing_alg_values_supported"]).claims

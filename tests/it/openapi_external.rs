@@ -13,13 +13,13 @@ use std::{
 };
 
 /// The time after which a program counts as hung.
-const LIMIT: Duration = Duration::from_secs(15 * 60);
+const MAX_RUN_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// The seed of schemathesis, so that every run sends the same requests.
 const SEED: &str = "20261123";
 
 /// Generated test cases per operation, in addition to those that schemathesis derives from the document.
-const CASES: &str = "25";
+const CASES_PER_OPERATION: &str = "25";
 
 /// Operations that can end the session that schemathesis uses. They run after all others.
 const ENDS_SESSION: &str = "^(POST /v1/logout|POST /v1/me/password|DELETE /v1/sessions)$";
@@ -68,12 +68,14 @@ pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &st
     let special_operations = format!("{ENDS_SESSION}|{SERVICE_CLIENT}|{ANY_METHOD}");
     let (bearer, basic) = (format!("Bearer {bearer_token}"), format!("Basic {basic}"));
     let mut tested = 0;
+    // one run for each credential and order: first the operations that need nothing special, last those that end the session
     for (filter, operations, authorization) in [
         ("--exclude-name-regex", special_operations.as_str(), &bearer),
         ("--include-name-regex", SERVICE_CLIENT, &basic),
         ("--include-name-regex", ANY_METHOD, &bearer),
         ("--include-name-regex", ENDS_SESSION, &bearer),
     ] {
+        // the check `unsupported_method` expects a 405 for other methods than the document's
         let excluded_checks: &[&str] =
             if operations == ANY_METHOD { &["--exclude-checks", "unsupported_method"] } else { &[] };
         let output = succeed(
@@ -85,7 +87,7 @@ pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &st
                 .args(["--header", &format!("Authorization: {authorization}")])
                 .args(excluded_checks)
                 .args(["--checks", "all", "--phases", "examples,coverage,fuzzing"])
-                .args(["--seed", SEED, "--max-examples", CASES, "--workers", "1"])
+                .args(["--seed", SEED, "--max-examples", CASES_PER_OPERATION, "--workers", "1"])
                 .args(["--generation-database", "none", "--suppress-health-check", "all"])
                 .args(["--request-timeout", "30"]),
         );
@@ -119,7 +121,8 @@ pub(crate) fn screenshot(url: &str, png: &Path) {
     assert!(png.exists(), "Chromium wrote no {}", png.display());
 }
 
-/// Chromium without a window, without access to other hosts, and without its sandbox, which does not work for root.
+/// Chromium without a window, without access to other hosts, and without its sandbox, which does not work for root. It writes the page after
+/// 20 seconds of virtual time, which passes faster while the page waits for nothing.
 fn chromium() -> Command {
     let mut command = Command::new(tool("chromium"));
     command.args([
@@ -147,7 +150,7 @@ fn absolute(path: &Path) -> PathBuf {
 
 /// Runs the command in a new empty folder and returns its output.
 ///
-/// Panics with its output if it fails or still runs after [`LIMIT`].
+/// Panics with its output if it fails or still runs after [`MAX_RUN_TIME`].
 pub(crate) fn succeed(command: &mut Command) -> Output {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be created");
     let shown_command = format!("{command:?}");
@@ -156,6 +159,7 @@ pub(crate) fn succeed(command: &mut Command) -> Output {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // a new process group, by which the program's own children are killed too
         .process_group(0)
         .spawn()
         .unwrap_or_else(|error| panic!("can't start {shown_command}: {error}"));
@@ -163,10 +167,10 @@ pub(crate) fn succeed(command: &mut Command) -> Output {
 
     let (done, result) = mpsc::channel();
     let waiter = thread::spawn(move || done.send(child.wait_with_output()));
-    let Ok(output) = result.recv_timeout(LIMIT) else {
+    let Ok(output) = result.recv_timeout(MAX_RUN_TIME) else {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         let _ = waiter.join();
-        panic!("killed, since it still ran after {LIMIT:?}: {shown_command}");
+        panic!("killed, since it still ran after {MAX_RUN_TIME:?}: {shown_command}");
     };
     let output = output.unwrap_or_else(|error| panic!("no output of {shown_command}: {error}"));
 
@@ -183,7 +187,7 @@ pub(crate) fn succeed(command: &mut Command) -> Output {
 /// The committed copy of the OpenAPI document.
 fn committed() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/openapi.json");
-    assert!(fs::exists(&path).unwrap_or(false), "{} is missing: run `make openapi`", path.display());
+    assert!(path.exists(), "{} is missing: run `make openapi`", path.display());
     path
 }
 

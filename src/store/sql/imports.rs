@@ -54,9 +54,10 @@ impl Sql {
         let mut tx = self.begin_write().await?;
         let outcomes = insert_with_emails(&mut tx, rows, emails).await?;
         let inserted = rows.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == ImportOutcome::Inserted);
-        let inserted: HashSet<AccountId> = inserted.map(|(row, _)| row.id).collect();
+        let inserted_ids: HashSet<AccountId> = inserted.map(|(row, _)| row.id).collect();
+        // an import adds factors of no other kind
         let totp_only = Factors::NONE.set(FactorKind::Totp, true);
-        for factor in factors.iter().filter(|factor| inserted.contains(&factor.account)) {
+        for factor in factors.iter().filter(|factor| inserted_ids.contains(&factor.account)) {
             super::factors::insert_totp(&mut tx, factor).await?;
             query("UPDATE accounts SET factors = $1, factors_version = 1 WHERE id = $2")
                 .bind(i64::from(totp_only.bits()))
@@ -64,6 +65,7 @@ impl Sql {
                 .execute(&mut *tx)
                 .await?;
         }
+        // the column `line` has the number of the record
         let sql = "INSERT INTO imports (source, line, updated_at) VALUES ($1, $2, $3) \
                    ON CONFLICT (source) DO UPDATE SET line = excluded.line, updated_at = excluded.updated_at";
         query(sql)
@@ -72,15 +74,15 @@ impl Sql {
             .bind(now.as_millis())
             .execute(&mut *tx)
             .await?;
-        if !inserted.is_empty() {
-            let entry = AuditEntry::new(now, AuditEvent::AccountsImported).count(inserted.len() as u64);
+        if !inserted_ids.is_empty() {
+            let entry = AuditEntry::new(now, AuditEvent::AccountsImported).count(inserted_ids.len() as u64);
             self.record(&mut tx, &entry).await?;
         }
         tx.commit().await?;
         Ok(outcomes)
     }
 
-    /// The number of the last record of `source` that was processed; none if there is no unfinished import of `source`.
+    /// The number of the last record of `source` that was processed; `None` if there is no unfinished import of `source`.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -121,14 +123,16 @@ async fn insert_with_emails(
     let mut tried: Vec<usize> = (0..rows.len()).collect();
     // The rows with a secondary address that is taken.
     let mut refused = BTreeSet::new();
-    // Ends when no further row is refused: a refusal frees values that other rows were skipped for.
+    // Each refusal frees an id, addresses and a username for which other rows were skipped. So the loop tries the skipped rows again,
+    // until it refuses no further row.
     loop {
         let refused_before = refused.len();
         for index in tried {
-            let emails = emails_by_row.get(&index).filter(|_| outcomes[index] == ImportOutcome::Inserted);
-            if let Some(emails) = emails
-                && !insert_emails(tx, rows[index].id, emails).await?
-            {
+            if outcomes[index] != ImportOutcome::Inserted {
+                continue;
+            }
+            let emails = emails_by_row.get(&index).map(Vec::as_slice).unwrap_or_default();
+            if !insert_emails_or_delete(tx, rows[index].id, emails).await? {
                 outcomes[index] = ImportOutcome::EmailTaken;
                 refused.insert(index);
             }
@@ -145,9 +149,10 @@ async fn insert_with_emails(
     }
     // Tries the refused rows once more: their secondary address may have been the primary address of a row that was refused later.
     for index in refused {
-        let inserted = accounts::insert(tx, slice::from_ref(&rows[index])).await?;
+        let outcome = accounts::insert(tx, slice::from_ref(&rows[index])).await?;
         let emails = emails_by_row.get(&index).map(Vec::as_slice).unwrap_or_default();
-        if inserted == [ImportOutcome::Inserted] && insert_emails(tx, rows[index].id, emails).await? {
+        let is_inserted = outcome == [ImportOutcome::Inserted];
+        if is_inserted && insert_emails_or_delete(tx, rows[index].id, emails).await? {
             outcomes[index] = ImportOutcome::Inserted;
         }
     }
@@ -155,7 +160,7 @@ async fn insert_with_emails(
 }
 
 /// Inserts the secondary addresses of a new account. If one of them is taken, deletes the account and returns false.
-async fn insert_emails(
+async fn insert_emails_or_delete(
     tx: &mut Transaction<'_, Any>,
     account: AccountId,
     emails: &[&SecondaryEmail],

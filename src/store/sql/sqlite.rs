@@ -23,6 +23,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 pub(super) fn options(url: &SecretText) -> Result<AnyConnectOptions, SqlError> {
     let path = path(url)?;
     let path = path.to_str().ok_or_else(|| SqlError::Address("is not UTF-8".into()))?;
+    // an empty host, before the path
     let mut address = Url::parse("sqlite:///").map_err(|error| SqlError::Address(error.to_string()))?;
     // `set_path` encodes other characters, but takes `%` for the beginning of an encoded one
     address.set_path(&path.replace('%', "%25"));
@@ -44,7 +45,7 @@ pub(super) async fn create(
     connection.execute(pragmas(acquire_timeout)).await?;
     // If several processes start at the same time, one of them turns the log on. The others get an error immediately, regardless of
     // busy_timeout, and must retry.
-    let turned_on = async {
+    let turn_on_log = async {
         while let Err(error) = connection.execute("PRAGMA journal_mode = WAL").await.map_err(SqlError::from) {
             if !error.is_unavailable() {
                 return Err(error);
@@ -53,7 +54,8 @@ pub(super) async fn create(
         }
         Ok(())
     };
-    tokio::time::timeout(acquire_timeout, turned_on).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+    // the error of a pool without a free connection: the database is unavailable
+    tokio::time::timeout(acquire_timeout, turn_on_log).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
     Ok(connection.close().await?)
 }
 
@@ -89,6 +91,7 @@ mod tests {
     #[test]
     fn options_of_path_with_special_characters_keep_the_path() {
         for path in ["/tmp/a b/100% sure?/x#y.db", "/var/lib/latchkey/latchkey.db", "/tmp/ünï.db"] {
+            // a user must encode these characters in `database.url`
             let url = format!("sqlite://{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23"));
             let options = options(&url.into()).unwrap();
             let read_back = SqliteConnectOptions::from_url(&options.database_url).unwrap();

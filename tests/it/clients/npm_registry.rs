@@ -29,14 +29,14 @@ impl NpmRegistry {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut packages = Packages::new();
-        collect(&node_modules(), &mut packages);
+        collect_packages(&node_modules(), &mut packages);
         let endpoint = serve.data(Arc::new(packages)).data(address);
         let server = poem::Server::new_with_acceptor(TcpAcceptor::from_tokio(listener).unwrap());
         let server_task = tokio::spawn(async move { server.run(endpoint).await.unwrap() });
         Self { address, server_task }
     }
 
-    /// The variables that make npm use this registry.
+    /// The variables that make npm use this registry, with its cache in `cache`, and send no other requests.
     pub(super) fn environment(&self, cache: &Path) -> Vec<(&'static str, String)> {
         vec![
             ("npm_config_registry", format!("http://{}/", self.address)),
@@ -56,25 +56,34 @@ impl Drop for NpmRegistry {
 
 /// The folder in which `.ci/install.sh` installs the packages of tests/tools.
 pub(super) fn node_modules() -> PathBuf {
-    tool("node").parent().and_then(Path::parent).unwrap().join("node/node_modules")
+    // the folder with `bin/node` and `node/node_modules`
+    let node = tool("node");
+    let tools = node.parent().and_then(Path::parent).unwrap();
+    tools.join("node/node_modules")
 }
 
-/// Finds the packages in a `node_modules` folder, and in those inside its packages.
-fn collect(modules: &Path, packages: &mut Packages) {
-    for entry in fs::read_dir(modules).into_iter().flatten() {
+/// Finds the packages in a `node_modules` folder, and in those inside its packages. Does nothing if there is no such folder.
+fn collect_packages(modules: &Path, packages: &mut Packages) {
+    let Ok(entries) = fs::read_dir(modules) else { return };
+    for entry in entries {
         let path = entry.unwrap().path();
-        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('@')) {
-            collect(&path, packages);
+        // the folder of a scope has the packages `@SCOPE/NAME`
+        let is_scope = path.file_name().unwrap().to_string_lossy().starts_with('@');
+        if is_scope {
+            collect_packages(&path, packages);
         } else if let Some(manifest) = manifest(&path) {
-            let [name, version] = ["name", "version"].map(|member| manifest[member].as_str().unwrap().to_owned());
+            let name = manifest["name"].as_str().unwrap().to_owned();
+            let version = manifest["version"].as_str().unwrap().to_owned();
             packages.entry(name).or_default().insert(version, path.clone());
-            collect(&path.join("node_modules"), packages);
+            collect_packages(&path.join("node_modules"), packages);
         }
     }
 }
 
+/// The `package.json` of a folder, if it is a package.
 fn manifest(package: &Path) -> Option<Value> {
-    serde_json::from_slice(&fs::read(package.join("package.json")).ok()?).ok()
+    let json = fs::read(package.join("package.json")).ok()?;
+    serde_json::from_slice(&json).ok()
 }
 
 /// Serves the versions of a package at `/NAME`, and the archive of a version at `/NAME/-/VERSION.tgz`.
@@ -99,6 +108,7 @@ fn versions_of(name: &str, versions: &BTreeMap<String, PathBuf>, address: Socket
         document["dist"] = json!({ "tarball": format!("http://{address}/{name}/-/{version}.tgz") });
         (version.clone(), document)
     });
+    // npm needs the tag `latest`: the last version in the order of text, since few packages have several
     let latest = versions.keys().next_back();
     let document = json!({
         "name": name,
@@ -111,6 +121,7 @@ fn versions_of(name: &str, versions: &BTreeMap<String, PathBuf>, address: Socket
 /// The archive of a package: a compressed tar file in which the folder is named `package`.
 fn pack(folder: &Path) -> Vec<u8> {
     let mut tar = Command::new("tar");
+    // `--transform` replaces the dot at the beginning of each path
     tar.args(["-czf", "-", "--exclude=./node_modules", "--transform=s,^\\.,package,", "-C"]).arg(folder).arg(".");
     tokio::task::block_in_place(|| succeed(&mut tar)).stdout
 }

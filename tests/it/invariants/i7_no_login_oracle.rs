@@ -22,8 +22,8 @@ fn comparable(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
     (answer.status.as_u16(), headers, body)
 }
 
-/// Sends a login that is refused. Returns the answer, and the number of passwords that were hashed for it.
-async fn refused_login(node: &Node, identifier: &str, password: &str) -> (Answer, u64) {
+/// Sends a login, and asserts that it is refused. Returns the answer, and the number of passwords that were hashed for it.
+async fn expect_refused_login(node: &Node, identifier: &str, password: &str) -> (Answer, u64) {
     let before = node.state.passwords.jobs();
     let answer = node.try_login(identifier, password).await;
     assert_eq!(answer.problem(), (401, "invalid_credentials".to_owned()), "{identifier}");
@@ -37,11 +37,12 @@ async fn i7_unknown_user_wrong_password_and_disabled_account_get_identical_respo
     for name in ["ada", "grace"] {
         node.register(name).await;
     }
+    // grace is the disabled account
     let grace = accounts::find(&node.state.sql, "grace").await.unwrap();
     accounts::disable(&node.state, grace.id).await.unwrap();
 
     let too_long = "a".repeat(node.state.config.password.max_length + 1);
-    let (wrong_password, hashed) = refused_login(&node, "ada", "not the password").await;
+    let (wrong_password_answer, hashed) = expect_refused_login(&node, "ada", "not the password").await;
     assert_eq!(hashed, 1);
     for (identifier, password) in [
         ("nobody", PASSWORD),
@@ -53,10 +54,11 @@ async fn i7_unknown_user_wrong_password_and_disabled_account_get_identical_respo
         ("nobody", &too_long),
         ("ada", ""),
         ("nobody", ""),
+        // neither an e-mail address nor a valid username
         ("no identifier at all \u{1f511} \0 ' OR 1=1", PASSWORD),
     ] {
-        let (answer, hashed) = refused_login(&node, identifier, password).await;
-        assert_eq!(comparable(&answer), comparable(&wrong_password), "{identifier}");
+        let (answer, hashed) = expect_refused_login(&node, identifier, password).await;
+        assert_eq!(comparable(&answer), comparable(&wrong_password_answer), "{identifier}");
         assert_eq!(hashed, 1, "the same work for {identifier}");
     }
 }

@@ -2,15 +2,22 @@
 
 use std::time::Duration;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use latchkey::{
-    domain::{app_client::AppSettings, key::Algorithm},
+    domain::{
+        app_client::{AppSettings, ClientAuthMethod},
+        key::Algorithm,
+    },
     service::clients::NewClient,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{Browser, Request, claims, error_of, exchange, public, refresh, shop, sign_in, text, token, web};
-use crate::harness::test_cluster::TestCluster;
+use crate::harness::{
+    client::Answer,
+    test_cluster::{ServiceClient, TestCluster},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn id_token_has_the_claims_of_openid_connect_core() {
@@ -20,45 +27,33 @@ async fn id_token_has_the_claims_of_openid_connect_core() {
         let (node, shop) = shop(&cluster).await;
         let browser = Browser::signed_in(&node, "ada").await;
         let signed_in_at = node.state.clock.now().as_secs();
+        // the time of issue differs from the time of the authentication
         cluster.advance(Duration::from_secs(100));
         let tokens = sign_in(&node, &browser, &shop, "openid profile email").await;
         let id = claims(text(&tokens, "id_token"));
         let access = claims(text(&tokens, "access_token"));
         let now = node.state.clock.now().as_secs();
-        assert_eq!(
-            json!([
-                id["iss"],
-                id["aud"],
-                id["sub"],
-                id["sid"],
-                id["iat"],
-                id["auth_time"],
-                id["acr"],
-                id["amr"],
-                id["nonce"]
-            ]),
-            json!([
-                "https://auth.example.com",
-                "shop",
-                access["sub"],
-                access["sid"],
-                now,
-                signed_in_at,
-                "aal1",
-                ["pwd"],
-                "a nonce"
-            ])
-        );
-        assert_eq!((&id["email"], &id["preferred_username"]), (&json!("ada@example.com"), &json!("ada")));
+        assert_eq!(id["iss"], "https://auth.example.com");
+        assert_eq!(id["aud"], "shop");
+        assert_eq!(id["sub"], access["sub"]);
+        assert_eq!(id["sid"], access["sid"]);
+        assert_eq!(id["iat"], now);
         assert_eq!(id["exp"], access["exp"]);
+        assert_eq!(id["auth_time"], signed_in_at);
+        assert_eq!(id["acr"], "aal1");
+        assert_eq!(id["amr"], json!(["pwd"]));
+        // the nonce of every request of these tests
+        assert_eq!(id["nonce"], "a nonce");
+        assert_eq!(id["email"], "ada@example.com");
+        assert_eq!(id["preferred_username"], "ada");
         let header = text(&tokens, "id_token").split('.').next().unwrap();
-        let header: Value =
-            serde_json::from_slice(&base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, header).unwrap())
-                .unwrap();
-        assert_eq!((&header["typ"], &header["alg"]), (&json!("JWT"), &json!(algorithm.as_str())));
-        // half of a hash in base64url: SHA-512 for EdDSA, SHA-256 for the others
-        let hash = text(&id, "at_hash");
-        assert_eq!(hash.len(), if algorithm == Algorithm::EdDsa { 43 } else { 22 });
+        let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
+        let header: Value = serde_json::from_slice(&header).unwrap();
+        assert_eq!(header["typ"], "JWT");
+        assert_eq!(header["alg"], algorithm.as_str());
+        // half of a hash in base64url: 32 bytes of SHA-512 for EdDSA, 16 bytes of SHA-256 for the others
+        let hash_length = if algorithm == Algorithm::EdDsa { 43 } else { 22 };
+        assert_eq!(text(&id, "at_hash").len(), hash_length);
         let metadata = node.get_anonymously("/.well-known/openid-configuration").await.json();
         assert_eq!(metadata["id_token_signing_alg_values_supported"], json!([algorithm.as_str()]));
         node.stop().await;
@@ -78,18 +73,21 @@ async fn userinfo_takes_the_token_from_a_form_and_from_one_place_only() {
     assert_eq!(claims["email"], "ada@example.com");
     // A form without the token, and a body of another type, beside the header.
     node.send(post().bearer_auth(access).form(&[("a", "b")])).await.expect(200);
-    node.send(post().bearer_auth(access).json(&serde_json::json!({ "access_token": "x" }))).await.expect(200);
+    node.send(post().bearer_auth(access).json(&json!({ "access_token": "x" }))).await.expect(200);
+    // the token in the header and the form, and twice in the form
     for refused in [
         post().bearer_auth(access).form(&[("access_token", access)]),
         post().form(&[("access_token", access), ("access_token", access)]),
     ] {
         assert_eq!(node.send(refused).await.problem(), (400, "malformed_request".to_owned()));
     }
-    for missing in [post(), post().form(&[("a", "b")]), post().json(&serde_json::json!({ "access_token": access }))] {
+    // a token in JSON is not read
+    for missing in [post(), post().form(&[("a", "b")]), post().json(&json!({ "access_token": access }))] {
         let answer = node.send(missing).await.expect(401);
         assert!(answer.header("www-authenticate").starts_with("Bearer"), "{answer:?}");
     }
-    node.send(post().form(&[("access_token", "x")])).await.expect(401);
+    let wrong_token = post().form(&[("access_token", "x")]);
+    node.send(wrong_token).await.expect(401);
     // A token in the query is not accepted: logs would keep it.
     node.get_anonymously(&format!("/oauth2/userinfo?access_token={access}")).await.expect(401);
     node.stop().await;
@@ -103,11 +101,13 @@ async fn userinfo_is_read_by_pages_of_allowed_origins_only() {
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
-    for (origin, allowed) in [("https://spa.example.com", true), ("https://evil.example", false)] {
-        let expected = if allowed { origin } else { "" };
+    for (origin, is_allowed) in [("https://spa.example.com", true), ("https://evil.example", false)] {
+        // a response to another origin has no header
+        let expected = if is_allowed { origin } else { "" };
         let preflight = node.request(Method::OPTIONS, "/oauth2/userinfo").header("origin", origin);
         let preflight = preflight.header("access-control-request-method", "GET");
-        let answer = node.send(preflight.header("access-control-request-headers", "authorization")).await;
+        let preflight = preflight.header("access-control-request-headers", "authorization");
+        let answer = node.send(preflight).await;
         assert_eq!(answer.header("access-control-allow-origin"), expected);
         let request = node.request(Method::GET, "/oauth2/userinfo").bearer_auth(text(&tokens, "access_token"));
         let answer = node.send(request.header("origin", origin)).await.expect(200);
@@ -122,21 +122,25 @@ async fn userinfo_has_the_claims_that_the_scopes_allow() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let claims_of = async |scope: &str| {
+    let userinfo_for = async |scope: &str| {
         let tokens = sign_in(&node, &browser, &shop, scope).await;
         assert_eq!(tokens["scope"], scope);
         node.get("/oauth2/userinfo", text(&tokens, "access_token")).await
     };
     let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(fields(&claims_of("openid").await.expect(200).json()), ["sub"]);
-    let email = claims_of("openid email").await.expect(200).json();
-    assert_eq!((&email["email"], &email["email_verified"]), (&json!("ada@example.com"), &json!(false)));
-    let all = claims_of("openid profile email").await.expect(200).json();
-    assert_eq!(fields(&all), ["email", "email_verified", "name", "preferred_username", "sub", "updated_at"]);
-    assert_eq!(claims_of("profile").await.json()["code"], "insufficient_scope");
+    let openid_claims = userinfo_for("openid").await.expect(200).json();
+    assert_eq!(fields(&openid_claims), ["sub"]);
+    let email_claims = userinfo_for("openid email").await.expect(200).json();
+    assert_eq!(email_claims["email"], "ada@example.com");
+    assert_eq!(email_claims["email_verified"], false);
+    let all_claims = userinfo_for("openid profile email").await.expect(200).json();
+    assert_eq!(fields(&all_claims), ["email", "email_verified", "name", "preferred_username", "sub", "updated_at"]);
+    let without_openid = userinfo_for("profile").await.json();
+    assert_eq!(without_openid["code"], "insufficient_scope");
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
     let post = node.request(Method::POST, "/oauth2/userinfo").bearer_auth(text(&tokens, "access_token"));
-    assert_eq!(node.send(post).await.expect(200).text_of("sub"), claims(text(&tokens, "id_token"))["sub"]);
+    let answer = node.send(post).await.expect(200);
+    assert_eq!(answer.text_of("sub"), claims(text(&tokens, "id_token"))["sub"]);
     for refused in [text(&tokens, "id_token"), "x", text(&tokens, "refresh_token")] {
         assert_eq!(node.get("/oauth2/userinfo", refused).await.problem(), (401, "invalid_token".to_owned()));
     }
@@ -154,7 +158,7 @@ async fn access_token_of_app_does_not_open_the_account() {
     for path in ["/v1/me", "/v1/sessions", "/v1/verify", "/v1/me/consents"] {
         assert_eq!(node.get(path, access).await.problem(), (401, "invalid_token".to_owned()), "{path}");
     }
-    // A token for the service's own audience is refused without the scope of its API.
+    // A token for Latchkey's own audience is refused without the scope of its API.
     let audiences = vec!["latchkey".to_owned()];
     let trusted = cluster.service_client_with(NewClient { audiences, ..web("insider") }).await;
     let tokens = sign_in(&node, &browser, &trusted, "openid").await;
@@ -176,11 +180,14 @@ async fn refresh_for_fewer_scopes_returns_all_scopes_of_the_session() {
     let form = |scope: &'static str| {
         [("grant_type", "refresh_token"), ("refresh_token", text(&tokens, "refresh_token")), ("scope", scope)]
     };
-    assert_eq!(error_of(&token(&node, &shop, &form("openid admin")).await), (400, "invalid_scope".to_owned()));
+    let refused = token(&node, &shop, &form("openid admin")).await;
+    assert_eq!(error_of(&refused), (400, "invalid_scope".to_owned()));
     let refreshed = token(&node, &shop, &form("openid")).await.expect(200).json();
-    assert_eq!((&refreshed["scope"], &tokens["scope"]), (&"openid email".into(), &"openid email".into()));
-    let [former, current] = [&tokens, &refreshed].map(|tokens| claims(text(tokens, "access_token"))["scope"].clone());
-    assert_eq!(current, former);
+    assert_eq!(tokens["scope"], "openid email");
+    assert_eq!(refreshed["scope"], "openid email");
+    let former_access = claims(text(&tokens, "access_token"));
+    let current_access = claims(text(&refreshed, "access_token"));
+    assert_eq!(current_access["scope"], former_access["scope"]);
     node.stop().await;
 }
 
@@ -210,7 +217,8 @@ async fn refresh_requires_the_client_of_the_session() {
     let second = refresh(&node, &shop, &first).await.expect(200).json();
     assert_ne!(second["refresh_token"], first);
     let id = claims(text(&second, "id_token"));
-    assert_eq!((&id["sid"], &id["nonce"]), (&claims(text(&tokens, "id_token"))["sid"], &Value::Null));
+    assert_eq!(id["sid"], claims(text(&tokens, "id_token"))["sid"]);
+    assert_eq!(id["nonce"], Value::Null, "the nonce is of the sign-in request only");
     // An app can't refresh a session of the first-party client.
     let login_tokens = node.login("ada").await;
     assert_eq!(error_of(&refresh(&node, &shop, &login_tokens.refresh).await), invalid);
@@ -226,11 +234,13 @@ async fn resource_indicators_limit_the_audience() {
     let audiences = vec![orders.to_owned(), stock.to_owned()];
     let scopes = ["openid", "read"].map(str::to_owned).to_vec();
     let client = cluster.service_client_with(NewClient { audiences, scopes, ..web("desk") }).await;
+    // the service at the resource `orders`, which introspects tokens
     let audiences = vec![orders.to_owned()];
     let api =
         cluster.service_client_with(NewClient { name: "orders".to_owned(), audiences, ..NewClient::default() }).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let request = Request::for_client("desk").with("scope", "read");
+    // `resource` is the parameter at the token endpoint; the request may have others
     let sign_in_for = async |request: &Request, resource: Option<&str>| {
         let code = browser.code(&node, request).await;
         let mut form = vec![
@@ -242,31 +252,32 @@ async fn resource_indicators_limit_the_audience() {
         form.extend(resource.map(|resource| ("resource", resource)));
         token(&node, &client, &form).await
     };
-    let aud =
-        |answer: crate::harness::client::Answer| claims(&answer.expect(200).text_of("access_token"))["aud"].clone();
+    let aud = |answer: Answer| claims(&answer.expect(200).text_of("access_token"))["aud"].clone();
+    let for_orders = request.with_another("resource", orders);
     assert_eq!(aud(sign_in_for(&request, None).await), json!([orders, stock]));
-    assert_eq!(aud(sign_in_for(&request.with_another("resource", orders), None).await), json!(orders));
+    assert_eq!(aud(sign_in_for(&for_orders, None).await), json!(orders));
     assert_eq!(aud(sign_in_for(&request, Some(stock)).await), json!(stock));
     // With the scope `openid`, the issuer is an audience too: the token opens the userinfo endpoint.
-    let both = request.with_another("resource", orders).with_another("resource", stock).with("scope", "openid read");
+    let both = for_orders.with_another("resource", stock).with("scope", "openid read");
     assert_eq!(aud(sign_in_for(&both, Some(orders)).await), json!([orders, "https://auth.example.com"]));
-    let refused = sign_in_for(&request.with_another("resource", orders), Some(stock)).await;
+    // the request named another resource
+    let refused = sign_in_for(&for_orders, Some(stock)).await;
     assert_eq!(error_of(&refused), (400, "invalid_target".to_owned()));
     // A resource introspects the tokens for itself, and no others.
-    let code = browser.code(&node, &request.with_another("resource", orders)).await;
+    let code = browser.code(&node, &for_orders).await;
     let tokens = exchange(&node, &client, &code).await.expect(200).json();
     let introspect = async |token: &str| {
         let call = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
         node.send(call.basic_auth(&api.id, Some(&api.secret))).await.expect(200).json()
     };
     let found = introspect(text(&tokens, "access_token")).await;
-    assert_eq!(
-        (&found["active"], &found["client_id"], &found["scope"]),
-        (&json!(true), &json!("desk"), &json!("read"))
-    );
+    assert_eq!(found["active"], true);
+    assert_eq!(found["client_id"], "desk");
+    assert_eq!(found["scope"], "read");
     let form =
         [("grant_type", "refresh_token"), ("refresh_token", text(&tokens, "refresh_token")), ("resource", stock)];
-    assert_eq!(error_of(&token(&node, &client, &form).await).1, "invalid_target");
+    let refused = token(&node, &client, &form).await;
+    assert_eq!(refused.text_of("error"), "invalid_target");
     // The refused request has rotated the session. A repeat of its token is answered with the successor.
     let repeated = refresh(&node, &client, text(&tokens, "refresh_token")).await.expect(200).json();
     refresh(&node, &client, text(&repeated, "refresh_token")).await.expect(200);
@@ -283,15 +294,16 @@ async fn app_revokes_its_own_tokens_only_and_introspects_none() {
     let other = cluster.service_client_with(web("other")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
-    let call = async |path: &str, client: &crate::harness::test_cluster::ServiceClient, token: &str| {
-        let call = node.request(Method::POST, path).form(&[("token", token)]);
-        node.send(call.basic_auth(&client.id, Some(&client.secret))).await.expect(200)
+    let call = async |path: &str, client: &ServiceClient, token: &str| {
+        let request = node.request(Method::POST, path).form(&[("token", token)]);
+        node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200)
     };
     let (access, refresh_token) = (text(&tokens, "access_token"), text(&tokens, "refresh_token"));
     for token in [access, refresh_token] {
         assert_eq!(call("/oauth2/introspect", &shop, token).await.json(), json!({ "active": false }));
         call("/oauth2/revoke", &other, token).await;
     }
+    // the app `other` has revoked nothing
     let tokens = refresh(&node, &shop, refresh_token).await.expect(200).json();
     call("/oauth2/revoke", &shop, text(&tokens, "refresh_token")).await;
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
@@ -329,10 +341,11 @@ async fn revoke_of_an_apps_access_token_by_a_service_client_does_nothing() {
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
     let revoke = async |token: &str| {
-        let call = node.request(Method::POST, "/oauth2/revoke").form(&[("token", token)]);
-        node.send(call.basic_auth(&service.id, Some(&service.secret))).await.expect(200)
+        let request = node.request(Method::POST, "/oauth2/revoke").form(&[("token", token)]);
+        node.send(request.basic_auth(&service.id, Some(&service.secret))).await.expect(200)
     };
-    assert_eq!(revoke(text(&tokens, "access_token")).await.text, "");
+    let answer = revoke(text(&tokens, "access_token")).await;
+    assert_eq!(answer.text, "");
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200);
     // The service client revokes tokens of the REST API.
     let login = node.login("ada").await;
@@ -343,14 +356,13 @@ async fn revoke_of_an_apps_access_token_by_a_service_client_does_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn client_authenticates_only_by_its_registered_method() {
-    use latchkey::domain::app_client::ClientAuthMethod;
     let cluster = TestCluster::new();
     let (node, _) = shop(&cluster).await;
-    let app = web("strict").app;
-    let app = AppSettings { auth_method: Some(ClientAuthMethod::SecretPost), ..app };
+    let app = AppSettings { auth_method: Some(ClientAuthMethod::SecretPost), ..web("strict").app };
     let strict = cluster.service_client_with(NewClient { app, ..web("strict") }).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let code = browser.code(&node, &Request::for_client("strict")).await;
+    // `exchange` authenticates by HTTP Basic
     let by_basic = exchange(&node, &strict, &code).await;
     assert_eq!(error_of(&by_basic), (401, "invalid_client".to_owned()));
     let form = [

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::{LATER, hash, new_account, on_every_backend, signing_keys::key, with_username};
 
 const RACERS: usize = 16;
+const CREATED_AT_MINUTE: i64 = 0;
 
 /// Runs a task for each racer, alternating between the nodes, and returns the results.
 async fn race<T, F>(nodes: [&Sql; 2], racer: impl Fn(Sql, usize) -> F) -> Vec<T>
@@ -30,6 +31,7 @@ async fn sixteen_inserts_of_one_address_store_one_account() {
         for round in 0..5 {
             let results = race([&a, &b], |sql, n| async move {
                 let email = format!("ann{round}@example.com");
+                // addresses that differ in case only are the same address
                 let email = if n < RACERS / 2 { email } else { email.to_uppercase() };
                 sql.insert_account(&with_username(&email, &format!("ann{round}-{n}"))).await
             })
@@ -81,6 +83,7 @@ async fn concurrent_changes_to_one_account_are_serialized() {
         let mut epochs = race([&a, &b], |sql, _| async move {
             let mut change = sql.change_account(id).await.unwrap().unwrap();
             let epoch = change.bump_epoch().await.unwrap();
+            // the other racers run before the commit
             tokio::task::yield_now().await;
             change.commit().await.unwrap();
             epoch
@@ -99,7 +102,7 @@ async fn sixteen_first_keys_store_one_key() {
     on_every_backend(async |backend| {
         let (a, b) = (backend.migrated_pool().await, backend.migrated_pool().await);
         let won = race([&a, &b], |sql, n| async move {
-            let key = StoredKey { kid: n.to_string(), ..key("", 0) };
+            let key = key(&n.to_string(), CREATED_AT_MINUTE);
             sql.insert_first_key(&key).await.unwrap().then_some(key)
         })
         .await;
@@ -110,18 +113,21 @@ async fn sixteen_first_keys_store_one_key() {
     .await;
 }
 
-/// Sixteen tasks share three server connections (see the pooler's settings).
+/// Sixteen tasks share three server connections (`default_pool_size` in `harness/pgbouncer.rs`).
 #[tokio::test(flavor = "multi_thread")]
 async fn mixed_statements_through_a_pooler_do_not_interfere() {
     on_every_backend(async |backend| {
+        const ROUNDS: usize = 20;
         let (a, b) = (backend.migrated_pool().await, backend.migrated_pool().await);
         race([&a, &b], |sql, n| async move {
-            for round in 0..20 {
+            for round in 0..ROUNDS {
                 let email = format!("{n}-{round}@example.com");
                 let stored = sql.insert_account(&new_account(&email)).await.unwrap();
                 assert_eq!(sql.account(stored.id).await.unwrap().as_ref(), Some(&stored));
                 assert!(!sql.list_accounts(None, 3).await.unwrap().is_empty());
-                assert!(sql.upgrade_password_hash(stored.id, &hash("first"), &hash("new"), LATER).await.unwrap());
+                let is_upgraded =
+                    sql.upgrade_password_hash(stored.id, &hash("first"), &hash("new"), LATER).await.unwrap();
+                assert!(is_upgraded);
                 let mut change = sql.change_account(stored.id).await.unwrap().unwrap();
                 assert_eq!(change.account.password_hash, Some(hash("new")));
                 change.bump_epoch().await.unwrap();
@@ -137,7 +143,7 @@ async fn mixed_statements_through_a_pooler_do_not_interfere() {
             }
         })
         .await;
-        assert_eq!(a.list_accounts(None, 1000).await.unwrap().len(), RACERS * 20);
+        assert_eq!(a.list_accounts(None, 1000).await.unwrap().len(), RACERS * ROUNDS);
     })
     .await;
 }

@@ -1,4 +1,5 @@
-//! The modules of the profile Basic, in which the app receives authorization responses in the query of its redirect URI.
+//! The modules of the conformance suite's profile Basic, in which the app receives authorization responses in the query of its
+//! redirect URI. Each test has the name of its module; `walk.rs` has the steps.
 
 use super::{Mode::Query, walk};
 
@@ -20,7 +21,7 @@ async fn oidcc_idtoken_signature() {
     walk::idtoken_signature(Query).await;
 }
 
-/// The suite skips the module for a provider that does not offer ID tokens without a signature.
+/// The provider offers no ID tokens without a signature, so the suite skips this module.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_idtoken_unsigned() {
     walk::idtoken_unsigned(Query).await;
@@ -44,7 +45,7 @@ async fn oidcc_userinfo_post_body() {
     walk::userinfo_post_body(Query).await;
 }
 
-/// A request without `nonce` gets an ID token without it.
+/// A request without `nonce` gets an ID token without `nonce`.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_ensure_request_without_nonce_succeeds_for_code_flow() {
     walk::ensure_request_without_nonce_succeeds_for_code_flow(Query).await;
