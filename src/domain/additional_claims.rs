@@ -10,11 +10,11 @@ use super::account::{Roles, RolesError};
 pub const MAX_TOKEN_METADATA: usize = 1024;
 
 /// The claims of an account beside its roles. Empty unless the configuration enables them (`token.email_verified`,
-/// `token.app_metadata`). An empty value takes no space in a session.
+/// `token.app_metadata`). An empty value is `None`, so that it takes no space in a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdditionalClaims(Option<Box<Members>>);
 
-/// The claims in the form of their JSON.
+/// The claims, not all of them empty, in the form of their JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Members {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,19 +23,19 @@ struct Members {
     app_metadata: Map<String, Value>,
 }
 
-/// Why a text does not encode roles and claims.
+/// Why a text is not one of [`AdditionalClaims::encode_with`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimsTextError {
     /// The roles are invalid.
     #[error(transparent)]
     Roles(#[from] RolesError),
-    /// The claims beside the roles are not JSON.
+    /// The claims beside the roles are not JSON of the expected form.
     #[error("the claims beside the roles are not JSON of the expected form")]
     Additional,
 }
 
 impl AdditionalClaims {
-    /// The claims: `email_verified` if tokens contain it, and the members of the metadata that tokens contain.
+    /// Creates the claims from `email_verified`, if tokens contain it, and the members of the metadata that tokens contain.
     pub fn new(email_verified: Option<bool>, app_metadata: Map<String, Value>) -> Self {
         let is_empty = email_verified.is_none() && app_metadata.is_empty();
         Self((!is_empty).then(|| Box::new(Members { email_verified, app_metadata })))
@@ -48,14 +48,16 @@ impl AdditionalClaims {
 
     /// The claim `app_metadata`; none if it is empty.
     pub fn app_metadata(&self) -> Option<&Map<String, Value>> {
-        self.0.as_ref().map(|members| &members.app_metadata).filter(|members| !members.is_empty())
+        self.0.as_ref().map(|members| &members.app_metadata).filter(|metadata| !metadata.is_empty())
     }
 
     /// Encodes roles and claims as one text: the roles, separated by spaces, and after a line feed the claims as JSON, if any.
+    /// Neither roles nor JSON contain a line feed.
     pub fn encode_with(&self, roles: &Roles) -> String {
         let mut text = roles.to_string();
         if let Some(members) = &self.0 {
             text.push('\n');
+            // Text, numbers and booleans can always be written as JSON.
             text.push_str(&serde_json::to_string(members).unwrap_or_default());
         }
         text
@@ -82,17 +84,20 @@ mod tests {
 
     #[test]
     fn claims_round_trip_beside_roles_and_empty_ones_add_nothing() {
-        let Value::Object(plan) = json!({ "plan": "gold\n", "seats": [1, { "a": null }] }) else { panic!() };
+        // The line feed in the value must not be taken for the one after the roles.
+        let Value::Object(metadata) = json!({ "plan": "gold\n", "seats": [1, { "a": null }] }) else { panic!() };
         for roles in [Roles::default(), Roles::parse(["admin", "editor"]).unwrap()] {
-            assert_eq!(AdditionalClaims::default().encode_with(&roles), roles.to_string());
+            let without_claims = AdditionalClaims::default().encode_with(&roles);
+            assert_eq!(without_claims, roles.to_string());
             for claims in [
                 AdditionalClaims::default(),
                 AdditionalClaims::new(Some(false), Map::new()),
-                AdditionalClaims::new(None, plan.clone()),
-                AdditionalClaims::new(Some(true), plan.clone()),
+                AdditionalClaims::new(None, metadata.clone()),
+                AdditionalClaims::new(Some(true), metadata.clone()),
             ] {
                 let text = claims.encode_with(&roles);
-                assert_eq!(AdditionalClaims::decode_with_roles(&text), Ok((roles.clone(), claims)), "{text}");
+                let decoded = AdditionalClaims::decode_with_roles(&text);
+                assert_eq!(decoded, Ok((roles.clone(), claims)), "{text}");
             }
         }
         assert_eq!(AdditionalClaims::decode_with_roles("admin\n{"), Err(ClaimsTextError::Additional));

@@ -1,4 +1,4 @@
-//! The source of randomness. It is passed in as an [`Entropy`], never obtained elsewhere.
+//! The only source of randomness. Its users receive it as an [`Entropy`].
 
 use std::cell::RefCell;
 
@@ -10,14 +10,15 @@ use super::{
     ids::{AccountId, EmailId, FactorId, RememberedDeviceId, SessionId},
 };
 
-/// The size of a thread's buffer of random bytes for UUIDs. A call of the generator takes nearly the same time for 16 bytes as
-/// for 512.
+/// The size of a thread's buffer of random bytes for UUIDs. The buffer saves calls of the generator: one takes nearly the same
+/// time for 512 bytes as for the 16 of a UUID.
 const BUFFER_BYTES: usize = 512;
 
 /// A thread's buffer of random bytes.
 struct Buffer {
     bytes: [u8; BUFFER_BYTES],
-    /// The number of bytes at the start that were not used yet. The others are zeros, so that no one learns a used id from memory.
+    /// The number of unused bytes, which are at the start. The used ones are overwritten with zeros, so that no one learns a used id
+    /// from memory.
     unused: usize,
 }
 
@@ -52,6 +53,7 @@ impl Entropy {
                 *buffer = Buffer { bytes: self.bytes(), unused: BUFFER_BYTES };
             }
             buffer.unused -= N;
+            // The swap returns the last unused bytes, and leaves zeros in their place.
             let mut bytes = [0; N];
             bytes.swap_with_slice(&mut buffer.bytes[buffer.unused..buffer.unused + N]);
             bytes
@@ -65,7 +67,7 @@ impl Entropy {
 
     /// A version 7 UUID, ordered by `now`, so that rows inserted together are stored together.
     pub fn ordered_uuid(&self, now: Timestamp) -> Uuid {
-        let millis = now.as_millis().max(0).unsigned_abs();
+        let millis = now.as_millis().max(0).unsigned_abs(); // never before 1970
         Builder::from_unix_timestamp_millis(millis, &self.take_buffered()).into_uuid()
     }
 
@@ -103,18 +105,25 @@ mod tests {
 
     #[test]
     fn uuids_are_unique_and_used_bytes_are_erased() {
-        let generate_alternately = |n: i64| match n % 2 {
-            0 => Entropy::system().uuid(),
-            _ => Entropy::system().ordered_uuid(Timestamp::from_millis(1_800_000_000_000)),
+        // Generates 500 UUIDs of each version. All have the same time, so that only the random bytes distinguish them.
+        let generate = || {
+            let entropy = Entropy::system();
+            let now = Timestamp::from_millis(1_800_000_000_000);
+            (0..500).flat_map(|_| [entropy.uuid(), entropy.ordered_uuid(now)]).collect::<Vec<_>>()
         };
-        let generate = move || (0..1000).map(generate_alternately).collect::<Vec<_>>();
         let threads = [std::thread::spawn(generate), std::thread::spawn(generate)];
-        let of_threads = threads.into_iter().flat_map(|thread| thread.join().unwrap());
-        let all: HashSet<Uuid> = of_threads.chain(generate()).collect();
-        assert_eq!(all.len(), 3000);
-        for version in [4, 7] {
-            assert_eq!(all.iter().filter(|uuid| uuid.get_version_num() == version).count(), 1500);
+        let mut all: HashSet<Uuid> = generate().into_iter().collect();
+        for thread in threads {
+            all.extend(thread.join().unwrap());
         }
-        UUID_BYTES.with_borrow(|buffer| assert!(buffer.bytes[buffer.unused..].iter().all(|byte| *byte == 0)));
+        for version in [4, 7] {
+            let count = all.iter().filter(|uuid| uuid.get_version_num() == version).count();
+            assert_eq!(count, 3 * 500, "version {version}");
+        }
+        // The buffer of this thread, which has generated UUIDs too.
+        UUID_BYTES.with_borrow(|buffer| {
+            let used = &buffer.bytes[buffer.unused..];
+            assert!(used.iter().all(|byte| *byte == 0));
+        });
     }
 }

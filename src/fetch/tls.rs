@@ -1,4 +1,4 @@
-//! The certificate authorities that the fetcher trusts.
+//! The TLS settings of the fetcher: which certificate authorities it trusts.
 
 use std::{
     path::{Path, PathBuf},
@@ -34,22 +34,23 @@ pub enum FetcherError {
     Tls(#[from] rustls::Error),
 }
 
-/// Builds a connector that trusts the authorities in a PEM file, or the authorities of the system.
+/// Builds a connector that trusts the authorities in the PEM file `ca_file` or, without a file, those of the system.
 pub(super) fn build_connector(ca_file: Option<&Path>) -> Result<TlsConnector, FetcherError> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(path) => {
-            let unusable = |why: String| FetcherError::CaFile { path: path.to_owned(), why };
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))?;
+            let ca_file_error = |why: String| FetcherError::CaFile { path: path.to_owned(), why };
+            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| ca_file_error(error.to_string()))?;
             for certificate in certificates {
-                let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
-                roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+                let certificate = certificate.map_err(|error| ca_file_error(error.to_string()))?;
+                roots.add(certificate).map_err(|error| ca_file_error(error.to_string()))?;
             }
             if roots.is_empty() {
-                return Err(unusable("it holds no certificate".to_owned()));
+                return Err(ca_file_error("it holds no certificate".to_owned()));
             }
         }
         None => {
+            // Certificates of the system that cannot be read are skipped: the others suffice for most hosts.
             roots.add_parsable_certificates(load_native_certs().certs);
             if roots.is_empty() {
                 return Err(FetcherError::NoAuthority);

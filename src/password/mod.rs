@@ -121,8 +121,7 @@ impl PasswordHasher {
     /// [`PasswordError::Settings`]
     pub fn start(settings: &PasswordSettings, entropy: Entropy) -> Result<Self, PasswordError> {
         let engine = HashEngine::new(settings, &entropy).map_err(PasswordError::Settings)?;
-        let blocks = engine.block_count();
-        let pool = Pool::start(settings.threads.max(1), settings.queue, blocks)
+        let pool = Pool::start(settings.threads.max(1), settings.queue, engine.block_count())
             .map_err(|error| PasswordError::Settings(format!("the threads could not be started: {error}")))?;
         let policy = Policy::new(settings);
         let waited =
@@ -165,7 +164,7 @@ impl PasswordHasher {
     }
 
     /// Verifies a password against a stored hash. Without a hash (there is no such account, or the account has no password), it does
-    /// the same work, so that the time reveals nothing (I7).
+    /// the same work, so that the time does not reveal whether the account exists (I7).
     ///
     /// # Errors
     /// [`PasswordError`]
@@ -173,29 +172,29 @@ impl PasswordHasher {
     pub async fn verify(&self, password: SecretText, stored: Option<PasswordHash>) -> Result<Verified, PasswordError> {
         let shared = Arc::clone(&self.shared);
         self.run(move |memory| {
-            let too_long = password.expose().len() > MAX_VERIFIED_BYTES
-                && password.expose().chars().nth(shared.max_length).is_some();
-            let dummy = |password, memory| shared.engine.verify_dummy(password, memory).map_err(PasswordError::BadHash);
+            let has_more_characters = |limit| password.expose().chars().nth(limit).is_some();
+            let too_long = password.expose().len() > MAX_VERIFIED_BYTES && has_more_characters(shared.max_length);
+            let verify_dummy =
+                |password, memory| shared.engine.verify_dummy(password, memory).map_err(PasswordError::BadHash);
             let Some(stored) = stored.filter(|_| !too_long) else {
-                dummy(&password, memory)?;
+                verify_dummy(&password, memory)?;
                 return Ok(Verified::Mismatch);
             };
             let comparison = match shared.engine.verify(&password, &stored, memory) {
                 Err(reason @ (BadHash::TooCostly(_) | BadHash::NotBuiltIn | BadHash::UnknownScheme(_))) => {
-                    dummy(&password, memory)?;
+                    verify_dummy(&password, memory)?;
                     return Ok(Verified::Unusable(reason));
                 }
-                comparison => comparison.map_err(PasswordError::BadHash)?,
+                result => result.map_err(PasswordError::BadHash)?,
             };
             if !comparison.matches {
                 return Ok(Verified::Mismatch);
             }
-            let upgraded = comparison
-                .outdated
-                .then(|| shared.engine.hash(&password, &shared.entropy, memory))
-                .transpose()
-                .map_err(PasswordError::BadHash)?;
-            Ok(Verified::Match { upgraded })
+            if !comparison.outdated {
+                return Ok(Verified::Match { upgraded: None });
+            }
+            let upgraded = shared.engine.hash(&password, &shared.entropy, memory).map_err(PasswordError::BadHash)?;
+            Ok(Verified::Match { upgraded: Some(upgraded) })
         })
         .await?
     }
@@ -210,7 +209,7 @@ impl PasswordHasher {
         self.pool.waiting()
     }
 
-    /// The number of passwords hashed or verified since the start, including current ones.
+    /// The number of passwords that the threads have begun to hash or verify since the start.
     pub fn jobs(&self) -> u64 {
         self.pool.started()
     }
@@ -221,14 +220,16 @@ impl PasswordHasher {
         work: impl FnOnce(&mut pool::Memory) -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
         let (sender, receiver) = oneshot::channel();
-        let (waited, since) = (self.shared.waited.clone(), Instant::now());
+        let waited = self.shared.waited.clone();
+        let submitted_at = Instant::now();
         let job = move |memory: &mut pool::Memory| -> Option<pool::Delivery> {
-            waited.observe(since.elapsed().as_secs_f64());
+            waited.observe(submitted_at.elapsed().as_secs_f64());
             // The caller no longer waits, so the work is skipped.
             if sender.is_closed() {
                 return None;
             }
             let outcome = work(memory);
+            // The pool decides when to call this: in a long queue it delivers results in batches.
             Some(Box::new(move || drop(sender.send(outcome))))
         };
         self.pool.submit(Box::new(job))?;

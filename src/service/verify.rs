@@ -16,22 +16,23 @@ use crate::{
 /// [`AuthenticateError`]
 pub async fn verify(state: &AppState, token: &str) -> Result<IssuedToken, AuthenticateError> {
     let verified = verify_issued_token(state, token).await?;
-    let is_valid = match &verified {
+    let is_accepted = match &verified {
         IssuedToken::Session(session) => {
             let now = state.clock.now();
-            check_session(session, state.redis.sessions.liveness(session.sub, session.sid, now).await?)?;
+            let liveness = state.redis.sessions.liveness(session.sub, session.sid, now).await?;
+            check_session(session, liveness)?;
             true
         }
         // An app's token is for other services, not for those behind the proxy.
         IssuedToken::App(_) => false,
         IssuedToken::Client(client) => {
+            // The registry finds enabled clients only.
             client.aud.contains(&state.config.token.audience) && state.clients.find(&client.client_id).await?.is_some()
         }
     };
-    if is_valid {
-        Ok(verified)
-    } else {
+    if !is_accepted {
         tracing::debug!("access token refused: its client is disabled, or its audience is not accepted");
-        Err(AuthenticateError::InvalidToken)
+        return Err(AuthenticateError::InvalidToken);
     }
+    Ok(verified)
 }

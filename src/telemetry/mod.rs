@@ -2,9 +2,9 @@
 //!
 //! Each request has a span, with child spans for its waits: password hashing, Redis scripts, database transactions.
 //! The spans are `tracing` spans with the target [`TARGET`], which only the layer created here subscribes to, so that they cost
-//! almost no time without a collector. Spans hold no more than the log would (I6).
+//! almost no time without a collector. Like the log, spans contain no secrets (I6).
 //!
-//! The Cargo feature `otel`, on by default, compiles the exporter.
+//! The Cargo feature `otel`, on by default, compiles the exporter. Without it, nothing is exported.
 
 #[cfg(not(feature = "otel"))]
 mod disabled;

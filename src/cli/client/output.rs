@@ -27,18 +27,19 @@ pub(super) fn print_addresses(issuer: &str, client: &Client) {
     println!("scopes: {}", client.scopes);
     println!("redirect_uris: {}", client.app.redirect_uris.join(" "));
     if !client.app.without_pkce {
+        // A hint for operators goes to standard error: scripts parse standard output.
         eprintln!("Turn on PKCE (S256) in the app. docs/openid-connect.md has the settings of known programs.");
     }
 }
 
 /// Prints where the issuer of the printed addresses comes from.
 pub(super) fn print_issuer_origin(origin: &SettingOrigin) {
-    let origin = match origin {
+    let origin_text = match origin {
         SettingOrigin::Default => "not set, derived from listen".to_owned(),
-        origin => origin.to_string(),
+        _ => origin.to_string(),
     };
     eprintln!(
-        "The issuer is from the configuration of this command ({origin}). If the service runs with another issuer, use the one \
+        "The issuer is from the configuration of this command ({origin_text}). If the service runs with another issuer, use the one \
          that its log names at the start."
     );
 }
@@ -61,14 +62,14 @@ pub(super) fn print_clients(clients: &[Client], json: bool, now: Timestamp) -> i
         )?;
     }
     for client in clients {
-        let shown = ClientJson::of(client, now);
         if json {
-            write_json_line(&mut out, &shown)?;
+            write_json_line(&mut out, &ClientJson::of(client, now))?;
         } else {
-            let date = shown.created_at.split('T').next().unwrap_or_default();
-            let (name, state) = (shown.client_id, state(client));
+            let created_at = client.created_at.to_string();
+            let date = created_at.split('T').next().unwrap_or_default();
+            let (id, state, kind) = (client.id.as_str(), state(client), client.kind.as_str());
             let (audiences, scopes) = (client.audiences.to_string(), client.scopes.to_string());
-            let line = format!("{name:<24}  {state:<8}  {date:<10}  {:<7}  {audiences:<24}  {scopes}", shown.kind);
+            let line = format!("{id:<24}  {state:<8}  {date:<10}  {kind:<7}  {audiences:<24}  {scopes}");
             writeln!(out, "{}", line.trim_end())?;
         }
     }
@@ -78,21 +79,21 @@ pub(super) fn print_clients(clients: &[Client], json: bool, now: Timestamp) -> i
 /// Prints all fields of a client: one line for each field, or one line of JSON.
 pub(super) fn print_client(client: &Client, json: bool, now: Timestamp) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let shown = ClientJson::of(client, now);
+    let fields = ClientJson::of(client, now);
     if json {
-        return write_json_line(&mut out, &shown);
+        return write_json_line(&mut out, &fields);
     }
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let old_secret = client.former_secret.as_ref().filter(|former| now < former.until);
+    let former_secret = client.former_secret.as_ref().filter(|former| now < former.until);
     let app = &client.app;
     let grants: Vec<_> = app.grant_types.iter().map(|grant| grant.as_str()).collect();
     for (name, value) in [
-        ("client_id", shown.client_id.to_owned()),
-        ("kind", shown.kind.to_owned()),
-        ("name", app.name.clone().unwrap_or_else(|| "-".to_owned())),
+        ("client_id", fields.client_id.to_owned()),
+        ("kind", fields.kind.to_owned()),
+        ("name", or_dash(app.name.clone().unwrap_or_default())),
         ("redirects", or_dash(app.redirect_uris.join(" "))),
         ("sign-out", or_dash(app.post_logout_redirect_uris.join(" "))),
-        ("opened at", app.initiate_login_uri.clone().unwrap_or_else(|| "-".to_owned())),
+        ("opened at", or_dash(app.initiate_login_uri.clone().unwrap_or_default())),
         ("grants", or_dash(grants.join(" "))),
         ("consent", if app.asks_consent { "asked" } else { "not asked" }.to_owned()),
         ("PKCE", if app.without_pkce { "may be left out" } else { "required" }.to_owned()),
@@ -100,9 +101,9 @@ pub(super) fn print_client(client: &Client, json: bool, now: Timestamp) -> io::R
         ("state", client.disabled_at.map_or_else(|| "enabled".to_owned(), |at| format!("disabled since {at}"))),
         ("scopes", or_dash(client.scopes.to_string())),
         ("audiences", or_dash(client.audiences.to_string())),
-        ("old secret", old_secret.map_or_else(|| "-".to_owned(), |former| format!("valid until {}", former.until))),
-        ("public keys", if shown.public_keys { "yes" } else { "no" }.to_owned()),
-        ("created", shown.created_at.clone()),
+        ("old secret", former_secret.map_or_else(|| "-".to_owned(), |former| format!("valid until {}", former.until))),
+        ("public keys", if fields.public_keys { "yes" } else { "no" }.to_owned()),
+        ("created", fields.created_at.clone()),
     ] {
         writeln!(out, "{name:<12} {value}")?;
     }
@@ -131,10 +132,11 @@ struct ClientJson<'a> {
     grant_types: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_method: Option<&'static str>,
+    /// Whether users consent before their first sign-in.
     consent: bool,
     scopes: &'a [String],
     audiences: &'a [String],
-    /// Number of secrets with which the client can authenticate.
+    /// The number of secrets with which the client can authenticate: the current one and, in its grace period, the previous one.
     secrets: u8,
     /// Whether the client can authenticate with a key.
     public_keys: bool,

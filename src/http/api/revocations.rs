@@ -156,28 +156,34 @@ impl RevocationsApi {
         #[oai(name = "Last-Event-ID")]
         Header(last_event_id): Header<Option<String>>,
     ) -> Result<RevocationsResponse, Failed<RevocationsProblems>> {
-        let stop = Stopping::of(request).0;
-        let retain = feed::retention(state);
+        let Stopping(stop) = Stopping::of(request);
+        let retention = feed::retention(state);
         let last_event_id = last_event_id.as_deref().filter(|id| !id.is_empty());
         let subscription =
             feed::subscribe(Arc::clone(state), &client.id, last_event_id).await.map_err(ProblemError::from)?;
-        let encode = move |event: &FeedEvent| encode(event, retain);
+        let encode_event = move |event: &FeedEvent| encode(event, retention);
         // Over HTTP/1.1, the handler takes the connection over from hyper and writes to its socket.
         if let Some(takeover) = request.data::<Takeover>() {
-            let settings =
-                Settings { encode, max_batch: feed::MAX_BATCH, write_timeout: state.config.http.write_timeout, stop };
+            let settings = Settings {
+                encode: encode_event,
+                max_batch: feed::MAX_BATCH,
+                write_timeout: state.config.http.write_timeout,
+                stop,
+            };
             let client = client.id.clone();
             let write = move |stream| feed_connection::serve(stream, client, subscription, settings);
             let body = takeover.clone().body(write);
+            // hyper has given up the connection, so it can't serve another request.
             return Ok(RevocationsResponse::Ok(Events { body, closes_connection: true }));
         }
         let texts = subscription.take_until(stop.cancelled_owned()).ready_chunks(feed::MAX_BATCH).map(move |events| {
-            let text = |event: &Arc<SharedEvent>| event.encoded(encode).text.clone();
-            // Usually one event waits, and all subscribers share its text.
-            Ok::<_, io::Error>(match &*events {
-                [event] => text(event),
-                events => events.iter().map(text).collect::<Vec<_>>().concat().into(),
-            })
+            let text_of = |event: &Arc<SharedEvent>| event.encoded(encode_event).text.clone();
+            // Usually one event waits, and all subscribers share its text. Several are copied into one text.
+            let text = match events.as_slice() {
+                [event] => text_of(event),
+                events => events.iter().map(text_of).collect::<Vec<_>>().concat().into(),
+            };
+            Ok::<Bytes, io::Error>(text)
         });
         let body = Body::from_bytes_stream(texts);
         Ok(RevocationsResponse::Ok(Events { body, closes_connection: false }))
@@ -251,19 +257,20 @@ impl<'a> EventData<'a> {
 }
 
 /// Encodes an event in the format of server-sent events, and also as a chunk of a chunked body (RFC 9112, section 7.1).
-fn encode(event: &FeedEvent, retain: Duration) -> EncodedEvent {
-    let text = encode_text(event, retain);
-    let size = format!("{:x}\r\n", text.len());
-    let chunk = Bytes::from([size.as_bytes(), &text, b"\r\n"].concat());
-    EncodedEvent { text: chunk.slice(size.len()..size.len() + text.len()), chunk }
+fn encode(event: &FeedEvent, retention: Duration) -> EncodedEvent {
+    let text = encode_text(event, retention);
+    let size_line = format!("{:x}\r\n", text.len());
+    let chunk = Bytes::from([size_line.as_bytes(), &text, b"\r\n"].concat());
+    // The text is a part of the chunk, and shares its memory.
+    EncodedEvent { text: chunk.slice(size_line.len()..size_line.len() + text.len()), chunk }
 }
 
 /// Encodes an event in the format of server-sent events.
-fn encode_text(event: &FeedEvent, retain: Duration) -> Vec<u8> {
+fn encode_text(event: &FeedEvent, retention: Duration) -> Vec<u8> {
     let mut text = Vec::with_capacity(EVENT_CAPACITY);
     let (name, position, data) = match event {
-        FeedEvent::Snapshot => ("snapshot", None, EventData::Retain { retain_seconds: retain.as_secs() }),
-        FeedEvent::Resumed => ("resumed", None, EventData::Retain { retain_seconds: retain.as_secs() }),
+        FeedEvent::Snapshot => ("snapshot", None, EventData::Retain { retain_seconds: retention.as_secs() }),
+        FeedEvent::Resumed => ("resumed", None, EventData::Retain { retain_seconds: retention.as_secs() }),
         FeedEvent::Revocation(revocation) => {
             let (name, data) = EventData::of(revocation);
             (name, None, data)
@@ -293,11 +300,13 @@ mod tests {
 
     const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
     const SESSION: &str = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
-    const RETAIN: Duration = Duration::from_secs(310);
+    const RETENTION: Duration = Duration::from_secs(310);
 
+    /// Encodes an event, checks its chunk, and returns its text.
     fn written(event: &FeedEvent) -> String {
-        let EncodedEvent { chunk, text } = encode(event, RETAIN);
-        assert_eq!(chunk, [format!("{:x}\r\n", text.len()).as_bytes(), &text, b"\r\n"].concat());
+        let EncodedEvent { chunk, text } = encode(event, RETENTION);
+        let size_line = format!("{:x}\r\n", text.len());
+        assert_eq!(chunk, [size_line.as_bytes(), &text, b"\r\n"].concat());
         String::from_utf8(text.to_vec()).unwrap()
     }
 

@@ -64,30 +64,30 @@ impl Example for RemoveAddressRequest {
 }
 
 #[derive(ApiResponse)]
-enum ResetResponse {
+enum ResetFactorsResponse {
     /// The account has no second factor.
     #[oai(status = 204)]
     Done,
 }
 
 #[derive(ApiResponse)]
-enum RemovedResponse {
+enum RemoveAddressResponse {
     /// The account does not have the address any more.
     #[oai(status = 204)]
     Done,
 }
 
-/// The errors of a reset.
-struct ResetProblems;
+/// The errors of removing all factors.
+struct ResetFactorsProblems;
 
-impl Problems for ResetProblems {
+impl Problems for ResetFactorsProblems {
     const CODES: &'static [Code] = codes![JSON_BODY, PRIVILEGED, [Code::UnknownAccount, Code::TooManyRequests]];
 }
 
 /// The errors of removing an address.
-struct RemoveProblems;
+struct RemoveAddressProblems;
 
-impl Problems for RemoveProblems {
+impl Problems for RemoveAddressProblems {
     const CODES: &'static [Code] = codes![
         JSON_BODY,
         PRIVILEGED,
@@ -112,7 +112,8 @@ fn unknown_account() -> ProblemError {
     ProblemError::new(Code::UnknownAccount, "There is no such account.")
 }
 
-/// The account that a request names.
+/// Finds the account that a request names by its id, e-mail address or username. Call it after [`authorize_recovery`]: other callers
+/// must not learn which accounts exist.
 async fn require_account(state: &AppState, account: &str) -> Result<Account, ProblemError> {
     find_account(state, account).await?.ok_or_else(unknown_account)
 }
@@ -131,15 +132,15 @@ impl SupportApi {
         origin: RequestOrigin,
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<ResetFactorsRequest>,
-    ) -> Result<ResetResponse, Failed<ResetProblems>> {
+    ) -> Result<ResetFactorsResponse, Failed<ResetFactorsProblems>> {
         let initiator = authorize_recovery(state, &caller).await?;
         let account = require_account(state, &request.account).await?;
-        // the account may have been deleted after it was found
+        // The account may have been deleted after it was found.
         let existed = reset::reset(state, &account, &initiator, &origin).await?;
         if !existed {
             return Err(unknown_account().into());
         }
-        Ok(ResetResponse::Done)
+        Ok(ResetFactorsResponse::Done)
     }
 
     /// Remove an e-mail address of an account
@@ -159,11 +160,11 @@ impl SupportApi {
         origin: RequestOrigin,
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<RemoveAddressRequest>,
-    ) -> Result<RemovedResponse, Failed<RemoveProblems>> {
+    ) -> Result<RemoveAddressResponse, Failed<RemoveAddressProblems>> {
         let initiator = authorize_recovery(state, &caller).await?;
         let email = parse_email("email", &request.email)?;
         let account = require_account(state, &request.account).await?;
         support::remove(state, account.id, &email, &initiator, origin.ip).await?;
-        Ok(RemovedResponse::Done)
+        Ok(RemoveAddressResponse::Done)
     }
 }

@@ -63,10 +63,11 @@ enum Presented {
 
 impl ClientFields {
     /// Only a `client_id`, as public clients send it.
-    pub(super) fn named(name: &str) -> Self {
-        Self { client_id: Some(name.to_owned()), ..Self::default() }
+    pub(super) fn of_public_client(client_id: &str) -> Self {
+        Self { client_id: Some(client_id.to_owned()), ..Self::default() }
     }
 
+    /// Takes the fields from the parameters of a form.
     pub(super) fn read(parameters: &mut Parameters) -> Self {
         Self {
             client_id: parameters.take("client_id"),
@@ -76,26 +77,29 @@ impl ClientFields {
         }
     }
 
-    /// The credentials of a request, by whichever method, or the `client_id` of a public client.
+    /// The credentials in the header or in these fields, or the `client_id` of a public client.
     fn credentials(self, authorization: Authorization) -> Result<Presented, OAuthError> {
         const SEVERAL: OAuthError = OAuthError::invalid_request("Use one client authentication method, not several.");
         const MISMATCH: OAuthError = OAuthError::invalid_request("client_id does not match the authenticated client.");
         let Self { client_id, client_secret, client_assertion_type, client_assertion } = self;
-        let in_form = client_secret.is_some() || client_assertion.is_some() || client_assertion_type.is_some();
+        let form_has_credentials =
+            client_secret.is_some() || client_assertion.is_some() || client_assertion_type.is_some();
+        // The header first. The form counts only if there is none.
         match authorization {
             Authorization::Several => return Err(SEVERAL),
-            Authorization::Basic { .. } | Authorization::Other if in_form => return Err(SEVERAL),
+            Authorization::Basic { .. } | Authorization::Other if form_has_credentials => return Err(SEVERAL),
             Authorization::Other => {
                 return Err(OAuthError::invalid_client(
                     "The Authorization header must be Basic, with client_id and client_secret.",
                 ));
             }
-            Authorization::Basic { client_id: in_header, .. }
-                if client_id.as_ref().is_some_and(|id| *id != in_header) =>
+            // The form may repeat the `client_id` of the header.
+            Authorization::Basic { client_id: header_id, .. }
+                if client_id.as_ref().is_some_and(|form_id| *form_id != header_id) =>
             {
                 return Err(MISMATCH);
             }
-            // an empty secret counts as an omitted one (RFC 6749, section 2.3.1): libraries send it for public clients
+            // An empty secret counts as an omitted one (RFC 6749, section 2.3.1): libraries send it for public clients.
             Authorization::Basic { client_id, secret } if secret.expose().is_empty() => {
                 return Ok(Presented::PublicId(Some(client_id)));
             }
@@ -115,6 +119,7 @@ impl ClientFields {
                 Ok(Presented::Credentials(Credentials::Assertion { client_id, assertion }))
             }
             (None, Some(_), Some(_)) => Err(OAuthError::invalid_client("The client_assertion_type is not supported.")),
+            // One of the two without the other.
             (None, ..) => {
                 Err(OAuthError::invalid_request("client_assertion and client_assertion_type must be sent together."))
             }
@@ -126,17 +131,17 @@ impl ClientFields {
 /// Authenticates the caller. Wrong credentials are refused even where none are required.
 pub(super) async fn authenticate<E: OAuthErrors>(
     state: &AppState,
-    presented: HeaderCredentials,
+    header: HeaderCredentials,
     fields: ClientFields,
 ) -> Result<Caller, OAuthFailed<E>> {
-    match fields.credentials(presented.authorization)? {
+    match fields.credentials(header.authorization)? {
         Presented::Credentials(credentials) => {
-            Ok(Caller::Client(clients::authenticate(state, credentials, presented.ip).await?))
+            Ok(Caller::Client(clients::authenticate(state, credentials, header.ip).await?))
         }
-        Presented::PublicId(Some(name)) if name != state.config.token.client_id => {
-            match state.clients.find(&name).await.map_err(ServiceError::from)? {
+        Presented::PublicId(Some(client_id)) if client_id != state.config.token.client_id => {
+            match state.clients.find(&client_id).await.map_err(ServiceError::from)? {
                 Some(found) if found.client.kind == ClientKind::Public => Ok(Caller::App(found.client)),
-                _ => Ok(Caller::Public(Some(name))),
+                _ => Ok(Caller::Public(Some(client_id))),
             }
         }
         Presented::PublicId(client_id) => Ok(Caller::Public(client_id)),
@@ -145,7 +150,7 @@ pub(super) async fn authenticate<E: OAuthErrors>(
 
 impl Caller {
     /// The authenticated client, for endpoints that accept no public client.
-    pub(super) fn client(self) -> Result<Arc<Client>, OAuthError> {
+    pub(super) fn authenticated_client(self) -> Result<Arc<Client>, OAuthError> {
         match self {
             Self::Client(client) => Ok(client),
             Self::App(_) | Self::Public(_) => Err(OAuthError::invalid_client("Client authentication is required.")),
@@ -164,11 +169,12 @@ impl Caller {
         }
     }
 
-    /// The client, or none for the first-party client, whose `client_id` is `token.client_id` or absent.
+    /// The client, or none for the first-party client, whose `client_id` is `token.client_id` or absent: for endpoints that accept
+    /// public clients.
     pub(super) fn client_or_app(self, state: &AppState) -> Result<Option<Arc<Client>>, OAuthError> {
         match self {
             Self::Client(client) | Self::App(client) => Ok(Some(client)),
-            Self::Public(Some(name)) if name != state.config.token.client_id => {
+            Self::Public(Some(client_id)) if client_id != state.config.token.client_id => {
                 Err(OAuthError::invalid_client("This client must authenticate."))
             }
             Self::Public(_) => Ok(None),

@@ -185,7 +185,7 @@ impl IntrospectApi {
     ) -> Result<IntrospectResponse, OAuthFailed<IntrospectErrors>> {
         // cloned before the authentication, which consumes the credentials, and only if the response can be cached
         let secret_to_cache = presented.authorization.secret().filter(|_| slot.is_available()).cloned();
-        let caller = credentials::authenticate(state, presented, form.client).await?.client()?;
+        let caller = credentials::authenticate(state, presented, form.client).await?.authenticated_client()?;
         let found = introspect(state, &caller, form.token.0.expose()).await?;
         let response = RawJson::of(&describe(state, &found));
         // Caches only responses about tokens for this service, which `CachedDecision` covers. A response with the authentication of a

@@ -72,7 +72,7 @@ struct TokenForm {
 
 impl Example for TokenForm {
     fn example() -> Self {
-        let client = ClientFields::named("latchkey");
+        let client = ClientFields::of_public_client("latchkey");
         Self {
             grant_type: GrantTypeName::RefreshToken,
             code: None,
@@ -270,7 +270,7 @@ impl TokenApi {
         let caller = credentials::authenticate(state, authorization, form.client).await?;
         match form.grant_type {
             GrantTypeName::ClientCredentials => {
-                let client = Caller::require_grant(caller.client()?, GrantType::ClientCredentials)?;
+                let client = Caller::require_grant(caller.authenticated_client()?, GrantType::ClientCredentials)?;
                 let token = client_token::issue(state, &client, form.scope.as_deref())?;
                 Ok(TokenAnswer::for_service_client(token))
             }

@@ -102,7 +102,8 @@ struct UserInfoForm {
     access_token: Option<Secret>,
 }
 
-/// The access token in the body; none if the body is not a form.
+/// The access token in the body; none if the body is not a form, or has no such parameter. Unlike the usual extractor of a form, it
+/// accepts a request without a body.
 struct FormToken(Option<String>);
 
 impl<'a> ApiExtractor<'a> for FormToken {
@@ -120,17 +121,20 @@ impl<'a> ApiExtractor<'a> for FormToken {
     }
 
     async fn from_request(request: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        let essence = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);
-        if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(CONTENT_TYPE)) {
+        // Without the parameters of the media type, such as `charset`.
+        let media_type = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);
+        if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case(CONTENT_TYPE)) {
             return Ok(Self(None));
         }
         let bytes = body.take()?.into_vec().await?;
         let malformed =
             |_| ProblemError::new(Code::MalformedRequest, "The form can't be read, or repeats a parameter.");
-        Ok(Self(Parameters::parse(&bytes).map_err(malformed)?.take("access_token")))
+        let mut parameters = Parameters::parse(&bytes).map_err(malformed)?;
+        Ok(Self(parameters.take("access_token")))
     }
 }
 
+/// Answers with the claims that the access token reveals.
 async fn respond(state: &AppState, token: &str) -> Result<UserInfoAnswer, Failed<UserInfoProblems>> {
     let (account, user) = userinfo::userinfo(state, token).await?;
     Ok(UserInfoAnswer::Ok(Json(UserInfoResponse {
@@ -167,10 +171,10 @@ impl UserInfoApi {
     async fn post(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MaybeBearerToken(header): MaybeBearerToken,
-        FormToken(form): FormToken,
+        MaybeBearerToken(header_token): MaybeBearerToken,
+        FormToken(form_token): FormToken,
     ) -> Result<UserInfoAnswer, Failed<UserInfoProblems>> {
-        let token = match (header, form) {
+        let token = match (header_token, form_token) {
             (Some(token), None) | (None, Some(token)) => token,
             (None, None) => {
                 let detail = "Send an access token as `Authorization: Bearer`, or as `access_token` in a form.";

@@ -56,22 +56,24 @@ pub async fn remove(
     if change.account.email.key() == email.key() {
         return Err(RemoveEmailError::IsPrimary);
     }
-    let found = change.secondary_emails().await?.into_iter().find(|secondary| secondary.email.key() == email.key());
+    let mut secondary_emails = change.secondary_emails().await?.into_iter();
+    let found = secondary_emails.find(|secondary| secondary.email.key() == email.key());
     let removed = found.ok_or(RemoveEmailError::Unknown)?;
+    let was_verified = removed.verified_at.is_some();
     change.remove_secondary_email(removed.id, now).await?;
     change.remove_former_address(&removed.email).await?;
     let mut entry = AuditEntry::new(now, AuditEvent::EmailRemoved).account(account).address(ip);
     entry.facts.actor = initiator.actor();
-    let entry = if removed.verified_at.is_some() { entry } else { entry.because("unverified") };
+    let entry = if was_verified { entry } else { entry.because("unverified") };
     change.record(&entry).await?;
-    let mut ended = 0;
-    if removed.verified_at.is_some() {
+    let mut sessions_ended = 0;
+    if was_verified {
         // The removed address gets the notice too. The origin is absent, because the owner did not make the change.
         let (address, also_to, origin) = (&removed.email, Some(&removed.email), None);
         super::change::notify(state, &mut change, AddressChange::Removed, address, also_to, origin).await?;
-        ended = end_sessions(state, &mut change).await?;
+        sessions_ended = end_sessions(state, &mut change).await?;
     }
     change.commit().await?;
-    tracing::info!(%account, sessions_ended = ended, "secondary e-mail address of an account removed");
-    Ok(ended)
+    tracing::info!(%account, sessions_ended, "secondary e-mail address of an account removed");
+    Ok(sessions_ended)
 }

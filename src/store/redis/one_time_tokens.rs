@@ -57,7 +57,8 @@ impl TokenGroup {
     }
 }
 
-/// A live token that was found. Its field and value are kept, to store the token again if the change that consumed it failed.
+/// A live token as Redis stores it. A caller that has consumed the token keeps the field and the value, to store it again if the
+/// caller's change fails.
 #[derive(Clone, Debug)]
 pub struct FoundToken {
     field: Bytes,
@@ -101,14 +102,15 @@ impl OneTimeTokens {
         field.extend_from_slice(&id);
         let mut value = Vec::with_capacity(VALUE_BYTES);
         for time in [token.issued_at, token.expires_at] {
+            // The last 6 of 8 bytes.
             value.extend_from_slice(&time.as_millis().max(0).to_be_bytes()[2..]);
         }
         value.extend_from_slice(&token.binding.0);
         value.extend_from_slice(&token.link);
         value.extend_from_slice(&token.code);
         value.push(CODE_ATTEMPTS);
-        let entry = FoundToken { field: field.into(), value: value.into() };
-        self.put(token.account, token.purpose, &entry, token.expires_at, now).await
+        let stored = FoundToken { field: field.into(), value: value.into() };
+        self.put(token.account, token.purpose, &stored, token.expires_at, now).await
     }
 
     /// Stores a token again that [`OneTimeTokens::take`] has consumed.
@@ -122,13 +124,16 @@ impl OneTimeTokens {
         found: &FoundToken,
         now: Timestamp,
     ) -> Result<(), RedisError> {
-        let mut expires = [0; 8];
-        // The second field of a value.
+        let mut expiry_bytes = [0; 8];
+        // The second field of a value: 6 bytes, the last ones of the number.
         if let Some(bytes) = found.value.get(6..12) {
-            expires[2..].copy_from_slice(bytes);
+            expiry_bytes[2..].copy_from_slice(bytes);
         }
-        let expires_at = Timestamp::from_millis(i64::from_be_bytes(expires));
-        if expires_at <= now { Ok(()) } else { self.put(account, purpose, found, expires_at, now).await }
+        let expires_at = Timestamp::from_millis(i64::from_be_bytes(expiry_bytes));
+        if expires_at <= now {
+            return Ok(());
+        }
+        self.put(account, purpose, found, expires_at, now).await
     }
 
     /// Stores the field and the value of a token until it expires.
@@ -166,7 +171,7 @@ impl OneTimeTokens {
         self.look_up(account, group, presented, binding, Lookup::Keep, now).await
     }
 
-    /// Consumes a live token. Exactly one of several concurrent callers receives it (I11). A wrong code counts as an attempt.
+    /// Consumes a live token. Exactly one of several concurrent callers receives it (I11: a token works once). A wrong code counts as an attempt.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -186,11 +191,13 @@ impl OneTimeTokens {
     /// # Errors
     /// [`RedisError`]
     pub async fn clear(&self, account: AccountId) -> Result<(), RedisError> {
-        let answer = self.connection.client_for_request()?.del(self.connection.keys.one_time_tokens(account)).await;
-        let _: i64 = answer.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
+        let key = self.connection.keys.one_time_tokens(account);
+        let deleted = self.connection.client_for_request()?.del(key).await;
+        let _: i64 = deleted.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         Ok(())
     }
 
+    /// Runs `use_token.lua`.
     async fn look_up(
         &self,
         account: AccountId,
@@ -214,19 +221,21 @@ impl OneTimeTokens {
         arguments.extend(digests.iter().map(|digest| Value::Bytes(Bytes::copy_from_slice(digest))));
         let keys = vec![self.connection.keys.one_time_tokens(account)];
         let answer = script::run(&self.connection.scripts.use_token, &self.connection, keys, arguments).await?;
-        match &answer {
-            Value::Array(parts) => match parts.as_slice() {
-                [] => Ok(None),
-                [field, value] => match (bytes(field), bytes(value)) {
-                    (Some(field), Some(value)) => Ok(Some(FoundToken { field, value })),
-                    _ => Err(unexpected("use_token", &answer)),
-                },
-                _ => Err(unexpected("use_token", &answer)),
-            },
-            // An empty table of the script.
-            Value::Null => Ok(None),
-            _ => Err(unexpected("use_token", &answer)),
+        let parts = match &answer {
+            Value::Array(parts) => parts.as_slice(),
+            // The client library reads an empty table of the script as null.
+            Value::Null => &[],
+            _ => return Err(unexpected("use_token", &answer)),
+        };
+        if parts.is_empty() {
+            return Ok(None);
         }
+        if let [field, value] = parts
+            && let (Some(field), Some(value)) = (bytes(field), bytes(value))
+        {
+            return Ok(Some(FoundToken { field, value }));
+        }
+        Err(unexpected("use_token", &answer))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The server process: start, readiness, stop.
+//! The process of the embedded Redis server: start, readiness, stop.
 
 use std::{ffi::OsStr, fs::File, path::PathBuf, process::Stdio, time::Duration};
 
@@ -24,7 +24,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for the rest of a server's output after its exit.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts a server in its data folder, again if the server has exited.
+/// Starts servers in one data folder, one after another: a server that has exited is started again.
 #[derive(Debug)]
 pub(super) struct Launcher {
     binary: PathBuf,
@@ -42,20 +42,24 @@ impl Launcher {
     /// Starts a server and waits until it is ready.
     pub(super) async fn launch(&self) -> Result<Server, EmbeddedError> {
         let mut server = self.spawn().map_err(|source| EmbeddedError::Spawn { binary: self.binary.clone(), source })?;
-        let started = Instant::now();
-        let mut limit = START_TIMEOUT;
+        let started_at = Instant::now();
+        let mut time_limit = START_TIMEOUT;
         loop {
             match wire::ping(&self.socket, server.child.id()).await {
                 Pong::Ready => return Ok(server),
-                Pong::Loading => limit = LOAD_TIMEOUT,
+                Pong::Loading => time_limit = LOAD_TIMEOUT,
                 Pong::Nothing => {}
             }
-            if !matches!(server.child.try_wait(), Ok(None)) {
+            let still_runs = matches!(server.child.try_wait(), Ok(None));
+            if !still_runs {
                 let status = server.wait_for_exit().await;
                 return Err(EmbeddedError::Exited { status, output: server.output.last_lines() });
             }
-            if started.elapsed() > limit {
-                return Err(EmbeddedError::NotReady { seconds: limit.as_secs(), output: server.output.last_lines() });
+            if started_at.elapsed() > time_limit {
+                return Err(EmbeddedError::NotReady {
+                    seconds: time_limit.as_secs(),
+                    output: server.output.last_lines(),
+                });
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -65,6 +69,7 @@ impl Launcher {
         let mut child = Command::new(&self.binary)
             // With options only, the server reads no configuration file.
             .args(self.arguments())
+            // The lock is held until the server exits. The server reads nothing from its standard input.
             .stdin(self.lock.try_clone()?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -80,7 +85,7 @@ impl Launcher {
     }
 
     /// The options of the server: no TCP port, a socket for its owner only, every write on disk before its answer, no eviction. The
-    /// append-only file makes snapshots (`save`) unnecessary.
+    /// append-only file makes snapshots unnecessary: an empty `save` turns them off.
     fn arguments(&self) -> [&OsStr; 18] {
         [
             "--port".as_ref(),
@@ -110,6 +115,7 @@ impl Launcher {
 pub(super) struct Server {
     child: Child,
     output: Output,
+    /// The tasks that read the server's standard output and standard error.
     readers: Vec<JoinHandle<()>>,
 }
 
@@ -121,6 +127,7 @@ impl Server {
             Err(error) => error.to_string(),
         };
         for reader in self.readers.drain(..) {
+            // A process that inherited the server's output may keep it open.
             let _ = timeout(OUTPUT_TIMEOUT, reader).await;
         }
         status
@@ -137,10 +144,10 @@ impl Server {
         if let Some(pid) = pid
             && let Err(error) = kill_process(pid, Signal::TERM)
         {
-            tracing::warn!(%error, pid = pid.as_raw_nonzero().get(), "sending SIGTERM to the embedded Redis failed: it is killed after 10 s");
+            tracing::warn!(%error, pid = pid.as_raw_nonzero().get(), "sending SIGTERM to the embedded Redis failed: it is killed after {} s", STOP_TIMEOUT.as_secs());
         }
         if timeout(STOP_TIMEOUT, self.wait_for_exit()).await.is_err() {
-            tracing::error!("the embedded Redis did not stop within 10 s: killing it");
+            tracing::error!("the embedded Redis did not stop within {} s: killing it", STOP_TIMEOUT.as_secs());
             if let Err(error) = self.child.kill().await {
                 tracing::error!(
                     %error,

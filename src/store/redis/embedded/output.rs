@@ -18,19 +18,19 @@ impl Output {
     /// Logs an output stream of the server line by line until its end, and keeps the last lines.
     pub(super) async fn follow(self, stream: impl AsyncRead + Unpin) {
         let mut stream = BufReader::new(stream);
-        let mut line = Vec::new();
-        while stream.read_until(b'\n', &mut line).await.is_ok_and(|read| read > 0) {
-            let text = String::from_utf8_lossy(&line);
-            let text = text.trim();
-            if !text.is_empty() {
-                log(text);
+        let mut bytes = Vec::new();
+        while stream.read_until(b'\n', &mut bytes).await.is_ok_and(|count| count > 0) {
+            let text = String::from_utf8_lossy(&bytes);
+            let line = text.trim();
+            if !line.is_empty() {
+                log(line);
                 let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
                 if kept.len() == KEPT_LINES {
                     kept.pop_front();
                 }
-                kept.push_back(text.to_owned());
+                kept.push_back(line.to_owned());
             }
-            line.clear();
+            bytes.clear();
         }
     }
 
@@ -42,9 +42,10 @@ impl Output {
 }
 
 /// Logs one line, such as `123:M 23 Nov 2026 02:00:00.000 * text`: process id, role, date, time, level, text. Lines of the highest level,
-/// `#`, are logged at INFO, since "Redis is starting" is one of them. A line without a process id reports an error in the server's
-/// arguments, and is logged at WARN.
+/// `#` (a warning), are logged at INFO, since "Redis is starting" is one of them. A line without a process id reports an error in the
+/// server's arguments, and is logged at WARN.
 fn log(line: &str) {
+    // Split at spaces, the date is three parts: parts 0 to 4 are process id with role, day, month, year and time.
     let level = line.split(' ').nth(5);
     let has_pid = line.split_once(':').is_some_and(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()));
     if !has_pid {
