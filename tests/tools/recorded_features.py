@@ -29,9 +29,17 @@ def b64(data):
 def totp(secret, at):
     """The code of an authenticator app (RFC 6238)."""
     key = base64.b32decode(secret + "=" * (-len(secret) % 8))
-    digest = hmac.new(key, struct.pack(">Q", int(at) // 30), hashlib.sha1).digest()
+    counter = int(at) // 30
+    digest = hmac.new(key, struct.pack(">Q", counter), hashlib.sha1).digest()
+    # The last 4 bits select 4 bytes, of which the first bit is ignored (RFC 4226, section 5.3).
     start = digest[-1] & 15
-    return f"{(struct.unpack('>I', digest[start:start + 4])[0] & 0x7FFFFFFF) % 1_000_000:06}"
+    (number,) = struct.unpack(">I", digest[start:start + 4])
+    return f"{(number & 0x7FFFFFFF) % 1_000_000:06}"
+
+
+def cbor_text(text):
+    """A text of fewer than 24 bytes as CBOR."""
+    return bytes([0x60 + len(text)]) + text.encode()
 
 
 class Authenticator:
@@ -45,10 +53,11 @@ class Authenticator:
         self.pkcs8 = self.openssl("pkcs8", "-topk8", "-nocrypt", "-inform", "DER", "-outform", "DER", der=generated)
         # The public key ends with the point: 0x04, and x and y of 32 bytes each.
         self.point = self.openssl("pkey", "-inform", "DER", "-pubout", "-outform", "DER", der=generated)[-65:]
-        self.credential = os.urandom(16)
+        self.credential = os.urandom(16)  # the credential id
 
     @staticmethod
     def openssl(*arguments, der):
+        """Runs openssl on a DER file. Returns its output."""
         with tempfile.NamedTemporaryFile() as file:
             file.write(der)
             file.flush()
@@ -60,12 +69,14 @@ class Authenticator:
             "type": "webauthn.create", "challenge": options["challenge"], "origin": "http://localhost:8080", "crossOrigin": False,
         }).encode()
         # A COSE key: 1 (kty): 2 (EC2), 3 (alg): -7 (ES256), -1 (crv): 1 (P-256), -2: x, -3: y.
-        key = bytes.fromhex("a5010203262001215820") + self.point[1:33] + bytes.fromhex("225820") + self.point[33:]
-        # flags 0x45: user present, user verified, attested credential data; signature counter 1; AAGUID of zeros
+        cose_key = bytes.fromhex("a5010203262001215820") + self.point[1:33] + bytes.fromhex("225820") + self.point[33:]
+        # The authenticator data: digest of the relying party's id; flags 0x45 (user present, user verified, attested credential data);
+        # signature counter 1; AAGUID of zeros; credential id with its length; public key.
         data = hashlib.sha256(options["rp"]["id"].encode()).digest() + bytes([0x45]) + struct.pack(">I", 1) + bytes(16)
-        data += struct.pack(">H", len(self.credential)) + self.credential + key
-        text = lambda word: bytes([0x60 + len(word)]) + word.encode()  # noqa: E731
-        attestation = b"\xa3" + text("fmt") + text("none") + text("attStmt") + b"\xa0" + text("authData") + b"\x58" + bytes([len(data)]) + data
+        data += struct.pack(">H", len(self.credential)) + self.credential + cose_key
+        # A map of three members: fmt: "none", attStmt: an empty map, authData: a byte string of fewer than 256 bytes.
+        attestation = b"\xa3" + cbor_text("fmt") + cbor_text("none") + cbor_text("attStmt") + b"\xa0"
+        attestation += cbor_text("authData") + b"\x58" + bytes([len(data)]) + data
         return {
             "id": b64(self.credential), "rawId": b64(self.credential), "type": "public-key", "clientExtensionResults": {"credProps": {"rk": True}},
             "response": {"clientDataJSON": b64(client_data), "attestationObject": b64(attestation), "transports": ["internal"]},
@@ -76,7 +87,9 @@ class Browser:
     """A browser without scripts: it keeps cookies and submits the forms of pages."""
 
     def __init__(self, base):
-        self.host, self.cookies, self.page = base.removeprefix("http://"), {}, ""
+        self.host = base.removeprefix("http://")
+        self.cookies = {}
+        self.page = ""  # the HTML of the last page
 
     def send(self, path, fields=None):
         """Opens a page, or submits a form of the last page. Returns the location if the response is a redirect."""
@@ -115,7 +128,7 @@ class Browser:
 
 
 class Features:
-    """Uses the features of a running release. `command` runs a command of the release."""
+    """Uses the features of a running release. `command` runs a command of the release and returns its output."""
 
     def __init__(self, base, password, command):
         self.base, self.password, self.command = base, password, command
@@ -175,7 +188,7 @@ class Features:
             "nonce": "a nonce", "code_challenge": challenge, "code_challenge_method": "S256",
         })
         browser = Browser(self.base)
-        # A running node loads the new client within seconds. Until then, the request is refused.
+        # A running node loads the new client within seconds. Until then, it refuses the request, and `open` raises SystemExit.
         for _ in range(100):
             try:
                 browser.open(f"/oauth2/authorize?{query}")

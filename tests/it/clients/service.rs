@@ -1,4 +1,4 @@
-//! The service as a separate process: the binary, with a Redis of its own and a service client.
+//! The service as a separate process, for the tests of the client packages: the binary, with a Redis of its own and a service client.
 
 use std::{fs, path::Path};
 
@@ -35,7 +35,7 @@ impl ServiceProcess {
             "redis.url = \"{}\"\nkeys.publish_before = \"1s\"\nkeys.refresh_interval = \"1s\"\n{lines}",
             redis.url()
         );
-        // the default issuer is the address that the service listens on
+        // No further arguments: the default issuer is the address that the service listens on
         Self::start_on(Some(redis), &settings, |_| Vec::new())
     }
 
@@ -51,22 +51,29 @@ impl ServiceProcess {
         fs::write(folder.path().join("latchkey.toml"), settings).unwrap();
         let start = || {
             let port = guard::free_port();
-            let (listen, arguments) = (format!("listen=127.0.0.1:{port}"), arguments(port));
-            let arguments = ["serve", "--set", &listen].into_iter().chain(arguments.iter().map(String::as_str));
-            Service::try_start_with(folder.path(), &arguments.collect::<Vec<_>>())
+            let listen = format!("listen=127.0.0.1:{port}");
+            let further_arguments = arguments(port);
+            let mut all_arguments = vec!["serve", "--set", &listen];
+            all_arguments.extend(further_arguments.iter().map(String::as_str));
+            Service::try_start_with(folder.path(), &all_arguments)
         };
-        // another process may take the port: five attempts, and the log of the last if all fail
-        let service =
-            (0..4).find_map(|_| start().ok()).unwrap_or_else(|| start().unwrap_or_else(|log| panic!("{log}")));
+        // Another process may take the port, so there are five attempts.
+        let mut attempt = 1;
+        let service = loop {
+            match start() {
+                Ok(service) => break service,
+                Err(log) => assert!(attempt < 5, "{log}"),
+            }
+            attempt += 1;
+        };
         let added = binary::run(folder.path(), &["client", "add", "shop"]);
         let printed = String::from_utf8(added.stdout).unwrap();
-        let line = |name: &str| {
+        let value_of = |name: &str| {
             let found = printed.lines().find_map(|line| line.strip_prefix(name));
-            found
-                .unwrap_or_else(|| panic!("no {name} in {printed}: {}", String::from_utf8_lossy(&added.stderr)))
-                .to_owned()
+            let errors = String::from_utf8_lossy(&added.stderr);
+            found.unwrap_or_else(|| panic!("no {name} in {printed}: {errors}")).to_owned()
         };
-        let (client_id, client_secret) = (line("client_id: "), line("client_secret: "));
+        let (client_id, client_secret) = (value_of("client_id: "), value_of("client_secret: "));
         Self { service: Some(service), folder, _redis: redis, client_id, client_secret }
     }
 
@@ -85,7 +92,7 @@ impl ServiceProcess {
         self.folder.path()
     }
 
-    /// The variables of the clients' test suites.
+    /// The environment variables of the clients' test suites.
     pub(super) fn suite_environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("TEST_SERVICE_ISSUER", self.client().base.clone()),
@@ -96,7 +103,7 @@ impl ServiceProcess {
         ]
     }
 
-    /// The variables of the example apps and the READMEs' programs.
+    /// The environment variables of the example apps and the READMEs' programs.
     pub(super) fn app_environment(&self) -> Vec<(String, String)> {
         let variables = [
             ("AUTH_ISSUER", self.client().base.clone()),

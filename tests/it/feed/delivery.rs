@@ -1,4 +1,4 @@
-//! Deliveries over HTTP/1.1, where the fan-out writes to the sockets of subscribers, and over HTTP/2, where hyper does.
+//! Delivery of the events of the revocation feed: over HTTP/1.1, where the fan-out writes to the sockets of subscribers, and over HTTP/2, where hyper does.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
@@ -25,23 +25,22 @@ use crate::harness::{
     test_cluster::{Node, ServiceClient, TestCluster},
 };
 
-/// The receive buffer of a subscriber, in bytes: the events of one test must not fit.
+/// The receive buffer of a subscriber, in bytes: so small that the events of a test do not fit.
 const RECEIVE_BUFFER: u32 = 4096;
 /// The number of revocations: more than fit into the buffers of a connection, and fewer than the fan-out buffers for a slow
 /// subscriber.
 const REVOCATIONS: usize = 3000;
-
 /// The number of revocations of a burst: more than the 4096 that the fan-out buffers.
 const BURST: usize = 6000;
 /// The number of revocations that are appended at the same time.
 const BATCH: usize = 500;
-/// Limit after which missing heartbeats fail the test.
-const PATIENCE: Duration = Duration::from_mins(2);
-/// The heartbeats that each subscriber waits for.
+/// How long the subscribers may wait for their heartbeats.
+const HEARTBEATS_TIMEOUT: Duration = Duration::from_mins(2);
+/// The number of heartbeats that each subscriber waits for.
 const HEARTBEATS: usize = 5;
-/// The subscribers that read a burst.
+/// The number of subscribers that read a burst.
 const BURST_SUBSCRIBERS: usize = 30;
-/// The subscribers that wait for heartbeats.
+/// The number of subscribers that wait for heartbeats.
 const HEARTBEAT_SUBSCRIBERS: usize = 20;
 
 fn address(client: &Client) -> SocketAddr {
@@ -119,8 +118,8 @@ async fn revoke(node: &Node, count: usize) -> Vec<AccountId> {
 /// The account ids of the revocations in server-sent events.
 fn accounts(events: &str) -> Vec<String> {
     let data = events.lines().filter_map(|line| line.strip_prefix("data: "));
-    let data = data.map(|data| serde_json::from_str::<Value>(data).unwrap());
-    data.filter_map(|data| data["account_id"].as_str().map(str::to_owned)).collect()
+    let objects = data.map(|data| serde_json::from_str::<Value>(data).unwrap());
+    objects.filter_map(|object| object["account_id"].as_str().map(str::to_owned)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,13 +136,15 @@ async fn subscriber_that_falls_behind_receives_every_revocation_once_and_then_li
 
     let revoked = revoke(&node, REVOCATIONS).await;
 
+    // How often each account's revocation was delivered.
     let mut deliveries = HashMap::new();
     while deliveries.len() < REVOCATIONS {
         for account in accounts(&subscriber.chunk().await) {
             *deliveries.entry(account).or_insert(0) += 1;
         }
     }
-    assert_eq!(deliveries, revoked.iter().map(|account| (account.to_string(), 1)).collect());
+    let each_once: HashMap<_, _> = revoked.iter().map(|account| (account.to_string(), 1)).collect();
+    assert_eq!(deliveries, each_once);
     let session = logged_out_session(&node, "ada").await;
     subscriber.read_until(&session).await;
     node.stop().await;
@@ -159,6 +160,7 @@ async fn burst_that_exceeds_the_buffer_of_the_fan_out_reaches_every_subscriber_t
     for _ in 0..BURST_SUBSCRIBERS {
         let mut subscriber = ChunkReader::subscribe(&node, &service, "").await;
         subscriber.read_until("event: live").await;
+        // The number of revocations that the subscriber has read.
         let (read, progress) = watch::channel(0);
         progresses.push(progress);
         subscribers.push(tokio::spawn(async move {
@@ -171,7 +173,7 @@ async fn burst_that_exceeds_the_buffer_of_the_fan_out_reaches_every_subscriber_t
     // A subscriber that is further behind than the fan-out buffers (4096) would be disconnected.
     let max_lag: usize = 3000;
     for revoked in (BATCH..=BURST).step_by(BATCH) {
-        revoke(&node, BATCH).await;
+        revoke(&node, BATCH).await; // `revoked` in total
         for progress in &mut progresses {
             // An error means that this subscriber has read everything.
             let _ = progress.wait_for(|read| read + max_lag >= revoked).await;
@@ -194,6 +196,7 @@ async fn heartbeats_continue_while_revocations_follow_each_other_without_a_pause
     for _ in 0..HEARTBEAT_SUBSCRIBERS {
         let mut subscriber = ChunkReader::subscribe(&node, &service, "").await;
         subscriber.read_until("event: live").await;
+        // The number of revocations that the subscriber has read.
         let (read, progress) = watch::channel(0);
         progresses.push(progress);
         subscribers.push(tokio::spawn(async move {
@@ -220,8 +223,11 @@ async fn heartbeats_continue_while_revocations_follow_each_other_without_a_pause
         }
     };
     tokio::select! {
-        results = timeout(PATIENCE, all_received) => results.expect("heartbeats").into_iter().for_each(Result::unwrap),
-        () = revoking => {}
+        results = timeout(HEARTBEATS_TIMEOUT, all_received) => {
+            let results = results.expect("all subscribers receive their heartbeats in time");
+            results.into_iter().for_each(Result::unwrap);
+        }
+        () = revoking => unreachable!("the revocations follow each other without end"),
     }
     node.stop().await;
 }
@@ -232,9 +238,11 @@ async fn bytes_after_the_subscription_are_ignored_and_the_stream_continues() {
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
     node.register("ada").await;
-    let mut subscriber = ChunkReader::subscribe(&node, &service, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    // One request in the same write as the subscription, and one while the stream is live.
+    let request = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut subscriber = ChunkReader::subscribe(&node, &service, request).await;
     subscriber.read_until("event: live").await;
-    subscriber.0.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    subscriber.0.write_all(request.as_bytes()).await.unwrap();
     for _ in 0..2 {
         let session = logged_out_session(&node, "ada").await;
         subscriber.read_until(&session).await;
@@ -257,8 +265,8 @@ async fn subscriber_over_http2_receives_live_revocations_until_the_shutdown() {
         .unwrap();
     let mut body = sender.send_request(request).await.unwrap().into_body();
     let mut text = String::new();
-    let mut read_until = async |mark: &str| {
-        while !text.contains(mark) {
+    let mut read_until = async |expected: &str| {
+        while !text.contains(expected) {
             let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
             text.push_str(str::from_utf8(&data).unwrap());
         }
@@ -266,6 +274,7 @@ async fn subscriber_over_http2_receives_live_revocations_until_the_shutdown() {
     read_until("event: live").await;
     let session = logged_out_session(&node, "ada").await;
     read_until(&session).await;
+    // The shutdown ends the stream without an error.
     node.stop().await;
     while let Some(frame) = body.frame().await {
         frame.unwrap();

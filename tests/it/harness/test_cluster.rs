@@ -40,6 +40,7 @@ pub struct TestCluster {
     /// The configuration of the next node.
     pub config: Config,
     folder: TempDir,
+    /// The nodes that were started. A node that was dropped can't be upgraded.
     nodes: Mutex<Vec<Weak<AppState>>>,
 }
 
@@ -54,10 +55,13 @@ pub struct ServiceClient {
 pub struct Node {
     pub state: Arc<AppState>,
     pub client: Client,
+    /// Dropping the sender shuts the server down.
     stop: Option<oneshot::Sender<()>>,
     server_task: Option<JoinHandle<()>>,
     mail_task: Option<JoinHandle<()>>,
+    /// Dropping the sender stops the sending of mails.
     stop_mail: Option<oneshot::Sender<()>>,
+    /// Kept, because the runtimes of the cores end when they are dropped.
     _cores: Arc<Cores>,
 }
 
@@ -95,11 +99,12 @@ impl TestCluster {
 
     /// Starts a node whose own clock is ahead of the cluster's or behind it. The node has to follow the clock of Redis.
     pub async fn node_with_clock_skew(&mut self, skew: ClockOffset) -> Node {
-        let clock = self.clock.clone();
-        self.clock = clock.with_offset(skew);
-        self.redis_clock = Some(clock.clone());
+        let redis_clock = self.clock.clone();
+        self.clock = redis_clock.with_offset(skew);
+        self.redis_clock = Some(redis_clock.clone());
         let node = self.node().await;
-        (self.clock, self.redis_clock) = (clock, None);
+        self.clock = redis_clock;
+        self.redis_clock = None;
         node
     }
 
@@ -128,6 +133,7 @@ impl TestCluster {
         self.node_on(listener).await
     }
 
+    /// Starts a node that accepts connections from this listener.
     async fn node_on(&self, listener: TcpListener) -> Node {
         let sql = self.sql().await;
         let url = self.config.redis.url.clone().unwrap();
@@ -137,7 +143,7 @@ impl TestCluster {
         let entropy = Entropy::system();
         let passwords = PasswordHasher::start(&self.config.password, entropy.clone()).unwrap();
         let clock = match &self.redis_clock {
-            Some(server_clock) => redis.follow_clock(&self.clock, Some(server_clock.clone())).await,
+            Some(redis_clock) => redis.follow_clock(&self.clock, Some(redis_clock.clone())).await,
             None => self.clock.clone(),
         };
         let state = AppState::new(self.config.clone(), clock, entropy, passwords, sql, redis).await.unwrap();
@@ -198,7 +204,7 @@ impl TestCluster {
     pub async fn reload_clients(&self) {
         let nodes: Vec<_> = self.nodes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
         for node in nodes {
-            // a stopped node cannot reload
+            // The result is ignored: a stopped node cannot reload.
             drop(node.clients.reload().await);
         }
     }
@@ -216,8 +222,8 @@ impl TestCluster {
     }
 
     /// Moves the clock of all nodes.
-    pub fn advance(&self, by: Duration) {
-        self.clock.advance(by);
+    pub fn advance(&self, duration: Duration) {
+        self.clock.advance(duration);
     }
 }
 
@@ -259,6 +265,7 @@ impl Node {
         if let Some(server_task) = self.server_task.take() {
             server_task.await.unwrap();
         }
+        // Before the stores are closed, which background tasks use.
         self.state.finish_background(Duration::from_secs(10)).await;
         self.stop_mail().await;
         self.state.redis.close().await;
@@ -289,13 +296,12 @@ pub fn cache() -> CacheSettings {
     defaults().cache
 }
 
-/// The defaults of `defaults.toml`, with stores that do not exist.
+/// The default settings, for a test that changes some of a section: the stores do not exist, so no node can start with them.
 fn defaults() -> Config {
     config("redis://127.0.0.1:1", "sqlite:///nonexistent/latchkey.db")
 }
 
-/// The defaults of `defaults.toml` with these stores and with values for tests: fast hashing, small pools, short heartbeats, any
-/// free port.
+/// The default settings with these stores and with values for tests: fast hashing, small pools, short heartbeats, any free port.
 pub fn config(redis_url: &str, database_url: &str) -> Config {
     let variables = [
         ("LATCHKEY_DATA_DIR", "/nonexistent"),

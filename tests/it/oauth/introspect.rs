@@ -1,4 +1,4 @@
-//! `POST /oauth2/introspect`.
+//! Introspection of tokens by service clients: `POST /oauth2/introspect`.
 
 use std::time::Duration;
 
@@ -40,6 +40,7 @@ async fn introspection_of_an_access_token_returns_all_its_claims() {
         let form = [("token", tokens.access.as_str()), ("token_type_hint", hint)];
         assert_eq!(post(&node, "/oauth2/introspect", Some(&client), &form).await.expect(200).json(), expected);
     }
+    // An account with roles, which an anonymous registration over HTTP can't have.
     let roles = Roles::parse(["ops", "admin"]).unwrap();
     let new = Register {
         email: Email::parse("root@example.com").unwrap(),
@@ -49,7 +50,7 @@ async fn introspection_of_an_access_token_returns_all_its_claims() {
     };
     register(&node.state, new).await.unwrap();
     let root = node.login("root@example.com").await;
-    assert_eq!(introspect(&node, &client, &root.access).await["roles"], json!(["admin", "ops"]));
+    assert_eq!(introspect(&node, &client, &root.access).await["roles"], json!(["admin", "ops"]), "sorted");
 }
 
 #[tokio::test]
@@ -105,25 +106,27 @@ async fn introspection_and_refresh_agree_in_random_histories() {
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.register("ada").await;
-    // a linear congruential generator, so that a failure repeats
-    let mut state = 20_261_123_u32;
-    let mut random = |below: u32| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 16) % below
+    // A linear congruential generator with a fixed seed, so that a failure repeats.
+    let mut generator_state = 20_261_123_u32;
+    let mut random_below = |limit: u32| {
+        generator_state = generator_state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (generator_state >> 16) % limit
     };
     for _ in 0..12 {
         let mut tokens = vec![node.login("ada").await.refresh];
-        for _ in 0..random(14) {
-            cluster.advance(Duration::from_millis(random(4000).into()));
+        // The pauses are so short that the grace windows (10 s) of several tokens overlap.
+        for _ in 0..random_below(14) {
+            cluster.advance(Duration::from_millis(random_below(4000).into()));
             tokens.push(node.refresh(tokens.last().unwrap()).await.expect(200).text_of("refresh_token"));
         }
-        cluster.advance(Duration::from_millis(random(9000).into()));
+        cluster.advance(Duration::from_millis(random_below(9000).into()));
         // Presents the newest token first, because a reused token ends the session.
         for token in tokens.iter().rev() {
             let active = introspect(&node, &client, token).await["active"] == true;
             let refreshed = node.refresh(token).await.status == 200;
             assert_eq!(active, refreshed, "a token of a session with {} generations", tokens.len());
             if !refreshed {
+                // The session has ended.
                 break;
             }
         }
@@ -136,10 +139,11 @@ async fn introspection_of_an_invalid_token_returns_only_active_false() {
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.register("ada").await;
-    let (tokens, ended) = (node.login("ada").await, node.login("ada").await);
+    let tokens = node.login("ada").await;
+    let ended = node.login("ada").await;
     node.logout(&ended.refresh).await.expect(204);
     let mut tampered = tokens.access.clone();
-    // a character of the signature
+    // Change a character of the signature.
     let position = tampered.len() - 20;
     let other = if &tampered[position..=position] == "A" { "B" } else { "A" };
     tampered.replace_range(position..=position, other);
@@ -160,6 +164,7 @@ async fn introspection_by_another_audience_or_without_authentication_reveals_not
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
+    // The audience of the tokens is `latchkey`.
     let audiences = vec!["reports".to_owned()];
     let stranger =
         cluster.service_client_with(NewClient { name: "stranger".to_owned(), audiences, ..NewClient::default() }).await;
@@ -167,11 +172,13 @@ async fn introspection_by_another_audience_or_without_authentication_reveals_not
         assert_eq!(introspect(&node, &stranger, token).await, json!({ "active": false }));
         let unauthenticated = post(&node, "/oauth2/introspect", None, &[("token", token)]).await;
         assert_eq!(error(&unauthenticated), refused(401, "invalid_client"));
-        let app = post(&node, "/oauth2/introspect", None, &[("token", token), ("client_id", "latchkey")]).await;
-        assert_eq!(error(&app), refused(401, "invalid_client"));
+        let by_public_client =
+            post(&node, "/oauth2/introspect", None, &[("token", token), ("client_id", "latchkey")]).await;
+        assert_eq!(error(&by_public_client), refused(401, "invalid_client"));
     }
-    let bearer = node.request(reqwest::Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
-    assert_eq!(error(&node.send(bearer.bearer_auth(&tokens.access)).await), refused(401, "invalid_client"));
+    let request = node.request(reqwest::Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
+    let by_access_token = node.send(request.bearer_auth(&tokens.access)).await;
+    assert_eq!(error(&by_access_token), refused(401, "invalid_client"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,13 +190,13 @@ async fn warm_introspection_needs_neither_redis_nor_a_signature_check() {
     let tokens = node.login("ada").await;
     wait::until("the session cache is valid", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
-    let verified = node.state.tokens.metrics().misses.get();
+    let misses_before = node.state.tokens.metrics().misses.get();
     let mut monitor = Monitor::start(&cluster.redis);
     for _ in 0..20 {
         assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
     }
     let commands = monitor.commands(&cluster.redis);
-    // On a busy machine the session cache may be invalid for a moment.
+    // Far fewer than the 20 introspections: on a busy machine the session cache may be invalid for a moment.
     assert!(commands.len() < 5, "{commands:?}");
-    assert_eq!(node.state.tokens.metrics().misses.get(), verified);
+    assert_eq!(node.state.tokens.metrics().misses.get(), misses_before);
 }

@@ -1,4 +1,4 @@
-//! The OAuth endpoints for service clients: token, introspection and revocation.
+//! Tests of the OAuth endpoints for service clients: token, introspection and revocation.
 
 mod client_auth;
 mod clients;
@@ -46,11 +46,12 @@ fn error(answer: &Answer) -> (u16, String) {
     assert_eq!(answer.header("content-type"), "application/json", "{answer:?}");
     assert_eq!(answer.header("cache-control"), "no-store");
     let body = answer.json();
-    assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
+    assert_eq!(body.as_object().unwrap().len(), 2, "only error and error_description: {body}");
     let description = body["error_description"].as_str().unwrap();
     // RFC 6749, section 5.2: printable ASCII without quotes and backslashes
     let allowed = |byte: u8| matches!(byte, 0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     assert!(!description.is_empty() && description.bytes().all(allowed), "{description}");
+    // Other refusals have no such header.
     let challenge = if answer.status == 401 { "Basic realm=\"latchkey\"" } else { "" };
     assert_eq!(answer.header("www-authenticate"), challenge);
     (answer.status.as_u16(), answer.text_of("error"))
@@ -61,7 +62,7 @@ fn refused(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
-/// The header of a JWT.
+/// The header of a JWT, unverified.
 fn jwt_header(token: &str) -> Value {
     decode_part(token.split('.').next().unwrap())
 }
@@ -71,6 +72,8 @@ fn jwt_claims(token: &str) -> Value {
     decode_part(token.split('.').nth(1).unwrap())
 }
 
+/// The JSON of the header or the claims of a JWT.
 fn decode_part(part: &str) -> Value {
-    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+    let json = BASE64_URL_SAFE_NO_PAD.decode(part).unwrap();
+    serde_json::from_slice(&json).unwrap()
 }

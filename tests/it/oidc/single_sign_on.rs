@@ -10,6 +10,7 @@ use latchkey::{
 use super::{Browser, Request, claims, exchange, page_and_handle, public, refresh, shop, sign_in, text, web};
 use crate::{
     harness::{
+        client::PASSWORD,
         events,
         test_cluster::{Node, ServiceClient, TestCluster},
     },
@@ -31,22 +32,24 @@ async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
     let forum = cluster.service_client_with(web("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let other_browser = Browser::signed_in(&node, "ada").await;
-    let ended = [sign_in(&node, &browser, &shop, "openid").await, sign_in(&node, &browser, &forum, "openid").await];
+    let of_shop = sign_in(&node, &browser, &shop, "openid").await;
+    let of_forum = sign_in(&node, &browser, &forum, "openid").await;
     let offline = sign_in(&node, &browser, &shop, "openid offline_access").await;
-    let others = sign_in(&node, &other_browser, &shop, "openid").await;
-    for tokens in &ended {
+    let of_other_browser = sign_in(&node, &other_browser, &shop, "openid").await;
+    // The peer now has both sessions in its cache.
+    for tokens in [&of_shop, &of_forum] {
         peer.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(200);
     }
     let login_tokens = node.login("ada").await;
     let (_, session) = browser.session.unwrap();
     node.delete(&format!("/v1/sessions/{session}"), &login_tokens.access).await.expect(204);
-    for (tokens, client) in ended.iter().zip([&shop, &forum]) {
+    for (tokens, client) in [(&of_shop, &shop), (&of_forum, &forum)] {
         peer.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
         refresh(&peer, client, text(tokens, "refresh_token")).await.expect(400);
     }
     // The offline session continues, and so does the session of the other browser's app.
     refresh(&peer, &shop, text(&offline, "refresh_token")).await.expect(200);
-    refresh(&peer, &shop, text(&others, "refresh_token")).await.expect(200);
+    refresh(&peer, &shop, text(&of_other_browser, "refresh_token")).await.expect(200);
     assert_needs_page(&peer, &browser, &shop).await;
     node.stop().await;
     peer.stop().await;
@@ -79,17 +82,15 @@ async fn i5_i16_account_wide_changes_reach_apps() {
     let state = &node.state;
     let (added, removed) = (Roles::parse(["admin"]).unwrap(), Roles::default());
     accounts::change_roles(state, account, &added, &removed).await.unwrap();
-    assert_eq!(
-        node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.problem(),
-        (401, "claims_changed".to_owned())
-    );
+    let refusal = node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.problem();
+    assert_eq!(refusal, (401, "claims_changed".to_owned()));
     let tokens = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
     assert_eq!(claims(text(&tokens, "access_token"))["roles"], serde_json::json!(["admin"]));
     let later = sign_in(&node, &browser, &shop, "openid offline_access").await;
     assert_eq!(claims(text(&later, "access_token"))["roles"], serde_json::json!(["admin"]));
     let login_tokens = node.login("ada").await;
-    let new = "another verse of tidal engines";
-    node.change_password(&login_tokens.access, crate::harness::client::PASSWORD, new).await.expect(200);
+    let new_password = "another verse of tidal engines";
+    node.change_password(&login_tokens.access, PASSWORD, new_password).await.expect(200);
     for tokens in [&tokens, &later] {
         refresh(&node, &shop, text(tokens, "refresh_token")).await.expect(400);
         node.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
@@ -106,8 +107,8 @@ async fn i14_grant_has_the_level_of_the_browsers_session() {
         [(Browser::signed_in(&node, "ada").await, "aal1"), (Browser::signed_in_at_aal2(&node, "ada").await, "aal2")]
     {
         let tokens = sign_in(&node, &browser, &shop, "openid offline_access").await;
-        let again = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
-        for tokens in [&tokens, &again] {
+        let refreshed = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
+        for tokens in [&tokens, &refreshed] {
             assert_eq!(claims(text(tokens, "id_token"))["acr"], acr);
             assert_eq!(claims(text(tokens, "access_token"))["acr"], acr);
         }
@@ -121,13 +122,16 @@ async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
     let (node, shop) = shop(&cluster).await;
     node.register("bob").await;
     let state = &node.state;
+    // The live session of a browser, by the value of its cookie.
     let load = async |browser: &Browser| {
         let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
         browser_session::load(state, token, &latchkey::domain::session::SessionOrigin::default()).await.unwrap()
     };
     let replace = async |former: &Browser, new: &Browser| {
-        let ((account, session), ip) = (new.session.unwrap(), None);
-        browser_session::renew(state, &load(former).await.unwrap(), account, session, ip).await.unwrap();
+        let former_session = load(former).await.unwrap();
+        let (account, session) = new.session.unwrap();
+        let ip = None;
+        browser_session::renew(state, &former_session, account, session, ip).await.unwrap();
         assert_eq!(load(former).await, None, "the former session has ended");
     };
     let first = Browser::signed_in(&node, "ada").await;
@@ -148,13 +152,13 @@ async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
     cluster.config.session.idle_timeout = Duration::from_hours(1);
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    // Three hours, in steps that are shorter than the idle timeout.
+    // Three hours, in steps that are shorter than the idle timeout. Each authorization request extends the session.
     for _ in 0..4 {
         cluster.advance(Duration::from_mins(45));
         browser.code(&node, &Request::for_client(&shop.id)).await;
     }
     let cookie = browser.cookie.clone().unwrap();
-    let cookie_value = cookie.split_once('=').unwrap().1;
+    let (_, cookie_value) = cookie.split_once('=').unwrap();
     node.refresh(cookie_value).await.expect(401);
     let login_tokens = node.login("ada").await;
     let sessions = node.get("/v1/sessions", &login_tokens.access).await.json();
@@ -203,11 +207,9 @@ async fn second_app_needs_no_second_sign_in() {
     let code = browser.code(&node, &Request::for_client("spa").with("prompt", "none")).await;
     let second = exchange(&node, &spa, &code).await.expect(200).json();
     let (first_claims, second_claims) = (claims(text(&first, "id_token")), claims(text(&second, "id_token")));
-    assert_eq!(
-        (&first_claims["sub"], &first_claims["auth_time"]),
-        (&second_claims["sub"], &second_claims["auth_time"])
-    );
-    assert_ne!(first_claims["sid"], second_claims["sid"]);
+    assert_eq!(first_claims["sub"], second_claims["sub"]);
+    assert_eq!(first_claims["auth_time"], second_claims["auth_time"]);
+    assert_ne!(first_claims["sid"], second_claims["sid"], "each app has a session of its own");
     node.stop().await;
 }
 
@@ -224,13 +226,15 @@ async fn list_of_sessions_shows_the_app() {
     cluster.advance(Duration::from_secs(1));
     let login_tokens = node.login("ada").await;
     let listed = node.get("/v1/sessions", &login_tokens.access).await.expect(200).json();
-    let shown: Vec<_> = listed["sessions"].as_array().unwrap().iter().collect();
-    let (_, id) = browser.session.unwrap();
-    let parents = shown.iter().map(|session| session["parent"].as_str()).collect::<Vec<_>>();
-    assert_eq!(parents, [None, Some(id.to_string().as_str()), None, None], "an offline session has no parent");
-    let apps = shown.iter().map(|session| session["app"].as_str()).collect::<Vec<_>>();
+    // The browser's session, those of the app, and that of the login.
+    let sessions = listed["sessions"].as_array().unwrap();
+    let browsers_session = browser.session.unwrap().1.to_string();
+    let parents = sessions.iter().map(|session| session["parent"].as_str()).collect::<Vec<_>>();
+    assert_eq!(parents, [None, Some(browsers_session.as_str()), None, None], "an offline session has no parent");
+    let apps = sessions.iter().map(|session| session["app"].as_str()).collect::<Vec<_>>();
     assert_eq!(apps, [None, Some("shop"), Some("shop"), None]);
-    assert_eq!((&shown[1]["user_agent"], &shown[1]["client_id"]), (&serde_json::Value::Null, &"shop".into()));
+    assert_eq!(sessions[1]["user_agent"], serde_json::Value::Null);
+    assert_eq!(sessions[1]["client_id"], "shop");
     node.stop().await;
 }
 
@@ -248,6 +252,7 @@ async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline()
     }
     let grant = sign_in(&node, &browser, &shop, "openid").await;
     let offline = sign_in(&node, &browser, &shop, "openid offline_access").await;
+    // 29 days after the browser's sign-in
     cluster.advance(4 * day);
     let grant = refresh(&node, &shop, text(&grant, "refresh_token")).await.expect(200).json();
     let offline = refresh(&node, &shop, text(&offline, "refresh_token")).await.expect(200).json();
@@ -263,8 +268,8 @@ async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline()
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_browsers_session_without_the_required_factor_ends() {
     let mut cluster = TestCluster::new();
-    let policy = FactorPolicy::Roles(Roles::parse(["admin"]).unwrap());
-    (cluster.config.factors.required, cluster.config.factors.grace) = (policy, Duration::from_hours(1));
+    cluster.config.factors.required = FactorPolicy::Roles(Roles::parse(["admin"]).unwrap());
+    cluster.config.factors.grace = Duration::from_hours(1);
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let strong = Browser::signed_in_at_aal2(&node, "ada").await;
@@ -272,6 +277,7 @@ async fn i14_browsers_session_without_the_required_factor_ends() {
     // Longer than the grace period of one hour.
     cluster.advance(Duration::from_hours(2));
     let (account, _) = browser.session.unwrap();
+    // Without the role, the browser's session suffices.
     browser.code(&node, &Request::for_client(&shop.id)).await;
     let (added, removed) = (Roles::parse(["admin"]).unwrap(), Roles::default());
     accounts::change_roles(&node.state, account, &added, &removed).await.unwrap();
@@ -288,6 +294,7 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     let (node, shop) = shop(&cluster).await;
     let weak = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &weak, &shop, "openid").await;
+    // Only the second node requires a second factor.
     cluster.config.factors.required = FactorPolicy::AllAccounts;
     let strict = cluster.node().await;
     // The grace period counts from the sign-in of the browser: a later app does not extend it.
@@ -356,19 +363,22 @@ async fn session_cap_of_one_leaves_room_for_the_browsers_session_and_an_app() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_offline_grant_ends_with_the_grace_period_of_the_required_factor() {
     let mut cluster = TestCluster::new();
-    (cluster.config.factors.required, cluster.config.factors.grace) =
-        (FactorPolicy::AllAccounts, Duration::from_hours(48));
+    cluster.config.factors.required = FactorPolicy::AllAccounts;
+    cluster.config.factors.grace = Duration::from_hours(48);
     let (node, shop) = shop(&cluster).await;
     // The grace period begins with the first sign-in.
     node.login("ada").await;
     cluster.advance(Duration::from_hours(40));
+    // Signs in on the page: `Browser::signed_in` stores a session without regard to the grace period.
     let mut ada = Visitor::new(&node);
     ada.open("/account/sign-in").await.expect(200);
-    let fields = [("identifier", "ada"), ("password", crate::harness::client::PASSWORD)];
+    let fields = [("identifier", "ada"), ("password", PASSWORD)];
     ada.submit("/account/sign-in", &fields).await.expect(303);
     let request = Request::for_client(&shop.id).with("scope", "openid offline_access");
     let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
-    let tokens = exchange(&node, &shop, &super::response_of(&sent)["code"]).await.expect(200).json();
+    let response = super::response_of(&sent);
+    let tokens = exchange(&node, &shop, &response["code"]).await.expect(200).json();
+    // 47 hours after the first sign-in
     cluster.advance(Duration::from_hours(7));
     let tokens = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
     // The grace period of 48 hours has passed.

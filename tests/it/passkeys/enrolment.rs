@@ -20,7 +20,9 @@ use crate::{
 /// A cluster whose accounts must have a second factor from their first sign-in on.
 fn cluster_requiring_factors() -> TestCluster {
     let mut cluster = factors::cluster();
-    (cluster.config.factors.required, cluster.config.factors.grace) = (FactorPolicy::AllAccounts, Duration::ZERO);
+    cluster.config.factors.required = FactorPolicy::AllAccounts;
+    cluster.config.factors.grace = Duration::ZERO;
+    // No limit: the tests send all requests from one address.
     cluster.config.limits.passkey_per_address = None;
     cluster
 }
@@ -34,6 +36,7 @@ async fn challenge(node: &Client, name: &str) -> String {
     answer.text_of("challenge")
 }
 
+/// Requests the options for the passkey.
 async fn options(node: &Client, challenge: &str) -> Answer {
     node.post("/v1/login/enrolment/passkey/options", json!({ "challenge": challenge })).await
 }
@@ -53,8 +56,9 @@ async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.register("ada").await;
-    // two sign-ins that wait for an enrolment
-    let (first, other) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
+    // Two sign-ins that wait for an enrolment.
+    let first = challenge(&node, "ada").await;
+    let other = challenge(&node, "ada").await;
     let mut phone = Authenticator::new();
     let creation = creation_options(&node, &first).await;
     assert_eq!(creation["user"]["name"], "ada@example.com");
@@ -63,10 +67,12 @@ async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
     assert_eq!(codes_of(&answer).len(), 10);
     let tokens = Tokens::of(&answer);
     let claims = claims(&tokens);
-    assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["pwd", "hwk", "user", "mfa"])));
+    assert_eq!(claims["acr"], "aal2");
+    assert_eq!(claims["amr"], json!(["pwd", "hwk", "user", "mfa"]));
     node.refresh(&tokens.refresh).await.expect(200);
     let passkeys = list_passkeys(&node, &tokens).await;
-    assert_eq!((passkeys.len(), &passkeys[0]["name"]), (1, &json!("Ada's phone")));
+    assert_eq!(passkeys.len(), 1);
+    assert_eq!(passkeys[0]["name"], "Ada's phone");
     // The first challenge is used up; the other was issued while the account had no factor.
     for invalid in [&first, &other] {
         assert_eq!(options(&node, invalid).await.problem(), problem(401, "invalid_challenge"));
@@ -80,6 +86,7 @@ async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
 #[tokio::test]
 async fn enrolment_by_passkey_is_recorded_and_sends_the_owner_a_mail() {
     let mut cluster = cluster_requiring_factors();
+    // Within the grace period ada signs in without a factor, and verifies the address that the mail is sent to.
     cluster.config.factors.grace = Duration::from_hours(1);
     let node = cluster.node().await;
     node.register("ada").await;
@@ -99,6 +106,7 @@ async fn enrolment_by_passkey_is_recorded_and_sends_the_owner_a_mail() {
 #[tokio::test]
 async fn refused_passkey_does_not_end_the_enrolment() {
     let mut cluster = cluster_requiring_factors();
+    // The model of all authenticators of the tests, unless a test changes it.
     let aaguid = Uuid::from_bytes(Authenticator::new().aaguid);
     cluster.config.passkeys.allowed_aaguids = vec![aaguid.to_string().parse().unwrap()];
     let node = cluster.node().await;
@@ -115,6 +123,7 @@ async fn refused_passkey_does_not_end_the_enrolment() {
     other_origin.origin = "https://evil.example".to_owned();
     let mut other_model = Authenticator::new();
     other_model.aaguid = [8; 16];
+    // Has the credential id of eve's passkey.
     let mut copy = Authenticator::new();
     copy.credential.clone_from(&eves_key.credential);
     for (authenticator, refusal) in [
@@ -127,14 +136,14 @@ async fn refused_passkey_does_not_end_the_enrolment() {
         assert_eq!(answer.problem(), refusal);
         assert_no_credentials(&answer);
     }
-    // a name with a right-to-left override, which could deceive a reader
+    // A name with a right-to-left override, which could deceive a reader. It is refused before the credential is read.
     let body = json!({ "challenge": waiting, "name": "a\u{202e}b", "credential": {} });
     let answer = node.post("/v1/login/enrolment/passkey", body).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
-    let refused = audit(&node).await.into_iter().filter(|(event, ..)| event == "passkey_refused");
-    let mut reasons: Vec<_> = refused.filter_map(|(_, _, reason)| reason).collect();
+    let refusals = audit(&node).await.into_iter().filter(|(event, ..)| event == "passkey_refused");
+    let mut reasons: Vec<_> = refusals.filter_map(|(_, _, reason)| reason).collect();
     reasons.sort();
-    // `passkey_exists` is not recorded as a refused passkey
+    // `passkey_exists` is not recorded as a refused passkey.
     assert_eq!(reasons, ["model_not_allowed", "wrong_origin"]);
     let credential = Authenticator::new().create(&creation_options(&node, &waiting).await);
     complete(&node, &waiting, credential).await.expect(200);
@@ -145,14 +154,16 @@ async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.register("ada").await;
-    let (first, second) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
-    // a credential for the options of another sign-in's enrolment
+    let first = challenge(&node, "ada").await;
+    let second = challenge(&node, "ada").await;
+    // A credential for the options of another sign-in's enrolment.
     let credential = Authenticator::new().create(&creation_options(&node, &first).await);
     assert_eq!(complete(&node, &second, credential).await.problem(), problem(422, "passkey_rejected"));
     // A credential for the options of a sign-in by passkey. The authenticator needs a user and a relying party to create one.
     let mut login_options = super::login_options(&node).await;
     let creation = creation_options(&node, &first).await;
-    (login_options["user"], login_options["rp"]) = (creation["user"].clone(), creation["rp"].clone());
+    login_options["user"] = creation["user"].clone();
+    login_options["rp"] = creation["rp"].clone();
     let credential = Authenticator::new().create(&login_options);
     assert_eq!(complete(&node, &first, credential).await.problem(), problem(422, "passkey_rejected"));
     // The challenge of the sign-in is refused by the endpoints for a second factor.
@@ -173,10 +184,8 @@ async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
     node.register("eve").await;
     let creation = registration_options(&node, &tokens).await;
     let eves = challenge(&node, "eve").await;
-    assert_eq!(
-        complete(&node, &eves, Authenticator::new().create(&creation)).await.problem(),
-        problem(422, "passkey_rejected")
-    );
+    let answer = complete(&node, &eves, Authenticator::new().create(&creation)).await;
+    assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
     register(&node, &tokens, &mut Authenticator::new()).await;
     // The challenge of a sign-in that needs a second factor is refused for an enrolment.
     let waiting = node.try_login("ada", PASSWORD).await.text_of("challenge");
@@ -200,9 +209,9 @@ async fn i11_enrolment_by_passkey_works_once_among_sixteen_racers_on_two_nodes()
         .enumerate()
         .map(|(racer, credential)| complete(&nodes[racer % 2], &challenge, credential));
     let answers = join_all(race).await;
-    let won: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+    let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
     assert_eq!(won.len(), 1, "{answers:?}");
-    for answer in answers.iter().filter(|answer| answer.status != 200) {
+    for answer in lost {
         assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
     }
     assert_eq!(list_passkeys(&nodes[1], &Tokens::of(won[0])).await.len(), 1);
@@ -253,10 +262,9 @@ async fn enrolment_of_a_cookie_sign_in_is_refused_to_pages_of_other_sites() {
     let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
     let challenge = send("/v1/login", body, "same-origin").await.text_of("challenge");
     let path = "/v1/login/enrolment/passkey";
-    let credential = Authenticator::new().create(&{
-        let body = json!({ "challenge": challenge });
-        send(&format!("{path}/options"), body, "same-origin").await.expect(200).json()["public_key"].take()
-    });
+    let body = json!({ "challenge": challenge });
+    let creation = send(&format!("{path}/options"), body, "same-origin").await.expect(200).json();
+    let credential = Authenticator::new().create(&creation["public_key"]);
     let body = json!({ "challenge": challenge, "name": "x", "credential": credential });
     let answer = send(path, body.clone(), "cross-site").await;
     assert_eq!(answer.problem(), problem(403, "cross_site_request"));
