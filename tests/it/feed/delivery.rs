@@ -1,4 +1,5 @@
-//! Delivery of the events of the revocation feed: over HTTP/1.1, where the fan-out writes to the sockets of subscribers, and over HTTP/2, where hyper does.
+//! Delivery of the feed's events: over HTTP/1.1, where the fan-out writes to the sockets of subscribers, and over HTTP/2, where hyper
+//! does.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
