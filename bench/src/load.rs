@@ -42,11 +42,11 @@ pub struct Plan {
 /// The result of a load run.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Latencies in microseconds by class, unsorted, of responses within the measured time.
+    /// Latencies in microseconds by class, unsorted, of correct responses within the measured time.
     pub latencies: Vec<Vec<u32>>,
     /// Correct responses, warm-up included.
     pub correct: u64,
-    /// Wrong responses, warm-up included.
+    /// Wrong or missing responses and failed connections, warm-up included.
     pub errors: u64,
     /// The first error.
     pub first_error: Option<String>,
@@ -57,9 +57,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Responses within the measured time.
+    /// Correct responses within the measured time.
     pub fn count(&self) -> usize {
         self.latencies.iter().map(Vec::len).sum()
+    }
+
+    fn record_latency(&mut self, class: usize, micros: u32) {
+        if self.latencies.len() <= class {
+            self.latencies.resize(class + 1, Vec::new());
+        }
+        self.latencies[class].push(micros);
     }
 
     fn record_error(&mut self, error: String) {
@@ -95,22 +102,22 @@ pub fn drive(
             outcome.is_exhausted = true;
         }
     }
-    // when the measured time actually began and ended
+    // when the measured time actually began: up to one poll after `planned_start`
     let mut started: Option<Instant> = None;
-    let mut ended: Option<Instant> = None;
+    let mut has_ended = false;
     while in_flight > 0 {
         let now = Instant::now();
         if started.is_none() && now >= planned_start {
             on_edge();
             started = Some(Instant::now());
         }
-        if let (Some(started), None) = (started, ended)
+        if let Some(started) = started
+            && !has_ended
             && (now >= planned_end || outcome.is_exhausted)
         {
             on_edge();
-            let now = Instant::now();
-            outcome.seconds = (now - started).as_secs_f64();
-            ended = Some(now);
+            outcome.seconds = started.elapsed().as_secs_f64();
+            has_ended = true;
         }
         if now > planned_end + DRAIN {
             outcome.record_error(format!("{in_flight} requests without an answer"));
@@ -123,36 +130,26 @@ pub fn drive(
             let connection = &mut connections[number];
             match connection.advance() {
                 Ok(Progress::Waiting) => continue,
-                Ok(Progress::Answered) => {}
+                Ok(Progress::Answered) => {
+                    let (class, answer, micros) = connection.answer();
+                    match workload.answer(number, class, &answer) {
+                        Ok(()) => {
+                            outcome.correct += 1;
+                            let is_measuring = started.is_some() && !has_ended;
+                            if is_measuring {
+                                outcome.record_latency(class, micros);
+                            }
+                        }
+                        Err(error) => outcome.record_error(error),
+                    }
+                }
                 Err(error) => {
-                    in_flight -= 1;
                     outcome.record_error(format!("connection: {error:#}"));
                     *connection = Connection::open(address, number, &poll)?;
-                    if ended.is_none() {
-                        if connection.send_next(workload, number)? {
-                            in_flight += 1;
-                        } else {
-                            outcome.is_exhausted = true;
-                        }
-                    }
-                    continue;
                 }
             }
             in_flight -= 1;
-            let (class, answer, micros) = connection.answer();
-            let checked = workload.answer(number, class, &answer);
-            let is_correct = checked.is_ok();
-            if let Err(error) = checked {
-                outcome.record_error(error);
-            }
-            outcome.correct += u64::from(is_correct);
-            if is_correct && started.is_some() && ended.is_none() {
-                if outcome.latencies.len() <= class {
-                    outcome.latencies.resize(class + 1, Vec::new());
-                }
-                outcome.latencies[class].push(micros);
-            }
-            if ended.is_some() {
+            if has_ended {
                 continue;
             }
             // the next response triggers its own event, so reading here would only return WouldBlock
@@ -163,30 +160,28 @@ pub fn drive(
             }
         }
     }
-    match (started, ended) {
-        (Some(started), None) => {
-            on_edge();
-            outcome.seconds = started.elapsed().as_secs_f64();
+    let Some(started) = started else {
+        if outcome.errors == 0 {
+            bail!("the workload was exhausted while warming up");
         }
-        (None, _) => {
-            if outcome.errors == 0 {
-                bail!("the workload was exhausted while warming up");
-            }
-            bail!("{} errors while warming up: {}", outcome.errors, outcome.first_error.unwrap_or_default());
-        }
-        _ => {}
+        bail!("{} errors while warming up: {}", outcome.errors, outcome.first_error.unwrap_or_default());
+    };
+    // no request was left in flight, so the loop stopped before it noticed that the workload was exhausted
+    if !has_ended {
+        on_edge();
+        outcome.seconds = started.elapsed().as_secs_f64();
     }
     Ok(outcome)
 }
 
-/// The longest time in which [`exhaust`] must exhaust a workload.
+/// The longest time that [`exhaust`] may take to exhaust a workload.
 const EXHAUST_WITHIN: Duration = Duration::from_secs(120);
 
 /// Prepares a target: runs a workload until it is exhausted.
 ///
 /// # Errors
 ///
-/// After the run, if any response was wrong, or the workload is not exhausted within `EXHAUST_WITHIN`.
+/// After the run, if a response was wrong, a connection failed, or the workload is not exhausted within `EXHAUST_WITHIN`.
 pub fn exhaust(address: SocketAddr, connections: usize, workload: &mut dyn Workload) -> anyhow::Result<()> {
     let plan = Plan { connections, warm_up: Duration::ZERO, measured: EXHAUST_WITHIN };
     let outcome = drive(address, plan, workload, || {})?;

@@ -27,14 +27,14 @@ use crate::{
     workload::{post_json, tokens},
 };
 
-/// The issuer's origin and domain.
+/// The origin of the issuer, and its domain, to which passkeys belong (the relying party id).
 const ORIGIN: &str = "https://auth.example.com";
 const RP_ID: &str = "auth.example.com";
 
 /// Authenticator data flags: user present (0x01), user verified (0x04), backup eligible (0x08), backed up (0x10).
 const FLAGS: u8 = 0x1d;
 
-/// The classes of the requests of [`PasskeyLogin`]. The benchmark measures class 0 only.
+/// The classes of the requests of [`PasskeyLogin`]. The benchmark counts class 0 only, so that each sign-in counts once.
 const LOGIN: usize = 0;
 const OPTIONS: usize = 1;
 
@@ -52,20 +52,22 @@ impl Authenticator {
         let pkcs8 = pkcs8.ok().context("generating a key pair")?;
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref());
         let key = key.ok().context("reading the generated key pair")?;
-        let accounts = tokio::runtime::Runtime::new()?.block_on(insert_passkeys(folder, count, &cose(&key)))?;
+        let accounts =
+            tokio::runtime::Runtime::new()?.block_on(insert_passkeys(folder, count, &cose_public_key(&key)))?;
         Ok(Self { key, accounts })
     }
 
-    /// The response to a challenge with the passkey of an account, as JSON. The signature counter is 0, as for synced
-    /// passkeys.
+    /// The response to a challenge with the passkey of an account, as JSON (`PublicKeyCredential` of WebAuthn).
     fn credential(&self, account: usize, challenge: &str) -> anyhow::Result<String> {
         let base64url = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let client_data = format!(
             "{{\"type\":\"webauthn.get\",\"challenge\":\"{challenge}\",\"origin\":\"{ORIGIN}\",\"crossOrigin\":false}}"
         );
         let mut authenticator_data = digest(&SHA256, RP_ID.as_bytes()).as_ref().to_vec();
+        // the flags, and the signature counter (4 bytes): 0, as for synced passkeys
         authenticator_data.extend([FLAGS, 0, 0, 0, 0]);
-        let signed = [&authenticator_data, digest(&SHA256, client_data.as_bytes()).as_ref()].concat();
+        let client_data_hash = digest(&SHA256, client_data.as_bytes());
+        let signed = [&authenticator_data, client_data_hash.as_ref()].concat();
         let signature = self.key.sign(&SystemRandom::new(), &signed).ok().context("signing")?;
         let id = base64url(self.accounts[account].as_bytes());
         Ok(format!(
@@ -78,13 +80,13 @@ impl Authenticator {
     }
 }
 
-/// The public key as a COSE key (RFC 9053, section 7.1).
-fn cose(key: &EcdsaKeyPair) -> Vec<u8> {
+/// The public key as a COSE key (RFC 9053, section 7.1), in CBOR. The comments have the COSE labels and values in parentheses.
+fn cose_public_key(key: &EcdsaKeyPair) -> Vec<u8> {
     // an uncompressed point: the byte 0x04, x and y
     let point = key.public_key().as_ref();
     // a map of 5 entries: key type (1) EC2 (2), algorithm (3) ES256 (-7), curve (-1) P-256 (1)
     let mut cose = vec![0xa5, 0x01, 0x02, 0x03, 0x26, 0x20, 0x01];
-    // x (-2) and y (-3), each a byte string of 32 bytes
+    // x (-2) and y (-3), each a byte string (0x58) of 32 bytes (0x20)
     for (label, coordinate) in [(0x21, &point[1..33]), (0x22, &point[33..65])] {
         cose.extend([label, 0x58, 0x20]);
         cose.extend(coordinate);
@@ -136,14 +138,14 @@ pub struct PasskeyLogin<'a> {
     authenticator: &'a Authenticator,
     /// The challenge that each connection has received and not used.
     challenges: Vec<Option<String>>,
-    /// The account of the next sign-in.
-    next: usize,
+    /// The index of the account of the next sign-in.
+    next_account: usize,
 }
 
 impl<'a> PasskeyLogin<'a> {
     /// Creates the workload for this many connections.
     pub fn new(authenticator: &'a Authenticator, connections: usize) -> Self {
-        Self { authenticator, challenges: vec![None; connections], next: 0 }
+        Self { authenticator, challenges: vec![None; connections], next_account: 0 }
     }
 }
 
@@ -153,8 +155,9 @@ impl Workload for PasskeyLogin<'_> {
             post_json(out, "/v1/login/passkey/options", &[]);
             return Some(OPTIONS);
         };
-        let account = self.next;
-        self.next = (account + 1) % self.authenticator.accounts.len();
+        let account = self.next_account;
+        self.next_account = (account + 1) % self.authenticator.accounts.len();
+        // a failed signature ends the workload
         let credential = self.authenticator.credential(account, &challenge).ok()?;
         post_json(out, "/v1/login/passkey", &["{\"credential\":", &credential, "}"]);
         Some(LOGIN)
@@ -164,8 +167,12 @@ impl Workload for PasskeyLogin<'_> {
         if class == LOGIN {
             return tokens(answer, "passkey login").map(|_| ());
         }
-        let challenge = answer.member("challenge").filter(|_| answer.status == 200);
-        self.challenges[connection] = Some(challenge.ok_or_else(|| answer.unexpected("passkey options"))?.to_owned());
-        Ok(())
+        match (answer.status, answer.member("challenge")) {
+            (200, Some(challenge)) => {
+                self.challenges[connection] = Some(challenge.to_owned());
+                Ok(())
+            }
+            _ => Err(answer.unexpected("passkey options")),
+        }
     }
 }

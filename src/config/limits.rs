@@ -1,6 +1,6 @@
 //! The section `limits`: rate limits and brute-force protection.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, str::FromStr, time::Duration};
 
 use super::{duration, read::Reader};
 use crate::domain::limit::{Backoff, FactorBackoff, Quota};
@@ -120,12 +120,8 @@ pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
 }
 
 fn factor_backoff(read: &mut Reader<'_>) -> Option<FactorBackoff> {
-    let failures_without_delay = read.one("limits.factor_backoff_after", |text| match text {
-        "off" => Ok(None),
-        text => {
-            let number = text.parse().ok().filter(|number| (1..=100).contains(number));
-            number.map(Some).ok_or_else(|| "must be a whole number, 1 to 100, or off".into())
-        }
+    let failures_without_delay = read.one("limits.factor_backoff_after", |text| {
+        number_or_off(text, 1..=100, "must be a whole number, 1 to 100, or off")
     });
     let first_delay = read.duration("limits.factor_backoff_first", SECOND, DAY);
     let max_delay = read.duration("limits.factor_backoff_max", SECOND, 7 * DAY);
@@ -140,28 +136,21 @@ fn factor_backoff(read: &mut Reader<'_>) -> Option<FactorBackoff> {
 }
 
 fn ipv6_network(read: &mut Reader<'_>) -> Option<Ipv6Network> {
-    let prefix = read.one("limits.ipv6_prefix", |text| match text {
-        "off" => Ok(None),
-        text => {
-            let prefix = text.parse().ok().filter(|prefix| (16..=63).contains(prefix));
-            prefix.map(Some).ok_or_else(|| "must be a prefix length in bits, 16 to 63, or off".into())
-        }
+    let prefix = read.one("limits.ipv6_prefix", |text| {
+        number_or_off(text, 16..=63, "must be a prefix length in bits, 16 to 63, or off")
     });
     let factor = read.number("limits.ipv6_factor", 1..=65_536);
     prefix.map(|prefix| Ipv6Network { prefix, factor })
 }
 
 fn login_backoff(read: &mut Reader<'_>) -> Option<Backoff> {
-    let failures_without_delay = read.one("limits.login_backoff_after", |text| match text {
-        "off" => Ok(None),
-        text => {
-            let number = text.parse().ok().filter(|number| (1..=1000).contains(number));
-            number.map(Some).ok_or_else(|| "must be a whole number, 1 to 1000, or off".into())
-        }
+    let failures_without_delay = read.one("limits.login_backoff_after", |text| {
+        number_or_off(text, 1..=1000, "must be a whole number, 1 to 1000, or off")
     });
     let first_delay = read.duration("limits.login_backoff_first", SECOND / 10, DAY);
     let max_delay = read.duration("limits.login_backoff_max", SECOND / 10, DAY);
     let trust_ttl = read.duration("limits.known_for", DAY, 3650 * DAY);
+    // at least 2: the device and the network of the last sign-in
     let max_trusted = read.number("limits.max_known", 2..=1000);
     read.rule(&["limits.login_backoff_first", "limits.login_backoff_max"], first_delay <= max_delay, |read| {
         format!("must not be longer than {}", read.mention("limits.login_backoff_max"))
@@ -175,6 +164,20 @@ fn login_backoff(read: &mut Reader<'_>) -> Option<Backoff> {
     })
 }
 
+/// Parses a whole number within `allowed`, or `off`. `rule` is the error text.
+fn number_or_off<N>(text: &str, allowed: RangeInclusive<N>, rule: &str) -> Result<Option<N>, String>
+where
+    N: FromStr + PartialOrd,
+{
+    if text == "off" {
+        return Ok(None);
+    }
+    match text.parse::<N>() {
+        Ok(number) if allowed.contains(&number) => Ok(Some(number)),
+        _ => Err(rule.to_owned()),
+    }
+}
+
 /// Parses a quota such as `300/5m`, or `off`.
 fn quota(text: &str) -> Result<Option<Quota>, String> {
     let rule =
@@ -183,11 +186,13 @@ fn quota(text: &str) -> Result<Option<Quota>, String> {
         return Ok(None);
     }
     let (count, window) = text.split_once('/').ok_or_else(rule)?;
-    let count = count.parse().ok().filter(|count| (1..=10_000_000).contains(count)).ok_or_else(rule)?;
+    let count: u32 = count.parse().ok().filter(|count| (1..=10_000_000).contains(count)).ok_or_else(rule)?;
     let window = duration::parse(window).ok().filter(|window| (SECOND..=DAY).contains(window)).ok_or_else(rule)?;
-    let quota = Quota { count, window };
     // A request becomes available every `window / count`. This interval is a whole number of microseconds, so at least one.
-    if u128::from(count) > window.as_micros() { Err(rule()) } else { Ok(Some(quota)) }
+    if u128::from(count) > window.as_micros() {
+        return Err(rule());
+    }
+    Ok(Some(Quota { count, window }))
 }
 
 #[cfg(test)]
@@ -196,13 +201,12 @@ mod tests {
 
     #[test]
     fn quota_is_parsed_as_number_and_time() {
-        let some = |count, secs| Ok(Some(Quota { count, window: Duration::from_secs(secs) }));
-        for (text, expected) in
-            [("300/5m", some(300, 300)), ("1/1s", some(1, 1)), ("10000000/1d", some(10_000_000, 86_400))]
-        {
-            assert_eq!(quota(text), expected);
-        }
+        let valid = |count, secs| Ok(Some(Quota { count, window: Duration::from_secs(secs) }));
+        assert_eq!(quota("300/5m"), valid(300, 300));
+        assert_eq!(quota("1/1s"), valid(1, 1));
+        assert_eq!(quota("10000000/1d"), valid(10_000_000, 86_400));
         assert_eq!(quota("off"), Ok(None));
+        // the last but one has an interval of less than a microsecond
         for text in
             ["", "0/1s", "1", "1/", "/1s", "1/0", "-1/1s", "1/500ms", "1/2d", "10000001/1d", "10000000/1s", "Off"]
         {

@@ -10,7 +10,7 @@ use crate::domain::{entropy::Entropy, secret::SecretText};
 /// The number of codes of an account.
 pub const COUNT: usize = 10;
 
-/// The characters of codes: no `0`, `O`, `1` and `I`.
+/// The characters of codes: no `0`, `O`, `1` and `I`, which are easily confused.
 const ALPHABET: &[u8; 32] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZ";
 
 /// The number of characters of a code.
@@ -37,8 +37,8 @@ impl RecoveryCode {
         // Word processors write U+2011, a hyphen, and U+00A0, a space, at which no line breaks.
         let kept = text.chars().filter(|c| !matches!(c, ' ' | '-' | '\u{2011}' | '\u{a0}'));
         let code: Zeroizing<String> = Zeroizing::new(kept.map(|c| c.to_ascii_uppercase()).collect());
-        let valid = code.len() == CHARS && code.bytes().all(|byte| ALPHABET.contains(&byte));
-        valid.then(|| Self(code.as_str().into()))
+        let is_code = code.len() == CHARS && code.bytes().all(|byte| ALPHABET.contains(&byte));
+        is_code.then(|| Self(code.as_str().into()))
     }
 
     /// The code as its owner sees it: two groups of five characters.
@@ -99,9 +99,10 @@ mod tests {
         for typed in [text.expose().to_lowercase(), text.expose().replace('-', " "), text.expose().replace('-', "")] {
             assert_eq!(RecoveryCode::parse(&typed).unwrap().0, code.0, "{typed}");
         }
-        let (too_short, with_zero, too_long) = ("ABCDE", "ABCDE-FGHJ0", "ABCDE-FGHJKL");
-        for bad in ["", too_short, with_zero, too_long, "ÄBCDE-FGHJK", &"A".repeat(99)] {
-            assert!(RecoveryCode::parse(bad).is_none(), "{bad}");
+        let (too_short, with_zero, one_too_long) = ("ABCDE", "ABCDE-FGHJ0", "ABCDE-FGHJKL");
+        let longer_than_any_input = "A".repeat(99);
+        for invalid in ["", too_short, with_zero, one_too_long, "ÄBCDE-FGHJK", &longer_than_any_input] {
+            assert!(RecoveryCode::parse(invalid).is_none(), "{invalid}");
         }
     }
 
@@ -109,9 +110,19 @@ mod tests {
     fn digest_depends_on_the_key_and_the_code() {
         let entropy = Entropy::system();
         let (key, code) = (RecoveryKey::generate(&entropy), RecoveryCode::generate(&entropy));
-        assert_eq!(RecoveryKey::from_bytes(Zeroizing::new(key.expose().to_vec())).digest(&code), key.digest(&code));
-        assert_ne!(RecoveryKey::generate(&entropy).digest(&code), key.digest(&code));
-        assert_ne!(key.digest(&RecoveryCode::generate(&entropy)), key.digest(&code));
+        let digest = key.digest(&code);
+        let stored_key = RecoveryKey::from_bytes(Zeroizing::new(key.expose().to_vec()));
+        assert_eq!(stored_key.digest(&code), digest);
+        let other_key = RecoveryKey::generate(&entropy);
+        assert_ne!(other_key.digest(&code), digest);
+        let other_code = RecoveryCode::generate(&entropy);
+        assert_ne!(key.digest(&other_code), digest);
+    }
+
+    #[test]
+    fn debug_output_omits_key_and_code() {
+        let entropy = Entropy::system();
+        let (key, code) = (RecoveryKey::generate(&entropy), RecoveryCode::generate(&entropy));
         assert_eq!(format!("{key:?} {code:?}"), "[recovery key] [recovery code]");
     }
 }

@@ -17,14 +17,14 @@ pub struct MailMetrics {
     pub attempts: IntCounterVec,
     /// Mails that were not queued because the queue was full, by template.
     pub dropped: IntCounterVec,
-    /// Duration of deliveries, successful or not.
+    /// Duration of attempts, successful or not.
     pub duration: Histogram,
-    /// 1 while the last attempt reached the SMTP server or the folder.
+    /// 1 while the last attempt reached the SMTP server or the folder of mails, otherwise 0.
     pub reachable: IntGauge,
     /// Mails that wait in the outbox, of all nodes.
     queued: IntGauge,
     /// Age of the oldest mail that waits, in seconds.
-    oldest: Gauge,
+    oldest_seconds: Gauge,
 }
 
 impl Default for MailMetrics {
@@ -42,11 +42,12 @@ impl Default for MailMetrics {
                 "1 while the last attempt reached the SMTP server or the folder of mails.",
             ),
             queued: gauge("latchkey_mail_queued", "Mails that wait in the outbox, of all nodes."),
-            oldest: float_gauge(
+            oldest_seconds: float_gauge(
                 "latchkey_mail_oldest_seconds",
                 "Age of the oldest mail that waits; 0 if there is none.",
             ),
         };
+        // Each series exists from the start, with the value 0, so that queries see its first increase.
         for outcome in OUTCOMES {
             metrics.attempts.with_label_values(&[outcome]);
         }
@@ -68,13 +69,13 @@ impl MailMetrics {
             Box::new(self.duration.clone()),
             Box::new(self.reachable.clone()),
             Box::new(self.queued.clone()),
-            Box::new(self.oldest.clone()),
+            Box::new(self.oldest_seconds.clone()),
         ]
     }
 
     /// Sets the gauges of the outbox: the number of mails that wait, and the age of the oldest.
     pub fn set_queue(&self, waiting: u64, oldest_age: Duration) {
         self.queued.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        self.oldest.set(oldest_age.as_secs_f64());
+        self.oldest_seconds.set(oldest_age.as_secs_f64());
     }
 }

@@ -13,7 +13,7 @@ use crate::http::problem::{
 /// The `Retry-After` of refused requests.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Probes are exempt: a node that fails them under load would be restarted.
+/// Probes are exempt: an orchestrator would restart a node that fails them under load, or send it no requests.
 const EXEMPT: [&str; 2] = ["/livez", "/readyz"];
 
 /// Middleware that answers 503 with `Retry-After` above a number of concurrent requests.
@@ -34,8 +34,9 @@ impl<E: Endpoint> Middleware<E> for ConcurrencyLimit {
     type Output = ConcurrencyLimitEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        // A semaphore with more permits panics.
-        ConcurrencyLimitEndpoint { inner, permits: Arc::new(Semaphore::new(self.0.min(Semaphore::MAX_PERMITS))) }
+        // `Semaphore::new` panics above this number.
+        let permits = self.0.min(Semaphore::MAX_PERMITS);
+        ConcurrencyLimitEndpoint { inner, permits: Arc::new(Semaphore::new(permits)) }
     }
 }
 
@@ -56,9 +57,10 @@ impl<E: Endpoint> Endpoint for ConcurrencyLimitEndpoint<E> {
         let Ok(_permit) = self.permits.try_acquire() else {
             let error = "the node handles as many requests as the setting allows".to_owned();
             cause::record(FailureCause::Limit { setting: "http.max_requests", error });
-            let retry_after = Some(RETRY_AFTER);
             let detail = "The node is handling as many requests as it can. Try again.";
-            return Err(ProblemError { retry_after, ..ProblemError::new(Code::Unavailable, detail) }.into());
+            let refusal =
+                ProblemError { retry_after: Some(RETRY_AFTER), ..ProblemError::new(Code::Unavailable, detail) };
+            return Err(refusal.into());
         };
         self.inner.call(request).await
     }
@@ -72,9 +74,10 @@ mod tests {
 
     #[tokio::test]
     async fn refused_request_records_setting_as_cause() {
+        // a limit of 0 refuses every request
         let limited = ConcurrencyLimit::new(0).transform(make_sync(|_| "served"));
-        let (refused, cause) = cause::collect(limited.call(Request::default())).await;
-        assert!(refused.is_err());
+        let (response, cause) = cause::collect(limited.call(Request::default())).await;
+        assert!(response.is_err());
         assert!(matches!(cause, Some(FailureCause::Limit { setting: "http.max_requests", .. })), "{cause:?}");
     }
 }

@@ -23,7 +23,7 @@ use super::render::{Frame, Pages, PagesError, render_view};
 
 /// The content of a page.
 pub trait View: Serialize + Sized {
-    /// The template.
+    /// The file name of the template.
     const TEMPLATE: &'static str;
     /// The fields of its forms, whose errors are shown beside them.
     const FIELDS: &'static [&'static str] = &[];
@@ -32,8 +32,8 @@ pub trait View: Serialize + Sized {
     fn samples() -> Vec<Self>;
 }
 
-/// Implements [`View`] for the views, and the function that renders the samples of all of them. Each view has an inherent function
-/// `states`, which returns its samples.
+/// Implements [`View`] for the views, and the function that renders the samples of all of them. A line has the view, its template
+/// and the fields of its forms. Each view has an inherent function `states`, which returns its samples.
 macro_rules! views {
     ($($name:ident = $template:literal [$($field:literal),*];)*) => {
         $(impl View for $name {
@@ -60,7 +60,7 @@ macro_rules! views {
             Ok(rendered)
         }
 
-        /// The templates of all pages.
+        /// The file names of the templates of all pages.
         pub const TEMPLATES: &[&str] = &[$($template),*];
     };
 }
@@ -91,7 +91,7 @@ views! {
     SignOut = "sign_out.html" [];
 }
 
-/// An owned copy of a text. Shorthand for the samples.
-fn text(text: &str) -> String {
-    text.to_owned()
+/// An owned copy of `sample`: a shorthand for [`View::samples`].
+fn text(sample: &str) -> String {
+    sample.to_owned()
 }

@@ -8,34 +8,37 @@ from fake_issuer import SigningKey
 from latchkey.errors import ProtocolError
 from latchkey.jwks import parse_jwks
 
-GOOD = SigningKey.new("ES256").jwk("one")
+VALID_ES256 = SigningKey.new("ES256").jwk("one")
 
 
 def test_keys_of_every_algorithm_are_parsed() -> None:
-    keys = parse_jwks({"keys": [SigningKey.new(alg).jwk(alg) for alg in ("ES256", "EdDSA", "RS256", "PS256")]})
-    assert {kid: key.alg for kid, key in keys.items()} == {alg: alg for alg in ("ES256", "EdDSA", "RS256", "PS256")}
+    algorithms = ("ES256", "EdDSA", "RS256", "PS256")
+    # The id of each key is the name of its algorithm.
+    keys = parse_jwks({"keys": [SigningKey.new(alg).jwk(kid=alg) for alg in algorithms]})
+    assert {kid: key.alg for kid, key in keys.items()} == {alg: alg for alg in algorithms}
 
 
 @pytest.mark.parametrize(
     "entry",
     [
         7,  # not an object
-        {**GOOD, "use": "enc"},
-        {**GOOD, "key_ops": ["encrypt"]},
-        {**GOOD, "alg": "RS256"},  # not an algorithm of EC keys
-        {**GOOD, "alg": "HS256"},
-        {**GOOD, "alg": None},
-        {**GOOD, "kid": 7},
-        {**GOOD, "crv": "P-384"},
-        {**GOOD, "x": "AAAA"},  # too short for a coordinate
+        {**VALID_ES256, "use": "enc"},
+        {**VALID_ES256, "key_ops": ["encrypt"]},  # does not include `verify`
+        {**VALID_ES256, "alg": "RS256"},  # not an algorithm of EC keys
+        {**VALID_ES256, "alg": "HS256"},  # symmetric
+        {**VALID_ES256, "alg": None},
+        {**VALID_ES256, "kid": 7},  # not a string
+        {**VALID_ES256, "crv": "P-384"},  # ES256 requires P-256
+        {**VALID_ES256, "x": "AAAA"},  # too short for a coordinate
+        # a shared secret, which must never verify a token
         {"kty": "oct", "k": "c2VjcmV0", "kid": "one", "alg": "HS256"},
         SigningKey("RS256", rsa.generate_private_key(65537, 1024)).jwk("one"),  # shorter than 2048 bits
     ],
     ids=str,
 )
 def test_unsuitable_key_is_left_out(entry: Any) -> None:
-    other = SigningKey.new("ES256").jwk("two")
-    assert list(parse_jwks({"keys": [entry, other]})) == ["two"]
+    valid = SigningKey.new("ES256").jwk("two")
+    assert list(parse_jwks({"keys": [entry, valid]})) == ["two"]
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"keys": {}}], ids=str)

@@ -26,7 +26,7 @@ pub(crate) enum Event {
     Live,
     /// All revocations up to now were sent.
     Heartbeat,
-    /// Revocations were lost. A snapshot follows.
+    /// Revocations were lost, for the given reason. A snapshot follows.
     Gap(String),
     /// An unknown event, which is ignored.
     Other,
@@ -39,7 +39,7 @@ pub(crate) enum Target {
     Session(Id),
     /// The sessions of an account that began before a time, in seconds since the Unix epoch, except the session `except`.
     Account { account: Id, before: i64, except: Option<Id> },
-    /// All tokens that a key signed.
+    /// All tokens that a key signed, by its `kid`.
     Key(String),
     /// The tokens of an account that were issued before its claims reached a version.
     Claims { account: Id, version: u64 },
@@ -91,6 +91,7 @@ pub(crate) fn parse(message: &Message) -> Result<Event, InvalidEvent> {
         "claims" => claims_change(&json(message)?).ok_or(InvalidEvent)?,
         "live" => Event::Live,
         "heartbeat" => Event::Heartbeat,
+        // Without a readable reason it is a gap nevertheless.
         "gap" => Event::Gap(json::<Gap>(message).map(|gap| gap.detail).unwrap_or_default()),
         _ => Event::Other,
     })
@@ -105,6 +106,7 @@ fn revocation(data: &Revocation) -> Option<Event> {
     let target = match data.kind.as_str() {
         "session" => Target::Session(id(&data.session_id)?),
         "account" => {
+            // An invalid id is an error: it must not end all sessions like a missing id.
             let except = match &data.except_session_id {
                 Some(session) => Some(Id::parse(session)?),
                 None => None,
@@ -145,9 +147,10 @@ mod tests {
     #[test]
     fn every_event_is_parsed() {
         let [account, session] = [ACCOUNT, SESSION].map(|id| Id::parse(id).unwrap());
-        // 2026-11-23T04:08:30.325Z
+        let time = r#""at":"2026-11-23T04:08:30.325Z""#;
         let at = 1_795_406_910_325;
         let retain = Duration::from_secs(310);
+        // the unknown member `more` is ignored
         assert_eq!(parsed("snapshot", r#"{"retain_seconds":310,"more":[]}"#), Ok(Event::Snapshot { retain }));
         assert_eq!(parsed("resumed", r#"{"retain_seconds":310}"#), Ok(Event::Resumed { retain }));
         assert_eq!(parsed("live", "{}"), Ok(Event::Live));
@@ -155,13 +158,13 @@ mod tests {
         assert_eq!(parsed("gap", r#"{"detail":"lost"}"#), Ok(Event::Gap("lost".to_owned())));
         assert_eq!(parsed("gap", ""), Ok(Event::Gap(String::new())));
         assert_eq!(parsed("news", "x"), Ok(Event::Other));
-        let time = r#""at":"2026-11-23T04:08:30.325Z""#;
         let revocation = |target| Ok(Event::Revocation { target, at });
         let data = format!(
             r#"{{"kind":"session","account_id":"{ACCOUNT}","session_id":"{SESSION}","reason":"logout",{time}}}"#
         );
         assert_eq!(parsed("revocation", &data), revocation(Target::Session(session)));
         let before = r#""before":"2026-11-23T04:08:30Z""#;
+        // the time of `at`, in seconds
         let before_secs = 1_795_406_910;
         let data = format!(r#"{{"kind":"account","account_id":"{ACCOUNT}",{before},{time}}}"#);
         assert_eq!(
@@ -184,11 +187,14 @@ mod tests {
         for data in [
             String::new(),
             "[]".to_owned(),
+            // an unknown kind
             format!(r#"{{"kind":"world",{time}}}"#),
+            // a session without `session_id`, with an invalid one, without a time, and with an invalid one
             format!(r#"{{"kind":"session",{time}}}"#),
             format!(r#"{{"kind":"session","session_id":"x",{time}}}"#),
             format!(r#"{{"kind":"session","session_id":"{SESSION}"}}"#),
             format!(r#"{{"kind":"session","session_id":"{SESSION}","at":"now"}}"#),
+            // an account without `before`, and with an invalid exception
             format!(r#"{{"kind":"account","account_id":"{ACCOUNT}",{time}}}"#),
             format!(
                 r#"{{"kind":"account","account_id":"{ACCOUNT}","before":"2026-11-23T04:08:30Z","except_session_id":"x",{time}}}"#

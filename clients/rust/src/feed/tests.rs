@@ -1,4 +1,4 @@
-//! The processing of events, without a network.
+//! Tests how [`Feed`] processes events, without a network.
 
 use std::sync::{
     Arc,
@@ -21,6 +21,9 @@ const LEEWAY: i64 = 5;
 
 /// The `retain_seconds` of the fixture's feed.
 const RETAIN: i64 = 310;
+
+/// A change of the wall clock that is longer than every limit above.
+const HOUR_MILLIS: i64 = 3_600_000;
 
 /// A wall clock and a monotonic clock that tests move.
 #[derive(Clone, Debug, Default)]
@@ -58,13 +61,15 @@ struct Fixture {
 }
 
 impl Fixture {
+    /// A feed whose limit of revocations is higher than any test needs.
     fn new() -> Self {
         Self::with_max_revocations(10)
     }
 
     fn with_max_revocations(max_revocations: usize) -> Self {
         let url: Url = "https://auth.example.com/v1/revocations".parse().unwrap();
-        let (max_staleness, leeway_millis) = (Duration::from_secs(MAX_STALENESS.unsigned_abs()), LEEWAY * 1000);
+        let max_staleness = Duration::from_secs(MAX_STALENESS.unsigned_abs());
+        let leeway_millis = LEEWAY * 1000;
         let settings = Settings {
             url: url.clone(),
             client_id: "shop".to_owned(),
@@ -73,7 +78,8 @@ impl Fixture {
             leeway: leeway_millis,
             max_revocations,
         };
-        let (registry, clock) = (Arc::new(Registry::new(leeway_millis, max_staleness)), TestClock::default());
+        let registry = Arc::new(Registry::new(leeway_millis, max_staleness));
+        let clock = TestClock::default();
         Self {
             feed: Feed::new(settings, registry, &clock),
             stream: StreamState::default(),
@@ -83,14 +89,15 @@ impl Fixture {
         }
     }
 
+    /// Processes one event, as if the connection had been opened with the id of the last event, if there is one.
     fn process(&mut self, event: &str, data: &str, id: Option<&str>) -> Result<(), Disconnect> {
         let message = Message { event: event.to_owned(), data: data.to_owned(), id: id.map(str::to_owned) };
         let resuming = self.state.last_event_id.is_some();
         self.feed.process(&message, resuming, &mut self.stream, &mut self.state, &self.keys, &self.clock)
     }
 
-    /// Receives a list of events, separated by spaces: the names of events, and session ids. A session id stands for the revocation of
-    /// that session.
+    /// Receives valid events from a list, separated by spaces: the names of events, and session ids. A session id stands for the
+    /// revocation of that session.
     fn receive(&mut self, events: &str) {
         for event in events.split_whitespace() {
             let (event, data, id) = match event {
@@ -99,7 +106,9 @@ impl Fixture {
                 "gap" => (event, "{}".to_owned(), None),
                 session => ("revocation", revocation_of(session), None),
             };
-            self.process(event, &data, id.or(self.state.last_event_id.clone().as_deref())).unwrap();
+            // As in any stream of server-sent events, an event without an id has that of the event before.
+            let last_id = self.state.last_event_id.clone();
+            self.process(event, &data, id.or(last_id.as_deref())).unwrap();
         }
     }
 
@@ -114,6 +123,7 @@ impl Fixture {
 
     fn is_revoked(&self, session: &str) -> bool {
         let [id, account] = [session, ACCOUNT].map(|id| Id::parse(id).unwrap());
+        // Revocations of sessions depend on the id alone.
         self.feed.revocations.contains(&Session { id, account, began: 0, claims_version: None, issued: 0 })
     }
 }
@@ -126,6 +136,7 @@ fn revocation_of(session: &str) -> String {
 fn feed_is_current_from_live_on_until_it_is_silent() {
     let mut fixture = Fixture::new();
     assert!(!fixture.is_current());
+    // A revocation has an effect at once, even while others may be missing.
     fixture.receive(&format!("snapshot {ONE}"));
     assert!(!fixture.is_current() && fixture.is_revoked(ONE));
     fixture.receive("live");
@@ -136,7 +147,7 @@ fn feed_is_current_from_live_on_until_it_is_silent() {
     assert!(!fixture.is_current());
     fixture.receive("heartbeat");
     assert!(fixture.is_current());
-    // A revocation also ends the silence.
+    // A revocation also ends the silence: without it, the two steps would exceed `MAX_STALENESS`.
     fixture.clock.advance(MAX_STALENESS - 1);
     fixture.receive(OTHER);
     fixture.clock.advance(MAX_STALENESS - 1);
@@ -146,16 +157,16 @@ fn feed_is_current_from_live_on_until_it_is_silent() {
 #[test]
 fn silence_is_measured_by_both_clocks() {
     let too_long_millis = (MAX_STALENESS + 1) * 1000;
-    for time_of in [|clock: &TestClock| clock.unix.clone(), |clock: &TestClock| clock.elapsed.clone()] {
+    for millis_of in [|clock: &TestClock| clock.unix.clone(), |clock: &TestClock| clock.elapsed.clone()] {
         let mut fixture = Fixture::new();
         fixture.receive("snapshot live");
-        time_of(&fixture.clock).fetch_add(too_long_millis, Ordering::SeqCst);
+        millis_of(&fixture.clock).fetch_add(too_long_millis, Ordering::SeqCst);
         assert!(!fixture.is_current());
     }
     // a wall clock that was set back has no effect
     let mut fixture = Fixture::new();
     fixture.receive("snapshot live");
-    fixture.clock.unix.fetch_sub(3_600_000, Ordering::SeqCst);
+    fixture.clock.unix.fetch_sub(HOUR_MILLIS, Ordering::SeqCst);
     assert!(fixture.is_current());
     fixture.clock.elapsed.fetch_add(too_long_millis, Ordering::SeqCst);
     assert!(!fixture.is_current());
@@ -178,10 +189,12 @@ fn complete_snapshot_replaces_all_earlier_revocations() {
     let mut fixture = Fixture::new();
     fixture.receive(&format!("snapshot {ONE} live {OTHER}"));
     fixture.reconnect();
+    // An incomplete snapshot replaces nothing.
     fixture.receive(&format!("snapshot {OTHER}"));
     assert!(fixture.is_revoked(ONE) && fixture.is_revoked(OTHER));
     fixture.receive("live");
     assert!(!fixture.is_revoked(ONE) && fixture.is_revoked(OTHER));
+    // A resumption adds to the earlier revocations.
     fixture.reconnect();
     fixture.receive(&format!("resumed {ONE} live"));
     assert!(fixture.is_revoked(ONE) && fixture.is_revoked(OTHER));
@@ -199,9 +212,9 @@ fn gap_makes_the_feed_stale_until_the_next_snapshot() {
 
 #[test]
 fn unexpected_event_ends_the_stream() {
-    for events in [
+    let streams: [&[(&str, &str)]; 6] = [
         // A stream begins with `snapshot`, or with `resumed` if the client has sent the id of its last event.
-        &[("live", "{}")][..],
+        &[("live", "{}")],
         &[("heartbeat", "{}")],
         &[("resumed", r#"{"retain_seconds":310}"#)],
         // `retain_seconds` is missing.
@@ -212,7 +225,8 @@ fn unexpected_event_ends_the_stream() {
             ("revocation", r#"{"kind":"planet","at":"2026-11-23T04:08:30Z"}"#),
         ],
         &[("snapshot", r#"{"retain_seconds":310}"#), ("revocation", "x")],
-    ] {
+    ];
+    for events in streams {
         let mut fixture = Fixture::new();
         let outcomes: Vec<_> = events.iter().map(|(event, data)| fixture.process(event, data, None)).collect();
         assert!(matches!(outcomes.last(), Some(Err(Disconnect::Invalid(..)))), "{events:?}");
@@ -236,15 +250,18 @@ fn revocation_is_evicted_after_retain_and_leeway() {
     let mut fixture = Fixture::new();
     fixture.receive(&format!("snapshot {ONE} live"));
     fixture.clock.advance(RETAIN + LEEWAY);
+    // a heartbeat evicts what is older than the sum
     fixture.receive("heartbeat");
     assert!(fixture.is_revoked(ONE));
     // adjusting the wall clock evicts nothing
-    fixture.clock.unix.fetch_add(3_600_000, Ordering::SeqCst);
+    fixture.clock.unix.fetch_add(HOUR_MILLIS, Ordering::SeqCst);
     fixture.receive("heartbeat");
     assert!(fixture.is_revoked(ONE));
+    // the next eviction is due `EVICTION_INTERVAL` (in milliseconds) after the last one
     fixture.clock.advance(EVICTION_INTERVAL / 1000 + 1);
     fixture.receive("heartbeat");
-    assert!(!fixture.is_revoked(ONE) && fixture.feed.revocations.len() == 0);
+    assert!(!fixture.is_revoked(ONE));
+    assert_eq!(fixture.feed.revocations.len(), 0);
 }
 
 #[test]

@@ -8,23 +8,23 @@ pub(super) struct FrameTracker {
     /// The bytes so far of an incomplete header.
     header: Vec<u8>,
     /// The number of bytes of the current frame's payload that are still to come.
-    payload: u64,
+    payload_left: u64,
 }
 
 impl FrameTracker {
     /// Advances over bytes of the stream.
     pub(super) fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            if self.payload > 0 {
-                let skipped = usize::try_from(self.payload).unwrap_or(usize::MAX).min(bytes.len());
-                self.payload -= skipped as u64;
+            if self.payload_left > 0 {
+                let skipped = usize::try_from(self.payload_left).unwrap_or(usize::MAX).min(bytes.len());
+                self.payload_left -= skipped as u64;
                 bytes = &bytes[skipped..];
                 continue;
             }
             self.header.push(bytes[0]);
             bytes = &bytes[1..];
-            if let Some(payload) = payload_length(&self.header) {
-                self.payload = payload;
+            if let Some(length) = payload_length(&self.header) {
+                self.payload_left = length;
                 self.header.clear();
             }
         }
@@ -32,24 +32,28 @@ impl FrameTracker {
 
     /// Whether the last frame is complete, so that another one may follow.
     pub(super) fn is_between_frames(&self) -> bool {
-        self.header.is_empty() && self.payload == 0
+        self.header.is_empty() && self.payload_left == 0
     }
 }
 
 /// The length of the payload after this header; `None` if the header is incomplete.
 fn payload_length(header: &[u8]) -> Option<u64> {
     let second = *header.get(1)?;
-    let extended = match second & 0x7f {
+    let is_masked = second & 0x80 != 0;
+    let short_length = second & 0x7f;
+    // the size of the length field that follows, in bytes
+    let extended = match short_length {
         126 => 2,
         127 => 8,
         _ => 0,
     };
-    let mask = if second & 0x80 == 0 { 0 } else { 4 };
+    let mask = if is_masked { 4 } else { 0 };
     if header.len() < 2 + extended + mask {
         return None;
     }
     Some(match extended {
-        0 => u64::from(second & 0x7f),
+        0 => u64::from(short_length),
+        // big-endian
         _ => header[2..2 + extended].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
     })
 }
@@ -58,7 +62,7 @@ fn payload_length(header: &[u8]) -> Option<u64> {
 pub(super) fn close_frame(cause: EndCause) -> Vec<u8> {
     const FINAL_CLOSE: u8 = 0x88;
     let reason = cause.as_str().as_bytes();
-    // The names of causes are far shorter than the 123 bytes that fit. A longer name would be left out.
+    // The code takes 2 bytes. The names of causes are far shorter than the 123 bytes that fit, so the fallback is never used.
     let length = u8::try_from(2 + reason.len()).unwrap_or(2);
     let mut frame = vec![FINAL_CLOSE, length];
     frame.extend(cause.close_code().to_be_bytes());
@@ -84,15 +88,17 @@ mod tests {
         stream.extend([0x81, 0x82, 1, 2, 3, 4, 5, 6]);
         // a ping without a payload
         stream.extend([0x89, 0]);
+        // the start of the stream and the end of each frame
         let boundaries = [0, 5, 265, 65_811, 65_819, 65_821];
-        for step in [1, 2, 3, 7, 1000, stream.len()] {
+        for chunk_len in [1, 2, 3, 7, 1000, stream.len()] {
             let mut tracker = FrameTracker::default();
             assert!(tracker.is_between_frames());
             let mut position = 0;
-            for chunk in stream.chunks(step) {
+            for chunk in stream.chunks(chunk_len) {
                 tracker.advance(chunk);
                 position += chunk.len();
-                assert_eq!(tracker.is_between_frames(), boundaries.contains(&position), "at {position} by {step}");
+                let is_boundary = boundaries.contains(&position);
+                assert_eq!(tracker.is_between_frames(), is_boundary, "at {position}, in chunks of {chunk_len}");
             }
         }
     }
