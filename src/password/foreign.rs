@@ -1,4 +1,4 @@
-//! The spellings in which other systems write password hashes, rewritten as the strings that [`super::schemes`] reads.
+//! Rewrites password hashes in the spellings of other systems as the strings that [`super::schemes`] reads.
 
 use std::borrow::Cow;
 
@@ -64,6 +64,7 @@ impl FirebaseHashConfig {
     /// Reads the `hash_config { … }` block that the Firebase console shows. Returns `None` if a value is missing or
     /// invalid, or the algorithm is not SCRYPT.
     pub fn parse(text: &str) -> Option<Self> {
+        // a line is such as `rounds: 8,`, with or without quotation marks
         let value = |name: &str| {
             let lines = text.lines().filter_map(|line| line.trim().trim_end_matches(',').split_once(':'));
             let mut values = lines.filter(|(key, _)| key.trim().trim_matches('"') == name);
@@ -84,9 +85,11 @@ impl FirebaseHashConfig {
 
     /// Builds the stored form of a user's hash. Returns `None` if the salt or the hash is not base64.
     pub fn hash(&self, salt: &str, hash: &str) -> Option<String> {
+        // also reads URL-safe base64
         let decode = |text: &str| BASE64.decode(text.replace('-', "+").replace('_', "/")).ok();
-        let salt = [decode(salt)?, self.salt_separator.clone()].concat();
-        let (key, salt, hash) = (BASE64.encode(&self.signer_key), BASE64.encode(salt), BASE64.encode(decode(hash)?));
+        let salt = BASE64.encode([decode(salt)?, self.salt_separator.clone()].concat());
+        let hash = BASE64.encode(decode(hash)?);
+        let key = BASE64.encode(&self.signer_key);
         Some(format!("$firebase-scrypt$ln={},r={},k={key}${salt}${hash}", self.mem_cost, self.rounds))
     }
 }
@@ -103,19 +106,26 @@ pub(super) fn normalize(text: &str) -> Result<Cow<'_, str>, BadHash> {
     let named = text.split_once('$').filter(|(scheme, _)| !scheme.is_empty());
     if let Some((scheme, rest)) = named {
         let rewritten = match scheme {
-            // Django puts its own name of the scheme in front of a complete hash: `argon2$argon2id$…`, `bcrypt$$2b$…`.
+            // Django puts its own name of the scheme in front of a complete hash: `bcrypt$$2b$…`, `argon2$argon2id$…`. The latter lacks
+            // the first `$` of the hash.
             "argon2" | "bcrypt" if rest.starts_with(['$', 'a']) => {
                 let hash = if rest.starts_with('$') { rest.to_owned() } else { format!("${rest}") };
                 return Ok(strip_padding(&hash).into_owned().into());
             }
+            // `schemes` reads Django's spelling
             "bcrypt_sha256" => return Ok(text.into()),
-            "pbkdf2_sha1" | "pbkdf2_sha256" | "pbkdf2_sha512" => django_pbkdf2(&scheme["pbkdf2_".len()..], rest),
+            "pbkdf2_sha1" | "pbkdf2_sha256" | "pbkdf2_sha512" => django_pbkdf2(scheme, rest),
             "scrypt" => django_scrypt(rest),
             "sha1" | "md5" | "unsalted_md5" | "unsalted_sha1" | "crypt" => {
                 return Err(BadHash::UnknownScheme("an unsalted or single-round hash of Django"));
             }
             _ if scheme.starts_with("scrypt:") || scheme.starts_with("pbkdf2:") => werkzeug(scheme, rest),
-            _ => return name_unsupported(text).map_or(Ok(text.into()), |name| Err(BadHash::UnknownScheme(name))),
+            _ => {
+                return match name_unsupported(text) {
+                    Some(name) => Err(BadHash::UnknownScheme(name)),
+                    None => Ok(text.into()),
+                };
+            }
         };
         return rewritten.map(Cow::from).ok_or(BadHash::Malformed);
     }
@@ -130,7 +140,10 @@ pub(super) fn normalize(text: &str) -> Result<Cow<'_, str>, BadHash> {
 
 /// Removes base64 padding from the parts of a PHC string.
 fn strip_padding(text: &str) -> Cow<'_, str> {
-    if !text.starts_with('$') || text.starts_with("$2") || !text.ends_with('=') && !text.contains("=$") {
+    // `$2` begins a bcrypt hash
+    let is_phc = text.starts_with('$') && !text.starts_with("$2");
+    let is_padded = text.ends_with('=') || text.contains("=$");
+    if !is_phc || !is_padded {
         return text.into();
     }
     let parts: Vec<_> = text.split('$').map(|part| part.trim_end_matches('=')).collect();
@@ -138,9 +151,9 @@ fn strip_padding(text: &str) -> Cow<'_, str> {
 }
 
 /// `pbkdf2_sha256$600000$salt$base64`: the salt is text.
-fn django_pbkdf2(digest: &str, rest: &str) -> Option<String> {
+fn django_pbkdf2(scheme: &str, rest: &str) -> Option<String> {
     let [rounds, salt, hash] = rest.split('$').collect::<Vec<_>>()[..] else { return None };
-    let digest = Pbkdf2Digest::parse(digest)?;
+    let digest = Pbkdf2Digest::parse(scheme.strip_prefix("pbkdf2_")?)?;
     Some(pbkdf2(digest, rounds.parse().ok()?, salt.as_bytes(), &BASE64.decode(hash).ok()?))
 }
 
@@ -164,22 +177,28 @@ fn werkzeug(method: &str, rest: &str) -> Option<String> {
 
 /// `$pbkdf2$1000$salt$hash` (SHA-1), `$pbkdf2-sha256$29000$salt$hash`, `$pbkdf2-sha512$…`: base64 with `.` for `+`.
 fn passlib_pbkdf2(text: &str) -> Option<String> {
-    let [before_first_dollar, scheme, rounds, salt, hash] = text.split('$').collect::<Vec<_>>()[..] else {
-        return None;
+    let ["", scheme, rounds, salt, hash] = text.split('$').collect::<Vec<_>>()[..] else { return None };
+    let digest = match scheme {
+        "pbkdf2" => Pbkdf2Digest::Sha1,
+        _ => Pbkdf2Digest::parse(scheme.strip_prefix("pbkdf2-")?)?,
     };
-    let digest = Pbkdf2Digest::parse(if scheme == "pbkdf2" { "sha1" } else { scheme.strip_prefix("pbkdf2-")? })?;
+    // `parse` alone would accept a plus sign
+    if !rounds.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
     let decode = |text: &str| BASE64.decode(text.replace('.', "+")).ok();
-    // `parse` alone would accept a plus sign.
-    let is_number = !rounds.is_empty() && rounds.bytes().all(|byte| byte.is_ascii_digit());
-    let rounds = rounds.parse().ok().filter(|_| before_first_dollar.is_empty() && is_number)?;
-    Some(pbkdf2(digest, rounds, &decode(salt)?, &decode(hash)?))
+    Some(pbkdf2(digest, rounds.parse().ok()?, &decode(salt)?, &decode(hash)?))
 }
 
 /// `salt:hash` of better-auth: 16 bytes in hexadecimal, used as text, and 64 bytes in hexadecimal; N = 2^14, r = 16, p = 1.
 fn better_auth(text: &str) -> Option<String> {
-    let (salt, hash) = text.split_once(':').filter(|(salt, hash)| salt.len() == 32 && hash.len() == 128)?;
-    hex(salt)?;
-    Some(scrypt(14, 16, 1, salt.as_bytes(), &hex(hash)?))
+    let (salt, hash) = text.split_once(':')?;
+    let is_hex_salt = salt.len() == 32 && hex(salt).is_some();
+    if !is_hex_salt || hash.len() != 128 {
+        return None;
+    }
+    let (log_n, r, p) = (14, 16, 1);
+    Some(scrypt(log_n, r, p, salt.as_bytes(), &hex(hash)?))
 }
 
 /// The base64 blobs of ASP.NET Core Identity. Version 2 is a zero byte, a salt of 16 bytes and a hash of 32 bytes, made with
@@ -189,13 +208,18 @@ fn aspnet(text: &str) -> Option<String> {
     let blob = BASE64_STANDARD.decode(text).ok()?;
     let number = |offset: usize| Some(u32::from_be_bytes(blob.get(offset..offset + 4)?.try_into().ok()?));
     match blob.first()? {
-        0 if blob.len() == 49 => Some(pbkdf2(Pbkdf2Digest::Sha1, 1000, &blob[1..17], &blob[17..])),
+        0 if blob.len() == 1 + 16 + 32 => Some(pbkdf2(Pbkdf2Digest::Sha1, 1000, &blob[1..17], &blob[17..])),
         1 => {
-            let digest = [Pbkdf2Digest::Sha1, Pbkdf2Digest::Sha256, Pbkdf2Digest::Sha512];
-            let digest = *digest.get(usize::try_from(number(1)?).ok()?)?;
-            let end = 13_usize.checked_add(usize::try_from(number(9)?).ok()?)?;
-            let (salt, hash) = (blob.get(13..end)?, blob.get(end..)?);
-            Some(pbkdf2(digest, number(5)?, salt, hash))
+            let digest = match number(1)? {
+                0 => Pbkdf2Digest::Sha1,
+                1 => Pbkdf2Digest::Sha256,
+                2 => Pbkdf2Digest::Sha512,
+                _ => return None,
+            };
+            let rounds = number(5)?;
+            let salt_len = usize::try_from(number(9)?).ok()?;
+            let salt_end = 13_usize.checked_add(salt_len)?;
+            Some(pbkdf2(digest, rounds, blob.get(13..salt_end)?, blob.get(salt_end..)?))
         }
         _ => None,
     }
@@ -226,15 +250,19 @@ fn name_unsupported(text: &str) -> Option<&'static str> {
         // "scrypt" in base64
         ("c2NyeXB0", "the scrypt file format (scrypt-kdf)"),
     ];
-    let prefix = PREFIXES.iter().find(|(prefix, _)| text.starts_with(prefix)).map(|(_, name)| *name);
-    prefix.or_else(|| match text.len() {
-        _ if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) => None,
+    if let Some((_, name)) = PREFIXES.iter().find(|(prefix, _)| text.starts_with(prefix)) {
+        return Some(*name);
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    match text.len() {
         32 => Some("MD5 or NTLM in hexadecimal"),
         40 => Some("SHA-1 in hexadecimal"),
         64 => Some("SHA-256 in hexadecimal"),
         128 => Some("SHA-512 in hexadecimal"),
         _ => None,
-    })
+    }
 }
 
 /// The binary logarithm of a decimal number that is a power of two.
@@ -245,10 +273,10 @@ fn log2(text: &str) -> Option<u32> {
 
 /// Decodes hexadecimal.
 fn hex(text: &str) -> Option<Vec<u8>> {
-    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    // `from_str_radix` alone would accept a plus sign.
+    // `from_str_radix` alone would accept a plus sign
     if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    text.as_bytes().chunks(2).map(pair).collect()
+    let byte = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+    text.as_bytes().chunks(2).map(byte).collect()
 }

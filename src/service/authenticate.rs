@@ -15,7 +15,8 @@ pub enum AuthenticateError {
     /// The access token is not valid here (RFC 6750, section 3.1: `invalid_token`). The log has the cause.
     #[error("the access token is not valid, or its session was ended")]
     InvalidToken,
-    /// The claims of the token's account have changed since it was issued (I16). A refresh returns a token with the current ones.
+    /// The claims of the token's account have changed since the token was issued: older tokens are refused at once (I16). A refresh
+    /// returns a token with the current claims.
     #[error("the claims of the account have changed since the access token was issued")]
     ClaimsChanged,
     /// The access token is an app's, without the scope that the call needs.
@@ -55,7 +56,8 @@ pub async fn authenticate(state: &AppState, token: &str) -> Result<Arc<VerifiedT
 pub fn check_account_scope(state: &AppState, claims: &AccessClaims) -> Result<(), AuthenticateError> {
     let settings = &state.config.token;
     let has_scope = |scope: &str| claims.scope.split(' ').any(|granted| granted == scope);
-    if claims.client_id == settings.client_id || settings.scope.split(' ').all(has_scope) {
+    let is_first_party = claims.client_id == settings.client_id;
+    if is_first_party || settings.scope.split(' ').all(has_scope) {
         return Ok(());
     }
     tracing::debug!(client = claims.client_id, "access token refused: it lacks the scope of the account's API");
@@ -78,9 +80,9 @@ pub(super) fn check_session(claims: &AccessClaims, live: Option<Liveness>) -> Re
     Ok(())
 }
 
-/// Verifies an access token of a session or of a service client, for any audience. Does not read the session.
+/// Verifies an access token of a session or of a service client, for any audience. Does not look up whether the session has ended.
 ///
-/// Reloads the keys if the token names an unknown key (`SigningKeys::reload_on_miss`), because another node may have just published it.
+/// If the token names an unknown key, reloads the keys and verifies again: another node may have just published the key.
 ///
 /// # Errors
 /// [`TokenError`]

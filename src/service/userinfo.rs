@@ -1,4 +1,4 @@
-//! Returns the claims about the user of an access token that the granted scopes reveal (OpenID Connect Core 1.0, section 5.3).
+//! The userinfo endpoint: returns the claims about a token's user that the granted scopes reveal (OpenID Connect Core 1.0, section 5.3).
 
 use crate::{
     crypto::{access_token::IssuedToken, id_token::UserClaims},
@@ -37,14 +37,18 @@ pub async fn userinfo(state: &AppState, token: &str) -> Result<(AccountId, UserC
     let live = state.redis.sessions.liveness(verified.sub, verified.sid, now).await.map_err(AuthenticateError::from)?;
     check_session(&verified, live)?;
     let is_first_party = verified.client_id == state.config.token.client_id;
-    if !is_first_party && state.clients.find(&verified.client_id).await.map_err(AuthenticateError::from)?.is_none() {
-        tracing::debug!(client = verified.client_id, "access token refused: its client is disabled");
-        return Err(AuthenticateError::InvalidToken.into());
+    if !is_first_party {
+        let enabled_client = state.clients.find(&verified.client_id).await.map_err(AuthenticateError::from)?;
+        if enabled_client.is_none() {
+            tracing::debug!(client = verified.client_id, "access token refused: its client is disabled");
+            return Err(AuthenticateError::InvalidToken.into());
+        }
     }
     if !has_scope(&verified.scope, "openid") {
         return Err(UserInfoError::InsufficientScope);
     }
     let claims = id_tokens::user_claims(state, verified.sub, &verified.scope).await.map_err(AuthenticateError::from)?;
+    // the account may have been deleted just now
     let claims = claims.ok_or(AuthenticateError::InvalidToken)?;
     Ok((verified.sub, claims))
 }

@@ -47,7 +47,7 @@ pub struct LoadedClient {
 #[derive(Debug)]
 pub struct ClientRegistry {
     clients: RwLock<Arc<HashMap<String, LoadedClient>>>,
-    last_miss: Mutex<Option<MissReload>>,
+    last_miss_reload: Mutex<Option<MissReload>>,
     dynamic: DynamicClients,
     sql: Sql,
     clock: Clock,
@@ -85,7 +85,7 @@ impl ClientRegistry {
         let clients = read(sql, &HashMap::new()).await?;
         Ok(Self {
             clients: RwLock::new(Arc::new(clients)),
-            last_miss: Mutex::new(None),
+            last_miss_reload: Mutex::new(None),
             dynamic: DynamicClients::new(settings, secrets, sql, clock)?,
             sql: sql.clone(),
             clock: clock.clone(),
@@ -119,8 +119,10 @@ impl ClientRegistry {
                 return Ok(self.dynamic.label(&stored));
             }
         } else if let Some(LoadedClient { client, .. }) = self.get(id) {
-            let (client_id, name) = (id.to_owned(), client.display_name().to_owned());
-            return Ok(ClientLabel { client_id, name, client: Some(client).filter(|client| client.is_enabled()) });
+            let name = client.display_name().to_owned();
+            let enabled_client = client.is_enabled().then_some(client);
+            // the id of an operator-registered client is its `client_id`
+            return Ok(ClientLabel { client_id: id.to_owned(), name, client: enabled_client });
         }
         Ok(ClientLabel { client_id: id.to_owned(), name: id.to_owned(), client: None })
     }
@@ -212,6 +214,7 @@ impl ClientRegistry {
     /// # Errors
     /// [`StateError`] if the id is unknown and the database does not answer.
     pub async fn find(&self, client_id: &str) -> Result<Option<LoadedClient>, StateError> {
+        // The futures are boxed, because they are needed rarely, and would add kilobytes to the future of every caller.
         if let Some(source) = DynamicClients::source(client_id) {
             return Box::pin(self.dynamic.find(source, client_id)).await;
         }
@@ -228,7 +231,7 @@ impl ClientRegistry {
     /// # Errors
     /// [`StateError`]; the clients in memory then stay as they are.
     pub async fn reload(&self) -> Result<(), StateError> {
-        // Boxed, because this future is needed rarely, and would add kilobytes to the future of every caller.
+        // boxed for the same reason as in `find`
         let clients = Arc::new(Box::pin(read(&self.sql, &self.current())).await?);
         *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
         Ok(())
@@ -264,16 +267,16 @@ impl ClientRegistry {
     /// Reloads the clients because of an unknown id, unless another unknown id has caused a reload within [`MISS_INTERVAL`]. The
     /// outcome of that reload then stands.
     async fn reload_on_miss(&self) -> Result<(), StateError> {
-        let mut last = self.last_miss.lock().await;
+        // Locked until the end, so that simultaneous misses cause one reload.
+        let mut last_reload = self.last_miss_reload.lock().await;
         let now = self.clock.now();
-        match *last {
-            Some(last) if now.saturating_since(last.at) < MISS_INTERVAL => {
-                return if last.succeeded { Ok(()) } else { Err(StateError::Backoff) };
-            }
-            _ => {}
+        if let Some(last) = *last_reload
+            && now.saturating_since(last.at) < MISS_INTERVAL
+        {
+            return if last.succeeded { Ok(()) } else { Err(StateError::Backoff) };
         }
         let outcome = self.reload().await;
-        *last = Some(MissReload { at: self.clock.now(), succeeded: outcome.is_ok() });
+        *last_reload = Some(MissReload { at: self.clock.now(), succeeded: outcome.is_ok() });
         outcome
     }
 

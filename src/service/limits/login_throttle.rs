@@ -4,7 +4,7 @@
 //! each device and network where the owner has logged in before, and one for all other callers. So other callers can't make the owner wait.
 //!
 //! An account recognizes a device by its token from an earlier login, of which Redis holds a keyed hash. It recognizes a client without
-//! a token by its network. An identifier without an account is counted by its keyed digest, with the same commands. So the throttle does
+//! a token by its network. An identifier without an account is counted by its keyed digest, with the same Redis commands. So the throttle does
 //! not reveal whether an account exists (I7).
 
 use std::{fmt, net::IpAddr};
@@ -81,7 +81,7 @@ pub struct TrustedDevice {
 #[derive(Debug)]
 #[must_use]
 pub struct LoginAttempt {
-    /// The name under which Redis counts.
+    /// The name under which Redis counts: the keyed digest of the account's id, or of an identifier without an account.
     subject: String,
     /// The bucket that the attempt was counted in; `None` if it was not counted.
     bucket: Option<ThrottleBucket>,
@@ -89,7 +89,7 @@ pub struct LoginAttempt {
     network: Network,
     /// The device's token, if the account recognizes the device.
     recognized_device: Option<DeviceToken>,
-    /// Whether the account recognizes neither the device nor the network.
+    /// Whether the account recognizes neither the device nor the network. False if they were not looked up.
     is_unrecognized: bool,
     /// The bucket of the device or the network, if the account recognizes one of them.
     recognized_bucket: Option<ThrottleBucket>,
@@ -123,11 +123,13 @@ impl LoginAttempt {
         if state.config.limits.login_backoff.is_some() {
             let device_bucket = device.map(|token| device_bucket(state, &attempt.subject, token));
             let address_bucket = address_bucket(state, &attempt.subject, attempt.network);
-            let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
+            let limiter = &state.redis.rate_limits;
+            let now = state.clock.now();
             let recognized = limiter.recognize(&attempt.subject, device_bucket.as_ref(), &address_bucket, now).await?;
             attempt.is_unrecognized = recognized.is_none();
-            attempt.recognized_device =
-                device.filter(|_| device_bucket.is_some() && device_bucket == recognized).cloned();
+            // otherwise the account recognizes at most the network
+            let is_recognized_by_token = device_bucket.is_some() && device_bucket == recognized;
+            attempt.recognized_device = device.filter(|_| is_recognized_by_token).cloned();
             attempt.recognized_bucket = recognized;
         }
         Ok(attempt)
@@ -150,8 +152,10 @@ impl LoginAttempt {
             Some(found) => (found, AccountLookup::Deferred),
             None => {
                 let account = state.sql.find_account(identifier).await?;
-                let found =
-                    account.as_ref().map_or(LoginSubject::Identifier, |account| LoginSubject::Account(account.id));
+                let found = match &account {
+                    Some(account) => LoginSubject::Account(account.id),
+                    None => LoginSubject::Identifier,
+                };
                 state.login_subjects.insert(&digest, found, now);
                 (found, AccountLookup::Done(account.map(Box::new)))
             }
@@ -190,10 +194,12 @@ impl LoginAttempt {
         let network = Network::of(ip);
         let device_bucket = device.map(|token| device_bucket(state, &subject, token));
         let address_bucket = address_bucket(state, &subject, network);
-        let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
+        let limiter = &state.redis.rate_limits;
+        let now = state.clock.now();
         match limiter.admit(&subject, device_bucket.as_ref(), &address_bucket, backoff, now).await? {
             ThrottleDecision::Admitted(bucket) => {
-                let recognized_device = device.filter(|_| device_bucket.as_ref() == Some(&bucket)).cloned();
+                let is_recognized_by_token = device_bucket.as_ref() == Some(&bucket);
+                let recognized_device = device.filter(|_| is_recognized_by_token).cloned();
                 let is_unrecognized = bucket.is_unrecognized();
                 let recognized_bucket = (!is_unrecognized).then(|| bucket.clone());
                 Ok(Self {
@@ -246,11 +252,12 @@ impl LoginAttempt {
         let Some(backoff) = state.config.limits.login_backoff else { return TrustedDevice { token, is_new: false } };
         let subject = subject_of(state, account.id);
         // If the account was registered after the attempt began, the attempt was counted under the identifier's digest.
-        let used = self.bucket.as_ref().filter(|_| subject == self.subject);
+        let counted_in = self.bucket.as_ref().filter(|_| subject == self.subject);
         let device_bucket = device_bucket(state, &subject, &token);
         let address_bucket = address_bucket(state, &subject, self.network);
-        let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
-        let trusted = limiter.trust_device(&subject, &device_bucket, &address_bucket, used, backoff, now).await;
+        let limiter = &state.redis.rate_limits;
+        let now = state.clock.now();
+        let trusted = limiter.trust_device(&subject, &device_bucket, &address_bucket, counted_in, backoff, now).await;
         // The first device that an account recognizes is not reported as new.
         let is_new = match trusted {
             Ok(recognized_before) => recognized_before > 0 && self.is_unrecognized && subject == self.subject,
@@ -279,7 +286,7 @@ pub(in crate::service) async fn forget_devices(state: &AppState, account: Accoun
     Ok(state.redis.rate_limits.forget_devices(&subject_of(state, account)).await?)
 }
 
-/// The backoff as a quota, for the `RateLimit-Policy` header.
+/// The backoff as a quota, for the `RateLimit-Policy` header: the failures without a delay, and how long they are counted.
 fn quota_of(backoff: Backoff) -> Quota {
     Quota { count: backoff.failures_without_delay, window: crate::store::redis::FEW_FAILURES_RETENTION }
 }
@@ -290,7 +297,7 @@ fn digest_of(state: &AppState, identifier: &Identifier) -> String {
     state.pseudonymizer.pseudonym(&[b"account", text.as_bytes()])
 }
 
-/// The name under which Redis counts the attempts at an account.
+/// The name under which Redis counts the attempts at an account: the keyed digest of its id.
 fn subject_of(state: &AppState, account: AccountId) -> String {
     state.pseudonymizer.pseudonym(&[b"account-id", account.as_bytes()])
 }
@@ -311,8 +318,10 @@ mod tests {
     fn device_token_of_another_form_is_not_parsed() {
         let token = DeviceToken::generate(&Entropy::system());
         assert!(DeviceToken::parse(token.expose()).is_some());
-        assert!(!format!("{token:?}").contains("lk_dt_"));
-        for text in ["", "lk_dt_", &token.expose()[1..], &format!("{}A", token.expose()), "lk_dt_ä"] {
+        assert_eq!(format!("{token:?}"), "[device token]");
+        let without_first_character = &token.expose()[1..];
+        let one_too_long = format!("{}A", token.expose());
+        for text in ["", "lk_dt_", without_first_character, &one_too_long, "lk_dt_ä"] {
             assert!(DeviceToken::parse(text).is_none(), "{text}");
         }
     }

@@ -19,7 +19,8 @@ use crate::{
     store::redis::ChallengeBinding,
 };
 
-/// The purpose of an authentication with a passkey. A challenge for one purpose works for no other (I11).
+/// The purpose of an authentication with a passkey. A challenge for one purpose works for no other (I11: a challenge works
+/// once, for what it was issued for).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasskeyTask {
     /// To sign in without a username, with any passkey of any account.
@@ -31,6 +32,7 @@ pub enum PasskeyTask {
 }
 
 impl PasskeyTask {
+    /// What the challenge of this authentication is issued for.
     fn binding(self) -> ChallengeBinding {
         match self {
             Self::SignIn => ChallengeBinding { purpose: PasskeyPurpose::SignIn, account: None, context: [0; 16] },
@@ -59,7 +61,8 @@ pub struct VerifiedPasskey {
     pub methods: AuthenticationMethods,
 }
 
-/// Returns the options of an authentication with a passkey. The options for a sign-in name no account (I12).
+/// Returns the options of an authentication with a passkey. The options for a sign-in name no account, and so do not reveal
+/// which accounts exist (I12).
 ///
 /// # Errors
 /// [`PasskeyError`]
@@ -91,7 +94,7 @@ pub async fn verify(
 ) -> Result<VerifiedPasskey, PasskeyError> {
     let ceremonies = ceremonies(state)?;
     limits::check_passkey(state, origin.ip).await?;
-    // writes the refusal to the audit log, with the passkey if the response names a known one
+    // writes the refusal to the audit log, with the passkey if the response names a known one, and returns the error
     let refuse = |reason: &'static str, passkey: Option<&Passkey>| {
         let binding = task.binding();
         let detail = passkey.map_or_else(
@@ -104,6 +107,7 @@ pub async fn verify(
         PasskeyError::Refused
     };
     let presented = PresentedAssertion::parse(credential).map_err(|error| refuse(error.as_str(), None))?;
+    // Taken first, so that a challenge serves one response, valid or not.
     let taken = state.redis.passkey_challenges.take(presented.challenge(), &task.binding()).await?;
     let Some(ceremony) = taken else {
         return Err(refuse("no_such_challenge", None));
@@ -111,24 +115,24 @@ pub async fn verify(
     let Some((passkey, account)) = state.sql.find_passkey(presented.credential()).await? else {
         return Err(refuse("unknown_passkey", None));
     };
-    let expected = task.binding().account;
-    if expected.is_some_and(|expected| expected != passkey.account) {
+    let expected_account = task.binding().account;
+    if expected_account.is_some_and(|expected| expected != passkey.account) {
         return Err(refuse("other_account", None));
     }
     // Without a username the authenticator names the account (WebAuthn, section 7.2, step 6).
     match presented.user_handle() {
         Some(handle) if handle == passkey.account.as_bytes() => {}
-        None if expected.is_some() => {}
+        None if expected_account.is_some() => {}
         _ => return Err(refuse("wrong_user_handle", Some(&passkey))),
     }
     let assertion = match ceremonies.finish_authentication(&ceremony, &presented, &passkey) {
         Ok(assertion) => assertion,
         Err(error) => {
-            let refused = refuse(error.as_str(), Some(&passkey));
+            let refusal = refuse(error.as_str(), Some(&passkey));
             if error == PasskeyRefusal::Counter {
                 notices::passkey_copied(state, &account, origin).await;
             }
-            return Err(refused);
+            return Err(refusal);
         }
     };
     if account.is_closed(state.clock.now()) {

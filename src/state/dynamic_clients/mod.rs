@@ -140,15 +140,17 @@ impl DynamicClients {
         entropy: &Entropy,
     ) -> Result<Registration, DocumentError> {
         // A URI with another scheme returns to the user's device, so no host can be refused.
-        let allows = |uri: &String| match Url::parse(uri) {
+        let is_allowed = |uri: &String| match Url::parse(uri) {
             Ok(url) if url.scheme() == "https" => url.host_str().is_some_and(|host| self.settings.allows_host(host)),
             _ => true,
         };
-        if !metadata.redirect_uris.iter().all(allows) {
+        if !metadata.redirect_uris.iter().all(is_allowed) {
             return Err(DocumentError::Host);
         }
         self.check_jwks_uri(&metadata)?;
-        metadata.jwks = metadata.jwks.map(|jwks| usable_jwks(&jwks)).transpose().map_err(|_| DocumentError::Keys)?;
+        if let Some(jwks) = &metadata.jwks {
+            metadata.jwks = Some(usable_jwks(jwks).map_err(|_| DocumentError::Keys)?);
+        }
         let too_long = MetadataError::Metadata("The metadata is too long: leave out optional members.");
         self.registrations.issue(metadata, entropy, self.clock.now()).ok_or(DocumentError::Metadata(too_long))
     }
@@ -192,13 +194,13 @@ impl DynamicClients {
         &self,
         url: &Url,
         purpose: FetchPurpose,
-        read: impl FnOnce(&[u8]) -> Result<T, DocumentError>,
+        parse: impl FnOnce(&[u8]) -> Result<T, DocumentError>,
     ) -> FetchOutcome<T> {
         let Some(fetcher) = &self.fetcher else { return Err(DocumentError::Host) };
         let fetched = fetcher.get_json(url, purpose).await.map_err(DocumentError::from);
-        let outcome = fetched.and_then(|fetched| Ok((read(&fetched.body)?, fetched.freshness)));
-        let label = outcome.as_ref().err().map_or("fetched", |error| error.label());
-        self.fetches.with_label_values(&[label]).inc();
+        let outcome = fetched.and_then(|fetched| Ok((parse(&fetched.body)?, fetched.freshness)));
+        let outcome_label = outcome.as_ref().err().map_or("fetched", |error| error.label());
+        self.fetches.with_label_values(&[outcome_label]).inc();
         match &outcome {
             Ok(_) => tracing::info!(url = url.as_str(), "metadata document or keys of a client fetched"),
             Err(error) => {
@@ -215,7 +217,7 @@ impl DynamicClients {
         self.build(metadata, url.as_str(), DynamicSource::Document, NO_SECRET, self.clock.now())
     }
 
-    /// Builds a client from its metadata, and parses its keys.
+    /// Builds a client from its metadata, and parses its usable keys.
     fn build(
         &self,
         mut metadata: ClientMetadata,
@@ -264,18 +266,18 @@ impl DynamicClients {
         if source == DynamicSource::Registration {
             return Ok(self.unseal_registration(client_id));
         }
-        let current = match self.cached(client_id) {
+        let outcome = match self.cached(client_id) {
             Some(outcome) => outcome,
             None => {
-                let outcome = self.fetch(client_id, FetchPurpose::ClientAuthentication).await;
-                if let Ok(client) = &outcome {
+                let fetched = self.fetch(client_id, FetchPurpose::ClientAuthentication).await;
+                if let Ok(client) = &fetched {
                     self.update_stored(&stored, client).await;
                 }
-                outcome
+                fetched
             }
         };
         let now = self.clock.now();
-        Ok(match current {
+        Ok(match outcome {
             Ok(client) => Some(client),
             // While the host does not answer, the document that it served last is used.
             Err(error) if !error.is_final() && now.saturating_since(stored.fetched_at) < STALE_IF_ERROR => {
@@ -325,6 +327,7 @@ impl DynamicClients {
 
     /// The public names of a stored client, and the client itself if it is enabled.
     pub(super) fn label(&self, stored: &StoredDynamicClient) -> ClientLabel {
+        // Every stored client has the `client_id` of a dynamic client, so the fallback is never used.
         let source = Self::source(&stored.client_id).unwrap_or(DynamicSource::Registration);
         let metadata = serde_json::from_str(&stored.metadata).ok();
         let found = metadata
