@@ -27,19 +27,22 @@ page.on("request", (request) => {
   if (!request.url().startsWith(base) && !request.url().startsWith("data:")) problems.push(`third party: ${request.url()}`);
 });
 
-/** Waits for a mail with this template, and returns its link. */
-async function link(template) {
+/** Waits for a mail with this template, and returns the link in the first one. */
+async function linkOf(template) {
   for (;;) {
     const files = fs.existsSync(mails) ? fs.readdirSync(mails).filter((file) => file.endsWith(`.${template}.eml`)) : [];
     if (files.length > 0) {
+      // decodes what matters of the quoted-printable text: soft line breaks, and the "=" in the link
       const text = fs.readFileSync(path.join(mails, files[0]), "utf8").replace(/=\r\n/g, "").replace(/=3D/g, "=");
       return text.match(/https?:\/\/[^\s"]+#token=[\w-]+/)[0];
     }
-    // Also looks again after 100 ms, because a mail may arrive before the watch begins.
+    // Watches the folder above, because the first mail creates the folder. Also looks again after 100 ms, because a mail may
+    // arrive before the watch begins.
     await new Promise((resolve) => { fs.watch(path.dirname(mails), () => resolve()).unref(); setTimeout(resolve, 100); });
   }
 }
 const heading = () => page.textContent("h1");
+const focusedId = () => page.evaluate(() => document.activeElement.id);
 const submit = async (selector = "main form button[type=submit]") => {
   await Promise.all([page.waitForNavigation(), page.click(selector)]);
 };
@@ -55,14 +58,14 @@ assert.ok(transferred > 1000 && transferred < 60_000, `${transferred} bytes`);
 // register
 await page.click("text=Create one");
 assert.equal(await heading(), "Create an account");
-assert.equal(await page.evaluate(() => document.activeElement.id), "email");
+assert.equal(await focusedId(), "email");
 await page.fill("#email", EMAIL);
 await page.fill("#password", "password1");
 await submit();
 assert.match(await page.textContent("#password-error"), /most common/);
 assert.equal(await page.inputValue("#email"), EMAIL);
 assert.equal(await page.inputValue("#password"), "");
-assert.equal(await page.evaluate(() => document.activeElement.id), "password", "the first wrong field has the focus");
+assert.equal(await focusedId(), "password", "the first wrong field has the focus");
 await page.fill("#password", PASSWORD);
 await page.click(".reveal");
 assert.equal(await page.getAttribute("#password", "type"), "text");
@@ -70,11 +73,11 @@ await submit();
 assert.equal(await heading(), "Profile", "the registration has signed in");
 
 // the link of the mail fills in the form, and the page removes the token from the address
-await page.goto(await link("verify_address"));
+await page.goto(await linkOf("verify_address"));
 assert.equal(page.url(), `${base}/account/verify-address`);
 assert.ok(!(await page.isVisible("#token")) && !(await page.isVisible("#code")));
 // the open page also takes the token of a link that changes only the fragment of its address
-await page.goto(await link("verify_address"));
+await page.goto(await linkOf("verify_address"));
 await submit();
 assert.equal(await heading(), "Address confirmed");
 await page.click("text=Continue");
@@ -89,7 +92,7 @@ await page.fill("#password", "wrong horse battery staple");
 await submit();
 assert.match(await page.textContent("[role=alert]"), /incorrect/);
 assert.equal(await page.inputValue("#identifier"), EMAIL);
-assert.equal(await page.evaluate(() => document.activeElement.id), "password");
+assert.equal(await focusedId(), "password");
 await page.keyboard.type(PASSWORD);
 await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
 assert.equal(await heading(), "Profile");
@@ -107,11 +110,13 @@ await submit("text=Set up");
 const secret = (await page.textContent(".secret")).replaceAll(" ", "");
 assert.ok(await page.isVisible(".qr"));
 await page.fill("#code", "000000");
-await submit("main form button[type=submit]");
+await submit();
 assert.match(await page.textContent("#code-error"), /wrong/);
 assert.equal((await page.textContent(".secret")).replaceAll(" ", ""), secret, "the secret stays");
-await page.fill("#code", execFileSync("oathtool", ["--totp", "--base32", "--now", `@${now}`, secret], { encoding: "utf8" }).trim());
-await submit("main form button[type=submit]");
+// the clock of the service stands still at this time
+const code = execFileSync("oathtool", ["--totp", "--base32", "--now", `@${now}`, secret], { encoding: "utf8" }).trim();
+await page.fill("#code", code);
+await submit();
 assert.equal(await heading(), "Your recovery codes");
 const codes = await page.$$eval("#codes li", (items) => items.map((item) => item.textContent.trim()));
 assert.equal(new Set(codes).size, codes.length);
@@ -129,7 +134,7 @@ await page.fill("#name", "My laptop");
 await Promise.all([page.waitForNavigation(), page.click("text=Create passkey")]);
 assert.ok(await page.isVisible("text=My laptop"));
 
-// the passkey confirms that the user is present
+// The passkey confirms that the user is present. `next` is the page to which the user returns.
 await page.goto(`${base}/account/reauthenticate?method=passkey&next=/security`);
 assert.equal(await heading(), "Confirm that it's you");
 await Promise.all([page.waitForNavigation(), page.click("text=Use passkey")]);

@@ -1,4 +1,5 @@
-//! Integration tests with real servers: Redis, PostgreSQL, PgBouncer, and Latchkey itself.
+//! Integration tests with real servers: Redis, PostgreSQL, PgBouncer, and Latchkey itself. The first line of a module says what it tests,
+//! and `harness` has what the modules share.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod abuse;

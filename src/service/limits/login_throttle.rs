@@ -4,8 +4,8 @@
 //! each device and network where the owner has logged in before, and one for all other callers. So other callers can't make the owner wait.
 //!
 //! An account recognizes a device by its token from an earlier login, of which Redis holds a keyed hash. It recognizes a client without
-//! a token by its network. An identifier without an account is counted by its keyed digest, with the same Redis commands. So the throttle does
-//! not reveal whether an account exists (I7).
+//! a token by its network. An identifier without an account is counted by its keyed digest, with the same Redis commands. So the
+//! throttle does not reveal whether an account exists (I7).
 
 use std::{fmt, net::IpAddr};
 

@@ -32,7 +32,7 @@ pub enum PasskeyTask {
 }
 
 impl PasskeyTask {
-    /// What the challenge of this authentication is issued for.
+    /// The binding of this authentication's challenge. A sign-in is bound to no account and no context.
     fn binding(self) -> ChallengeBinding {
         match self {
             Self::SignIn => ChallengeBinding { purpose: PasskeyPurpose::SignIn, account: None, context: [0; 16] },

@@ -40,7 +40,8 @@ pub(crate) fn assert_unavailable(answer: &Answer) {
     assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{answer:?}");
 }
 
-/// Makes all calls that need the session store concurrently. Each returns 503, and none hangs.
+/// Makes all calls that need the session store concurrently, as the account with this name. Asserts that each returns 503, that none
+/// hangs, and that the node is not ready.
 pub(crate) async fn assert_all_unavailable(node: &Node, name: &str, tokens: &Tokens) {
     let calls = async {
         tokio::join!(
@@ -52,9 +53,9 @@ pub(crate) async fn assert_all_unavailable(node: &Node, name: &str, tokens: &Tok
             node.delete("/v1/sessions?keep_current=true", &tokens.access),
         )
     };
-    let (login, refresh, logout, me, sessions, end) =
+    let (login, refresh, logout, me, sessions, end_sessions) =
         tokio::time::timeout(HANG_TIMEOUT, calls).await.expect("no call hangs");
-    for answer in [login, refresh, logout, me, sessions, end] {
+    for answer in [login, refresh, logout, me, sessions, end_sessions] {
         assert_unavailable(&answer);
     }
     assert_not_ready(node).await;
@@ -64,22 +65,23 @@ pub(crate) async fn assert_all_unavailable(node: &Node, name: &str, tokens: &Tok
 /// first problem, as operators see it.
 pub(crate) async fn assert_not_ready(node: &Node) -> String {
     node.get_anonymously("/livez").await.expect(200);
-    let answer = std::sync::Mutex::new(None);
+    let last_answer = std::sync::Mutex::new(None);
     // A node reuses the result of its checks for a second, so the first answers may still be 200.
     wait::until("the node is not ready", || async {
-        let ready =
-            tokio::time::timeout(HANG_TIMEOUT, node.get_anonymously("/readyz")).await.expect("/readyz doesn't hang");
-        let failed = ready.status == 503;
-        *answer.lock().unwrap() = Some(ready);
-        failed
+        let answer = tokio::time::timeout(HANG_TIMEOUT, node.get_anonymously("/readyz")).await;
+        let answer = answer.expect("/readyz doesn't hang");
+        let has_failed = answer.status == 503;
+        *last_answer.lock().unwrap() = Some(answer);
+        has_failed
     })
     .await;
-    let json = answer.into_inner().unwrap().unwrap().json();
-    assert_eq!(json, serde_json::json!({ "status": "unavailable" }));
+    let body = last_answer.into_inner().unwrap().unwrap().json();
+    assert_eq!(body, serde_json::json!({ "status": "unavailable" }));
     let checks = readiness::check(&node.state).await;
-    assert_eq!((checks[0].name, checks[0].status), ("redis", Status::Failed), "{checks:?}");
-    assert_eq!(checks[1].status, Status::Ok, "{checks:?}");
-    checks[0].problems.first().expect("a problem").text.clone()
+    let [redis, database] = &checks[..] else { panic!("{checks:?}") };
+    assert_eq!((redis.name, redis.status), ("redis", Status::Failed), "{checks:?}");
+    assert_eq!(database.status, Status::Ok, "{checks:?}");
+    redis.problems.first().expect("a problem").text.clone()
 }
 
 /// Waits until the node has recovered without a restart.

@@ -9,7 +9,7 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 use latchkey::{crypto::signing_key::SigningKey, domain::key::Algorithm};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// A token that must be refused.
 #[derive(Clone, Debug)]
@@ -43,9 +43,10 @@ fn signed(key: &SigningKey, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) 
 /// Replaces a member of an object; null removes it.
 fn with_member(object: &Value, name: &str, value: Value) -> Value {
     let mut object = object.clone();
-    match value {
-        Value::Null => drop(object.as_object_mut().unwrap().remove(name)),
-        value => object[name] = value,
+    if value.is_null() {
+        object.as_object_mut().unwrap().remove(name);
+    } else {
+        object[name] = value;
     }
     object
 }
@@ -131,6 +132,7 @@ impl Forge<'_> {
     fn signed_with_public_key(&self) -> Vec<(String, String)> {
         let jwk: Value = serde_json::from_str(self.key.public_jwk()).unwrap();
         let coordinate = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
+        // an uncompressed point: the byte 4, x and y
         let point = [&[4], &coordinate("x")[..], &coordinate("y")[..]].concat();
         // SubjectPublicKeyInfo of a point on P-256 (RFC 5480)
         let info_before_point = BASE64_STANDARD.decode("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgA=").unwrap();
@@ -152,11 +154,11 @@ impl Forge<'_> {
         ];
         let algorithms = [("HS256", hmac::HMAC_SHA256), ("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)];
         let mut made = Vec::new();
-        for (alg, algorithm) in algorithms {
+        for (alg, hmac_algorithm) in algorithms {
             let header = with_member(&self.header(), "alg", json!(alg)).to_string();
             let message = format!("{}.{}", part(header), part(self.claims().to_string()));
             for (name, key) in &keys {
-                let tag = hmac::sign(&hmac::Key::new(algorithm, key), message.as_bytes());
+                let tag = hmac::sign(&hmac::Key::new(hmac_algorithm, key), message.as_bytes());
                 made.push((format!("{alg} keyed with {name}"), format!("{message}.{}", part(tag))));
             }
         }
@@ -208,13 +210,12 @@ impl Forge<'_> {
     fn keys_in_the_header(&self) -> Vec<(String, String)> {
         let foreign_key = SigningKey::generate(Algorithm::Es256).unwrap();
         let jwk: Value = serde_json::from_str(foreign_key.public_jwk()).unwrap();
-        let jwk_without_kid: Map<_, _> =
-            jwk.as_object().unwrap().clone().into_iter().filter(|(name, _)| name != "kid").collect();
+        let jwk_without_kid = with_member(&jwk, "kid", Value::Null);
         let url = |path: &str| json!(format!("http://{}/{path}", self.trap));
         let mut made = Vec::new();
         for (name, value) in [
-            ("jwk", jwk.clone()),
-            ("jwk", json!(jwk_without_kid)),
+            ("jwk", jwk),
+            ("jwk", jwk_without_kid),
             ("jku", url("jwks.json")),
             ("x5u", url("chain.pem")),
             ("x5c", json!(["MIIB"])),
@@ -279,8 +280,9 @@ impl Forge<'_> {
     /// Wrong claims (RFC 9068, section 4), signed by the service's own key.
     fn wrong_claims(&self) -> Vec<(String, String)> {
         let claims = self.claims();
-        // times in the future are `iat` and 60 s, which exceed the clock skew that is tolerated
-        let (iat, iss) = (claims["iat"].as_i64().unwrap(), claims["iss"].as_str().unwrap());
+        // `iat + 60` is in the future: 60 s exceed the clock skew that is tolerated
+        let iat = claims["iat"].as_i64().unwrap();
+        let iss = claims["iss"].as_str().unwrap();
         let mut changes = vec![
             ("exp", json!("9999999999")),
             ("exp", json!([9_999_999_999_i64])),
@@ -316,9 +318,10 @@ impl Forge<'_> {
             let label = if value.is_null() { format!("no {name}") } else { format!("{name} {value}") };
             (label, self.service_signs(&self.header(), &with_member(&claims, name, value)))
         });
-        let invalid = ["[]", "null", "\"\"", "1", "", "{", "{}", "{}{}", "not JSON"];
-        let invalid = invalid.map(|text| (format!("claims {text}"), signed(self.key, self.header().to_string(), text)));
-        made.chain(invalid).collect()
+        let invalid_sets = ["[]", "null", "\"\"", "1", "", "{", "{}", "{}{}", "not JSON"];
+        let made_of_invalid_sets =
+            invalid_sets.map(|text| (format!("claims {text}"), signed(self.key, self.header().to_string(), text)));
+        made.chain(made_of_invalid_sets).collect()
     }
 
     /// JSON that different parsers interpret differently (RFC 7515, section 4; RFC 7519, section 4).
@@ -348,7 +351,7 @@ impl Forge<'_> {
                 signed(self.key, with_members_at_end(&header, members), &claims),
             ));
         }
-        let two_objects = format!("{{\"sub\":\"\u{feff}\"}}{claims}");
+        let two_objects = format!("{{\"sub\":\"admin\"}}{claims}");
         made.push(("two objects of claims".to_owned(), signed(self.key, &header, two_objects)));
         made.push((
             "claims that are not UTF-8".to_owned(),
@@ -359,12 +362,13 @@ impl Forge<'_> {
 
     /// Critical extensions (RFC 7515, section 4.1.11; RFC 7797).
     fn extensions(&self) -> Vec<(String, String)> {
-        let crit = [json!(["exp"]), json!(["b64"]), json!([]), json!("exp"), json!(["http://example.com/unknown"])];
+        let values = [json!(["exp"]), json!(["b64"]), json!([]), json!("exp"), json!(["http://example.com/unknown"])];
         let sign = |crit: Value| {
-            let header = with_member(&with_member(&self.header(), "b64", json!(false)), "crit", crit.clone());
+            let header = with_member(&self.header(), "b64", json!(false));
+            let header = with_member(&header, "crit", crit.clone());
             (format!("crit {crit}"), self.service_signs(&header, &self.claims()))
         };
-        crit.map(sign).into()
+        values.map(sign).into()
     }
 
     /// The genuine token, damaged, encoded differently, or too large.
@@ -380,7 +384,8 @@ impl Forge<'_> {
         // set.
         let (start, last) = signature.split_at(signature.len() - 1);
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let with_unused_bit = &alphabet[alphabet.find(last).unwrap() + 1..][..1];
+        let next = alphabet.find(last).unwrap() + 1;
+        let with_unused_bit = &alphabet[next..=next];
         let json_form = json!({ "protected": header, "payload": claims, "signature": signature }).to_string();
         // a token has at most 8192 bytes
         let large = with_member(&self.claims(), "padding", json!("x".repeat(9000)));

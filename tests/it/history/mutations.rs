@@ -14,7 +14,7 @@ fn script(name: &str) -> (String, String) {
     (fast, format!("{}\n{}", read("lib.lua"), read(name)))
 }
 
-/// A mutation of a script: `to` replaces `from`.
+/// A mutation of a script: `to` replaces `from`, which occurs once in the script and its library.
 struct Mutation {
     /// The effect of the mutation.
     what: &'static str,
@@ -56,7 +56,7 @@ const MUTATIONS: [Mutation; 7] = [
         found: "no order",
     },
     // The script reads the record from before the last write if that write was less than 25 ms ago, as if another client had
-    // written between reading and writing.
+    // written between reading and writing. Position 33 of the presentation has the generation and the time of the request.
     Mutation {
         what: "reading and writing are separate steps",
         script: "rotate.lua",
@@ -91,26 +91,26 @@ async fn checker_finds_each_altered_script() {
     let with_faults = false;
     for (number, Mutation { what, script: name, from, to, found }) in MUTATIONS.into_iter().enumerate() {
         let constants = lua_constants();
-        // the mutated script has no fast path, so that the mutation applies to every refresh; the fast path declares `answers`
-        let (fast, whole) = script(name);
-        assert_eq!(whole.matches(from).count(), 1, "{name} does not contain: {from}");
+        let (fast_path, whole) = script(name);
+        assert_eq!(whole.matches(from).count(), 1, "occurrences in {name} of: {from}");
         let load = |text: &str| cluster.server.lock().unwrap().command(&["SCRIPT", "LOAD", text]);
-        let original = load(&format!("{constants}{fast}{whole}"));
+        let original = load(&format!("{constants}{fast_path}{whole}"));
+        // Without the fast path, so that the mutation applies to every refresh. It declares `answers`, which rotate.lua reads.
         let mutated = load(&format!("{constants}local answers = {{}}\n{}", whole.replace(from, to)));
         for node in &cluster.nodes {
             node.proxy.swap_script(Some((original.clone(), mutated.clone())));
         }
-        // A round meets the mutated behaviour by chance, so there are several. `rounds` is also the seed of the next round.
-        let mut rounds = 0;
+        // A round meets the mutated behaviour by chance, so there are up to eight. The number of a round is also its seed.
+        let mut round = 0;
         loop {
-            let name_prefix = format!("of{number}x{rounds}x");
-            let (_, verdict) = history(&cluster, &name_prefix, rounds, Duration::from_secs(4), with_faults).await;
+            let name_prefix = format!("of{number}x{round}x");
+            let (_, verdict) = history(&cluster, &name_prefix, round, Duration::from_secs(4), with_faults).await;
             println!("{what}: {} violations of {} sessions", verdict.violations.len(), verdict.sessions);
             if verdict.violations.iter().any(|violation| violation.contains(found)) {
                 break;
             }
-            rounds += 1;
-            assert!(rounds < 8, "{what}: not reported, only {:?}", verdict.violations);
+            round += 1;
+            assert!(round < 8, "{what}: not reported, only {:?}", verdict.violations);
         }
     }
 }

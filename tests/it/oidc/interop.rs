@@ -15,6 +15,9 @@ use crate::{
     interop::run_program,
 };
 
+/// The redirect URI of the app `shop`. Nothing listens there: the tests read the redirect.
+const REDIRECT_URI: &str = "https://app.example.com/callback";
+
 /// A node at its own issuer, with the app `shop`, the app `spa` without a secret, and a browser that has signed in as `ada`.
 async fn provider() -> (TestCluster, Node, ServiceClient, Browser) {
     let mut cluster = TestCluster::new();
@@ -23,7 +26,7 @@ async fn provider() -> (TestCluster, Node, ServiceClient, Browser) {
     let node = cluster.node_at_issuer().await;
     node.register("ada").await;
     let mut shop = web("shop");
-    shop.app.redirect_uris = vec!["https://app.example.com/callback".to_owned()];
+    shop.app.redirect_uris = vec![REDIRECT_URI.to_owned()];
     let shop = cluster.service_client_with(shop).await;
     cluster.service_client_with(public("spa")).await;
     let browser = Browser::signed_in(&node, "ada").await;
@@ -37,7 +40,7 @@ async fn sign_in_with(program: &'static str) {
     let settings = json!({
         "issuer": cluster.config.issuer,
         "client_secret": shop.secret,
-        "redirect_uri": "https://app.example.com/callback",
+        "redirect_uri": REDIRECT_URI,
         "bye": "https://app.example.com/bye",
         "subject": account.to_string(),
         "cookie": browser.cookie,
@@ -87,29 +90,31 @@ async fn openidconnect_crate_signs_in() {
         ClientId::new(shop.id.clone()),
         Some(ClientSecret::new(shop.secret.clone())),
     )
-    .set_redirect_uri(RedirectUrl::new("https://app.example.com/callback".to_owned()).unwrap());
-    let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+    .set_redirect_uri(RedirectUrl::new(REDIRECT_URI.to_owned()).unwrap());
+    let (pkce_challenge, pkce_verifier) = PkceCodeChallenge::new_random_sha256();
     let (url, state, nonce) = app
         .authorize_url(CoreAuthenticationFlow::AuthorizationCode, CsrfToken::new_random, Nonce::new_random)
         .add_scope(Scope::new("email".to_owned()))
         .add_scope(Scope::new("profile".to_owned()))
-        .set_pkce_challenge(challenge)
+        .set_pkce_challenge(pkce_challenge)
         .url();
+    // the session of the browser needs no further step, so the node redirects to the app at once
     let path = url.as_str().strip_prefix(&node.base).unwrap();
     let answer = browser.get(&node, path).await.expect(303);
     let callback = Url::parse(answer.header("location")).unwrap();
-    let value = |name: &str| callback.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
-    assert_eq!(&value("state"), state.secret());
-    let code = AuthorizationCode::new(value("code"));
-    let tokens = app.exchange_code(code).unwrap().set_pkce_verifier(verifier).request_async(http).await.unwrap();
+    let parameter = |name: &str| callback.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
+    assert_eq!(&parameter("state"), state.secret());
+    let code = AuthorizationCode::new(parameter("code"));
+    let exchange = app.exchange_code(code).unwrap().set_pkce_verifier(pkce_verifier);
+    let tokens = exchange.request_async(http).await.unwrap();
     let id_token = tokens.id_token().unwrap();
-    let verifier = app.id_token_verifier();
-    let claims = id_token.claims(&verifier, &nonce).unwrap();
+    let id_token_verifier = app.id_token_verifier();
+    let claims = id_token.claims(&id_token_verifier, &nonce).unwrap();
     assert_eq!(claims.email().unwrap().as_str(), "ada@example.com");
     let hash = AccessTokenHash::from_token(
         tokens.access_token(),
         id_token.signing_alg().unwrap(),
-        id_token.signing_key(&verifier).unwrap(),
+        id_token.signing_key(&id_token_verifier).unwrap(),
     );
     assert_eq!(hash.unwrap(), *claims.access_token_hash().unwrap());
     let subject = Some(claims.subject().clone());

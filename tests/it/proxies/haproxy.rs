@@ -1,4 +1,4 @@
-//! HAProxy with a Lua action.
+//! Tests the example of `examples/haproxy`: HAProxy with a Lua action that calls Latchkey.
 
 use std::fs;
 
@@ -13,6 +13,7 @@ async fn haproxy_passes_valid_tokens_only() {
     Proxy { start, times_out: true }.check().await;
 }
 
+/// Starts HAProxy with the example's files, in which only addresses and the path of the script are replaced.
 fn start(addresses: &Addresses) -> Result<Guard, String> {
     let program = guard::find_programs(&["haproxy"], []).ok_or(INSTALL)?.join("haproxy");
     let folder = guard::folder("latchkey-haproxy-");
@@ -29,7 +30,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
             ("127.0.0.1:8000", &addresses.listen.to_string()),
         ],
     );
-    // -W -db: a master and a worker, in the foreground. The master reports that the worker is ready.
+    // -W -db: a master and a worker, in the foreground. The master reports "Loading success" when the worker is ready.
     Guard::start(&Spec {
         command: &[program.to_str().unwrap(), "-W", "-db", "-f", settings.to_str().unwrap()],
         stop: "TERM",

@@ -20,20 +20,24 @@ fn outcome(output: &Output) -> (Option<i32>, String) {
 }
 
 /// Runs a command in this folder, asserts that it succeeds, and returns its output.
-fn succeeds(folder: &Path, arguments: &[&str]) -> String {
+#[track_caller]
+fn expect_success(folder: &Path, arguments: &[&str]) -> String {
     let (code, text) = outcome(&run(folder, arguments));
     assert_eq!(code, Some(0), "{arguments:?}: {text}");
     text
 }
 
-/// Runs a command in this folder, asserts that it fails, and returns its output.
-fn fails(folder: &Path, arguments: &[&str]) -> String {
+/// Runs a command in this folder, and asserts that it fails with code 1 and an output that contains `message`.
+#[track_caller]
+fn assert_fails_with(folder: &Path, arguments: &[&str], message: &str) {
     let (code, text) = outcome(&run(folder, arguments));
     assert_eq!(code, Some(1), "{arguments:?}: {text}");
-    text
+    assert!(text.contains(message), "{arguments:?}: {text}");
 }
 
-fn key_ids(jwks: &Value) -> Vec<String> {
+/// The ids of the signing keys that the service publishes.
+async fn key_ids(service: &Service) -> Vec<String> {
+    let jwks = service.client.get_anonymously("/.well-known/jwks.json").await.json();
     jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -45,10 +49,10 @@ async fn backup_of_running_service_restores_accounts_keys_and_sessions() {
     let kept = service.client.login("ada").await;
     let ended = service.client.login("ada").await;
     service.client.logout(&ended.refresh).await.expect(204);
-    let keys = key_ids(&service.client.get_anonymously("/.well-known/jwks.json").await.json());
+    let keys = key_ids(&service).await;
 
     let backup = new.path().join("backup");
-    let printed = succeeds(old.path(), &["backup", backup.to_str().unwrap()]);
+    let printed = expect_success(old.path(), &["backup", backup.to_str().unwrap()]);
     assert!(printed.contains("Wrote secret, latchkey.db, sessions.rdb"), "{printed}");
     assert_eq!(fs::metadata(&backup).unwrap().permissions().mode() & 0o777, 0o700);
     for file in fs::read_dir(&backup).unwrap() {
@@ -59,14 +63,14 @@ async fn backup_of_running_service_restores_accounts_keys_and_sessions() {
     let kept = Tokens::of(&service.client.refresh(&kept.refresh).await.expect(200));
     drop(service);
 
-    let printed = succeeds(new.path(), &["restore", "backup", "--keep-sessions"]);
+    let printed = expect_success(new.path(), &["restore", "backup", "--keep-sessions"]);
     assert!(printed.contains("are live again"), "{printed}");
     let service = Service::start(new.path());
     assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
     // The token was issued after the backup: it advances the restored session, which is one generation behind.
     service.client.refresh(&kept.refresh).await.expect(200);
     service.client.login("ada").await;
-    assert_eq!(key_ids(&service.client.get_anonymously("/.well-known/jwks.json").await.json()), keys);
+    assert_eq!(key_ids(&service).await, keys);
     let (code, log) = service.end(Signal::TERM);
     assert_eq!(code, Some(0), "{log}");
     // The restored sessions are durable: they survive the next restart, too.
@@ -83,13 +87,13 @@ async fn restore_ends_all_sessions_by_default() {
     let session = service.client.login("ada").await;
     drop(service.end(Signal::TERM));
     let backup = new.path().join("backup");
-    succeeds(old.path(), &["backup", backup.to_str().unwrap()]);
-    // The backup does not know that the session has ended.
+    expect_success(old.path(), &["backup", backup.to_str().unwrap()]);
+    // The backup has the session, and does not know that it ends now.
     let service = Service::start(old.path());
     service.client.logout(&session.refresh).await.expect(204);
     drop(service);
 
-    let printed = succeeds(new.path(), &["restore", "backup"]);
+    let printed = expect_success(new.path(), &["restore", "backup"]);
     assert!(printed.contains("No sessions were restored: everyone signs in again."), "{printed}");
     let service = Service::start(new.path());
     assert_eq!(service.client.refresh(&session.refresh).await.problem().1, "invalid_refresh_token");
@@ -106,23 +110,25 @@ async fn restore_over_a_service_or_of_a_damaged_backup_changes_nothing() {
     drop(service.end(Signal::TERM));
     let backup = new.path().join("backup");
     let path = backup.to_str().unwrap();
-    succeeds(old.path(), &["backup", path]);
+    expect_success(old.path(), &["backup", path]);
 
-    assert!(fails(old.path(), &["backup", path]).contains("the directory is not empty"));
-    assert!(fails(old.path(), &["restore", path]).contains("latchkey.db exists: restore into an empty data directory"));
+    assert_fails_with(old.path(), &["backup", path], "the directory is not empty");
+    // The restore looks for the database first, then for the secret, and then for sessions.
+    assert_fails_with(old.path(), &["restore", path], "latchkey.db exists: restore into an empty data directory");
     let data = old.path().join("latchkey-data");
     fs::remove_file(data.join("latchkey.db")).unwrap();
-    assert!(fails(old.path(), &["restore", path]).contains("secret exists: restore into an empty data directory"));
+    assert_fails_with(old.path(), &["restore", path], "secret exists: restore into an empty data directory");
     fs::remove_file(data.join("secret")).unwrap();
-    assert!(fails(old.path(), &["restore", path]).contains("redis has sessions"));
+    assert_fails_with(old.path(), &["restore", path], "redis has sessions");
 
     let mut bytes = fs::read(backup.join("latchkey.db")).unwrap();
     let middle = bytes.len() / 2;
+    // flips one bit
     bytes[middle] ^= 1;
     fs::write(backup.join("latchkey.db"), bytes).unwrap();
-    assert!(fails(new.path(), &["restore", "backup"]).contains("latchkey.db is damaged"));
+    assert_fails_with(new.path(), &["restore", "backup"], "latchkey.db is damaged");
     fs::remove_file(backup.join("backup.json")).unwrap();
-    assert!(fails(new.path(), &["restore", "backup"]).contains("not a complete backup"));
+    assert_fails_with(new.path(), &["restore", "backup"], "not a complete backup");
     assert!(!new.path().join("latchkey-data").exists(), "nothing was created");
 }
 
@@ -145,7 +151,7 @@ async fn restore_without_secret_says_that_the_service_needs_the_former_secret() 
     let manifest: Value = serde_json::from_slice(&fs::read(backup.join("backup.json")).unwrap()).unwrap();
     assert_eq!(manifest.get("service_was_running"), None, "without the sessions it is unknown");
 
-    let printed = succeeds(new.path(), &["restore", "backup"]);
+    let printed = expect_success(new.path(), &["restore", "backup"]);
     assert!(printed.contains("The backup has no secret, and none is configured."), "{printed}");
     let Err(log) = Service::try_start_with(new.path(), &["serve"]) else { panic!("the node started") };
     assert!(log.contains("configure the secret that the service used before"), "{log}");
@@ -170,11 +176,10 @@ async fn backup_with_postgres_lacks_the_database_and_prints_the_command_for_it()
     assert!(text.contains("Wrote secret, sessions.rdb") && text.contains("pg_dump --format=custom"), "{text}");
     drop(service.end(Signal::TERM));
 
-    // The node's machine is lost, but not the database.
+    // The node's machine is lost, but not the database. Without its URL, the restore expects a database in the backup.
     fs::remove_dir_all(folder.path().join("latchkey-data")).unwrap();
-    let (code, text) = outcome(&run(folder.path(), &["restore", "copy"]));
-    assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("the backup has no database: it was made with PostgreSQL"), "{text}");
+    let message = "the backup has no database: it was made with PostgreSQL";
+    assert_fails_with(folder.path(), &["restore", "copy"], message);
     let (code, text) = run_with_postgres(&["restore", "copy", "--keep-sessions"]);
     assert_eq!(code, Some(0), "{text}");
     let service = Service::start_with(folder.path(), &["serve", "--set", &url]);
