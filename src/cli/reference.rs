@@ -36,6 +36,7 @@ pub struct ManArgs {
 /// # Errors
 /// If standard output can't be written.
 pub fn print_completions(args: CompletionsArgs) -> anyhow::Result<()> {
+    // `generate` panics if it can't write, so it writes to memory.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "latchkey", &mut script);
     Ok(io::stdout().lock().write_all(&script)?)
@@ -49,12 +50,12 @@ pub fn print_man(args: &ManArgs) -> anyhow::Result<()> {
     if args.markdown {
         return Ok(io::stdout().lock().write_all(markdown().as_bytes())?);
     }
-    let Some(dir) = &args.dir else {
-        let mut page = Vec::new();
-        clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-        return Ok(io::stdout().lock().write_all(&page)?);
-    };
-    clap_mangen::generate_to(Cli::command(), dir).with_context(|| dir.display().to_string())
+    if let Some(dir) = &args.dir {
+        return clap_mangen::generate_to(Cli::command(), dir).with_context(|| dir.display().to_string());
+    }
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut page)?;
+    Ok(io::stdout().lock().write_all(&page)?)
 }
 
 /// The reference of all commands as Markdown: `docs/cli.md`.
@@ -65,6 +66,7 @@ fn markdown() -> String {
          They work while nodes run.\nThe exit code is 2 for an invalid command line or configuration, and 1 for any other error.\n",
     );
     let mut root = Cli::command();
+    // Without it, clap has not yet added the options of every command to the subcommands.
     root.build();
     text += "\n## Options of every command\n";
     append_options(&mut text, root.get_arguments().filter(|argument| argument.is_global_set()));
@@ -77,8 +79,8 @@ fn append_section(text: &mut String, parent: &str, command: &Command) {
     let name = format!("{parent} {}", command.get_name());
     let has_own_arguments = command.get_positionals().next().is_some() || command.get_arguments().any(is_own);
     if has_own_arguments || !command.has_subcommands() {
-        let usage = command.clone().render_usage().to_string();
-        let usage = usage.trim_start_matches("Usage: ").to_owned();
+        let usage_line = command.clone().render_usage().to_string();
+        let usage = usage_line.trim_start_matches("Usage: ");
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         let _ = write!(text, "\n## {name}\n\n{about}.\n\n```console\n$ {usage}\n```\n");
         append_options(text, command.get_arguments().filter(|argument| is_own(argument)));
@@ -86,7 +88,7 @@ fn append_section(text: &mut String, parent: &str, command: &Command) {
     command.get_subcommands().for_each(|command| append_section(text, &name, command));
 }
 
-/// Whether an argument belongs to its command only, and not to every command.
+/// Whether an argument belongs to its command only, and not to every command. clap adds the options `help` and `version` itself.
 fn is_own(argument: &Arg) -> bool {
     !argument.is_global_set() && !matches!(argument.get_id().as_str(), "help" | "version")
 }
@@ -95,18 +97,20 @@ fn is_own(argument: &Arg) -> bool {
 fn append_options<'a>(text: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
     let mut heading = "\n| argument | meaning |\n| --- | --- |\n";
     for argument in arguments {
-        let value = argument.get_value_names().unwrap_or_default().first().map(|name| name.to_string());
-        let value = value.filter(|_| argument.get_action().takes_values());
-        let name = match (argument.get_long(), value) {
-            (Some(long), Some(value)) => format!("--{long} {value}"),
+        // clap gives flags, too, a value name and a default value.
+        let takes_value = argument.get_action().takes_values();
+        let value_name = argument.get_value_names().unwrap_or_default().first().filter(|_| takes_value);
+        let name = match (argument.get_long(), value_name) {
+            (Some(long), Some(value_name)) => format!("--{long} {value_name}"),
             (Some(long), None) => format!("--{long}"),
-            (None, value) => value.unwrap_or_default(),
+            (None, Some(value_name)) => value_name.to_string(),
+            (None, None) => String::new(),
         };
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
-        let default = argument.get_default_values().first().filter(|_| argument.get_action().takes_values());
+        let default = argument.get_default_values().first().filter(|_| takes_value);
         let default = default.map(|value| format!(" (default: {})", value.to_string_lossy())).unwrap_or_default();
         let _ = writeln!(text, "{heading}| `{name}` | {help}{default} |");
-        heading = "";
+        heading = ""; // only the first row has it above
     }
 }
 

@@ -31,9 +31,12 @@ pub const VISITOR: &str = "__Host-latchkey-visitor";
 /// Where the request of a browser comes from, relative to the API (Fetch Metadata Request Headers).
 pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// `Set-Cookie` for a device token. 400 days is the longest time that browsers keep cookies.
+/// 400 days in seconds, the longest time that browsers keep cookies.
+const DEVICE_MAX_AGE_S: u64 = 400 * 24 * 60 * 60;
+
+/// `Set-Cookie` for a device token.
 pub fn set_device(token: &str) -> String {
-    format!("{DEVICE}={token}; Path=/; Max-Age=34560000; Secure; HttpOnly; SameSite=Strict")
+    format!("{DEVICE}={token}; Path=/; Max-Age={DEVICE_MAX_AGE_S}; Secure; HttpOnly; SameSite=Strict")
 }
 
 /// `Set-Cookie` for a refresh token that is valid for `max_age`.
@@ -71,7 +74,7 @@ pub fn browser_token(request: &Request) -> Option<String> {
     named(request, BROWSER)
 }
 
-/// `Set-Cookie` for a browser that has not signed in, until it is closed.
+/// `Set-Cookie` for a browser that has not signed in. The browser keeps the cookie until it is closed.
 pub fn set_visitor(token: &VisitorToken) -> String {
     format!("{VISITOR}={}; Path=/; Secure; HttpOnly; SameSite=Lax", token.expose())
 }
@@ -86,12 +89,12 @@ pub fn device_token(request: &Request) -> Option<String> {
     named(request, DEVICE)
 }
 
-/// The first value of the cookie `name` that is not empty. Other cookies may hold any bytes. Only HTTP's white space around names is
+/// The first value of the cookie `name` that is not empty. Other cookies may hold any bytes. Only ASCII white space around names is
 /// trimmed, so that no other name is mistaken for this one.
 pub(super) fn named(request: &Request, name: &str) -> Option<String> {
-    let pairs =
-        request.headers().get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));
-    pairs
+    let headers = request.headers().get_all(header::COOKIE).iter();
+    headers
+        .flat_map(|header| header.as_bytes().split(|byte| *byte == b';'))
         .map(<[u8]>::trim_ascii)
         .filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
         .filter_map(|value| str::from_utf8(value).ok())
@@ -105,18 +108,22 @@ pub(super) fn named(request: &Request, name: &str) -> Option<String> {
 /// # Errors
 /// [`Code::CrossSiteRequest`]
 pub fn refuse_cross_site(state: &AppState, request: &Request) -> Result<(), ProblemError> {
+    // A header that is not text is present, but equals none of the allowed values.
     let value = |name: HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or("unreadable"));
-    let allowed = match (value(header::ORIGIN), value(SEC_FETCH_SITE)) {
-        // a page cannot forge Sec-Fetch-Site
+    let is_allowed = match (value(header::ORIGIN), value(SEC_FETCH_SITE)) {
+        // A page cannot forge Sec-Fetch-Site.
         (_, Some("same-origin")) => true,
         (Some(origin), _) => {
             origin == origin_of(&state.config.issuer)
                 || state.config.http.allowed_origins.iter().any(|allowed| allowed == origin)
         }
-        // `none`: the user's own action, such as a bookmark
-        (None, site) => matches!(site, None | Some("none")),
+        // The user's own action, such as a bookmark.
+        (None, Some("none")) => true,
+        (None, Some(_)) => false,
+        // Not a browser.
+        (None, None) => true,
     };
-    if allowed {
+    if is_allowed {
         return Ok(());
     }
     let detail = "Only the service's own pages and those of `http.allowed_origins` may use the cookie.";
@@ -130,8 +137,8 @@ pub fn refuse_cross_site(state: &AppState, request: &Request) -> Result<(), Prob
 /// [`Code::CookieCrossSite`]
 pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(), ProblemError> {
     let value = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    // Without an origin, the client is not a page of another origin.
     let Some(page) = value(header::ORIGIN).and_then(|origin| Url::parse(origin).ok()) else { return Ok(()) };
-    let host = value(header::HOST).and_then(|host| Url::parse(&format!("http://{host}")).ok());
     let refuse = |why: String| Err(ProblemError::new(Code::CookieCrossSite, why));
     // Browsers accept secure cookies from this machine without https.
     if page.scheme() == "http" && !is_loopback(&page) {
@@ -141,14 +148,16 @@ pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(),
             page.origin().ascii_serialization()
         ));
     }
+    // A proxy may have replaced the Host header, so the issuer is compared as well.
+    let requested = value(header::HOST).and_then(|host| Url::parse(&format!("http://{host}")).ok());
     let issuer = Url::parse(&state.config.issuer).ok();
-    let cross_site = match value(SEC_FETCH_SITE) {
+    let is_cross_site = match value(SEC_FETCH_SITE) {
         Some(site) => site == "cross-site",
-        // a proxy may have replaced the Host header, so the issuer is compared as well
-        None => ![&host, &issuer].into_iter().flatten().any(|api| may_be_same_site(&page, api)),
+        // An older browser does not send the header.
+        None => !requested.iter().chain(&issuer).any(|api| may_be_same_site(&page, api)),
     };
-    if cross_site {
-        let api = host.or(issuer).and_then(|api| api.host_str().map(str::to_owned)).unwrap_or_default();
+    if is_cross_site {
+        let api = requested.or(issuer).and_then(|api| api.host_str().map(str::to_owned)).unwrap_or_default();
         return refuse(format!(
             "The browser would not send the cookie back because the page ({}) and the API ({api}) are different sites. \
              Use hosts of one site, or the transport `bearer`.",
@@ -163,17 +172,19 @@ pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(),
 fn may_be_same_site(page: &Url, api: &Url) -> bool {
     match (page.host(), api.host()) {
         (Some(Host::Domain(page)), Some(Host::Domain(api))) => {
-            page == api || (page.contains('.') && ending(page) == ending(api))
+            page == api || (page.contains('.') && last_two_labels(page) == last_two_labels(api))
         }
         (Some(page), Some(api)) => page == api,
         _ => false,
     }
 }
 
-/// The last two labels of a name.
-fn ending(name: &str) -> &str {
-    let start = name.rmatch_indices('.').nth(1).map_or(0, |(dot, _)| dot + 1);
-    &name[start..]
+/// The last two labels of a domain name: `example.com` of `auth.example.com`.
+fn last_two_labels(name: &str) -> &str {
+    match name.rmatch_indices('.').nth(1) {
+        Some((second_last_dot, _)) => &name[second_last_dot + 1..],
+        None => name,
+    }
 }
 
 /// The origin of a URL: scheme, host and port (RFC 6454, section 6.2).

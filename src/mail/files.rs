@@ -35,11 +35,12 @@ impl MailFiles {
     async fn try_write(&self, id: MailId, template: Template, message: &[u8]) -> io::Result<()> {
         self.create_folder().await?;
         let path = Self::path(&self.folder, id, template);
-        let temporary = path.with_extension("new");
+        let temporary = path.with_extension("new"); // in the place of `eml`, by which readers find mails
         // The file is readable by its owner only, because it contains links and codes.
         let mut options = fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary).await?;
         file.write_all(message).await?;
+        // The mail counts as delivered afterwards, so it must survive a crash of the machine.
         file.sync_all().await?;
         fs::rename(&temporary, &path).await
     }
@@ -50,9 +51,9 @@ impl MailFiles {
 
     /// Removes a mail, if its file exists.
     pub(super) async fn remove(&self, id: MailId) {
+        // The caller does not know the mail's template, so all but one of these files are missing.
         for template in Template::ALL {
-            // The caller does not know the mail's template. Only one of these files can exist.
-            drop(fs::remove_file(Self::path(&self.folder, id, *template)).await);
+            let _missing = fs::remove_file(Self::path(&self.folder, id, *template)).await;
         }
     }
 

@@ -7,12 +7,14 @@ import cluster from 'node:cluster'
 import { createHash, createPrivateKey, createPublicKey, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 
-// KEY is the file of the signing key, in PEM. CLIENT is the introspecting client, as id:secret. DATABASE is the file of the accounts.
+// KEY is the file of the signing key, in PEM, and KID is the key's id. CLIENT is the introspecting client, as id:secret. DATABASE is
+// the SQLite file of the accounts.
 const { PORT, WORKERS, KEY, KID, CLIENT, REDIS_URL, DATABASE } = process.env
 
 if (cluster.isPrimary) {
   for (let i = 0; i < Number(WORKERS); i++) cluster.fork()
 } else {
+  // Imported here, so that the primary process does not load what only the workers use.
   const [{ default: fastify }, { default: formbody }, { Redis }, { default: argon2 }, { DatabaseSync }] = await Promise.all([
     import('fastify'), import('@fastify/formbody'), import('ioredis'), import('argon2'), import('node:sqlite')])
 
@@ -22,20 +24,19 @@ if (cluster.isPrimary) {
   const ABSOLUTE_MS = 30 * 24 * 3600 * 1000
   const GRACE_MS = 10_000
 
-  const lua = name => readFileSync(new URL(`../lua/${name}.lua`, import.meta.url), 'utf8')
+  const readScript = name => readFileSync(new URL(`../lua/${name}.lua`, import.meta.url), 'utf8')
   const store = new Redis(REDIS_URL, { enableAutoPipelining: true })
-  store.defineCommand('createSession', { numberOfKeys: 2, lua: lua('create') })
-  store.defineCommand('rotateSession', { numberOfKeys: 1, lua: lua('rotate') })
-  store.defineCommand('revokeSession', { numberOfKeys: 1, lua: lua('revoke') })
+  store.defineCommand('createSession', { numberOfKeys: 2, lua: readScript('create') })
+  store.defineCommand('rotateSession', { numberOfKeys: 1, lua: readScript('rotate') })
+  store.defineCommand('revokeSession', { numberOfKeys: 1, lua: readScript('revoke') })
 
   const database = new DatabaseSync(DATABASE, { readOnly: true })
   const findAccount = database.prepare('SELECT id, password_hash FROM accounts WHERE email = ?')
-  // Verified for an unknown account, so that it takes as long as a wrong password.
+  // Verified for an unknown account, so that it takes as long as a wrong password. The accounts' hashes have the same parameters.
   const dummyHash = await argon2.hash('nobody', { type: argon2.argon2id, memoryCost: 19456, timeCost: 2, parallelism: 1 })
 
   const key = createPrivateKey(readFileSync(KEY))
-  const publicKey = createPublicKey(key)
-  const jwt = await tokenCodec(key, publicKey)
+  const jwt = await tokenCodec(key, createPublicKey(key))
 
   const digest = secret => createHash('sha256').update(secret).digest('hex')
   const [clientId, clientSecret] = CLIENT.split(':')
@@ -46,6 +47,7 @@ if (cluster.isPrimary) {
 
   const text = { type: 'string' }
   const number = { type: 'integer' }
+  // A response schema for each status.
   const tokensSchema = {
     200: {
       type: 'object',
@@ -72,14 +74,14 @@ if (cluster.isPrimary) {
     properties: { identifier: { type: 'string', minLength: 1, maxLength: 320 }, password: { type: 'string', maxLength: 1024 } }
   }
 
-  const refused = (reply, code) =>
+  const refuse = (reply, code) =>
     reply.code(401).header('cache-control', 'no-store').header('www-authenticate', 'Bearer')
       .send({ title: 'Unauthorized', status: 401, code })
 
   const issueTokens = (reply, user, session, secret, createdMs) => {
-    const now = Math.floor(Date.now() / 1000)
+    const nowS = Math.floor(Date.now() / 1000)
     const claims = {
-      iss: ISSUER, sub: user, aud: 'latchkey', client_id: 'latchkey', iat: now, exp: now + ACCESS_TTL_S, jti: randomUUID(), sid: session,
+      iss: ISSUER, sub: user, aud: 'latchkey', client_id: 'latchkey', iat: nowS, exp: nowS + ACCESS_TTL_S, jti: randomUUID(), sid: session,
       auth_time: Math.floor(createdMs / 1000), acr: 'aal1', amr: ['pwd'], scope: 'account'
     }
     reply.header('cache-control', 'no-store')
@@ -93,12 +95,13 @@ if (cluster.isPrimary) {
     const { identifier, password } = request.body
     const account = findAccount.get(identifier.toLowerCase())
     const isPassword = await argon2.verify(account?.password_hash ?? dummyHash, password)
-    if (!isPassword || !account) return refused(reply, 'invalid_credentials')
+    if (!isPassword || !account) return refuse(reply, 'invalid_credentials')
     const session = randomUUID()
     const secret = randomBytes(32).toString('base64url')
-    const now = Date.now()
-    await store.createSession(`session:${session}`, `user:${account.id}`, account.id, digest(secret), now, now + ABSOLUTE_MS, IDLE_MS, session)
-    return issueTokens(reply, account.id, session, secret, now)
+    const nowMs = Date.now()
+    await store.createSession(
+      `session:${session}`, `user:${account.id}`, account.id, digest(secret), nowMs, nowMs + ABSOLUTE_MS, IDLE_MS, session)
+    return issueTokens(reply, account.id, session, secret, nowMs)
   })
 
   app.post('/v1/refresh', { schema: { body: refreshTokenBody, response: tokensSchema } }, async (request, reply) => {
@@ -106,7 +109,7 @@ if (cluster.isPrimary) {
     const nextSecret = randomBytes(32).toString('base64url')
     const [outcome, user, createdMs] =
       await store.rotateSession(`session:${session}`, digest(secret), digest(nextSecret), Date.now(), GRACE_MS, IDLE_MS)
-    if (outcome !== 'rotated') return refused(reply, outcome === 'reused' ? 'refresh_token_reused' : 'invalid_refresh_token')
+    if (outcome !== 'rotated') return refuse(reply, outcome === 'reused' ? 'refresh_token_reused' : 'invalid_refresh_token')
     return issueTokens(reply, user, session, nextSecret, Number(createdMs))
   })
 
@@ -115,14 +118,15 @@ if (cluster.isPrimary) {
     // The script appends the account's id, which it reads from the session, to this prefix.
     const accountKeyPrefix = 'user:'
     await store.revokeSession(`session:${session}`, digest(secret), accountKeyPrefix, session)
-    reply.code(204).send()
-    return reply
+    return reply.code(204).send()
   })
 
   const isClient = authorization => {
     if (!authorization?.startsWith('Basic ')) return false
-    const [name, secret = ''] = Buffer.from(authorization.slice(6), 'base64').toString().split(':', 2)
-    return name === clientId && timingSafeEqual(createHash('sha256').update(secret).digest(), clientSecretHash)
+    const credentials = Buffer.from(authorization.slice('Basic '.length), 'base64').toString()
+    const [id, secret = ''] = credentials.split(':', 2)
+    // timingSafeEqual accepts only inputs of equal length, so it compares hashes.
+    return id === clientId && timingSafeEqual(createHash('sha256').update(secret).digest(), clientSecretHash)
   }
 
   app.post('/oauth2/introspect', { schema: { response: introspectionSchema } }, async (request, reply) => {
@@ -139,12 +143,12 @@ if (cluster.isPrimary) {
 
   await app.listen({ port: Number(PORT), host: '127.0.0.1', backlog: 2048 })
 
-  // Signs and verifies tokens. The checks follow RFC 8725, as in the other reference services.
+  // Signs and verifies tokens. The checks follow RFC 8725, as in the other reference services. `verify` returns null for an invalid token.
   async function tokenCodec(key, publicKey) {
     const { createSigner, createVerifier } = await import('fast-jwt')
-    const pem = key.export({ type: 'pkcs8', format: 'pem' })
+    const privatePem = key.export({ type: 'pkcs8', format: 'pem' })
     const publicPem = publicKey.export({ type: 'spki', format: 'pem' })
-    const signer = createSigner({ key: pem, algorithm: 'ES256', noTimestamp: true, header: { typ: 'at+jwt', kid: KID } })
+    const signer = createSigner({ key: privatePem, algorithm: 'ES256', noTimestamp: true, header: { typ: 'at+jwt', kid: KID } })
     const verifier = createVerifier({ key: publicPem, algorithms: ['ES256'], allowedIss: ISSUER, allowedAud: 'latchkey', cache: false })
     return {
       sign: signer,

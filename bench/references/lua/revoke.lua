@@ -1,7 +1,9 @@
--- Ends a session if the refresh token is the current one, for the FastAPI and the Fastify reference.
+-- Ends a session if the refresh token is the current one, for the FastAPI and the Fastify reference. Returns whether it did, as 1 or 0.
 -- KEYS 1 session  ARGV 1 hash of the refresh token  2 key prefix of an account's set of sessions  3 session id
 local session = redis.call('HMGET', KEYS[1], 'user', 'current')
-if session[2] ~= ARGV[1] then return 0 end
+local account, current = session[1], session[2]
+-- Both are false for a session that does not exist.
+if current ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-redis.call('SREM', ARGV[2] .. session[1], ARGV[3])
+redis.call('SREM', ARGV[2] .. account, ARGV[3])
 return 1

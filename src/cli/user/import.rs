@@ -61,6 +61,7 @@ impl ImportArgs {
             Some(System::Auth0) => Format::Auth0,
             Some(System::Supabase) => Format::Supabase,
             Some(System::Firebase) => {
+                // clap requires it with `--from firebase`.
                 let path = self.hash_config.as_deref().context("--hash-config is missing")?;
                 let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
                 let config = FirebaseHashConfig::parse(&text).with_context(|| {
@@ -90,14 +91,15 @@ impl Source {
             let reader = Box::new(BufReader::with_capacity(BUFFER_SIZE, tokio::io::stdin()));
             return Ok(Self { reader, name: "-".to_owned(), length: None });
         }
-        let context = || file.display().to_string();
-        let path = tokio::fs::canonicalize(file).await.with_context(context)?;
-        let opened = tokio::fs::File::open(&path).await.with_context(context)?;
-        let metadata = opened.metadata().await.with_context(context)?;
+        let argument = || file.display().to_string();
+        // A relative path and an absolute path of one file give the same name.
+        let path = tokio::fs::canonicalize(file).await.with_context(argument)?;
+        let opened = tokio::fs::File::open(&path).await.with_context(argument)?;
+        let metadata = opened.metadata().await.with_context(argument)?;
         Ok(Self {
             reader: Box::new(BufReader::with_capacity(BUFFER_SIZE, opened)),
             name: path.to_string_lossy().into_owned(),
-            length: metadata.is_file().then_some(metadata.len()),
+            length: metadata.is_file().then_some(metadata.len()), // a named pipe has none
         })
     }
 }
@@ -118,6 +120,7 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
         batch: args.batch,
     };
     let bar = progress_bar(length)?;
+    // The native format has one record a line.
     let unit = if args.from.is_none() { "line" } else { "record" };
     let mut report = |progress| match progress {
         Progress::Resumed { record, bytes } => {
@@ -138,6 +141,7 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
     bar.finish_and_clear();
     let summary = imported.context("the import stopped; once the cause is removed, the same command resumes it")?;
     println!("{} imported from {}.", count(summary.imported, "account"), count(summary.records, unit));
+    // An earlier run may have found accounts in the records that this run skipped.
     let found_no_accounts = summary.records == summary.ignored && summary.skipped_before == 0;
     if args.from.is_some() && found_no_accounts {
         bail!("the file contains no accounts; check that it is an export of the system named by --from");
@@ -145,7 +149,7 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
     match summary.refused {
         0 => Ok(()),
         1 => bail!("1 {unit} was not imported; see above"),
-        refused => bail!("{refused} {unit}s were not imported; see above"),
+        several => bail!("{several} {unit}s were not imported; see above"),
     }
 }
 
@@ -154,13 +158,11 @@ fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A progress bar on standard error, if that is a terminal.
+/// A progress bar on standard error, if that is a terminal. `length` is the length of the source in bytes, if it is known.
 fn progress_bar(length: Option<u64>) -> anyhow::Result<ProgressBar> {
-    Ok(match length {
-        Some(length) => {
-            let style = "{wide_bar} {percent:>3} %  {msg}  {eta} left";
-            ProgressBar::new(length).with_style(ProgressStyle::with_template(style)?)
-        }
-        None => ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {bytes}  {msg}")?),
-    })
+    let (bar, template) = match length {
+        Some(length) => (ProgressBar::new(length), "{wide_bar} {percent:>3} %  {msg}  {eta} left"),
+        None => (ProgressBar::new_spinner(), "{spinner} {bytes}  {msg}"),
+    };
+    Ok(bar.with_style(ProgressStyle::with_template(template)?))
 }

@@ -32,6 +32,7 @@ use crate::{
 #[handler]
 pub(super) async fn show(visit: Visit) -> Result<Response> {
     let Some(pending) = PendingChallenge::of(&visit) else {
+        // `again`: the sign-in page appears even to a browser that is signed in.
         return Ok(visit.reply().redirect_to_page("/sign-in?again=1"));
     };
     if !pending.has(FactorKind::Passkey) {
@@ -80,7 +81,9 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
 
 async fn confirm_totp(visit: &Visit, pending: &PendingChallenge, mut form: Form) -> Result<Response> {
     // The hidden field `state` keeps the URI of the secret, so that the page can be shown again.
-    let (uri, code) = (form.text("state"), form.secret("code").unwrap_or_else(|| "".into()));
+    let uri = form.text("state");
+    let code = form.secret("code").unwrap_or_else(|| "".into());
+    // The outer error is a problem of the form, the inner one a refusal by the service.
     let confirmed = async {
         visit.check_csrf(&mut form)?;
         Ok(enrolment::confirm_totp(&visit.state, &pending.continuation(visit), &code, &visit.origin).await)
@@ -97,9 +100,11 @@ async fn confirm_totp(visit: &Visit, pending: &PendingChallenge, mut form: Form)
 
 async fn register_passkey(visit: &Visit, pending: &PendingChallenge, mut form: Form) -> Result<Response> {
     let typed = form.text("name");
+    // As in `confirm_totp`, the outer error is a problem of the form.
     let registered = async {
         visit.check_csrf(&mut form)?;
-        let (name, credential) = (parse_name(&typed)?, passkeys::credential(&mut form)?);
+        let name = parse_name(&typed)?;
+        let credential = passkeys::credential(&mut form)?;
         let input = pending.continuation(visit);
         Ok(enrolment::register_passkey(&visit.state, &input, credential, name, &visit.origin).await)
     };
@@ -116,9 +121,10 @@ async fn register_passkey(visit: &Visit, pending: &PendingChallenge, mut form: F
 /// The page with the recovery codes. Its response sets the cookie of the session that has started.
 async fn show_recovery_codes(visit: &Visit, enrolled: Enrolled) -> Result<Response> {
     let Enrolled { signed_in, recovery_codes } = enrolled;
+    let grant = &signed_in.grant;
+    let reply = sign_in::finish_reply(visit, grant.account, grant.session, Some(&signed_in.device)).await?;
     let codes = recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
-    let reply = sign_in::finish_reply(visit, signed_in.grant.account, signed_in.grant.session, Some(&signed_in.device));
-    page(visit, reply.await?, &RecoveryCodes { codes, next: continuation(visit) }).await
+    page(visit, reply, &RecoveryCodes { codes, next: continuation(visit) }).await
 }
 
 /// The page after an enrolment that can't continue.
@@ -140,23 +146,28 @@ fn required_totp(uri: &str, pending: &PendingChallenge) -> Totp {
     Totp { is_enrolment: true, has_others: pending.has(FactorKind::Passkey), ..totp_view(uri) }
 }
 
-/// The page that sets an authenticator app up, from the `otpauth:` URI of its secret.
+/// The page that sets an authenticator app up, from the `otpauth:` URI of its secret. A URI of another scheme, which only a manipulated
+/// form contains, is left out.
 pub(super) fn totp_view(uri: &str) -> Totp {
-    let parsed = url::Url::parse(uri).ok().filter(|url| url.scheme() == "otpauth");
-    let secret = parsed.as_ref().and_then(|url| url.query_pairs().find(|(name, _)| name == "secret"));
-    let secret = secret.map(|(_, value)| value.into_owned()).unwrap_or_default();
-    let uri = parsed.map_or_else(String::new, |_| uri.to_owned());
+    let mut secret = String::new();
+    let mut checked_uri = String::new();
+    if let Some(parsed) = url::Url::parse(uri).ok().filter(|parsed| parsed.scheme() == "otpauth") {
+        checked_uri = uri.to_owned();
+        if let Some((_, value)) = parsed.query_pairs().find(|(name, _)| name == "secret") {
+            secret = value.into_owned();
+        }
+    }
     Totp {
         secret: grouped(&secret),
-        qr_code: qr_code(&uri).unwrap_or_default(),
-        state: uri.clone(),
-        uri,
+        qr_code: qr_code(&checked_uri).unwrap_or_default(),
+        state: checked_uri.clone(),
+        uri: checked_uri,
         is_enrolment: false,
         has_others: false,
     }
 }
 
-/// The text in groups of four characters.
+/// The letters and digits of the text, in groups of four.
 fn grouped(text: &str) -> String {
     let characters: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).collect();
     characters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")

@@ -10,7 +10,7 @@ use crate::{
     http::{
         cookie,
         problem::{
-            ProblemError,
+            Code, ProblemError,
             cause::{self, FailureCause},
         },
     },
@@ -18,7 +18,7 @@ use crate::{
     service::limits::DeviceToken,
 };
 
-/// The headers of every page. The referrer policy withholds URLs from other sites, but not from this service: browsers then send the
+/// The headers of every page and redirect. The referrer policy withholds URLs from other sites, but not from this service: browsers then send the
 /// `Origin` of a form, which the check against forged requests needs.
 const HEADERS: [(&str, &str); 5] = [
     ("cache-control", "no-store"),
@@ -36,11 +36,11 @@ const HEADERS: [(&str, &str); 5] = [
 enum Targets {
     /// This service.
     Own,
-    /// Any URL: a client, and the redirects that follow its redirect URI.
+    /// Any URL: a client may redirect the browser further.
     Any,
 }
 
-/// The content security policy of a page.
+/// The content security policy of a page. `default-src` does not apply to forms, so without `form-action` any target is allowed.
 fn policy(targets: Targets) -> String {
     let form_action = if targets == Targets::Own { " form-action 'self';" } else { "" };
     format!(
@@ -52,14 +52,17 @@ fn policy(targets: Targets) -> String {
 /// A response with an HTML page.
 fn html(status: StatusCode, targets: Targets, html: String) -> Response {
     let mut response = Response::builder().status(status).content_type("text/html; charset=utf-8").body(html);
-    let headers = response.headers_mut();
-    for (name, value) in HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
+    insert_common_headers(&mut response);
     if let Ok(policy) = HeaderValue::from_str(&policy(targets)) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     response
+}
+
+fn insert_common_headers(response: &mut Response) {
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
 }
 
 /// A response that is being built.
@@ -91,7 +94,7 @@ impl Reply<'_> {
     pub(super) fn error(mut self, problem: &ProblemError) -> Self {
         self.status = problem.code.status();
         if self.status == StatusCode::UNAUTHORIZED {
-            // 401 requires a `WWW-Authenticate` challenge, which a page has no use for
+            // 401 requires a `WWW-Authenticate` challenge, which a page has no use for.
             self.status = StatusCode::UNPROCESSABLE_ENTITY;
         }
         self.errors = form_errors(problem);
@@ -110,20 +113,20 @@ impl Reply<'_> {
         self
     }
 
-    /// Sets the cookie by which the account recognizes the device.
+    /// Sets the cookie by which a later sign-in recognizes the device.
     pub(super) fn device(self, device: &DeviceToken) -> Self {
         let cookie = cookie::set_device(device.expose());
         self.cookie(cookie)
     }
 
-    /// Reports an error of the whole form, by the code of its text.
+    /// Reports an error of the whole form. `code` is the key of its text.
     pub(super) fn form_error(mut self, code: &str) -> Self {
         self.status = StatusCode::UNPROCESSABLE_ENTITY;
         self.errors = FormErrors::general(code);
         self
     }
 
-    /// Reports the error of a field, by the code of its text.
+    /// Reports the error of a field. `code` is the key of its text.
     pub(super) fn field_error(mut self, field: &str, code: &str) -> Self {
         self.status = StatusCode::UNPROCESSABLE_ENTITY;
         self.errors = FormErrors::field(field, code);
@@ -168,6 +171,7 @@ impl Reply<'_> {
 
     /// A redirect to another page, with the query that all links of the visit keep. The browser loads the page with GET.
     pub(super) fn redirect_to_page(self, page: &str) -> Response {
+        // `query` begins with `?`, unless it is empty.
         let separator = if page.contains('?') { "&" } else { "?" };
         let query = self.visit.query.replacen('?', separator, 1);
         let location = format!("{}{}{page}{query}", issuer_path(self.visit), super::PREFIX);
@@ -177,12 +181,9 @@ impl Reply<'_> {
     /// A redirect to a path of the service, or to a client.
     pub(super) fn redirect_to(self, location: &str) -> Response {
         let mut response = Response::builder().status(StatusCode::SEE_OTHER).finish();
-        let headers = response.headers_mut();
-        for (name, value) in HEADERS {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
+        insert_common_headers(&mut response);
         if let Ok(location) = HeaderValue::from_str(location) {
-            headers.insert(header::LOCATION, location);
+            response.headers_mut().insert(header::LOCATION, location);
         }
         append_cookies(&mut response, self.cookies);
         response
@@ -207,7 +208,7 @@ pub(super) fn url_path(issuer: &str) -> String {
     url::Url::parse(issuer).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
 }
 
-/// The errors of a form, by their codes.
+/// The errors of a form, by their codes. If fields have errors, the form as a whole has none.
 pub(super) fn form_errors(problem: &ProblemError) -> FormErrors {
     let fields: Vec<_> = problem.fields.iter().map(|field| (field.field.clone(), field.code.clone())).collect();
     FormErrors {
@@ -220,10 +221,10 @@ pub(super) fn form_errors(problem: &ProblemError) -> FormErrors {
 /// Records that a page can't be rendered, and returns the problem. This is unlikely, because start-up renders every page once.
 fn record_render_error(error: &PagesError) -> ProblemError {
     cause::record(FailureCause::Internal(format!("a page can't be rendered: {error}")));
-    ProblemError::new(crate::http::problem::Code::InternalError, "A page can't be rendered.")
+    ProblemError::new(Code::InternalError, "A page can't be rendered.")
 }
 
-/// Renders a page outside of a visit.
+/// Renders a page without a visit: the page of an error.
 pub(super) fn render_bare<V: View>(
     pages: &Pages,
     frame: &Frame,

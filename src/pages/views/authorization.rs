@@ -1,4 +1,5 @@
-//! Pages of authorization requests, and the page of a sign-out that an app requests.
+//! Pages of authorization requests, and the page of a sign-out that an app requests. The function `states` of a view returns its samples,
+//! with which start-up and the tests render the page.
 
 use serde::Serialize;
 
@@ -47,7 +48,7 @@ pub struct Consent {
     pub scopes: Vec<ScopeView>,
     /// Whether an operator registered the client; if not, it is unverified.
     pub is_registered: bool,
-    /// The host of an unverified client's metadata document; none if the client has no such document.
+    /// The host of an unverified client's metadata document; `None` if the client has no such document.
     pub publisher: Option<String>,
     /// Whether the response goes to a program on the user's device, where other programs can pose as the client.
     pub is_on_device: bool,
@@ -57,8 +58,9 @@ pub struct Consent {
 
 impl Consent {
     pub(super) fn states() -> Vec<Self> {
+        // All known scopes, and one that the texts do not explain.
         let scopes = ["openid", "profile", "email", "offline_access", "invoices:read"];
-        let state = Self {
+        let registered = Self {
             client: ClientView::sample(),
             scopes: scopes.iter().map(|scope| ScopeView::new(scope)).collect(),
             is_registered: true,
@@ -66,20 +68,21 @@ impl Consent {
             is_on_device: false,
             resources: vec![text("https://invoices.example.com")],
         };
-        let publisher = Some(text("app.example.com"));
-        let on_device = ClientView { name: text("An App"), host: text("127.0.0.1") };
-        vec![
-            Self { is_registered: false, ..state.clone() },
-            Self { client: on_device, is_registered: false, is_on_device: true, publisher, ..state.clone() },
-            state,
-        ]
+        let unverified = Self { is_registered: false, ..registered.clone() };
+        let on_device = Self {
+            client: ClientView { name: text("An App"), host: text("127.0.0.1") },
+            publisher: Some(text("app.example.com")),
+            is_on_device: true,
+            ..unverified.clone()
+        };
+        vec![unverified, on_device, registered]
     }
 }
 
 /// The choice between the signed-in account and another account.
 #[derive(Clone, Debug, Serialize)]
 pub struct SelectAccount {
-    /// The client that the user signs in to.
+    /// The client that the user signs in to, if it is known.
     pub client: Option<ClientView>,
     /// The address or name of the signed-in account.
     pub current: String,
@@ -134,6 +137,9 @@ pub struct SignOut {
 
 impl SignOut {
     pub(super) fn states() -> Vec<Self> {
-        vec![Self { fields: vec![Field::new("client_id", "grafana")], client: Some(text("Grafana")) }, Self::default()]
+        let requested_by_known_app =
+            Self { fields: vec![Field::new("client_id", "grafana")], client: Some(text("Grafana")) };
+        let requested_by_unknown_app = Self::default();
+        vec![requested_by_known_app, requested_by_unknown_app]
     }
 }

@@ -44,13 +44,14 @@ pub(super) fn requirement(
         return Requirement::SecondFactor;
     }
     if requires_email_code(settings, account) {
-        let shown = authentication.methods;
-        match (shown.contains(AuthenticationMethod::Password), shown.contains(AuthenticationMethod::OneTimePassword)) {
-            (false, _) => return Requirement::Password,
-            (true, false) => return Requirement::SecondFactor,
-            // The code was shown. The level may still be too low for `factors.required`, which is checked below.
-            (true, true) => {}
+        let used = authentication.methods;
+        if !used.contains(AuthenticationMethod::Password) {
+            return Requirement::Password;
         }
+        if !used.contains(AuthenticationMethod::OneTimePassword) {
+            return Requirement::SecondFactor;
+        }
+        // Password and code together reach only `aal1`, which may be too low for `factors.required`.
     }
     if !settings.required.applies_to(&account.roles) {
         return Requirement::Nothing;
@@ -64,17 +65,18 @@ fn requires_email_code(settings: &FactorSettings, account: &Account) -> bool {
     settings.email_code && account.factors.contains(FactorKind::EmailCode) && !account.factors.has_aal2_factor()
 }
 
-/// The factors with which the account's owner can continue, recovery codes last. Leaves out factors that were shown already.
+/// The factors with which the account's owner can continue, recovery codes last. Leaves out factors that the sign-in has used already.
 pub(super) fn methods(
     settings: &FactorSettings,
     account: &Account,
     authentication: &Authentication,
 ) -> Vec<FactorKind> {
-    let shown = authentication.methods;
+    let used = authentication.methods;
     let is_usable = |kind: &FactorKind| match kind {
+        // Neither can be the first factor of a sign-in.
         FactorKind::Totp | FactorKind::RecoveryCode => true,
         FactorKind::Passkey => {
-            !shown.contains(AuthenticationMethod::HardwareKey) && !shown.contains(AuthenticationMethod::SoftwareKey)
+            !used.contains(AuthenticationMethod::HardwareKey) && !used.contains(AuthenticationMethod::SoftwareKey)
         }
         // An unverified address may belong to another person. A mailbox that was the first factor, or that was enough to set
         // the password, is not a second factor.
@@ -82,10 +84,11 @@ pub(super) fn methods(
             requires_email_code(settings, account)
                 && account.email_verified
                 && !account.factors.is_email_code_suspended()
-                && shown.contains(AuthenticationMethod::Password)
+                && used.contains(AuthenticationMethod::Password)
         }
     };
     let mut methods: Vec<_> = account.factors.kinds().filter(is_usable).collect();
+    // `false` sorts before `true`, and the sort is stable.
     methods.sort_by_key(|kind| *kind == FactorKind::RecoveryCode);
     methods
 }
@@ -104,13 +107,14 @@ pub(in crate::service) fn combine(
 ) -> (AuthenticationMethods, Acr) {
     let methods = second.iter().fold(first, AuthenticationMethods::with);
     match level_of_factors(account) {
+        // Two methods, but not two factors.
         Acr::Aal1 => (methods, Acr::Aal1),
         acr => (methods.with(AuthenticationMethod::MultipleFactors), acr),
     }
 }
 
 /// How long a device may skip the second factor of the account; `None` if it may not. If the account must have a second factor, every
-/// sign-in shows it (I14).
+/// sign-in requires it (I14: factors cannot be bypassed).
 pub(in crate::service) fn remember_for(settings: &FactorSettings, account: &Account) -> Option<Duration> {
     settings.remember_device.filter(|_| !settings.required.applies_to(&account.roles))
 }
@@ -138,11 +142,10 @@ pub(in crate::service) async fn longest_replacement(
     acr: Acr,
     now: Timestamp,
 ) -> Result<Duration, ServiceError> {
-    let (settings, longest) = (&state.config.factors, state.config.session.absolute_timeout);
-    if acr >= Acr::Aal2
-        || change.account.factors.has_aal2_factor()
-        || !settings.required.applies_to(&change.account.roles)
-    {
+    let settings = &state.config.factors;
+    let longest = state.config.session.absolute_timeout;
+    let has_factor = acr >= Acr::Aal2 || change.account.factors.has_aal2_factor();
+    if has_factor || !settings.required.applies_to(&change.account.roles) {
         return Ok(longest);
     }
     let since = match change.account.factor_required_at {
@@ -152,6 +155,7 @@ pub(in crate::service) async fn longest_replacement(
             now
         }
     };
+    let left = (since + settings.grace).saturating_since(now);
     // Not zero: the keys of the account in Redis have at least this lifetime.
-    Ok((since + settings.grace).saturating_since(now).clamp(Duration::from_secs(1), longest))
+    Ok(left.clamp(Duration::from_secs(1), longest))
 }

@@ -17,7 +17,9 @@ ALGORITHMS = ("ES256", "EdDSA", "RS256", "PS256")
 MAX_KEYS = 100
 """Keys beyond this number in one JWK Set are ignored."""
 
-# The JWK members kty and crv that each algorithm requires; None: there is no crv.
+_MIN_RSA_BITS = 2048  # RFC 7518, section 3.3
+
+# The JWK members kty and crv that each algorithm requires. RSA keys have no crv.
 _KEY_TYPES = {"ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519"), "RS256": ("RSA", None), "PS256": ("RSA", None)}
 
 
@@ -42,13 +44,16 @@ def parse_jwks(document: Any) -> dict[str, Key]:
     for entry in entries[:MAX_KEYS]:
         key = _parse_key(entry)
         if key is not None:
+            # Of several keys with one kid, the first counts.
             keys.setdefault(key.kid, key)
     return keys
 
 
 def _parse_key(entry: Any) -> Key | None:
+    """Returns ``None`` for a key that is unsupported or for another purpose."""
     if not isinstance(entry, dict) or entry.get("use", "sig") != "sig":
         return None
+    # use and key_ops are optional: a key without them may verify signatures.
     operations = entry.get("key_ops", ["verify"])
     if not isinstance(operations, list) or "verify" not in operations:
         return None
@@ -59,11 +64,11 @@ def _parse_key(entry: Any) -> Key | None:
     if entry.get("kty") != kty or (crv is not None and entry.get("crv") != crv):
         return None
     # Public members only: a private key that was published by mistake is never loaded.
-    public = {name: entry[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in entry}
+    members = {name: entry[name] for name in ("kty", "crv", "x", "y", "n", "e") if name in entry}
     try:
-        parsed = PyJWK(public, algorithm=alg).key
-    except (PyJWTError, ValueError, TypeError, KeyError):
+        public_key = PyJWK(members, algorithm=alg).key
+    except (PyJWTError, ValueError, TypeError, KeyError):  # a malformed member
         return None
-    if isinstance(parsed, RSAPublicKey) and parsed.key_size < 2048:
+    if isinstance(public_key, RSAPublicKey) and public_key.key_size < _MIN_RSA_BITS:
         return None
-    return Key(kid=kid, alg=alg, public=parsed)
+    return Key(kid=kid, alg=alg, public=public_key)

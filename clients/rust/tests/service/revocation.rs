@@ -19,9 +19,12 @@ async fn token_is_accepted_until_logout() {
     let (ended, live) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier().await;
     let claims = verifier.verify(&ended.access).await.unwrap();
-    assert_eq!((claims.sub.as_str(), claims.sid.as_deref()), (account.as_str(), Some(ended.session.as_str())));
-    assert_eq!((claims.aud.as_slice(), claims.client_id.as_str()), (&["latchkey".to_owned()][..], "latchkey"));
-    assert_eq!((claims.exp - claims.iat, claims.auth_time), (300, Some(claims.iat)), "seconds");
+    assert_eq!(claims.sub, account);
+    assert_eq!(claims.sid.as_deref(), Some(ended.session.as_str()));
+    assert_eq!(claims.aud, ["latchkey"]);
+    assert_eq!(claims.client_id, "latchkey");
+    assert_eq!(claims.exp - claims.iat, 300, "seconds");
+    assert_eq!(claims.auth_time, Some(claims.iat));
     assert!(claims.has_scope("account") && !claims.has_scope("") && !claims.has_role("admin"));
     assert!(!claims.is_service_client());
 
@@ -49,15 +52,17 @@ async fn password_change_revokes_all_earlier_tokens_of_the_account_only() {
     for tokens in [&here, &there, &bob] {
         assert!(verifier.verify(&tokens.access).await.is_ok());
     }
-    // one event ends all sessions that began before the second of the change; sessions of this second would get an event each
+    // One event ends all sessions that began before the second of the change; a session that began in this second would get an
+    // event of its own.
     fixture.cluster.advance(Duration::from_secs(2));
-    let answer =
-        fixture.node.change_password(&here.access, PASSWORD, "quite another phrase of words").await.expect(200);
+    let new_password = "quite another phrase of words";
+    let answer = fixture.node.change_password(&here.access, PASSWORD, new_password).await.expect(200);
+    // The caller gets a new session in the same step.
     let changed = Tokens::of(&answer);
     for tokens in [&here, &there] {
         wait_until_revoked(&verifier, &tokens.access).await;
     }
-    let after = fixture.node.login_with("ada", "quite another phrase of words").await;
+    let after = fixture.node.login_with("ada", new_password).await;
     for tokens in [&changed, &bob, &after] {
         assert!(verifier.verify(&tokens.access).await.is_ok());
     }
@@ -72,9 +77,9 @@ async fn expiry_is_checked_on_every_cache_hit() {
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     assert!(verifier.verify(&tokens.access).await.is_ok());
-    // The token is valid for 300 s, and the leeway is 5 s.
+    // The token is valid for 300 s, and the leeway is 5 s. So it is refused after 305 s.
     fixture.cluster.advance(Duration::from_secs(304));
-    // the wall clock has moved, so the next heartbeat must arrive first
+    // After the jump of the clock, the verifier is live only once a heartbeat has arrived.
     wait::until("the verifier is live", async || verifier.status().live).await;
     assert!(verifier.verify(&tokens.access).await.is_ok(), "within the leeway");
     fixture.cluster.advance(Duration::from_secs(1));
