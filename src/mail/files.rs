@@ -53,7 +53,7 @@ impl MailFiles {
     pub(super) async fn remove(&self, id: MailId) {
         // The caller does not know the mail's template, so all but one of these files are missing.
         for template in Template::ALL {
-            let _missing = fs::remove_file(Self::path(&self.folder, id, *template)).await;
+            let _ = fs::remove_file(Self::path(&self.folder, id, *template)).await;
         }
     }
 

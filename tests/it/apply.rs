@@ -49,10 +49,15 @@ fn write_setup(folder: &Path, setup: &str) -> PathBuf {
     setup_folder.join("secrets")
 }
 
-/// The clients as `latchkey client list --json` prints them.
+/// The clients as `latchkey client list --json` prints them, one a line.
 fn clients(folder: &Path) -> Vec<Value> {
     let output = run(folder, &["client", "list", "--json"]);
     String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Asserts that the declarations are in effect.
+fn assert_nothing_to_change(folder: &Path) {
+    assert_eq!(apply(folder, &[]), (Some(0), "Nothing to change.\n".to_owned()));
 }
 
 /// Whether the service accepts these client credentials.
@@ -78,20 +83,23 @@ async fn declared_clients_and_accounts_are_created_once() {
     assert!(planned.contains("~ client reports: disabled"), "{planned}");
     assert!(planned.contains("+ user ada@example.com: roles admin, the password in"), "{planned}");
     assert!(planned.ends_with("Nothing was changed (--dry-run).\n"), "{planned}");
-    assert!(clients(folder.path()).is_empty() && !secrets.join("billing").exists());
+    assert!(clients(folder.path()).is_empty());
+    assert!(!secrets.join("billing").exists());
 
     let (code, applied) = apply(folder.path(), &[]);
     assert_eq!(code, Some(0), "{applied}");
     assert_eq!(applied.lines().count(), 5, "the four planned changes and a summary: {applied}");
     assert_eq!(fs::metadata(secrets.join("billing")).unwrap().permissions().mode() & 0o777, 0o600);
     let secret = fs::read_to_string(secrets.join("billing")).unwrap().trim_end().to_owned();
-    assert!(secret.starts_with("lk_cs_") && !applied.contains(&secret), "a secret is written, not printed");
-    assert_eq!(apply(folder.path(), &[]), (Some(0), "Nothing to change.\n".to_owned()));
+    assert!(secret.starts_with("lk_cs_"), "{secret}");
+    assert!(!applied.contains(&secret), "a secret is written, not printed");
+    assert_nothing_to_change(folder.path());
 
     // A restarted node has the new clients at once. A running node applies them within seconds.
     drop(service.end(Signal::TERM));
     let service = Service::start(folder.path());
     assert!(authenticates(&service, "billing", &secret).await);
+    // "test" is the secret whose hash the file declares.
     assert!(!authenticates(&service, "reports", "test").await, "a disabled client is refused");
     let tokens = service.client.login("ada").await;
     let me = service.client.get("/v1/me", &tokens.access).await.expect(200).json();
@@ -104,11 +112,13 @@ async fn changed_declarations_change_clients_and_roles() {
     let service = Service::start(folder.path());
     service.client.register("ada").await;
     let secrets = write_setup(folder.path(), "[[client]]\nname = \"billing\"\nsecret_file = \"secrets/billing\"\n");
-    let first = "first-secret-of-the-billing-service-0123";
-    fs::write(secrets.join("billing"), first).unwrap();
+    let first_secret = "first-secret-of-the-billing-service-0123";
+    fs::write(secrets.join("billing"), first_secret).unwrap();
     assert_eq!(apply(folder.path(), &[]).0, Some(0));
 
-    fs::write(secrets.join("billing"), "second-secret-of-the-billing-service-456\n").unwrap();
+    let second_secret = "second-secret-of-the-billing-service-456";
+    fs::write(secrets.join("billing"), format!("{second_secret}\n")).unwrap();
+    // The address is found in any case.
     write_setup(
         folder.path(),
         "[[client]]\nname = \"billing\"\nscopes = [\"read\"]\nsecret_file = \"secrets/billing\"\n\
@@ -122,25 +132,27 @@ async fn changed_declarations_change_clients_and_roles() {
         "{text}"
     );
     assert!(text.contains("~ user ada@example.com: roles none → ops support"), "{text}");
-    assert_eq!(apply(folder.path(), &[]).1, "Nothing to change.\n");
+    assert_nothing_to_change(folder.path());
 
-    // Roles that are not declared are removed, and an account without `roles` keeps them.
+    // Roles that are not declared are removed. An account that is declared without `roles` keeps its roles.
     write_setup(folder.path(), "[[user]]\nemail = \"ada@example.com\"\nroles = [\"ops\"]\n");
-    assert!(apply(folder.path(), &[]).1.contains("roles ops support → ops"));
+    let (_, text) = apply(folder.path(), &[]);
+    assert!(text.contains("roles ops support → ops"), "{text}");
     write_setup(folder.path(), "[[user]]\nemail = \"ada@example.com\"\n");
-    assert_eq!(apply(folder.path(), &[]).1, "Nothing to change.\n");
+    assert_nothing_to_change(folder.path());
     // A client that is no longer declared stays.
     assert_eq!(clients(folder.path()).len(), 1);
     drop(service.end(Signal::TERM));
     let service = Service::start(folder.path());
-    assert!(authenticates(&service, "billing", first).await, "the former secret is valid for a day");
-    assert!(authenticates(&service, "billing", "second-secret-of-the-billing-service-456").await);
+    assert!(authenticates(&service, "billing", first_secret).await, "the former secret is valid for a day");
+    assert!(authenticates(&service, "billing", second_secret).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn invalid_declarations_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let _service = Service::start(folder.path());
+    // Three lines, and an empty one follows: `bad` begins in line 5.
     let good = "[[client]]\nname = \"good\"\nsecret_file = \"secrets/good\"\n";
     for (bad, problem) in [
         ("[[client]]\nname = \"a\"\nscope = []\n", "line 7: unknown field `scope`, expected one of"),
@@ -158,7 +170,8 @@ async fn invalid_declarations_change_nothing() {
         let (code, text) = apply(folder.path(), &[]);
         assert_eq!(code, Some(1), "{bad}: {text}");
         assert!(text.contains(problem), "{bad}: {text}");
-        assert!(clients(folder.path()).is_empty() && !secrets.join("good").exists(), "{bad}");
+        assert!(clients(folder.path()).is_empty(), "{bad}");
+        assert!(!secrets.join("good").exists(), "{bad}");
     }
 }
 
@@ -186,24 +199,27 @@ async fn declared_apps_are_created_once_and_changed_with_their_declaration() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
     let secrets = write_setup(folder.path(), APPS);
-    let web = "+ client grafana (web): redirect URIs https://grafana.example.com/login/generic_oauth, audiences none, \
+    let web_plan = "+ client grafana (web): redirect URIs https://grafana.example.com/login/generic_oauth, audiences none, \
                scopes openid profile email offline_access, a new secret in";
-    let public = "+ client terminal (public): redirect URIs http://127.0.0.1/callback, audiences \
+    let public_plan = "+ client terminal (public): redirect URIs http://127.0.0.1/callback, audiences \
                   https://invoices.example.com, scopes openid invoices:read\n";
     let (code, planned) = apply(folder.path(), &["--dry-run"]);
     assert_eq!(code, Some(0), "{planned}");
-    assert!(planned.contains(web) && planned.contains(public), "{planned}");
-    assert!(clients(folder.path()).is_empty() && !secrets.join("grafana").exists());
+    assert!(planned.contains(web_plan), "{planned}");
+    assert!(planned.contains(public_plan), "{planned}");
+    assert!(clients(folder.path()).is_empty());
+    assert!(!secrets.join("grafana").exists());
     assert_eq!(apply(folder.path(), &[]).0, Some(0));
-    assert_eq!(apply(folder.path(), &[]), (Some(0), "Nothing to change.\n".to_owned()));
+    assert_nothing_to_change(folder.path());
     let created = clients(folder.path());
-    let kinds: Vec<_> = created
-        .iter()
-        .map(|client| [&client["client_id"], &client["kind"]].map(|field| field.as_str().unwrap()))
-        .collect();
-    assert_eq!(kinds, [["grafana", "web"], ["terminal", "public"]]);
-    let counts: Vec<_> = created.iter().map(|client| client["secrets"].as_u64()).collect();
-    assert_eq!(counts, [Some(1), Some(0)], "a public client has no secret");
+    assert_eq!(created.len(), 2);
+    let (grafana, terminal) = (&created[0], &created[1]);
+    assert_eq!(grafana["client_id"], "grafana");
+    assert_eq!(grafana["kind"], "web");
+    assert_eq!(grafana["secrets"], 1);
+    assert_eq!(terminal["client_id"], "terminal");
+    assert_eq!(terminal["kind"], "public");
+    assert_eq!(terminal["secrets"], 0, "a public client has no secret");
 
     let changed = APPS
         .replace("login/generic_oauth", "login/other")
@@ -220,7 +236,7 @@ async fn declared_apps_are_created_once_and_changed_with_their_declaration() {
         "{text}"
     );
     assert_eq!(apply(folder.path(), &[]).0, Some(0));
-    assert_eq!(apply(folder.path(), &[]).1, "Nothing to change.\n");
+    assert_nothing_to_change(folder.path());
 
     // The apps work with the declared credentials and redirect URIs. With the right secret, only the refresh token is refused.
     drop(service.end(Signal::TERM));
@@ -268,7 +284,8 @@ async fn invalid_app_declarations_change_nothing() {
         assert_eq!(code, Some(1), "{bad}: {text}");
         assert!(text.contains(problem), "{bad}: {text}");
         assert!(!text.contains(" --"), "the file has keys, no command-line options: {text}");
-        assert!(clients(folder.path()).is_empty() && !secrets.join("a").exists(), "{bad}");
+        assert!(clients(folder.path()).is_empty(), "{bad}");
+        assert!(!secrets.join("a").exists(), "{bad}");
     }
     // A client's kind can't change: its secrets and grants would not fit the new kind.
     write_setup(folder.path(), public);

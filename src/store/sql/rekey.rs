@@ -1,4 +1,5 @@
-//! The part of migration 6 that SQL can't express: it recomputes the keys of account names in Unicode Normalization Form C.
+//! The part of migration 6 that SQL can't express: it recomputes the keys of account names in Unicode Normalization Form C. A key is the
+//! form of an address or a username by which the account is found.
 
 use sqlx::{Any, Row, Transaction};
 
@@ -22,7 +23,7 @@ struct Name {
     remedy: &'static str,
 }
 
-/// The two kinds of names. In both dialects, a key with characters outside ASCII is longer in bytes than in characters.
+/// The two kinds of names. In PostgreSQL and SQLite, a key with characters outside ASCII is longer in bytes than in characters.
 const NAMES: [Name; 2] = [
     Name {
         column: "email_key",
@@ -47,13 +48,15 @@ const NAMES: [Name; 2] = [
 pub(super) async fn normalize_names(tx: &mut Transaction<'_, Any>) -> Result<(), SqlError> {
     for Name { column, select, holder, update, remedy } in NAMES {
         for row in query(select).fetch_all(&mut **tx).await? {
-            let (id, name): (String, String) = (row.try_get("id")?, row.try_get("name")?);
-            let (old, key): (String, String) = (row.try_get("name_key")?, comparison_key(&name));
-            if key == old {
+            let id: String = row.try_get("id")?;
+            let name: String = row.try_get("name")?;
+            let old_key: String = row.try_get("name_key")?;
+            let key = comparison_key(&name);
+            if key == old_key {
                 continue;
             }
-            if let Some(other) = query(holder).bind(key.clone()).fetch_optional(&mut **tx).await? {
-                let other: String = other.try_get("id")?;
+            if let Some(holder_row) = query(holder).bind(key.clone()).fetch_optional(&mut **tx).await? {
+                let other: String = holder_row.try_get("id")?;
                 tracing::warn!(
                     account = %id,
                     %other,

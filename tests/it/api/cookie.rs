@@ -1,6 +1,6 @@
 //! The cookie transport: where the refresh token is, and which pages may use it.
 
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, header::HeaderValue};
 use serde_json::json;
 
 use super::{assert_fields, problem};
@@ -9,6 +9,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
+/// The `Set-Cookie` header that deletes the refresh cookie.
 const CLEARED: &str = "__Host-latchkey=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict";
 
 fn login(node: &Node, transport: &str) -> RequestBuilder {
@@ -35,6 +36,11 @@ fn with_headers(request: RequestBuilder, headers: &[(&str, &str)]) -> RequestBui
     headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
 }
 
+/// Signs in with the transport `cookie`. Returns `name=value` of the refresh cookie.
+async fn login_with_cookie(node: &Node) -> String {
+    expect_cookie(&node.send(login(node, "cookie")).await.expect(200))
+}
+
 /// A request with the refresh cookie, after a cookie of another app.
 fn post_with_cookie(node: &Node, path: &str, cookie: &str) -> RequestBuilder {
     node.request(Method::POST, path).header("cookie", format!("theme=dark; {cookie}"))
@@ -45,10 +51,10 @@ async fn browser_signs_in_refreshes_and_signs_out() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let first = expect_cookie(&node.send(login(&node, "cookie")).await.expect(200));
+    let first = login_with_cookie(&node).await;
     let next = expect_cookie(&node.send(post_with_cookie(&node, "/v1/refresh", &first)).await.expect(200));
     assert_ne!(first, next);
-    // a repeated sign-out succeeds, too
+    // A repeated sign-out succeeds, too.
     for _ in 0..2 {
         let signed_out = node.send(post_with_cookie(&node, "/v1/logout", &next)).await.expect(204);
         assert_eq!(signed_out.header("set-cookie"), CLEARED);
@@ -63,7 +69,7 @@ async fn second_sign_in_replaces_session_of_cookie() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let old = expect_cookie(&node.send(login(&node, "cookie")).await.expect(200));
+    let old = login_with_cookie(&node).await;
     let new = expect_cookie(&node.send(login(&node, "cookie").header("cookie", &old)).await.expect(200));
     node.send(post_with_cookie(&node, "/v1/refresh", &old)).await.expect(401);
     node.send(post_with_cookie(&node, "/v1/refresh", &new)).await.expect(200);
@@ -81,9 +87,10 @@ async fn password_change_of_a_cookie_session_sets_the_cookie_of_its_new_session(
     node.register("ada").await;
     let signed_in = node.send(login(&node, "cookie")).await.expect(200);
     let old = expect_cookie(&signed_in);
-    let request =
-        change_password(&node, &signed_in.text_of("access_token")).header("origin", "https://app.example.com");
-    let changed = node.send(request.header("sec-fetch-site", "same-site").header("cookie", &old)).await.expect(200);
+    let request = change_password(&node, &signed_in.text_of("access_token")).header("cookie", &old);
+    // The test cluster allows this origin.
+    let from_app = [("origin", "https://app.example.com"), ("sec-fetch-site", "same-site")];
+    let changed = node.send(with_headers(request, &from_app)).await.expect(200);
     let new = expect_cookie(&changed);
     assert_ne!(changed.text_of("session_id"), signed_in.text_of("session_id"));
     node.get("/v1/me", &changed.text_of("access_token")).await.expect(200);
@@ -99,14 +106,15 @@ async fn password_change_by_a_page_of_another_site_changes_no_cookie_session() {
     node.register("ada").await;
     let signed_in = node.send(login(&node, "cookie")).await.expect(200);
     let bearer = node.login("ada").await;
-    let foreign = |access: &str| change_password(&node, access).header("origin", "https://evil.example");
-    let refused = node.send(foreign(&signed_in.text_of("access_token"))).await;
+    let change_from_evil = |access: &str| change_password(&node, access).header("origin", "https://evil.example");
+    let refused = node.send(change_from_evil(&signed_in.text_of("access_token"))).await;
     assert_eq!(refused.problem(), problem(403, "cross_site_request"));
     assert_eq!(refused.header("set-cookie"), "");
+    // The session and the password still work.
     node.send(post_with_cookie(&node, "/v1/refresh", &expect_cookie(&signed_in))).await.expect(200);
     node.try_login("ada", PASSWORD).await.expect(200);
-    // the page may change the password of a bearer session, which has no cookie
-    let changed = node.send(foreign(&bearer.access)).await.expect(200);
+    // The page may change the password of a bearer session, which has no cookie.
+    let changed = node.send(change_from_evil(&bearer.access)).await.expect(200);
     assert_eq!(changed.header("set-cookie"), "");
     node.refresh(&changed.text_of("refresh_token")).await.expect(200);
 }
@@ -116,7 +124,7 @@ async fn pages_of_other_sites_are_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let token = expect_cookie(&node.send(login(&node, "cookie")).await.expect(200));
+    let token = login_with_cookie(&node).await;
     let foreign: [&[(&str, &str)]; 6] = [
         &[("origin", "https://evil.example"), ("sec-fetch-site", "none")],
         &[("origin", "https://evil.example")],
@@ -127,7 +135,7 @@ async fn pages_of_other_sites_are_refused() {
     ];
     for headers in foreign {
         let requests = [
-            // also without a cookie: the response would sign the visitor in to the attacker's account
+            // Also without a cookie: the response would sign the visitor in to the attacker's account.
             login(&node, "cookie"),
             login(&node, "cookie").header("cookie", &token),
             login(&node, "bearer").header("cookie", &token),
@@ -139,9 +147,10 @@ async fn pages_of_other_sites_are_refused() {
             assert_eq!(answer.problem(), problem(403, "cross_site_request"), "{headers:?}");
             assert_eq!(answer.header("set-cookie"), "");
         }
-        // pages of other sites cannot know a token in the body
+        // This sign-in neither sends nor sets a cookie.
         node.send(with_headers(login(&node, "bearer"), headers)).await.expect(200);
     }
+    // The refused sign-outs and refreshes have not affected the session.
     node.send(post_with_cookie(&node, "/v1/refresh", &token)).await.expect(200);
 }
 
@@ -150,19 +159,21 @@ async fn own_and_allowed_pages_are_accepted() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let mut token = expect_cookie(&node.send(login(&node, "cookie")).await.expect(200));
-    let own: [&[(&str, &str)]; 4] = [
+    let mut token = login_with_cookie(&node).await;
+    let accepted: [&[(&str, &str)]; 4] = [
+        // the issuer
         &[("origin", "https://auth.example.com")],
+        // one of `http.allowed_origins`
         &[("origin", "https://app.example.com"), ("sec-fetch-site", "same-site")],
         &[("sec-fetch-site", "same-origin")],
+        // the user's own action
         &[("sec-fetch-site", "none")],
     ];
-    for headers in own {
-        for path in ["/v1/refresh", "/v1/login"] {
-            let request =
-                if path == "/v1/login" { login(&node, "cookie") } else { post_with_cookie(&node, path, &token) };
-            token = expect_cookie(&node.send(with_headers(request, headers)).await.expect(200));
-        }
+    for headers in accepted {
+        let refresh = with_headers(post_with_cookie(&node, "/v1/refresh", &token), headers);
+        expect_cookie(&node.send(refresh).await.expect(200));
+        let sign_in = with_headers(login(&node, "cookie"), headers);
+        token = expect_cookie(&node.send(sign_in).await.expect(200));
     }
 }
 
@@ -173,15 +184,16 @@ async fn other_cookies_may_hold_any_bytes() {
     node.register("ada").await;
     let token = node.login("ada").await.refresh;
     for (before, status) in [
+        // ISO 8859-1, which is not UTF-8
         (&b"lang=fran\xe7ais; "[..], 200),
         // an empty cookie of the same name is skipped
         (b"__Host-latchkey=; ", 200),
         // an em space is a part of the cookie's name, so there is no refresh cookie
         ("\u{2003}".as_bytes(), 401),
     ] {
-        let value = [before, b"__Host-latchkey=", token.as_bytes()].concat();
-        let value = reqwest::header::HeaderValue::from_bytes(&value).unwrap();
-        node.send(node.request(reqwest::Method::POST, "/v1/refresh").header("cookie", value)).await.expect(status);
+        let cookies = [before, b"__Host-latchkey=", token.as_bytes()].concat();
+        let cookies = HeaderValue::from_bytes(&cookies).unwrap();
+        node.send(node.request(Method::POST, "/v1/refresh").header("cookie", cookies)).await.expect(status);
     }
 }
 
@@ -201,7 +213,7 @@ async fn sign_in_whose_cookie_the_browser_would_drop_is_refused() {
     let dropped: [&[(&str, &str)]; 4] = [
         &[("origin", "https://app.example.com"), ("sec-fetch-site", "cross-site")],
         &[("origin", "http://localhost:3000"), ("sec-fetch-site", "cross-site")],
-        // browsers send no Sec-Fetch-Site to plain http, and accept no secure cookie from there
+        // browsers send no Sec-Fetch-Site over plain http, and accept no secure cookie from there
         &[("origin", "http://vm:5173"), ("host", "vm:8080")],
         // another site than the issuer, https://auth.example.com
         &[("origin", "https://my.app")],
@@ -215,7 +227,9 @@ async fn sign_in_whose_cookie_the_browser_would_drop_is_refused() {
     let kept: [&[(&str, &str)]; 4] = [
         &[("origin", "http://127.0.0.1:3000"), ("sec-fetch-site", "same-site")],
         &[("origin", "http://localhost:3000"), ("host", "localhost:8080")],
+        // of one site with the issuer
         &[("origin", "https://app.example.com")],
+        // not a browser
         &[],
     ];
     for headers in kept {
@@ -228,7 +242,7 @@ async fn cross_site_refresh_with_token_of_cookie_session_sets_no_cookie() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let pair = expect_cookie(&node.send(login(&node, "cookie")).await.expect(200));
+    let pair = login_with_cookie(&node).await;
     let token = pair.strip_prefix("__Host-latchkey=").unwrap();
     let refresh = || node.request(Method::POST, "/v1/refresh").json(&json!({ "refresh_token": token }));
     let cross_site = refresh().header("origin", "https://evil.example").header("sec-fetch-site", "cross-site");

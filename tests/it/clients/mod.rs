@@ -1,5 +1,5 @@
 //! Runs the test suites of the Python and JavaScript clients, the programs and commands of their READMEs, and the example apps,
-//! all with a running service. `make test` installs what they need (`.ci/install.sh`); without it these tests fail.
+//! all with a running service. `make test` installs the programs that they need (`.ci/install.sh`). Without these programs they fail.
 
 mod app;
 pub mod browser;
@@ -24,15 +24,15 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The code blocks of a language in a Markdown file.
+/// The code blocks of a language in a Markdown file, each with a line break at its end.
 fn code_blocks(path: &str, language: &str) -> Vec<String> {
     let text = fs::read_to_string(project(path)).unwrap();
     let opening = format!("```{language}\n");
-    let blocks = text.split(&opening).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned() + "\n");
-    blocks.collect()
+    let after_openings = text.split(&opening).skip(1);
+    after_openings.map(|rest| rest.split("\n```").next().unwrap().to_owned() + "\n").collect()
 }
 
-/// Copies a file or a folder.
+/// Copies a file or a folder with its content. Creates the folders above `to`.
 fn copy(from: &Path, to: &Path) {
     if from.is_file() {
         fs::create_dir_all(to.parent().unwrap()).unwrap();

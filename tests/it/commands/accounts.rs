@@ -18,7 +18,7 @@ use crate::{
 
 const NEW_PASSWORD: &str = "another tidal engine verse";
 
-/// Runs a command with this text as its standard input.
+/// Runs a command with this line as its standard input.
 fn run_with_input(folder: &Path, arguments: &[&str], input: &str) -> Output {
     let mut command = command(folder, arguments);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -40,7 +40,8 @@ async fn accounts_are_managed_beside_a_running_node() {
     let tokens = service.client.login("ada").await;
     let listed = run(folder.path(), &["user", "list", "--json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
-    assert_eq!((&listed["email"], &listed["roles"][0]), (&"ada@example.com".into(), &"admin".into()));
+    assert_eq!(listed["email"], "ada@example.com");
+    assert_eq!(listed["roles"][0], "admin");
     assert!(run(folder.path(), &["user", "disable", "ada"]).status.success());
     assert_eq!(service.client.refresh(&tokens.refresh).await.problem().1, "invalid_refresh_token");
     service.client.try_login("ada", PASSWORD).await.expect(401);
@@ -50,9 +51,11 @@ async fn accounts_are_managed_beside_a_running_node() {
     assert_eq!(unconfirmed.status.code(), Some(1));
     assert!(text(&unconfirmed.stderr).contains("--yes"), "{unconfirmed:?}");
     service.client.login("ada").await;
-    assert!(run(folder.path(), &["user", "delete", "ada", "--yes"]).status.success());
+    let deleted = run(folder.path(), &["user", "delete", "ada", "--yes"]);
+    assert!(deleted.status.success());
     service.client.try_login("ada", PASSWORD).await.expect(401);
-    assert_eq!(run(folder.path(), &["user", "delete", "ada", "--yes"]).status.code(), Some(1));
+    let repeated = run(folder.path(), &["user", "delete", "ada", "--yes"]);
+    assert_eq!(repeated.status.code(), Some(1));
     drop(service.end(Signal::TERM));
 }
 
@@ -64,12 +67,12 @@ fn user_list_with_a_used_up_limit_ends_if_no_later_account_matches() {
         let add = ["user", "add", email, "--role", role, "--password-stdin"];
         assert!(run_with_input(folder.path(), &add, PASSWORD).status.success());
     }
-    let list =
-        |role: &str, limit: &str| run(folder.path(), &["user", "list", "--role", role, "--limit", limit, "--json"]);
-    let admins = list("admin", "1");
+    let list_admins =
+        |limit: &str| run(folder.path(), &["user", "list", "--role", "admin", "--limit", limit, "--json"]);
+    let admins = list_admins("1");
     assert_eq!(json_lines(&text(&admins.stdout)).len(), 1);
     assert!(!text(&admins.stderr).contains("more accounts match"), "{admins:?}");
-    assert_eq!(list("admin", "0").status.code(), Some(2), "a limit is at least 1");
+    assert_eq!(list_admins("0").status.code(), Some(2), "a limit is at least 1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,38 +85,36 @@ async fn operator_changes_roles_password_and_email_of_an_account() {
 
     let roles = printed(path, &["user", "roles", "ada", "--add", "ops", "--add", "admin"]);
     assert!(roles.contains("admin ops"), "{roles}");
-    let refreshed = service.client.refresh(&first.refresh).await.expect(200);
-    let access = refreshed.json()["access_token"].as_str().unwrap().to_owned();
+    let access = service.client.refresh(&first.refresh).await.expect(200).text_of("access_token");
     let me = service.client.get("/v1/me", &access).await.expect(200).json();
     assert_eq!(me["roles"], serde_json::json!(["admin", "ops"]));
     let roles = printed(path, &["user", "roles", "email:ada@example.com", "--remove", "admin"]);
-    assert!(roles.contains(": ops.") && !roles.contains("admin"), "{roles}");
+    assert!(roles.contains(": ops."), "{roles}");
+    assert!(!roles.contains("admin"), "{roles}");
 
-    // `password` is too common a password; `--stdin` is an alias of `--password-stdin`
+    // `password` is too common a password. `--stdin` is an alias of `--password-stdin`.
     let weak = run_with_input(path, &["user", "set-password", "ada", "--stdin"], "password");
     assert_eq!(weak.status.code(), Some(1), "{}", text(&weak.stderr));
     let set = run_with_input(path, &["user", "set-password", "ada", "--password-stdin"], NEW_PASSWORD);
-    assert!(set.status.success() && text(&set.stdout).contains("1 session ended"), "{set:?}");
+    assert!(set.status.success(), "{set:?}");
+    assert!(text(&set.stdout).contains("1 session ended"), "{set:?}");
     service.client.refresh(&first.refresh).await.expect(401);
     service.client.try_login("ada", PASSWORD).await.expect(401);
     service.client.try_login("ada", NEW_PASSWORD).await.expect(200);
 
     printed(path, &["user", "set-email", "username:ada", "countess@example.com"]);
     service.client.try_login("countess@example.com", NEW_PASSWORD).await.expect(200);
-    let shown = json_lines(&printed(path, &["user", "show", "countess@example.com", "--json"]));
-    // the sessions of the two sign-ins with the new password
-    assert_eq!((&shown[0]["username"], &shown[0]["sessions"]), (&"ada".into(), &2.into()));
-    let id = shown[0]["id"].as_str().unwrap();
+    let account = &json_lines(&printed(path, &["user", "show", "countess@example.com", "--json"]))[0];
+    assert_eq!(account["username"], "ada");
+    assert_eq!(account["sessions"], 2, "the sessions of the two sign-ins with the new password");
+    let id = account["id"].as_str().unwrap();
     assert!(printed(path, &["user", "show", &format!("id:{id}")]).contains("countess@example.com"));
 
     let audit = json_lines(&printed(path, &["audit", "--json", "--account", id]));
-    let by_operator = |event: &str| {
-        let found =
-            audit.iter().filter(|row| row["event"] == event && row["actor"].as_str().unwrap().starts_with("operator:"));
-        found.count()
-    };
-    for (event, count) in [("password_change", 1), ("email_changed", 1), ("roles_changed", 2)] {
-        assert_eq!(by_operator(event), count, "{event} in {audit:#?}");
+    let is_by_operator = |row: &&Value| row["actor"].as_str().unwrap().starts_with("operator:");
+    for (event, expected) in [("password_change", 1), ("email_changed", 1), ("roles_changed", 2)] {
+        let count = audit.iter().filter(is_by_operator).filter(|row| row["event"] == event).count();
+        assert_eq!(count, expected, "{event} in {audit:#?}");
     }
     drop(service.end(Signal::TERM));
 }
@@ -137,7 +138,7 @@ async fn operator_sees_addresses_and_factors_of_an_account_and_removes_a_seconda
     printed(path, &["user", "import", "accounts.jsonl"]);
 
     let shown = printed(path, &["user", "show", "grace@work.example"]);
-    // addresses of one import have no order
+    // The secondary addresses of an import have no order.
     let secondary = if shown.contains("secondary         grace@work.example") {
         "secondary         grace@work.example, grace@typo.example (not verified)\n"
     } else {
@@ -153,10 +154,12 @@ async fn operator_sees_addresses_and_factors_of_an_account_and_removes_a_seconda
     for (email, verified) in [("grace@work.example", true), ("grace@typo.example", false)] {
         assert!(secondary.contains(&serde_json::json!({ "email": email, "verified": verified })), "{secondary:?}");
     }
-    assert_eq!((&shown["factors"][0]["kind"], &shown["recovery_codes_left"]), (&"totp".into(), &0.into()));
+    assert_eq!(shown["factors"][0]["kind"], "totp");
+    assert_eq!(shown["recovery_codes_left"], 0);
     let listed = printed(path, &["user", "emails", "grace", "list"]);
     let lines: Vec<_> = listed.lines().collect();
-    assert_eq!((lines.len(), lines[0]), (3, "primary    grace@example.com"));
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0], "primary    grace@example.com");
     for line in ["secondary  grace@work.example", "secondary  grace@typo.example  (not verified)"] {
         assert!(lines.contains(&line), "{listed}");
     }
@@ -199,16 +202,14 @@ async fn operator_lists_and_revokes_sessions() {
     printed(path, &["session", "revoke", "ada", &tokens[0].session]);
     service.client.refresh(&tokens[0].refresh).await.expect(401);
     service.client.refresh(&tokens[1].refresh).await.expect(200);
-    assert_eq!(
-        run(path, &["session", "revoke", "ada", &tokens[0].session]).status.code(),
-        Some(1),
-        "the session has ended already"
-    );
+    let repeated = run(path, &["session", "revoke", "ada", &tokens[0].session]);
+    assert_eq!(repeated.status.code(), Some(1), "the session has ended already");
     assert!(printed(path, &["session", "revoke", "ada", "--all"]).contains("2 sessions ended"));
     service.client.refresh(&tokens[2].refresh).await.expect(401);
     let audit = json_lines(&printed(path, &["audit", "--json", "--account", "ada"]));
     let events: Vec<_> = audit.iter().map(|row| row["event"].as_str().unwrap()).collect();
-    assert!(events.contains(&"session_ended") && events.contains(&"sessions_ended"), "{audit:#?}");
+    assert!(events.contains(&"session_ended"), "by the id of the session: {audit:#?}");
+    assert!(events.contains(&"sessions_ended"), "by `--all`: {audit:#?}");
     drop(service.end(Signal::TERM));
 }
 
@@ -230,7 +231,8 @@ fn account_list_is_filtered_and_paged() {
     let first = list(&["--limit", "2"]);
     assert_eq!(first.len(), 2);
     let rest = list(&["--limit", "2", "--after", first[1]["id"].as_str().unwrap()]);
-    assert_eq!((rest.len(), &rest[0]["username"]), (1, &"cleo".into()));
+    assert_eq!(rest.len(), 1);
+    assert_eq!(rest[0]["username"], "cleo");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -248,17 +250,19 @@ async fn operator_invites_a_user_and_starts_a_reset_without_learning_a_password(
     assert_eq!(mailed.lines().count(), 1, "no link is printed: {mailed}");
     let invitation = printed(path, &["user", "invite", "ada@example.com", "--print"]);
     let link = value_of(&invitation, "link");
+    // `lk_ot_` begins a one-time token. The link ends with it.
     let token = &link[link.find("lk_ot_").unwrap()..];
     let body = serde_json::json!({ "token": token, "new_password": PASSWORD });
     reset_password(body).await.expect(204);
     let tokens = service.client.login("ada").await;
     let me = service.client.get("/v1/me", &tokens.access).await.expect(200).json();
-    assert_eq!((&me["roles"], &me["email_verified"]), (&serde_json::json!(["ops"]), &true.into()));
+    assert_eq!(me["roles"], serde_json::json!(["ops"]));
+    assert_eq!(me["email_verified"], true);
     let taken = run(path, &["user", "invite", "ada@example.com"]);
     assert_eq!(taken.status.code(), Some(1), "{}", text(&taken.stderr));
 
     let reset = printed(path, &["user", "reset", "ada", "--print"]);
-    // the former password works until the user sets a new one
+    // The former password works until the user sets a new one.
     service.client.login("ada").await;
     let code = value_of(&reset, "code");
     let body = serde_json::json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
@@ -293,8 +297,9 @@ async fn operator_writes_metadata_that_tokens_contain() {
     service.client.get("/v1/verify", &after).await.expect(200);
     let me = service.client.get("/v1/me", &after).await.expect(200).json();
     assert_eq!(me["app_metadata"]["plan"], "gold");
+    // `--remove` applies after `--replace`.
     assert_eq!(metadata(&["--replace", "{\"b\":2}", "--remove", "b"]), "{}\n");
-    // no value, a value that is not JSON, and metadata that are not an object
+    // no value, a value that is not JSON, and metadata that is not an object
     for bad in [&["--add", "plan"][..], &["--add", "plan=gold"], &["--replace", "[1]"]] {
         let output = run(path, &[&["user", "metadata", "ada"], bad].concat());
         assert_eq!(output.status.code(), Some(1), "{bad:?}");

@@ -18,7 +18,9 @@ use latchkey::{
     store::sql::OutboxState,
 };
 
+/// The one-time token in the link of [`verification_mail`].
 pub const TOKEN: &str = "lk_ot_0123456789abcdef";
+/// The code of [`verification_mail`].
 pub const CODE: &str = "K7QM2XWD";
 
 pub fn recipient(address: &str) -> Recipient {
@@ -27,25 +29,22 @@ pub fn recipient(address: &str) -> Recipient {
 
 /// A mail with a link and a code, valid for an hour.
 pub fn verification_mail(address: &str, now: Timestamp) -> Mail {
-    mail(
-        address,
-        MailData::VerifyAddress {
-            challenge: LinkAndCode {
-                link: format!("https://auth.example.com/account/verify-address#token={TOKEN}").into(),
-                code: Some(CODE.into()),
-                expires_at: now + Duration::from_hours(1),
-            },
-        },
-    )
+    let challenge = LinkAndCode {
+        link: format!("https://auth.example.com/account/verify-address#token={TOKEN}").into(),
+        code: Some(CODE.into()),
+        expires_at: now + Duration::from_hours(1),
+    };
+    mail(address, MailData::VerifyAddress { challenge })
 }
 
+/// A mail in English that belongs to no account.
 pub fn mail(address: &str, data: MailData) -> Mail {
     Mail { to: recipient(address), locale: Locale::En, time_zone: None, account: None, data }
 }
 
 /// Queues a mail as the use cases of the service do.
 pub async fn enqueue(state: &AppState, mail: &Mail) {
-    // `prepare` returns `None` only for notices, if they are off or the queue is full
+    // `prepare` returns `None` only for notices, if they are off or the queue is full.
     let prepared = state.mailer.prepare(mail).unwrap().unwrap();
     state.sql.enqueue_mail(&prepared).await.unwrap();
 }
@@ -53,6 +52,7 @@ pub async fn enqueue(state: &AppState, mail: &Mail) {
 /// The state and the number of attempts of the newest mail.
 pub async fn outbox_state(state: &AppState) -> (OutboxState, u32) {
     let in_any_state = None;
-    let row = state.sql.mails(in_any_state, 1).await.unwrap().remove(0);
-    (row.state, row.attempts)
+    let limit = 1;
+    let newest = state.sql.mails(in_any_state, limit).await.unwrap().remove(0);
+    (newest.state, newest.attempts)
 }

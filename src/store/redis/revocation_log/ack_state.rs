@@ -1,4 +1,5 @@
-//! State machine of the acknowledgements: which peers the node that ended a session waits for, and until when (I3).
+//! State machine of the acknowledgements: which peers the node that ended a session waits for, and until when (I3: once a revocation is
+//! answered, no node accepts the session).
 //!
 //! The functions in this file do no I/O: the caller passes `now`, sends the messages and waits (`ack_tracker.rs`). The model in `model/`
 //! checks these transitions for I3. docs/architecture.md describes the protocol.
@@ -14,6 +15,7 @@ use super::{event_entry::Position, timing::Timing};
 /// The maximum number of tracked peers. While there are more, the node also waits until the leases of the
 /// untracked peers have lapsed.
 const MAX_PEERS: usize = 1024;
+
 /// The maximum number of confirmation requests that wait for this node to catch up. If a request is dropped, its requester waits for
 /// this node's lease to lapse.
 const MAX_DEFERRED: usize = 4096;
@@ -24,7 +26,7 @@ pub(super) type NodeName = Arc<str>;
 /// The peers of a node, the health of its channel, and the revocations that await acknowledgement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct AckState {
-    /// The durations of the protocol; none while this node doesn't replicate, or no node caches sessions.
+    /// The durations of the protocol; `None` while this node doesn't follow the revocation log, or no node caches sessions.
     timing: Option<Timing>,
     peers: BTreeMap<NodeName, Peer>,
     /// The time until which peers beyond [`MAX_PEERS`] may use their caches.
@@ -33,9 +35,9 @@ pub(super) struct AckState {
     pending: BTreeMap<u64, BTreeSet<NodeName>>,
     /// The number of the next revocation.
     next_number: u64,
-    /// The health of the channel; none from the loss of the channel until a ping has returned.
+    /// The health of the channel; `None` from the loss of the channel until a ping has returned.
     channel: Option<ChannelHealth>,
-    /// The heartbeats of this node; none unless the last one announced a lease.
+    /// The heartbeats of this node; `None` unless the last one announced a lease.
     announced: Option<Announced>,
     /// Confirmations that peers requested and this node can't give yet.
     deferred: Vec<Deferred>,
@@ -128,12 +130,12 @@ impl AckState {
     /// Handles a returned ping, which this node sent to itself at `sent`. Returns whether it is the first since the channel was
     /// established.
     pub(super) fn on_ping(&mut self, sent: Instant, now: Instant) -> bool {
-        let before = self.channel;
-        self.channel = Some(ChannelHealth {
-            first_received: before.map_or(now, |health| health.first_received),
-            last_sent: before.map_or(sent, |health| health.last_sent.max(sent)),
-        });
-        before.is_none()
+        if let Some(health) = &mut self.channel {
+            health.last_sent = health.last_sent.max(sent);
+            return false;
+        }
+        self.channel = Some(ChannelHealth { first_received: now, last_sent: sent });
+        true
     }
 
     /// Handles the loss of the channel: messages may have been lost, heartbeats of peers among them.
@@ -153,12 +155,13 @@ impl AckState {
             self.announced = None;
             return;
         };
+        // After a longer pause, the probation begins anew.
         let before = self.announced.filter(|before| now <= before.last_sent + timing.max_heartbeat_gap());
-        self.announced =
-            Some(Announced { first_published: before.map_or(now, |before| before.first_published), last_sent: sent });
+        let first_published = before.map_or(now, |before| before.first_published);
+        self.announced = Some(Announced { first_published, last_sent: sent });
     }
 
-    /// The time from which this node may use its cache; none while its heartbeats announce no lease.
+    /// The time from which this node may use its cache; `None` while its heartbeats announce no lease.
     pub(super) fn cache_usable_from(&self) -> Option<Instant> {
         let (timing, announced) = self.timing.zip(self.announced)?;
         Some(announced.first_published + timing.probation())
@@ -169,9 +172,10 @@ impl AckState {
         self.peers.values().filter(|peer| now < peer.until).count()
     }
 
-    /// Allocates the number under which peers acknowledge a revocation; none if there are no peers to wait for.
+    /// Allocates the number under which peers acknowledge a revocation; `None` if there are no peers to wait for.
     pub(super) fn open(&mut self, now: Instant) -> Option<u64> {
-        self.wait_until(None, now, now)?;
+        let no_number = None;
+        self.wait_until(no_number, now, now)?;
         let number = self.next_number;
         self.next_number += 1;
         self.pending.insert(number, BTreeSet::new());
@@ -198,26 +202,27 @@ impl AckState {
         let has_acknowledged = |name| acknowledged.is_some_and(|names| names.contains(name));
         // A ping that was sent after the revocation has returned, so no heartbeat from before the revocation is on its way.
         let is_up_to_date = self.channel.is_some_and(|health| health.last_sent > since);
-        let silent = self.peers.iter().filter(|(name, peer)| since < peer.until && !has_acknowledged(*name));
-        let leases = silent.map(|(_, peer)| {
+        let awaited = self.peers.iter().filter(|(name, peer)| since < peer.until && !has_acknowledged(*name));
+        let ends = awaited.map(|(_, peer)| {
             // The peer can use its cache beyond this time only after a synchronization that began later, and so found the revocation.
             let longest = since + peer.lease;
             if is_up_to_date { peer.until.min(longest) } else { longest }
         });
-        leases.chain(self.unseen_until(since)).filter(|until| now < *until).max()
+        ends.chain(self.unseen_until(since)).filter(|until| now < *until).max()
     }
 
     /// The time until which peers that this node may not know can use sessions that they cached before `since`.
     fn unseen_until(&self, since: Instant) -> Option<Instant> {
         let timing = self.timing?;
         let lease = timing.announced_lease();
-        let sees_peers = |health: &ChannelHealth| health.last_sent + timing.max_channel_lag() >= since;
+        let was_healthy = |health: &ChannelHealth| health.last_sent + timing.max_channel_lag() >= since;
         let longest = since + lease;
-        let until = match self.channel.filter(sees_peers) {
+        let until = match self.channel.filter(was_healthy) {
             // The channel was established more than a lease ago: a heartbeat of every peer that uses its cache has arrived.
             Some(health) if since >= health.first_received + lease => since,
             // No heartbeat is on its way. Heartbeats may have been missed only before the channel was established.
             Some(health) if health.last_sent > since => longest.min(health.first_received + lease),
+            // A heartbeat may be on its way, or the channel is lost or silent.
             _ => longest,
         };
         Some(self.untracked_until.map_or(until, |untracked| until.max(untracked.min(longest))))
@@ -237,7 +242,8 @@ impl AckState {
         reached: impl Fn(usize) -> Option<Position>,
         now: Instant,
     ) -> Vec<Confirmation> {
-        let is_reached = |wanted: &Confirmation| reached(wanted.bucket) >= Some(wanted.position);
+        let is_reached =
+            |wanted: &Confirmation| reached(wanted.bucket).is_some_and(|position| position >= wanted.position);
         let taken = self.deferred.extract_if(.., |deferred| is_reached(&deferred.confirmation));
         let taken = taken.map(|deferred| deferred.confirmation).collect();
         self.deferred.retain(|deferred| now < deferred.expires);
@@ -268,7 +274,7 @@ mod tests {
             Self { state, now: Instant::now() }
         }
 
-        /// A node that has received everything for longer than a lease.
+        /// A node whose channel was established a lease ago, so it knows every peer that uses its cache.
         fn established() -> Self {
             let mut node = Self::new();
             node.ping();
@@ -281,6 +287,7 @@ mod tests {
             self.now += time;
         }
 
+        /// Sends a ping, which returns at once. Returns whether it is the first since the channel was established.
         fn ping(&mut self) -> bool {
             self.state.on_ping(self.now, self.now)
         }
@@ -314,8 +321,8 @@ mod tests {
         assert_eq!(node.heartbeat("three", LEASE), PeerChange::Joined);
         assert_eq!(node.heartbeat("two", LEASE), PeerChange::Extended);
         assert_eq!(node.state.peers(node.now), 2);
-        let numbers = [node.state.open(node.now), node.state.open(node.now)];
-        assert_eq!(numbers, [Some(0), Some(1)]);
+        assert_eq!(node.state.open(node.now), Some(0));
+        assert_eq!(node.state.open(node.now), Some(1));
         node.state.on_ack(&"two".into(), 0);
         // An acknowledgement of an unknown number has no effect.
         node.state.on_ack(&"three".into(), 77);
@@ -338,11 +345,13 @@ mod tests {
         assert_eq!(node.wait(number, since), LEASE, "a heartbeat may be on its way");
         node.pass(LEASE / 10);
         node.ping();
-        assert_eq!(node.wait(number, since), LEASE * 4 / 5, "no heartbeat was on its way");
+        let rest_of_lease = LEASE * 8 / 10;
+        assert_eq!(node.wait(number, since), rest_of_lease, "no heartbeat was on its way");
         node.heartbeat("two", LEASE);
+        let rest_of_longest_wait = LEASE * 9 / 10;
         assert_eq!(
             node.wait(number, since),
-            LEASE * 9 / 10,
+            rest_of_longest_wait,
             "a later lease does not extend the use of the earlier cache"
         );
         node.pass(LEASE * 9 / 10);
@@ -387,6 +396,7 @@ mod tests {
         let mut node = Node::established();
         let lag = Timing::new(LEASE).max_channel_lag();
         node.pass(LEASE);
+        // The ping was under way for the maximum lag.
         node.state.on_ping(node.now - lag, node.now);
         assert_eq!(node.wait_without_number(), Duration::ZERO);
         assert!(node.state.channel_is_healthy(node.now));
@@ -436,18 +446,22 @@ mod tests {
     #[test]
     fn confirmation_waits_for_the_position() {
         let mut node = Node::new();
+        // Each confirmation waits for the position with its own number.
         let position = |number| Position { millis: 7, number };
         for (number, bucket) in [(1, 0), (2, 0), (3, 9)] {
             let position = position(number);
             node.state.on_confirm(Confirmation { origin: "two".into(), number, bucket, position }, node.now);
         }
-        let reached = |bucket| (bucket == 0).then_some(position(1));
-        let numbers = |taken: Vec<Confirmation>| taken.iter().map(|taken| taken.number).collect::<Vec<_>>();
-        assert_eq!(numbers(node.state.take_confirmed(reached, node.now)), [1]);
+        // Only bucket 0 advances.
+        let confirmed = |node: &mut Node, reached| {
+            let taken = node.state.take_confirmed(|bucket| (bucket == 0).then_some(reached), node.now);
+            taken.iter().map(|confirmation| confirmation.number).collect::<Vec<_>>()
+        };
+        assert_eq!(confirmed(&mut node, position(1)), [1]);
         assert!(node.state.has_deferred());
-        assert_eq!(numbers(node.state.take_confirmed(|bucket| (bucket == 0).then_some(position(2)), node.now)), [2]);
+        assert_eq!(confirmed(&mut node, position(2)), [2]);
         node.pass(LEASE);
-        assert_eq!(numbers(node.state.take_confirmed(|_| None, node.now)), [0; 0]);
-        assert!(!node.state.has_deferred(), "the confirmation has expired");
+        assert!(confirmed(&mut node, position(2)).is_empty());
+        assert!(!node.state.has_deferred(), "the confirmation for bucket 9 has expired");
     }
 }
