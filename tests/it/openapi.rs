@@ -1,7 +1,7 @@
 //! Tests of the OpenAPI document: the committed copy equals the served one, the service behaves as the document says, and
 //! third-party tools accept the document. The page `/docs`, which shows the document, needs no internet.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use base64::prelude::*;
 use latchkey::http::openapi::Limits;
@@ -13,9 +13,15 @@ use crate::{
     openapi_external::{dump_dom, parse_yaml, run_schemathesis, screenshot},
 };
 
+/// The committed copy of the document.
 fn committed() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("openapi/openapi.json");
     fs::read_to_string(path).expect("openapi/openapi.json is missing: run `make openapi`")
+}
+
+/// The document that this build generates, with the default limits.
+fn generated() -> Value {
+    serde_json::from_str(&latchkey::http::document(&Limits::defaults()).json).unwrap()
 }
 
 #[tokio::test]
@@ -24,7 +30,7 @@ async fn served_document_equals_committed_copy() {
     assert!(document.json == committed(), "openapi/openapi.json is out of date: run `make openapi`");
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    // the cluster has the default limits, as the committed copy
+    // The cluster has the default limits, as the committed copy.
     let json = node.get_anonymously("/openapi.json").await.expect(200);
     assert_eq!(json.header("content-type"), "application/json");
     assert!(json.text == document.json, "/openapi.json differs from the document");
@@ -35,15 +41,16 @@ async fn served_document_equals_committed_copy() {
 
 #[test]
 fn every_operation_and_field_is_described() {
-    let document: serde_json::Value = serde_json::from_str(&committed()).unwrap();
-    let mut ids = std::collections::BTreeSet::new();
+    let document: Value = serde_json::from_str(&committed()).unwrap();
+    let mut ids = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             for field in ["summary", "description", "operationId"] {
                 let text = operation[field].as_str();
                 assert!(text.is_some_and(|text| !text.is_empty()), "{method} {path} has no {field}");
             }
-            assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{method} {path}");
+            let is_new_id = ids.insert(operation["operationId"].as_str().unwrap());
+            assert!(is_new_id, "{method} {path}");
             for (status, response) in operation["responses"].as_object().unwrap() {
                 assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{path} {status}");
                 assert!(response["headers"]["X-Request-Id"].is_object(), "{method} {path} {status}");
@@ -52,7 +59,7 @@ fn every_operation_and_field_is_described() {
     }
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
         for (field, property) in schema["properties"].as_object().into_iter().flatten() {
-            // a reference takes over the description of the schema that it names
+            // A reference takes over the description of the schema that it names.
             let refers = property["$ref"].is_string() || property["allOf"].is_array();
             assert!(property["description"].is_string() || refers, "{name}.{field} has no description");
         }
@@ -62,7 +69,7 @@ fn every_operation_and_field_is_described() {
 #[tokio::test(flavor = "multi_thread")]
 async fn schemathesis_finds_no_difference_between_service_and_document() {
     let mut cluster = TestCluster::new();
-    // schemathesis uses the system's clock
+    // Schemathesis uses the system's clock.
     cluster.clock = latchkey::domain::clock::Clock::System;
     let node = cluster.node().await;
     node.register("ada").await;
@@ -72,12 +79,11 @@ async fn schemathesis_finds_no_difference_between_service_and_document() {
     let base = node.base.clone();
     let run = move || run_schemathesis(&base, &format!("{base}/openapi.json"), &token, &basic);
     let tested = tokio::task::spawn_blocking(run).await.unwrap();
-    let document: Value = serde_json::from_str(&latchkey::http::document(&Limits::defaults()).json).unwrap();
+    let document = generated();
     let paths = document["paths"].as_object().unwrap().values();
     let operations = paths.flat_map(|item| item.as_object().unwrap().values());
-    let operations = operations.filter(|operation| operation["operationId"].is_string()).count();
     println!("{tested} operations");
-    assert_eq!(tested, operations, "every operation gets requests");
+    assert_eq!(tested, operations.count(), "every operation gets requests");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,12 +99,11 @@ async fn docs_page_shows_every_operation_without_internet() {
             assert!(!element.contains("\"//"), "a URL of another host, without a scheme: {element}");
         }
     }
-    assert!(
-        !html.text.contains("@import") && !html.text.contains("url(http"),
-        "the page loads an external style sheet"
-    );
+    for external_style in ["@import", "url(http"] {
+        assert!(!html.text.contains(external_style), "{external_style}");
+    }
     let url = format!("{}/docs", node.base);
-    // the screenshot is for developers who want to see the page; no assertion reads it
+    // The screenshot is for developers who want to see the page. No assertion reads it.
     let png = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docs.png");
     let render = move || {
         let dom = dump_dom(&url);
@@ -106,7 +111,7 @@ async fn docs_page_shows_every_operation_without_internet() {
         dom
     };
     let dom = tokio::task::spawn_blocking(render).await.unwrap();
-    let document: serde_json::Value = serde_json::from_str(&committed()).unwrap();
+    let document: Value = serde_json::from_str(&committed()).unwrap();
     for path in document["paths"].as_object().unwrap().keys() {
         assert!(dom.contains(&format!("data-path=\"{path}\"")), "{path} isn't shown");
     }
@@ -118,6 +123,7 @@ async fn docs_page_is_compressed_cached_and_fit_for_phones() {
     let node = cluster.node().await;
     let plain = node.get_anonymously("/docs").await.expect(200);
     assert!(plain.text.starts_with("<!doctype html>\n<html lang=\"en\">"), "{}", &plain.text[..200]);
+    // The page's head is in its first 1,000 bytes.
     for element in ["<title>Latchkey API</title>", "name=\"viewport\"", "rel=\"icon\""] {
         assert!(plain.text[..1000].contains(element), "{element}");
     }
@@ -133,13 +139,15 @@ async fn docs_page_is_compressed_cached_and_fit_for_phones() {
         let body = compressed.bytes().await.unwrap();
         assert!(body.len() * 3 < plain.text.len(), "{path}: compressed to {} bytes, more than a third", body.len());
         let unchanged = node.send(request().header("if-none-match", &etag)).await.expect(304);
-        assert_eq!((unchanged.text.as_str(), unchanged.header("etag")), ("", etag.as_str()));
-        let other = request().header("if-none-match", "\"other\"").send().await.unwrap();
-        assert_eq!(other.status(), 200, "{path}");
-        assert_eq!(other.headers()["etag"], etag, "{path}");
-        assert!(other.bytes().await.unwrap() == body, "{path}");
-        let refusing = node.request(Method::GET, path).header("accept-encoding", "gzip;Q=0");
-        assert_eq!(node.send(refusing).await.expect(200).header("content-encoding"), "", "{path}");
+        assert_eq!(unchanged.text, "", "{path}");
+        assert_eq!(unchanged.header("etag"), etag, "{path}");
+        let changed = request().header("if-none-match", "\"other\"").send().await.unwrap();
+        assert_eq!(changed.status(), 200, "{path}");
+        assert_eq!(changed.headers()["etag"], etag, "{path}");
+        assert!(changed.bytes().await.unwrap() == body, "{path}");
+        // The weight 0 refuses an encoding. Parameter names are case-insensitive.
+        let without_gzip = node.request(Method::GET, path).header("accept-encoding", "gzip;Q=0");
+        assert_eq!(node.send(without_gzip).await.expect(200).header("content-encoding"), "", "{path}");
     }
 }
 
@@ -165,21 +173,24 @@ async fn document_shows_configured_limits() {
     let document = node.get_anonymously("/openapi.json").await.expect(200);
     for (schema, field) in [("RegisterRequest", "password"), ("ChangePasswordRequest", "new_password")] {
         let property = &document.json()["components"]["schemas"][schema]["properties"][field];
-        assert_eq!((&property["minLength"], &property["maxLength"]), (&15.into(), &200.into()));
+        assert_eq!(property["minLength"], 15);
+        assert_eq!(property["maxLength"], 200);
         assert!(property["description"].as_str().unwrap().contains("15 to 200 characters"), "{property}");
     }
     assert!(document.text.contains("up to 7 sessions"));
-    assert!(!document.text.contains("{password.") && !document.text.contains("{session."), "a placeholder is left");
+    for placeholder in ["{password.", "{session."] {
+        assert!(!document.text.contains(placeholder), "{placeholder}");
+    }
 }
 
 /// Checks the properties of the document that code generators and readers rely on.
 #[test]
 fn document_is_fit_for_code_generators() {
-    let document: Value = serde_json::from_str(&latchkey::http::document(&Limits::defaults()).json).unwrap();
+    let document = generated();
     let schemas = document["components"]["schemas"].as_object().unwrap();
     for (name, schema) in schemas {
         for (field, property) in schema["properties"].as_object().into_iter().flatten() {
-            // code generators make an extra type of a schema that is not a reference
+            // Code generators make an extra type of a schema that is not a reference.
             for member in property["allOf"].as_array().into_iter().flatten() {
                 assert!(member["$ref"].is_string(), "{name}.{field}: {property}");
             }
@@ -187,16 +198,19 @@ fn document_is_fit_for_code_generators() {
     }
     for (schema, field) in [("Problem", "code"), ("FieldError", "code"), ("OAuthError", "error")] {
         let codes = schemas[schema]["properties"][field]["enum"].as_array().expect(schema);
-        assert!(codes.len() > 5 && codes.iter().all(Value::is_string), "{codes:?}");
+        // Each of these lists has more than a handful of codes.
+        assert!(codes.len() > 5, "{codes:?}");
+        assert!(codes.iter().all(Value::is_string), "{codes:?}");
     }
     assert_eq!(
         schemas["LoginRequest"]["properties"]["transport"]["enum"],
         serde_json::json!(["bearer", "cookie", null])
     );
-    // only browsers send cookies, so a generated client must not take one as a credential
+    // Only browsers send cookies, so a generated client must not take one as a credential.
     let schemes = document["components"]["securitySchemes"].as_object().unwrap();
     assert!(schemes.values().all(|scheme| scheme["in"] != "cookie"), "{schemes:?}");
     let tags: Vec<_> = document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
+    // Readers see the groups of operations in this order.
     assert_eq!(
         tags,
         ["Sign-in", "Account", "Second factors", "Passkeys", "Sessions", "OAuth", "Services", "Keys", "Health"]
@@ -204,15 +218,14 @@ fn document_is_fit_for_code_generators() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for operation in item.as_object().unwrap().values() {
             let id = operation["operationId"].as_str().unwrap();
-            assert!(id.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{id}");
+            assert!(id.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{id}");
             for (status, response) in operation["responses"].as_object().unwrap() {
-                // header names are written as `X-Request-Id`, not in upper case only
+                // Header names are written as `X-Request-Id`, not in upper case only.
                 for name in response["headers"].as_object().unwrap().keys() {
-                    assert!(name.bytes().any(|b| b.is_ascii_lowercase()), "{path} {status} {name}");
+                    assert!(name.bytes().any(|byte| byte.is_ascii_lowercase()), "{path} {status} {name}");
                 }
-                for (_, example) in
-                    response["content"]["application/problem+json"]["examples"].as_object().into_iter().flatten()
-                {
+                let examples = response["content"]["application/problem+json"]["examples"].as_object();
+                for example in examples.into_iter().flat_map(|examples| examples.values()) {
                     assert_example_fits(operation, schemas, example);
                 }
             }

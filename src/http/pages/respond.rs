@@ -18,8 +18,8 @@ use crate::{
     service::limits::DeviceToken,
 };
 
-/// The headers of every page and redirect. The referrer policy withholds URLs from other sites, but not from this service: browsers then send the
-/// `Origin` of a form, which the check against forged requests needs.
+/// The headers of every page and redirect. The referrer policy withholds URLs from other sites, but not from this service: browsers then
+/// send the `Origin` of a form, which the check against forged requests needs.
 const HEADERS: [(&str, &str); 5] = [
     ("cache-control", "no-store"),
     ("referrer-policy", "same-origin"),

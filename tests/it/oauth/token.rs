@@ -1,4 +1,4 @@
-//! `POST /oauth2/token`.
+//! `POST /oauth2/token`: the grants `refresh_token` and `client_credentials`.
 
 use std::time::Duration;
 
@@ -30,22 +30,23 @@ async fn refresh_grant_returns_the_next_tokens() {
     node.register("ada").await;
     let first = node.login("ada").await;
     let answer = refresh(&node, &first.refresh).await.expect(200);
-    assert_eq!((answer.header("cache-control"), answer.header("pragma")), ("no-store", "no-cache"));
-    let mut body = answer.json();
-    let (access, next) = (answer.text_of("access_token"), answer.text_of("refresh_token"));
-    body["access_token"].take();
-    body["refresh_token"].take();
-    let rest = json!({ "access_token": null, "refresh_token": null, "token_type": "Bearer", "expires_in": 300, "scope": "account" });
-    assert_eq!(body, rest);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(answer.header("pragma"), "no-cache");
+    let access = answer.text_of("access_token");
+    let next = answer.text_of("refresh_token");
+    let body = json!({
+        "access_token": access, "refresh_token": next, "token_type": "Bearer", "expires_in": 300, "scope": "account",
+    });
+    assert_eq!(answer.json(), body);
     node.get("/v1/me", &access).await.expect(200);
     assert_eq!(jwt_claims(&access)["sid"], first.session.as_str());
 
     // The rotation rule is that of `/v1/refresh`: one successor, and reuse ends the session.
     assert_eq!(refresh(&node, &first.refresh).await.expect(200).text_of("refresh_token"), next);
     assert_eq!(node.refresh(&first.refresh).await.expect(200).text_of("refresh_token"), next);
-    let with_client_id =
+    let with_client_id_and_scope =
         [("grant_type", "refresh_token"), ("refresh_token", &next), ("client_id", "latchkey"), ("scope", "account")];
-    let last = request_without_client(&node, &with_client_id).await.expect(200).text_of("refresh_token");
+    let last = request_without_client(&node, &with_client_id_and_scope).await.expect(200).text_of("refresh_token");
     cluster.advance(cluster.config.session.grace);
     assert_eq!(error(&refresh(&node, &first.refresh).await), refused(400, "invalid_grant"));
     assert_eq!(error(&refresh(&node, &last).await), refused(400, "invalid_grant"), "reuse has ended the session");
@@ -56,14 +57,16 @@ async fn refresh_grant_with_an_invalid_token_is_an_invalid_grant() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let (ended, expired) = (node.login("ada").await, node.login("ada").await);
+    let ended = node.login("ada").await;
+    let idle = node.login("ada").await;
     node.logout(&ended.refresh).await.expect(204);
-    for token in ["x", &ended.refresh, &ended.access, &format!("{}A", expired.refresh)] {
+    let too_long = format!("{}A", idle.refresh);
+    for token in ["x", &ended.refresh, &ended.access, &too_long] {
         assert_eq!(error(&refresh(&node, token).await), refused(400, "invalid_grant"), "{token}");
     }
     // longer than the idle timeout of seven days
     cluster.advance(Duration::from_hours(8 * 24));
-    assert_eq!(error(&refresh(&node, &expired.refresh).await), refused(400, "invalid_grant"));
+    assert_eq!(error(&refresh(&node, &idle.refresh).await), refused(400, "invalid_grant"));
 }
 
 #[tokio::test]
@@ -75,6 +78,7 @@ async fn refresh_grant_with_the_token_of_a_cookie_session_is_refused_and_has_no_
     node.register("ada").await;
     let login = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
     let cookie = node.post("/v1/login", login).await.expect(200).header("set-cookie").to_owned();
+    // The header is `__Host-latchkey=TOKEN; Path=…`.
     let token = cookie.split(['=', ';']).nth(1).unwrap();
     assert_eq!(error(&refresh(&node, token).await), refused(400, "invalid_grant"));
     // If the refused grant had advanced the session, this refresh would be reuse.
@@ -94,16 +98,15 @@ async fn refresh_grant_by_a_service_client_or_for_further_scopes_is_refused_and_
     node.register("ada").await;
     let tokens = node.login("ada").await;
     let form = |id| [("grant_type", "refresh_token"), ("refresh_token", tokens.refresh.as_str()), ("client_id", id)];
-    assert_eq!(
-        error(&post(&node, "/oauth2/token", Some(&client), &form("billing")).await),
-        refused(400, "invalid_grant")
-    );
+    let by_client = post(&node, "/oauth2/token", Some(&client), &form("billing")).await;
+    assert_eq!(error(&by_client), refused(400, "invalid_grant"));
     assert_eq!(error(&request_without_client(&node, &form("billing")).await), refused(401, "invalid_client"));
     assert_eq!(error(&request_without_client(&node, &form("nobody")).await), refused(401, "invalid_client"));
     let further_scope =
         [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh), ("scope", "account admin")];
     assert_eq!(error(&request_without_client(&node, &further_scope).await), refused(400, "invalid_scope"));
-    // The refused requests did not rotate the token: otherwise this refresh would be reuse.
+    // The refused requests did not rotate the token: otherwise this refresh would be reuse. `latchkey` is the client of sessions that
+    // began with `POST /v1/login`.
     cluster.advance(cluster.config.session.grace);
     request_without_client(&node, &form("latchkey")).await.expect(200);
 }
@@ -115,7 +118,8 @@ async fn client_credentials_grant_returns_a_token_of_the_client() {
     let client = cluster.service_client("billing").await;
     let form = [("grant_type", "client_credentials")];
     let answer = post(&node, "/oauth2/token", Some(&client), &form).await.expect(200);
-    assert_eq!((answer.header("cache-control"), answer.header("pragma")), ("no-store", "no-cache"));
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(answer.header("pragma"), "no-cache");
     let token = answer.text_of("access_token");
     let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": 300, "scope": "read write" });
     assert_eq!(answer.json(), body);
@@ -130,8 +134,10 @@ async fn client_credentials_grant_returns_a_token_of_the_client() {
             "iat": now, "exp": now + 300, "jti": jti, "scope": "read write",
         })
     );
+    // One of the client's scopes. A service client's `resource` has no effect.
     let form = [("grant_type", "client_credentials"), ("scope", "write"), ("resource", "ignored")];
     assert_eq!(post(&node, "/oauth2/token", Some(&client), &form).await.expect(200).json()["scope"], "write");
+    // Scopes that the client does not have, a doubled space, and a quotation mark, which no scope contains.
     for scope in ["admin", "read admin", "read  write", "\"", "account"] {
         let form = [("grant_type", "client_credentials"), ("scope", scope)];
         let answer = post(&node, "/oauth2/token", Some(&client), &form).await;
@@ -154,10 +160,13 @@ async fn client_token_is_valid_for_its_audiences_and_no_account() {
     assert_eq!(claims["scope"], json!(null), "the token has no scopes");
 
     let verified = node.get("/v1/verify?allow=clients", &own_token).await.expect(200);
-    let headers = ["subject", "session", "client", "scope", "roles", "expires"].map(|name| format!("x-auth-{name}"));
-    let headers = headers.map(|name| verified.header(&name).to_owned());
-    let expires = (cluster.clock.now().as_secs() + 300).to_string();
-    assert_eq!(headers, ["service", "", "service", "read write", "", expires.as_str()]);
+    assert_eq!(verified.header("x-auth-subject"), "service");
+    assert_eq!(verified.header("x-auth-session"), "");
+    assert_eq!(verified.header("x-auth-client"), "service");
+    assert_eq!(verified.header("x-auth-scope"), "read write");
+    assert_eq!(verified.header("x-auth-roles"), "");
+    let expires = cluster.clock.now().as_secs() + 300;
+    assert_eq!(verified.header("x-auth-expires"), expires.to_string());
     assert_eq!(node.get("/v1/verify?allow=clients", &other_token).await.problem(), (401, "invalid_token".to_owned()));
     for token in [&own_token, &other_token] {
         for path in ["/v1/me", "/v1/sessions"] {
@@ -165,16 +174,16 @@ async fn client_token_is_valid_for_its_audiences_and_no_account() {
         }
         assert_eq!(node.delete("/v1/sessions", token).await.problem().0, 401);
         assert_eq!(node.change_password(token, PASSWORD, "another fine day of summer").await.problem().0, 401);
-        let logout = node.request(reqwest::Method::POST, "/v1/logout").bearer_auth(token);
         // A client token belongs to no session: the logout ends nothing.
+        let logout = node.request(reqwest::Method::POST, "/v1/logout").bearer_auth(token);
         node.send(logout).await.expect(204);
     }
-    // Introspection by a client is active only for tokens for its own audiences.
+    // A client sees only tokens for its own audiences as active. By default, a client has the audience `latchkey`.
     assert_eq!(introspect(&node, &service, &own_token).await["active"], true);
     assert_eq!(introspect(&node, &other, &other_token).await["active"], true);
     assert_eq!(introspect(&node, &other, &own_token).await, json!({ "active": false }));
     assert_eq!(introspect(&node, &service, &other_token).await, json!({ "active": false }));
-    // the lifetime of five minutes, the leeway of five seconds, and one more
+    // one second more than the lifetime of five minutes and the leeway of five seconds
     cluster.advance(Duration::from_secs(306));
     assert_eq!(introspect(&node, &service, &own_token).await, json!({ "active": false }));
 }

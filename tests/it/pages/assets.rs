@@ -1,11 +1,12 @@
-//! The stylesheet, the script and the logo.
+//! The assets of the pages: names, caching and size of the stylesheet, the script and the logo.
 
 use super::{cluster, visitor::Visitor};
+use crate::harness::test_cluster::Node;
 
-/// The paths of the assets to which attributes refer.
-fn assets(html: &str) -> Vec<String> {
-    let parts = html.split('"').filter(|part| part.starts_with("/account/assets/"));
-    parts.map(str::to_owned).collect()
+/// The paths of the assets in the attributes of a page.
+fn asset_paths(html: &str) -> Vec<String> {
+    let paths = html.split('"').filter(|part| part.starts_with("/account/assets/"));
+    paths.map(str::to_owned).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -17,18 +18,19 @@ async fn assets_are_immutable_under_names_with_their_digest() {
     let node = cluster.node().await;
     let mut visitor = Visitor::new(&node);
     let page = visitor.open("/account/sign-in").await.expect(200);
-    let names = assets(&page.text);
-    assert_eq!(names.len(), 3, "a stylesheet, a script and a logo: {names:?}");
-    for name in &names {
-        let file = visitor.open(name).await.expect(200);
-        assert_eq!(file.header("cache-control"), "public, max-age=31536000, immutable", "{name}");
-        assert_eq!(file.headers.get("set-cookie"), None, "{name}");
-        // another digest
-        visitor.open(&name.replace('-', "-0")).await.expect(404);
+    let paths = asset_paths(&page.text);
+    assert_eq!(paths.len(), 3, "a stylesheet, a script and a logo: {paths:?}");
+    for path in &paths {
+        let file = visitor.open(path).await.expect(200);
+        assert_eq!(file.header("cache-control"), "public, max-age=31536000, immutable", "{path}");
+        assert_eq!(file.headers.get("set-cookie"), None, "{path}");
+        let with_another_digest = path.replace('-', "-0");
+        visitor.open(&with_another_digest).await.expect(404);
     }
-    let svg = names.iter().find(|name| name.ends_with(".svg")).unwrap();
-    let svg = visitor.open(svg).await;
-    assert!(svg.header("content-security-policy").starts_with("default-src 'none'"));
+    // A browser that opens an SVG as a page would run its scripts.
+    let logo_path = paths.iter().find(|path| path.ends_with(".svg")).unwrap();
+    let logo = visitor.open(logo_path).await;
+    assert!(logo.header("content-security-policy").starts_with("default-src 'none'"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,10 +40,11 @@ async fn first_visit_transfers_less_than_25_kilobytes() {
     let mut visitor = Visitor::new(&node);
     visitor.headers = vec![("accept-encoding", "gzip, deflate, br".to_owned())];
     let page = visitor.open("/account/sign-in").await.expect(200);
+    // The page itself is not compressed.
     let mut bytes = page.text.len();
-    for name in assets(&page.text) {
-        let file = visitor.open(&name).await.expect(200);
-        assert_eq!(file.header("content-encoding"), "gzip", "{name}");
+    for path in asset_paths(&page.text) {
+        let file = visitor.open(&path).await.expect(200);
+        assert_eq!(file.header("content-encoding"), "gzip", "{path}");
         bytes += file.header("content-length").parse::<usize>().unwrap();
     }
     assert!(bytes < 25_000, "{bytes}");
@@ -54,16 +57,18 @@ async fn configured_colours_are_in_the_stylesheet_and_change_its_name() {
     let plain = cluster.node().await;
     cluster.config.pages.accent = latchkey::config::Colour::parse("#003366");
     let coloured = cluster.node().await;
-    // The stylesheet's name, and whether the stylesheet has the colour.
-    let mut stylesheets = Vec::new();
-    for node in [&plain, &coloured] {
-        let mut visitor = Visitor::new(node);
-        let page = visitor.open("/account/sign-in").await.expect(200);
-        let name = assets(&page.text).into_iter().find(|name| name.ends_with(".css")).unwrap();
-        let style = visitor.open(&name).await.expect(200);
-        stylesheets.push((name, style.text.contains("--accent:#003366")));
-    }
-    let [(plain_name, plain_has_it), (coloured_name, coloured_has_it)] = &stylesheets[..] else { unreachable!() };
-    assert_ne!(plain_name, coloured_name);
-    assert!(!plain_has_it && *coloured_has_it);
+    let (plain_path, plain_style) = stylesheet(&plain).await;
+    let (coloured_path, coloured_style) = stylesheet(&coloured).await;
+    assert_ne!(plain_path, coloured_path);
+    assert!(!plain_style.contains("--accent:#003366"));
+    assert!(coloured_style.contains("--accent:#003366"));
+}
+
+/// The path and the text of a node's stylesheet.
+async fn stylesheet(node: &Node) -> (String, String) {
+    let mut visitor = Visitor::new(node);
+    let page = visitor.open("/account/sign-in").await.expect(200);
+    let path = asset_paths(&page.text).into_iter().find(|path| path.ends_with(".css")).unwrap();
+    let style = visitor.open(&path).await.expect(200);
+    (path, style.text)
 }

@@ -12,15 +12,17 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn example_in_chromium_uses_passkeys_of_virtual_authenticators() {
     let browser_client = build();
-    let port = guard::free_port();
+    let page_port = guard::free_port();
     // Browsers allow passkeys without TLS at `localhost` only.
-    let page = format!("http://localhost:{port}");
+    let page_origin = format!("http://localhost:{page_port}");
     let mut cluster = TestCluster::new();
+    // The checks sign in more often than the rate limits allow.
     without_limits(&mut cluster);
-    cluster.config.http.allowed_origins = vec![page.clone()];
-    cluster.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins: vec![page] });
+    cluster.config.http.allowed_origins = vec![page_origin.clone()];
+    let relying_party = RelyingParty { id: "localhost".to_owned(), origins: vec![page_origin] };
+    cluster.config.passkeys.relying_party = Some(relying_party);
     let node = cluster.node().await;
     node.register("ada").await;
-    let _page_server = PageServer::start(&browser_client, port);
-    drive(&node.base, port, "passkeys_browser.mjs", &PASSKEY_CHECKS).await;
+    let _page_server = PageServer::start(&browser_client, page_port);
+    drive(&node.base, page_port, "passkeys_browser.mjs", &PASSKEY_CHECKS).await;
 }

@@ -1,6 +1,11 @@
-//! The commands in the READMEs of the proxy examples, with the plain app. Only ports differ from the printed commands.
+//! The commands in the READMEs of the proxy examples, with `examples/plain_app.py`. Only ports differ from the printed commands.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use tempfile::TempDir;
 
@@ -37,31 +42,34 @@ impl Examples {
     fn new(node: &Node) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let examples = Self { folder, listen: guard::free_port(), app: guard::free_port() };
+        // The ports of the proxy, the app and Latchkey in the examples, and those of this test.
         let ports = [(8000, examples.listen), (3000, examples.app), (8080, node.address().port())];
         copy_with_ports(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"), &examples.path(), &ports);
         examples
     }
 
-    fn path(&self) -> std::path::PathBuf {
+    fn path(&self) -> PathBuf {
         self.folder.path().join("examples")
     }
 
     /// The blocks of commands of an example's README.
     fn commands(&self, example: &str) -> Vec<String> {
         let text = fs::read_to_string(self.path().join(example).join("README.md")).unwrap();
-        let blocks = text.split("```sh\n").skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned() + "\n");
-        blocks.collect()
+        let after_openings = text.split("```sh\n").skip(1);
+        after_openings.map(|rest| rest.split("\n```").next().unwrap().to_owned() + "\n").collect()
     }
 
     /// Runs commands in the folder of an example until the guard is dropped.
     fn start(&self, example: &str, commands: &str) -> Guard {
         let commands = format!("cd '{}'\n{}{commands}", self.path().join(example).display(), self.environment());
+        // The second `sh` is `$0` of `RUN_GROUP`, and `commands` is its `$1`.
         let command = ["sh", "-c", RUN_GROUP, "sh", &commands];
         let spec = Spec { command: &command, stop: "TERM", folder: None, ready: "starting", unprivileged: false };
         Guard::start(&spec).unwrap()
     }
 
-    /// Shell commands that add the programs of tests/tools to the path, and set a home folder that the test removes.
+    /// Shell commands that add the programs of tests/tools and the system's servers to the path, and set a home folder that the test
+    /// removes.
     fn environment(&self) -> String {
         let bin = tool("node").parent().unwrap().to_owned();
         format!("export HOME='{}' PATH='{}':$PATH:/usr/sbin\n", self.folder.path().display(), bin.display())
@@ -79,8 +87,9 @@ impl Examples {
         let calls = self.commands("nginx").pop().unwrap();
         let output = tokio::task::block_in_place(|| succeed(Command::new("sh").args(["-e", "-c", &calls])));
         let output = String::from_utf8(output.stdout).unwrap();
-        assert!(output.starts_with("HTTP/1.1 401 "), "{output}");
-        assert!(output.contains("Hello, account ") && output.ends_with("\n401\n"), "{output}");
+        assert!(output.starts_with("HTTP/1.1 401 "), "without a token: {output}");
+        assert!(output.contains("Hello, account "), "after the login: {output}");
+        assert!(output.ends_with("\n401\n"), "after the logout: {output}");
     }
 }
 
@@ -96,6 +105,7 @@ fn copy_with_ports(from: &Path, to: &Path, ports: &[(u16, u16)]) {
         }
         let mut text = fs::read_to_string(&entry).unwrap();
         for (printed, port) in ports {
+            // An address, and how the configurations of Caddy, Envoy and the app write ports.
             for prefix in ["127.0.0.1:", "http://:", "port_value: ", "(\"127.0.0.1\", "] {
                 text = text.replace(&format!("{prefix}{printed}"), &format!("{prefix}{port}"));
             }
@@ -142,10 +152,14 @@ async fn nginx_calls_run_as_printed() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let examples = Examples::new(&node);
-    let app = examples.commands("nginx")[0].lines().next().unwrap().to_owned();
-    let app = examples.start("nginx", &app);
-    let [listen, app_address] = [examples.listen, examples.app].map(|port| ([127, 0, 0, 1], port).into());
-    let addresses = Addresses { latchkey: node.address(), app: app_address, listen };
+    // The first line of the first block starts the app.
+    let app_command = examples.commands("nginx")[0].lines().next().unwrap().to_owned();
+    let app = examples.start("nginx", &app_command);
+    let addresses = Addresses {
+        latchkey: node.address(),
+        app: SocketAddr::from(([127, 0, 0, 1], examples.app)),
+        listen: SocketAddr::from(([127, 0, 0, 1], examples.listen)),
+    };
     let proxy = nginx::start(&addresses).unwrap();
     examples.check_calls().await;
     drop((proxy, app));

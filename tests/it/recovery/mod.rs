@@ -1,4 +1,4 @@
-//! Recovery: backups, restored data, and a Redis that is older than the database.
+//! Recovery and upgrades: backups, restored data, recorded data of earlier releases, and a Redis that is older than the database.
 
 mod backup;
 mod recorded_features;

@@ -28,8 +28,9 @@ use tempfile::TempDir;
 
 use crate::harness::{database, pgbouncer, postgres};
 
-/// An empty database of one dialect.
+/// An empty database, and how it is reached.
 pub struct Backend {
+    /// The name for the output of the tests.
     pub name: &'static str,
     pub settings: DatabaseSettings,
     /// The folder of an SQLite database, which is deleted with this value.
@@ -73,9 +74,10 @@ impl Backend {
     }
 }
 
-/// Runs a test on an empty database of each dialect.
+/// Runs a test on an empty database of each kind: SQLite, Postgres, and Postgres behind PgBouncer.
 pub async fn on_every_backend(test: impl AsyncFn(Backend)) {
     for backend in [Backend::sqlite(), Backend::postgres().await, Backend::pgbouncer().await] {
+        // The output of a failed test shows the kind.
         println!("on {}:", backend.name);
         test(backend).await;
     }
@@ -86,14 +88,15 @@ pub fn settings(url: &str) -> DatabaseSettings {
         url: url.into(),
         migrate_url: None,
         max_connections: 8,
-        // long enough for a busy machine: only a fault reaches it
+        // Long enough for a busy machine: only a fault reaches it.
         acquire_timeout: Duration::from_secs(60),
     }
 }
 
+/// The time of the tests, in September 2026.
 pub const NOW: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 /// A minute after [`NOW`].
-pub const LATER: Timestamp = Timestamp::from_millis(1_790_000_060_000);
+pub const LATER: Timestamp = Timestamp::from_millis(1_790_000_000_000 + 60_000);
 
 pub fn new_id() -> AccountId {
     Entropy::system().account_id(NOW)

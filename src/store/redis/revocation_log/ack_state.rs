@@ -155,7 +155,7 @@ impl AckState {
             self.announced = None;
             return;
         };
-        // After a longer pause, the probation begins anew.
+        // After a longer pause, a new probation begins.
         let before = self.announced.filter(|before| now <= before.last_sent + timing.max_heartbeat_gap());
         let first_published = before.map_or(now, |before| before.first_published);
         self.announced = Some(Announced { first_published, last_sent: sent });
