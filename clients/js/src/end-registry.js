@@ -12,9 +12,9 @@ import { endsSession, outdates } from "./revocations.js";
 
 /**
  * @typedef {object} Settings
- * @property {number} leewayMs
+ * @property {number} leewayMs how long after its `exp` a token is still accepted
  * @property {number} maxRegistrations
- * @property {number} endAfterSilenceMs
+ * @property {number} endAfterSilenceMs the silence of the feed after which registrations end
  * @property {(message: string) => void} log
  */
 
@@ -23,7 +23,7 @@ import { endsSession, outdates } from "./revocations.js";
  * @property {(token: string) => Promise<Claims>} verify verifies a token without a call of `onAccepted`
  * @property {(claims: Claims) => string | undefined} kidOf the key that signed the token of these claims
  * @property {(kid: string | undefined, claims: Claims) => EndCause | undefined} causeOf why a token with this key and these claims is refused now
- * @property {() => number} silentMs the milliseconds since the verifier last had every revocation that the feed had sent
+ * @property {() => number} silentMs how long the feed has been silent: the milliseconds since the verifier last had every revocation
  * @property {() => number} now the wall clock, in milliseconds since 1970
  * @property {() => number} elapsed a monotonic clock, in milliseconds
  */
@@ -117,10 +117,11 @@ export class Registration {
    * @throws {Unavailable} if the validity cannot be decided now; the registration is unchanged
    */
   async renew(token) {
-    this.#rejectIfOver();
+    this.#rejectIfInactive();
     const claims = await this.#registry.verify(token);
     this.renewWith(claims);
-    this.#rejectIfOver();
+    // the registration ends if the token is already outdated
+    this.#rejectIfInactive();
     return claims;
   }
 
@@ -129,7 +130,8 @@ export class Registration {
    * @param {Claims} claims of a verified token
    */
   renewWith(claims) {
-    this.#rejectIfOver();
+    // also needed after `renew` has checked it: the registration may have ended while the token was verified
+    this.#rejectIfInactive();
     if (claims.sid !== this.#session.sid || claims.sub !== this.#session.account) {
       throw new RenewError("the token belongs to another session");
     }
@@ -143,7 +145,7 @@ export class Registration {
     this.#registry.remove(this, this.#session);
   }
 
-  #rejectIfOver() {
+  #rejectIfInactive() {
     if (this.#ended !== undefined) throw new RenewError(`the registration has ended: ${this.#ended}`, this.#ended);
     if (this.#closed) throw new RenewError("the registration is closed");
   }
@@ -223,17 +225,17 @@ export class EndRegistry {
       throw new Unavailable(`there are ${this.size} registrations: close some, or raise maxRegistrations`);
     }
     const kid = this.#environment.kidOf(claims);
-    let session = claims.sid === undefined ? undefined : this.#bySid.get(claims.sid);
+    let session = this.#sessionOf(claims);
     if (!session) {
       session = new Session(claims, kid);
       if (claims.sid !== undefined) this.#bySid.set(claims.sid, session);
-      this.#index(session);
       this.#byAccount.add(session.account, session);
+      this.#indexToken(session);
     }
     const registration = new Registration(this, session, claims, callback, this.#environment.elapsed());
     session.registrations.add(registration);
     this.#registrations.add(registration);
-    this.#adopt(session, claims, kid);
+    this.#updateToken(session, claims, kid);
     this.#endIfInvalid(registration, session, kid);
     this.#schedule(this.#remainingMs(session.exp));
     return registration;
@@ -261,7 +263,7 @@ export class EndRegistry {
     // moves the registration to the end of the order
     this.#registrations.delete(registration);
     this.#registrations.add(registration);
-    this.#adopt(session, claims, kid);
+    this.#updateToken(session, claims, kid);
     this.#endIfInvalid(registration, session, kid);
     return this.#environment.elapsed();
   }
@@ -278,7 +280,7 @@ export class EndRegistry {
     if (session.registrations.size > 0) return;
     if (session.sid !== undefined) this.#bySid.delete(session.sid);
     this.#byAccount.remove(session.account, session);
-    this.#unindex(session);
+    this.#unindexToken(session);
     if (this.size === 0) this.#stopTimer();
   }
 
@@ -288,8 +290,8 @@ export class EndRegistry {
    * @param {Claims} claims
    */
   onAccepted(claims) {
-    const session = claims.sid === undefined ? undefined : this.#bySid.get(claims.sid);
-    if (session?.account === claims.sub) this.#adopt(session, claims, this.#environment.kidOf(claims));
+    const session = this.#sessionOf(claims);
+    if (session?.account === claims.sub) this.#updateToken(session, claims, this.#environment.kidOf(claims));
   }
 
   /** @param {import("./revocations.js").Revocation} revocation */
@@ -319,12 +321,14 @@ export class EndRegistry {
    * @param {(kid: string) => boolean} isPublished
    */
   onKeysReplaced(isPublished) {
-    for (const kid of [...this.#byKid.keys()]) if (!isPublished(kid)) this.#endAllOf(this.#byKid.get(kid) ?? [], "key_retired");
+    for (const kid of [...this.#byKid.keys()]) {
+      if (!isPublished(kid)) this.#endAllOf(this.#byKid.get(kid) ?? [], "key_retired");
+    }
   }
 
   /**
    * Ends the registrations whose session's last known token has expired. If the feed has been silent for longer than
-   * `endAfterSilenceMs`, also ends the registrations that are older than that. The timer calls this function.
+   * `endAfterSilenceMs`, also ends the registrations that are older than `endAfterSilenceMs`. The timer calls this function.
    */
   endExpired() {
     for (const exp of [...this.#byExpiry.keys()]) {
@@ -340,7 +344,7 @@ export class EndRegistry {
     }
   }
 
-  /** Ends all registrations: the verifier is closed. */
+  /** Ends all registrations, because a closed verifier receives no revocations. */
   close() {
     this.#closed = true;
     endAll(this.#registrations, "feed_lost");
@@ -356,6 +360,11 @@ export class EndRegistry {
     this.#settings.log(`a callback of onEnd failed: ${describeError(error)}`);
   }
 
+  /** @param {Claims} claims */
+  #sessionOf({ sid }) {
+    return sid === undefined ? undefined : this.#bySid.get(sid);
+  }
+
   /**
    * Makes a token the session's last known one if it expires later, and ends registrations of older claims.
    *
@@ -363,18 +372,19 @@ export class EndRegistry {
    * @param {Claims} claims
    * @param {string | undefined} kid
    */
-  #adopt(session, claims, kid) {
+  #updateToken(session, claims, kid) {
     if (claims.exp > session.exp) {
-      this.#unindex(session);
-      [session.exp, session.kid] = [claims.exp, kid];
-      this.#index(session);
+      this.#unindexToken(session);
+      session.exp = claims.exp;
+      session.kid = kid;
+      this.#indexToken(session);
     }
     const version = claims.claimsVersion;
-    if (version === undefined || version <= (session.claimsVersion ?? -1)) return;
+    if (version === undefined) return;
+    if (session.claimsVersion !== undefined && version <= session.claimsVersion) return;
     session.claimsVersion = version;
     for (const registration of [...session.registrations]) {
-      // a token of Latchkey 0.1 has no version, and remains
-      if ((registration.claims.claimsVersion ?? version) < version) registration.end("claims_changed");
+      if (isOlder(registration.claims.claimsVersion, version)) registration.end("claims_changed");
     }
   }
 
@@ -388,7 +398,7 @@ export class EndRegistry {
   #endIfInvalid(registration, session, kid) {
     const { claims } = registration;
     let cause = this.#closed ? "feed_lost" : this.#environment.causeOf(kid, claims);
-    if (!cause && (claims.claimsVersion ?? Number.POSITIVE_INFINITY) < (session.claimsVersion ?? 0)) cause = "claims_changed";
+    if (!cause && isOlder(claims.claimsVersion, session.claimsVersion)) cause = "claims_changed";
     if (!cause && this.#hasExpired(session.exp)) cause = "token_expired";
     if (cause) registration.end(cause);
   }
@@ -427,8 +437,10 @@ export class EndRegistry {
   #remainingSilenceMs() {
     const [oldest] = this.#registrations;
     const age = oldest === undefined ? 0 : this.#environment.elapsed() - oldest.since;
+    // for a registration, the silence begins when it is made or renewed, at the earliest
+    const silence = Math.min(this.#environment.silentMs(), age);
     // a millisecond more, because `endExpired` requires that the time has been exceeded
-    return this.#settings.endAfterSilenceMs - Math.min(this.#environment.silentMs(), age) + 1;
+    return this.#settings.endAfterSilenceMs - silence + 1;
   }
 
   /**
@@ -442,6 +454,7 @@ export class EndRegistry {
     if (this.size === 0 || at >= this.#timerAt) return;
     this.#stopTimer();
     this.#timerAt = at;
+    // `unref`: the timer does not keep the process alive
     this.#timer = setTimeout(() => this.#onTimer(), Math.ceil(delay)).unref();
   }
 
@@ -459,16 +472,26 @@ export class EndRegistry {
   }
 
   /** @param {Session} session */
-  #index(session) {
+  #indexToken(session) {
     this.#byExpiry.add(session.exp, session);
     if (session.kid !== undefined) this.#byKid.add(session.kid, session);
   }
 
   /** @param {Session} session */
-  #unindex(session) {
+  #unindexToken(session) {
     this.#byExpiry.remove(session.exp, session);
     if (session.kid !== undefined) this.#byKid.remove(session.kid, session);
   }
+}
+
+/**
+ * Whether claims have an older version than other claims. Claims from a token of Latchkey 0.1 have no version, and are not older.
+ *
+ * @param {number | undefined} version
+ * @param {number | undefined} other
+ */
+function isOlder(version, other) {
+  return version !== undefined && other !== undefined && version < other;
 }
 
 /**
@@ -476,6 +499,7 @@ export class EndRegistry {
  * @param {EndCause} cause
  */
 function endAll(registrations, cause) {
+  // a copy, because a registration that ends removes itself from the sets and indexes
   for (const registration of [...registrations]) registration.end(cause);
 }
 

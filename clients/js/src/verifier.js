@@ -38,7 +38,10 @@ export class Verifier {
     this.#registry = new EndRegistry(this.#settings, {
       verify: (token) => this.#verify(token),
       kidOf: (claims) => originOf(claims)?.kid,
-      causeOf: (kid, claims) => (kid !== undefined && !keys.has(kid) ? "key_retired" : feed.causeOf(kid, claims)),
+      causeOf: (kid, claims) => {
+        if (kid !== undefined && !keys.has(kid)) return "key_retired";
+        return feed.causeOf(kid, claims);
+      },
       silentMs: () => feed.silentMs,
       now: Date.now,
       elapsed: () => performance.now(),
@@ -47,9 +50,12 @@ export class Verifier {
       if (revocation.kind === "key") keys.retire(revocation.kid);
       this.#registry.onRevocation(revocation);
     };
+    // Keys may have changed while the verifier was disconnected.
     feed.onReconnected = () => keys.requestRefresh();
     keys.onReplaced = (isPublished) => this.#registry.onKeysReplaced(isPublished);
-    [this.#issuer, this.#feed, this.#keys] = [issuer, feed, keys];
+    this.#issuer = issuer;
+    this.#feed = feed;
+    this.#keys = keys;
     this.#stopped = Promise.all([feed.run(this.#closing.signal), keys.run(this.#closing.signal)]);
   }
 
@@ -74,7 +80,7 @@ export class Verifier {
   }
 
   /**
-   * Verifies an access token, and returns its claims: it is valid, its session has not ended, and its account's claims have not changed.
+   * Verifies an access token, and returns its claims. A token whose session has ended, or whose account's claims have changed, is not valid.
    *
    * @param {string} text
    * @returns {Promise<Readonly<import("./claims.js").Claims>>}
@@ -88,7 +94,7 @@ export class Verifier {
   }
 
   /**
-   * Verifies a token without its effects on registrations.
+   * Verifies a token, without an effect on registrations.
    *
    * @param {string} text
    * @returns {Promise<Readonly<import("./claims.js").Claims>>}
@@ -100,6 +106,7 @@ export class Verifier {
     if (this.#feed.revokesKey(token.kid)) throw new InvalidToken("revoked");
     const payload = await verifySignature(token, await this.#keys.get(token.kid));
     const claims = validateClaims(payload, this.#settings, Date.now());
+    // A registration and the guards of the middleware need the origin of the claims later.
     setOrigin(claims, { kid: token.kid, leewayMs: this.#settings.leewayMs });
     this.#rejectRevoked(token.kid, claims);
     if (!this.#feed.isCurrent()) {
@@ -137,12 +144,15 @@ export class Verifier {
   }
 
   /**
+   * Throws if the feed has revoked the key, the session or the claims of a token.
+   *
    * @param {string} kid
    * @param {import("./claims.js").Claims} claims
    */
   #rejectRevoked(kid, claims) {
     const cause = this.#feed.causeOf(kid, claims);
-    if (cause !== undefined) throw new InvalidToken(cause === "claims_changed" ? cause : "revoked");
+    if (cause === "claims_changed") throw new InvalidToken("claims_changed");
+    if (cause !== undefined) throw new InvalidToken("revoked");
   }
 
   /**

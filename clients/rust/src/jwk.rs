@@ -12,14 +12,14 @@ use crate::jose::{
     strict_json,
 };
 
-/// The maximum number of keys that are read from a JWK set.
+/// The maximum number of keys that are read from a JWK set. The rest is ignored.
 const MAX_KEYS: usize = 64;
 
 /// A public key of the issuer.
 pub(crate) struct Key {
     kid: String,
     key: VerificationKey,
-    /// Read and written without a lock: tokens are verified while the keys are refreshed.
+    /// Cleared for good by [`Key::distrust`]. Atomic, because tokens are verified while the keys are refreshed.
     trusted: AtomicBool,
 }
 
@@ -71,9 +71,11 @@ pub(crate) fn parse_jwk_set(json: &[u8]) -> Option<Vec<Key>> {
     let set: JwkSet = strict_json::from_slice(json)?;
     let mut keys: Vec<Key> = Vec::new();
     for jwk in set.keys.into_iter().take(MAX_KEYS) {
-        let key = serde_json::from_value(jwk).ok().and_then(parse_key);
+        let Some(key) = serde_json::from_value(jwk).ok().and_then(parse_key) else {
+            continue;
+        };
         // of two keys with the same id, the first is used
-        if let Some(key) = key.filter(|key| keys.iter().all(|other| other.kid != key.kid)) {
+        if keys.iter().all(|other| other.kid != key.kid) {
             keys.push(key);
         }
     }
@@ -103,20 +105,22 @@ mod tests {
     #[test]
     fn published_key_of_service_verifies_its_signatures() {
         for algorithm in ServiceAlgorithm::ALL {
-            let signing = SigningKey::generate(algorithm).unwrap();
-            let key = parse_keys(&[serde_json::from_str(signing.public_jwk()).unwrap()]).pop().unwrap();
-            assert_eq!((key.kid(), key.algorithm().as_str()), (signing.kid(), algorithm.as_str()));
-            let signature = signing.sign(b"message").unwrap();
+            let signing_key = SigningKey::generate(algorithm).unwrap();
+            let jwk = serde_json::from_str(signing_key.public_jwk()).unwrap();
+            let key = parse_keys(&[jwk]).pop().unwrap();
+            assert_eq!(key.kid(), signing_key.kid());
+            assert_eq!(key.algorithm().as_str(), algorithm.as_str());
+            let signature = signing_key.sign(b"message").unwrap();
             assert!(key.verify(b"message", &signature), "{algorithm}");
-            assert!(!key.verify(b"massage", &signature), "{algorithm}");
-            assert!(!key.verify(b"message", &[]), "{algorithm}");
+            assert!(!key.verify(b"another message", &signature), "{algorithm}");
+            assert!(!key.verify(b"message", b""), "{algorithm}");
         }
     }
 
     #[test]
     fn unusable_keys_are_skipped() {
-        let good: Value =
-            serde_json::from_str(SigningKey::generate(ServiceAlgorithm::Es256).unwrap().public_jwk()).unwrap();
+        let signing_key = SigningKey::generate(ServiceAlgorithm::Es256).unwrap();
+        let good: Value = serde_json::from_str(signing_key.public_jwk()).unwrap();
         let good_with = |name: &str, value: Value| {
             let mut key = good.clone();
             key[name] = value;
@@ -134,6 +138,7 @@ mod tests {
             good_with("crv", json!("P-384")),
             good_with("kty", json!("OKP")),
             good_with("x", json!("AAAA")),
+            // 32 zero bytes, so that the point is not on the curve
             good_with("y", json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")),
             json!({ "kty": "oct", "k": "c2VjcmV0", "alg": "HS256", "kid": "h" }),
             json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "RS256", "kid": "short" }),

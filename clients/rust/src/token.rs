@@ -74,13 +74,16 @@ impl Session {
     /// Whether the token was issued before the claims of its account reached `version` at the time `at`, in seconds since the
     /// Unix epoch. The time decides only for a token without a version.
     pub(crate) fn precedes_claims(&self, version: u64, at: i64) -> bool {
-        self.claims_version.map_or(self.issued <= at, |own| own < version)
+        match self.claims_version {
+            Some(own_version) => own_version < version,
+            None => self.issued <= at,
+        }
     }
 }
 
 impl Rules {
     /// Verifies the signature, the claims and the times of `token` at `now`, in milliseconds since the Unix epoch.
-    /// Revocations are not checked here.
+    /// `find_key` returns the issuer's key with an id. Revocations are not checked here.
     pub(crate) fn check<E: From<Invalid>>(
         &self,
         token: &str,
@@ -97,13 +100,14 @@ impl Rules {
         if jws.header.alg != key.algorithm().as_str() {
             return Err(Invalid::WrongAlgorithm);
         }
-        if !key.verify(jws.message.as_bytes(), &jws.signature().ok_or(Invalid::Malformed)?) {
+        let signature = jws.signature().ok_or(Invalid::Malformed)?;
+        if !key.verify(jws.message.as_bytes(), &signature) {
             return Err(Invalid::BadSignature);
         }
-        let claims: RawClaims =
-            jws.payload().and_then(|payload| strict_json::from_slice(&payload)).ok_or(Invalid::Malformed)?;
-        let not_before = claims.not_before();
-        let (claims, session) = self.check_claims(claims, key.kid())?;
+        let payload = jws.payload().ok_or(Invalid::Malformed)?;
+        let raw: RawClaims = strict_json::from_slice(&payload).ok_or(Invalid::Malformed)?;
+        let not_before = raw.not_before();
+        let (claims, session) = self.check_claims(raw, key.kid())?;
         let signed = Signed { claims: Arc::new(claims), key, session, not_before };
         self.check_time(&signed, now)?;
         Ok(signed)
@@ -131,12 +135,11 @@ impl Rules {
         if !aud.iter().any(|one| self.audiences.contains(one)) {
             return Err(Invalid::WrongAudience);
         }
-        let (sub, client_id) = (raw.sub.ok_or(missing("sub"))?, raw.client_id.ok_or(missing("client_id"))?);
         let claims = Claims {
             iss,
-            sub,
+            sub: raw.sub.ok_or(missing("sub"))?,
             aud,
-            client_id,
+            client_id: raw.client_id.ok_or(missing("client_id"))?,
             iat: raw.iat.ok_or(missing("iat"))?,
             exp: raw.exp.ok_or(missing("exp"))?,
             jti: raw.jti.ok_or(missing("jti"))?,
@@ -150,14 +153,22 @@ impl Rules {
             claims_version: raw.claims_version,
             kid: kid.into(),
         };
-        let session = match (&claims.sid, claims.auth_time) {
-            (Some(_), Some(_)) => Some(Session::of(&claims).ok_or(Invalid::Malformed)?),
-            (Some(_), None) => return Err(missing("auth_time")),
-            (None, None) if is_service_client && !self.allow_service_clients => return Err(Invalid::ServiceClient),
-            (None, None) if is_service_client => None,
-            (None, _) => return Err(missing("sid")),
-        };
-        Ok((claims, session))
+        if claims.sid.is_some() {
+            if claims.auth_time.is_none() {
+                return Err(missing("auth_time"));
+            }
+            // malformed if an id is not a UUID
+            let session = Session::of(&claims).ok_or(Invalid::Malformed)?;
+            return Ok((claims, Some(session)));
+        }
+        // only a service client's own token has neither a session nor a sign-in
+        if !is_service_client || claims.auth_time.is_some() {
+            return Err(missing("sid"));
+        }
+        if !self.allow_service_clients {
+            return Err(Invalid::ServiceClient);
+        }
+        Ok((claims, None))
     }
 }
 

@@ -29,12 +29,11 @@ struct Cases {
 }
 
 /// A token, by the changes to a user's genuine token.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 struct TokenCase {
     name: String,
-    /// The whole token, which needs no other field.
+    /// The whole token, to which the other fields do not apply.
     token: Option<String>,
     /// Members to set in the header.
     header: Map<String, Value>,
@@ -65,13 +64,24 @@ struct TokenCase {
 struct RequestCase {
     name: String,
     /// The path, which selects what the middleware requires. At `/lost` the feed is lost.
-    #[serde(default)]
-    path: Option<String>,
+    #[serde(default = "root_path")]
+    path: String,
     /// The values of `Authorization`. `{NAME}` stands for a token of [`User::tokens`].
     authorization: Vec<String>,
+    #[serde(flatten)]
+    expected: ResponseHead,
+}
+
+/// The status and the headers of a response that the cases check.
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct ResponseHead {
     status: u16,
     www_authenticate: Option<String>,
     retry_after: Option<String>,
+}
+
+fn root_path() -> String {
+    "/".to_owned()
 }
 
 fn cases() -> Cases {
@@ -90,7 +100,8 @@ impl User {
         let fixture = Fixture::new().await;
         fixture.node.register("ada").await;
         let token = fixture.node.login("ada").await.access;
-        let [header, claims] = [header_of(&token), claims_of(&token)].map(|part| part.as_object().unwrap().clone());
+        let header = header_of(&token).as_object().unwrap().clone();
+        let claims = claims_of(&token).as_object().unwrap().clone();
         Self { fixture, header, claims }
     }
 
@@ -98,19 +109,26 @@ impl User {
         self.claims["iat"].as_i64().unwrap()
     }
 
+    /// The user's token with the changes of a case.
     fn token(&self, case: &TokenCase) -> String {
         if let Some(token) = &case.token {
             return token.clone();
         }
-        let (mut header, mut claims) = (self.header.clone(), self.claims.clone());
+        let mut header = self.header.clone();
         header.extend(case.header.clone());
+        for name in &case.remove_header {
+            header.remove(name);
+        }
+        let mut claims = self.claims.clone();
         claims.extend(case.claims.clone());
-        claims.extend(
-            case.times.iter().map(|(name, offset)| (name.clone(), json!(self.issued_at() + offset.as_i64().unwrap()))),
-        );
-        case.remove_header.iter().for_each(|name| drop(header.remove(name)));
-        case.remove.iter().for_each(|name| drop(claims.remove(name)));
+        for (name, offset) in &case.times {
+            claims.insert(name.clone(), json!(self.issued_at() + offset.as_i64().unwrap()));
+        }
+        for name in &case.remove {
+            claims.remove(name);
+        }
         let payload = json!(claims).to_string().replace("__6000__", &"x".repeat(6000));
+        // inserts the member after the opening brace: a `Map` can't hold a duplicate
         let with_member = |text: String, member: &Option<String>| match member {
             Some(member) => text.replacen('{', &format!("{{{member},"), 1),
             None => text,
@@ -119,7 +137,8 @@ impl User {
         let payload = with_member(case.payload.clone().unwrap_or(payload), &case.payload_member);
         let mut token = signed(&self.fixture.node, &header, &payload);
         if let Some(signature) = &case.signature {
-            token = format!("{}.{signature}", token.rsplit_once('.').unwrap().0);
+            let signed_part = token.rsplit_once('.').unwrap().0;
+            token = format!("{signed_part}.{signature}");
         }
         token + &case.suffix
     }
@@ -135,6 +154,7 @@ impl User {
             ("user", case(json!({}), &[])),
             ("admin", case(json!({ "roles": ["admin"], "scope": "account orders:read orders:write" }), &[])),
             ("client", case(json!({ "sub": "robot", "client_id": "robot" }), &["sid", "auth_time"])),
+            // more than the leeway of 5 s ago
             ("expired", case(json!({ "exp": self.issued_at() - 60 }), &[])),
         ]
         .map(|(name, case)| (name, self.token(&case)))
@@ -167,12 +187,8 @@ async fn shared_cases_invalid_token_is_refused_with_its_reason() {
 
 const SCOPES: [&str; 2] = ["orders:read", "orders:write"];
 
-/// Status, challenge and `Retry-After` of a request to a tower service behind the layer for the path.
-async fn call_tower(
-    verifier: &Verifier,
-    path: &str,
-    authorization: &[String],
-) -> (u16, Option<String>, Option<String>) {
+/// Sends a request to a tower service behind the layer for the path.
+async fn call_tower(verifier: &Verifier, path: &str, authorization: &[String]) -> ResponseHead {
     let layer = VerifyLayer::new(verifier.clone());
     let layer = match path {
         "/clients" => layer.allow_clients(),
@@ -181,7 +197,7 @@ async fn call_tower(
         _ => layer,
     };
     let service = layer.layer(service_fn(async |request: Request<String>| {
-        assert!(request.extensions().get::<Arc<Claims>>().is_some());
+        assert!(request.extensions().get::<Arc<Claims>>().is_some(), "the layer has not passed on the claims");
         Ok::<_, Infallible>(Response::new(String::new()))
     }));
     let mut request = Request::builder();
@@ -190,7 +206,11 @@ async fn call_tower(
     }
     let response = service.oneshot(request.body(String::new()).unwrap()).await.unwrap();
     let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-    (response.status().as_u16(), header("www-authenticate"), header("retry-after"))
+    ResponseHead {
+        status: response.status().as_u16(),
+        www_authenticate: header("www-authenticate"),
+        retry_after: header("retry-after"),
+    }
 }
 
 #[handler]
@@ -198,8 +218,8 @@ fn hello(caller: Caller) -> String {
     caller.sub.clone()
 }
 
-/// Status, challenge and `Retry-After` of a request to a poem app behind the middleware for the path.
-async fn call_poem(verifier: &Verifier, path: &str, authorization: &[String]) -> (u16, Option<String>, Option<String>) {
+/// Sends a request to a poem app behind the middleware for the path, and checks the body of a refusal.
+async fn call_poem(verifier: &Verifier, path: &str, authorization: &[String]) -> ResponseHead {
     let verify = Verify::new(verifier.clone());
     let routes = Route::new()
         .at("/", get(hello).with(verify.clone()))
@@ -208,18 +228,24 @@ async fn call_poem(verifier: &Verifier, path: &str, authorization: &[String]) ->
         .at("/role", get(hello).with(verify.clone().require_role(["admin"])))
         .at("/scope", get(hello).with(verify.require_scope(SCOPES)));
     let client = TestClient::new(routes);
-    let request = authorization.iter().fold(client.get(path), |request, value| request.header("authorization", value));
+    let mut request = client.get(path);
+    for value in authorization {
+        request = request.header("authorization", value);
+    }
     let response = request.send().await.0;
-    let status = response.status().as_u16();
     let header = |name: &str| response.header(name).map(str::to_owned);
-    let headers = (header("www-authenticate"), header("retry-after"));
-    if status != 200 {
+    let head = ResponseHead {
+        status: response.status().as_u16(),
+        www_authenticate: header("www-authenticate"),
+        retry_after: header("retry-after"),
+    };
+    if head.status != 200 {
         assert_eq!(header("content-type").as_deref(), Some("application/problem+json"));
         let problem: Value = response.into_body().into_json().await.unwrap();
-        assert_eq!(problem["status"], status);
+        assert_eq!(problem["status"], head.status);
         assert_eq!(problem["type"], format!("urn:latchkey:problem:{}", problem["code"].as_str().unwrap()));
     }
-    (status, headers.0, headers.1)
+    head
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -227,26 +253,35 @@ async fn shared_cases_requests_get_their_status_and_challenge() {
     let user = User::new().await;
     let tokens = user.tokens();
     let verifier = user.fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
-    // The cases with a lost feed come last, since the feed is not restored.
-    let (lost, live): (Vec<_>, Vec<_>) =
-        cases().requests.into_iter().partition(|case| case.path.as_deref() == Some("/lost"));
-    for case in live.iter().chain(&lost) {
-        if case.path.as_deref() == Some("/lost") {
-            user.fixture.proxy.set(Mode::Frozen);
-            // longer than `max_staleness`, 5 s by default
-            user.fixture.clock.advance(Duration::from_secs(6));
-        }
-        let authorization: Vec<_> = case.authorization.iter().map(|value| fill(value, &tokens)).collect();
-        let path = case.path.as_deref().unwrap_or("/");
-        let expected = (case.status, case.www_authenticate.clone(), case.retry_after.clone());
-        assert_eq!(call_tower(&verifier, path, &authorization).await, expected, "tower: {}", case.name);
-        assert_eq!(call_poem(&verifier, path, &authorization).await, expected, "poem: {}", case.name);
+    let (lost, live): (Vec<_>, Vec<_>) = cases().requests.into_iter().partition(|case| case.path == "/lost");
+    for case in live {
+        assert_responses(&verifier, &case, &tokens).await;
+    }
+    // These cases come last, since the feed is not restored.
+    user.fixture.proxy.set(Mode::Frozen);
+    // longer than `max_staleness`, 5 s by default
+    user.fixture.clock.advance(Duration::from_secs(6));
+    for case in lost {
+        assert_responses(&verifier, &case, &tokens).await;
     }
     drop(verifier);
     user.fixture.stop().await;
 }
 
+/// Checks the responses of both kinds of app to the request of a case.
+async fn assert_responses(verifier: &Verifier, case: &RequestCase, tokens: &[(&str, String)]) {
+    let authorization: Vec<_> = case.authorization.iter().map(|value| insert_tokens(value, tokens)).collect();
+    let tower = call_tower(verifier, &case.path, &authorization).await;
+    assert_eq!(tower, case.expected, "tower: {}", case.name);
+    let poem = call_poem(verifier, &case.path, &authorization).await;
+    assert_eq!(poem, case.expected, "poem: {}", case.name);
+}
+
 /// Replaces the names of tokens in braces with the tokens.
-fn fill(value: &str, tokens: &[(&str, String)]) -> String {
-    tokens.iter().fold(value.to_owned(), |value, (name, token)| value.replace(&format!("{{{name}}}"), token))
+fn insert_tokens(value: &str, tokens: &[(&str, String)]) -> String {
+    let mut filled = value.to_owned();
+    for (name, token) in tokens {
+        filled = filled.replace(&format!("{{{name}}}"), token);
+    }
+    filled
 }
