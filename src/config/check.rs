@@ -1,7 +1,7 @@
 //! Checks and parses single values: URLs, origins, prefixes, scopes, filters. An error is the rule that the value breaks, and never
 //! quotes the value.
 
-use std::{borrow::Cow, fmt::Display, net::IpAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
@@ -14,24 +14,28 @@ const ARGON2_MINIMA: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (
 
 /// Checks an issuer identifier: an http(s) URL without query or fragment (RFC 8414, section 2), and without a slash at its end.
 pub(super) fn issuer(text: &str) -> Result<(), String> {
-    let rule = || "must be an http:// or https:// URL without user, query, fragment or slash at its end".to_owned();
-    let url = Url::parse(text).map_err(|_| rule())?;
+    let rule = "must be an http:// or https:// URL without user, query, fragment or slash at its end";
+    let url = Url::parse(text).map_err(|_| rule)?;
     let has_user = !url.username().is_empty() || url.password().is_some();
     let has_suffix = url.query().is_some() || url.fragment().is_some() || text.ends_with('/');
     let has_blank = text.contains(|c: char| c.is_whitespace() || c.is_control());
-    (is_http(&url) && url.has_host() && !has_user && !has_suffix && !has_blank).then_some(()).ok_or_else(rule)
+    let is_valid = is_http(&url) && url.has_host() && !has_user && !has_suffix && !has_blank;
+    if is_valid { Ok(()) } else { Err(rule.into()) }
 }
 
 /// Checks an origin as browsers send it: scheme, host, and the port if it isn't the scheme's own (RFC 6454, section 6.2).
 pub(super) fn origin(text: &str) -> Result<String, String> {
-    let url = Url::parse(text).ok().filter(is_http);
-    match url.map(|url| url.origin().ascii_serialization()) {
-        Some(origin) if origin == text => Ok(origin),
-        Some(origin) if text.parse::<Url>().is_ok_and(|url| url.path() == "/" && url.query().is_none()) => {
-            Err(format!("must hold origins as browsers send them: {origin}"))
-        }
-        _ => Err("must hold origins: http:// or https://, a host, optionally a port, and nothing else".into()),
+    let rule = "must hold origins: http:// or https://, a host, optionally a port, and nothing else";
+    let url = Url::parse(text).ok().filter(is_http).ok_or(rule)?;
+    let origin = url.origin().ascii_serialization();
+    if origin == text {
+        return Ok(origin);
     }
+    // probably an origin in another spelling, for example with a slash at its end or with the scheme's own port
+    if url.path() == "/" && url.query().is_none() {
+        return Err(format!("must hold origins as browsers send them: {origin}"));
+    }
+    Err(rule.into())
 }
 
 fn is_http(url: &Url) -> bool {
@@ -54,15 +58,23 @@ pub(super) fn is_clear_text_redis(address: &str) -> bool {
 
 /// Whether an attacker on the network can read the connection to this database or pose as the database.
 pub(super) fn is_unverified_postgres(address: &str) -> bool {
+    if is_sqlite(address) {
+        return false;
+    }
     let Ok(url) = Url::parse(&store_url::with_host(address)) else { return false };
+    let host = url.host_str().unwrap_or_default();
     // A host that is a path (`%2F…`, or the parameter `host`) names the folder of a local socket.
-    let is_remote =
-        url.host_str().is_some_and(|host| !host.is_empty() && !host.starts_with("%2F")) && !is_loopback(&url);
-    let is_socket = url.query_pairs().any(|(name, value)| name == "host" && value.starts_with('/'));
-    let is_verified = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
-        matches!(&*name, "sslmode" | "ssl-mode") && matches!(&*value, "verify-ca" | "verify-full")
-    };
-    !is_sqlite(address) && is_remote && !is_socket && !url.query_pairs().any(is_verified)
+    let mut is_socket = host.starts_with("%2F");
+    let mut is_verified = false;
+    for (name, value) in url.query_pairs() {
+        match &*name {
+            "host" => is_socket |= value.starts_with('/'),
+            "sslmode" | "ssl-mode" => is_verified |= value == "verify-ca" || value == "verify-full",
+            _ => {}
+        }
+    }
+    let is_remote = !host.is_empty() && !is_socket && !is_loopback(&url);
+    is_remote && !is_verified
 }
 
 /// Whether a URL leads to this machine.
@@ -91,67 +103,67 @@ pub(super) fn is_sqlite(url: &str) -> bool {
 /// Checks a prefix of Redis keys. Braces would change the cluster slot of a key.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
     let is_plain = text.chars().all(|c| c.is_ascii_graphic() && c != '{' && c != '}');
-    (is_plain && (1..=64).contains(&text.len()))
-        .then(|| text.to_owned())
-        .ok_or_else(|| "must be 1 to 64 printable ASCII characters, without spaces and braces".into())
+    if !is_plain || !(1..=64).contains(&text.len()) {
+        return Err("must be 1 to 64 printable ASCII characters, without spaces and braces".into());
+    }
+    Ok(text.to_owned())
 }
 
 /// Checks a name in tokens: an audience, a `client_id`, or a member of `app_metadata`.
 pub(super) fn name(text: &str) -> Result<String, String> {
-    let is_valid = !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
-    is_valid
-        .then(|| text.to_owned())
-        .ok_or_else(|| "must not be empty, contain control characters, or start or end with a space".into())
+    if text.is_empty() || text.trim() != text || text.contains(char::is_control) {
+        return Err("must not be empty, contain control characters, or start or end with a space".into());
+    }
+    Ok(text.to_owned())
 }
 
 /// Checks scopes, separated by single spaces (RFC 6749, section 3.3).
 pub(super) fn scope(text: &str) -> Result<String, String> {
     let is_scope_char = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
     let is_valid = text.split(' ').all(|scope| !scope.is_empty() && scope.chars().all(is_scope_char));
-    is_valid.then(|| text.to_owned()).ok_or_else(|| "must be one or more scopes, separated by single spaces".into())
+    if is_valid { Ok(text.to_owned()) } else { Err("must be one or more scopes, separated by single spaces".into()) }
 }
 
 /// Parses a network, or a single address.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
-    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-    network.map_err(|_| "must hold addresses (10.0.0.7) and networks (10.0.0.0/8)".into())
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(IpNet::from(address));
+    }
+    text.parse().map_err(|_| "must hold addresses (10.0.0.7) and networks (10.0.0.0/8)".into())
 }
 
 /// Checks the length of a secret from which keys are derived.
 pub(super) fn secret(text: &str) -> Result<(), String> {
-    (text.len() >= 32)
-        .then_some(())
-        .ok_or_else(|| "must be at least 32 bytes; make one with `openssl rand -base64 32`".into())
+    if text.len() < 32 {
+        return Err("must be at least 32 bytes; make one with `openssl rand -base64 32`".into());
+    }
+    Ok(())
 }
 
 /// Parses a filter of log lines, by level and module.
 pub(crate) fn log_filter(text: &str) -> Result<EnvFilter, String> {
-    let rule = |why: &dyn Display| {
-        format!(
-            "must be a level (off, error, warn, info, debug, trace) or levels by module, such as info,fred=warn{why}"
-        )
-    };
-    let parts: Vec<_> = text.split(',').map(str::trim).collect();
+    let rule = "must be a level (off, error, warn, info, debug, trace) or levels by module, such as info,fred=warn";
+    let mut parts: Vec<_> = text.split(',').map(str::trim).collect();
     for part in &parts {
         // tracing takes any other word for a module, enables all of its levels, and disables all other modules.
         let is_level = matches!(&*part.to_lowercase(), "off" | "error" | "warn" | "info" | "debug" | "trace");
         if !is_level && !part.contains(['=', '[']) {
-            return Err(rule(&""));
+            return Err(rule.into());
         }
     }
     // fred warns of each attempt to connect; the service logs outages itself. webauthn_rs_core logs invalid
     // input of clients as errors; the service records refusals itself.
-    let is_named = |module: &str| parts.iter().any(|part| part.starts_with(module));
-    let quiet = [("fred", "fred=error"), ("webauthn_rs_core", "webauthn_rs_core=off")];
-    let quiet: Vec<_> = quiet.into_iter().filter(|(module, _)| !is_named(module)).map(|(_, part)| part).collect();
-    EnvFilter::builder()
-        .parse(parts.into_iter().chain(quiet).collect::<Vec<_>>().join(","))
-        .map_err(|error| rule(&format_args!(": {error}")))
+    for (module, quiet_part) in [("fred", "fred=error"), ("webauthn_rs_core", "webauthn_rs_core=off")] {
+        if !parts.iter().any(|part| part.starts_with(module)) {
+            parts.push(quiet_part);
+        }
+    }
+    EnvFilter::builder().parse(parts.join(",")).map_err(|error| format!("{rule}: {error}"))
 }
 
 /// Whether argon2id parameters are at least as strong as one of OWASP's recommendations.
 pub(super) fn is_strong(memory_kib: u32, iterations: u32) -> bool {
-    ARGON2_MINIMA.iter().any(|(memory, passes)| memory_kib >= *memory && iterations >= *passes)
+    ARGON2_MINIMA.iter().any(|&(min_memory_kib, min_passes)| memory_kib >= min_memory_kib && iterations >= min_passes)
 }
 
 #[cfg(test)]
@@ -229,9 +241,9 @@ mod tests {
         for good in ["https://app.example.com", "http://localhost:3000", "https://[::1]:8443"] {
             assert_eq!(origin(good), Ok(good.into()));
         }
-        let as_sent = Err("must hold origins as browsers send them: https://a.example".into());
-        assert_eq!(origin("https://a.example/"), as_sent);
-        assert_eq!(origin("https://a.example:443"), as_sent);
+        let other_spelling = Err("must hold origins as browsers send them: https://a.example".into());
+        assert_eq!(origin("https://a.example/"), other_spelling);
+        assert_eq!(origin("https://a.example:443"), other_spelling);
         for bad in ["*", "null", "app.example.com", "https://a.example/b", "https://*.example.com/?", "chrome://x"] {
             assert!(origin(bad).is_err(), "{bad}");
         }
@@ -264,8 +276,8 @@ mod tests {
 
     #[test]
     fn single_address_is_a_network() {
-        for (text, network) in [("10.0.0.7", "10.0.0.7/32"), ("10.0.0.0/8", "10.0.0.0/8"), ("::1", "::1/128")] {
-            assert_eq!(super::network(text).map(|network| network.to_string()), Ok(network.into()));
+        for (text, expected) in [("10.0.0.7", "10.0.0.7/32"), ("10.0.0.0/8", "10.0.0.0/8"), ("::1", "::1/128")] {
+            assert_eq!(network(text).unwrap().to_string(), expected);
         }
         assert!(network("example.com").is_err());
     }
@@ -282,7 +294,11 @@ mod tests {
 
     #[test]
     fn argon2_settings_below_each_recommendation_are_weak() {
-        assert!(is_strong(19_456, 2) && is_strong(47_104, 1) && is_strong(7_168, 5) && is_strong(1 << 20, 9));
-        assert!(!is_strong(19_455, 2) && !is_strong(19_456, 1) && !is_strong(7_167, 99));
+        for (memory_kib, iterations) in [(19_456, 2), (47_104, 1), (7_168, 5), (1_048_576, 9)] {
+            assert!(is_strong(memory_kib, iterations), "{memory_kib} KiB, {iterations} passes");
+        }
+        for (memory_kib, iterations) in [(19_455, 2), (19_456, 1), (7_167, 99)] {
+            assert!(!is_strong(memory_kib, iterations), "{memory_kib} KiB, {iterations} passes");
+        }
     }
 }

@@ -19,12 +19,11 @@ use crate::domain::{
 /// The claims of a session's access token (RFC 9068, section 2.2). Times are seconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccessClaims {
-    /// The issuer, compared as a string.
+    /// The issuer. Verifiers compare it as a string.
     pub iss: String,
     /// The account.
     pub sub: AccountId,
-    /// The audiences. A verified token for this service has only the audience `token.audience`; a token for other audiences has all
-    /// of them.
+    /// The audiences. The verifier keeps only `token.audience` if a token contains it, and all audiences otherwise.
     #[serde(serialize_with = "one_or_several")]
     pub aud: Vec<String>,
     /// The client that the token was issued to.
@@ -64,7 +63,7 @@ pub struct AccessClaims {
 }
 
 impl AccessClaims {
-    /// Whether the account's claims have changed since the token was issued (I16).
+    /// Whether the account's claims have changed since the token was issued, so that the token is refused (I16).
     pub fn are_outdated_by(&self, current: &ClaimsStamp) -> bool {
         current.outdates(self.claims_version, self.iat)
     }
@@ -82,9 +81,9 @@ pub struct VerifiedToken<C = AccessClaims> {
     pub claims: C,
     /// The key that signed the token.
     pub(super) kid: String,
-    /// The later of `iat` and `nbf`.
+    /// The later of `iat` and `nbf`, in seconds since the Unix epoch.
     pub(super) not_before: i64,
-    /// `exp`.
+    /// The claim `exp`.
     pub(super) expires_at: i64,
 }
 
@@ -191,7 +190,7 @@ pub enum TokenError {
     /// `typ` is not `at+jwt`.
     #[error("it is not an access token (typ at+jwt)")]
     WrongType,
-    /// `kid` is missing or names no trusted key. Another node may have created the key a moment ago.
+    /// `kid` is missing or names no trusted key, for example a key that another node has just created and this node has not yet read.
     #[error("it names no trusted key")]
     UnknownKey,
     /// `alg` is not the algorithm of the key, for example `none`.

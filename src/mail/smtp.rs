@@ -67,7 +67,7 @@ impl SmtpClient {
         match tokio::time::timeout(self.settings.timeout, sending).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                let needs_utf8 = !message.envelope().to().iter().all(is_ascii);
+                let needs_utf8 = message.envelope().to().iter().any(|address| !is_ascii(address));
                 Err(self.delivery_error(&error, needs_utf8))
             }
             Err(_) => Err(self.timed_out()),
@@ -83,6 +83,7 @@ impl SmtpClient {
                 Ok(format!("{} accepts connections{user}", self.label))
             }
             Ok(Err(error)) => {
+                // there is no recipient
                 let needs_utf8 = false;
                 Err(self.delivery_error(&error, needs_utf8))
             }
@@ -92,8 +93,8 @@ impl SmtpClient {
 
     /// Returns an idle connection that still works, or a new one.
     async fn acquire_connection(&self) -> Result<AsyncSmtpConnection, Error> {
-        while let Some((mut connection, since)) = self.take_idle() {
-            if since.elapsed() < IDLE_TIMEOUT && connection.test_connected().await {
+        while let Some((mut connection, idle_since)) = self.take_idle() {
+            if idle_since.elapsed() < IDLE_TIMEOUT && connection.test_connected().await {
                 return Ok(connection);
             }
         }
@@ -102,18 +103,21 @@ impl SmtpClient {
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Error> {
         let SmtpSettings { host, port, security, timeout, .. } = &self.settings;
-        let name = parse_ehlo_name(&self.settings.ehlo_name);
-        let implicit_tls = self.tls.clone().filter(|_| *security == SmtpSecurity::Tls);
+        let ehlo_name = parse_ehlo_name(&self.settings.ehlo_name);
+        let implicit_tls = if *security == SmtpSecurity::Tls { self.tls.clone() } else { None };
         let server = (host.as_str(), *port);
         let local_address = None;
         let mut connection =
-            AsyncSmtpConnection::connect_tokio1(server, Some(*timeout), &name, implicit_tls, local_address).await?;
-        if let Some(tls) = self.tls.clone().filter(|_| *security == SmtpSecurity::StartTls) {
-            connection.starttls(tls, &name).await?;
+            AsyncSmtpConnection::connect_tokio1(server, Some(*timeout), &ehlo_name, implicit_tls, local_address)
+                .await?;
+        if *security == SmtpSecurity::StartTls
+            && let Some(tls) = &self.tls
+        {
+            connection.starttls(tls.clone(), &ehlo_name).await?;
         }
         if let Some(user) = &self.settings.credentials {
-            let user = Credentials::new(user.username.clone(), user.password.expose().to_owned());
-            connection.auth(&MECHANISMS, &user).await?;
+            let credentials = Credentials::new(user.username.clone(), user.password.expose().to_owned());
+            connection.auth(&MECHANISMS, &credentials).await?;
         }
         Ok(connection)
     }
@@ -126,6 +130,7 @@ impl SmtpClient {
         }
     }
 
+    /// A function of its own, so that the lock is released before the caller waits for the connection.
     fn take_idle(&self) -> Option<(AsyncSmtpConnection, Instant)> {
         self.idle().pop()
     }
@@ -138,17 +143,18 @@ impl SmtpClient {
         DeliveryError::Unreachable(format!("{} did not answer within mail.timeout", self.label))
     }
 
-    /// Classifies an error. `needs_utf8` says that the recipient's local part is not ASCII.
+    /// Classifies an error. `needs_utf8` says that a recipient's address is not ASCII.
     fn delivery_error(&self, error: &Error, needs_utf8: bool) -> DeliveryError {
         let text = self.describe(error);
-        if error.is_permanent() && !is_about_sender(error) {
-            DeliveryError::Rejected(text)
-        } else if error.is_permanent() {
+        if error.is_permanent() && is_about_sender(error) {
             // Other messages would fail as well, until the operator corrects the configuration.
             DeliveryError::Unreachable(text)
+        } else if error.is_permanent() {
+            DeliveryError::Rejected(text)
         } else if error.is_transient() {
             DeliveryError::Refused(text)
         } else if error.is_client() && needs_utf8 {
+            // lettre itself refuses to send such a message
             DeliveryError::Rejected(format!(
                 "{} does not offer SMTPUTF8 (RFC 6531), which the address needs",
                 self.label
@@ -180,7 +186,8 @@ impl fmt::Debug for SmtpClient {
 }
 
 fn is_ascii(address: &lettre::Address) -> bool {
-    AsRef::<str>::as_ref(address).is_ascii()
+    let text: &str = address.as_ref();
+    text.is_ascii()
 }
 
 /// Whether a permanent refusal is about this client rather than about the recipient. Either authentication is needed or has failed
@@ -195,6 +202,7 @@ fn tls_parameters(settings: &SmtpSettings) -> Result<TlsParameters, String> {
         let unusable = |why: &dyn fmt::Display| format!("mail.tls_ca: {} can't be used: {why}", path.display());
         let pem = fs::read(path).map_err(|error| unusable(&error))?;
         let certificate = Certificate::from_pem(&pem).map_err(|error| unusable(&error))?;
+        // the server's certificate must be of this authority: the authorities of the system are not trusted
         builder = builder.certificate_store(CertificateStore::None).add_root_certificate(certificate);
     }
     builder.build().map_err(|error| format!("mail.url: {error}"))

@@ -19,13 +19,15 @@ use crate::{
 
 /// Runs a subcommand of `latchkey user factors`.
 pub(super) async fn run(state: &AppState, account: &Account, args: &FactorsArgs) -> anyhow::Result<()> {
-    let name = escaped_identifier(account);
+    let identifier = escaped_identifier(account);
     match &args.action {
         FactorsAction::List { json } => list(state, account, *json).await,
         FactorsAction::Reset { yes } => {
-            prompt::confirm(&format!("Remove all second factors of {name} (id {})?", account.id), *yes)?;
-            reset::reset(state, account, &Initiator::Operator, &RequestOrigin::default()).await?;
-            println!("Removed all second factors and recovery codes of {name}. Its sessions ended.");
+            prompt::confirm(&format!("Remove all second factors of {identifier} (id {})?", account.id), *yes)?;
+            // a command has no client, so the mail about the reset names no address and no browser
+            let no_origin = RequestOrigin::default();
+            reset::reset(state, account, &Initiator::Operator, &no_origin).await?;
+            println!("Removed all second factors and recovery codes of {identifier}. Its sessions ended.");
             Ok(())
         }
     }
@@ -55,22 +57,22 @@ impl From<&FactorEntry> for FactorJson {
 }
 
 async fn list(state: &AppState, account: &Account, json: bool) -> anyhow::Result<()> {
-    let list = factors::list(state, account.id).await?;
+    let found = factors::list(state, account.id).await?;
     let mut out = io::stdout().lock();
-    for factor in list.factors.iter().map(FactorJson::from) {
+    for factor in found.factors.iter().map(FactorJson::from) {
         if json {
             write_json_line(&mut out, &factor)?;
         } else {
-            let used = factor.last_used_at.as_deref().unwrap_or("never");
-            writeln!(out, "{}  {:<8}  used {used}  {}", factor.id, factor.kind, escape(&factor.label))?;
+            let last_used = factor.last_used_at.as_deref().unwrap_or("never");
+            writeln!(out, "{}  {:<8}  used {last_used}  {}", factor.id, factor.kind, escape(&factor.label))?;
         }
     }
     if !json {
         // `None`: no account can use codes by mail
-        if let Some(on) = list.email_code {
-            writeln!(out, "codes by mail: {}", if on { "on" } else { "off" })?;
+        if let Some(enabled) = found.email_code {
+            writeln!(out, "codes by mail: {}", if enabled { "on" } else { "off" })?;
         }
-        writeln!(out, "recovery codes left: {}", list.recovery_codes)?;
+        writeln!(out, "recovery codes left: {}", found.recovery_codes)?;
     }
     Ok(out.flush()?)
 }

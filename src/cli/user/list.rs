@@ -20,6 +20,7 @@ pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
         writeln!(out, "{}", row(["ID", "STATE", "CREATED", "USERNAME", "E-MAIL", "ROLES"]))?;
     }
     let mut remaining = args.limit.unwrap_or(u64::MAX);
+    // `last_read` is where the next query starts, `last_printed` is where the user's next command does
     let mut last_printed = args.after;
     let mut last_read = args.after;
     loop {
@@ -29,10 +30,10 @@ pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
         for account in page.iter().filter(|account| args.matches(account)) {
             if remaining == 0 {
                 out.flush()?;
-                eprintln!(
-                    "more accounts match; continue with --after {}",
-                    last_printed.map_or_else(String::new, |id| id.to_string())
-                );
+                // always true: the limit is at least 1
+                if let Some(id) = last_printed {
+                    eprintln!("more accounts match; continue with --after {id}");
+                }
                 return Ok(());
             }
             if args.json {
@@ -49,13 +50,13 @@ pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
 
 impl ListArgs {
     fn matches(&self, account: &Account) -> bool {
-        let contains = |text: &str| {
+        let name_contains = |text: &str| {
             let text = text.to_lowercase();
             account.email.as_str().to_lowercase().contains(&text)
                 || account.username.as_ref().is_some_and(|name| name.as_str().to_lowercase().contains(&text))
         };
         let state = if account.disabled_at.is_some() { AccountState::Disabled } else { AccountState::Active };
-        self.contains.as_deref().is_none_or(contains)
+        self.contains.as_deref().is_none_or(name_contains)
             && self.role.as_deref().is_none_or(|role| account.roles.contains(role))
             && self.state.is_none_or(|wanted| wanted == state)
     }
@@ -63,6 +64,7 @@ impl ListArgs {
 
 fn table_row(account: &Account) -> String {
     let state = if account.disabled_at.is_some() { "disabled" } else { "active" };
+    // the date of an RFC 3339 time
     let created = account.created_at.to_string();
     let date = created.split('T').next().unwrap_or_default();
     let username = escape(account.username.as_ref().map_or("-", Username::as_str));
@@ -87,7 +89,7 @@ mod tests {
     };
 
     fn account() -> Account {
-        let time = Timestamp::from_millis(1_800_000_000_000);
+        let time = Timestamp::from_millis(1_800_000_000_000); // 2027-01-15T08:00:00Z
         Account {
             id: AccountId::from_bytes([7; 16]),
             email: Email::parse("Ann@example.com").unwrap(),
@@ -128,28 +130,25 @@ mod tests {
 
     #[test]
     fn row_of_an_account_that_has_lost_its_address_has_a_dash() {
-        let account = Account { email: Email::from_stored(String::new()), ..account() };
-        assert!(
-            table_row(&account).contains("  -                                 admin ops"),
-            "{}",
-            table_row(&account)
-        );
+        let no_address = Email::from_stored(String::new());
+        let row = table_row(&Account { email: no_address, ..account() });
+        assert!(row.contains("  -                                 admin ops"), "{row}");
     }
 
     #[test]
     fn account_matches_filters_by_name_role_and_state() {
         let ann = account();
-        let args = |change: fn(&mut ListArgs)| {
+        let matches_with = |change: fn(&mut ListArgs)| {
             let mut args = ListArgs { contains: None, role: None, state: None, limit: None, after: None, json: false };
             change(&mut args);
             args.matches(&ann)
         };
-        assert!(args(|_| {}));
-        assert!(args(|args| args.contains = Some("ANN@".into())));
-        assert!(args(|args| args.role = Some("ops".into())));
-        assert!(args(|args| args.state = Some(AccountState::Active)));
-        assert!(!args(|args| args.contains = Some("bob".into())));
-        assert!(!args(|args| args.role = Some("op".into())));
-        assert!(!args(|args| args.state = Some(AccountState::Disabled)));
+        assert!(matches_with(|_| {}), "no filter");
+        assert!(matches_with(|args| args.contains = Some("ANN@".into())));
+        assert!(matches_with(|args| args.role = Some("ops".into())));
+        assert!(matches_with(|args| args.state = Some(AccountState::Active)));
+        assert!(!matches_with(|args| args.contains = Some("bob".into())));
+        assert!(!matches_with(|args| args.role = Some("op".into())));
+        assert!(!matches_with(|args| args.state = Some(AccountState::Disabled)));
     }
 }

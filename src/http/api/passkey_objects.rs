@@ -1,5 +1,7 @@
 //! The JSON objects of passkeys: options, credentials, and the passkeys of an account.
 
+use std::time::Duration;
+
 use poem_openapi::{ApiResponse, Object, payload::Json, types::Example};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -73,18 +75,18 @@ pub(super) struct PasskeyResponse {
 
 impl Example for PasskeyResponse {
     fn example() -> Self {
-        let new_year_2026 = 1_767_225_600;
-        let time = |secs: i64| Time(Timestamp::from_millis(secs * 1000));
+        let registered_at = Timestamp::from_millis(1_767_225_600_000); // 2026-01-01T00:00:00Z
         Self {
             id: Uuid::from_u128(0x019b_7a63_2c00_7b1e_8c55_0d6f_3a1b_9e22),
             name: "Ada's phone".to_owned(),
+            // Google Password Manager
             aaguid: Uuid::from_u128(0xea9b_8d66_4d01_1d21_3ce4_b6b4_8cb5_75d4),
             transports: vec!["hybrid".to_owned(), "internal".to_owned()],
             discoverable: Some(true),
             backup_eligible: true,
             backed_up: true,
-            created_at: time(new_year_2026),
-            last_used_at: Some(time(new_year_2026 + 3600)),
+            created_at: Time(registered_at),
+            last_used_at: Some(Time(registered_at + Duration::from_hours(1))),
         }
     }
 }
@@ -175,7 +177,7 @@ impl Example for RenamePasskeyRequest {
     }
 }
 
-/// An example of a credential in its JSON form.
+/// An example of a credential in its JSON form, with this authenticator's response.
 pub(super) fn credential_example(response: &Value) -> JsonObject {
     let id = "t3JzWk0xQ9mJ8oN5bYv2Rg";
     json_object(json!({
@@ -183,7 +185,7 @@ pub(super) fn credential_example(response: &Value) -> JsonObject {
     }))
 }
 
-/// The object that the value is; an empty object for any other value.
+/// Converts a JSON object. A value of another type becomes an empty object.
 fn json_object(value: Value) -> JsonObject {
     match value {
         Value::Object(members) => JsonObject(members),

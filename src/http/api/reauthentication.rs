@@ -140,8 +140,7 @@ impl From<ReauthenticateError> for ProblemError {
                 Self::fields(Code::WrongPassword, vec![field])
             }
             ReauthenticateError::SecondFactorRequired => {
-                let needed = InsufficientAuthentication { acr: Some(Acr::Aal2), max_age: None };
-                needed.into()
+                InsufficientAuthentication { acr: Some(Acr::Aal2), max_age: None }.into()
             }
             ReauthenticateError::WrongCode => Self::new(Code::InvalidCode, "The code is wrong or was used."),
             ReauthenticateError::Passkey(error) => error.into(),
@@ -189,7 +188,10 @@ impl ReauthenticationApi {
                 let field = FieldError::new("method", FieldCode::UnknownValue, detail);
                 return Err(ProblemError::fields(Code::InvalidFields, vec![field]).into());
             }
-            Some(method) => Some(parse_factor(method, request.code, None)?),
+            Some(method) => {
+                let no_credential = None;
+                Some(parse_factor(method, request.code, no_credential)?)
+            }
             None => None,
         };
         let input = Reauthenticate {

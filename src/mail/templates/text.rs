@@ -22,16 +22,14 @@ pub(super) fn escape_html(text: &str) -> String {
 
 /// Breaks a text between words into lines of at most [`WIDTH`] characters. A longer word has a line of its own.
 pub(super) fn wrap(text: &str) -> String {
-    let mut lines = vec![String::new()];
+    let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
-        let line = lines.last_mut().unwrap_or_else(|| unreachable!("there is always a line"));
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= WIDTH {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + " ".len() + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
         }
     }
     lines.join("\n")
@@ -46,7 +44,8 @@ pub(super) fn remove_blank_lines(text: &str) -> String {
 pub(super) fn collapse_blank_lines(text: &str) -> String {
     let mut lines: Vec<&str> = Vec::new();
     for line in text.trim().lines().map(str::trim_end) {
-        if !(line.is_empty() && lines.last().is_some_and(|last| last.is_empty())) {
+        let is_repeated_blank = line.is_empty() && lines.last().is_some_and(|last| last.is_empty());
+        if !is_repeated_blank {
             lines.push(line);
         }
     }

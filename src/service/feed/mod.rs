@@ -1,8 +1,9 @@
 //! The revocation feed: a snapshot of the revocations that can still affect a valid token, or the revocations
 //! since a position, then each revocation as it happens.
 //!
-//! A subscriber that is not attached to its core's fan-out (`fan_out.rs`) costs no memory but its position in the fan-out's broadcast. A
-//! subscriber that reads too slowly to keep its position is disconnected, and resumes from its last event when it reconnects.
+//! An attached subscriber is called by its core's fan-out (`fan_out.rs`) for each event. Any other subscriber reads the fan-out's
+//! broadcast, and costs no memory but its position there. A subscriber that reads too slowly to keep its position is disconnected, and
+//! resumes from its last event when it reconnects.
 
 mod fan_out;
 
@@ -43,10 +44,10 @@ use crate::{
     store::redis::{RedisError, key::BUCKETS},
 };
 
-/// Difference of clocks by which a revocation outlives the tokens it affects.
-const MARGIN: Duration = Duration::from_secs(5);
-/// Period before a resumed subscriber's position whose revocations are sent again: the clocks of Redis nodes differ, and a
-/// replica may have been promoted.
+/// How long a revocation is kept after the last affected token has expired, because clocks differ.
+const CLOCK_MARGIN: Duration = Duration::from_secs(5);
+/// A resumed subscriber gets the revocations of this period before its position again: the clocks of Redis nodes differ, and a replica
+/// may have been promoted.
 const RESUME_OVERLAP: Duration = Duration::from_secs(5);
 /// How long a new subscriber waits for this node to synchronize with Redis.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
@@ -91,7 +92,7 @@ impl From<NotAdmitted> for SubscribeError {
 
 /// The retention of revocations: afterwards every affected token has expired.
 pub fn retention(state: &AppState) -> Duration {
-    state.config.token.access_ttl + state.config.token.leeway + MARGIN
+    state.config.token.access_ttl + state.config.token.leeway + CLOCK_MARGIN
 }
 
 /// Subscribes a client to the feed: from the id of its last event on, or with a snapshot. The stream ends when the node can no
@@ -106,8 +107,11 @@ pub async fn subscribe(
 ) -> Result<Subscription, SubscribeError> {
     let permit = state.feed_subscribers.admit(client)?;
     let now = wait_for_sync(&state, SYNC_TIMEOUT).await.ok_or(SubscribeError::NotSynced)?;
-    let start = last_event_id
-        .map_or(StreamStart::Snapshot, |last| StreamStart::of(last, now, state.config.redis.event_retention));
+    let start = match last_event_id {
+        Some(id) => StreamStart::of(id, now, state.config.redis.event_retention),
+        None => StreamStart::Snapshot,
+    };
+    // `catch_up` sets the phase
     let mut subscription = Subscription { phase: Phase::Ended, state, client: client.clone(), _permit: permit };
     subscription.catch_up(start);
     Ok(subscription)
@@ -118,6 +122,7 @@ pub struct Subscription {
     phase: Phase,
     state: Arc<AppState>,
     client: ClientId,
+    /// Counts the subscription against the limits until it is dropped.
     _permit: SubscriberPermit,
 }
 
@@ -141,8 +146,10 @@ enum Phase {
     Ended,
 }
 
+/// The receiver of the messages that follow the backlog.
 type CaughtUp = Result<Receiver<FanOutMessage>, Ended>;
 type Producer = Pin<Box<dyn Future<Output = CaughtUp> + Send>>;
+/// A message, and the receiver of the next ones.
 type Received = (Result<FanOutMessage, RecvError>, Receiver<FanOutMessage>);
 
 async fn receive(mut messages: Receiver<FanOutMessage>) -> Received {
@@ -151,6 +158,7 @@ async fn receive(mut messages: Receiver<FanOutMessage>) -> Received {
 }
 
 impl Subscription {
+    /// Starts to send the backlog.
     fn catch_up(&mut self, start: StreamStart) {
         let (sender, events) = mpsc::channel(1);
         let backlog = Backlog { state: Arc::clone(&self.state), events: sender };
@@ -199,10 +207,13 @@ impl Stream for Subscription {
                 Phase::Ended => return Poll::Ready(None),
                 Phase::Attached => return Poll::Pending,
                 Phase::CatchingUp { producer, result, events } => {
-                    if let Some(Poll::Ready(caught_up)) = producer.as_mut().map(|producer| producer.as_mut().poll(cx)) {
+                    if let Some(running) = producer
+                        && let Poll::Ready(caught_up) = running.as_mut().poll(cx)
+                    {
                         *result = Some(caught_up);
                         *producer = None;
                     }
+                    // the channel closes when the producer, which owns the sender, has returned
                     if let Some(event) = ready!(events.poll_recv(cx)) {
                         return Poll::Ready(Some(event));
                     }
@@ -269,8 +280,8 @@ enum StreamStart {
 impl StreamStart {
     /// Where a subscriber with this last event id starts. A position must be so recent that Redis still holds the revocations of the
     /// [`RESUME_OVERLAP`] before it.
-    fn of(last: &str, now: Timestamp, retention: Duration) -> Self {
-        match FeedPosition::parse(last) {
+    fn of(last_event_id: &str, now: Timestamp, retention: Duration) -> Self {
+        match FeedPosition::parse(last_event_id) {
             None => Self::Gap("the last event id was not issued by this service"),
             Some(FeedPosition(time)) if time > now + RESUME_OVERLAP => Self::Gap("the last event id is in the future"),
             Some(FeedPosition(time)) if time < now + RESUME_OVERLAP - retention => {
@@ -322,24 +333,28 @@ impl Backlog {
                 self.send(FeedEvent::Resumed).await?;
                 Some(time - RESUME_OVERLAP)
             }
-            StreamStart::Snapshot => self.start_snapshot(None).await?,
-            StreamStart::Gap(why) => self.start_snapshot(Some(why)).await?,
+            StreamStart::Snapshot => {
+                self.start_snapshot(None).await?;
+                None
+            }
+            StreamStart::Gap(why) => {
+                self.start_snapshot(Some(why)).await?;
+                None
+            }
         };
         timeout(SNAPSHOT_TIMEOUT, self.catch_up(since)).await.unwrap_or(Err(Ended::TooSlow))
     }
 
-    /// Announces a snapshot, after the event `gap` if there is a reason for one. Returns the time from which [`Self::catch_up`] starts:
-    /// none, which means all revocations that can still affect a valid token.
-    async fn start_snapshot(&self, gap: Option<&'static str>) -> Result<Option<Timestamp>, Ended> {
+    /// Announces a snapshot, after the event `gap` if there is a reason for one.
+    async fn start_snapshot(&self, gap: Option<&'static str>) -> Result<(), Ended> {
         if let Some(why) = gap {
             self.send(FeedEvent::Gap(why)).await?;
         }
-        self.send(FeedEvent::Snapshot).await?;
-        Ok(None)
+        self.send(FeedEvent::Snapshot).await
     }
 
-    /// Sends the revocations since a time by Redis' clock, or all that can still affect a valid token. Returns the receiver of the
-    /// messages that follow.
+    /// Sends the revocations since a time by Redis' clock; without a time, all that can still affect a valid token. Returns the receiver
+    /// of the messages that follow.
     async fn catch_up(&self, mut since: Option<Timestamp>) -> CaughtUp {
         'restart: loop {
             // Subscribes before it reads, so that a revocation in between is sent twice rather than never.
@@ -350,7 +365,8 @@ impl Backlog {
                 let (revocations, is_complete) = self.read(first_bucket, from).await?;
                 if !is_complete && since.is_some() {
                     // A snapshot contains every revocation that Redis still holds.
-                    since = self.start_snapshot(Some(LOST)).await?;
+                    self.start_snapshot(Some(LOST)).await?;
+                    since = None;
                     continue 'restart;
                 }
                 for revocation in revocations {
@@ -364,7 +380,10 @@ impl Backlog {
                 }
                 // The receiver was full: the missed revocations are read from the streams.
                 Drained::Lagged => since = Some(position - RESUME_OVERLAP),
-                Drained::Lost => since = self.start_snapshot(Some(LOST)).await?,
+                Drained::Lost => {
+                    self.start_snapshot(Some(LOST)).await?;
+                    since = None;
+                }
             }
         }
     }
@@ -430,13 +449,13 @@ mod tests {
     fn stream_start_resumes_only_within_the_retention() {
         let now = Timestamp::from_millis(1_790_000_000_000);
         let hour = Duration::from_hours(1);
-        let of = |time: Timestamp| StreamStart::of(&FeedPosition(time).to_string(), now, hour);
+        let start_at = |time: Timestamp| StreamStart::of(&FeedPosition(time).to_string(), now, hour);
         for good in [now, now + RESUME_OVERLAP, now - Duration::from_mins(1), now + RESUME_OVERLAP - hour] {
-            assert_eq!(of(good), StreamStart::Position(FeedPosition(good)));
+            assert_eq!(start_at(good), StreamStart::Position(FeedPosition(good)));
         }
         let millisecond = Duration::from_millis(1);
-        for useless in [now + RESUME_OVERLAP + millisecond, now + RESUME_OVERLAP - hour - millisecond] {
-            assert!(matches!(of(useless), StreamStart::Gap(_)));
+        for bad in [now + RESUME_OVERLAP + millisecond, now + RESUME_OVERLAP - hour - millisecond] {
+            assert!(matches!(start_at(bad), StreamStart::Gap(_)));
         }
         let not_a_position = "7";
         assert!(matches!(StreamStart::of(not_a_position, now, hour), StreamStart::Gap(_)));

@@ -24,7 +24,7 @@ test("valid token of each algorithm is accepted", async (t) => {
   }
 });
 
-// A verifier that trusted the header's `alg` would take the public key for the secret of an HMAC, which everybody can compute.
+// A verifier that trusted the header's `alg` would take the public key for the secret of an HMAC, which an attacker can compute.
 test("algorithm other than the key's is refused, with an HMAC by the public key and without a signature", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(LONG_STALENESS);
