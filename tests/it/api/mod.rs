@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::harness::client::Answer;
 
-/// Asserts that the body has exactly these fields.
+/// Asserts that the body has exactly these fields, in any order.
 #[track_caller]
 fn assert_fields(body: &Value, expected: &[&str]) {
     let mut names: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
@@ -29,12 +29,12 @@ fn assert_fields(body: &Value, expected: &[&str]) {
     assert_eq!(names, expected);
 }
 
-/// The fields in a problem's `errors`, with their codes.
+/// The field and the code of each entry in a problem's `errors`.
 fn field_errors(answer: &Answer) -> Vec<(String, String)> {
     let body = answer.json();
-    let text = |error: &Value, name: &str| error[name].as_str().unwrap().to_owned();
-    let errors = body["errors"].as_array().unwrap_or_else(|| panic!("{body}"));
-    errors.iter().map(|error| (text(error, "field"), text(error, "code"))).collect()
+    let errors = body["errors"].as_array().unwrap_or_else(|| panic!("no errors in {body}"));
+    let text_of = |error: &Value, member: &str| error[member].as_str().unwrap().to_owned();
+    errors.iter().map(|error| (text_of(error, "field"), text_of(error, "code"))).collect()
 }
 
 /// A problem as [`Answer::problem`] returns it.

@@ -53,20 +53,21 @@ fn unit_tests_pass() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readme_program_in_node_signs_in_once_and_then_resumes_from_its_storage() {
-    let (client, folder) = (build(), tempfile::tempdir().unwrap());
+    let client = build();
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
+    let folder = tempfile::tempdir().unwrap();
     let modules = folder.path().join("node_modules");
     fs::create_dir(&modules).unwrap();
     symlink(client.path(), modules.join("latchkey-browser")).unwrap();
     let program = code_blocks("clients/browser/README.md", "js").pop().unwrap();
     fs::write(folder.path().join("program.mjs"), replace(&program, "http://localhost:8080", &node.base)).unwrap();
     let run = || {
-        let mut command = Command::new("sh");
-        let node = tool("node");
-        command.args(["-c", "cd \"$0\" && exec \"$1\" program.mjs"]).arg(folder.path()).arg(node);
-        String::from_utf8(tokio::task::block_in_place(|| succeed(&mut command)).stdout).unwrap()
+        let mut command = Command::new(tool("node"));
+        command.arg("program.mjs").current_dir(folder.path());
+        let output = tokio::task::block_in_place(|| succeed(&mut command));
+        String::from_utf8(output.stdout).unwrap()
     };
     // the program prints the number of the account's sessions last
     assert_eq!(run(), "signed in ada@example.com 1\n");
@@ -113,6 +114,7 @@ impl PageServer {
 
 impl Drop for PageServer {
     fn drop(&mut self) {
+        // the results do not matter: the server may have ended already
         drop(self.0.kill());
         drop(self.0.wait());
     }
@@ -127,37 +129,40 @@ async fn example_in_chromium_survives_tabs_reloads_lost_responses_and_signs_out_
     let node = cluster.node().await;
     node.register("ada").await;
     let _page = PageServer::start(&client, port);
-
-    drive(&node.base, port, "browser_client.mjs", &["cookie", "bearer"]).await;
+    drive(&node.base, port, "browser_client.mjs", &CLIENT_CHECKS).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn react_example_starts_as_printed_and_passes_in_chromium() {
     const README: &str = "examples/browser/react/README.md";
     let port = guard::free_port();
-    let service = ServiceProcess::start_with(&format!(
-        "http.allowed_origins = [\"http://localhost:{port}\"]\nfactors.required = \"admin\"\nfactors.grace = \"0s\"\n"
-    ));
+    let service = ServiceProcess::start_with(&settings_with_required_factor(port));
     service.client().register("ada").await;
-    let (registry, cache) = (NpmRegistry::start().await, tempfile::tempdir().unwrap());
-    let parts = ["package.json", "tsconfig.json", "src"].map(|part| format!("clients/browser/{part}"));
-    let parts: Vec<&str> = parts.iter().map(String::as_str).chain(["examples/browser/react"]).collect();
-    let checkout = Checkout::new(&parts, &service, &registry.environment(cache.path()));
+    let registry = NpmRegistry::start().await;
+    let npm_cache = tempfile::tempdir().unwrap();
+    let parts = [
+        "clients/browser/package.json",
+        "clients/browser/tsconfig.json",
+        "clients/browser/src",
+        "examples/browser/react",
+    ];
+    let checkout = Checkout::new(&parts, &service, &registry.environment(npm_cache.path()));
 
     // all commands but the last install the example, the last one serves it
     let [commands] = &code_blocks(README, "sh")[..] else { panic!("{README} has one block of commands") };
-    let (install, serve) = commands.trim_end().rsplit_once('\n').unwrap();
+    let (install_commands, serve_command) = commands.trim_end().rsplit_once('\n').unwrap();
     let folder = checkout.path("examples/browser/react");
-    tokio::task::block_in_place(|| checkout.run(&folder, install));
-    let serve =
-        format!("cd '{}'\n{}", folder.display(), replace(serve, "localhost:3000", &format!("localhost:{port}")));
+    tokio::task::block_in_place(|| checkout.run(&folder, install_commands));
+    let serve_command = replace(serve_command, "localhost:3000", &format!("localhost:{port}"));
+    let serve_script = format!("cd '{}'\n{serve_command}", folder.display());
     let variables: Vec<String> = checkout.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
-    // RUN_GROUP runs `sh -e -c SERVE`; the `sh` before that is the `$0` of RUN_GROUP
-    let words = ["env"].into_iter().chain(variables.iter().map(String::as_str));
-    let words: Vec<&str> = words.chain(["sh", "-c", RUN_GROUP, "sh", "sh", "-e", "-c", &serve]).collect();
-    let spec = Spec { command: &words, stop: "TERM", folder: None, ready: "http://", unprivileged: false };
+    // RUN_GROUP runs `sh -e -c SERVE_SCRIPT`; the `sh` before that is the `$0` of RUN_GROUP
+    let mut command = vec!["env"];
+    command.extend(variables.iter().map(String::as_str));
+    command.extend(["sh", "-c", RUN_GROUP, "sh", "sh", "-e", "-c", &serve_script]);
+    let spec = Spec { command: &command, stop: "TERM", folder: None, ready: "http://", unprivileged: false };
     let _page = tokio::task::block_in_place(|| Guard::start(&spec)).unwrap_or_else(|error| panic!("{error}"));
-    drive(&service.client().base, port, "browser_client.mjs", &["cookie", "bearer"]).await;
+    drive(&service.client().base, port, "browser_client.mjs", &CLIENT_CHECKS).await;
     drive(&service.client().base, port, "passkeys_browser.mjs", &PASSKEY_CHECKS).await;
     // admins must set up a second factor when they sign in: see the service's settings above
     for name in ["eve", "bob"] {
@@ -172,10 +177,9 @@ async fn react_example_starts_as_printed_and_passes_in_chromium() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn code_of_the_documents_runs_as_printed_in_chromium() {
-    let (client, port) = (build(), guard::free_port());
-    let service = ServiceProcess::start_with(&format!(
-        "http.allowed_origins = [\"http://localhost:{port}\"]\nfactors.required = \"admin\"\nfactors.grace = \"0s\"\n"
-    ));
+    let client = build();
+    let port = guard::free_port();
+    let service = ServiceProcess::start_with(&settings_with_required_factor(port));
     for name in ["ada", "bob", "carol"] {
         service.client().register(name).await;
     }
@@ -188,6 +192,16 @@ async fn code_of_the_documents_runs_as_printed_in_chromium() {
     drive_at(arguments, "documents_browser.mjs", &["quick start", "client", "passkeys"]).await;
 }
 
+/// Settings for a page on this port, where admins must set up a second factor as soon as they sign in.
+fn settings_with_required_factor(port: u16) -> String {
+    format!(
+        "http.allowed_origins = [\"http://localhost:{port}\"]\nfactors.required = \"admin\"\nfactors.grace = \"0s\"\n"
+    )
+}
+
+/// The parts of `browser_client.mjs`: how the refresh token travels.
+const CLIENT_CHECKS: [&str; 2] = ["cookie", "bearer"];
+
 /// The parts of `passkeys_browser.mjs`.
 pub const PASSKEY_CHECKS: [&str; 6] = ["dialog", "conditional", "two devices", "second step", "removed", "plain key"];
 
@@ -197,7 +211,8 @@ pub const FACTOR_CHECKS: [&str; 5] = ["enrolment", "sign-in", "recovery", "requi
 /// Runs a script's checks of a page on this port, as users of the service at this address. The script prints
 /// `PART: ok` for each part.
 pub async fn drive(api: &str, port: u16, script: &'static str, parts: &[&str]) {
-    drive_until_later(api, port, script, parts, None).await;
+    let later = None;
+    drive_until_later(api, port, script, parts, later).await;
 }
 
 /// As [`drive`]. When the script prints `later`, calls `later`, which moves the clock, and then lets the script continue.
@@ -215,9 +230,11 @@ pub async fn drive_until_later(
 
 /// Runs a script's checks with these arguments. The script prints `PART: ok` for each part.
 pub(super) async fn drive_at(arguments: Vec<String>, script: &'static str, parts: &[&str]) {
-    run(arguments, script, parts, None).await;
+    let later = None;
+    run(arguments, script, parts, later).await;
 }
 
+/// Runs a script of `tests/interop` in Node, and requires that each part succeeds.
 async fn run(arguments: Vec<String>, script: &'static str, parts: &[&str], later: Option<Box<dyn FnOnce() + Send>>) {
     // Node resolves modules from the script's folder, so the script is copied beside a link to the packages
     let folder = tempfile::tempdir().unwrap();
@@ -233,11 +250,14 @@ async fn run(arguments: Vec<String>, script: &'static str, parts: &[&str], later
             command.env("STEP_UP", "1");
         }
         let mut child = command.spawn().unwrap();
-        let (mut input, mut later, mut text) = (child.stdin.take().unwrap(), later, String::new());
+        let mut input = child.stdin.take().unwrap();
+        let mut later = later;
+        let mut text = String::new();
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
             if line == "later" {
-                later.take().expect("the script prints `later` once")();
+                let later = later.take().expect("the script prints `later` once");
+                later();
                 input.write_all(b"\n").unwrap();
             }
             text.push_str(&line);

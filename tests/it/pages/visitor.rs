@@ -1,4 +1,4 @@
-//! A browser without scripts: it keeps cookies, and the CSRF token of the page that was opened last.
+//! A browser without scripts: it keeps cookies, and the CSRF token of the last page with a form.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub struct Visitor {
     client: Client,
     /// The cookies by name.
     pub cookies: BTreeMap<String, String>,
-    /// The CSRF token in the forms of the page that was opened last.
+    /// The CSRF token of the last page with a form; empty before the first.
     pub csrf: String,
     /// Additional headers of each request.
     pub headers: Vec<(&'static str, String)>,
@@ -29,10 +29,11 @@ impl Visitor {
 
     /// Opens a page.
     pub async fn open(&mut self, path: &str) -> Answer {
-        self.send(Method::GET, path, None).await
+        let body = None;
+        self.send(Method::GET, path, body).await
     }
 
-    /// Submits a form with the CSRF token of the page that was opened last.
+    /// Submits a form with the CSRF token of the last page with a form.
     pub async fn submit(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let csrf = self.csrf.clone();
         self.submit_with(path, fields, &csrf).await
@@ -46,13 +47,14 @@ impl Visitor {
         self.send(Method::POST, path, Some(body.finish())).await
     }
 
-    /// Follows the redirect of an answer.
+    /// Follows the redirect of an answer, which must lead to a page of the service.
     pub async fn follow(&mut self, answer: &Answer) -> Answer {
         let location = answer.header("location").to_owned();
         assert!(location.starts_with('/'), "{answer:?}");
         self.open(&location).await
     }
 
+    /// Sends a request, and keeps the cookies and the CSRF token of the answer. Every cookie must be protected.
     async fn send(&mut self, method: Method, path: &str, body: Option<String>) -> Answer {
         let mut request = self.client.request(method, path);
         if !self.cookies.is_empty() {
@@ -70,7 +72,8 @@ impl Visitor {
             let cookie = cookie.to_str().unwrap();
             assert!(cookie.starts_with("__Host-") && cookie.contains("; Path=/;"), "{cookie}");
             assert!(cookie.contains("; Secure") && cookie.contains("; HttpOnly"), "{cookie}");
-            let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+            let name_and_value = cookie.split(';').next().unwrap();
+            let (name, value) = name_and_value.split_once('=').unwrap();
             if cookie.contains("Max-Age=0;") {
                 self.cookies.remove(name);
             } else {
@@ -86,6 +89,7 @@ impl Visitor {
 
 /// The paths to which the forms of a page are submitted.
 pub fn actions(answer: &Answer) -> Vec<String> {
+    // the first part is the text before the first form; each further part begins with a form's path
     let forms = answer.text.split("<form method=\"post\" action=\"").skip(1);
     forms.map(|form| form.split('"').next().unwrap().replace("&amp;", "&")).collect()
 }

@@ -28,6 +28,7 @@ async fn ping_works_until_closed() {
 async fn sqlite_file_is_private_to_its_owner() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a folder with 100% odd#names?.db");
+    // these characters have a meaning in a URL
     let url = format!("sqlite://{}", file.display()).replace('%', "%25").replace('#', "%23").replace('?', "%3F");
     let sql = Sql::connect(&settings(&url)).await.unwrap();
     sql.migrate().await.unwrap();
@@ -56,8 +57,10 @@ async fn account_in_sqlite_survives_restart() {
 async fn locked_sqlite_is_unavailable() {
     let mut backend = Backend::sqlite();
     backend.migrated_pool().await.close().await;
+    // another process that writes
     let mut other = SqliteConnection::connect(backend.settings.url.expose()).await.unwrap();
     other.execute("BEGIN IMMEDIATE").await.unwrap();
+    // how long the write of this test waits for the lock
     backend.settings.acquire_timeout = Duration::from_millis(50);
     let sql = backend.connect().await;
     let refused = sql.insert_account(&new_account("ann@example.com")).await;
@@ -72,11 +75,12 @@ async fn locked_sqlite_is_unavailable() {
 async fn file_that_is_not_sqlite_is_corrupt_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("latchkey.db");
+    // longer than the header of a database, which has 100 bytes
     std::fs::write(&file, "Dear diary, ".repeat(1000)).unwrap();
     let error = Sql::connect(&settings(&format!("sqlite://{}", file.display()))).await.unwrap_err();
     assert!(matches!(error, SqlError::Corrupt(_)), "{error}");
-    let named = format!("{}: file is not a database; restore the file from a backup", file.display());
-    assert!(error.to_string().ends_with(&named), "{error}");
+    let expected = format!("{}: file is not a database; restore the file from a backup", file.display());
+    assert!(error.to_string().ends_with(&expected), "{error}");
 }
 
 #[tokio::test]
@@ -91,8 +95,10 @@ async fn invalid_url_is_refused() {
         let refused = Sql::connect(&settings(url)).await;
         assert!(matches!(refused, Err(SqlError::Address(_))), "{url}: {refused:?}");
     }
+    // migrations must run on the same kind of database
     let mixed = DatabaseSettings { migrate_url: Some("sqlite://x.db".into()), ..settings("postgres://localhost/x") };
-    assert!(matches!(Sql::connect(&mixed).await, Err(SqlError::Address(_))));
+    let refused = Sql::connect(&mixed).await;
+    assert!(matches!(refused, Err(SqlError::Address(_))), "{refused:?}");
 }
 
 #[tokio::test]
@@ -107,7 +113,9 @@ async fn unreachable_postgres_is_unavailable_and_hides_password() {
         sql.keys().await.unwrap_err(),
     ] {
         assert!(error.is_unavailable(), "{error}");
-        assert!(!format!("{error} {error:?} {sql:?} {:?}", std::error::Error::source(&error)).contains("hunter2"));
+        let source = std::error::Error::source(&error);
+        let all_text = format!("{error} {error:?} {source:?} {sql:?}");
+        assert!(!all_text.contains("hunter2"), "{all_text}");
     }
 }
 
@@ -128,9 +136,9 @@ async fn pgbouncer_refusing_startup_parameter_is_permanent_and_names_the_setting
     let sql = Sql::connect(&settings(&pgbouncer.url("postgres"))).await.unwrap();
     for error in [sql.ping().await.unwrap_err(), sql.migrate().await.unwrap_err()] {
         assert!(!error.is_unavailable(), "{error}");
-        assert!(
-            error.to_string().contains("ignore_startup_parameters") && error.to_string().contains("extra_float_digits")
-        );
+        let text = error.to_string();
+        assert!(text.contains("ignore_startup_parameters"), "names the setting: {text}");
+        assert!(text.contains("extra_float_digits"), "names the parameter: {text}");
     }
 }
 
@@ -152,10 +160,10 @@ async fn postgres_client_certificate_is_presented() {
     certificates::issue(folder.path(), "client", "postgres");
     certificates::issue(folder.path(), "stranger", "another-user");
     let server = postgres::Postgres::start_with_client_certificates(folder.path()).unwrap();
-    let file = |name: &str| folder.path().join(name).display().to_string();
-    let tls = format!("{}?sslmode=verify-full&sslrootcert={}", server.url("postgres"), file("ca.pem"));
+    let path = folder.path().display();
+    let without_certificate = format!("{}?sslmode=verify-full&sslrootcert={path}/ca.pem", server.url("postgres"));
     let with_certificate =
-        |name: &str| format!("{tls}&sslcert={}&sslkey={}", file(&format!("{name}.pem")), file(&format!("{name}.key")));
+        |name: &str| format!("{without_certificate}&sslcert={path}/{name}.pem&sslkey={path}/{name}.key");
 
     let sql = Sql::connect(&settings(&with_certificate("client"))).await.unwrap();
     sql.migrate().await.unwrap();
@@ -163,29 +171,32 @@ async fn postgres_client_certificate_is_presented() {
     assert_eq!(sql.account(account.id).await.unwrap(), Some(account));
 
     let refusal = async |url: &str| {
-        let down = DatabaseSettings { acquire_timeout: Duration::from_secs(1), ..settings(url) };
-        Sql::connect(&down).await.unwrap().ping().await.unwrap_err()
+        let impatient = DatabaseSettings { acquire_timeout: Duration::from_secs(1), ..settings(url) };
+        let sql = Sql::connect(&impatient).await.unwrap();
+        sql.ping().await.unwrap_err()
     };
-    for (url, text) in [
+    for (url, expected) in [
         (
-            tls.clone(),
+            without_certificate.clone(),
             "connection requires a valid client certificate (28000); sslcert and sslkey in database.url name it",
         ),
         (with_certificate("stranger"), "certificate authentication failed for user \"postgres\""),
     ] {
         let error = refusal(&url).await;
-        assert!(!error.is_unavailable() && error.to_string().contains(text), "{error}");
+        assert!(!error.is_unavailable(), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
-    // The client also verifies the server's certificate.
-    let unknown = with_certificate("client").replace("ca.pem", "stranger.pem");
-    let error = refusal(&unknown).await.to_string();
+    // The client also verifies the server's certificate, which the owner of stranger.pem has not signed.
+    let other_authority = with_certificate("client").replace("ca.pem", "stranger.pem");
+    let error = refusal(&other_authority).await.to_string();
     assert!(error.contains("TLS: the server's certificate is of an unknown authority"), "{error}");
 }
 
 #[tokio::test]
 async fn missing_database_is_permanent() {
-    let error = Sql::connect(&settings(&postgres::shared().url("nowhere"))).await.unwrap().ping().await.unwrap_err();
-    assert!(!error.is_unavailable());
+    let sql = Sql::connect(&settings(&postgres::shared().url("nowhere"))).await.unwrap();
+    let error = sql.ping().await.unwrap_err();
+    assert!(!error.is_unavailable(), "{error}");
     assert!(error.to_string().contains("\"nowhere\" does not exist"), "{error}");
 }
 
@@ -194,6 +205,7 @@ async fn lost_connections_are_replaced() {
     for backend in [Backend::postgres().await, Backend::pgbouncer().await] {
         let sql = backend.migrated_pool().await;
         let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
+        // a transaction, whose connection the server then ends
         let mut change = sql.change_account(id).await.unwrap().unwrap();
         let database = backend.settings.url.expose().rsplit_once('/').unwrap().1;
         let kill = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'");

@@ -5,9 +5,10 @@
 -- ARGV  1 bucket  2 '1' after a success, '0' if the code was not checked
 -- Returns 1, or 0 if the throttle has no such bucket.
 
-if ARGV[2] == '1' and ARGV[1] ~= 's' then return redis.call('HDEL', KEYS[1], ARGV[1]) end
+local bucket, succeeded = ARGV[1], ARGV[2] == '1'
+if succeeded and bucket ~= 's' then return redis.call('HDEL', KEYS[1], bucket) end
 -- The attempt was not delayed, so it has set the delay of the bucket: a refund also ends the delay.
-local failures, _, forgotten_at = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d+) (%d+) (%d+)$')
+local failures, _, forgotten_at = string.match(redis.call('HGET', KEYS[1], bucket) or '', '^(%d+) (%d+) (%d+)$')
 if not failures then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f 0 %s', math.max(0, tonumber(failures) - 1), forgotten_at))
+redis.call('HSET', KEYS[1], bucket, string.format('%.0f 0 %s', math.max(0, tonumber(failures) - 1), forgotten_at))
 return 1
