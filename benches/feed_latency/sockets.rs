@@ -39,6 +39,7 @@ pub struct App {
     _process: Option<(Guard, TempDir)>,
 }
 
+/// Accepts a WebSocket, and ignores its messages.
 #[handler]
 fn listen(socket: SessionWebSocket) -> impl IntoResponse {
     socket.on_upgrade(|mut socket| async move { while let Some(Ok(_)) = socket.next().await {} })
@@ -47,8 +48,8 @@ fn listen(socket: SessionWebSocket) -> impl IntoResponse {
 impl App {
     /// Starts an app in this process. The app's verifier follows the node that listens at the issuer's address.
     pub async fn start(issuer: &str, service: &ServiceClient) -> Self {
-        let verifier = Verifier::builder(issuer).audience("latchkey").client(&service.id, &service.secret);
-        let verifier = verifier.build().await.unwrap();
+        let builder = Verifier::builder(issuer).audience("latchkey").client(&service.id, &service.secret);
+        let verifier = builder.build().await.unwrap();
         assert!(verifier.wait_live(Duration::from_secs(10)).await, "the feed is live");
         let app = Route::new().at("/", get(listen).with(Verify::new(verifier)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -69,36 +70,57 @@ impl App {
         }
         symlink(project("clients/js"), modules.join("latchkey-verify")).unwrap();
         // The folder has no package.json that declares modules: the suffix .mjs does so.
-        fs::copy(project("examples/express/app.js"), folder.path().join("app.mjs")).unwrap();
-        let program = folder.path().join("app.mjs").display().to_string();
+        let program = folder.path().join("app.mjs");
+        fs::copy(project("examples/express/app.js"), &program).unwrap();
+        let program = program.display().to_string();
         let node = tools().join("bin/node").display().to_string();
-        Self::process(issuer, service, folder, &[&node, "--preserve-symlinks", &program], "listening on")
+        // With --preserve-symlinks, the code of clients/js finds its packages in this folder.
+        let command = [node.as_str(), "--preserve-symlinks", &program];
+        Self::process(issuer, service, folder, guard::free_port(), &command, "listening on")
     }
 
     /// Starts the chat of `examples/fastapi`.
     pub fn fastapi(issuer: &str, service: &ServiceClient) -> Self {
         let python = tools().join("bin/python").display().to_string();
         let python_path = format!("PYTHONPATH={}", project("clients/python/src").display());
-        let folder = project("examples/fastapi").display().to_string();
-        let environment = ["env", &python_path, "PYTHONDONTWRITEBYTECODE=1"];
-        let uvicorn = [python.as_str(), "-m", "uvicorn", "app:app", "--app-dir", &folder, "--port", "PORT"];
-        let command = [&environment[..], &uvicorn].concat();
-        Self::process(issuer, service, tempfile::tempdir().unwrap(), &command, "running on")
+        let app_dir = project("examples/fastapi").display().to_string();
+        let port = guard::free_port();
+        let port_text = port.to_string();
+        let command = [
+            python_path.as_str(),
+            "PYTHONDONTWRITEBYTECODE=1", // keeps the source tree clean
+            &python,
+            "-m",
+            "uvicorn",
+            "app:app",
+            "--app-dir",
+            &app_dir,
+            "--port",
+            &port_text,
+        ];
+        Self::process(issuer, service, tempfile::tempdir().unwrap(), port, &command, "running on")
     }
 
-    /// Runs a command, in which the word PORT stands for a free port, until it prints `ready`.
-    fn process(issuer: &str, service: &ServiceClient, folder: TempDir, command: &[&str], ready: &str) -> Self {
-        let port = guard::free_port();
+    /// Starts an example that listens on `port`, and waits until it prints `ready`. The command may begin with environment variables.
+    fn process(
+        issuer: &str,
+        service: &ServiceClient,
+        folder: TempDir,
+        port: u16,
+        command: &[&str],
+        ready: &str,
+    ) -> Self {
         let variables = [
             format!("PORT={port}"),
             format!("AUTH_ISSUER={issuer}"),
             format!("AUTH_CLIENT_ID={}", service.id),
             format!("AUTH_CLIENT_SECRET={}", service.secret),
         ];
-        let port_text = port.to_string();
-        let words = command.iter().map(|word| if *word == "PORT" { port_text.as_str() } else { word });
-        let command: Vec<&str> = ["env"].into_iter().chain(variables.iter().map(String::as_str)).chain(words).collect();
-        let spec = Spec { command: &command, stop: "TERM", folder: None, ready, unprivileged: false };
+        let mut full_command = vec!["env"];
+        full_command.extend(variables.iter().map(String::as_str));
+        full_command.extend(command);
+        // `Spec::folder` is not used: dropping the `TempDir` deletes the folder.
+        let spec = Spec { command: &full_command, stop: "TERM", folder: None, ready, unprivileged: false };
         let guard = Guard::start(&spec).expect("the example starts");
         Self { address: ([127, 0, 0, 1], port).into(), path: "/chat", _process: Some((guard, folder)) }
     }
@@ -109,10 +131,12 @@ impl App {
         for tokens in sessions {
             let mut request = format!("ws://{}{}", self.address, self.path).into_client_request().unwrap();
             request.headers_mut().insert("authorization", format!("Bearer {}", tokens.access).parse().unwrap());
-            sockets.push((connect_async(request).await.unwrap().0, tokens));
+            let (socket, _response) = connect_async(request).await.unwrap();
+            sockets.push((socket, tokens));
         }
         let mut times = Vec::new();
         for (socket, tokens) in sockets {
+            // A task of its own waits for the close frame, which may arrive before the answer of the sign-out.
             let closed = tokio::spawn(wait_for_close(socket));
             let requested = Instant::now();
             client.logout(&tokens.refresh).await.expect(204);

@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 
 use crate::domain::secret::SecretText;
 
-/// Maximum size of a password in bytes: 1024 characters of four bytes.
+/// Maximum size of a password or an answer in bytes. `password.max_length` is at most 1024 characters, and a character has up to four
+/// bytes.
 const MAX_BYTES: u64 = 4096;
 
 /// Reads a new password. With `from_stdin`, the password is all of standard input without one trailing line end. Otherwise the user
@@ -31,12 +32,12 @@ pub fn read_new_password(from_stdin: bool) -> anyhow::Result<SecretText> {
     Ok(first)
 }
 
-/// Asks for a confirmation on the terminal, unless the user has confirmed with `--yes` (`yes`).
+/// Asks for a confirmation on the terminal. `already_confirmed` is the option `--yes`, with which nothing is asked.
 ///
 /// # Errors
 /// If the answer is not "y" or "yes", or there is no terminal to ask on.
-pub fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
-    if yes {
+pub fn confirm(question: &str, already_confirmed: bool) -> anyhow::Result<()> {
+    if already_confirmed {
         return Ok(());
     }
     let stdin = io::stdin();
@@ -56,6 +57,7 @@ pub fn confirm(question: &str, yes: bool) -> anyhow::Result<()> {
 
 /// Reads a password from standard input. The buffer has its capacity from the start: a growing buffer would leave copies in memory.
 fn read_password(input: impl Read) -> anyhow::Result<SecretText> {
+    // One byte more than the maximum, which shows that the input is longer.
     let mut text = Zeroizing::new(String::with_capacity(MAX_BYTES as usize + 1));
     input.take(MAX_BYTES + 1).read_to_string(&mut text).context("can't read the password")?;
     if text.len() as u64 > MAX_BYTES {
@@ -73,13 +75,15 @@ fn ask_password(prompt: &str) -> anyhow::Result<SecretText> {
     let no_echo = NoEcho::start()?;
     let read = io::stdin().lock().take(MAX_BYTES).read_line(&mut line);
     drop(no_echo);
-    writeln!(terminal)?;
-    match read? {
-        0 => bail!("no password was entered"),
-        _ => Ok(without_line_end(&line).into()),
+    writeln!(terminal)?; // the Enter key was not echoed either
+    let length = read?;
+    if length == 0 {
+        bail!("no password was entered"); // end of input; an empty line has a line end
     }
+    Ok(without_line_end(&line).into())
 }
 
+/// The text without one line end, `\n` or `\r\n`.
 fn without_line_end(text: &str) -> &str {
     let text = text.strip_suffix('\n').unwrap_or(text);
     text.strip_suffix('\r').unwrap_or(text)
@@ -93,6 +97,7 @@ impl NoEcho {
         let before = tcgetattr(io::stdin())?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
+        // `Flush` discards what was typed, and echoed, before.
         tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
         Ok(Self(before))
     }
@@ -125,10 +130,11 @@ mod tests {
 
     #[test]
     fn oversized_or_non_utf8_password_is_refused() {
-        assert_eq!(
-            read_password("x".repeat(MAX_BYTES as usize + 1).as_bytes()).unwrap_err().to_string(),
-            "the password is longer than 4096 bytes"
-        );
-        assert_eq!(read_password(&b"\xff"[..]).unwrap_err().to_string(), "can't read the password");
+        let oversized = "x".repeat(MAX_BYTES as usize + 1);
+        let error = read_password(oversized.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "the password is longer than 4096 bytes");
+        let non_utf8: &[u8] = b"\xff";
+        let error = read_password(non_utf8).unwrap_err();
+        assert_eq!(error.to_string(), "can't read the password");
     }
 }

@@ -57,11 +57,11 @@ pub struct Config {
     pub multi_node: bool,
     /// The secrets from which all keys are derived.
     pub secrets: Secrets,
-    /// Settings of the registration.
+    /// Registration of accounts.
     pub registration: RegistrationSettings,
     /// Further ways to sign in.
     pub login: LoginSettings,
-    /// Deletion, e-mail addresses and changes of accounts.
+    /// Deletion of accounts, and their e-mail addresses.
     pub account: AccountSettings,
     /// Second factors and step-up.
     pub factors: FactorSettings,
@@ -114,16 +114,16 @@ pub struct Secrets {
     pub previous: Vec<SecretText>,
 }
 
-/// Settings of the registration.
+/// Registration of accounts.
 #[derive(Clone, Debug)]
 pub struct RegistrationSettings {
     /// Whether anyone may register; if not, only an admin may.
     pub open: bool,
     /// Whether new accounts must verify their address.
     pub verification: Verification,
-    /// Whether the registration of a taken address is answered like any other.
+    /// Whether the registration of a taken address is answered like any other (I12: no response tells whether an account exists).
     pub conceal: bool,
-    /// Usernames that only an admin or an operator may give to an account, as comparison keys.
+    /// Usernames that only an admin or an operator may give to an account, in the form that `Username::key` returns.
     pub reserved_usernames: Vec<String>,
 }
 
@@ -152,7 +152,7 @@ pub struct FactorSettings {
     pub required: FactorPolicy,
     /// Time in which an account of `required` can sign in without a second factor. It starts at the first such sign-in.
     pub grace: Duration,
-    /// Time to show or set up the second factor of a sign-in.
+    /// Time in which a sign-in must present its second factor or set one up.
     pub challenge_ttl: Duration,
     /// Whether account owners can switch on codes by mail as a second factor.
     pub email_code: bool,
@@ -181,11 +181,11 @@ pub struct AccountSettings {
 pub struct HttpSettings {
     /// Maximum number of open connections.
     pub max_connections: usize,
-    /// Maximum number of open connections of a client network; further ones are closed. Trusted proxies are exempt.
+    /// Maximum number of open connections of a client network; further connections are closed. Trusted proxies are exempt.
     pub max_connections_per_address: usize,
     /// Maximum number of concurrent requests whose bodies have arrived; 503 above.
     pub max_requests: usize,
-    /// Maximum number of request bodies that are still arriving; a further one evicts the oldest (408).
+    /// Maximum number of request bodies that are still arriving; a further body evicts the oldest (408).
     pub max_pending_bodies: usize,
     /// The limit of `max_pending_bodies` per client network.
     pub max_pending_bodies_per_address: usize,
@@ -215,7 +215,7 @@ pub struct HttpSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// The header to which trusted proxies append the client's address.
     pub forwarded_header: ForwardedHeader,
-    /// Additional origins allowed by CORS and for the cookie.
+    /// Origins, in addition to the issuer's, whose pages may call the API (CORS) and use the refresh cookie.
     pub allowed_origins: Vec<String>,
     /// Whether `/docs` and the OpenAPI document are served.
     pub docs: bool,
@@ -245,9 +245,9 @@ impl ForwardedHeader {
 pub struct RedisSettings {
     /// The URL; `None` for the embedded Redis in the data directory.
     pub url: Option<RedisUrl>,
-    /// The prefix of every key.
+    /// The prefix of every key in Redis.
     pub prefix: String,
-    /// Number of connections.
+    /// Number of connections of a node.
     pub pool_size: usize,
     /// Time for a command to complete; 503 after it.
     pub command_timeout: Duration,
@@ -261,6 +261,9 @@ pub struct RedisSettings {
     pub tls_key: Option<PathBuf>,
 }
 
+/// A Redis URL, which may contain a password.
+pub type RedisUrl = SecretText;
+
 /// The caches that make repeated checks of a token independent of Redis.
 #[derive(Clone, Debug)]
 pub struct CacheSettings {
@@ -273,8 +276,6 @@ pub struct CacheSettings {
     pub max_tokens: usize,
 }
 
-/// A Redis URL, which may contain a password.
-pub type RedisUrl = SecretText;
 
 /// The account database.
 #[derive(Clone, Debug)]
@@ -300,7 +301,7 @@ pub struct SessionSettings {
     pub grace: Duration,
     /// Time after a refresh during which its response counts as possibly lost.
     pub retry_window: Duration,
-    /// Number of consecutive generations, each with a counted repeat, that ends a session.
+    /// A session ends when counted repeats have marked this number of its latest generations.
     pub counted_repeats_limit: u8,
     /// Maximum number of sessions of an account; the oldest ends when another starts.
     pub max_per_account: u32,
@@ -345,7 +346,7 @@ pub struct KeySettings {
     pub algorithm: Algorithm,
     /// Time between the publication of a new key and its first use.
     pub publish_before: Duration,
-    /// Interval at which a node checks for keys of other nodes.
+    /// Interval at which a node looks for keys that other nodes have created.
     pub refresh_interval: Duration,
 }
 
@@ -399,7 +400,7 @@ pub struct PasswordSettings {
     pub parallelism: u32,
     /// Number of hashing threads.
     pub threads: usize,
-    /// Maximum number of passwords that wait; 503 above.
+    /// Maximum number of passwords that wait for a hashing thread; 503 above.
     pub queue: usize,
     /// Maximum memory that verifying an imported hash may take, in KiB.
     pub max_import_memory_kib: u32,

@@ -25,22 +25,33 @@ export const claimsChange = (version, at = "2026-11-23T04:08:30Z", account = SUB
   `event: claims\ndata: ${JSON.stringify({ account_id: account, claims_version: version, at })}\n\n`;
 
 /** Encodes bytes, a string, or the JSON of another value in base64url. */
-export const base64url = (value) =>
-  (Buffer.isBuffer(value) ? value : Buffer.from(typeof value === "string" ? value : JSON.stringify(value))).toString("base64url");
+export function base64url(value) {
+  if (Buffer.isBuffer(value)) return value.toString("base64url");
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return Buffer.from(text).toString("base64url");
+}
 
 // One RSA key pair for all tests, since its generation is slow.
 const RSA = generateKeyPairSync("rsa", { modulusLength: 2048 });
-const KEY_PAIR_FOR = {
+/** Functions that generate a key pair, by algorithm. */
+const KEY_PAIR_GENERATORS = {
   ES256: () => generateKeyPairSync("ec", { namedCurve: "P-256" }),
   EdDSA: () => generateKeyPairSync("ed25519"),
   RS256: () => RSA,
   PS256: () => RSA,
 };
+// Where the defaults of node:crypto differ from the formats of RFC 7518.
+const SIGN_OPTIONS = {
+  ES256: { dsaEncoding: "ieee-p1363" },
+  PS256: { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 },
+};
 
 /** A key pair with its algorithm. */
 export class SigningKey {
-  constructor(alg, pair = KEY_PAIR_FOR[alg]()) {
-    Object.assign(this, { alg, ...pair });
+  constructor(alg, pair = KEY_PAIR_GENERATORS[alg]()) {
+    this.alg = alg;
+    this.publicKey = pair.publicKey;
+    this.privateKey = pair.privateKey;
   }
 
   jwk(kid) {
@@ -50,25 +61,27 @@ export class SigningKey {
   /** Signs a header and a payload. A string is signed as it is, another value as JSON. */
   sign(header, payload) {
     const signed = `${base64url(header)}.${base64url(payload)}`;
-    const options = { ES256: { dsaEncoding: "ieee-p1363" }, PS256: { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 } }[this.alg] ?? {};
-    const digest = this.alg === "EdDSA" ? null : "sha256";
-    return `${signed}.${base64url(sign(digest, Buffer.from(signed), { key: this.privateKey, ...options }))}`;
+    const digest = this.alg === "EdDSA" ? null : "sha256"; // Ed25519 hashes by itself
+    const signature = sign(digest, Buffer.from(signed), { key: this.privateKey, ...SIGN_OPTIONS[this.alg] });
+    return `${signed}.${base64url(signature)}`;
   }
 }
 
 /** An issuer whose fields determine its responses; a test may change them at any time. */
 export class FakeIssuer {
+  /** The published keys, by their `kid`. */
   keys = { one: new SigningKey("ES256") };
   /** Members that replace those of the discovery document. */
   metadata = {};
   /** The events that a new subscriber receives at once; with null the feed answers `feedStatus`. */
   feed = SNAPSHOT + LIVE;
-  /** The same for a subscriber with Last-Event-ID; with null this subscriber gets `feed`, too. */
+  /** The events that a subscriber with Last-Event-ID receives at once; with null it receives those of `feed`. */
   resumed = null;
+  /** The error status of the feed. */
   feedStatus = 503;
   /** The member `active` of introspection responses; with null the endpoint answers 503. */
   active = true;
-  /** Whether the issuer answers every request with 503. */
+  /** Whether every request fails: the feed with `feedStatus`, another request with 503. */
   unavailable = false;
   /** Every received request: its path, headers and body. */
   requests = [];
@@ -148,7 +161,8 @@ export class FakeIssuer {
     let body = "";
     for await (const chunk of request) body += chunk;
     this.requests.push({ path: request.url, headers: request.headers, body });
-    if (request.url === "/v1/revocations") {
+    const isFeed = request.url === "/v1/revocations";
+    if (isFeed) {
       const events = "last-event-id" in request.headers && this.resumed !== null ? this.resumed : this.feed;
       if (events !== null && !this.unavailable) {
         response.writeHead(200, { "Content-Type": "text/event-stream" }).write(events);
@@ -158,11 +172,11 @@ export class FakeIssuer {
       }
     }
     const document = this.unavailable ? null : this.document(request.url, body);
-    const errorStatus = request.url === "/v1/revocations" ? this.feedStatus : 503;
+    const errorStatus = isFeed ? this.feedStatus : 503;
     response.writeHead(document === null ? errorStatus : 200).end(JSON.stringify(document));
   }
 
-  /** The JSON body for this path, or null for an error. */
+  /** The JSON body for this path, or null for an error. The feed has no such body. */
   document(path, body) {
     switch (path) {
       case "/.well-known/openid-configuration":
@@ -176,21 +190,22 @@ export class FakeIssuer {
       case "/keys":
         return { keys: Object.entries(this.keys).map(([kid, key]) => key.jwk(kid)) };
       case "/introspect":
-        return this.active === null || !new URLSearchParams(body).get("token") ? null : { active: this.active };
+        if (this.active === null || !new URLSearchParams(body).get("token")) return null;
+        return { active: this.active };
       default:
         return null;
     }
   }
 }
 
-/** Polls until the condition holds. The timeout is generous, since test machines can be slow. */
-export async function until(condition, holds) {
+/** Polls until the condition holds; the description names it in the error. The timeout is long, since test machines can be slow. */
+export async function until(description, holds) {
   const end = performance.now() + 60_000;
   while (performance.now() < end) {
     if (await holds()) return;
     await sleep(10);
   }
-  throw new Error(`timed out waiting until ${condition}`);
+  throw new Error(`timed out waiting until ${description}`);
 }
 
 /** Resolves with the arguments of the emitter's next event of this name. */

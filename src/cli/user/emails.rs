@@ -19,24 +19,25 @@ use crate::{
     state::AppState,
 };
 
-/// Runs a command about the addresses of an account.
+/// Runs `latchkey user emails list` or `latchkey user emails remove`.
 pub(super) async fn run(state: &AppState, account: &Account, args: &EmailsArgs) -> anyhow::Result<()> {
     match &args.action {
         EmailsAction::List { json } => list(state, account, *json).await,
         EmailsAction::Remove { email: text, yes } => {
             let email = Email::parse(text).map_err(|why| anyhow!("{text:?} {why}"))?;
-            let (shown, id) = (escape(email.as_str()), account.id);
-            prompt::confirm(&format!("Remove {shown} from the account {id}?"), *yes)?;
-            let ip = None; // of the request that removes the address: a command has none
+            let id = account.id;
+            let printable = escape(email.as_str());
+            prompt::confirm(&format!("Remove {printable} from the account {id}?"), *yes)?;
+            let ip = None; // the client's address, which a command does not have
             let removed = support::remove(state, id, &email, &Initiator::Operator, ip).await;
-            let ended = removed.with_context(|| format!("{text:?}"))?;
-            println!("Removed {shown} from the account {id}. {}", describe_ended_sessions(ended));
+            let ended_sessions = removed.with_context(|| format!("{text:?}"))?;
+            println!("Removed {printable} from the account {id}. {}", describe_ended_sessions(ended_sessions));
             Ok(())
         }
     }
 }
 
-/// An address as JSON.
+/// An address as `--json` prints it.
 #[derive(Serialize)]
 struct EmailJson {
     id: String,
@@ -47,26 +48,28 @@ struct EmailJson {
 }
 
 impl From<AccountEmail> for EmailJson {
-    fn from(email: AccountEmail) -> Self {
+    fn from(address: AccountEmail) -> Self {
         Self {
-            id: email.id.to_string(),
-            email: email.email.as_str().to_owned(),
-            primary: email.is_primary,
-            verified: email.is_verified,
-            created_at: email.created_at.to_string(),
+            id: address.id.to_string(),
+            email: address.email.as_str().to_owned(),
+            primary: address.is_primary,
+            verified: address.is_verified,
+            created_at: address.created_at.to_string(),
         }
     }
 }
 
+/// Prints the addresses of an account, the primary one first, one a line.
 async fn list(state: &AppState, account: &Account, json: bool) -> anyhow::Result<()> {
+    let addresses = emails::list_of_account(state, account).await?;
     let mut out = io::stdout().lock();
-    for email in emails::list_of_account(state, account).await?.into_iter().map(EmailJson::from) {
+    for address in addresses {
         if json {
-            write_json_line(&mut out, &email)?;
+            write_json_line(&mut out, &EmailJson::from(address))?;
         } else {
-            let kind = if email.primary { "primary" } else { "secondary" };
-            let verified = if email.verified { "" } else { "  (not verified)" };
-            writeln!(out, "{kind:<9}  {}{verified}", escape(&email.email))?;
+            let kind = if address.is_primary { "primary" } else { "secondary" };
+            let note = if address.is_verified { "" } else { "  (not verified)" };
+            writeln!(out, "{kind:<9}  {}{note}", escape(address.email.as_str()))?;
         }
     }
     Ok(out.flush()?)

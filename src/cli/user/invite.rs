@@ -16,14 +16,16 @@ use crate::{
 
 /// Creates an account without a password. Mails or prints the link and the code with which its owner sets one.
 pub(super) async fn invite(state: &AppState, args: &InviteArgs) -> anyhow::Result<()> {
-    let invalid = |name: &str, why| anyhow!("{name:?} {why}");
-    let username = args.username.as_deref();
-    let input = Invite {
-        email: Email::parse(&args.email).map_err(|why| invalid(&args.email, why))?,
-        username: username.map(|name| Username::parse(name).map_err(|why| invalid(name, why))).transpose()?,
-        roles: Roles::parse(&args.roles).map_err(|why| anyhow!("--role {why}"))?,
+    let invalid = |value: &str, why| anyhow!("{value:?} {why}");
+    let email = Email::parse(&args.email).map_err(|why| invalid(&args.email, why))?;
+    let username = match args.username.as_deref() {
+        Some(name) => Some(Username::parse(name).map_err(|why| invalid(name, why))?),
+        None => None,
     };
-    let (delivery, origin) = (delivery(args.print), RequestOrigin::default());
+    let roles = Roles::parse(&args.roles).map_err(|why| anyhow!("--role {why}"))?;
+    let input = Invite { email, username, roles };
+    let delivery = delivery(args.print);
+    let origin = RequestOrigin::default(); // a command has no client
     let started = invite_account::invite(state, input, delivery, &Initiator::Operator, &origin).await;
     report(&started.with_context(|| format!("{:?}", args.email))?, "Invited");
     Ok(())
@@ -31,8 +33,9 @@ pub(super) async fn invite(state: &AppState, args: &InviteArgs) -> anyhow::Resul
 
 /// Starts a password reset. Mails or prints the link and the code with which the account's owner sets a new password.
 pub(super) async fn reset(state: &AppState, account: &Account, args: &ResetArgs) -> anyhow::Result<()> {
-    let (delivery, origin) = (delivery(args.print), RequestOrigin::default());
-    let account = Some(account.clone());
+    let delivery = delivery(args.print);
+    let origin = RequestOrigin::default(); // a command has no client
+    let account = Some(account.clone()); // optional, because an API call may name an unknown account
     let started = invite_account::start_reset(state, account, delivery, &Initiator::Operator, &origin).await;
     if let Err(InviteError::NoAddress) = &started {
         bail!(

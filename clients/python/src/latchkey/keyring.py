@@ -26,7 +26,7 @@ class KeyRing:
         is_retired: Callable[[str], bool],
         settings: Settings,
     ) -> None:
-        """``is_retired`` reports keys that must not return, even if an HTTP cache still publishes them."""
+        """``is_retired`` reports keys that must not be used again, even if an HTTP cache still serves them."""
         self._fetch, self._is_retired, self._settings = fetch, is_retired, settings
         self._keys: dict[str, Key] = {}
         self._refreshing: asyncio.Task[bool] | None = None
@@ -44,8 +44,9 @@ class KeyRing:
         """
         if kid not in self._keys:
             cooled_down = time.monotonic() - self._refresh_started >= self._settings.keys_cooldown
-            refresh_runs = self._refreshing is not None and not self._refreshing.done()
-            if cooled_down or refresh_runs:
+            is_refreshing = self._refreshing is not None and not self._refreshing.done()
+            # Waiting for a running refresh sends no further request, so the cooldown does not matter.
+            if cooled_down or is_refreshing:
                 await self._refresh()
         if kid in self._keys:
             return self._keys[kid]
@@ -58,7 +59,7 @@ class KeyRing:
         return kid in self._keys
 
     def retire(self, kid: str) -> None:
-        """Drops a key at once, and requests a refresh."""
+        """Drops a key that the issuer has retired, and requests a refresh."""
         self._keys.pop(kid, None)
         self.request_refresh()
 
@@ -70,6 +71,7 @@ class KeyRing:
         """Refreshes the keys now and every ``keys_max_age`` seconds, until it is cancelled."""
         backoff = Backoff()
         while True:
+            # Cleared first: a request that arrives during the refresh causes another one.
             self._refresh_requested.clear()
             if await self._refresh():
                 backoff.reset()
@@ -88,6 +90,7 @@ class KeyRing:
         """Cancels a running refresh."""
         if self._refreshing is not None:
             self._refreshing.cancel()
+            # Unlike ``await self._refreshing``, this does not raise the task's ``CancelledError``.
             await asyncio.wait([self._refreshing])
 
     async def _refresh(self) -> bool:
@@ -99,6 +102,7 @@ class KeyRing:
         return await asyncio.shield(self._refreshing)
 
     async def _load(self) -> bool:
+        """Replaces the keys by those that the issuer publishes. If that fails, logs the error and returns ``False``."""
         try:
             keys = await self._fetch()
         except (httpx.HTTPError, ProtocolError, TimeoutError, OSError) as error:

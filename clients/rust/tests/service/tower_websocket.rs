@@ -1,4 +1,4 @@
-//! WebSockets behind the tower layer: closed with a code and a reason when their session ends.
+//! Tests WebSockets and other upgraded connections behind the tower layer: the layer closes them when their session ends.
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
@@ -25,11 +25,12 @@ use crate::{
 };
 
 /// Starts a service behind the layer, served as axum does. `/echo` is a WebSocket that sends each message back. `/raw` switches to
-/// the protocol `echo-bytes`, which sends each byte back. Any other path refuses the upgrade. When a handler ends, the returned
-/// channel receives its name: `echo`, `raw` or `refused`.
+/// the protocol `echo-bytes`, which sends each byte back. Any other path refuses the upgrade.
+///
+/// Returns the service's address, and a channel that receives the name of each handler that has ended: `echo`, `raw` or `refused`.
 async fn serve(verifier: &Verifier) -> (SocketAddr, mpsc::UnboundedReceiver<&'static str>) {
-    let (ended, ends) = mpsc::unbounded_channel();
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let (ended, ended_handlers) = mpsc::unbounded_channel();
+    let handlers = service_fn(move |mut request: Request<Incoming>| {
         let ended = ended.clone();
         async move {
             let mut response = Response::new(String::new());
@@ -39,7 +40,8 @@ async fn serve(verifier: &Verifier) -> (SocketAddr, mpsc::UnboundedReceiver<&'st
                     accept_upgrade(&mut response, request.headers(), "websocket");
                     tokio::spawn(async move {
                         let stream = TokioIo::new(upgrade.await.unwrap());
-                        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+                        let config = None; // the defaults
+                        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, config).await;
                         while let Some(Ok(message @ Message::Text(_))) = socket.next().await {
                             socket.send(message).await.unwrap();
                         }
@@ -65,20 +67,21 @@ async fn serve(verifier: &Verifier) -> (SocketAddr, mpsc::UnboundedReceiver<&'st
             Ok::<_, Infallible>(response)
         }
     });
-    let service = VerifyLayer::new(verifier.clone()).layer(service);
+    let protected = VerifyLayer::new(verifier.clone()).layer(handlers);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let service = TowerToHyperService::new(service.clone());
+            let service = TowerToHyperService::new(protected.clone());
             let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             tokio::spawn(connection.with_upgrades());
         }
     });
-    (address, ends)
+    (address, ended_handlers)
 }
 
+/// Makes the response switch to a protocol. A WebSocket's request has a key, which the response confirms.
 fn accept_upgrade(response: &mut Response<String>, request: &HeaderMap, protocol: &'static str) {
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -95,7 +98,7 @@ async fn layer_closes_websocket_with_the_cause_of_the_end() {
     fixture.node.register("ada").await;
     let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await];
     let verifier = fixture.verifier().await;
-    let (address, mut ends) = serve(&verifier).await;
+    let (address, mut ended_handlers) = serve(&verifier).await;
     let mut first = Socket::open(address, "/echo", &tokens[0].access).await;
     let mut second = Socket::open(address, "/echo", &tokens[1].access).await;
     // needs several reads and writes of the layer's buffers of 16 KiB
@@ -106,14 +109,16 @@ async fn layer_closes_websocket_with_the_cause_of_the_end() {
     }
     assert_eq!(verifier.status().registrations, 2);
     fixture.node.logout(&tokens[0].refresh).await.expect(204);
-    assert_eq!(first.closed().await, Some((1008, "session_revoked".to_owned())));
-    assert_eq!(ends.recv().await, Some("echo"));
+    let policy_violation = 1008; // the close codes of RFC 6455 and its registry
+    let try_again_later = 1013;
+    assert_eq!(first.closed().await, Some((policy_violation, "session_revoked".to_owned())));
+    assert_eq!(ended_handlers.recv().await, Some("echo"));
     assert_eq!(second.ask("still here").await, "still here");
     // stops the feed for longer than the default of `end_after_silence`, 5 s
     fixture.proxy.set(Mode::Frozen);
     fixture.clock.advance(Duration::from_secs(6));
-    assert_eq!(second.closed().await, Some((1013, "feed_lost".to_owned())));
-    assert_eq!(ends.recv().await, Some("echo"));
+    assert_eq!(second.closed().await, Some((try_again_later, "feed_lost".to_owned())));
+    assert_eq!(ended_handlers.recv().await, Some("echo"));
     wait::until("nothing is registered", async || verifier.status().registrations == 0).await;
     drop(verifier);
     fixture.stop().await;
@@ -125,7 +130,7 @@ async fn layer_closes_upgraded_connection_of_any_protocol() {
     fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
-    let (address, mut ends) = serve(&verifier).await;
+    let (address, mut ended_handlers) = serve(&verifier).await;
     let mut stream = send_upgrade(address, "/raw", &tokens.access).await;
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 101 "));
     stream.write_all(b"ping").await.unwrap();
@@ -133,8 +138,9 @@ async fn layer_closes_upgraded_connection_of_any_protocol() {
     stream.read_exact(&mut echoed).await.unwrap();
     assert_eq!(&echoed, b"ping");
     fixture.node.logout(&tokens.refresh).await.expect(204);
-    assert_eq!(stream.read(&mut echoed).await.unwrap(), 0);
-    assert_eq!(ends.recv().await, Some("raw"));
+    let read = stream.read(&mut echoed).await.unwrap();
+    assert_eq!(read, 0, "the connection is closed");
+    assert_eq!(ended_handlers.recv().await, Some("raw"));
     drop(verifier);
     fixture.stop().await;
 }
@@ -145,10 +151,10 @@ async fn upgrade_refused_by_handler_or_layer_leaves_no_registration() {
     fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
-    let (address, mut ends) = serve(&verifier).await;
+    let (address, mut ended_handlers) = serve(&verifier).await;
     let mut stream = send_upgrade(address, "/other", &tokens.access).await;
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 400 "));
-    assert_eq!(ends.recv().await, Some("refused"));
+    assert_eq!(ended_handlers.recv().await, Some("refused"));
     let refused_by_layer = Socket::try_open(address, "/echo", "not-a-token").await;
     assert!(refused_by_layer.is_err_and(|error| error.contains("401")));
     assert_eq!(verifier.status().registrations, 0);
@@ -162,16 +168,17 @@ async fn client_that_goes_away_ends_the_handler_and_its_registration() {
     fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
-    let (address, mut ends) = serve(&verifier).await;
+    let (address, mut ended_handlers) = serve(&verifier).await;
     let mut socket = Socket::open(address, "/echo", &tokens.access).await;
     assert_eq!(socket.ask("hello").await, "hello");
     drop(socket);
-    assert_eq!(ends.recv().await, Some("echo"));
+    assert_eq!(ended_handlers.recv().await, Some("echo"));
     wait::until("nothing is registered", async || verifier.status().registrations == 0).await;
     drop(verifier);
     fixture.stop().await;
 }
 
+/// Sends a request to switch to the protocol `echo-bytes`, on a new connection.
 async fn send_upgrade(address: SocketAddr, path: &str, access: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
@@ -181,6 +188,7 @@ async fn send_upgrade(address: SocketAddr, path: &str, access: &str) -> TcpStrea
     stream
 }
 
+/// Reads the status line and the headers of a response, and nothing of what follows.
 async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
