@@ -32,7 +32,7 @@ pub fn read_new_password(from_stdin: bool) -> anyhow::Result<SecretText> {
     Ok(first)
 }
 
-/// Asks for a confirmation on the terminal. `already_confirmed` is the option `--yes`, with which nothing is asked.
+/// Asks for a confirmation on the terminal. `already_confirmed` is the option `--yes`, with which no prompt appears.
 ///
 /// # Errors
 /// If the answer is not "y" or "yes", or there is no terminal to ask on.

@@ -121,7 +121,7 @@ pub struct RegistrationSettings {
     pub open: bool,
     /// Whether new accounts must verify their address.
     pub verification: Verification,
-    /// Whether the registration of a taken address is answered like any other (I12: no response tells whether an account exists).
+    /// Whether the registration of a taken address is answered like any other (I12: no response reveals whether an account exists).
     pub conceal: bool,
     /// Usernames that only an admin or an operator may give to an account, in the form that `Username::key` returns.
     pub reserved_usernames: Vec<String>,
@@ -275,7 +275,6 @@ pub struct CacheSettings {
     /// Maximum number of cached verified access tokens.
     pub max_tokens: usize,
 }
-
 
 /// The account database.
 #[derive(Clone, Debug)]

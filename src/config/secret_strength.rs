@@ -19,21 +19,26 @@ fn max_bits(secret: &str) -> f64 {
     let characters: Vec<char> = secret.chars().collect();
     let length = to_f64(period(&characters));
     let alphabet = to_f64(alphabet_size(secret));
-    let distinct = to_f64(characters.iter().collect::<BTreeSet<_>>().len());
+    let occurring: BTreeSet<_> = characters.iter().collect();
+    let distinct = to_f64(occurring.len());
     let by_alphabet = length * alphabet.log2();
-    // a choice of the characters that occur, and then a choice among these for each position
+    // A choice of the characters that occur, and then a choice among these for each position. An empty secret has none, and log2(0) is
+    // infinite.
     let by_distinct = distinct * alphabet.log2() + length * distinct.max(1.0).log2();
     by_alphabet.min(by_distinct)
 }
 
 /// The length of the shortest block whose repetition gives the text. The length of the text if no block occurs twice in full.
 fn period(characters: &[char]) -> usize {
-    let repeats = |period: &usize| characters.iter().skip(*period).eq(&characters[..characters.len() - period]);
-    (1..=characters.len() / 2).find(repeats).unwrap_or(characters.len())
+    let length = characters.len();
+    // whether each character equals the one `block` places before it
+    let repeats = |block: usize| characters[block..] == characters[..length - block];
+    (1..=length / 2).find(|block| repeats(*block)).unwrap_or(length)
 }
 
 /// The size of the smallest common alphabet that contains all characters of the secret.
 fn alphabet_size(secret: &str) -> usize {
+    /// A class of characters: the function that reports whether a character belongs to it.
     type Class = fn(&char) -> bool;
     let all = |has: Class| secret.chars().all(|character| has(&character));
     if all(char::is_ascii_digit) {
@@ -48,12 +53,14 @@ fn alphabet_size(secret: &str) -> usize {
         (char::is_ascii_digit, 10),
         (char::is_ascii_lowercase, 26),
         (char::is_ascii_uppercase, 26),
-        (|character| character.is_ascii() && !character.is_ascii_alphanumeric(), 33),
-        (|character| !character.is_ascii(), 1 << 16),
+        (|character| character.is_ascii() && !character.is_ascii_alphanumeric(), 33), // punctuation and the space
+        (|character| !character.is_ascii(), 1 << 16),                                 // the first plane of Unicode
     ];
-    classes.iter().filter(|(has, _)| secret.chars().any(|character| has(&character))).map(|(_, size)| size).sum()
+    let occurring = classes.iter().filter(|(has, _)| secret.chars().any(|character| has(&character)));
+    occurring.map(|(_, size)| size).sum()
 }
 
+/// Converts a number without loss. Any number above `u32::MAX` becomes `f64::MAX`, which keeps the result an upper bound.
 fn to_f64(number: usize) -> f64 {
     u32::try_from(number).map_or(f64::MAX, f64::from)
 }
@@ -86,7 +93,7 @@ mod tests {
             "00000000000000000000000000000001",
             "abcdefghabcdefghabcdefghabcdefgh",
             "changemechangemechangemechangeme",
-            "01101001100101101001011001101001",
+            "01101001100101101001011001101001", // only two different characters
         ] {
             assert!(is_weak(secret), "{secret}");
         }

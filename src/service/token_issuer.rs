@@ -74,7 +74,7 @@ pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<T
 
 /// Issues the access token of a grant, without a refresh token.
 pub(super) fn issue_access(state: &AppState, grant: &Grant, now: Timestamp) -> Result<IssuedAccessToken, ServiceError> {
-    let (access_token, expires_in, _) = access_token(state, grant, now)?;
+    let (access_token, expires_in, _scope) = access_token(state, grant, now)?;
     Ok(IssuedAccessToken { access_token, expires_in, session: grant.session })
 }
 
@@ -86,14 +86,12 @@ fn access_token(
     now: Timestamp,
 ) -> Result<(AccessToken, Duration, String), ServiceError> {
     let settings = &state.config.token;
-    let mut exp = (now + settings.access_ttl).min(grant.ends_at);
-    let mut authentication = grant.authentication;
-    if grant.step_up.is_some() {
-        let ttl = state.config.factors.step_up_ttl;
-        authentication = authentication.with_step_up(grant.step_up, ttl, now);
-        if authentication.acr > grant.authentication.acr {
-            exp = exp.min(authentication.at + ttl);
-        }
+    let step_up_ttl = state.config.factors.step_up_ttl;
+    let authentication = grant.authentication.with_step_up(grant.step_up, step_up_ttl, now);
+    let mut expires_at = (now + settings.access_ttl).min(grant.ends_at);
+    let is_raised = authentication.acr > grant.authentication.acr;
+    if is_raised {
+        expires_at = expires_at.min(authentication.at + step_up_ttl);
     }
     let (client_id, scope, aud) = match &grant.client {
         Some(client) => (client.client_id.clone(), client.scope.clone(), client.audiences.clone()),
@@ -106,7 +104,7 @@ fn access_token(
         aud,
         client_id,
         iat: now.as_secs(),
-        exp: exp.as_secs(),
+        exp: expires_at.as_secs(),
         jti: state.entropy.uuid().to_string(),
         sid: grant.session,
         auth_time: authentication.at.as_secs(),
@@ -114,16 +112,17 @@ fn access_token(
         amr: authentication.methods.amr(),
         scope,
         roles: grant.roles.names().to_vec(),
+        // The settings may have changed since the session stored these claims.
         email_verified: additional.email_verified().filter(|_| settings.email_verified),
         app_metadata: additional.app_metadata().and_then(|members| configured_members(members, settings)),
         session_start: Some(grant.created_at.as_secs()),
         claims_version: Some(grant.claims_version),
     };
     let access_token = state.keys.current().signer(now)?.encode(&claims)?;
-    Ok((access_token, exp.saturating_since(now), claims.scope))
+    Ok((access_token, expires_at.saturating_since(now), claims.scope))
 }
 
-/// The members that `token.app_metadata` names now. The setting may have changed since the members were stored with the session.
+/// The members that `token.app_metadata` names now.
 fn configured_members(members: &Map<String, Value>, settings: &TokenSettings) -> Option<Box<Map<String, Value>>> {
     let kept = members.iter().filter(|(name, _)| settings.app_metadata.contains(name));
     let kept: Map<_, _> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();

@@ -120,8 +120,8 @@ pub(in crate::http) fn weak_password(field: &str, reason: &WeakPassword) -> Prob
 
 impl From<RegisterError> for ProblemError {
     fn from(error: RegisterError) -> Self {
-        let taken = |code, name: &str, error: &RegisterError| {
-            Self::fields(code, vec![FieldError::new(name, FieldCode::Taken, error.to_string())])
+        let taken = |code, field: &str, error: &RegisterError| {
+            Self::fields(code, vec![FieldError::new(field, FieldCode::Taken, error.to_string())])
         };
         match error {
             RegisterError::Closed => Self::new(Code::RegistrationClosed, "Only an admin may register accounts."),
@@ -129,12 +129,12 @@ impl From<RegisterError> for ProblemError {
             RegisterError::UsernameTaken => taken(Code::UsernameTaken, "username", &error),
             RegisterError::UsernameNotYet => {
                 let detail = "A username can be chosen after the first sign-in.";
-                let error = FieldError::new("username", FieldCode::UsernameNotYet, detail);
-                Self::fields(Code::InvalidFields, vec![error])
+                let field = FieldError::new("username", FieldCode::UsernameNotYet, detail);
+                Self::fields(Code::InvalidFields, vec![field])
             }
             RegisterError::UsernameReserved => {
-                let error = FieldError::new("username", FieldCode::UsernameReserved, "The username is reserved.");
-                Self::fields(Code::InvalidFields, vec![error])
+                let field = FieldError::new("username", FieldCode::UsernameReserved, "The username is reserved.");
+                Self::fields(Code::InvalidFields, vec![field])
             }
             RegisterError::WeakPassword(reason) => weak_password("password", &reason),
             RegisterError::Service(error) => error.into(),
@@ -182,6 +182,7 @@ impl AccountApi {
         Body(request): Body<RegisterRequest>,
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
         let caller = caller.as_deref().map(|caller| &caller.claims);
+        // First, so that a closed registration is reported before invalid fields.
         register::check_may_register(state, caller).await?;
         let RegisterRequest { email, username, password } = request;
         let input = parse_register(state, RegisterFields { email, username, password: password.0 })?;
@@ -205,10 +206,12 @@ impl AccountApi {
         SignedIn(caller): SignedIn,
         Body(request): Body<ChangePasswordRequest>,
     ) -> Result<ChangedResponse, Failed<ChangePasswordProblems>> {
-        let (current, new) = (request.current_password.0, request.new_password.0);
+        let current = request.current_password.0;
+        let new = request.new_password.0;
         let accepted = cookie_refusal.accepted();
         let changed = change_password::change_password(state, &caller, current, new, origin, accepted).await;
-        let (body, cookie) = TokensResponse::with_cookie(changed.map_err(|error| cookie_refusal.explain(error))?);
+        let tokens = changed.map_err(|error| cookie_refusal.explain(error))?;
+        let (body, cookie) = TokensResponse::with_cookie(tokens);
         Ok(ChangedResponse::Ok(body, cookie))
     }
 }
@@ -235,13 +238,15 @@ pub(in crate::http) fn parse_register(state: &AppState, request: RegisterFields)
     if let Err(error) = &username {
         errors.push(FieldError::new("username", error.into(), sentence(error)));
     }
-    match (email, username, state.passwords.check_new(request.password)) {
+    let password = state.passwords.check_new(request.password);
+    match (email, username, password) {
         (Ok(email), Ok(username), Ok(password)) => Ok(Register { email, username, password, roles: Roles::default() }),
         // If only the password is refused, the problem is `weak_password`. Otherwise it is `invalid_fields`.
         (Ok(_), Ok(_), Err(reason)) => Err(weak_password("password", &reason)),
         (_, _, password) => {
-            errors
-                .extend(password.err().map(|reason| FieldError::new("password", (&reason).into(), reason.to_string())));
+            if let Err(reason) = &password {
+                errors.push(FieldError::new("password", reason.into(), reason.to_string()));
+            }
             Err(ProblemError::fields(Code::InvalidFields, errors))
         }
     }

@@ -63,11 +63,12 @@ pub(super) struct TotpEnrolmentResponse {
 impl Example for TotpEnrolmentResponse {
     fn example() -> Self {
         Self {
+            // base32 of the secret of RFC 6238's examples, "12345678901234567890"
             secret: "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ".to_owned(),
             uri: "otpauth://totp/Latchkey:ada@example.com?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ&issuer=Latchkey"
                 .to_owned(),
             qr_code: "<svg xmlns=\"http://www.w3.org/2000/svg\"/>".to_owned(),
-            expires_at: Timestamp::from_millis(1_767_225_600_000).into(),
+            expires_at: Timestamp::from_millis(1_767_225_600_000).into(), // 2026-01-01T00:00:00Z
         }
     }
 }
@@ -141,8 +142,10 @@ impl TotpApi {
         SignedIn(caller): SignedIn,
         Body(request): Body<StartTotpRequest>,
     ) -> Result<StartedResponse, Failed<ChangeProblems>> {
+        // The start replaces no session, so the session may have any transport.
         let caller = Caller { claims: &caller, origin: &origin, accepted: AcceptedTransport::Any };
-        let enrolment = totp::start(state, &caller, request.label.map(printable)).await?;
+        let label = request.label.map(printable);
+        let enrolment = totp::start(state, &caller, label).await?;
         Ok(StartedResponse::Ok(Json(enrolment.into())))
     }
 
@@ -163,7 +166,8 @@ impl TotpApi {
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let confirmed = totp::confirm(state, &caller, &request.code.0, client.device_token.as_ref()).await;
-        Ok(changed(confirmed.map_err(|error| cookie_refusal.explain(error))?))
+        let confirmed = confirmed.map_err(|error| cookie_refusal.explain(error))?;
+        Ok(changed(confirmed))
     }
 
     /// Rename an authenticator app
@@ -179,8 +183,10 @@ impl TotpApi {
         Path(id): Path<Uuid>,
         Body(request): Body<RenameFactorRequest>,
     ) -> Result<RenamedResponse, Failed<ChangeProblems>> {
+        // A new name replaces no session, so the session may have any transport.
         let caller = Caller { claims: &caller, origin: &origin, accepted: AcceptedTransport::Any };
-        totp::rename(state, &caller, FactorId(id), &printable(request.label)).await?;
+        let label = printable(request.label);
+        totp::rename(state, &caller, FactorId(id), &label).await?;
         Ok(RenamedResponse::Done)
     }
 
@@ -202,6 +208,7 @@ impl TotpApi {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let tokens = totp::remove(state, &caller, FactorId(id)).await;
         let tokens = tokens.map_err(|error| cookie_refusal.explain(error))?;
+        // A removal creates no recovery codes.
         Ok(changed(FactorsChanged { tokens, recovery_codes: Vec::new() }))
     }
 }

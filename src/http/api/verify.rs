@@ -24,6 +24,7 @@ use crate::{
     state::AppState,
 };
 
+/// The path of the endpoint.
 const PATH: &str = "/v1/verify";
 
 /// Verifies access tokens for proxies.
@@ -88,17 +89,18 @@ enum VerifyResponse {
 impl From<&IssuedToken> for VerifyResponse {
     fn from(verified: &IssuedToken) -> Self {
         match verified {
-            // `service::verify` has refused tokens of the variant `App`.
-            IssuedToken::Session(claims) | IssuedToken::App(claims) => Self::Ok(
-                claims.sub.to_string(),
-                Some(claims.sid.to_string()),
-                claims.client_id.clone(),
-                claims.scope.clone(),
-                (!claims.roles.is_empty()).then(|| claims.roles.join(",")),
-                claims.exp,
-            ),
+            // No response has a token of the variant `App`: `service::verify` has refused it.
+            IssuedToken::Session(claims) | IssuedToken::App(claims) => {
+                let subject = claims.sub.to_string();
+                let session = Some(claims.sid.to_string());
+                let roles = if claims.roles.is_empty() { None } else { Some(claims.roles.join(",")) };
+                Self::Ok(subject, session, claims.client_id.clone(), claims.scope.clone(), roles, claims.exp)
+            }
             IssuedToken::Client(claims) => {
-                Self::Ok(claims.sub.clone(), None, claims.client_id.clone(), claims.scope.clone(), None, claims.exp)
+                let subject = claims.sub.clone();
+                let session = None;
+                let roles = None;
+                Self::Ok(subject, session, claims.client_id.clone(), claims.scope.clone(), roles, claims.exp)
             }
         }
     }
@@ -152,20 +154,21 @@ impl VerifyApi {
         }
         if let IssuedToken::Session(claims) = &verified {
             let max_age = max_age.map(|seconds| Duration::from_secs(seconds.into()));
-            recent_authentication::check(state, claims, acr.map(Acr::from), max_age).map_err(ProblemError::from)?;
+            let acr = acr.map(Acr::from);
+            recent_authentication::check(state, claims, acr, max_age).map_err(ProblemError::from)?;
         }
         Ok(VerifyResponse::from(&verified))
     }
 }
 
-/// Maps a proxy's call, with any method and any path below, to the documented one.
+/// Maps a proxy's call, which may have any method and may continue the path (`/v1/verify/…`), to `GET /v1/verify`.
 ///
-/// The query is used only with the exact path: below it, the proxy has appended a path and a query that its client chose.
+/// If the path continues, the query is dropped as well: the proxy has appended a path and a query that its client chose.
 pub(crate) fn normalize(request: &mut Request) {
-    let path = request.uri().path();
-    if path == PATH {
+    let Some(rest) = request.uri().path().strip_prefix(PATH) else { return };
+    if rest.is_empty() {
         request.set_method(Method::GET);
-    } else if path.strip_prefix(PATH).is_some_and(|rest| rest.starts_with('/')) {
+    } else if rest.starts_with('/') {
         request.set_method(Method::GET);
         *request.uri_mut() = Uri::from_static(PATH);
     }

@@ -1,6 +1,7 @@
 //! Pages of the OpenID Provider's own endpoints, `/oauth2/authorize` and `/oauth2/logout`.
 
 use poem::{Response, Result, handler, http::StatusCode};
+use url::form_urlencoded;
 
 use super::{PREFIX, account, authorization::host, visit::Visit};
 use crate::{
@@ -24,6 +25,7 @@ pub(in crate::http) enum Failure {
 
 impl Failure {
     const ALL: [Self; 2] = [Self::SignIn, Self::SignOut];
+
     /// The codes for which the page has a text.
     const CODES: [&'static str; 8] = [
         "unknown_client",
@@ -36,12 +38,19 @@ impl Failure {
         UNCONFIRMED,
     ];
 
+    /// The kind of [`Message`] that reports the failure.
     const fn kind(self) -> &'static str {
         match self {
             Self::SignIn => "sign_in_failed",
             Self::SignOut => "sign_out_failed",
         }
     }
+}
+
+/// The visit for a page about a failed request. Its links to other languages lead to `/account/error`: the request itself is not
+/// repeated.
+fn error_visit(visit: &Visit, failure: Failure, code: &str) -> Visit {
+    visit.shown_as(&format!("{PREFIX}/error"), format!("?kind={}&code={code}", failure.kind()))
 }
 
 fn message(
@@ -51,12 +60,12 @@ fn message(
     detail: Option<String>,
     status: StatusCode,
 ) -> Result<Response> {
+    let visit = error_visit(visit, failure, code);
     let view = Message { detail, ..Message::without_action(failure.kind()) };
     visit.reply().form_error(code).status(status).page(&view)
 }
 
-/// The message of a failed request. `detail` is a reason for developers. The links to other languages lead to `/account/error`: the
-/// request itself is not repeated.
+/// The message of a failed request. `detail` is a reason for developers.
 ///
 /// # Errors
 /// A page that can't be rendered.
@@ -66,9 +75,7 @@ pub(in crate::http) fn failure(
     code: &'static str,
     detail: Option<String>,
 ) -> Result<Response> {
-    let query = format!("?kind={}&code={code}", failure.kind());
-    let visit = visit.shown_as(&format!("{PREFIX}/error"), query);
-    message(&visit, failure, code, detail, StatusCode::BAD_REQUEST)
+    message(visit, failure, code, detail, StatusCode::BAD_REQUEST)
 }
 
 /// The message that the browser was not redirected to a client that its user has not allowed. It shows the error, and the host of the
@@ -78,7 +85,8 @@ pub(in crate::http) fn failure(
 /// A page that can't be rendered.
 pub(in crate::http) fn unconfirmed(visit: &Visit, response: &AuthorizationResponse) -> Result<Response> {
     let failure = Failure::SignIn;
-    let visit = visit.shown_as(&format!("{PREFIX}/error"), format!("?kind={}&code={UNCONFIRMED}", failure.kind()));
+    let visit = error_visit(visit, failure, UNCONFIRMED);
+    // the values of `error` and `error_description`
     let reasons = response.parameters.iter().filter(|(name, _)| name.starts_with("error"));
     let detail = reasons.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(": ");
     let url = (response.mode == ResponseMode::Query).then(|| response.to_url());
@@ -95,9 +103,8 @@ pub(super) async fn show_error(visit: Visit) -> Result<Response> {
     let failure = Failure::ALL.into_iter().find(|failure| failure.kind() == kind).unwrap_or(Failure::SignIn);
     let code = visit.parameter("code").unwrap_or_default();
     let code = Failure::CODES.into_iter().find(|known| *known == code).unwrap_or("request_expired");
-    let query = format!("?kind={}&code={code}", failure.kind());
-    let shown = visit.shown_as(&format!("{PREFIX}/error"), query);
-    message(&shown, failure, code, None, StatusCode::OK)
+    let detail = None; // not a parameter of this page
+    message(&visit, failure, code, detail, StatusCode::OK)
 }
 
 /// The form that the browser posts to the client at once (OAuth 2.0 Form Post Response Mode).
@@ -107,6 +114,7 @@ pub(super) async fn show_error(visit: Visit) -> Result<Response> {
 pub(in crate::http) fn form_post(visit: &Visit, response: &AuthorizationResponse) -> Result<Response> {
     let fields = response.parameters.iter().map(|(name, value)| Field::new(name, value)).collect();
     let view = FormPost { action: response.redirect_uri.clone(), fields };
+    // `any_target`: the form leads to the client.
     visit.reply().any_target().page(&view)
 }
 
@@ -117,8 +125,8 @@ pub(in crate::http) fn form_post(visit: &Visit, response: &AuthorizationResponse
 pub(in crate::http) async fn confirm_sign_out(visit: Visit, parameters: &[(String, String)]) -> Result<Response> {
     let kept_names = ["client_id", "post_logout_redirect_uri", "state"];
     let kept: Vec<_> = parameters.iter().filter(|(name, _)| kept_names.contains(&name.as_str())).collect();
-    let query = kept.iter().map(|(name, value)| (name, value));
-    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+    let pairs = kept.iter().map(|(name, value)| (name, value));
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     let path = visit.path.clone();
     let mut visit = visit.shown_as(&path, format!("?{query}"));
     let client = match kept.iter().find(|(name, _)| name == "client_id") {
@@ -128,7 +136,9 @@ pub(in crate::http) async fn confirm_sign_out(visit: Visit, parameters: &[(Strin
         }
         None => None,
     };
+    // The page shows the account that the visit now has.
     account::load_owner_identifier(&mut visit).await?;
     let fields = kept.into_iter().map(|(name, value)| Field::new(name, value)).collect();
+    // `any_target`: after the sign-out, the app's `post_logout_redirect_uri` follows.
     visit.reply().any_target().page(&SignOut { fields, client })
 }

@@ -1,4 +1,4 @@
-//! Ends sessions: one, one with those beneath it, or all of an account (I3).
+//! Ends sessions: one, one with those beneath it, or all of an account (I3: once the end is answered, no node accepts the session).
 
 use fred::types::Value;
 
@@ -24,7 +24,8 @@ pub struct AccountSessions {
     pub account: AccountId,
     /// The session that stays live, if any.
     pub except: Option<SessionId>,
-    /// The account's new epoch. If given, no sign-in that was checked against an older epoch can create a session any more (I5).
+    /// The account's new epoch. If given, no sign-in that was checked against an older epoch can create a session any more (I5: changed
+    /// credentials end all sessions).
     pub epoch: Option<Epoch>,
 }
 
@@ -61,8 +62,7 @@ impl SessionStore {
         now: Timestamp,
     ) -> Result<bool, RedisError> {
         let pending = self.log.acks.open();
-        // the node and the number to acknowledge
-        let ack_origin = pending.origin();
+        let ack_origin = pending.origin(); // the node and the number to acknowledge
         let mut argument = session_arg_prefix(account, session, ack_origin.len());
         argument.extend_from_slice(ack_origin.as_bytes());
         let event = session_ended(account, session, reason, now);
@@ -71,6 +71,7 @@ impl SessionStore {
         // Removed after an error as well, since Redis may have run the script. The next lookup reads Redis.
         self.log.session_cache.remove_session(account, session);
         let answer = answer?;
+        // The script returns 1, or the position of the bucket if the session had ended before.
         let ended = matches!(answer, Value::Integer(1));
         if ended {
             self.count_revocation(reason);
@@ -97,17 +98,19 @@ impl SessionStore {
         let pending = self.log.acks.open();
         let arguments = [bytes(session.as_bytes()), reason.as_str().into(), millis(now), pending.origin().into()];
         let answer = self.run(&self.connection.scripts.revoke_tree, account, arguments).await;
+        // after an error as well, as in `revoke`
         self.log.session_cache.remove_session(account, session);
         let answer = answer?;
-        let Value::Array(parts) = &answer else {
+        let Value::Array(ids) = &answer else {
+            // The session had ended before.
             let position = parse_position("revoke_tree", &answer)?;
             self.log.confirm_position(pending, account, position).await;
             return Ok(Vec::new());
         };
-        let ids = parts.iter().filter_map(|id| <[u8; 16]>::try_from(id.as_bytes()?).ok());
+        let ids = ids.iter().filter_map(|id| <[u8; 16]>::try_from(id.as_bytes()?).ok());
         let ended: Vec<_> = ids.map(SessionId::from_bytes).collect();
-        for session in &ended {
-            self.log.session_cache.remove_session(account, *session);
+        for ended_session in &ended {
+            self.log.session_cache.remove_session(account, *ended_session);
         }
         self.count_revocation(reason);
         pending.confirmed().await;
@@ -136,6 +139,7 @@ impl SessionStore {
             pending.origin().into(),
         ];
         let answer = self.run(&self.connection.scripts.adopt, account, arguments).await;
+        // The answer does not name the app sessions that ended, so all sessions of the account are removed, except the new one.
         self.log.session_cache.remove_account(account, Some(new));
         let answer = answer?;
         if matches!(answer, Value::Integer(1)) {
@@ -143,6 +147,7 @@ impl SessionStore {
             pending.confirmed().await;
             Ok(true)
         } else {
+            // `former` had ended before.
             let position = parse_position("adopt", &answer)?;
             self.log.confirm_position(pending, account, position).await;
             Ok(false)
@@ -164,7 +169,7 @@ impl SessionStore {
         answer.as_u64().ok_or_else(|| unexpected("revoke_all", &answer))
     }
 
-    /// Runs `revoke_all.lua`, with the arguments of a replacement session, if any.
+    /// Runs `revoke_all.lua`, with the arguments of a replacement session, if any. Returns the script's answer.
     pub(super) async fn run_revoke_all(
         &self,
         sessions: AccountSessions,
@@ -174,11 +179,12 @@ impl SessionStore {
     ) -> Result<Value, RedisError> {
         let AccountSessions { account, except, epoch } = sessions;
         let pending = self.log.acks.open();
+        let absent = || Value::from("");
         let arguments = [
-            except.map_or_else(|| "".into(), |id| bytes(id.as_bytes())),
+            except.map_or_else(absent, |id| bytes(id.as_bytes())),
             reason.as_str().into(),
             millis(now),
-            epoch.map_or_else(|| "".into(), |epoch| Value::Integer(epoch.0.into())),
+            epoch.map_or_else(absent, |epoch| Value::Integer(epoch.0.into())),
             millis(now + FENCE_DURATION),
             pending.origin().into(),
         ];
