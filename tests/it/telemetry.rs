@@ -1,4 +1,4 @@
-//! Traces, as an OpenTelemetry collector receives them.
+//! Tests the traces that an OpenTelemetry collector receives.
 
 use std::sync::{Arc, Mutex};
 
@@ -22,24 +22,28 @@ use crate::{
     },
 };
 
+/// The bodies of the requests to the collector.
 type Received = Arc<Mutex<Vec<Vec<u8>>>>;
 
+/// The collector's handler.
 #[handler]
 fn receive(body: Vec<u8>, Data(received): Data<&Received>) {
     received.lock().unwrap().push(body);
 }
 
-/// The spans received so far.
+/// The spans received so far. Asserts that each is of the service `latchkey-here`.
 fn spans(received: &Received) -> Vec<Span> {
-    let received = received.lock().unwrap();
-    let exports = received.iter().map(|body| ExportTraceServiceRequest::decode(&body[..]).unwrap());
-    let resources = exports.flat_map(|export| export.resource_spans).inspect(|resource| {
-        let named = resource.resource.as_ref().unwrap().attributes.iter().any(|attribute| {
-            attribute.key == "service.name" && format!("{:?}", attribute.value).contains("latchkey-here")
-        });
-        assert!(named, "{resource:?}");
-    });
-    resources.flat_map(|resource| resource.scope_spans).flat_map(|scope| scope.spans).collect()
+    let mut spans = Vec::new();
+    for body in received.lock().unwrap().iter() {
+        let export = ExportTraceServiceRequest::decode(&body[..]).unwrap();
+        for resource in export.resource_spans {
+            let attributes = &resource.resource.as_ref().unwrap().attributes;
+            let name = attributes.iter().find(|attribute| attribute.key == "service.name").unwrap();
+            assert!(format!("{:?}", name.value).contains("latchkey-here"), "{resource:?}");
+            spans.extend(resource.scope_spans.into_iter().flat_map(|scope| scope.spans));
+        }
+    }
+    spans
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,6 +51,7 @@ async fn i6_collector_receives_spans_of_requests_and_no_secret() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("telemetry.otlp_endpoint=http://{}", listener.local_addr().unwrap());
     let received = Received::default();
+    // The collector runs on Latchkey's own server, which needs HTTP settings.
     let settings = TestCluster::new().config.http.clone();
     let (stop, stopped) = oneshot::channel::<()>();
     let routes = Route::new().at("/v1/traces", post(receive)).data(Arc::clone(&received));
@@ -61,9 +66,11 @@ async fn i6_collector_receives_spans_of_requests_and_no_secret() {
     let service = Service::try_start_with(folder.path(), &arguments).unwrap();
     service.client.register("ada").await;
     // the login continues the trace of its caller
-    let (trace, caller_span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
-    let login =
-        service.client.request(Method::POST, "/v1/login").json(&json!({ "identifier": "ada", "password": PASSWORD }));
+    let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let caller_span = "00f067aa0ba902b7";
+    let body = json!({ "identifier": "ada", "password": PASSWORD });
+    let login = service.client.request(Method::POST, "/v1/login").json(&body);
+    // version 00; flags 01: the caller records the trace
     let login = login.header("traceparent", format!("00-{trace}-{caller_span}-01"));
     let tokens = Tokens::of(&service.client.send(login).await.expect(200));
     service.client.refresh(&tokens.refresh).await.expect(200);
@@ -78,6 +85,7 @@ async fn i6_collector_receives_spans_of_requests_and_no_secret() {
     let spans = spans(&received);
     let span_named =
         |name: &str| spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:#?}"));
+    // the debug output of the value, which contains its text or number
     let attribute = |span: &Span, key: &str| {
         let found = span.attributes.iter().find(|attribute| attribute.key == key);
         format!("{:?}", found.unwrap_or_else(|| panic!("no {key} in {span:#?}")).value)
@@ -111,6 +119,7 @@ async fn i6_collector_receives_spans_of_requests_and_no_secret() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unreachable_collector_is_logged_and_requests_succeed() {
     let folder = tempfile::tempdir().unwrap();
+    // a port at which nothing listens
     let endpoint = format!("telemetry.otlp_endpoint=http://127.0.0.1:{}", crate::harness::guard::free_port());
     let service = Service::try_start_with(folder.path(), &["serve", "--set", &endpoint]).unwrap();
     service.client.register("ada").await;

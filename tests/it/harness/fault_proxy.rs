@@ -71,14 +71,18 @@ pub struct FaultProxy {
     accepting: JoinHandle<()>,
 }
 
+/// The state that the connections of a proxy share.
 struct Shared {
     /// None before [`FaultProxy::forward_to`]: connections are closed.
     target: watch::Sender<Option<Target>>,
     mode: watch::Sender<Mode>,
     /// The SHA-1 of a script and of its replacement.
     swap: Mutex<Option<(String, String)>>,
-    /// Byte lengths of the last script's request and response.
-    lengths: Mutex<(usize, usize)>,
+    /// Bytes of the last script's request.
+    request_length: AtomicUsize,
+    /// Bytes of the last script's response.
+    response_length: AtomicUsize,
+    /// The number of connections so far.
     connections: AtomicUsize,
     /// Bytes that clients sent to a node, one item per read.
     sent: Mutex<Vec<Vec<u8>>>,
@@ -99,10 +103,11 @@ impl FaultProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
-            target: watch::channel(target).0,
-            mode: watch::channel(Mode::Open).0,
+            target: watch::Sender::new(target),
+            mode: watch::Sender::new(Mode::Open),
             swap: Mutex::default(),
-            lengths: Mutex::default(),
+            request_length: AtomicUsize::default(),
+            response_length: AtomicUsize::default(),
             connections: AtomicUsize::default(),
             sent: Mutex::default(),
         });
@@ -128,9 +133,10 @@ impl FaultProxy {
     /// Forwards new connections to this server. Connections to another one are closed.
     pub fn forward_to(&self, target: impl Into<Target>) {
         let target = Some(target.into());
-        self.shared.target.send_if_modified(|now| {
-            let changes = *now != target;
-            *now = target;
+        // The same target again must not close connections.
+        self.shared.target.send_if_modified(|current| {
+            let changes = *current != target;
+            *current = target;
             changes
         });
     }
@@ -142,7 +148,9 @@ impl FaultProxy {
 
     /// Returns the byte lengths of the last script's request and response.
     pub fn lengths(&self) -> (usize, usize) {
-        *self.shared.lengths.lock().unwrap()
+        let request = self.shared.request_length.load(Ordering::SeqCst);
+        let response = self.shared.response_length.load(Ordering::SeqCst);
+        (request, response)
     }
 
     /// The number of connections so far.
@@ -192,19 +200,22 @@ impl Shared {
     /// Replaces the script that these bytes call, if [`FaultProxy::swap_script`] has configured a replacement.
     fn replace_script(&self, bytes: &mut [u8]) {
         if let Some((from, to)) = &*self.swap.lock().unwrap() {
-            let found = |bytes: &[u8]| bytes.windows(from.len()).position(|window| window == from.as_bytes());
-            while let Some(at) = found(bytes) {
-                bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+            let find = |bytes: &[u8]| bytes.windows(from.len()).position(|window| window == from.as_bytes());
+            // Both names have the length of a SHA-1, so the request keeps its length.
+            while let Some(start) = find(bytes) {
+                bytes[start..start + to.len()].copy_from_slice(to.as_bytes());
             }
         }
     }
 
     /// Claims a one-time cut for a connection, and opens the proxy again. Returns false if another connection was first.
     fn cut_once(&self, mode: Mode) -> bool {
-        self.mode.send_if_modified(|now| {
-            let first = *now == mode;
-            *now = if first { Mode::Open } else { *now };
-            first
+        self.mode.send_if_modified(|current| {
+            let is_first = *current == mode;
+            if is_first {
+                *current = Mode::Open;
+            }
+            is_first
         })
     }
 }
@@ -219,12 +230,13 @@ fn reset(client: &TcpStream) {
     let _ = rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO));
 }
 
+/// Connects a client to the current target, if there is one, and forwards the connection.
 async fn relay(client: TcpStream, shared: &Shared) {
     let mut targets = shared.target.subscribe();
     let target = targets.borrow_and_update().clone();
-    let records = matches!(target, Some(Target::Address(_)));
+    let records = matches!(target, Some(Target::Address(_))); // a node
     match target {
-        None => {}
+        None => {} // returning closes the connection
         Some(Target::Socket(path)) => {
             if let Ok(server) = UnixStream::connect(path).await {
                 forward(client, server, shared, targets, records).await;
@@ -247,9 +259,12 @@ async fn forward(
     records: bool,
 ) {
     let mut modes = shared.mode.subscribe();
-    let (mut from_client, mut from_server) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    let mut from_client = vec![0; 64 * 1024];
+    let mut from_server = vec![0; 64 * 1024];
+    // what the client has sent and the server has not received yet, with the time to forward it
     let mut in_transit: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
-    let (mut script_called, mut subscribes) = (false, false);
+    let mut awaits_script_response = false;
+    let mut is_subscriber = false;
     loop {
         let mode = *modes.borrow_and_update();
         if mode == Mode::Cut {
@@ -259,14 +274,14 @@ async fn forward(
             let _ = modes.wait_for(|mode| *mode == Mode::Cut).await;
             return reset(&client);
         }
-        if mode == Mode::CutSubscribers && subscribes {
+        if mode == Mode::CutSubscribers && is_subscriber {
             return;
         }
         let forwards = mode != Mode::Frozen;
-        let forwards_responses = forwards && !(mode == Mode::MuteSubscribers && subscribes);
+        let forwards_responses = forwards && !(mode == Mode::MuteSubscribers && is_subscriber);
         let next_due = in_transit.front().map(|(due, _)| *due);
         tokio::select! {
-            biased;
+            biased; // a new mode or target comes before any data
             changed = modes.changed() => if changed.is_err() { return },
             _ = targets.changed() => return,
             () = tokio::time::sleep_until(next_due.unwrap_or_else(Instant::now)), if forwards && next_due.is_some() => {
@@ -274,10 +289,11 @@ async fn forward(
                 if server.write_all(&bytes).await.is_err() { return }
             }
             read = server.read(&mut from_server), if forwards_responses => {
-                let Ok(read @ 1..) = read else { return };
+                let Ok(read @ 1..) = read else { return }; // 0: the server has closed the connection
                 let bytes = &from_server[..read];
-                if std::mem::take(&mut script_called) {
-                    shared.lengths.lock().unwrap().1 = read;
+                if awaits_script_response {
+                    awaits_script_response = false;
+                    shared.response_length.store(read, Ordering::SeqCst);
                     if let Mode::CutResponse(after) = mode && shared.cut_once(mode) {
                         let _ = client.write_all(&bytes[..after.min(read)]).await;
                         return;
@@ -291,16 +307,15 @@ async fn forward(
                 if records {
                     shared.sent.lock().unwrap().push(bytes.to_vec());
                 }
-                subscribes |= contains(bytes, b"subscribe") || contains(bytes, b"/v1/revocations");
-                if mode == Mode::CutSubscribers && subscribes {
+                is_subscriber |= contains(bytes, b"subscribe") || contains(bytes, b"/v1/revocations");
+                if mode == Mode::CutSubscribers && is_subscriber {
                     return;
                 }
                 shared.replace_script(bytes);
                 let calls_script = contains(bytes, b"evalsha");
-                // the flag stays set when a PING follows before the response arrives
-                script_called |= calls_script;
                 if calls_script {
-                    shared.lengths.lock().unwrap().0 = read;
+                    awaits_script_response = true;
+                    shared.request_length.store(read, Ordering::SeqCst);
                     if let Mode::CutRequest(after) = mode && shared.cut_once(mode) {
                         let _ = server.write_all(&bytes[..after.min(read)]).await;
                         return reset(&client);

@@ -2,15 +2,19 @@
 
 use std::{future::Future, time::Duration};
 
-/// How long to poll before the test fails. Generous, for busy machines.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to poll before the test fails. Long, for busy machines.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Polls until the condition holds.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let trying = async {
+/// The pause between two polls.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Polls until the condition holds. The description names the condition if it does not.
+pub async fn until<F: Future<Output = bool>>(description: &str, mut holds: impl FnMut() -> F) {
+    let polling = async {
         while !holds().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(INTERVAL).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, trying).await.is_ok(), "timed out waiting until {what}");
+    let outcome = tokio::time::timeout(TIMEOUT, polling).await;
+    assert!(outcome.is_ok(), "timed out waiting until {description}");
 }

@@ -1,4 +1,4 @@
-//! Libraries that verify access tokens, configured with nothing but the issuer and the audience.
+//! Tests that libraries verify access tokens if they are configured with nothing but the issuer and the audience.
 
 use latchkey::domain::{clock::Clock, key::Algorithm};
 use serde_json::json;
@@ -20,24 +20,28 @@ async fn check_verifier(program: &'static str, algorithms: &[Algorithm]) {
         let service = cluster.service_client("stock").await;
         let form = [("grant_type", "client_credentials")];
         let request = node.request(reqwest::Method::POST, "/oauth2/token").form(&form);
-        let client_token = node.send(request.basic_auth(&service.id, Some(&service.secret))).await.expect(200);
-        let client_token = client_token.text_of("access_token");
-        let mut verifier =
-            Verifier::start(program, &json!({ "issuer": cluster.config.issuer, "audience": "latchkey" }));
-        // the second time, the library has the keys
+        let answer = node.send(request.basic_auth(&service.id, Some(&service.secret))).await.expect(200);
+        let client_token = answer.text_of("access_token");
+        let settings = json!({ "issuer": cluster.config.issuer, "audience": "latchkey" });
+        let mut verifier = Verifier::start(program, &settings);
+        // At first the library fetches the keys. The second time it has them.
         for _ in 0..2 {
             assert_eq!(verifier.verify(&tokens.access).await, Ok(account.clone()), "{algorithm}");
             assert_eq!(verifier.verify(&client_token).await, Ok(service.id.clone()), "{algorithm}");
         }
         let (message, signature) = tokens.access.rsplit_once('.').unwrap();
         let (_, other_signature) = client_token.rsplit_once('.').unwrap();
-        for invalid in
-            [format!("{message}.{other_signature}"), format!("{message}."), format!(".{signature}"), tokens.refresh]
-        {
+        let invalid_tokens = [
+            format!("{message}.{other_signature}"),
+            format!("{message}."),
+            format!(".{signature}"),
+            tokens.refresh, // not a JWT
+        ];
+        for invalid in invalid_tokens {
             assert!(verifier.verify(&invalid).await.is_err(), "{algorithm}: {invalid}");
         }
-        let mut other_audience =
-            Verifier::start(program, &json!({ "issuer": cluster.config.issuer, "audience": "elsewhere" }));
+        let settings = json!({ "issuer": cluster.config.issuer, "audience": "elsewhere" });
+        let mut other_audience = Verifier::start(program, &settings);
         assert!(other_audience.verify(&tokens.access).await.is_err(), "{algorithm}: the audience is not checked");
     }
 }

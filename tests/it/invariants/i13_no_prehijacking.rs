@@ -1,4 +1,4 @@
-//! I13: An unverified address belongs to nobody. The five classes of account pre-hijacking (Sudhodanan and Paverd, USENIX
+//! Tests I13 (an unverified address belongs to nobody) with the five classes of account pre-hijacking (Sudhodanan and Paverd, USENIX
 //! Security 2022): an attacker sets up an account with the address of a victim, and waits for the victim to use it.
 
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::{
     },
     harness::{
         client::{PASSWORD, Tokens},
-        test_cluster::{Node, TestCluster},
+        test_cluster::{Node, ServiceClient, TestCluster},
         wait,
     },
 };
@@ -37,6 +37,12 @@ async fn squatted_account() -> (TestCluster, Node, Tokens) {
     (cluster, node, attacker)
 }
 
+/// An app that may invite users and start resets.
+async fn recovery_app(cluster: &TestCluster) -> ServiceClient {
+    let scopes = vec!["accounts:recover".to_owned()];
+    cluster.service_client_with(NewClient { name: "crm".to_owned(), scopes, ..NewClient::default() }).await
+}
+
 /// Asserts that the attacker's password, session and access token are refused.
 async fn assert_locked_out(node: &Node, attacker: &Tokens) {
     node.try_login("victim", PASSWORD).await.expect(401);
@@ -50,10 +56,8 @@ async fn assert_locked_out(node: &Node, attacker: &Tokens) {
 #[tokio::test]
 async fn i13_classic_federated_merge_invited_victim_does_not_share_the_account_with_the_squatter() {
     let (cluster, node, attacker) = squatted_account().await;
-    let scopes = vec!["accounts:recover".to_owned()];
-    let new = NewClient { name: "crm".to_owned(), scopes, ..NewClient::default() };
-    let client = cluster.service_client_with(new).await;
-    let request = node.request(Method::POST, "/v1/users/invite").basic_auth(&client.id, Some(&client.secret));
+    let app = recovery_app(&cluster).await;
+    let request = node.request(Method::POST, "/v1/users/invite").basic_auth(&app.id, Some(&app.secret));
     node.send(request.json(&json!({ "email": email("victim") }))).await.expect(202);
     let (token, _) = first_mail(&cluster, "victim", "invitation").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
@@ -85,7 +89,7 @@ async fn i13_unexpired_session_ends_when_the_victim_recovers_or_verifies() {
 #[tokio::test]
 async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     let (cluster, node, attacker) = squatted_account().await;
-    // the trojan is a username
+    // The trojan is a username. It signs in to the victim's account, but the mail of a reset goes to the victim.
     signed_in(&node, &attacker, Method::PATCH, "/v1/me", json!({ "username": "trojan" })).await.expect(200);
     node.post("/v1/password/forgot", json!({ "identifier": email("victim") })).await.expect(202);
     let (token, _) = first_mail(&cluster, "victim", "password_reset").await;
@@ -106,8 +110,8 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
         json!({ "email": email("other"), "code": code }),
         json!({ "email": email("other"), "code": code, "new_password": NEW_PASSWORD }),
     ] {
-        let answer = node.post("/v1/email/verify", body).await;
-        assert!([problem(403, "proof_required"), problem(401, "invalid_code")].contains(&answer.problem()));
+        let refusal = node.post("/v1/email/verify", body).await.problem();
+        assert!([problem(403, "proof_required"), problem(401, "invalid_code")].contains(&refusal), "{refusal:?}");
     }
     let me = node.get("/v1/me", &attacker.access).await.json();
     assert_eq!(me["email"], email("attacker"), "the victim's click alone gives the account no address");
@@ -116,21 +120,23 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
 /// Unexpired consent and trojan identifier: the attacker has consented to an app, and the account has a former address.
 #[tokio::test]
 async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_verification_or_sign_in_by_mail() {
-    for way in ["reset", "verification", "sign_in_by_mail"] {
+    for victims_proof in ["reset", "verification", "sign_in_by_mail"] {
         let mut cluster = TestCluster::new();
         without_limits(&mut cluster);
         cluster.config.login.email_code = true;
         let node = cluster.node().await;
         let id = node.register("victim").await.text_of("id").parse().unwrap();
         let now = cluster.clock.now();
-        let (app, scope) = (ClientId::parse("trojan").unwrap(), SpaceSeparated::parse(["openid"]).unwrap());
+        let app = ClientId::parse("trojan").unwrap();
+        let scope = SpaceSeparated::parse(["openid"]).unwrap();
         let allowed = Permission { scope: &scope, resources: &SpaceSeparated::default() };
         node.state.sql.add_consent(id, &app, allowed, now).await.unwrap();
         let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
         let former = Email::parse(&email("trojan")).unwrap();
-        change.add_former_address(&former, now, now + Duration::from_hours(72)).await.unwrap();
+        let undo_until = now + Duration::from_hours(72);
+        change.add_former_address(&former, now, undo_until).await.unwrap();
         change.commit().await.unwrap();
-        match way {
+        match victims_proof {
             "reset" => {
                 let (token, _) = request_reset(&cluster, &node, "victim").await;
                 reset(&node, &token, NEW_PASSWORD).await.expect(204);
@@ -141,16 +147,17 @@ async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_ve
                 let body = json!({ "token": token, "new_password": NEW_PASSWORD });
                 node.post("/v1/email/verify", body).await.expect(204);
             }
-            _ => {
+            "sign_in_by_mail" => {
                 let body = json!({ "email": email("victim") });
                 let request = node.post("/v1/login/code", body).await.expect(202).text_of("request");
                 let (token, _) = first_mail(&cluster, "victim", "sign_in_code").await;
                 let body = json!({ "request": request, "token": token });
                 node.post("/v1/login/code/verify", body).await.expect(200);
             }
+            other => unreachable!("{other}"),
         }
-        assert!(node.state.sql.consents(id).await.unwrap().is_empty(), "{way}");
-        assert!(node.state.sql.former_addresses(id, now).await.unwrap().is_empty(), "{way}");
+        assert!(node.state.sql.consents(id).await.unwrap().is_empty(), "{victims_proof}");
+        assert!(node.state.sql.former_addresses(id, now).await.unwrap().is_empty(), "{victims_proof}");
     }
 }
 
@@ -158,12 +165,13 @@ async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_ve
 #[tokio::test]
 async fn i13_unexpired_email_change_is_void_after_the_victims_recovery() {
     let (cluster, node, attacker) = squatted_account().await;
-    let (change, code) = request_address_change(&cluster, &node, &attacker, "attacker").await;
-    let (token, _) = request_reset(&cluster, &node, "victim").await;
-    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    let (change_token, code) = request_address_change(&cluster, &node, &attacker, "attacker").await;
+    let (reset_token, _) = request_reset(&cluster, &node, "victim").await;
+    reset(&node, &reset_token, NEW_PASSWORD).await.expect(204);
+    // neither with the victim's password nor with one that the attacker knows
     for body in [
-        json!({ "token": change, "password": NEW_PASSWORD }),
-        json!({ "token": change, "new_password": PASSWORD }),
+        json!({ "token": change_token, "password": NEW_PASSWORD }),
+        json!({ "token": change_token, "new_password": PASSWORD }),
         json!({ "email": email("attacker"), "code": code, "password": PASSWORD }),
     ] {
         assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(401, "invalid_code"));
@@ -184,7 +192,8 @@ async fn i13_non_verifying_provider_imported_address_belongs_to_the_account_that
         signed_in(&node, &victim, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     let victim = Tokens::of(&answer);
     let me = node.get("/v1/me", &victim.access).await.json();
-    assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("victim")), &json!(true)));
+    assert_eq!(me["email"], email("victim"));
+    assert_eq!(me["email_verified"], true);
     // The attacker's account has lost the address, which now signs in to the victim's account.
     assert_eq!(node.get("/v1/me", &attacker.access).await.json()["email"], "");
     let owner = Tokens::of(&node.try_login(&email("victim"), PASSWORD).await.expect(200));
@@ -210,7 +219,7 @@ async fn i13_non_verifying_provider_imported_address_belongs_to_the_account_that
     assert_eq!(node.get("/v1/me", &owner.access).await.json()["email_verified"], true);
 }
 
-/// There is nobody to whom the link could be sent. A link that is returned to an app sets a password, and verifies no address.
+/// An account without an address cannot get the link by mail. A link that is returned to an app sets a password, and verifies no address.
 #[tokio::test]
 async fn i13_reset_of_an_account_that_has_lost_its_address_is_not_mailed_and_verifies_nothing() {
     let (cluster, node, _) = squatted_account().await;
@@ -218,20 +227,19 @@ async fn i13_reset_of_an_account_that_has_lost_its_address_is_not_mailed_and_ver
     let victim = node.login("mine").await;
     let (token, _) = request_address_change(&cluster, &node, &victim, "victim").await;
     signed_in(&node, &victim, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
-    let scopes = vec!["accounts:recover".to_owned()];
-    let new = NewClient { name: "crm".to_owned(), scopes, ..NewClient::default() };
-    let client = cluster.service_client_with(new).await;
+    let app = recovery_app(&cluster).await;
     let start_reset = async |body: serde_json::Value| {
-        let request = node.request(Method::POST, "/v1/users/reset").basic_auth(&client.id, Some(&client.secret));
+        let request = node.request(Method::POST, "/v1/users/reset").basic_auth(&app.id, Some(&app.secret));
         node.send(request.json(&body)).await
     };
     // `victim` is still the username of the attacker's account
     assert_eq!(start_reset(json!({ "account": "victim" })).await.problem(), problem(404, "unknown_email"));
-    let returned = start_reset(json!({ "account": "victim", "delivery": "return" })).await.expect(202).json();
-    reset(&node, returned["token"].as_str().unwrap(), NEW_PASSWORD).await.expect(204);
+    let returned = start_reset(json!({ "account": "victim", "delivery": "return" })).await.expect(202);
+    reset(&node, &returned.text_of("token"), NEW_PASSWORD).await.expect(204);
     let owner = node.login_with("victim", NEW_PASSWORD).await;
     let me = node.get("/v1/me", &owner.access).await.expect(200).json();
-    assert_eq!((&me["email"], &me["email_verified"]), (&json!(""), &json!(false)));
+    assert_eq!(me["email"], "");
+    assert_eq!(me["email_verified"], false);
 }
 
 /// A cluster where an attacker has registered the address of a victim, and has added and verified an address of their own.
@@ -248,6 +256,7 @@ async fn assert_address_is_gone(cluster: &TestCluster, node: &Node, password: &s
     let before = count_mails(cluster, "attacker", "password_reset");
     node.post("/v1/password/forgot", json!({ "identifier": email("attacker") })).await.expect(202);
     node.post("/v1/login/code", json!({ "email": email("attacker") })).await.expect(202);
+    // By now every mail of the two requests would have been sent.
     wait::until("all background tasks are done", || async { node.state.background.is_empty() }).await;
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
     assert_eq!(count_mails(cluster, "attacker", "password_reset"), before);
@@ -260,11 +269,9 @@ async fn assert_address_is_gone(cluster: &TestCluster, node: &Node, password: &s
 #[tokio::test]
 async fn i13_classic_federated_merge_invitation_removes_the_squatters_secondary_address() {
     let (cluster, node, attacker) = squatted_with_own_address().await;
-    let scopes = vec!["accounts:recover".to_owned()];
-    let client =
-        cluster.service_client_with(NewClient { name: "crm".to_owned(), scopes, ..NewClient::default() }).await;
+    let app = recovery_app(&cluster).await;
     let invite = |name: &str| {
-        let request = node.request(Method::POST, "/v1/users/invite").basic_auth(&client.id, Some(&client.secret));
+        let request = node.request(Method::POST, "/v1/users/invite").basic_auth(&app.id, Some(&app.secret));
         node.send(request.json(&json!({ "email": email(name) })))
     };
     assert_eq!(
@@ -306,8 +313,8 @@ async fn i13_trojan_secondary_address_of_the_victim_is_not_verified_by_the_victi
         json!({ "token": token, "new_password": NEW_PASSWORD }),
         json!({ "email": email("other"), "code": code, "password": PASSWORD }),
     ] {
-        let answer = node.post("/v1/email/verify", body).await;
-        assert!([problem(403, "proof_required"), problem(401, "invalid_code")].contains(&answer.problem()));
+        let refusal = node.post("/v1/email/verify", body).await.problem();
+        assert!([problem(403, "proof_required"), problem(401, "invalid_code")].contains(&refusal), "{refusal:?}");
     }
     node.try_login(&email("other"), PASSWORD).await.expect(401);
     node.post("/v1/password/forgot", json!({ "identifier": email("other") })).await.expect(202);
@@ -318,11 +325,9 @@ async fn i13_trojan_secondary_address_of_the_victim_is_not_verified_by_the_victi
     let late = signed_in(&node, &attacker, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     assert_eq!(late.problem(), problem(409, "email_taken"));
     let found = Tokens::of(&node.try_login(&email("other"), PASSWORD).await.expect(200));
-    let mut ids = Vec::new();
-    for tokens in [found, victim] {
-        ids.push(node.get("/v1/me", &tokens.access).await.text_of("id"));
-    }
-    assert_eq!(ids[0], ids[1]);
+    let found_id = node.get("/v1/me", &found.access).await.text_of("id");
+    let victims_id = node.get("/v1/me", &victim.access).await.text_of("id");
+    assert_eq!(found_id, victims_id);
 }
 
 /// Unexpired change: the attacker adds their own address, and verifies it after the victim's recovery.

@@ -1,4 +1,4 @@
-//! Client authentication by HTTP Basic, by form fields or by a signed assertion. A request with two of them is refused.
+//! Tests client authentication by HTTP Basic, by form fields or by a signed assertion. A request with two of them is refused.
 
 use base64::{Engine, prelude::*};
 use latchkey::{
@@ -16,7 +16,9 @@ use crate::harness::{
     test_cluster::{Node, ServiceClient, TestCluster},
 };
 
+/// The form field of a request for a client's own token.
 const GRANT: (&str, &str) = ("grant_type", "client_credentials");
+/// The `client_assertion_type` of a signed assertion (RFC 7523).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// Requests a token of the client's own, with this `Authorization` and these additional form fields.
@@ -30,9 +32,9 @@ async fn request_token(node: &Node, authorization: Option<String>, form: &[(&str
     node.send(request).await
 }
 
-/// The `Authorization` header with these credentials, which are separated by a colon.
-fn basic(text: &str) -> Option<String> {
-    Some(format!("Basic {}", BASE64_STANDARD.encode(text)))
+/// The `Authorization` header with these credentials, which are separated by a colon. An option, as [`request_token`] takes it.
+fn basic(credentials: &str) -> Option<String> {
+    Some(format!("Basic {}", BASE64_STANDARD.encode(credentials)))
 }
 
 #[tokio::test]
@@ -42,12 +44,12 @@ async fn client_with_basic_or_form_credentials_is_authenticated() {
     let ServiceClient { id, secret } = cluster.service_client("bill.ing_1-a").await;
     request_token(&node, basic(&format!("{id}:{secret}")), &[]).await.expect(200);
     request_token(&node, basic(&format!("{id}:{secret}")), &[("client_id", &id)]).await.expect(200);
-    // The id and the secret are form-encoded (RFC 6749, section 2.3.1), including characters that need no encoding.
+    // The id and the secret are form-encoded (RFC 6749, section 2.3.1), here with characters that need no encoding.
     let encoded = |text: &str| text.replace('-', "%2D").replace('_', "%5f").replace('.', "%2E");
     request_token(&node, basic(&format!("{}:{}", encoded(&id), encoded(&secret))), &[]).await.expect(200);
     request_token(&node, None, &[("client_id", &id), ("client_secret", &secret)]).await.expect(200);
-    let lower = basic(&format!("{id}:{secret}")).unwrap().replace("Basic", "basic");
-    request_token(&node, Some(lower), &[]).await.expect(200);
+    let lower_case_scheme = basic(&format!("{id}:{secret}")).unwrap().replace("Basic", "basic");
+    request_token(&node, Some(lower_case_scheme), &[]).await.expect(200);
 }
 
 #[tokio::test]
@@ -62,9 +64,9 @@ async fn client_with_wrong_credentials_is_refused_with_a_challenge() {
         basic(&format!("{id}:{secret} ")),
         basic(&format!("{id}x:{secret}")),
         basic(&format!("{}:{secret}", id.to_uppercase())),
-        basic(&id),
-        basic("%zz:%zz"),
-        Some(format!("Basic {secret}")),
+        basic(&id),                      // no colon
+        basic("%zz:%zz"),                // not form-encoded
+        Some(format!("Basic {secret}")), // not in base64
         Some(format!("Bearer {secret}")),
         Some("Negotiate abc".to_owned()),
         None,
@@ -80,7 +82,8 @@ async fn client_with_wrong_credentials_is_refused_with_a_challenge() {
         &[("client_assertion_type", "urn:other"), ("client_assertion", "a.b.c")],
         &[("client_assertion_type", JWT_BEARER), ("client_assertion", "a.b.c")],
     ] {
-        assert_eq!(error(&request_token(&node, None, form).await), refused(401, "invalid_client"), "{form:?}");
+        let answer = request_token(&node, None, form).await;
+        assert_eq!(error(&answer), refused(401, "invalid_client"), "{form:?}");
     }
 }
 
@@ -92,32 +95,33 @@ async fn basic_with_an_empty_secret_is_a_public_client() {
     let ServiceClient { id, .. } = cluster.service_client("billing").await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    let send = async |path: &str, name: &str, form: &[(&str, &str)]| {
-        node.send(node.request(Method::POST, path).form(form).header("authorization", basic(name).unwrap())).await
+    let send = async |path: &str, credentials: &str, form: &[(&str, &str)]| {
+        let request = node.request(Method::POST, path).form(form);
+        node.send(request.header("authorization", basic(credentials).unwrap())).await
     };
     let refresh = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
     // `latchkey` is the public client of sessions that were started by the REST API. The second request repeats the token in its grace
     // window.
-    let next = send("/oauth2/token", "latchkey:", &refresh).await.expect(200).text_of("refresh_token");
-    send("/oauth2/token", "latchkey:", &[&refresh[..], &[("client_id", "latchkey")]].concat()).await.expect(200);
+    let newest = send("/oauth2/token", "latchkey:", &refresh).await.expect(200).text_of("refresh_token");
+    let refresh_with = |field: (&'static str, &'static str)| [refresh[0], refresh[1], field];
+    send("/oauth2/token", "latchkey:", &refresh_with(("client_id", "latchkey"))).await.expect(200);
     // a client with a secret, an unknown client, no client
-    for name in [format!("{id}:"), "other:".to_owned(), ":".to_owned()] {
-        assert_eq!(error(&send("/oauth2/token", &name, &refresh).await), refused(401, "invalid_client"), "{name}");
+    for credentials in [format!("{id}:"), "other:".to_owned(), ":".to_owned()] {
+        let answer = send("/oauth2/token", &credentials, &refresh).await;
+        assert_eq!(error(&answer), refused(401, "invalid_client"), "{credentials}");
     }
     for extra in [("client_id", "other"), ("client_secret", "x"), ("client_assertion", "a.b.c")] {
-        let form = [&refresh[..], &[extra]].concat();
-        assert_eq!(
-            error(&send("/oauth2/token", "latchkey:", &form).await),
-            refused(400, "invalid_request"),
-            "{extra:?}"
-        );
+        let answer = send("/oauth2/token", "latchkey:", &refresh_with(extra)).await;
+        assert_eq!(error(&answer), refused(400, "invalid_request"), "{extra:?}");
     }
     // A public client may neither get tokens of its own nor introspect.
-    for (path, form) in [("/oauth2/token", &[GRANT][..]), ("/oauth2/introspect", &[("token", &next)])] {
-        assert_eq!(error(&send(path, "latchkey:", form).await), refused(401, "invalid_client"), "{path}");
+    for (path, form) in [("/oauth2/token", [GRANT]), ("/oauth2/introspect", [("token", newest.as_str())])] {
+        let answer = send(path, "latchkey:", &form).await;
+        assert_eq!(error(&answer), refused(401, "invalid_client"), "{path}");
     }
-    send("/oauth2/revoke", "latchkey:", &[("token", &next)]).await.expect(200);
-    assert_eq!(error(&send("/oauth2/token", "latchkey:", &refresh).await), refused(400, "invalid_grant"));
+    send("/oauth2/revoke", "latchkey:", &[("token", &newest)]).await.expect(200);
+    let answer = send("/oauth2/token", "latchkey:", &refresh).await;
+    assert_eq!(error(&answer), refused(400, "invalid_grant"), "the session has ended");
 }
 
 #[tokio::test]
@@ -126,6 +130,7 @@ async fn request_with_two_kinds_of_client_credentials_is_refused() {
     let node = cluster.node().await;
     let ServiceClient { id, secret } = cluster.service_client("billing").await;
     let valid = || basic(&format!("{id}:{secret}"));
+    // Fields of two kinds, or of one kind without the field that completes it.
     for (authorization, form) in [
         (valid(), &[("client_id", id.as_str()), ("client_secret", secret.as_str())][..]),
         (valid(), &[("client_secret", &secret)]),
@@ -142,7 +147,8 @@ async fn request_with_two_kinds_of_client_credentials_is_refused() {
     }
     let request = node.request(Method::POST, "/oauth2/token").form(&[GRANT]);
     let request = request.header("authorization", valid().unwrap()).header("authorization", valid().unwrap());
-    assert_eq!(error(&node.send(request).await), refused(400, "invalid_request"));
+    let answer = node.send(request).await;
+    assert_eq!(error(&answer), refused(400, "invalid_request"), "two headers");
 }
 
 /// Signs an assertion of the client `billing` whose claims are changed by the members of `changes`. Without changes, the assertion expires
@@ -158,7 +164,8 @@ fn assertion(key: &SigningKey, changes: &Value) -> String {
     let header = json!({ "alg": key.algorithm().as_str(), "typ": "JWT", "kid": key.kid() });
     let [header, claims] = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
     let message = format!("{header}.{claims}");
-    format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes()).unwrap()))
+    let signature = key.sign(message.as_bytes()).unwrap();
+    format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
 #[tokio::test]
@@ -166,7 +173,8 @@ async fn client_assertion_authenticates_once() {
     let cluster = TestCluster::new();
     let (node, other) = (cluster.node().await, cluster.node().await);
     let keys = Algorithm::ALL.map(|algorithm| SigningKey::generate(algorithm).unwrap());
-    let jwks = format!("{{\"keys\":[{}]}}", keys.iter().map(SigningKey::public_jwk).collect::<Vec<_>>().join(","));
+    let public_keys: Vec<_> = keys.iter().map(SigningKey::public_jwk).collect();
+    let jwks = format!("{{\"keys\":[{}]}}", public_keys.join(","));
     let new = NewClient { name: "billing".to_owned(), jwks: Some(to_jwks(&jwks).unwrap()), ..NewClient::default() };
     cluster.service_client_with(new).await;
     let present = async |node: &Node, assertion: &str| {
@@ -181,7 +189,8 @@ async fn client_assertion_authenticates_once() {
         }
     }
     let commands: Vec<_> = monitor.commands(&cluster.redis).into_iter().map(|words| words[0].clone()).collect();
-    assert_eq!(commands, ["SET"; 12], "one round trip each time that one of the four assertions is presented");
+    // Each of the four assertions was presented three times.
+    assert_eq!(commands, ["SET"; 12], "one round trip each time that an assertion is presented");
 
     for aud in [
         json!("https://auth.example.com/oauth2/token"),
@@ -195,13 +204,15 @@ async fn client_assertion_authenticates_once() {
     request_token(&node, None, &form).await.expect(200);
     let text = assertion(&keys[0], &json!({ "jti": "at the introspection endpoint" }));
     let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &text), ("token", "x")];
-    assert_eq!(post(&node, "/oauth2/introspect", None, &form).await.expect(200).json(), json!({ "active": false }));
+    let basic_client = None;
+    let answer = post(&node, "/oauth2/introspect", basic_client, &form).await.expect(200);
+    assert_eq!(answer.json(), json!({ "active": false }));
 
     let stranger = SigningKey::generate(Algorithm::Es256).unwrap();
     for (key, changes) in [
         (&stranger, json!({ "jti": "another key" })),
         (&keys[0], json!({ "jti": "another audience", "aud": "https://other.example.com" })),
-        (&keys[0], json!({ "jti": "expired 5 seconds ago", "exp": 1_799_999_995 })),
+        (&keys[0], json!({ "jti": "expired 5 seconds ago", "exp": 1_799_999_995 })), // `token.leeway` is 5 s
         (&keys[0], json!({ "jti": "expires in more than an hour", "exp": 1_800_004_000 })),
         (&keys[0], json!({ "jti": "another issuer", "iss": "other" })),
         (&keys[0], json!({ "jti": "another client", "iss": "other", "sub": "other" })),
@@ -212,7 +223,8 @@ async fn client_assertion_authenticates_once() {
     }
     let text = assertion(&keys[0], &json!({ "jti": "with another client_id" }));
     let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &text), ("client_id", "other")];
-    assert_eq!(error(&request_token(&node, None, &form).await), refused(401, "invalid_client"));
+    let answer = request_token(&node, None, &form).await;
+    assert_eq!(error(&answer), refused(401, "invalid_client"));
 }
 
 #[tokio::test]
@@ -224,7 +236,8 @@ async fn sixteen_concurrent_uses_of_one_assertion_authenticate_once() {
     cluster.service_client_with(NewClient { name: "billing".to_owned(), jwks, ..NewClient::default() }).await;
     let text = assertion(&key, &json!({}));
     let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", text.as_str())];
-    let answers = futures_util::future::join_all((0..16).map(|i| request_token(&nodes[i % 2], None, &form))).await;
+    let requests = (0..16).map(|number| request_token(&nodes[number % 2], None, &form));
+    let answers = futures_util::future::join_all(requests).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
     assert_eq!(answers.iter().filter(|answer| answer.status == 401).count(), 15);
 }

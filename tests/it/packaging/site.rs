@@ -1,4 +1,4 @@
-//! The build of the documentation site, and its check.
+//! Tests the build of the documentation site, and the program's check of a built site.
 
 use std::{fs, path::Path, process::Command};
 
@@ -15,18 +15,20 @@ fn site_has_every_document_and_the_api_reference_with_working_links() {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let source = folder.path().join("source");
-    for chapter in fs::read_to_string(source.join("SUMMARY.md")).unwrap().split("](").skip(1) {
-        let path = chapter.split(')').next().unwrap();
+    let summary = fs::read_to_string(source.join("SUMMARY.md")).unwrap();
+    // A chapter is a link: [title](path).
+    for chapter in summary.split("](").skip(1) {
+        let (path, _) = chapter.split_once(')').unwrap();
         assert!(source.join(path).is_file(), "{path} is in the table of contents and not on the site");
     }
     let reference = fs::read_to_string(source.join("docs/api.md")).unwrap();
-    let document: serde_json::Value =
-        serde_json::from_str(&fs::read_to_string(root.join("openapi/openapi.json")).unwrap()).unwrap();
-    for path in document["paths"].as_object().unwrap().keys() {
-        assert!(
-            reference.lines().any(|line| line.starts_with("### ") && line.ends_with(&format!(" {path}"))),
-            "{path}"
-        );
+    let openapi = fs::read_to_string(root.join("openapi/openapi.json")).unwrap();
+    let openapi: serde_json::Value = serde_json::from_str(&openapi).unwrap();
+    for path in openapi["paths"].as_object().unwrap().keys() {
+        // A heading has the method and the path of an operation.
+        let end = format!(" {path}");
+        let has_heading = reference.lines().any(|line| line.starts_with("### ") && line.ends_with(&end));
+        assert!(has_heading, "{path}");
     }
 }
 
@@ -34,17 +36,19 @@ fn site_has_every_document_and_the_api_reference_with_working_links() {
 fn check_of_the_site_refuses_broken_links_and_resources_of_other_hosts() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
+    // returns the program's messages, as an error if the program refuses the site
     let check = |page: &str| {
         fs::write(folder.path().join("index.html"), page).unwrap();
         let mut command = Command::new("python3");
         command.arg(root.join("packaging/site/site.py")).arg("check").arg(folder.path());
         let output = command.output().unwrap();
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        let messages = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        if output.status.success() { Ok(messages) } else { Err(messages) }
     };
     fs::write(folder.path().join("site.js"), "").unwrap();
     let valid =
         "<h1 id='start'></h1><script src='site.js'></script><a href='#start'></a><a href='https://example.com'></a>";
-    assert_eq!(check(valid), (true, String::new()));
+    assert_eq!(check(valid), Ok(String::new()));
     for (page, problem) in [
         ("<script src='https://cdn.example.com/a.js'></script>", "index.html loads https://cdn.example.com/a.js"),
         ("<link rel='stylesheet' href='//fonts.example.com/a.css'>", "index.html loads //fonts.example.com/a.css"),
@@ -53,8 +57,8 @@ fn check_of_the_site_refuses_broken_links_and_resources_of_other_hosts() {
         ("<a href='none.html'></a>", "index.html: none.html does not exist"),
         ("<a href='#none'></a>", "index.html: #none has no such anchor"),
     ] {
-        assert_eq!(check(page), (false, problem.to_owned()));
+        assert_eq!(check(page), Err(problem.to_owned()));
     }
     fs::write(folder.path().join("site.css"), "@font-face { src: url('https://fonts.example.com/a.woff2') }").unwrap();
-    assert_eq!(check(valid), (false, "site.css loads https://fonts.example.com/a.woff2".to_owned()));
+    assert_eq!(check(valid), Err("site.css loads https://fonts.example.com/a.woff2".to_owned()));
 }

@@ -1,4 +1,4 @@
-//! Traefik with `ForwardAuth`.
+//! Tests Traefik with `ForwardAuth`, in the configuration of `examples/traefik`.
 
 use super::{Addresses, Proxy, copy_example};
 use crate::{
@@ -15,7 +15,9 @@ async fn traefik_passes_valid_tokens_only() {
 fn start(addresses: &Addresses) -> Result<Guard, String> {
     let program = tool("traefik");
     let folder = guard::folder("latchkey-traefik-");
-    let (settings, dynamic) = (folder.join("traefik.yml"), folder.join("dynamic.yml"));
+    // Traefik's static configuration names the file with the dynamic one.
+    let settings = folder.join("traefik.yml");
+    let dynamic = folder.join("dynamic.yml");
     copy_example(
         "traefik/traefik.yml",
         &settings,

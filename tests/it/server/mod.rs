@@ -1,5 +1,5 @@
-//! Limits and timeouts of the server's connections, with handlers for these tests. Tested timeouts are short, and tests wait for their
-//! effect.
+//! Tests limits and timeouts of the server's connections, with handlers for these tests. Tested timeouts are short, and tests wait for
+//! their effect.
 
 mod connections;
 mod protocol;
@@ -101,6 +101,7 @@ impl Drop for NotifyOnDrop {
 /// The handlers of the tests. `/wait` answers once the gate opens. `/events` sends an event each time that the gate opens, until the server
 /// stops. The body of `/endless` never ends. The body of `/big` has 1 MiB.
 fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
+    // `gate` moves into the handler of `/wait`, so the other handlers have clones.
     let endless_dropped = Arc::clone(&gate.dropped);
     let events_gate = gate.clone();
     Route::new()
@@ -131,7 +132,7 @@ fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
                 let dropped = NotifyOnDrop(Arc::clone(&endless_dropped));
                 async move {
                     poem::Body::from_bytes_stream(futures_util::stream::repeat_with(move || {
-                        // moves the value into the body, which drops it
+                        // The use moves `dropped` into the body, so that it is dropped with the body.
                         let _alive = &dropped;
                         Ok::<_, std::io::Error>(vec![b'x'; 64 * 1024])
                     }))
@@ -183,8 +184,8 @@ impl Server {
             request_timeout: LONG,
             idle_timeout: LONG,
             write_timeout: LONG,
-            max_body_bytes: 1 << 20,
-            max_header_bytes: 16 << 10,
+            max_body_bytes: 1024 * 1024,
+            max_header_bytes: 16 * 1024,
             shutdown_timeout: LONG,
             drain_delay: Duration::ZERO,
             trusted_proxies: vec![],
@@ -230,7 +231,8 @@ impl Client {
 
     /// Sends an HTTP/2 frame (RFC 9113, section 4.1): a length of 24 bits, the type, the flags, the stream and the payload.
     pub(crate) async fn send_frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
+        let length = u32::try_from(payload.len()).unwrap();
+        let mut frame = length.to_be_bytes()[1..].to_vec(); // the lower 24 bits
         frame.extend([kind, flags]);
         frame.extend(stream.to_be_bytes());
         frame.extend(payload);
@@ -239,7 +241,7 @@ impl Client {
 
     /// Reads the next HTTP/2 frame. Returns its type, its stream and its payload.
     pub(crate) async fn frame(&mut self) -> (u8, u32, Vec<u8>) {
-        let (kind, _, stream, payload) = self.frame_with_flags().await;
+        let (kind, _flags, stream, payload) = self.frame_with_flags().await;
         (kind, stream, payload)
     }
 
@@ -247,21 +249,23 @@ impl Client {
     pub(crate) async fn frame_with_flags(&mut self) -> (u8, u8, u32, Vec<u8>) {
         let mut head = [0; 9];
         within(self.stream.read_exact(&mut head)).await.unwrap();
-        let len = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; len as usize];
+        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = head;
+        let length = u32::from_be_bytes([0, l0, l1, l2]);
+        let stream = u32::from_be_bytes([s0, s1, s2, s3]);
+        let mut payload = vec![0; length as usize];
         within(self.stream.read_exact(&mut payload)).await.unwrap();
-        (head[3], head[4], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload)
+        (kind, flags, stream, payload)
     }
 
-    /// Reads one response with a `Content-Length`.
+    /// Reads one response. Without a `Content-Length`, its body is empty.
     pub(crate) async fn answer(&mut self) -> Answer {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             head.push(within(self.stream.read_u8()).await.unwrap().into());
         }
         let head = head.to_ascii_lowercase();
-        let length =
-            head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.map_or(0, |digits| digits.parse().unwrap());
         let mut body = vec![0; length];
         within(self.stream.read_exact(&mut body)).await.unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();

@@ -1,4 +1,6 @@
-//! Timeouts of connections and requests: silent and slow clients are disconnected, and requests in flight are not affected.
+//! Tests timeouts of connections and requests: silent and slow clients are disconnected, and requests in flight are not affected.
+//!
+//! An empty [`rest`](super::Client::rest) means that the server has closed the connection without a further response.
 
 use super::{HELLO, SHORT, Server, WAIT};
 
@@ -13,6 +15,7 @@ async fn silent_connection_is_closed() {
 async fn connection_with_slow_headers_is_closed() {
     let server = Server::start(|settings| settings.header_timeout = SHORT).await;
     let mut client = server.connect().await;
+    // without the empty line that ends the headers
     client.send("GET /hello HTTP/1.1\r\nHost: x\r\n").await;
     assert_eq!(client.rest().await, "");
 }
@@ -31,7 +34,7 @@ async fn connection_with_slow_headers_of_later_request_is_closed() {
 async fn connection_with_partial_http2_preface_is_closed() {
     let server = Server::start(|settings| settings.header_timeout = SHORT).await;
     let mut client = server.connect().await;
-    client.send("PRI * HTTP/2.0\r\n").await;
+    client.send("PRI * HTTP/2.0\r\n").await; // "\r\nSM\r\n\r\n" would follow
     assert_eq!(client.rest().await, "");
 }
 
@@ -56,7 +59,8 @@ async fn read_timeouts_do_not_affect_request_in_flight() {
     waiting.send(WAIT).await;
     server.gate.entered().await;
     // During the request, three other connections reach the three timeouts.
-    assert_eq!(server.connect().await.rest().await, "");
+    let mut silent = server.connect().await;
+    assert_eq!(silent.rest().await, "");
     let mut slow = server.connect().await;
     slow.send("GET").await;
     assert_eq!(slow.rest().await, "");
@@ -81,6 +85,7 @@ async fn unread_response_is_aborted() {
 async fn slow_body_returns_408() {
     let server = Server::start(|settings| settings.body_timeout = SHORT).await;
     let mut client = server.connect().await;
+    // three of ten bytes
     client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc").await;
     let answer = client.answer().await;
     assert_eq!(answer.status, 408);
@@ -96,6 +101,7 @@ async fn request_above_timeout_returns_503() {
     let answer = client.answer().await;
     assert_eq!(answer.status, 503);
     assert!(answer.head.contains("\r\nretry-after: 1"), "{}", answer.head);
+    // The connection stays open.
     client.send(HELLO).await;
     assert_eq!(client.answer().await.status, 200);
 }

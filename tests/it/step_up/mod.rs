@@ -1,4 +1,4 @@
-//! Step-up: `POST /v1/me/reauthenticate`, the level and time of authentication that sessions keep, and the challenges of RFC 9470.
+//! Tests step-up: `POST /v1/me/reauthenticate`, the level and time of authentication that sessions keep, and the challenges of RFC 9470.
 
 mod second_factors;
 mod sensitive_calls;
@@ -17,6 +17,7 @@ use crate::harness::{
 /// The time for which an authentication is recent (`session.recent`), and a second.
 pub const LONGER_THAN_RECENT: Duration = Duration::from_secs(601);
 
+/// A problem as [`Answer::problem`] returns it.
 pub fn problem(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
