@@ -201,7 +201,7 @@ impl Arrivals {
     /// Subscribes to a node's feed in the background.
     async fn follow(client: &Client, service: &ServiceClient) -> Self {
         let arrivals = Self::default();
-        let mut feed = Feed::open(client, service, None).await;
+        let mut feed = Feed::open(client, service).await;
         feed.caught_up().await;
         tokio::spawn({
             let arrivals = arrivals.clone();

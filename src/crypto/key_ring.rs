@@ -328,7 +328,7 @@ mod tests {
         let key = stored(Algorithm::EdDsa, 0);
         let both_secrets = sealer("new", &["secret"]);
         let ring = KeyRing::open(vec![key.clone()], &both_secrets, at(0)).unwrap();
-        assert_eq!(ring.outdated(), [key.kid.clone()]);
+        assert_eq!(ring.outdated(), std::slice::from_ref(&key.kid));
 
         let resealed = reseal(&key, &both_secrets, &Entropy::system()).unwrap();
         // Only the sealed key differs.
