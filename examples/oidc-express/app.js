@@ -13,7 +13,10 @@ const port = Number(env.PORT ?? 8000);
 const origin = env.APP_ORIGIN ?? `http://localhost:${port}`;
 const issuer = new URL(env.AUTH_ISSUER ?? "http://localhost:8080");
 
-const provider = await oidc.discovery(issuer, env.AUTH_CLIENT_ID ?? "", undefined, oidc.ClientSecretBasic(env.AUTH_CLIENT_SECRET ?? ""), {
+// the id and the secret have no default: the libraries refuse an empty text
+const clientAuthentication = oidc.ClientSecretBasic(env.AUTH_CLIENT_SECRET ?? "");
+const clientMetadata = undefined;
+const provider = await oidc.discovery(issuer, env.AUTH_CLIENT_ID ?? "", clientMetadata, clientAuthentication, {
   // plain http is for development on one machine
   execute: issuer.protocol === "http:" ? [oidc.allowInsecureRequests] : [],
 });
@@ -27,6 +30,7 @@ const sessions = new Sessions(provider, verifier);
 
 const app = express();
 const cookieOptions = { httpOnly: true, sameSite: "lax", secure: origin.startsWith("https:"), path: "/" };
+// splitting at `=` is enough for the cookies of this app: their values are base64url without padding
 const cookiesOf = (request) => Object.fromEntries((request.headers.cookie ?? "").split("; ").map((pair) => pair.split("=")));
 
 app.use((request, response, next) => {
@@ -51,9 +55,12 @@ app.get("/sign-in", async (request, response) => {
     response.status(400).send(page(undefined, "This app does not know that issuer."));
     return;
   }
-  const [codeVerifier, state, nonce] = [oidc.randomPKCECodeVerifier(), oidc.randomState(), oidc.randomNonce()];
-  const signInState = Buffer.from(JSON.stringify({ codeVerifier, state, nonce, target: pathOf(target) })).toString("base64url");
-  response.cookie("app_sign_in", signInState, { ...cookieOptions, maxAge: 600_000 }); // ten minutes in ms
+  const codeVerifier = oidc.randomPKCECodeVerifier();
+  const state = oidc.randomState();
+  const nonce = oidc.randomNonce();
+  const pendingSignIn = JSON.stringify({ codeVerifier, state, nonce, target: pathOf(target) });
+  const tenMinutesMs = 600_000;
+  response.cookie("app_sign_in", Buffer.from(pendingSignIn).toString("base64url"), { ...cookieOptions, maxAge: tenMinutesMs });
   const url = oidc.buildAuthorizationUrl(provider, {
     redirect_uri: `${origin}/callback`,
     scope: "openid profile email",
@@ -73,17 +80,17 @@ function pathOf(target) {
 }
 
 app.get("/callback", async (request, response) => {
-  const signInState = cookiesOf(request).app_sign_in;
+  const pendingSignIn = cookiesOf(request).app_sign_in;
   response.clearCookie("app_sign_in", cookieOptions);
-  if (!signInState) {
+  if (!pendingSignIn) {
     response.redirect("/");
     return;
   }
   try {
-    const { codeVerifier, state, nonce, target } = JSON.parse(Buffer.from(signInState, "base64url").toString());
+    const { codeVerifier, state, nonce, target } = JSON.parse(Buffer.from(pendingSignIn, "base64url").toString());
     const checks = { pkceCodeVerifier: codeVerifier, expectedState: state, expectedNonce: nonce, idTokenExpected: true };
     const tokens = await oidc.authorizationCodeGrant(provider, new URL(request.originalUrl, origin), checks);
-    await request.session?.revoke();
+    await request.session?.revoke(); // the new session replaces the browser's former one
     const session = await sessions.start(tokens);
     response.cookie("app_session", session.id, cookieOptions);
     response.redirect(target);
@@ -129,7 +136,7 @@ const server = app.listen(port, "127.0.0.1", () => {
 for (const signal of ["SIGINT", "SIGTERM"]) {
   process.on(signal, () => {
     server.close();
-    server.closeAllConnections();
+    server.closeAllConnections(); // responses of /events stay open as long as their pages
     verifier.close();
   });
 }

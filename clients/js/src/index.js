@@ -13,6 +13,7 @@ export { claimsOf } from "./guard.js";
 export { webSocketUpgrade } from "./upgrade.js";
 export { createVerifier, Verifier } from "./verifier.js";
 
+// The types that appear in the functions above, so that a caller can import them from the package itself.
 /** @typedef {import("./claims.js").Claims} Claims */
 /** @typedef {import("./end-registry.js").EndCause} EndCause */
 /** @typedef {import("./end-registry.js").Registration} Registration */

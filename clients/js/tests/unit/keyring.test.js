@@ -1,18 +1,21 @@
 /** Tests of the verifier's key cache (refreshes, outages of the issuer, retired keys), of its options and of closing it. */
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { test } from "node:test";
 
 import { createVerifier } from "latchkey-verify";
 
-import { FakeIssuer, outcomeOf, LONG_STALENESS, revocation, SECRET, SigningKey, until } from "../fake-issuer.js";
+import { FakeIssuer, LONG_STALENESS, once, outcomeOf, revocation, SECRET, SigningKey, until } from "../fake-issuer.js";
 
 test("unknown kid triggers a refresh", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live({ ...LONG_STALENESS, keysCooldownMs: 0 });
   assert.equal(await outcomeOf(verifier, issuer.token()), "accepted");
   issuer.keys.two = new SigningKey("EdDSA");
-  assert.equal(await outcomeOf(verifier, issuer.token({}, {}, "two")), "accepted");
+  const signedByNewKey = issuer.token({}, {}, "two");
+  assert.equal(await outcomeOf(verifier, signedByNewKey), "accepted");
+  // The first request for the keys, and the refresh.
   assert.equal(issuer.count("/keys"), 2);
 });
 
@@ -20,18 +23,22 @@ test("refreshes for unknown kids are rate limited", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live({ ...LONG_STALENESS, keysCooldownMs: 600_000 });
   assert.equal(await outcomeOf(verifier, issuer.token()), "accepted");
-  for (let at = 0; at < 20; at++) assert.equal(await outcomeOf(verifier, issuer.token({}, { kid: `unknown ${at}` })), "InvalidToken");
+  for (let attempt = 0; attempt < 20; attempt++) {
+    const token = issuer.token({}, { kid: `unknown ${attempt}` });
+    assert.equal(await outcomeOf(verifier, token), "InvalidToken");
+  }
   assert.equal(issuer.count("/keys"), 1);
 });
 
 test("keys are kept while the issuer is unreachable", async (t) => {
   const issuer = await FakeIssuer.start(t);
+  // Refreshes are soon due, and the cooldown does not suppress the refresh for the unknown kid at the end.
   const verifier = await issuer.live({ ...LONG_STALENESS, keysCooldownMs: 0, keysMaxAgeMs: 50 });
   assert.equal(await outcomeOf(verifier, issuer.token()), "accepted");
   issuer.unavailable = true;
-  const requests = issuer.requests.length;
+  const requestsBefore = issuer.requests.length;
   // The second of these requests begins after the first has failed.
-  await until("a refresh has failed", () => issuer.requests.length > requests + 1);
+  await until("a refresh has failed", () => issuer.requests.length > requestsBefore + 1);
   assert.equal(await outcomeOf(verifier, issuer.token()), "accepted");
   assert.equal(await outcomeOf(verifier, issuer.token({}, { kid: "another" })), "Unavailable");
 });
@@ -52,10 +59,11 @@ test("retired key is refused though still published", async (t) => {
   assert.equal(await outcomeOf(verifier, token), "accepted");
   issuer.send(revocation({ kind: "key", kid: "one", reason: "key_retired", at: "2026-11-23T04:08:30Z" }));
   await until("the token is refused", async () => (await outcomeOf(verifier, token)) === "InvalidToken");
-  const requests = issuer.count("/keys");
+  const fetchesBefore = issuer.count("/keys");
   // The second of these requests begins after the JWK Set of the first was read.
-  await until("the stale JWK Set was fetched", () => issuer.count("/keys") > requests + 1);
+  await until("the JWK Set that still has the key was fetched", () => issuer.count("/keys") > fetchesBefore + 1);
   assert.equal(await outcomeOf(verifier, token), "InvalidToken");
+  // The token is refused because of the key, and not because the feed is lost.
   assert.ok(verifier.live);
 });
 
@@ -70,13 +78,16 @@ test("invalid metadata is not used", async (t) => {
     issuer.metadata = metadata;
     const verifier = issuer.verifier(LONG_STALENESS);
     assert.equal(await outcomeOf(verifier, issuer.token()), "Unavailable");
-    assert.deepEqual([...new Set(issuer.requests.map(({ path }) => path))], ["/.well-known/openid-configuration"]);
+    // No endpoint of the invalid metadata was called.
+    const requestedPaths = new Set(issuer.requests.map(({ path }) => path));
+    assert.deepEqual([...requestedPaths], ["/.well-known/openid-configuration"]);
+    // The verifier retries, and goes live once the metadata is valid.
     issuer.metadata = {};
     assert.ok(await verifier.waitLive(60_000));
   }
 });
 
-test("invalid option is refused by name and without the secret", () => {
+test("message about an invalid option names the option and hides the secret", () => {
   for (const options of [
     { issuer: "https://a.example/" }, { issuer: "a.example" }, { issuer: "https://user@a.example" }, { issuer: "https://a.example?b" },
     { issuer: undefined }, { audience: "" }, { clientSecret: 7 }, { feedLost: "ignore" }, { maxStalenessMs: 0 }, { maxStalenessMs: Number.NaN },
@@ -85,7 +96,8 @@ test("invalid option is refused by name and without the secret", () => {
     const settings = { issuer: "https://a.example", audience: "a", clientId: "b", clientSecret: SECRET, ...options };
     assert.throws(() => createVerifier(settings), (error) => {
       assert.equal(error.name, "LatchkeyError");
-      return error.message.includes(Object.keys(options)[0]) && !error.message.includes(SECRET);
+      const [invalidOption] = Object.keys(options);
+      return error.message.includes(invalidOption) && !error.message.includes(SECRET);
     });
   }
 });
@@ -99,11 +111,11 @@ test("message about an invalid number names the minimum", () => {
 });
 
 test("closed verifier refuses tokens and does not keep the process alive", async (t) => {
-  const { spawn } = await import("node:child_process");
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(LONG_STALENESS);
   await verifier.close();
   assert.equal(await outcomeOf(verifier, issuer.token()), "Unavailable");
+  // A process exits by itself once nothing keeps it alive: no timer and no connection of the verifier may be left.
   const program = `
     import { createVerifier } from "latchkey-verify";
     const verifier = createVerifier({ issuer: "${issuer.url}", audience: "latchkey", clientId: "shop", clientSecret: "s" });
@@ -114,22 +126,22 @@ test("closed verifier refuses tokens and does not keep the process alive", async
     stdio: ["ignore", "inherit", "inherit"],
     cwd: new URL("../..", import.meta.url),
   });
-  const code = await new Promise((resolve) => child.on("exit", resolve));
-  assert.equal(code, 0);
+  const [exitCode] = await once(child, "exit");
+  assert.equal(exitCode, 0);
 });
 
 test("request that closing the verifier aborts is not logged", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const log = [];
-  let fetching = false;
-  const hanging = (url, request) => {
+  const warnings = [];
+  let keysRequested = false;
+  const fetchAllButKeys = (url, request) => {
     if (!String(url).endsWith("/keys")) return fetch(url, request);
-    fetching = true;
+    keysRequested = true;
     return new Promise((_, reject) => request.signal.addEventListener("abort", () => reject(new Error("aborted"))));
   };
-  const verifier = issuer.verifier({ ...LONG_STALENESS, fetch: hanging, log: (line) => log.push(line) });
+  const verifier = issuer.verifier({ ...LONG_STALENESS, fetch: fetchAllButKeys, log: (warning) => warnings.push(warning) });
   assert.ok(await verifier.waitLive(60_000));
-  await until("the keys are being fetched", () => fetching);
+  await until("the keys are requested", () => keysRequested);
   await verifier.close();
-  assert.deepEqual(log, []);
+  assert.deepEqual(warnings, []);
 });

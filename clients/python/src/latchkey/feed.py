@@ -19,6 +19,9 @@ from .sse import Event, Parser
 
 _LOG = logging.getLogger("latchkey")
 
+_RETAIN_LIMIT = 1e9
+"""Seconds, about 31 years: no token is valid that long."""
+
 
 class RevocationFeed:
     """One subscriber. It keeps its revocations across reconnects, and reports when they become stale."""
@@ -31,10 +34,11 @@ class RevocationFeed:
         """A snapshot that is still being received."""
         self._stage: Literal["connecting", "catching up", "live"] = "connecting"
         self._last_event_id: str | None = None
+        """The position to resume from; without it, the next connection gets a snapshot."""
         self._synced_at: float | None = None
         """When the feed last confirmed, by ``live`` or a heartbeat, that it has sent all revocations; None after a gap."""
         self._complete_at = time.monotonic()
-        """When memory last held all revocations. A gap does not reset it. Before the first snapshot, the creation of the feed."""
+        """When memory last held all revocations. A gap does not reset it. It starts as the creation time of this object."""
         self._backoff = Backoff()
         self._was_live = asyncio.Event()
         self.on_revocation: Callable[[Revocation], None] = lambda revocation: None
@@ -47,7 +51,7 @@ class RevocationFeed:
         return self._revocations.cause_of(kid, claims)
 
     def revokes_key(self, kid: str) -> bool:
-        """Whether the local revocations retire the signing key."""
+        """Whether the local revocations, or those of a snapshot that is still being received, retire the signing key."""
         return self._revocations.revokes_key(kid) or (self._snapshot is not None and self._snapshot.revokes_key(kid))
 
     @property
@@ -71,14 +75,17 @@ class RevocationFeed:
             try:
                 await self._connect()
                 _LOG.info("the revocation feed has ended; reconnecting")
-            except Exception as error:  # any failure leaves the verifier without revocations, so it must retry
+            except Exception as error:  # after any failure the verifier gets no revocations, so it must reconnect
                 _LOG.warning("the revocation feed is interrupted: %s", str(error) or type(error).__name__)
             await asyncio.sleep(self._backoff.next_delay())
 
     async def _connect(self) -> None:
-        loop, parser, max_silence = asyncio.get_running_loop(), Parser(), self._settings.max_staleness
+        loop = asyncio.get_running_loop()
+        parser = Parser()
+        max_silence = self._settings.max_staleness
         connect_timeout = min(max_silence, self._settings.request_timeout)
         async with asyncio.timeout(connect_timeout) as watchdog, self._issuer.open_feed(self._last_event_id) as chunks:
+            # A snapshot of the former connection is incomplete.
             self._stage, self._snapshot = "connecting", None
             watchdog.reschedule(loop.time() + max_silence)
             async for chunk in chunks:
@@ -98,7 +105,7 @@ class RevocationFeed:
         now = time.monotonic()
         match event.type:
             case "snapshot":
-                # The old revocations stay in force until the snapshot is complete.
+                # The old revocations stay in force until the snapshot is complete. An incomplete snapshot cannot be resumed.
                 self._stage, self._last_event_id = "catching up", None
                 self._snapshot = RevocationSet(self._settings.max_revocations, self._parse_retain(event))
             case "resumed" if self._stage == "connecting" and self._last_event_id is not None:
@@ -116,6 +123,7 @@ class RevocationFeed:
             case "resumed" | "live":
                 raise ProtocolError("the event is out of order")
             case "gap":
+                # Until the snapshot that follows, "resumed" and "live" are out of order.
                 self._stage = "connecting"
                 _LOG.warning("the revocation feed has a gap; waiting for a snapshot")
                 self._invalidate()
@@ -131,23 +139,26 @@ class RevocationFeed:
         self._was_live.set()
 
     def _sync(self, now: float, event_id: str | None) -> None:
-        # An empty id is no position (HTML, section 9.2.6).
+        # An empty id resets the position (HTML, section 9.2.6).
         self._synced_at, self._last_event_id = now, event_id or None
         if self._revocations.is_complete(now):
             self._complete_at = now
 
     def _add(self, revocation: Revocation, now: float) -> None:
+        # While a snapshot is being received, the old revocations still decide, so both sets get the revocation.
         self._revocations.add(revocation, now)
         if self._snapshot is not None:
             self._snapshot.add(revocation, now)
         self.on_revocation(revocation)
 
     def _invalidate(self) -> None:
+        """Makes the revocations count as stale, and the next connection begin with a snapshot."""
         self._last_event_id = self._synced_at = None
 
     def _parse_retain(self, event: Event) -> float:
         """How long to keep a revocation, in seconds. No token that it concerns is valid longer, leeway included."""
+        # `bool` is a subclass of `int`.
         seconds: Any = strict_json.loads_object(event.data).get("retain_seconds")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e9:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < _RETAIN_LIMIT:
             raise ProtocolError("retain_seconds is not a duration")
         return seconds + self._settings.leeway
