@@ -6,7 +6,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // before the first thread and the first large allocation
+    // First, because memory that is touched earlier keeps its huge pages.
     latchkey::password::huge_pages::disable();
     // The connections to Redis and PostgreSQL use the default TLS provider of the process. The result is ignored: the
     // installation fails only if a provider is installed already.

@@ -166,11 +166,9 @@ impl Authentication {
     /// add up to a strong and recent authentication.
     #[must_use]
     pub fn with_step_up(self, step_up: Option<Self>, ttl: Duration, now: Timestamp) -> Self {
-        match step_up {
-            None => self,
-            Some(step_up) if now < step_up.at + ttl || step_up.acr < self.acr => step_up,
-            Some(step_up) => Self { at: step_up.at, ..self },
-        }
+        let Some(step_up) = step_up else { return self };
+        let counts_in_full = now < step_up.at + ttl;
+        if counts_in_full || step_up.acr < self.acr { step_up } else { Self { at: step_up.at, ..self } }
     }
 
     /// A sign-in by password alone.
@@ -188,7 +186,9 @@ mod tests {
         let methods = AuthenticationMethods::PASSWORD.with(AuthenticationMethod::OneTimePassword);
         assert_eq!(methods.amr(), ["pwd", "otp"]);
         assert_eq!(AuthenticationMethods::from_bits(methods.bits()), methods);
-        assert_eq!(AuthenticationMethods::from_bits(0x8001).bits(), 0x8001);
+        // No method has the highest bit.
+        let password_and_unknown = 0x8001;
+        assert_eq!(AuthenticationMethods::from_bits(password_and_unknown).bits(), password_and_unknown);
         for (position, method) in AuthenticationMethod::ALL.into_iter().enumerate() {
             assert_eq!(AuthenticationMethods::only(method).bits(), 1 << position);
         }
@@ -197,27 +197,33 @@ mod tests {
     #[test]
     fn step_up_counts_for_its_ttl_and_its_end_never_raises_the_level() {
         let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
-        let (ttl, password) = (Duration::from_secs(100), Authentication::by_password(at(0)));
-        let strong = |seconds| Authentication {
+        let ttl = Duration::from_secs(100);
+        let password = Authentication::by_password(at(0));
+        let two_factors = |seconds| Authentication {
             at: at(seconds),
             methods: AuthenticationMethods::PASSWORD.with(AuthenticationMethod::OneTimePassword),
             acr: Acr::Aal2,
         };
         assert_eq!(password.with_step_up(None, ttl, at(500)), password);
-        assert_eq!(password.with_step_up(Some(strong(50)), ttl, at(149)), strong(50));
-        assert_eq!(password.with_step_up(Some(strong(50)), ttl, at(150)), Authentication::by_password(at(50)));
-        let weak = Authentication::by_password(at(50));
+        // A step-up at 50 s counts for 100 s: until 150 s.
+        let strong_step_up = Some(two_factors(50));
+        assert_eq!(password.with_step_up(strong_step_up, ttl, at(149)), two_factors(50));
+        assert_eq!(password.with_step_up(strong_step_up, ttl, at(150)), Authentication::by_password(at(50)));
+        let weak_step_up = Authentication::by_password(at(50));
         for now in [60, 200] {
-            assert_eq!(strong(0).with_step_up(Some(weak), ttl, at(now)), weak);
+            assert_eq!(two_factors(0).with_step_up(Some(weak_step_up), ttl, at(now)), weak_step_up);
         }
-        assert_eq!(strong(0).with_step_up(Some(strong(50)), ttl, at(200)), strong(50));
+        assert_eq!(two_factors(0).with_step_up(strong_step_up, ttl, at(200)), two_factors(50));
     }
 
     #[test]
     fn unknown_acr_level_is_read_as_the_lowest() {
         for acr in Acr::ALL {
-            assert_eq!((Acr::from_level(acr.level()), Acr::parse(acr.as_str())), (acr, Some(acr)));
+            assert_eq!(Acr::from_level(acr.level()), acr);
+            assert_eq!(Acr::parse(acr.as_str()), Some(acr));
         }
-        assert_eq!((Acr::from_level(0), Acr::from_level(9), Acr::parse("aal4")), (Acr::Aal1, Acr::Aal1, None));
+        assert_eq!(Acr::from_level(0), Acr::Aal1);
+        assert_eq!(Acr::from_level(9), Acr::Aal1);
+        assert_eq!(Acr::parse("aal4"), None);
     }
 }

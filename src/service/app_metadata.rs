@@ -3,7 +3,6 @@
 
 use crate::{
     domain::{
-        account::Account,
         additional_claims::MAX_TOKEN_METADATA,
         audit::{AuditEntry, AuditEvent},
         ids::AccountId,
@@ -39,7 +38,8 @@ pub enum SetMetadataError {
 from_store_errors!(SetMetadataError);
 
 /// Replaces the metadata. If tokens contain a member that changes, every node refuses the account's older tokens once this function has
-/// returned. The next refresh of each session returns a token with the new members (I16).
+/// returned, and the next refresh of each session returns a token with the new members (I16: changes of claims apply at once). Returns the
+/// account's profile with the new metadata.
 ///
 /// # Errors
 /// [`SetMetadataError`]
@@ -48,7 +48,7 @@ pub async fn set_app_metadata(
     id: AccountId,
     metadata: Metadata,
     initiator: &Initiator,
-) -> Result<(Account, Profile), SetMetadataError> {
+) -> Result<Profile, SetMetadataError> {
     if additional_claims::token_metadata_bytes(&state.config.token, &metadata) > MAX_TOKEN_METADATA {
         return Err(SetMetadataError::TooLargeForTokens);
     }
@@ -61,9 +61,9 @@ pub async fn set_app_metadata(
     let mut entry = AuditEntry::new(now, AuditEvent::ProfileChanged).account(id).detail("app_metadata");
     entry.facts.actor = initiator.actor();
     change.record(&entry).await?;
+    // Last: Redis gets the new claims in this step, which nothing but the commit may follow.
     additional_claims::update(state, &mut change, &former_claims).await?;
-    let account = change.account.clone();
     change.commit().await?;
     tracing::info!(account = %id, "metadata of an account set");
-    Ok((account, profile))
+    Ok(profile)
 }

@@ -41,7 +41,7 @@ pub struct Login {
 /// Why a login was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// There is no such account, it is disabled, or the password is wrong; callers can't tell which (I7).
+    /// There is no such account, it is disabled, or the password is wrong; callers can't tell which (I7: no login oracle).
     #[error("the identifier or the password is wrong")]
     InvalidCredentials,
     /// The password is right, but the account's address is not verified (`registration.verification`).
@@ -84,7 +84,7 @@ async fn try_login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToke
         limits::begin_login(state, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
     let outcome = verify_and_sign_in(state, &input, &attempt, account).await;
     // These outcomes are no guesses of a password, so they do not count as failures. With `registration.conceal` an unverified address
-    // is not among them: it must count like a wrong password (I12).
+    // is not among them: it must count like a wrong password (I12: no account oracle).
     if let Err(LoginError::Service(_) | LoginError::EmailNotVerified) = &outcome {
         attempt.refund(state).await;
     }
@@ -100,6 +100,7 @@ async fn verify_and_sign_in(
 ) -> Result<(Tokens, DeviceToken), LoginError> {
     // At most twice: if the account changes while its password is verified, it is read and verified once more.
     for _ in 0..2 {
+        // `Deferred` makes the second round read the account again.
         let account = match std::mem::replace(&mut lookup, AccountLookup::Deferred) {
             AccountLookup::Done(account) => account.map(|account| *account),
             AccountLookup::Deferred => state.sql.find_account(&input.identifier).await?,
@@ -137,34 +138,31 @@ fn email_not_verified(state: &AppState) -> LoginError {
 /// Verifies the password. Does the same work for an existing, a disabled and an unknown account (I7).
 async fn verify_password(state: &AppState, input: &Login, account: Option<Account>) -> Result<Account, LoginError> {
     let now = state.clock.now();
-    let (id, is_closed) = match &account {
-        Some(account) => (Some(account.id), account.is_closed(now)),
-        None => (None, false),
-    };
+    let account_id = account.as_ref().map(|account| account.id);
+    let is_closed = account.as_ref().is_some_and(|account| account.is_closed(now));
+    // A closed account (disabled, or due for deletion) is from here on treated like an unknown one: there is no hash to verify against.
     let account = account.filter(|_| !is_closed);
     let stored = account.as_ref().and_then(|account| account.password_hash.clone());
     let verified = state.passwords.verify(input.password.clone(), stored).await.map_err(ServiceError::from)?;
-    let unusable = match (&verified, id) {
-        (Verified::Unusable(reason), Some(account)) => {
-            tracing::warn!(
-                %account,
-                %reason,
-                "the stored password hash can't be used, so the owner can't sign in with the password: correct what the reason names, such as \
-                 a missing pepper, or send the owner a reset link (`latchkey user reset`)"
-            );
-            true
-        }
-        _ => false,
-    };
+    let is_unusable = matches!(verified, Verified::Unusable(_));
+    if let (Verified::Unusable(reason), Some(account)) = (&verified, account_id) {
+        tracing::warn!(
+            %account,
+            %reason,
+            "the stored password hash can't be used, so the owner can't sign in with the password: correct what the reason names, such as \
+             a missing pepper, or send the owner a reset link (`latchkey user reset`)"
+        );
+    }
     let (Some(account), Verified::Match { upgraded }) = (account, verified) else {
-        let reason = match id {
+        let reason = match account_id {
             None => "unknown_account",
             Some(_) if is_closed => "disabled",
-            Some(_) if unusable => "password_reset_needed",
+            Some(_) if is_unusable => "password_reset_needed",
             Some(_) => "wrong_password",
         };
+        // Verification takes long enough that the time is read again.
         let mut entry = AuditEntry::new(state.clock.now(), AuditEvent::SignIn).refused(reason).actor(Actor::Anyone);
-        entry.facts.account = id;
+        entry.facts.account = account_id;
         state.audit.record(entry.address(input.origin.ip));
         return Err(LoginError::InvalidCredentials);
     };

@@ -28,7 +28,7 @@ pub(super) async fn run(state: &AppState, account: &Account, args: &MetadataArgs
             members.remove(name);
         }
         let metadata = Metadata::new(members).map_err(|error| anyhow!("the metadata {error}"))?;
-        (_, profile) = set_app_metadata(state, account.id, metadata, &Initiator::Operator).await?;
+        profile = set_app_metadata(state, account.id, metadata, &Initiator::Operator).await?;
     }
     println!("{}", profile.app_metadata.to_json());
     Ok(())

@@ -31,7 +31,7 @@ use crate::{
     state::AppState,
 };
 
-/// The API of the metadata that operators write.
+/// The endpoint of the metadata that operators write.
 pub struct AppMetadataApi;
 
 /// The metadata of an account that operators write.
@@ -98,8 +98,9 @@ impl AppMetadataApi {
             let field = FieldError::new("app_metadata", FieldCode::from(error), sentence(&error));
             ProblemError::fields(Code::InvalidFields, vec![field])
         })?;
-        let (_account, profile) = set_app_metadata(state, AccountId(id), metadata, &initiator).await?;
-        Ok(AppMetadataResponse::Ok(Json(AppMetadata { app_metadata: JsonObject(profile.app_metadata.into_members()) })))
+        let profile = set_app_metadata(state, AccountId(id), metadata, &initiator).await?;
+        let stored = AppMetadata { app_metadata: JsonObject(profile.app_metadata.into_members()) };
+        Ok(AppMetadataResponse::Ok(Json(stored)))
     }
 }
 
@@ -112,7 +113,8 @@ async fn authorize(state: &AppState, caller: &Privileged) -> Result<Initiator, P
             Initiator::of_client(client, SCOPE).ok_or_else(|| ProblemError::new(Code::Forbidden, detail))
         }
         Privileged::Account(caller) => {
-            if !register::is_admin(state, Some(caller)).await.map_err(ProblemError::from)? {
+            let is_admin = register::is_admin(state, Some(caller)).await.map_err(ProblemError::from)?;
+            if !is_admin {
                 return Err(ProblemError::new(Code::Forbidden, "Only an admin or a service client may do this."));
             }
             require_recent(state, caller).await?;

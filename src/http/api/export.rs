@@ -155,20 +155,22 @@ struct ExportedEvent {
 
 impl From<AccountExport> for ExportResponse {
     fn from(export: AccountExport) -> Self {
-        let text = |email: &Email| email.as_str().to_owned();
+        let to_text = |email: &Email| email.as_str().to_owned();
         let factor = |kind: FactorKind, name, created_at: Timestamp, last_used_at: Option<Timestamp>| ExportedFactor {
             kind: kind.as_str().to_owned(),
             name,
             created_at: created_at.into(),
             last_used_at: last_used_at.map(Time::from),
         };
-        let secondary = export.secondary_emails.into_iter().map(|secondary| ExportedEmail {
-            email: text(&secondary.email),
+        let secondary_emails = export.secondary_emails.into_iter().map(|secondary| ExportedEmail {
+            email: to_text(&secondary.email),
             verified: secondary.verified_at.is_some(),
             created_at: secondary.created_at.into(),
         });
-        let apps = export.totp_factors.into_iter();
-        let apps = apps.map(|app| factor(FactorKind::Totp, app.label, app.created_at, app.last_used_at));
+        let authenticator_apps = export
+            .totp_factors
+            .into_iter()
+            .map(|app| factor(FactorKind::Totp, app.label, app.created_at, app.last_used_at));
         let passkeys = export.passkeys.into_iter().map(|passkey| {
             let name = passkey.name.as_str().to_owned();
             factor(FactorKind::Passkey, name, passkey.created_at, passkey.last_used_at)
@@ -209,10 +211,10 @@ impl From<AccountExport> for ExportResponse {
         });
         Self {
             account: AccountResponse::new(export.account, export.profile),
-            secondary_emails: secondary.collect(),
-            pending_email: export.pending_address.map(|pending| text(&pending.email)),
-            former_emails: export.former_addresses.iter().map(|former| text(&former.email)).collect(),
-            factors: apps.chain(passkeys).collect(),
+            secondary_emails: secondary_emails.collect(),
+            pending_email: export.pending_address.map(|pending| to_text(&pending.email)),
+            former_emails: export.former_addresses.iter().map(|former| to_text(&former.email)).collect(),
+            factors: authenticator_apps.chain(passkeys).collect(),
             email_code,
             devices: devices.collect(),
             consents: consents.collect(),

@@ -165,7 +165,7 @@ impl From<ChangeFactorsError> for ProblemError {
             ChangeFactorsError::CookieNotAccepted => ProblemError::cookie_not_accepted(),
             ChangeFactorsError::UnknownFactor => Self::new(Code::UnknownFactor, "The account has no such factor."),
             ChangeFactorsError::TooMany => {
-                let detail = format!("An account may have {} authenticator apps. Remove one first.", totp::MAX);
+                let detail = format!("An account may have {} authenticator apps. Remove one first.", totp::MAX_APPS);
                 Self::new(Code::TooManyFactors, detail)
             }
             ChangeFactorsError::WrongCode => {

@@ -106,10 +106,10 @@ impl From<StartedRecovery> for StartedResponse {
         let returned = started.returned.as_ref();
         Self {
             account_id: started.account.id.0,
-            link: returned.map(|it| it.link.expose().to_owned()),
-            token: returned.map(|it| it.token.expose().to_owned()),
-            code: returned.map(|it| it.code.expose().to_owned()),
-            expires_at: returned.map(|it| it.expires_at.into()),
+            link: returned.map(|secrets| secrets.link.expose().to_owned()),
+            token: returned.map(|secrets| secrets.token.expose().to_owned()),
+            code: returned.map(|secrets| secrets.code.expose().to_owned()),
+            expires_at: returned.map(|secrets| secrets.expires_at.into()),
         }
     }
 }
@@ -131,15 +131,15 @@ impl Problems for InviteProblems {
 
 impl From<InviteError> for Failed<InviteProblems> {
     fn from(error: InviteError) -> Self {
-        let field = |code, name: &str, error: &InviteError| {
-            ProblemError::fields(code, vec![FieldError::new(name, FieldCode::Taken, error.to_string())]).into()
+        let taken = |code, field: &str, error: &InviteError| {
+            ProblemError::fields(code, vec![FieldError::new(field, FieldCode::Taken, error.to_string())]).into()
         };
         match error {
             // `NotFound` and `NoAddress` occur only if the account with this address is deleted or loses it during the request.
             InviteError::EmailTaken | InviteError::NotFound | InviteError::NoAddress => {
-                field(Code::EmailTaken, "email", &error)
+                taken(Code::EmailTaken, "email", &error)
             }
-            InviteError::UsernameTaken => field(Code::UsernameTaken, "username", &error),
+            InviteError::UsernameTaken => taken(Code::UsernameTaken, "username", &error),
             InviteError::Service(error) => error.into(),
         }
     }
@@ -162,16 +162,19 @@ impl From<InviteError> for Failed<ResetProblems> {
                     "The account has no e-mail address. A service client may ask for the link and the code instead.";
                 Self::new(Code::UnknownEmail, detail)
             }
-            _ => Self::new(Code::UnknownAccount, "There is no such account, or it is disabled."),
+            // `EmailTaken` and `UsernameTaken` do not occur: a reset creates no account.
+            InviteError::NotFound | InviteError::EmailTaken | InviteError::UsernameTaken => {
+                Self::new(Code::UnknownAccount, "There is no such account, or it is disabled.")
+            }
         }
     }
 }
 
-/// The account with an id, an e-mail address or a username.
-pub(super) async fn find_account(state: &AppState, text: &str) -> Result<Option<Account>, ServiceError> {
-    match text.parse::<AccountId>() {
+/// Finds an account by its id, one of its e-mail addresses or its username.
+pub(super) async fn find_account(state: &AppState, reference: &str) -> Result<Option<Account>, ServiceError> {
+    match reference.parse::<AccountId>() {
         Ok(id) => invite_account::find_by_id(state, id).await,
-        Err(_) => invite_account::find_by_identifier(state, &Identifier::parse(text)).await,
+        Err(_) => invite_account::find_by_identifier(state, &Identifier::parse(reference)).await,
     }
 }
 
@@ -200,13 +203,13 @@ async fn authorize_delivery(
     delivery: Option<DeliveryName>,
 ) -> Result<(Initiator, Delivery), ProblemError> {
     let initiator = authorize_recovery(state, caller).await?;
-    match delivery {
-        Some(DeliveryName::Return) if matches!(caller, Privileged::Account(_)) => {
+    match (delivery, caller) {
+        (Some(DeliveryName::Return), Privileged::Client(_)) => Ok((initiator, Delivery::ToCaller)),
+        (Some(DeliveryName::Return), Privileged::Account(_)) => {
             let detail = "Only a service client may ask for the link and the code.";
             Err(ProblemError::new(Code::Forbidden, detail))
         }
-        Some(DeliveryName::Return) => Ok((initiator, Delivery::ToCaller)),
-        Some(DeliveryName::Mail) | None => Ok((initiator, Delivery::Mail)),
+        (Some(DeliveryName::Mail) | None, _) => Ok((initiator, Delivery::Mail)),
     }
 }
 
@@ -238,6 +241,7 @@ impl InvitationApi {
             return Err(ProblemError::fields(Code::InvalidFields, errors).into());
         };
         let (initiator, delivery) = authorize_delivery(state, &caller, request.delivery).await?;
+        // No roles: only an operator may grant them.
         let input = Invite { email, username, roles: Roles::default() };
         let started = invite_account::invite(state, input, delivery, &initiator, &origin).await?;
         Ok(AcceptedResponse::Accepted(Json(started.into())))

@@ -11,13 +11,13 @@ use crate::{
     },
 };
 
-/// Maximum length of a text field in bytes.
-const MAX_TEXT: usize = 4096;
+/// Maximum length of a text field.
+const MAX_TEXT_BYTES: usize = 4096;
 
 /// The fields of a submitted form.
 pub(super) struct Form {
     parameters: Parameters,
-    /// The refusal of a form that a page of another site sent.
+    /// The refusal of a form that a page of another site sent. [`Form::check_csrf`] returns it.
     cross_site: Option<ProblemError>,
 }
 
@@ -25,7 +25,7 @@ impl Form {
     /// Takes a text without surrounding blanks. Empty if the field is absent or too long.
     pub(super) fn text(&mut self, name: &str) -> String {
         let text = self.parameters.take(name).unwrap_or_default();
-        if text.len() > MAX_TEXT { String::new() } else { text.trim().to_owned() }
+        if text.len() > MAX_TEXT_BYTES { String::new() } else { text.trim().to_owned() }
     }
 
     /// Takes a secret, exactly as it was typed. None if the field is absent or empty.
@@ -40,21 +40,21 @@ impl Form {
         (!token.is_empty()).then(|| token.into())
     }
 
-    /// Whether a box is checked.
+    /// Whether a box is checked. Browsers leave an unchecked box out of the form.
     pub(super) fn is_checked(&mut self, name: &str) -> bool {
         self.parameters.take(name).is_some()
     }
 
-    /// Checks that a page of this browser sent the form. `is_token` returns whether the form's CSRF token is the browser's.
+    /// Checks that a page of this browser sent the form. `is_browsers_token` compares the form's CSRF token with the browser's.
     ///
     /// # Errors
-    /// [`Code::CrossSiteRequest`] if a page of another site sent the form, [`Code::FormExpired`] if its token is another one.
-    pub(super) fn check_csrf(&mut self, is_token: impl FnOnce(&str) -> bool) -> Result<(), ProblemError> {
+    /// [`Code::CrossSiteRequest`] if a page of another site sent the form, [`Code::FormExpired`] if its token is not the browser's.
+    pub(super) fn check_csrf(&mut self, is_browsers_token: impl FnOnce(&str) -> bool) -> Result<(), ProblemError> {
         if let Some(refused) = self.cross_site.take() {
             return Err(refused);
         }
         let token = self.parameters.take("csrf").unwrap_or_default();
-        if is_token(&token) {
+        if is_browsers_token(&token) {
             return Ok(());
         }
         let detail = "The form's token is missing, or belongs to another browser or session. Open the page again.";
@@ -65,8 +65,8 @@ impl Form {
 impl<'a> FromRequest<'a> for Form {
     async fn from_request(request: &'a Request, body: &mut RequestBody) -> Result<Self> {
         let bytes = body.take()?.into_bytes().await?;
-        let essence = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);
-        if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(CONTENT_TYPE)) {
+        let media_type = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);
+        if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case(CONTENT_TYPE)) {
             return Err(ProblemError::new(Code::UnsupportedMediaType, "Send the form as browsers do.").into());
         }
         let malformed = |_| ProblemError::new(Code::MalformedRequest, "The form can't be read.");

@@ -38,7 +38,7 @@ impl<P: Problems> Failed<P> {
 }
 
 impl<P> Failed<P> {
-    /// The problem.
+    /// The problem, whichever operation returned it.
     pub(in crate::http) fn into_problem(self) -> ProblemError {
         self.0
     }
@@ -78,16 +78,17 @@ impl<P: Problems> ApiResponse for Failed<P> {
 /// The responses for these codes, in poem-openapi's terms. The description lists the codes, from which `openapi/complete.rs`
 /// makes a sentence and examples.
 pub(in crate::http) fn responses(codes: &[Code]) -> Vec<MetaResponse> {
+    // An operation has one response for each status, although several codes can have the same status.
     let mut statuses: Vec<StatusCode> = codes.iter().map(|code| code.status()).collect();
     statuses.sort();
     statuses.dedup();
     // poem-openapi requires static texts. Leaking them is harmless, because the document is built once.
-    let list = |status| -> &'static str {
-        let of_status = codes.iter().filter(|code| code.status() == status).map(|code| code.as_str());
-        of_status.collect::<Vec<_>>().join(" ").leak()
+    let codes_with = |status| -> &'static str {
+        let names = codes.iter().filter(|code| code.status() == status).map(|code| code.as_str());
+        names.collect::<Vec<_>>().join(" ").leak()
     };
     let response = |status: StatusCode| MetaResponse {
-        description: list(status),
+        description: codes_with(status),
         status: Some(status.as_u16()),
         status_range: None,
         content: vec![MetaMediaType {

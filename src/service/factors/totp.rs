@@ -37,7 +37,7 @@ use crate::{
 
 /// The maximum number of authenticator apps of an account: an old device and a new one. Each further app would make codes
 /// easier to guess.
-pub const MAX: usize = 2;
+pub const MAX_APPS: usize = 2;
 
 /// How long after its start the set-up of an authenticator app can be confirmed.
 pub const CONFIRM_WITHIN: Duration = Duration::from_mins(15);
@@ -82,7 +82,7 @@ pub async fn start(
     label: Option<String>,
 ) -> Result<TotpEnrolment, ChangeFactorsError> {
     let mut change = change::begin(state, caller).await?;
-    if confirmed(&mut change).await?.len() >= MAX {
+    if confirmed(&mut change).await?.len() >= MAX_APPS {
         return Err(ChangeFactorsError::TooMany);
     }
     Ok(enrol(state, change, label).await?)
@@ -94,8 +94,10 @@ pub(in crate::service) async fn enrol(
     mut change: AccountChange,
     label: Option<String>,
 ) -> Result<TotpEnrolment, ServiceError> {
-    let (now, account) = (state.clock.now(), change.account.id);
-    let (id, secret) = (state.entropy.factor_id(now), TotpSecret::generate(&state.entropy));
+    let now = state.clock.now();
+    let account = change.account.id;
+    let id = state.entropy.factor_id(now);
+    let secret = TotpSecret::generate(&state.entropy);
     let factor = TotpFactor {
         id,
         account,
@@ -103,15 +105,16 @@ pub(in crate::service) async fn enrol(
         sealed: state.sealer.seal(secret.expose(), &aad(account, id), &state.entropy),
         created_at: now,
         confirmed_at: None,
-        last_step: 0,
+        last_step: 0, // no code was used
         last_used_at: None,
     };
     change.add_totp(&factor).await?;
-    let name = change.account.display_identifier();
+    let account_name = change.account.display_identifier();
     change.commit().await?;
-    let uri = secret.uri(&state.config.mail.product_name, &name);
-    let code = QrCode::new(uri.expose()).map_err(|error| ServiceError::Internal(anyhow::anyhow!("{error}")))?;
-    let image = code.render::<svg::Color<'_>>().min_dimensions(200, 200).build();
+    let uri = secret.uri(&state.config.mail.product_name, &account_name);
+    let qr_code = QrCode::new(uri.expose()).map_err(|error| ServiceError::Internal(anyhow::anyhow!("{error}")))?;
+    let min_pixels = 200;
+    let image = qr_code.render::<svg::Color<'_>>().min_dimensions(min_pixels, min_pixels).build();
     let expires_at = now + CONFIRM_WITHIN;
     Ok(TotpEnrolment { secret: secret.to_base32(), uri, qr_code: image.into(), expires_at })
 }
@@ -153,7 +156,9 @@ pub async fn confirm(
     let confirmed = check_and_confirm(state, caller, code).await;
     match &confirmed {
         Ok(_) => factor_attempt.succeed(state).await,
+        // The attempt stays counted.
         Err(ChangeFactorsError::WrongCode) => {}
+        // Another error than a wrong code is no guess.
         Err(_) => factor_attempt.refund(state).await,
     }
     confirmed
@@ -228,7 +233,8 @@ pub async fn rename(
 /// [`ChangeFactorsError`]
 pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Result<Tokens, ChangeFactorsError> {
     let mut change = change::begin(state, caller).await?;
-    let (now, factors) = (state.clock.now(), confirmed(&mut change).await?);
+    let now = state.clock.now();
+    let factors = confirmed(&mut change).await?;
     if !factors.iter().any(|factor| factor.id == id) {
         return Err(ChangeFactorsError::UnknownFactor);
     }
@@ -237,6 +243,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Resu
     change.set_factor(FactorKind::Totp, has_another_app, now).await?;
     if !change.account.factors.has_aal2_factor() {
         if state.config.factors.required.applies_to(&change.account.roles) {
+            // Dropping `change` undoes the removal.
             return Err(ChangeFactorsError::FactorRequired);
         }
         recovery_codes::remove_unless_needed(&mut change, now).await?;
@@ -256,7 +263,8 @@ pub(in crate::service) async fn find(
 ) -> Result<CodeSearch<MatchedCode>, ServiceError> {
     let Some(code) = TotpCode::parse(code.expose()) else { return Ok(CodeSearch::Wrong) };
     let (mut decrypted, mut undecryptable) = (0, 0);
-    for factor in state.sql.totp_factors(account).await?.iter().filter(|factor| factor.confirmed_at.is_some()) {
+    let factors = state.sql.totp_factors(account).await?;
+    for factor in factors.iter().filter(|factor| factor.confirmed_at.is_some()) {
         let Some(secret) = open(state, factor)? else {
             undecryptable += 1;
             continue;
@@ -267,6 +275,7 @@ pub(in crate::service) async fn find(
         }
     }
     if undecryptable > 0 {
+        // Boxed, because the future is rarely needed and would make that of every sign-in larger.
         Box::pin(require_secret_of_peers(state)).await?;
         log_undecryptable(account, SealError::UnknownSecret);
     }
