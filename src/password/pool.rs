@@ -71,7 +71,9 @@ struct Stats {
 
 /// The reason why a job was not queued.
 pub(super) enum Refused {
+    /// All places are taken. `retry_after` is the estimated time until the current queue is empty.
     Full { retry_after: Duration },
+    /// The threads have ended.
     Stopped,
 }
 
@@ -91,8 +93,9 @@ impl Pool {
             // Allocated by this thread, which allocates nothing else meanwhile: only the buffer is to have huge pages.
             let memory = huge_pages::enable_during(|| vec![Block::default(); blocks]);
             thread::Builder::new().name(format!("password-{number}")).spawn(move || {
+                let is_every_second = number % 2 == 1;
                 let pause = || {
-                    while number % 2 == 1 && monitor.is_high() {
+                    while is_every_second && monitor.is_high() {
                         thread::park_timeout(PAUSE_INTERVAL);
                     }
                 };
@@ -122,9 +125,9 @@ impl Pool {
 
     /// The estimated time until the current queue is empty, at least a second.
     fn retry_after(&self) -> Duration {
-        let threads = if self.monitor.is_high() { self.threads.div_ceil(2) } else { self.threads };
-        let rounds = u64::try_from(self.waiting() / threads).unwrap_or(u64::MAX);
-        let micros = self.stats.job_micros.load(Ordering::Relaxed).saturating_mul(rounds);
+        let running_threads = if self.monitor.is_high() { self.threads.div_ceil(2) } else { self.threads };
+        let jobs_per_thread = u64::try_from(self.waiting() / running_threads).unwrap_or(u64::MAX);
+        let micros = self.stats.job_micros.load(Ordering::Relaxed).saturating_mul(jobs_per_thread);
         Duration::from_micros(micros).max(Duration::from_secs(1))
     }
 
@@ -165,6 +168,7 @@ fn run_jobs(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, pa
         pause();
         // The thread holds the lock while it waits for a job, not while it runs one.
         let job = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        // The pool was dropped, and with it the sender.
         let Ok(job) = job else { return };
         stats.waiting.fetch_sub(1, Ordering::SeqCst);
         stats.started.fetch_add(1, Ordering::Relaxed);
@@ -176,10 +180,11 @@ fn run_jobs(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, pa
             );
             None
         });
+        // A job whose caller no longer waits may have done no work, so its duration does not count.
         if delivery.is_some() {
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            let average = stats.job_micros.load(Ordering::Relaxed);
-            let average = if average == 0 { micros } else { average - average / 8 + micros / 8 };
+            let former = stats.job_micros.load(Ordering::Relaxed);
+            let average = if former == 0 { micros } else { former - former / 8 + micros / 8 };
             stats.job_micros.store(average, Ordering::Relaxed);
         }
         stats.deliver(delivery);
@@ -199,8 +204,8 @@ impl Stats {
             let mut undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
             undelivered.extend(delivery);
             // Read under the lock, so that a thread that finishes later sees the results held back here.
-            let held_back = (self.waiting() / JOBS_PER_RESULT).min(MAX_BATCH - 1);
-            if undelivered.len() > held_back { mem::take(&mut *undelivered) } else { Vec::new() }
+            let max_held_back = (self.waiting() / JOBS_PER_RESULT).min(MAX_BATCH - 1);
+            if undelivered.len() > max_held_back { mem::take(&mut *undelivered) } else { Vec::new() }
         };
         for delivery in batch {
             if catch_unwind(AssertUnwindSafe(delivery)).is_err() {
@@ -219,9 +224,12 @@ mod tests {
 
     use super::*;
 
+    /// The size of a thread's buffer. The jobs of these tests do not use it.
+    const BLOCKS: usize = 1;
+
     /// A pool of one thread whose first job runs until the sender sends.
     fn busy_pool(queue: usize) -> (Pool, Sender<()>) {
-        let pool = Pool::start(1, queue, 1).unwrap();
+        let pool = Pool::start(1, queue, BLOCKS).unwrap();
         let (started, is_started) = channel();
         let (release, released) = channel::<()>();
         let block = move |_: &mut Memory| -> Option<Delivery> {
@@ -241,21 +249,22 @@ mod tests {
             assert!(pool.submit(Box::new(|_| None)).is_ok());
         }
         assert_eq!(pool.waiting(), 3);
-        let retry_after = || match pool.submit(Box::new(|_| None)) {
+        let refused_retry_after = || match pool.submit(Box::new(|_| None)) {
             Err(Refused::Full { retry_after }) => retry_after,
             _ => panic!("not refused as full"),
         };
-        assert_eq!(retry_after(), Duration::from_secs(1), "no job was measured yet");
+        assert_eq!(refused_retry_after(), Duration::from_secs(1), "the minimum, since no job was measured yet");
         pool.stats.job_micros.store(2_000_000, Ordering::Relaxed);
-        assert_eq!(retry_after(), Duration::from_secs(6), "three jobs of two seconds");
+        assert_eq!(refused_retry_after(), Duration::from_secs(6), "three jobs of two seconds");
         release.send(()).unwrap();
     }
 
     #[test]
     fn every_second_thread_pauses_under_high_load() {
-        let pool = Pool::with_monitor(LoadMonitor::with_full_load(), 2, 40, 1).unwrap();
+        let (threads, queue) = (2, 40);
+        let pool = Pool::with_monitor(LoadMonitor::with_full_load(), threads, queue, BLOCKS).unwrap();
         let (sender, receiver) = channel();
-        for _ in 0..40 {
+        for _ in 0..queue {
             let sender = sender.clone();
             let report_thread = move |_: &mut Memory| -> Option<Delivery> {
                 sender.send(thread::current().name().map(str::to_owned)).unwrap();
@@ -263,9 +272,9 @@ mod tests {
             };
             assert!(pool.submit(Box::new(report_thread)).is_ok());
         }
-        assert!(receiver.iter().take(40).all(|name| name.as_deref() == Some("password-0")));
+        assert!(receiver.iter().take(queue).all(|name| name.as_deref() == Some("password-0")));
         pool.monitor.clear();
-        // Each job waits for the other one.
+        // Each job waits for the other one, so they end only if both threads run.
         let both = Arc::new(std::sync::Barrier::new(2));
         let (done, are_done) = channel();
         for _ in 0..2 {
@@ -297,7 +306,11 @@ mod tests {
         // How many jobs have started between the job of a result and its delivery. The job that blocked the thread was the first,
         // so `number + 2` jobs have started when job `number` ends.
         let delays: Vec<u64> = results.iter().map(|(number, started)| started - (number + 2)).collect();
-        assert_eq!(delays[..9], [8, 7, 6, 5, 4, 3, 2, 1, 0], "the first batch: nine results, when 31 jobs wait");
+        assert_eq!(
+            delays[..9],
+            [8, 7, 6, 5, 4, 3, 2, 1, 0],
+            "the first batch: nine results when 31 jobs wait, as 9 > 31 / 4"
+        );
         assert!(delays[36..].iter().all(|delay| *delay == 0), "with fewer than {JOBS_PER_RESULT} waiting: {delays:?}");
     }
 
@@ -309,7 +322,7 @@ mod tests {
         for _ in 0..19 {
             assert!(pool.submit(Box::new(|_| None)).is_ok());
         }
-        // The result is held back while at least JOBS_PER_RESULT jobs wait: until one of the last jobs, which panic.
+        // The result is held back while at least JOBS_PER_RESULT (4) jobs wait: until one of the last jobs, which panic.
         for _ in 0..20 {
             assert!(pool.submit(Box::new(|_| panic!("on purpose"))).is_ok());
         }

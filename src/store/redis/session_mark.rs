@@ -1,5 +1,5 @@
 //! The session mark: a time that nodes write to Redis and to the database. A Redis that was restored from an old copy has an older mark
-//! than the database. Also the scans for the data that is then deleted: the accounts with sessions, and the one-time tokens.
+//! than the database. Also the scans that then end all sessions: for the accounts with sessions, and for the one-time tokens.
 
 use std::collections::BTreeSet;
 
@@ -51,9 +51,7 @@ impl SessionStore {
         let mut keys = self.scan(&self.connection.keys.sessions_prefix(), ScanType::Hash);
         while let Some(key) = keys.next().await {
             let key = key?.into_string().unwrap_or_default();
-            // The id follows the hash tag: `lk:s{…}ID`.
-            let id = key.rsplit('}').next().and_then(|id| BASE64_URL_SAFE_NO_PAD.decode(id).ok());
-            accounts.extend(id.and_then(|id| <[u8; 16]>::try_from(id).ok()).map(AccountId::from_bytes));
+            accounts.extend(account_of(&key));
         }
         Ok(accounts)
     }
@@ -64,6 +62,7 @@ impl SessionStore {
     /// [`RedisError`]
     pub async fn delete_one_time_tokens(&self) -> Result<(), RedisError> {
         let mut keys = self.scan(&self.connection.keys.one_time_tokens_prefix(), ScanType::Hash);
+        // One command for each key: in a cluster, the keys have different hash slots.
         while let Some(key) = keys.next().await {
             let _: i64 = self.connection.client().del(key?).await?;
         }
@@ -88,4 +87,12 @@ impl SessionStore {
             client.scan_buffered(pattern, Some(SCAN_COUNT), Some(kind)).map(|key| Ok(key?)).boxed()
         }
     }
+}
+
+/// The account of a session hash, by the hash's key. The account's id follows the hash tag: `lk:s{…}ID`.
+fn account_of(key: &str) -> Option<AccountId> {
+    let (_, id) = key.rsplit_once('}')?;
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(id).ok()?;
+    let bytes = <[u8; 16]>::try_from(bytes).ok()?;
+    Some(AccountId::from_bytes(bytes))
 }

@@ -104,7 +104,7 @@ impl Sql {
     }
 
     /// Finds the account whose primary e-mail address, verified secondary address or username is the identifier, with one query.
-    /// If two accounts have the address, the one that has verified it wins (I13).
+    /// If two accounts have the address, the one that has verified it wins (I13: no pre-hijacking).
     ///
     /// Early releases stored names without Unicode normalization. If the normalized name belonged to another account at the migration, the
     /// account kept its old key (`rekey.rs`). Such an account is found only by its name exactly as typed at registration.
@@ -141,6 +141,7 @@ impl Sql {
     /// # Errors
     /// [`SqlError`]
     pub async fn list_accounts(&self, after: Option<AccountId>, limit: u32) -> Result<Vec<Account>, SqlError> {
+        // Every id is greater than the empty text.
         let after = after.map(|id| id.to_string()).unwrap_or_default();
         let mut tx = self.begin_read().await?;
         let rows = query(select!("WHERE id > $1 ORDER BY id LIMIT $2"))
@@ -194,13 +195,14 @@ const ROWS_PER_STATEMENT: usize = 500;
 /// Of two rows with the same id, address or name, the first is inserted.
 pub(super) async fn insert(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -> Result<Vec<ImportOutcome>, SqlError> {
     let mut outcomes = Vec::with_capacity(rows.len());
-    for rows in rows.chunks(ROWS_PER_STATEMENT) {
-        let keys: Vec<String> = rows.iter().map(|row| row.email.key()).collect();
+    for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+        let keys: Vec<String> = chunk.iter().map(|row| row.email.key()).collect();
         let taken = secondary_emails::verified_keys(tx, &keys).await?;
-        let candidates: Vec<&NewAccount> = rows.iter().filter(|row| !taken.contains(&row.email.key())).collect();
+        let candidates: Vec<&NewAccount> = chunk.iter().filter(|row| !taken.contains(&row.email.key())).collect();
         let mut inserted = insert_unless_conflicting(tx, &candidates).await?;
-        // Each row with the rows after it.
-        for (row, following) in rows.iter().zip(1..).map(|(row, next)| (row, &rows[next..])) {
+        for (index, row) in chunk.iter().enumerate() {
+            let following = &chunk[index + 1..];
+            // `remove`, so that of two equal rows only the first counts as inserted.
             outcomes.push(if inserted.remove(&unique_columns(row)) {
                 ImportOutcome::Inserted
             } else if taken.contains(&row.email.key()) {
@@ -221,19 +223,20 @@ async fn resolve_conflict(
     following: &[NewAccount],
 ) -> Result<ImportOutcome, SqlError> {
     let is_other = |holder: Option<String>| {
-        holder.is_some_and(|holder| !following.iter().any(|later| later.id.to_string() == holder))
+        holder.is_some_and(|holder| following.iter().all(|later| later.id.to_string() != holder))
     };
     // Repeated, since an account may be deleted or inserted between the statements.
     for _ in 0..3 {
-        if is_other(holder(tx, "SELECT id FROM accounts WHERE email_key = $1", row.email.key()).await?) {
+        let email_holder = find_holder(tx, "SELECT id FROM accounts WHERE email_key = $1", row.email.key()).await?;
+        if is_other(email_holder) {
             return Ok(ImportOutcome::EmailTaken);
         }
         if let Some(username) = &row.username
-            && is_other(holder(tx, "SELECT id FROM accounts WHERE username_key = $1", username.key()).await?)
+            && is_other(find_holder(tx, "SELECT id FROM accounts WHERE username_key = $1", username.key()).await?)
         {
             return Ok(ImportOutcome::UsernameTaken);
         }
-        if holder(tx, "SELECT id FROM accounts WHERE id = $1", row.id.to_string()).await?.is_some() {
+        if find_holder(tx, "SELECT id FROM accounts WHERE id = $1", row.id.to_string()).await?.is_some() {
             return Ok(ImportOutcome::IdTaken);
         }
         if !insert_unless_conflicting(tx, &[row]).await?.is_empty() {
@@ -243,8 +246,12 @@ async fn resolve_conflict(
     Err(SqlError::Other(sqlx::Error::Protocol(format!("the account {} conflicts with a changing row", row.id))))
 }
 
-/// The id of the account that has a key.
-async fn holder(tx: &mut Transaction<'_, Any>, sql: &'static str, key: String) -> Result<Option<String>, SqlError> {
+/// The id of the account that has the value `key` of a unique column. `sql` selects it.
+async fn find_holder(
+    tx: &mut Transaction<'_, Any>,
+    sql: &'static str,
+    key: String,
+) -> Result<Option<String>, SqlError> {
     let row = query(sql).bind(key).fetch_optional(&mut **tx).await?;
     Ok(row.map(|row| row.try_get("id")).transpose()?)
 }
@@ -296,9 +303,11 @@ fn insert_statement(rows: usize) -> SqlStr {
          disabled_at, created_at, updated_at, password_changed_at, epoch) VALUES ",
     );
     for row in 0..rows {
+        // The numbers of the row's parameters, in the order in which `insert_unless_conflicting` binds them.
         let [id, email, email_key, verified, name, name_key, hash, roles, disabled, created, updated]: [usize;
             PARAMETERS] = std::array::from_fn(|i| row * PARAMETERS + i + 1);
         let comma = if row == 0 { "" } else { ", " };
+        // `password_changed_at` starts as `created_at`, and the epoch as 0. Writing to a `String` does not fail.
         let _ = write!(
             sql,
             "{comma}(${id}, ${email}, ${email_key}, ${verified}, ${name}, ${name_key}, ${hash}, ${roles}, ${disabled}, \
@@ -318,6 +327,9 @@ pub(super) fn stored_hash(hash: Option<&PasswordHash>) -> String {
 pub(super) fn read(row: &AnyRow) -> Result<Account, SqlError> {
     let id: String = row.try_get("id")?;
     let unreadable = |column: &str| SqlError::Corrupt(format!("{column} of the account {id}"));
+    let number = |column: &str| -> Result<u32, SqlError> {
+        u32::try_from(row.try_get::<i64, _>(column)?).map_err(|_| unreadable(column))
+    };
     let username: Option<String> = row.try_get("username")?;
     let password_hash: String = row.try_get("password_hash")?;
     let disabled_at: Option<i64> = row.try_get("disabled_at")?;
@@ -335,16 +347,10 @@ pub(super) fn read(row: &AnyRow) -> Result<Account, SqlError> {
         created_at: Timestamp::from_millis(row.try_get("created_at")?),
         updated_at: Timestamp::from_millis(row.try_get("updated_at")?),
         password_changed_at: Timestamp::from_millis(row.try_get("password_changed_at")?),
-        epoch: Epoch(u32::try_from(row.try_get::<i64, _>("epoch")?).map_err(|_| unreadable("epoch"))?),
-        claims_version: ClaimsVersion(
-            u32::try_from(row.try_get::<i64, _>("claims_version")?).map_err(|_| unreadable("claims_version"))?,
-        ),
-        factors: Factors::from_bits(
-            u32::try_from(row.try_get::<i64, _>("factors")?).map_err(|_| unreadable("factors"))?,
-        ),
-        factors_version: FactorsVersion(
-            u32::try_from(row.try_get::<i64, _>("factors_version")?).map_err(|_| unreadable("factors_version"))?,
-        ),
+        epoch: Epoch(number("epoch")?),
+        claims_version: ClaimsVersion(number("claims_version")?),
+        factors: Factors::from_bits(number("factors")?),
+        factors_version: FactorsVersion(number("factors_version")?),
         factor_required_at: factor_required_at.map(Timestamp::from_millis),
     })
 }
