@@ -50,12 +50,12 @@ fn with_example_id(path: &str) -> String {
     path.replace("{id}", "0192f0c1-2345-7abc-8def-0123456789ab")
 }
 
-fn document() -> Value {
+fn openapi_document() -> Value {
     serde_json::from_str(&latchkey::http::document(&Limits::defaults()).json).unwrap()
 }
 
 /// The operations whose body has this media type: method, path and schema.
-fn operations(document: &Value, media_type: &str) -> Vec<(Method, String, Value)> {
+fn operations_with(document: &Value, media_type: &str) -> Vec<(Method, String, Value)> {
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -71,12 +71,12 @@ fn operations(document: &Value, media_type: &str) -> Vec<(Method, String, Value)
 /// Whether an object satisfies a schema. Knows only the keywords that the document uses for requests.
 fn is_valid(schema: &Value, object: &Map<String, Value>) -> bool {
     let required = schema["required"].as_array().into_iter().flatten();
-    let complete = required.map(|name| name.as_str().unwrap()).all(|name| object.contains_key(name));
-    let closed = schema["additionalProperties"] == json!(false);
-    complete
+    let has_all_required = required.map(|name| name.as_str().unwrap()).all(|name| object.contains_key(name));
+    let allows_other_names = schema["additionalProperties"] != json!(false);
+    has_all_required
         && object.iter().all(|(name, value)| match schema["properties"].get(name) {
             Some(property) => is_valid_property(property, value),
-            None => !closed,
+            None => allows_other_names,
         })
 }
 
@@ -116,8 +116,8 @@ fn text(field: &str, length: usize) -> String {
     }
 }
 
-/// Objects at the edges of a schema, each a valid object with one change.
-fn edges(schema: &Value, valid: &Map<String, Value>) -> Vec<Map<String, Value>> {
+/// Objects at the edges of a schema: a valid object, and variants of it with one change each.
+fn edge_cases(schema: &Value, valid: &Map<String, Value>) -> Vec<Map<String, Value>> {
     let with = |field: &str, value: Value| {
         let mut object = valid.clone();
         object.insert(field.to_owned(), value);
@@ -137,25 +137,32 @@ fn edges(schema: &Value, valid: &Map<String, Value>) -> Vec<Map<String, Value>> 
         }
         for limit in [&property["minLength"], &property["maxLength"]].into_iter().filter_map(Value::as_u64) {
             let limit = usize::try_from(limit).unwrap();
-            all.extend(
-                [limit.saturating_sub(1), limit, limit + 1].map(|length| with(field, json!(text(field, length)))),
-            );
+            for length in [limit.saturating_sub(1), limit, limit + 1] {
+                all.push(with(field, json!(text(field, length))));
+            }
         }
     }
     all
 }
 
 /// A valid body to which the changes of two or three edge cases were applied.
-fn combination(random: &mut Random, edges: &[Map<String, Value>], valid: &Map<String, Value>) -> Map<String, Value> {
+fn combination(
+    random: &mut Random,
+    edge_cases: &[Map<String, Value>],
+    valid: &Map<String, Value>,
+) -> Map<String, Value> {
     let mut body = valid.clone();
-    for _ in 0..2 + random.below(2) {
-        let edge = random.pick(edges);
-        for (field, value) in edge.iter().filter(|(field, value)| valid.get(*field) != Some(value)) {
+    let count = 2 + random.below(2);
+    for _ in 0..count {
+        let edge = random.pick(edge_cases);
+        let changes = edge.iter().filter(|(field, value)| valid.get(*field) != Some(value));
+        for (field, value) in changes {
             // a wrong current password is refused before the new one is read
             if field != "current_password" || !value.is_string() {
                 body.insert(field.clone(), value.clone());
             }
         }
+        // removes the field that the edge case lacks
         body.retain(|field, _| edge.contains_key(field) || !valid.contains_key(field));
     }
     body
@@ -213,18 +220,19 @@ fn valid_body(path: &str, number: usize) -> Map<String, Value> {
 /// Whether the answer says that a JSON body violates the schema. Every error about an empty text counts as a violation, because the
 /// document requires a length of at least 1.
 fn reports_schema_violation(answer: &Answer, body: &Map<String, Value>) -> bool {
-    let (status, code) = if answer.status.is_success() { (200, String::new()) } else { answer.problem() };
-    match status {
-        422 => {
-            let problem = answer.json();
-            let mut errors = problem["errors"].as_array().into_iter().flatten();
-            errors.any(|error| {
-                let (field, code) = (error["field"].as_str().unwrap(), error["code"].as_str().unwrap());
-                STRUCTURAL.contains(&code) || body.get(field) == Some(&json!(""))
-            })
-        }
-        _ => code == "malformed_request",
+    if answer.status.is_success() {
+        return false;
     }
+    let (status, code) = answer.problem();
+    if status != 422 {
+        return code == "malformed_request";
+    }
+    let problem = answer.json();
+    let mut errors = problem["errors"].as_array().into_iter().flatten();
+    errors.any(|error| {
+        let field = error["field"].as_str().unwrap();
+        STRUCTURAL.contains(&error["code"].as_str().unwrap()) || body.get(field) == Some(&json!(""))
+    })
 }
 
 /// A cluster without rate limits, one node, and the account `ada`.
@@ -248,8 +256,8 @@ async fn json_bodies_are_accepted_exactly_if_schema_allows_them() {
     let scopes = vec!["accounts:recover".to_owned(), "accounts:metadata".to_owned()];
     let client =
         cluster.service_client_with(NewClient { name: "crm".to_owned(), scopes, ..NewClient::default() }).await;
-    let document = document();
-    let mut operations = operations(&document, JSON);
+    let document = openapi_document();
+    let mut operations = operations_with(&document, JSON);
     operations.retain(|(_, path, _)| !WITH_TESTS_OF_THEIR_OWN.contains(&path.as_str()));
     // a new operation needs a body in `valid_body`
     assert_eq!(operations.len(), 33, "{operations:?}");
@@ -258,14 +266,17 @@ async fn json_bodies_are_accepted_exactly_if_schema_allows_them() {
     let mut number = 0;
     let (mut accepted, mut refused) = (0, 0);
     for (method, path, schema) in operations {
-        let edge_count = edges(&schema, &valid_body(&path, 0)).len();
+        let edge_count = edge_cases(&schema, &valid_body(&path, 0)).len();
         // first each edge case, then the combinations
         for case in 0..edge_count + COMBINATIONS {
             number += 1;
             let valid = valid_body(&path, number);
-            let mut edges = edges(&schema, &valid);
-            let body =
-                if case < edge_count { edges.swap_remove(case) } else { combination(&mut random, &edges, &valid) };
+            let mut edge_cases = edge_cases(&schema, &valid);
+            let body = if case < edge_count {
+                edge_cases.swap_remove(case)
+            } else {
+                combination(&mut random, &edge_cases, &valid)
+            };
             let mut request = node.request(method.clone(), &with_example_id(&path)).json(&body);
             // each request gets an account of its own, since some of them end its sessions or change its password
             if path.starts_with("/v1/me") {
@@ -278,17 +289,13 @@ async fn json_bodies_are_accepted_exactly_if_schema_allows_them() {
             }
             let answer = node.send(request).await;
             assert!(!answer.status.is_server_error(), "{path} {body:?}: {answer:?}");
-            let allowed = is_valid(&schema, &body);
-            assert_eq!(
-                !reports_schema_violation(&answer, &body),
-                allowed,
-                "{path} {}: {}",
-                Value::Object(body),
-                answer.text
-            );
-            if allowed { accepted += 1 } else { refused += 1 }
+            let is_allowed = is_valid(&schema, &body);
+            let is_accepted = !reports_schema_violation(&answer, &body);
+            assert_eq!(is_accepted, is_allowed, "{path} {}: {}", Value::Object(body), answer.text);
+            if is_allowed { accepted += 1 } else { refused += 1 }
         }
     }
+    // Both outcomes were tested often.
     assert!(accepted > 50 && refused > 100, "{accepted} accepted, {refused} refused");
 }
 
@@ -296,8 +303,8 @@ async fn json_bodies_are_accepted_exactly_if_schema_allows_them() {
 async fn forms_are_accepted_exactly_if_schema_allows_them() {
     let (cluster, node) = cluster().await;
     let client: ServiceClient = cluster.service_client("forms").await;
-    let document = document();
-    let mut operations = operations(&document, FORM);
+    let document = openapi_document();
+    let mut operations = operations_with(&document, FORM);
     operations.retain(|(_, path, _)| !WITH_TESTS_OF_THEIR_OWN.contains(&path.as_str()));
     assert_eq!(operations.len(), 3, "{operations:?}");
     for (method, path, mut schema) in operations {
@@ -305,8 +312,10 @@ async fn forms_are_accepted_exactly_if_schema_allows_them() {
         for field in ["client_id", "client_secret", "client_assertion", "client_assertion_type"] {
             schema["properties"].as_object_mut().unwrap().remove(field);
         }
-        for body in edges(&schema, &valid_body(&path, 0)) {
-            // form values are texts, so bodies with other types are skipped
+        let mut resolved = schema.clone();
+        resolve_references(&mut resolved, &document);
+        for body in edge_cases(&schema, &valid_body(&path, 0)) {
+            // Form values are texts, and a parameter of a form has a name.
             if body.values().any(|value| !value.is_string()) || body.contains_key("") {
                 continue;
             }
@@ -314,6 +323,7 @@ async fn forms_are_accepted_exactly_if_schema_allows_them() {
             if body.get("grant_type") == Some(&json!("authorization_code")) {
                 continue;
             }
+            // The grant type of the other bodies needs a refresh token, or is unknown.
             if path == "/oauth2/token" && body.get("refresh_token").is_none_or(|token| token == "") {
                 continue;
             }
@@ -324,35 +334,33 @@ async fn forms_are_accepted_exactly_if_schema_allows_them() {
             let answer = node.send(request).await;
             let error = if answer.status.is_success() { Value::Null } else { answer.json()["error"].clone() };
             let refused = error == "invalid_request" || error == "unsupported_grant_type";
-            let mut schema = schema.clone();
-            resolve_references(&mut schema, &document);
-            assert_eq!(!refused, is_valid(&schema, &body), "{path} {}: {}", Value::Object(body), answer.text);
+            assert_eq!(!refused, is_valid(&resolved, &body), "{path} {}: {}", Value::Object(body), answer.text);
         }
     }
 }
 
-/// Replaces `allOf` with the enum that it refers to.
+/// Adds to each property that refers to an enum (`allOf`) the values of that enum.
 fn resolve_references(schema: &mut Value, document: &Value) {
     for property in schema["properties"].as_object_mut().unwrap().values_mut() {
         if let Some(reference) = property["allOf"][0]["$ref"].as_str() {
             property["enum"] = document.pointer(reference.strip_prefix('#').unwrap()).unwrap()["enum"].clone();
         }
-        property.as_object_mut().unwrap().retain(|_, value| !value.is_null());
     }
 }
 
 #[tokio::test]
 async fn missing_body_is_refused_exactly_if_document_requires_one() {
     let (_cluster, node) = cluster().await;
-    let document = document();
-    let mut operations = operations(&document, JSON);
+    let document = openapi_document();
+    let mut operations = operations_with(&document, JSON);
     // its errors are those of RFC 7591
     operations.retain(|(_, path, _)| path != "/oauth2/register");
     for (method, path, _) in operations {
-        let required =
-            document["paths"][&path][method.as_str().to_lowercase()]["requestBody"]["required"] == json!(true);
+        let operation = &document["paths"][&path][method.as_str().to_lowercase()];
+        let required = operation["requestBody"]["required"] == json!(true);
         let access = node.login("ada").await.access;
         let answer = node.send(node.request(method, &with_example_id(&path)).bearer_auth(access)).await;
+        // A request without a body has no media type either.
         let refused = !answer.status.is_success() && answer.problem() == (415, "unsupported_media_type".to_owned());
         assert_eq!(refused, required, "{path}: {answer:?}");
     }
@@ -361,10 +369,10 @@ async fn missing_body_is_refused_exactly_if_document_requires_one() {
 #[tokio::test]
 async fn query_parameters_are_accepted_exactly_if_schema_allows_them() {
     let (_cluster, node) = cluster().await;
-    let document = document();
+    let document = openapi_document();
     let paths = document["paths"].as_object().unwrap().iter();
-    let paths = paths.filter(|(path, _)| !WITH_TESTS_OF_THEIR_OWN.contains(&path.as_str()));
-    let operations = paths.flat_map(|(_, item)| item.as_object().unwrap().values());
+    let tested_paths = paths.filter(|(path, _)| !WITH_TESTS_OF_THEIR_OWN.contains(&path.as_str()));
+    let operations = tested_paths.flat_map(|(_, item)| item.as_object().unwrap().values());
     let parameters = operations.flat_map(|operation| operation["parameters"].as_array().into_iter().flatten());
     let queries = parameters.filter(|parameter| parameter["in"] == "query").map(|parameter| &parameter["name"]);
     assert_eq!(queries.collect::<Vec<_>>(), ["keep_current", "allow", "acr", "max_age"], "all have cases below");

@@ -18,18 +18,18 @@ use tracing_subscriber::{
 static TEXT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 /// Locked by the test that captures the log: one test at a time.
 static TURN: Mutex<()> = Mutex::new(());
-/// The level of the subscriber, which is off while no test captures the log.
+/// The level of the subscriber, which the first [`Log::start`] installs. It is off while no test captures the log.
 static LEVEL: LazyLock<Handle<LevelFilter, Registry>> = LazyLock::new(|| {
     let (level, handle) = reload::Layer::new(LevelFilter::TRACE);
-    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Memory);
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(CapturingWriter);
     tracing_subscriber::registry().with(level).with(lines).init();
     handle
 });
 
 /// Writes lines to [`TEXT`].
-struct Memory;
+struct CapturingWriter;
 
-impl io::Write for Memory {
+impl io::Write for CapturingWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         TEXT.lock().unwrap().extend(bytes);
         Ok(bytes.len())
@@ -40,7 +40,7 @@ impl io::Write for Memory {
     }
 }
 
-impl MakeWriter<'_> for Memory {
+impl MakeWriter<'_> for CapturingWriter {
     type Writer = Self;
     fn make_writer(&self) -> Self {
         Self
@@ -55,6 +55,7 @@ pub struct Log {
 
 impl Log {
     pub fn start() -> Self {
+        // A test that failed while it captured the log poisons the lock, which protects no data.
         let turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         LEVEL.modify(|level| *level = LevelFilter::TRACE).unwrap();
         Self { _turn: turn }
@@ -68,7 +69,8 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        drop(LEVEL.modify(|level| *level = LevelFilter::OFF));
+        // Fails only after a panic of another test, which is reported already.
+        let _ = LEVEL.modify(|level| *level = LevelFilter::OFF);
         TEXT.lock().unwrap().clear();
     }
 }

@@ -7,7 +7,11 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{nodes::ProcessCluster, random::Random, record::Record};
+use super::{
+    nodes::{Node, ProcessCluster},
+    random::Random,
+    record::Record,
+};
 use crate::harness::fault_proxy::Mode;
 
 /// A fault of Redis.
@@ -15,15 +19,15 @@ use crate::harness::fault_proxy::Mode;
 enum RedisFault {
     /// Killed, and restarted on its data.
     Killed,
-    /// The process is stopped by a signal.
+    /// The process is stopped by the signal STOP, and later continued.
     Hung,
     /// `CLIENT PAUSE` of all commands.
     Paused,
     /// `CLIENT PAUSE` of commands that write.
     WritesPaused,
-    /// The memory limit is reached.
+    /// The memory limit is reached: writes are refused.
     Full,
-    /// A replica of a server that does not exist.
+    /// Made a replica of a server that does not exist: writes are refused.
     ReadOnly,
     /// Runs an endless script.
     Busy,
@@ -38,7 +42,7 @@ enum RedisFault {
 enum NodeFault {
     /// Killed, and restarted.
     Killed,
-    /// The process is stopped by a signal.
+    /// The process is stopped by the signal STOP, and later continued.
     Hung,
     /// The connections to Redis are reset ([`Mode::Cut`]).
     Cut,
@@ -58,7 +62,8 @@ pub async fn inject_into_redis(cluster: &ProcessCluster, record: &Record, mut ra
         if record.elapsed() >= done {
             return;
         }
-        let (kind, duration) = (*random.pick(&kinds), random.millis(100, 2500));
+        let kind = *random.pick(&kinds);
+        let duration = random.millis(100, 2500);
         record.record_fault(format!("Redis: {kind:?} for {duration:?}"));
         inject_redis_fault(cluster, kind, duration).await;
         record.record_fault("Redis: recovered".to_owned());
@@ -81,15 +86,19 @@ async fn inject_redis_fault(cluster: &ProcessCluster, kind: RedisFault, duration
             signal(Signal::CONT);
         }
         RedisFault::Paused | RedisFault::WritesPaused => {
-            command(&["CLIENT", "PAUSE", &millis, if matches!(kind, RedisFault::Paused) { "ALL" } else { "WRITE" }]);
+            let paused_commands = if matches!(kind, RedisFault::Paused) { "ALL" } else { "WRITE" };
+            command(&["CLIENT", "PAUSE", &millis, paused_commands]);
             tokio::time::sleep(duration).await;
         }
         RedisFault::Full => {
+            // less than the server uses already
             command(&["CONFIG", "SET", "maxmemory", "1mb"]);
             tokio::time::sleep(duration).await;
+            // no limit
             command(&["CONFIG", "SET", "maxmemory", "0"]);
         }
         RedisFault::ReadOnly => {
+            // no server listens on port 1
             command(&["REPLICAOF", "127.0.0.1", "1"]);
             tokio::time::sleep(duration).await;
             command(&["REPLICAOF", "NO", "ONE"]);
@@ -110,6 +119,7 @@ async fn inject_redis_fault(cluster: &ProcessCluster, kind: RedisFault, duration
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+        // These two happen in an instant, whatever the duration.
         RedisFault::ForgetsScripts => drop(command(&["SCRIPT", "FLUSH"])),
         RedisFault::CutsConnections => drop(command(&["CLIENT", "KILL", "TYPE", "normal"])),
     }
@@ -124,7 +134,8 @@ pub async fn inject_into_nodes(cluster: &ProcessCluster, record: &Record, mut ra
             return;
         }
         let number = random.below(cluster.nodes.len());
-        let (kind, duration) = (*random.pick(&[Killed, Hung, Cut, Frozen, Slow]), random.millis(50, 2500));
+        let kind = *random.pick(&[Killed, Hung, Cut, Frozen, Slow]);
+        let duration = random.millis(50, 2500);
         let node = &cluster.nodes[number];
         record.record_fault(format!("node {number}: {kind:?} for {duration:?}"));
         match kind {
@@ -138,16 +149,17 @@ pub async fn inject_into_nodes(cluster: &ProcessCluster, record: &Record, mut ra
                 tokio::time::sleep(duration).await;
                 node.signal(Signal::CONT);
             }
-            Cut | Frozen | Slow => {
-                node.proxy.set(match kind {
-                    Cut => Mode::Cut,
-                    Frozen => Mode::Frozen,
-                    _ => Mode::Slow(Duration::from_millis(300)),
-                });
-                tokio::time::sleep(duration).await;
-                node.remove_fault();
-            }
+            Cut => disturb_connections(node, Mode::Cut, duration).await,
+            Frozen => disturb_connections(node, Mode::Frozen, duration).await,
+            Slow => disturb_connections(node, Mode::Slow(Duration::from_millis(300)), duration).await,
         }
         record.record_fault(format!("node {number}: recovered"));
     }
+}
+
+/// Disturbs the connections between a node and Redis for this duration.
+async fn disturb_connections(node: &Node, mode: Mode, duration: Duration) {
+    node.proxy.set(mode);
+    tokio::time::sleep(duration).await;
+    node.remove_fault();
 }

@@ -35,7 +35,7 @@ async fn authorize_never_redirects_to_an_unregistered_uri() {
         // The first letter is U+0251, not an a.
         "https://ɑpp.example.com/callback",
     ] {
-        // Valid requests, and requests with an error for the client.
+        // With a registered URI, the first would lead to a page, the second to a redirect with an error, and the third to any redirect.
         for request in [
             Request::for_client(&shop.id).with("redirect_uri", uri),
             Request::for_client(&shop.id).with("redirect_uri", uri).with("scope", "unknown"),
@@ -56,6 +56,7 @@ async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
     let (node, ada) = dynamic_clients::node_with_browser(&cluster).await;
     let client_id = server.app(dynamic_clients::PATH, &[]);
     let valid = dynamic_clients::request(&server, &client_id);
+    // An unknown response type and scope, a level that no sign-in reaches, and a silent request, which may show no page.
     let failing = [
         valid.with("response_type", "x"),
         valid.with("scope", "unknown"),
@@ -71,13 +72,15 @@ async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
             assert!(page.text.contains("<span class=\"host\">localhost</span>"), "{}", page.text);
             assert!(page.text.contains(&server.url("/callback?error=")), "{}", page.text);
         }
+        // An authorization request may also be posted.
         let posted = node.request(reqwest::Method::POST, "/oauth2/authorize").form(&request.0);
         let answer = node.send(ada.with_cookie(posted)).await;
         assert!(!answer.header("location").starts_with(&server.origin()), "{answer:?}");
     }
     // With `form_post`, an unsafe page would contain a form that posts the error to the app.
-    let form_post = ada.authorize(&node, &failing[0].with("response_mode", "form_post")).await.expect(400);
-    assert!(!form_post.text.contains(&server.url("/callback")), "{}", form_post.text);
+    let form_post = failing[0].with("response_mode", "form_post");
+    let page = ada.authorize(&node, &form_post).await.expect(400);
+    assert!(!page.text.contains(&server.url("/callback")), "{}", page.text);
 
     // Ada's browser opens the consent page of a valid request, and Ada refuses.
     let (page, handle) = page_and_handle(&node, &ada.authorize(&node, &valid).await);
@@ -114,21 +117,22 @@ async fn logout_redirects_to_an_unregistered_app_only_if_the_user_has_allowed_it
     let bye = server.url("/bye");
     let client_id = server.app(dynamic_clients::PATH, &[("post_logout_redirect_uris", serde_json::json!([bye]))]);
     let tokens = dynamic_clients::sign_in(&node, &eve, &server, &client_id).await;
-    let logout = |parameters: &[(&str, &str)]| {
+    let logout_path = |parameters: &[(&str, &str)]| {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("post_logout_redirect_uri", &bye).extend_pairs(parameters);
         format!("/oauth2/logout?{}", query.finish())
     };
-    let (plain, hinted) =
-        (logout(&[("client_id", client_id.as_str())]), logout(&[("id_token_hint", text(&tokens, "id_token"))]));
+    let plain = logout_path(&[("client_id", client_id.as_str())]);
+    let with_id_token = logout_path(&[("id_token_hint", text(&tokens, "id_token"))]);
     let signed_out = format!("{}/account/signed-out", cluster.config.issuer);
     let visitor = Browser::default();
     assert_eq!(visitor.get(&node, &plain).await.expect(303).header("location"), signed_out);
     // The ID token names Eve, so the page asks Ada first.
-    ada.get(&node, &hinted).await.expect(200);
-    assert_eq!(eve.get(&node, &hinted).await.expect(303).header("location"), bye);
+    ada.get(&node, &with_id_token).await.expect(200);
+    // Eve allowed the app when she signed in to it.
+    assert_eq!(eve.get(&node, &with_id_token).await.expect(303).header("location"), bye);
     // Nobody is signed in, and an ID token does not prove who uses the browser.
-    assert_eq!(visitor.get(&node, &hinted).await.expect(303).header("location"), signed_out);
+    assert_eq!(visitor.get(&node, &with_id_token).await.expect(303).header("location"), signed_out);
     node.stop().await;
 }
 
@@ -140,7 +144,7 @@ async fn silent_request_of_an_unregistered_app_reveals_no_session() {
     let client_id = server.app(dynamic_clients::PATH, &[]);
     let valid = dynamic_clients::request(&server, &client_id);
     let silent = valid.with("redirect_uri", "http://127.0.0.1:4711/callback").with("prompt", "none");
-    // Ada's authentication is now older than the `max_age` of the second request.
+    // Ada's authentication is now older than the `max_age` of the second request, and younger than that of the third.
     cluster.advance(Duration::from_secs(10));
     let requests =
         [silent.clone(), silent.with("max_age", "1"), silent.with("max_age", "99"), silent.with("acr_values", "aal2")];
@@ -150,6 +154,7 @@ async fn silent_request_of_an_unregistered_app_reveals_no_session() {
             assert!(answer.header("location").contains("?error=login_required&"), "{request:?} {answer:?}");
         }
     }
+    // Now the app may learn that Ada is signed in. With a redirect URI on her device, it must ask for consent each time.
     dynamic_clients::allow(&node, &ada, &server, &valid).await;
     let answer = ada.authorize(&node, &silent).await.expect(303);
     assert!(answer.header("location").contains("?error=consent_required&"), "{answer:?}");
@@ -166,11 +171,9 @@ async fn loopback_redirect_uri_varies_in_its_port_only() {
     let browser = Browser::signed_in(&node, "ada").await;
     let request = |uri: &str| Request::for_client("cli").with("redirect_uri", uri);
     for uri in ["http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb"] {
-        assert_eq!(
-            page_and_handle(&node, &browser.authorize(&node, &request(uri)).await).0,
-            "/account/consent",
-            "{uri}"
-        );
+        let answer = browser.authorize(&node, &request(uri)).await;
+        let (page, _handle) = page_and_handle(&node, &answer);
+        assert_eq!(page, "/account/consent", "{uri}");
     }
     for uri in [
         "http://127.0.0.1:80@evil.example/cb",

@@ -35,16 +35,17 @@ async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
     let process = Process::start(&[
         &format!("password.threads={THREADS}"),
         &format!("password.queue={QUEUE}"),
-        "password.memory_kib=19456",
+        "password.memory_kib=19456", // 19 MiB
         // each hash takes seconds, so that all refusals come before the first results
         "password.iterations=100",
     ]);
     let client = Client::new(process.node.client.base.clone());
     let existing = signed_in(&client).await;
-    let before = process.memory();
+    let memory_before = process.memory();
 
     let all_connected = Arc::new(Barrier::new(FLOOD));
-    let (hashed, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let hashed = Arc::new(AtomicUsize::new(0));
+    let refused = Arc::new(AtomicUsize::new(0));
     let flood: Vec<_> = (0..FLOOD)
         .map(|number| {
             let mut wire = Wire::to(&client.base);
@@ -79,19 +80,21 @@ async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
     tokio::join!(
         use_of_existing,
         wait::until("all sign-ins above the queue are refused", || async {
-            let hashed = hashed.load(Ordering::SeqCst);
-            refused.load(Ordering::SeqCst) + hashed + THREADS + QUEUE >= FLOOD
+            let answered = refused.load(Ordering::SeqCst) + hashed.load(Ordering::SeqCst);
+            answered + THREADS + QUEUE >= FLOOD
         })
     );
-    let (hashed, refused) = (hashed.load(Ordering::SeqCst), refused.load(Ordering::SeqCst));
+    let hashed = hashed.load(Ordering::SeqCst);
+    let refused = refused.load(Ordering::SeqCst);
     // At any time, at most THREADS sign-ins are hashed and QUEUE wait. The node refuses the others at once. A sign-in that is hashed makes
     // room for another, so up to twice as many are not refused.
     assert!(hashed < THREADS + QUEUE, "{hashed} passwords were hashed before the last sign-in was refused");
     assert!(refused >= FLOOD - 2 * (THREADS + QUEUE), "{refused} refused");
     let peak = process.peak_memory();
-    println!("{hashed} hashed, {refused} refused; {before} MiB before, {peak} MiB at most");
-    assert!(peak <= before + BUDGET_MIB, "{before} MiB before, {peak} MiB at most");
+    println!("{hashed} hashed, {refused} refused; {memory_before} MiB before, {peak} MiB at most");
+    assert!(peak <= memory_before + BUDGET_MIB, "{memory_before} MiB before, {peak} MiB at most");
 
+    // The sign-ins in the queue would take minutes.
     flood.iter().for_each(JoinHandle::abort);
 }
 

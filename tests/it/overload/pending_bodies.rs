@@ -33,27 +33,30 @@ const INSTALL: &str = "this test needs HAProxy: `apt-get install haproxy` (Debia
 
 const MAX_REQUESTS: usize = 50;
 /// The number of unfinished bodies: more than the requests that the node handles at once.
-const SLOW: usize = MAX_REQUESTS + 100;
-/// The bounds on unfinished bodies of one client address and of one connection.
+const UNFINISHED_BODIES: usize = MAX_REQUESTS + 100;
+/// The bound on unfinished bodies of one client address.
 const PER_ADDRESS: usize = 20;
+/// The bound on unfinished bodies of one HTTP/2 connection.
 const PER_CONNECTION: usize = 8;
 /// The address of the slow client. Other clients have another address.
 const SLOW_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
+/// The flag of the last frame of a header block (RFC 9113, section 6.2).
 const END_HEADERS: u8 = 0x4;
 
 fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
     let http = &mut cluster.config.http;
     http.max_requests = MAX_REQUESTS;
-    http.max_pending_bodies = 2 * SLOW;
+    http.max_pending_bodies = 2 * UNFINISHED_BODIES;
     http.max_pending_bodies_per_address = PER_ADDRESS;
     http.max_pending_bodies_per_connection = PER_CONNECTION;
-    // longer than the test
+    // longer than the test, so that only the bounds end unfinished bodies
     http.body_timeout = std::time::Duration::from_mins(10);
     cluster
 }
 
+/// The address of a server, by its base URL.
 fn address(base: &str) -> SocketAddr {
     base.strip_prefix("http://").unwrap().parse().unwrap()
 }
@@ -99,6 +102,12 @@ impl SlowClients {
     }
 }
 
+impl Drop for SlowClients {
+    fn drop(&mut self) {
+        self.clients.iter().for_each(JoinHandle::abort);
+    }
+}
+
 /// A connection of the slow client.
 async fn connect_slow(to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
@@ -111,7 +120,8 @@ async fn unfinished_http1_bodies(to: SocketAddr, count: usize) -> Vec<TcpStream>
     let mut streams = Vec::new();
     for _ in 0..count {
         let mut stream = connect_slow(to).await;
-        within(stream.write_all(login_in_two_parts().0.as_bytes())).await.unwrap();
+        let (head, _rest) = login_in_two_parts();
+        within(stream.write_all(head.as_bytes())).await.unwrap();
         streams.push(stream);
     }
     streams
@@ -122,12 +132,6 @@ async fn wait_for_evictions_by_address(node: &Node, count: usize) {
     let line = format!("latchkey_evicted_request_bodies_total{{bound=\"address\"}} {count}\n");
     wait::until("the oldest bodies are evicted", || async { node.state.metrics.render().unwrap().contains(&line) })
         .await;
-}
-
-impl Drop for SlowClients {
-    fn drop(&mut self) {
-        self.clients.iter().for_each(JoinHandle::abort);
-    }
 }
 
 /// Asserts that requests of another client succeed.
@@ -164,10 +168,11 @@ async fn assert_served_beside_slow_bodies(node: &Node, client: &Client, attack: 
 async fn unfinished_http1_bodies_above_max_requests_do_not_affect_others() {
     let cluster = cluster();
     let node = cluster.node().await;
+    // Holds the clients, so that the bodies that the node keeps stay unfinished during the whole test.
     let mut slow = None;
     assert_served_beside_slow_bodies(&node, &node.client, async || {
-        let clients = SlowClients::start(address(&node.base), SLOW).await;
-        clients.wait_for_evictions(SLOW - PER_ADDRESS).await;
+        let clients = SlowClients::start(address(&node.base), UNFINISHED_BODIES).await;
+        clients.wait_for_evictions(UNFINISHED_BODIES - PER_ADDRESS).await;
         slow = Some(clients);
     })
     .await;
@@ -180,12 +185,12 @@ async fn unfinished_bodies_above_total_bound_evict_oldest_of_all() {
     let mut cluster = cluster();
     // Only the total bound is reached.
     cluster.config.http.max_pending_bodies = MAX_REQUESTS;
-    cluster.config.http.max_pending_bodies_per_address = 10 * SLOW;
+    cluster.config.http.max_pending_bodies_per_address = 10 * UNFINISHED_BODIES;
     let node = cluster.node().await;
     node.register("ada").await;
     let mut tokens = node.login("ada").await;
-    let slow = SlowClients::start(address(&node.base), SLOW).await;
-    slow.wait_for_evictions(SLOW - MAX_REQUESTS).await;
+    let slow = SlowClients::start(address(&node.base), UNFINISHED_BODIES).await;
+    slow.wait_for_evictions(UNFINISHED_BODIES - MAX_REQUESTS).await;
     assert_others_are_served(&node, &mut tokens).await;
     drop(slow);
     node.stop().await;
@@ -195,10 +200,11 @@ async fn unfinished_bodies_above_total_bound_evict_oldest_of_all() {
 async fn unfinished_http2_bodies_above_max_requests_do_not_affect_others() {
     let mut cluster = cluster();
     // Only the bound of a connection is reached.
-    cluster.config.http.max_pending_bodies_per_address = 10 * SLOW;
+    cluster.config.http.max_pending_bodies_per_address = 10 * UNFINISHED_BODIES;
     let node = cluster.node().await;
     node.register("ada").await;
     let mut tokens = node.login("ada").await;
+    // Four connections with 400 bodies in total. Of each connection, the node keeps PER_CONNECTION.
     let mut connections = Vec::new();
     let streams_each: u32 = 100;
     for _ in 0..4 {
@@ -221,7 +227,8 @@ async fn unfinished_http2_bodies(mut connection: TcpStream, count: u32) -> TcpSt
         block.extend(b"/v1/login\x01\x01x");
         block.extend(literal(b"content-type", b"application/json"));
         block.extend(literal(b"content-length", b"100"));
-        frame(&mut frames, HEADERS, END_HEADERS, 2 * number + 1, &block);
+        let stream_id = 2 * number + 1; // those of a client are odd
+        frame(&mut frames, HEADERS, END_HEADERS, stream_id, &block);
     }
     within(connection.write_all(&frames)).await.unwrap();
     connection
@@ -250,12 +257,12 @@ async fn unfinished_bodies_through_streaming_proxy_do_not_affect_others() {
     let mut slow = None;
     assert_served_beside_slow_bodies(&node, &client, async || {
         // HAProxy forwards no response before the body is complete, so the test reads the evictions from the node's metrics.
-        let streams = unfinished_http1_bodies(http1, SLOW).await;
-        wait_for_evictions_by_address(&node, SLOW - PER_ADDRESS).await;
+        let streams = unfinished_http1_bodies(http1, UNFINISHED_BODIES).await;
+        wait_for_evictions_by_address(&node, UNFINISHED_BODIES - PER_ADDRESS).await;
         // HAProxy opens many connections to the node for one HTTP/2 connection of the client. It allows a client 100 streams.
         let stream_count: u32 = 90;
         let connection = unfinished_http2_bodies(open_http2(connect_slow(http2).await).await, stream_count).await;
-        wait_for_evictions_by_address(&node, SLOW - PER_ADDRESS + stream_count as usize).await;
+        wait_for_evictions_by_address(&node, UNFINISHED_BODIES - PER_ADDRESS + stream_count as usize).await;
         slow = Some((streams, connection));
     })
     .await;
@@ -267,7 +274,8 @@ async fn unfinished_bodies_through_streaming_proxy_do_not_affect_others() {
 fn haproxy(node: SocketAddr) -> (Guard, SocketAddr, SocketAddr) {
     let program = guard::find_programs(&["haproxy"], []).expect(INSTALL).join("haproxy");
     let folder = guard::folder("latchkey-haproxy-");
-    let [http1, http2] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], guard::free_port())));
+    let http1 = SocketAddr::from((Ipv4Addr::LOCALHOST, guard::free_port()));
+    let http2 = SocketAddr::from((Ipv4Addr::LOCALHOST, guard::free_port()));
     let settings = folder.join("haproxy.cfg");
     let text = format!(
         "defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  option forwardfor\n\

@@ -38,12 +38,13 @@ fn releases() -> Vec<PathBuf> {
 fn load_redis(redis: &Redis, file: &Path) {
     let unhex = |word: &str| -> Vec<u8> {
         let word = word.trim_start_matches('-');
-        (0..word.len()).step_by(2).map(|digit| u8::from_str_radix(&word[digit..digit + 2], 16).unwrap()).collect()
+        (0..word.len()).step_by(2).map(|at| u8::from_str_radix(&word[at..at + 2], 16).unwrap()).collect()
     };
     let mut stream = UnixStream::connect(redis.socket()).unwrap();
     let mut answers = BufReader::new(stream.try_clone().unwrap());
     for line in fs::read_to_string(file).unwrap().lines() {
         let words: Vec<_> = line.split(' ').map(unhex).collect();
+        // A command of the protocol RESP: the number of words, then each with its length.
         let mut command = format!("*{}\r\n", words.len()).into_bytes();
         for word in words {
             command.extend(format!("${}\r\n", word.len()).bytes());
@@ -63,21 +64,23 @@ fn load_redis(redis: &Redis, file: &Path) {
 
 async fn load_database(settings: &DatabaseSettings, file: &Path) {
     let url = settings.url.expose().to_owned();
+    // The file of SQLite does not exist yet.
     let url = if url.starts_with("sqlite:") { format!("{url}?mode=rwc") } else { url };
     execute_sql(&url, &fs::read_to_string(file).unwrap()).await;
 }
 
 /// A node of this release with the data of a recording, a minute after the recording ended. `kind` is the database: sqlite or postgres.
 async fn node_after(release: &Path, kind: &str) -> (TestCluster, Node, Value) {
-    let recorded: Value =
-        serde_json::from_str(&fs::read_to_string(release.join(kind).with_extension("json")).unwrap()).unwrap();
+    let json = fs::read_to_string(release.join(kind).with_extension("json")).unwrap();
+    let recorded: Value = serde_json::from_str(&json).unwrap();
     let mut cluster = TestCluster::new();
     if kind == "postgres" {
         let server = postgres::shared();
         cluster.config.database.url = server.url(&server.create_database().await).as_str().into();
     }
-    let at = Timestamp::from_millis(recorded["at"].as_i64().unwrap());
-    cluster.clock = Clock::manual(at + Duration::from_mins(1));
+    let recorded_at = Timestamp::from_millis(recorded["at"].as_i64().unwrap());
+    cluster.clock = Clock::manual(recorded_at + Duration::from_mins(1));
+    // The issuer, the relying party and the secret are those of the recording.
     cluster.config.issuer = "http://127.0.0.1:8080".into();
     let origins = vec!["http://localhost:8080".to_owned()];
     cluster.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins });
@@ -100,29 +103,33 @@ async fn recorded_data_of_every_release_is_usable() {
             let mut known_mark = None;
             session_mark::check(&node.state, &mut known_mark).await.unwrap();
 
-            let (id, secret) = (text(&recorded["client"]["client_id"]), text(&recorded["client"]["client_secret"]));
+            let id = text(&recorded["client"]["client_id"]);
+            let secret = text(&recorded["client"]["client_secret"]);
             let introspect = async |token: &str| {
                 let request = node.request(Method::POST, "/oauth2/introspect").basic_auth(&id, Some(&secret));
                 node.send(request.form(&[("token", token)])).await.expect(200).json()
             };
             let access = text(&recorded["access"]);
             let answer = introspect(&access).await;
-            assert_eq!((&answer["active"], &answer["sub"]), (&Value::Bool(true), &recorded["account"]), "{answer}");
+            assert_eq!(answer["active"], true, "{answer}");
+            assert_eq!(answer["sub"], recorded["account"], "{answer}");
 
-            // Refresh tokens of live sessions.
-            for old in recorded["live"].as_array().unwrap() {
-                let renewed = Tokens::of(&node.refresh(&text(old)).await.expect(200));
-                let again = Tokens::of(&node.refresh(&renewed.refresh).await.expect(200));
-                assert_eq!(introspect(&again.access).await["active"], true);
-                node.get("/v1/me", &again.access).await.expect(200);
+            // Refresh tokens of live sessions. The second refresh presents a token of this release.
+            for recorded_token in recorded["live"].as_array().unwrap() {
+                let first = Tokens::of(&node.refresh(&text(recorded_token)).await.expect(200));
+                let second = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
+                assert_eq!(introspect(&second.access).await["active"], true);
+                node.get("/v1/me", &second.access).await.expect(200);
             }
+            // The refresh token of a session that ended before the recording.
             assert_eq!(node.refresh(&text(&recorded["ended"])).await.problem().1, "invalid_refresh_token");
 
             let password = text(&recorded["password"]);
             let ada = node.login_with("ada@EXAMPLE.com", &password).await;
             let me = node.get("/v1/me", &ada.access).await.expect(200).json();
-            assert_eq!((&me["id"], &me["username"]), (&recorded["account"], &"ada".into()), "{me}");
-            // An account with two roles.
+            assert_eq!(me["id"], recorded["account"], "{me}");
+            assert_eq!(me["username"], "ada", "{me}");
+            // The recording gave this account two roles.
             let bob = node.login_with("bob@example.com", &password).await;
             let me = node.get("/v1/me", &bob.access).await.expect(200).json();
             assert_eq!(me["roles"].as_array().unwrap().len(), 2, "{me}");
@@ -133,7 +140,6 @@ async fn recorded_data_of_every_release_is_usable() {
             node.delete("/v1/sessions", &ada.access).await.expect(200);
             assert_eq!(introspect(&access).await["active"], false);
             node.stop().await;
-            drop(cluster);
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use latchkey::service::clients::{self, ClientError};
+use latchkey::{
+    service::clients::{self, ClientError},
+    store::sql::AuditFilter,
+};
 use reqwest::Method;
 
 use crate::harness::test_cluster::{ServiceClient, TestCluster};
@@ -46,7 +49,9 @@ async fn disabled_or_deleted_client_gets_no_token_until_an_operator_enables_or_a
     request_token(&client).await.expect(401);
     request_token(&new).await.expect(200);
 
-    let rows = sql.audit(&latchkey::store::sql::AuditFilter::default(), 100).await.unwrap();
+    let limit = 100;
+    let rows = sql.audit(&AuditFilter::default(), limit).await.unwrap();
+    // The refused requests for a token are `client_authentication`, and no changes.
     let mut changes: Vec<_> = rows.iter().map(|row| row.event.as_str()).collect();
     changes.retain(|event| event.starts_with("client_") && *event != "client_authentication");
     changes.sort_unstable();

@@ -43,7 +43,7 @@ async fn logout_ends_the_session_of_each_credential_presented() {
         node.refresh(&tokens.refresh).await.expect(401);
     }
     assert_eq!(present(&node, all).await.unwrap(), outcome(3, 3, 0), "a repeated logout ends no session");
-    // Two credentials of one session end it once.
+    // The access token and the cookie belong to one session, which ends once.
     let fourth = node.login("ada").await;
     let twice = Credentials { bearer: Some(&fourth.access), cookie: Some(&fourth.refresh), ..Credentials::default() };
     assert_eq!(present(&node, twice).await.unwrap(), outcome(2, 2, 1));
@@ -69,6 +69,7 @@ async fn logout_with_a_broken_bearer_ends_the_session_of_the_cookie() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
+    // A header that a script filled from an unset variable, an empty one, and one with the shape of a JWT.
     for bearer in ["undefined", "", "a.b.c"] {
         let tokens = node.login("ada").await;
         let both = Credentials { bearer: Some(bearer), cookie: Some(&tokens.refresh), ..Credentials::default() };
@@ -89,17 +90,18 @@ async fn logout_with_a_forged_expired_access_token_ends_nothing() {
         node.register(name).await;
     }
     let (owner, thief) = (node.login("ada").await, node.login("eve").await);
+    // The token has the header and the signature of a genuine token, and the owner's claims, expired.
     let parts: Vec<&str> = thief.access.split('.').collect();
-    let claims = |token: &str| -> Value {
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
-    };
-    let mut forged = claims(&owner.access);
+    let (header, signature) = (parts[0], parts[2]);
+    let owners_payload = owner.access.split('.').nth(1).unwrap();
+    let owners_claims = BASE64_URL_SAFE_NO_PAD.decode(owners_payload).unwrap();
+    let mut forged: Value = serde_json::from_slice(&owners_claims).unwrap();
     // long before the time of the test's clock
     forged["exp"] = 1_700_000_000.into();
     let payload = BASE64_URL_SAFE_NO_PAD.encode(forged.to_string());
-    let [header, signature] = [parts[0], parts[2]];
     cluster.advance(Duration::from_hours(1)); // access tokens expire after five minutes
-    for token in [format!("{header}.{payload}.{signature}"), format!("{header}.{payload}.")] {
+    let unsigned = format!("{header}.{payload}.");
+    for token in [format!("{header}.{payload}.{signature}"), unsigned] {
         let credentials = Credentials { bearer: Some(&token), ..Credentials::default() };
         assert_eq!(present(&node, credentials).await.unwrap(), outcome(1, 0, 0));
     }
