@@ -1,8 +1,8 @@
-//! The configuration file.
+//! Properties of the configuration file.
 
 use std::{fs, path::PathBuf};
 
-use latchkey::config::{Sources, inspect, to_toml};
+use latchkey::config::{EffectiveSetting, Sources, inspect, to_toml};
 
 /// A file that is deleted when the value is dropped.
 struct TempFile(PathBuf);
@@ -17,6 +17,7 @@ impl Drop for TempFile {
 /// when they are written to a file and loaded from it.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
+    // unique, because several threads and processes run the targets
     let name = format!("latchkey-fuzz-{}-{:?}.toml", std::process::id(), std::thread::current().id());
     let file = TempFile(std::env::temp_dir().join(name));
     let sources =
@@ -24,18 +25,19 @@ pub fn config(bytes: &[u8]) {
     fs::write(&file.0, text).expect("written");
     match inspect(&sources) {
         Err(error) => assert!(!error.to_string().is_empty()),
-        Ok((shown, _)) => {
-            let written = to_toml(&shown);
-            // secrets are written as this mask, which can't be loaded as a secret
+        Ok((settings, _warnings)) => {
+            let written = to_toml(&settings);
+            // secrets are shown as this mask, which can't be loaded as a secret
             if written.contains("[secret]") {
                 return;
             }
             fs::write(&file.0, &written).expect("written");
-            let (reloaded, _) = inspect(&sources).expect("effective values load");
-            let values = |shown: &[latchkey::config::EffectiveSetting]| -> Vec<(String, String)> {
-                shown.iter().map(|shown| (shown.key.clone(), shown.value.clone())).collect()
+            let (reloaded, _warnings) = inspect(&sources).expect("effective values load");
+            // the origins of the values differ
+            let keys_and_values = |settings: &[EffectiveSetting]| -> Vec<(String, String)> {
+                settings.iter().map(|setting| (setting.key.clone(), setting.value.clone())).collect()
             };
-            assert_eq!(values(&reloaded), values(&shown));
+            assert_eq!(keys_and_values(&reloaded), keys_and_values(&settings));
         }
     }
 }

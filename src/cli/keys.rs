@@ -39,7 +39,7 @@ pub struct RotateArgs {
 #[derive(Args, Clone, Debug)]
 pub struct RetireArgs {
     /// Id of the key (kid), as `latchkey keys list` prints it
-    // one in 64 ids begins with a hyphen
+    // one in 64 ids begins with a hyphen, since ids are base64url
     #[arg(allow_hyphen_values = true)]
     pub kid: String,
 }
@@ -55,14 +55,15 @@ pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
         let clock = Clock::System;
         match command {
             KeysCommand::List => list(&keys::list(&sql).await?, clock.now()),
-            KeysCommand::Rotate(RotateArgs { now }) => {
-                let start = if *now { SigningStart::Now } else { SigningStart::AfterPublication };
+            KeysCommand::Rotate(args) => {
+                let start = if args.now { SigningStart::Now } else { SigningStart::AfterPublication };
                 let key = keys::rotate(&config, &clock, &Entropy::system(), &sql, start).await?;
                 println!("Created the key {}. It signs from {}.", key.kid, key.signs_from);
             }
             KeysCommand::Retire(RetireArgs { kid }) => {
                 let (redis, embedded_redis) = open_redis_without_database(&config).await?;
                 let retired = keys::retire(&clock, &sql, &redis.revocation_log, kid).await;
+                // Redis is closed before an error is returned.
                 redis.close().await;
                 if let Some(embedded_redis) = embedded_redis {
                     embedded_redis.stop().await;
@@ -77,15 +78,20 @@ pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
 }
 
 fn list(keys: &[StoredKey], now: Timestamp) {
-    let is_valid = |key: &&StoredKey| key.verifies_until.is_none_or(|until| now < until);
-    let signer = keys.iter().filter(is_valid).filter(|key| key.signs_from <= now).max_by_key(|key| key.signs_from);
+    let is_trusted = |key: &StoredKey| key.verifies_until.is_none_or(|until| now < until);
+    // Of the keys that may sign, the one with the latest start signs.
+    let may_sign = |key: &&StoredKey| is_trusted(key) && key.signs_from <= now;
+    let signer = keys.iter().filter(may_sign).max_by_key(|key| key.signs_from);
     println!("{:<45} {:<9} {:<11} {:<26} VERIFIES UNTIL", "KEY", "ALGORITHM", "STATE", "SIGNS FROM");
     for key in keys {
-        let state = match key {
-            key if !is_valid(&key) => "retired",
-            key if signer.is_some_and(|signer| signer.kid == key.kid) => "signing",
-            key if key.signs_from > now => "published",
-            _ => "verifying",
+        let state = if !is_trusted(key) {
+            "retired"
+        } else if signer.is_some_and(|signer| signer.kid == key.kid) {
+            "signing"
+        } else if key.signs_from > now {
+            "published"
+        } else {
+            "verifying"
         };
         let until = key.verifies_until.map_or_else(|| "-".to_owned(), |until| until.to_string());
         println!(

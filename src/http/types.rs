@@ -1,4 +1,4 @@
-//! JSON forms and OpenAPI schemas of domain types.
+//! JSON forms and OpenAPI schemas of types that requests and responses contain.
 
 use std::borrow::Cow;
 
@@ -20,6 +20,7 @@ macro_rules! string_type {
             type RawElementValueType = Self;
 
             fn name() -> Cow<'static, str> {
+                // the pattern of poem-openapi's own names
                 concat!("string_", $format).into()
             }
 
@@ -38,12 +39,12 @@ macro_rules! string_type {
     };
 }
 
-/// A secret in a request: a password, a refresh token. Its `Debug` output hides the value.
+/// A secret in a request, such as a password or a refresh token. Its `Debug` output hides the value.
 #[derive(Clone, Debug)]
 pub struct Secret(pub SecretText);
 
 impl Secret {
-    /// A secret for the examples of the API documentation. The documentation shows [`MASK`], as for every serialized secret.
+    /// A secret for the examples of the API documentation. Its value does not matter: serialized, every secret is [`MASK`].
     pub(crate) fn masked() -> Self {
         Self("".into())
     }
@@ -111,7 +112,7 @@ impl ToJSON for JsonObject {
     }
 }
 
-/// A time, as RFC 3339 in UTC.
+/// A time, as RFC 3339 in UTC. Digits below the millisecond are dropped.
 #[derive(Clone, Copy, Debug)]
 pub struct Time(pub Timestamp);
 

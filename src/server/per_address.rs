@@ -20,7 +20,7 @@ use crate::{
 pub(super) struct PerAddress {
     limit: usize,
     /// Knows the trusted proxies.
-    addresses: ClientAddressResolver,
+    resolver: ClientAddressResolver,
     /// The number of open connections of each client network.
     open: Mutex<HashMap<IpAddr, usize>>,
     /// Whether a refusal has been logged at WARN.
@@ -31,7 +31,7 @@ impl PerAddress {
     pub(super) fn new(settings: &HttpSettings) -> Self {
         Self {
             limit: settings.max_connections_per_address,
-            addresses: ClientAddressResolver::new(settings),
+            resolver: ClientAddressResolver::new(settings),
             open: Mutex::default(),
             has_warned: AtomicBool::new(false),
         }
@@ -39,14 +39,15 @@ impl PerAddress {
 
     /// Counts a connection until the returned admission is dropped. `None` if the network is at its limit: close the connection.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Admission> {
-        if self.addresses.is_trusted(address.to_canonical()) {
+        // At a socket for IPv6, the address of an IPv4 client is IPv4-mapped.
+        if self.resolver.is_trusted(address.to_canonical()) {
             return Some(Admission { counted: None });
         }
         let network = client_network(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(network).or_default();
         if *count >= self.limit {
-            drop(open);
+            drop(open); // the log may be slow
             self.log_refusal(address);
             return None;
         }
@@ -57,7 +58,8 @@ impl PerAddress {
     /// Logs the first refusal at WARN and the others at DEBUG, since there may be thousands a second.
     fn log_refusal(&self, address: IpAddr) {
         let limit = self.limit;
-        if self.has_warned.swap(true, Ordering::Relaxed) {
+        let had_warned = self.has_warned.swap(true, Ordering::Relaxed);
+        if had_warned {
             tracing::debug!(%address, limit, "connection closed: http.max_connections_per_address is reached");
         } else {
             tracing::warn!(

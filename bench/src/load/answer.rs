@@ -62,7 +62,7 @@ impl<'a> Answer<'a> {
 }
 
 /// Parses the first response in the buffer; `None` while the response is incomplete.
-pub(super) fn frame(buffer: &[u8]) -> anyhow::Result<Option<Frame>> {
+pub(super) fn parse_frame(buffer: &[u8]) -> anyhow::Result<Option<Frame>> {
     const CONTENT_LENGTH: &[u8] = b"content-length:";
     const BLANK_LINE: &[u8] = b"\r\n\r\n";
     static FIND_BLANK_LINE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(BLANK_LINE));

@@ -11,7 +11,7 @@ use mio::{Interest, Poll, Token, net::TcpStream};
 
 use super::{
     Workload,
-    answer::{Answer, Frame, frame},
+    answer::{Answer, Frame, parse_frame},
 };
 
 /// A connection with at most one request in flight.
@@ -31,8 +31,8 @@ pub(super) struct Connection {
     class: usize,
     /// When the request was sent.
     sent_at: Instant,
-    /// Whether a response is outstanding.
-    waiting: bool,
+    /// Whether a request was sent whose response is not complete yet.
+    has_request_in_flight: bool,
 }
 
 /// The state of a connection after reading.
@@ -46,6 +46,7 @@ pub(super) enum Progress {
 impl Connection {
     /// Connects, and registers the socket with `poll` under the connection's number.
     pub(super) fn open(address: SocketAddr, number: usize, poll: &Poll) -> anyhow::Result<Self> {
+        // This call blocks, so it reports a server that can't be reached.
         let stream = std::net::TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
@@ -60,7 +61,7 @@ impl Connection {
             frame: None,
             class: 0,
             sent_at: Instant::now(),
-            waiting: false,
+            has_request_in_flight: false,
         })
     }
 
@@ -71,11 +72,11 @@ impl Connection {
         self.filled = 0;
         self.frame = None;
         let Some(class) = workload.request(number, &mut self.out) else {
-            self.waiting = false;
+            self.has_request_in_flight = false;
             return Ok(false);
         };
         self.class = class;
-        self.waiting = true;
+        self.has_request_in_flight = true;
         self.sent_at = Instant::now();
         self.write()?;
         Ok(true)
@@ -86,7 +87,7 @@ impl Connection {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
                 Ok(0) => bail!("the server closed the connection while a request was written"),
-                Ok(more) => self.written += more,
+                Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
@@ -97,9 +98,10 @@ impl Connection {
 
     /// Writes and reads until the response is complete or the socket would block.
     pub(super) fn advance(&mut self) -> anyhow::Result<Progress> {
-        if !self.waiting {
+        if !self.has_request_in_flight {
             return Ok(Progress::Waiting);
         }
+        // The socket may not have taken the whole request yet.
         self.write()?;
         loop {
             if self.filled == self.input.len() {
@@ -107,17 +109,17 @@ impl Connection {
             }
             match self.stream.read(&mut self.input[self.filled..]) {
                 Ok(0) => bail!("the server closed the connection before it answered"),
-                Ok(more) => self.filled += more,
+                Ok(count) => self.filled += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Waiting),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             }
-            if let Some(frame) = frame(&self.input[..self.filled])? {
+            if let Some(frame) = parse_frame(&self.input[..self.filled])? {
                 if frame.end != self.filled {
                     bail!("the server sent more than one answer to a request");
                 }
                 self.frame = Some(frame);
-                self.waiting = false;
+                self.has_request_in_flight = false;
                 return Ok(Progress::Answered);
             }
         }
@@ -132,6 +134,7 @@ impl Connection {
                 head: &self.input[..frame.body_at],
                 body: &self.input[frame.body_at..frame.end],
             },
+            // Only before `Progress::Answered`. Every workload refuses the status 0.
             None => Answer { status: 0, head: &[], body: &[] },
         };
         (self.class, answer, micros)

@@ -25,7 +25,7 @@ export class RevocationFeed {
   #backoff = new Backoff();
   /** Whether the feed has been live at least once. */
   #wasLive = false;
-  /** Callbacks for the first time that the feed is live, or for its end. @type {Set<() => void>} */
+  /** Callbacks for the first time that the feed is live, or for the end of the subscription. @type {Set<() => void>} */
   #waiters = new Set();
 
   /** Called with every revocation and change of claims, also with those that do not fit into memory. @type {(revocation: import("./revocations.js").Revocation) => void} */
@@ -40,7 +40,8 @@ export class RevocationFeed {
   constructor(issuer, settings) {
     this.#issuer = issuer;
     this.#settings = settings;
-    this.#revocations = new RevocationSet(settings.maxRevocations, 0);
+    // This set need not retain revocations: until the first snapshot is complete, `isCurrent` is false.
+    this.#revocations = new RevocationSet(settings.maxRevocations, /* retainMs */ 0);
   }
 
   /**
@@ -108,21 +109,22 @@ export class RevocationFeed {
       }
       await pause(this.#backoff.nextDelay(), closing);
     }
-    for (const done of [...this.#waiters]) done();
+    for (const done of this.#waiters) done();
   }
 
   /** @param {AbortSignal} closing */
   async #connect(closing) {
     const connection = new AbortController();
-    const end = () => connection.abort();
-    closing.addEventListener("abort", end, { once: true });
+    const onClosing = () => connection.abort();
+    closing.addEventListener("abort", onClosing, { once: true });
     const onSilence = () => connection.abort(new ProtocolError("the feed is silent"));
     const { maxStalenessMs, requestTimeoutMs } = this.#settings;
     // Until the response's headers arrive, the timeout of requests applies too.
     let watchdog = setTimeout(onSilence, Math.min(maxStalenessMs, requestTimeoutMs)).unref();
     try {
       const reader = await this.#issuer.openFeed(this.#lastEventId, connection.signal);
-      [this.#stage, this.#snapshot] = ["connecting", undefined];
+      this.#stage = "connecting";
+      this.#snapshot = undefined;
       clearTimeout(watchdog);
       watchdog = setTimeout(onSilence, maxStalenessMs).unref();
       const parser = new Parser();
@@ -135,7 +137,7 @@ export class RevocationFeed {
       }
     } finally {
       clearTimeout(watchdog);
-      closing.removeEventListener("abort", end);
+      closing.removeEventListener("abort", onClosing);
       connection.abort();
     }
   }
@@ -154,8 +156,9 @@ export class RevocationFeed {
   #apply({ type, data, id }) {
     const now = performance.now();
     if (type === "snapshot") {
-      // The old revocations stay in force until the snapshot is complete.
-      [this.#stage, this.#lastEventId] = ["catching up", undefined];
+      // The old revocations stay in force until the snapshot is complete. The feed can't resume within a snapshot.
+      this.#stage = "catching up";
+      this.#lastEventId = undefined;
       this.#snapshot = new RevocationSet(this.#settings.maxRevocations, this.#parseRetain(data));
     } else if (type === "resumed" && this.#stage === "connecting" && this.#lastEventId !== undefined) {
       this.#stage = "catching up";
@@ -174,18 +177,22 @@ export class RevocationFeed {
     } else if (type === "gap") {
       this.#settings.log("the revocation feed has a gap; waiting for a snapshot");
       this.#stage = "connecting";
+      // Then only a snapshot lets the feed catch up.
       this.#invalidate();
     }
     // Unknown events, and heartbeats before the feed is live, are ignored.
   }
 
+  /** Makes the received snapshot effective, and the feed live. */
   #complete() {
-    if (this.#snapshot) [this.#revocations, this.#snapshot] = [this.#snapshot, undefined];
+    // A resumed feed has sent no snapshot.
+    if (this.#snapshot) this.#revocations = this.#snapshot;
+    this.#snapshot = undefined;
     this.#stage = "live";
     this.#backoff.reset();
     if (this.#wasLive) this.onReconnected();
     this.#wasLive = true;
-    for (const done of [...this.#waiters]) done();
+    for (const done of this.#waiters) done();
   }
 
   /**
@@ -195,8 +202,9 @@ export class RevocationFeed {
    * @param {string | undefined} id the position from which the feed resumes
    */
   #sync(now, id) {
+    this.#syncedAt = now;
     // An empty id is no position (HTML, section 9.2.6).
-    [this.#syncedAt, this.#lastEventId] = [now, id || undefined];
+    this.#lastEventId = id || undefined;
     if (this.#revocations.isComplete(now)) this.#completeAt = now;
   }
 
@@ -212,9 +220,10 @@ export class RevocationFeed {
     this.onRevocation(revocation);
   }
 
-  /** After a gap: the revocations are not current, and the next connection starts with a snapshot. */
+  /** After a gap or an unexpected event: the revocations are not current, and the next connection starts with a snapshot. */
   #invalidate() {
-    this.#lastEventId = this.#syncedAt = undefined;
+    this.#syncedAt = undefined;
+    this.#lastEventId = undefined;
   }
 
   /**

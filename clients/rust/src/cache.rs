@@ -22,8 +22,8 @@ pub(crate) struct Cache {
     shards: Vec<Mutex<Shard>>,
 }
 
-/// Two generations of tokens. Insertions and hits go to the young generation. When the young generation is full, it becomes the
-/// old one, and the tokens of the previous old generation are evicted.
+/// Two generations of tokens. Insertions go to the young generation, and a hit in the old one moves the token there. When the
+/// young generation is full, it becomes the old one, and the tokens of the previous old generation are evicted.
 struct Shard {
     young: HashMap<Hash, Arc<Signed>>,
     old: HashMap<Hash, Arc<Signed>>,
@@ -33,6 +33,7 @@ struct Shard {
 impl Cache {
     /// A cache of at most `capacity` tokens. A capacity below 32 disables the cache, because each shard then has none.
     pub(crate) fn new(capacity: usize) -> Self {
+        // a shard has two generations
         let generation_capacity = capacity / SHARDS / 2;
         let shard = || Mutex::new(Shard { young: HashMap::new(), old: HashMap::new(), generation_capacity });
         Self { shards: std::iter::repeat_with(shard).take(SHARDS).collect() }
@@ -70,16 +71,17 @@ impl Shard {
             return; // the cache is disabled
         }
         if self.young.len() >= self.generation_capacity {
-            let full = mem::take(&mut self.young);
-            // the evicted generation's map is reused as the new young one, to keep its allocation
-            self.young = mem::replace(&mut self.old, full);
+            mem::swap(&mut self.young, &mut self.old);
+            // evicts the previous old generation; its map keeps its allocation for the new young one
             self.young.clear();
         }
+        // a token is in one generation only
         self.old.remove(&hash);
         self.young.insert(hash, signed);
     }
 }
 
+/// Leaves out the tokens, whose claims may be personal data.
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[tokens]")

@@ -25,12 +25,13 @@ pub(crate) struct Revocations {
     capacity: usize,
 }
 
-/// When a revocation was last received, by [`crate::Clock::elapsed`] in milliseconds, and during which snapshot.
+/// When a revocation was last received, and after the start of which snapshot.
 ///
 /// Eviction uses the time of receipt and not that of the revocation, so that adjusting the machine's clock evicts nothing
 /// too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
+    /// In milliseconds of [`crate::Clock::elapsed`].
     pub(crate) received: i64,
     /// The number of the feed's snapshot (all current revocations, which a new stream starts with).
     pub(crate) snapshot: u32,
@@ -82,29 +83,31 @@ impl Revocations {
 
     /// Whether a session is revoked on its own.
     pub(crate) fn contains_session(&self, id: Id) -> bool {
-        read(&self.sessions, id, |sessions| sessions.contains_key(&id))
+        read_shard(&self.sessions, id, |sessions| sessions.contains_key(&id))
     }
 
     /// Whether a session is revoked with its account.
     pub(crate) fn contains_account_of(&self, session: &Session) -> bool {
-        read(&self.accounts, session.account, |accounts| {
+        read_shard(&self.accounts, session.account, |accounts| {
             accounts.get(&session.account).is_some_and(|cutoffs| cutoffs.iter().any(|cutoff| cutoff.ends(session)))
         })
     }
 
     /// Whether the claims of a session's account have changed since its token was issued.
     pub(crate) fn outdates(&self, session: &Session) -> bool {
-        read(&self.claims, session.account, |claims| {
+        read_shard(&self.claims, session.account, |claims| {
             claims.get(&session.account).is_some_and(|change| session.precedes_claims(change.version, change.at))
         })
     }
 
-    /// Adds a change of an account's claims. An account has one entry.
+    /// Adds a change of an account's claims. An account has one entry: the highest version and time, in whatever order the
+    /// changes are received.
     pub(crate) fn add_claims(&self, account: Id, new: ClaimsChange) -> Result<(), Full> {
-        write(&self.claims, account, |claims| {
+        write_shard(&self.claims, account, |claims| {
             if let Some(change) = claims.get_mut(&account) {
-                let (version, at) = (change.version.max(new.version), change.at.max(new.at));
-                *change = ClaimsChange { version, at, receipt: new.receipt };
+                change.version = change.version.max(new.version);
+                change.at = change.at.max(new.at);
+                change.receipt = new.receipt;
                 return Ok(());
             }
             self.reserve()?;
@@ -115,7 +118,7 @@ impl Revocations {
 
     /// Adds the revocation of a session.
     pub(crate) fn add_session(&self, id: Id, receipt: Receipt) -> Result<(), Full> {
-        write(&self.sessions, id, |sessions| {
+        write_shard(&self.sessions, id, |sessions| {
             if let Some(existing) = sessions.get_mut(&id) {
                 *existing = receipt;
                 return Ok(());
@@ -128,42 +131,41 @@ impl Revocations {
 
     /// Adds the revocation of an account's sessions.
     pub(crate) fn add_account(&self, account: Id, new: Cutoff) -> Result<(), Full> {
-        write(&self.accounts, account, |accounts| {
+        write_shard(&self.accounts, account, |accounts| {
             let cutoffs = accounts.entry(account).or_default();
-            let same = |cutoff: &&mut Cutoff| (cutoff.before, cutoff.except) == (new.before, new.except);
-            // An entry is reserved before superseded ones are removed, so that a full set keeps all that it has.
-            let added = match cutoffs.iter_mut().find(same) {
-                Some(existing) => {
-                    existing.receipt = new.receipt;
-                    Ok(())
-                }
-                None => self.reserve().map(|()| {
-                    let before = cutoffs.len();
-                    cutoffs.retain(|cutoff| !new.covers(cutoff));
-                    self.count.fetch_sub(before - cutoffs.len(), Ordering::AcqRel);
-                    cutoffs.push(new);
-                }),
-            };
-            // `or_default` may have added an empty list, and the set is full.
-            if cutoffs.is_empty() {
-                accounts.remove(&account);
+            let same = cutoffs.iter_mut().find(|cutoff| cutoff.before == new.before && cutoff.except == new.except);
+            if let Some(existing) = same {
+                existing.receipt = new.receipt;
+                return Ok(());
             }
-            added
+            // An entry is reserved before superseded ones are removed, so that a full set keeps all that it has.
+            if let Err(full) = self.reserve() {
+                // `or_default` may have added an empty list.
+                if cutoffs.is_empty() {
+                    accounts.remove(&account);
+                }
+                return Err(full);
+            }
+            let former_len = cutoffs.len();
+            cutoffs.retain(|cutoff| !new.covers(cutoff));
+            self.count.fetch_sub(former_len - cutoffs.len(), Ordering::AcqRel);
+            cutoffs.push(new);
+            Ok(())
         })
     }
 
-    /// Evicts revocations that were last received before `until`.
-    pub(crate) fn evict_received_before(&self, until: i64) {
-        self.keep(|receipt| receipt.received >= until);
+    /// Evicts revocations that were last received before `time`, in milliseconds of [`crate::Clock::elapsed`].
+    pub(crate) fn evict_received_before(&self, time: i64) {
+        self.evict_unless(|receipt| receipt.received >= time);
     }
 
-    /// Evicts revocations that were not received in the snapshot with this number, or since.
+    /// Evicts revocations that were not received since the start of the snapshot with this number.
     pub(crate) fn retain_snapshot(&self, snapshot: u32) {
-        self.keep(|receipt| receipt.snapshot == snapshot);
+        self.evict_unless(|receipt| receipt.snapshot == snapshot);
     }
 
     /// Evicts the revocations for which `keep` returns false.
-    fn keep(&self, keep: impl Fn(&Receipt) -> bool) {
+    fn evict_unless(&self, keep: impl Fn(&Receipt) -> bool) {
         let mut evicted = 0;
         for shard in &self.sessions {
             evicted += retain(shard, &keep);
@@ -174,9 +176,9 @@ impl Revocations {
         for shard in &self.accounts {
             let mut accounts = shard.write().unwrap_or_else(PoisonError::into_inner);
             accounts.retain(|_, cutoffs| {
-                let before = cutoffs.len();
+                let former_len = cutoffs.len();
                 cutoffs.retain(|cutoff| keep(&cutoff.receipt));
-                evicted += before - cutoffs.len();
+                evicted += former_len - cutoffs.len();
                 !cutoffs.is_empty()
             });
             shrink(&mut accounts);
@@ -186,10 +188,9 @@ impl Revocations {
 
     /// Counts one more revocation, unless the set is full.
     fn reserve(&self) -> Result<(), Full> {
-        let counted = self
-            .count
-            .try_update(Ordering::AcqRel, Ordering::Acquire, |count| (count < self.capacity).then_some(count + 1));
-        counted.map(|_| ()).map_err(|_| Full)
+        let increment = |count: usize| (count < self.capacity).then_some(count + 1);
+        let updated = self.count.try_update(Ordering::AcqRel, Ordering::Acquire, increment);
+        if updated.is_ok() { Ok(()) } else { Err(Full) }
     }
 }
 
@@ -208,25 +209,27 @@ impl Cutoff {
 /// Removes the values for which `keep` returns false, and returns their number.
 fn retain<V>(shard: &RwLock<HashMap<Id, V>>, keep: impl Fn(&V) -> bool) -> usize {
     let mut map = shard.write().unwrap_or_else(PoisonError::into_inner);
-    let before = map.len();
+    let former_len = map.len();
     map.retain(|_, value| keep(value));
-    let evicted = before - map.len();
+    let evicted = former_len - map.len();
     shrink(&mut map);
     evicted
 }
 
-/// Frees the memory of a map that is much larger than its content.
+/// Frees memory of a map that is much larger than its content, and leaves it room for twice the content.
 pub(crate) fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.capacity() > 64 && map.capacity() / 4 > map.len() {
         map.shrink_to(map.len() * 2);
     }
 }
 
-fn read<V>(shards: &[RwLock<HashMap<Id, V>>], id: Id, look: impl FnOnce(&HashMap<Id, V>) -> bool) -> bool {
+/// Passes the shard of `id` to `look`, and returns the result.
+fn read_shard<V>(shards: &[RwLock<HashMap<Id, V>>], id: Id, look: impl FnOnce(&HashMap<Id, V>) -> bool) -> bool {
     shards.get(id.shard(SHARDS)).is_some_and(|shard| look(&shard.read().unwrap_or_else(PoisonError::into_inner)))
 }
 
-fn write<V>(
+/// Passes the shard of `id` to `change`, and returns the result.
+fn write_shard<V>(
     shards: &[RwLock<HashMap<Id, V>>],
     id: Id,
     change: impl FnOnce(&mut HashMap<Id, V>) -> Result<(), Full>,
@@ -244,8 +247,9 @@ mod tests {
         Id::parse(&format!("00000000-0000-4000-8000-0000{number:08x}")).unwrap()
     }
 
-    fn session(account: u32, session: u32, began: i64) -> Session {
-        Session { id: id(session), account: id(account), began, claims_version: None, issued: began }
+    /// The session `number` of an account, which began at `began`.
+    fn session(account: u32, number: u32, began: i64) -> Session {
+        Session { id: id(number), account: id(account), began, claims_version: None, issued: began }
     }
 
     fn receipt(received: i64) -> Receipt {
@@ -270,20 +274,21 @@ mod tests {
     fn account_revocation_affects_earlier_sessions_except_one() {
         let revocations = Revocations::new(10);
         revocations.add_account(id(9), cutoff(100, Some(1))).unwrap();
-        for (began, sid, revoked) in [(99, 2, true), (100, 2, false), (101, 2, false), (99, 1, false)] {
-            assert_eq!(revocations.contains(&session(9, sid, began)), revoked, "{began} {sid}");
+        for (began, number, revoked) in [(99, 2, true), (100, 2, false), (101, 2, false), (99, 1, false)] {
+            assert_eq!(revocations.contains(&session(9, number, began)), revoked, "{began} {number}");
         }
         assert!(!revocations.contains(&session(8, 2, 0)));
         // another session changes the password: the first exception no longer applies
         revocations.add_account(id(9), cutoff(200, Some(3))).unwrap();
-        for (began, sid, revoked) in [(99, 1, true), (99, 3, true), (150, 3, false), (199, 1, true), (200, 1, false)] {
-            assert_eq!(revocations.contains(&session(9, sid, began)), revoked, "{began} {sid}");
+        for (began, number, revoked) in [(99, 1, true), (99, 3, true), (150, 3, false), (199, 1, true), (200, 1, false)]
+        {
+            assert_eq!(revocations.contains(&session(9, number, began)), revoked, "{began} {number}");
         }
-        assert_eq!(revocations.len(), 2);
+        assert_eq!(revocations.len(), 2, "their exceptions differ, so neither cutoff covers the other");
         // the account is disabled: a cutoff without exception replaces the others
         revocations.add_account(id(9), cutoff(300, None)).unwrap();
         revocations.add_account(id(9), cutoff(300, None)).unwrap();
-        assert_eq!(revocations.len(), 1);
+        assert_eq!(revocations.len(), 1, "a repeated cutoff is counted once");
         assert!(revocations.contains(&session(9, 3, 299)));
     }
 
@@ -292,6 +297,7 @@ mod tests {
         let revocations = Revocations::new(10);
         let change = |version, at| ClaimsChange { version, at, receipt: receipt(0) };
         revocations.add_claims(id(9), change(3, 100)).unwrap();
+        // an earlier change that is received late has no effect
         revocations.add_claims(id(9), change(2, 90)).unwrap();
         assert_eq!(revocations.len(), 1);
         let token = |account, claims_version, issued| Session { claims_version, issued, ..session(account, 1, 0) };
@@ -301,7 +307,7 @@ mod tests {
             assert_eq!(revocations.outdates(&token(9, version, issued)), outdated, "{version:?} {issued}");
         }
         assert!(!revocations.outdates(&token(8, None, 0)));
-        assert!(!revocations.contains(&token(9, Some(1), 0)));
+        assert!(!revocations.contains(&token(9, Some(1), 0)), "a change of claims ends no session");
         revocations.evict_received_before(1);
         assert_eq!(revocations.len(), 0);
         assert!(!revocations.outdates(&token(9, Some(1), 0)));
@@ -321,8 +327,11 @@ mod tests {
         // the odd numbers from 51 to 99 remain
         revocations.retain_snapshot(1);
         assert_eq!(revocations.len(), 50);
+        // account 1000 has no revocation of its own
         let revoked = |number| revocations.contains(&session(1000, number, 0));
-        assert!(!revoked(49) && !revoked(50) && revoked(51));
+        assert!(!revoked(49), "evicted by its time of receipt");
+        assert!(!revoked(50), "evicted with snapshot 0");
+        assert!(revoked(51));
         revocations.evict_received_before(1000);
         assert_eq!(revocations.len(), 0);
         assert!(revocations.accounts.iter().all(|shard| shard.read().unwrap().is_empty()));

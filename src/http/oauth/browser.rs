@@ -42,7 +42,7 @@ pub(super) struct Body<T> {
 
 impl<'a> poem::FromRequest<'a> for Query {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        Ok(Self(form::pairs(request.uri().query().unwrap_or_default())))
+        Ok(Self(form::parse_pairs(request.uri().query().unwrap_or_default())))
     }
 }
 

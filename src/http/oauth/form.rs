@@ -26,7 +26,8 @@ pub(super) trait FormBody: Type + Sized {
 /// A handler's argument: the form of the request's body.
 pub(super) struct Form<T>(pub(super) T);
 
-/// The parameters of a form. A parameter without a value counts as absent (RFC 6749, section 3.2).
+/// The parameters of a form. A parameter without a value counts as absent (RFC 6749, section 3.2). The values are wiped from memory
+/// on drop, because some are secrets.
 pub(in crate::http) struct Parameters(Vec<(String, zeroize::Zeroizing<String>)>);
 
 const MALFORMED: OAuthError = OAuthError::invalid_request("The parameters are not form-encoded.");
@@ -34,16 +35,17 @@ const REPEATED_OR_TOO_MANY: OAuthError =
     OAuthError::invalid_request("A parameter is repeated, or there are too many of them.");
 
 /// Decodes the form-encoded parameters of a body or a query, in order. Names may be repeated.
-pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, OAuthError> {
+pub(super) fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, OAuthError> {
     let mut pairs = Vec::new();
     // `pair.is_empty()` would be the method of poem-openapi's `Type`
     for pair in text.split('&').filter(|pair| !str::is_empty(pair)) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let pair = form_decode(name).zip(form_decode(value)).ok_or(MALFORMED)?;
+        let name = form_decode(name).ok_or(MALFORMED)?;
+        let value = form_decode(value).ok_or(MALFORMED)?;
         if pairs.len() == MAX_PARAMETERS {
             return Err(REPEATED_OR_TOO_MANY);
         }
-        pairs.push(pair);
+        pairs.push((name, value));
     }
     Ok(pairs)
 }
@@ -56,8 +58,11 @@ pub(super) async fn body_pairs(
     request: &Request,
     body: &mut RequestBody,
 ) -> Result<Result<Vec<(String, String)>, OAuthError>> {
-    let bytes = form_bytes(request, body).await?;
-    Ok(bytes.and_then(|bytes| pairs(std::str::from_utf8(&bytes).map_err(|_| MALFORMED)?)))
+    let form = form_bytes(request, body).await?;
+    Ok(form.and_then(|bytes| {
+        let text = std::str::from_utf8(&bytes).map_err(|_| MALFORMED)?;
+        parse_pairs(text)
+    }))
 }
 
 /// The body, if its media type is that of a form. The errors are those of [`body_pairs`].
@@ -79,7 +84,7 @@ impl Parameters {
     pub(in crate::http) fn parse(bytes: &[u8]) -> Result<Self, OAuthError> {
         let text = std::str::from_utf8(bytes).map_err(|_| MALFORMED)?;
         let mut parameters: Vec<(String, zeroize::Zeroizing<String>)> = Vec::new();
-        for (name, value) in pairs(text)? {
+        for (name, value) in parse_pairs(text)? {
             if parameters.iter().any(|(other, _)| *other == name) {
                 return Err(REPEATED_OR_TOO_MANY);
             }
@@ -90,8 +95,8 @@ impl Parameters {
 
     /// Takes the value of a parameter: a second call returns `None`.
     pub(in crate::http) fn take(&mut self, name: &str) -> Option<String> {
-        let at = self.0.iter().position(|(other, value)| other == name && !value.is_empty())?;
-        Some(std::mem::take(&mut *self.0[at].1))
+        let (_, value) = self.0.iter_mut().find(|(other, value)| other == name && !value.is_empty())?;
+        Some(std::mem::take::<String>(value))
     }
 
     /// Takes the value of a secret parameter.
@@ -120,7 +125,8 @@ impl<'a, T: FormBody> ApiExtractor<'a> for Form<T> {
         _: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
         let bytes = form_bytes(request, body).await??;
-        Ok(Self(T::read(&mut Parameters::parse(&bytes)?)?))
+        let mut parameters = Parameters::parse(&bytes)?;
+        Ok(Self(T::read(&mut parameters)?))
     }
 }
 
@@ -128,7 +134,7 @@ impl<'a, T: FormBody> ApiExtractor<'a> for Form<T> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Option<Vec<(String, String)>> {
+    fn parse(text: &str) -> Option<Vec<(String, String)>> {
         let parameters = Parameters::parse(text.as_bytes()).ok()?;
         Some(parameters.0.into_iter().map(|(name, value)| (name, value.to_string())).collect())
     }
@@ -136,11 +142,11 @@ mod tests {
     #[test]
     fn form_with_encoded_values_is_decoded() {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(read(""), Some(vec![]));
-        assert_eq!(read("a=b&c=d+e%20f%2b"), Some(vec![pair("a", "b"), pair("c", "d e f+")]));
-        assert_eq!(read("&a=b&&c&"), Some(vec![pair("a", "b"), pair("c", "")]));
-        assert_eq!(read("a=b=c"), Some(vec![pair("a", "b=c")]));
-        assert_eq!(read("%C3%A4=%E2%82%AC"), Some(vec![pair("ä", "€")]));
+        assert_eq!(parse(""), Some(vec![]));
+        assert_eq!(parse("a=b&c=d+e%20f%2b"), Some(vec![pair("a", "b"), pair("c", "d e f+")]));
+        assert_eq!(parse("&a=b&&c&"), Some(vec![pair("a", "b"), pair("c", "")]));
+        assert_eq!(parse("a=b=c"), Some(vec![pair("a", "b=c")]));
+        assert_eq!(parse("%C3%A4=%E2%82%AC"), Some(vec![pair("ä", "€")]));
     }
 
     #[test]
@@ -153,12 +159,13 @@ mod tests {
 
     #[test]
     fn ambiguous_or_malformed_form_is_refused() {
+        // %61 is an `a`, and the byte ff occurs in no UTF-8
         for text in ["a=1&a=1", "a=1&%61=2", "a&a", "a=%", "a=%4", "a=%zz", "a=%ff"] {
-            assert_eq!(read(text), None, "{text}");
+            assert_eq!(parse(text), None, "{text}");
         }
         assert!(Parameters::parse(b"a=\xff").is_err());
         let many = |count: usize| (0..count).map(|n| format!("p{n}=1")).collect::<Vec<_>>().join("&");
-        assert!(read(&many(MAX_PARAMETERS)).is_some());
-        assert!(read(&many(MAX_PARAMETERS + 1)).is_none());
+        assert!(parse(&many(MAX_PARAMETERS)).is_some());
+        assert!(parse(&many(MAX_PARAMETERS + 1)).is_none());
     }
 }

@@ -1,5 +1,5 @@
 //! The e-mail addresses of an account: the primary one, to which notices go, and secondary ones. A sign-in finds an account by each
-//! of its verified addresses. An unverified secondary address has no effect (I13).
+//! of its verified addresses. An unverified secondary address has no effect (I13: it belongs to nobody).
 
 pub mod add;
 pub mod change;
@@ -36,6 +36,7 @@ pub struct AccountEmail {
 }
 
 impl AccountEmail {
+    /// The primary address of an account that has one.
     fn primary(account: &Account) -> Self {
         Self {
             id: EmailId(account.id.0),
@@ -68,7 +69,7 @@ pub enum ChangeEmailsError {
     /// The caller's session has ended.
     #[error("the session has ended")]
     SessionEnded,
-    /// Only bearer sessions were accepted, and the caller's is a cookie session.
+    /// The caller's session has its refresh token in a cookie, but the request may set no cookie: it may come from another site.
     #[error("the session's refresh token is in a cookie, which a page of another site must not set")]
     CookieNotAccepted,
     /// The account has no such address.
@@ -111,9 +112,13 @@ impl From<TakeAddressError> for ChangeEmailsError {
 /// # Errors
 /// [`SqlError`]
 pub async fn list_of_account(state: &AppState, account: &Account) -> Result<Vec<AccountEmail>, SqlError> {
-    let primary = account.primary_email().map(|_| AccountEmail::primary(account));
+    let mut emails = Vec::new();
+    if account.primary_email().is_some() {
+        emails.push(AccountEmail::primary(account));
+    }
     let secondary = state.sql.secondary_emails(account.id).await?;
-    Ok(primary.into_iter().chain(secondary.into_iter().map(AccountEmail::from)).collect())
+    emails.extend(secondary.into_iter().map(AccountEmail::from));
+    Ok(emails)
 }
 
 /// The addresses of the caller's account.

@@ -23,6 +23,7 @@ pub(in crate::service) async fn remove_since(
     now: Timestamp,
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
+    // the kinds for the audit log: one entry for each passkey, and one for all apps
     let mut removed = Vec::new();
     for passkey in change.passkeys().await? {
         if passkey.created_at >= since {
@@ -35,6 +36,7 @@ pub(in crate::service) async fn remove_since(
     for app in &suspects {
         change.remove_totp(app.id).await?;
     }
+    // An app that is not confirmed is not a factor yet.
     if suspects.iter().any(|app| app.confirmed_at.is_some()) {
         let keeps_an_app = kept.iter().any(|app| app.confirmed_at.is_some());
         change.set_factor(FactorKind::Totp, keeps_an_app, now).await?;
@@ -50,7 +52,8 @@ pub(in crate::service) async fn remove_since(
     }
     for kind in removed {
         let entry = AuditEntry::new(now, AuditEvent::FactorRemoved).account(change.account.id).detail(kind.as_str());
-        change.record(&entry.because("suspect").actor(Actor::Account).address(ip)).await?;
+        let reason = "suspect";
+        change.record(&entry.because(reason).actor(Actor::Account).address(ip)).await?;
     }
     Ok(())
 }
