@@ -14,6 +14,7 @@ use std::{
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
+    config::MailTransport,
     domain::{clock::Timestamp, mail::MailId},
     mail::DeliveryError,
     state::{AppState, mailer::SendError},
@@ -60,10 +61,23 @@ struct Outage {
     until: Timestamp,
 }
 
+impl Outage {
+    /// The server is reachable.
+    const NONE: Self = Self { failures: 0, until: Timestamp::from_millis(0) };
+}
+
+/// The reachability of the mail server, as an attempt has shown it.
+#[derive(Clone, Copy)]
+enum Reachability {
+    Reached,
+    Unreachable,
+    /// The attempt did not connect.
+    Unknown,
+}
+
 /// The result of a task that handled one mail.
 struct Finished {
-    /// Whether the server was reached; `None` if the task did not connect.
-    reached: Option<bool>,
+    reachability: Reachability,
     /// The time at which the attempt ended.
     at: Timestamp,
 }
@@ -73,38 +87,42 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     let workers = state.mailer.settings().workers;
     let acknowledged = Arc::new(Acknowledged::default());
-    let mut outage = Outage { failures: 0, until: Timestamp::from_millis(0) };
+    let mut outage = Outage::NONE;
     let mut tasks = JoinSet::new();
     let mut polls = tokio::time::interval(POLL_INTERVAL);
     polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
     housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut claims, mut upkeep) = (FailureLog::of_claims(), FailureLog::of_housekeeping());
+    let mut claim_failures = FailureLog::of_claims();
+    let mut housekeeping_failures = FailureLog::of_housekeeping();
     loop {
         tokio::select! {
             () = &mut stop => break,
             _ = polls.tick() => {}
             () = state.sql.wait_for_enqueued_mail() => {}
-            _ = housekeeping.tick() => upkeep.observe(run_housekeeping(state).await.err()),
+            _ = housekeeping.tick() => housekeeping_failures.observe(run_housekeeping(state).await.err()),
             Some(finished) = tasks.join_next() => update_outage(state, &mut outage, finished.ok()),
         }
+        // The other finished tasks free workers, too.
         while let Some(finished) = tasks.try_join_next() {
             update_outage(state, &mut outage, finished.ok());
         }
         // During an outage, one mail at a time is the probe.
-        let free_workers = if outage.failures == 0 { workers } else { 1 }.saturating_sub(tasks.len());
+        let allowed_workers = if outage.failures == 0 { workers } else { 1 };
+        // The attempts that began before the outage may exceed the one probe.
+        let free_workers = allowed_workers.saturating_sub(tasks.len());
         if free_workers == 0 || state.clock.now() < outage.until {
             continue;
         }
         match claim(state, free_workers).await {
             Ok(mails) => {
-                claims.observe(None);
+                claim_failures.observe(None);
                 for mail in mails {
                     let (state, acknowledged) = (Arc::clone(state), Arc::clone(&acknowledged));
                     tasks.spawn(async move { attempt(&state, &acknowledged, mail).await });
                 }
             }
-            Err(error) => claims.observe(Some(error)),
+            Err(error) => claim_failures.observe(Some(error)),
         }
     }
     let drained = async { while tasks.join_next().await.is_some() {} };
@@ -126,47 +144,48 @@ async fn claim(state: &AppState, free_workers: usize) -> Result<Vec<ClaimedMail>
 /// The lease of a claimed mail.
 fn lease(state: &AppState) -> Duration {
     match &state.mailer.settings().transport {
-        crate::config::MailTransport::Smtp(smtp) => smtp.timeout + LEASE_RESERVE,
-        crate::config::MailTransport::Files(_) => LEASE_RESERVE,
+        MailTransport::Smtp(smtp) => smtp.timeout + LEASE_RESERVE,
+        MailTransport::Files(_) => LEASE_RESERVE,
     }
 }
 
-/// Updates the state of the outage after a task. `finished` is `None` if the task panicked.
+/// Updates the state of the outage after a task. `finished` is `None` if the task panicked: that says nothing about the server.
 fn update_outage(state: &AppState, outage: &mut Outage, finished: Option<Finished>) {
-    let Some(Finished { reached, at }) = finished else { return };
-    match reached {
-        Some(true) => {
+    let Some(Finished { reachability, at }) = finished else { return };
+    match reachability {
+        Reachability::Reached => {
             if outage.failures > 0 {
                 tracing::info!("mail: the server is reachable again");
             }
             state.mailer.metrics.reachable.set(1);
-            *outage = Outage { failures: 0, until: Timestamp::from_millis(0) };
+            *outage = Outage::NONE;
         }
-        Some(false) => {
+        Reachability::Unreachable => {
             // 2^6 s is more than the longest pause; the bound keeps the shift from overflowing.
             let pause = FIRST_PROBE_PAUSE.saturating_mul(1 << outage.failures.min(6)).min(LONGEST_PROBE_PAUSE);
             outage.failures = outage.failures.saturating_add(1);
             outage.until = at + pause;
             state.mailer.metrics.reachable.set(0);
         }
-        None => {}
+        Reachability::Unknown => {}
     }
 }
 
 /// Sends one mail and stores the result.
 async fn attempt(state: &AppState, acknowledged: &Acknowledged, mail: ClaimedMail) -> Finished {
     let now = state.clock.now();
-    let (result, reached) = if acknowledged.ids().contains(&mail.row.id) {
-        (DeliveryResult::Sent, None)
+    let (result, reachability) = if acknowledged.ids().contains(&mail.row.id) {
+        (DeliveryResult::Sent, Reachability::Unknown)
     } else if mail.row.expires_at <= now {
         let error = mail.row.error.clone().unwrap_or_else(|| "no attempt succeeded in time".to_owned());
-        (DeliveryResult::Expired(error), None)
+        (DeliveryResult::Expired(error), Reachability::Unknown)
     } else {
         let started = Instant::now();
         let sent = state.mailer.send(&mail).await;
         state.mailer.metrics.duration.observe(started.elapsed().as_secs_f64());
         classify(state, &mail, sent)
     };
+    // The time before the result is stored, which may take long while the database is unavailable.
     let at = state.clock.now();
     log(&mail, &result);
     let outcome = match &result {
@@ -181,26 +200,29 @@ async fn attempt(state: &AppState, acknowledged: &Acknowledged, mail: ClaimedMai
     }
     store(state, &mail, &result).await;
     acknowledged.ids().remove(&mail.row.id);
-    Finished { reached, at }
+    Finished { reachability, at }
 }
 
-/// Derives the result to store from the outcome of an attempt, and whether the server was reached (`None`: not contacted).
-fn classify(state: &AppState, mail: &ClaimedMail, sent: Result<(), SendError>) -> (DeliveryResult, Option<bool>) {
+/// Derives the result to store, and the reachability of the server, from the outcome of an attempt.
+fn classify(state: &AppState, mail: &ClaimedMail, sent: Result<(), SendError>) -> (DeliveryResult, Reachability) {
     let now = state.clock.now();
     let next_attempt = || now + delay(state, mail.row.attempts);
     match sent {
-        Ok(()) => (DeliveryResult::Sent, Some(true)),
+        Ok(()) => (DeliveryResult::Sent, Reachability::Reached),
         Err(error @ SendError::Delivery(DeliveryError::Unreachable(_))) => {
-            (DeliveryResult::Retry(error.to_string(), next_attempt()), Some(false))
+            (DeliveryResult::Retry(error.to_string(), next_attempt()), Reachability::Unreachable)
         }
         Err(error @ SendError::Delivery(DeliveryError::Refused(_))) => {
-            (DeliveryResult::Retry(error.to_string(), next_attempt()), Some(true))
+            (DeliveryResult::Retry(error.to_string(), next_attempt()), Reachability::Reached)
         }
         Err(error @ SendError::Delivery(DeliveryError::Rejected(_))) => {
-            (DeliveryResult::GivenUp(error.to_string()), Some(true))
+            (DeliveryResult::GivenUp(error.to_string()), Reachability::Reached)
         }
-        Err(error @ SendError::Sealed(_)) => (DeliveryResult::Retry(error.to_string(), next_attempt()), None),
-        Err(error @ SendError::Unusable(_)) => (DeliveryResult::GivenUp(error.to_string()), None),
+        // Another node may have the secret that opens the mail's data.
+        Err(error @ SendError::Sealed(_)) => {
+            (DeliveryResult::Retry(error.to_string(), next_attempt()), Reachability::Unknown)
+        }
+        Err(error @ SendError::Unusable(_)) => (DeliveryResult::GivenUp(error.to_string()), Reachability::Unknown),
     }
 }
 
@@ -208,13 +230,14 @@ fn classify(state: &AppState, mail: &ClaimedMail, sent: Result<(), SendError>) -
 /// of mails that failed together.
 fn delay(state: &AppState, attempts: u32) -> Duration {
     let settings = state.mailer.settings();
-    let doubled = settings.retry_first.saturating_mul(1 << attempts.saturating_sub(1).min(20));
-    let longest = doubled.min(settings.retry_max);
+    // the bound of 20 keeps the shift from overflowing
+    let doublings = attempts.saturating_sub(1).min(20);
+    let longest = settings.retry_first.saturating_mul(1 << doublings).min(settings.retry_max);
     let random = f64::from(u16::from_be_bytes(state.entropy.bytes())) / f64::from(u16::MAX);
     longest.mul_f64(0.5 + random / 2.0)
 }
 
-/// Logs the result of an attempt.
+/// Logs the result of an attempt to send a mail.
 fn log(mail: &ClaimedMail, result: &DeliveryResult) {
     let (id, template, attempts) = (mail.row.id, mail.row.template, mail.row.attempts);
     match result {
@@ -272,25 +295,25 @@ async fn run_housekeeping(state: &AppState) -> Result<(), SqlError> {
 
 /// Logs the first of consecutive failures of a repeated task, and its first success afterwards.
 struct FailureLog {
-    failed: &'static str,
-    recovered: &'static str,
+    failure_text: &'static str,
+    recovery_text: &'static str,
     is_failing: bool,
 }
 
 impl FailureLog {
     fn of_claims() -> Self {
         Self {
-            failed: "mail: the outbox can't be read; mails are sent when the database answers again",
-            recovered: "mail: the outbox can be read again",
+            failure_text: "mail: the outbox can't be read; mails are sent when the database answers again",
+            recovery_text: "mail: the outbox can be read again",
             is_failing: false,
         }
     }
 
     fn of_housekeeping() -> Self {
         Self {
-            failed: "mail: housekeeping of the outbox failed, retrying every 10 s: until it works, the metrics of the queue are stale and \
+            failure_text: "mail: housekeeping of the outbox failed, retrying every 10 s: until it works, the metrics of the queue are stale and \
                      old mails are not deleted",
-            recovered: "mail: housekeeping of the outbox works again",
+            recovery_text: "mail: housekeeping of the outbox works again",
             is_failing: false,
         }
     }
@@ -299,8 +322,8 @@ impl FailureLog {
     fn observe(&mut self, error: Option<SqlError>) {
         let was_failing = std::mem::replace(&mut self.is_failing, error.is_some());
         match error {
-            Some(error) if !was_failing => tracing::error!(%error, "{}", self.failed),
-            None if was_failing => tracing::info!("{}", self.recovered),
+            Some(error) if !was_failing => tracing::error!(%error, "{}", self.failure_text),
+            None if was_failing => tracing::info!("{}", self.recovery_text),
             _ => {}
         }
     }
@@ -334,22 +357,27 @@ mod tests {
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         let error = || Some(SqlError::Corrupt("a row".to_owned()));
         tracing::subscriber::with_default(subscriber, || {
-            let (mut claims, mut upkeep) = (FailureLog::of_claims(), FailureLog::of_housekeeping());
-            for (claim, housekeeping) in
+            let mut claim_failures = FailureLog::of_claims();
+            let mut housekeeping_failures = FailureLog::of_housekeeping();
+            for (claim_error, housekeeping_error) in
                 [(None, None), (None, error()), (error(), error()), (error(), error()), (None, None), (None, None)]
             {
-                claims.observe(claim);
-                upkeep.observe(housekeeping);
+                claim_failures.observe(claim_error);
+                housekeeping_failures.observe(housekeeping_error);
             }
         });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        let logged: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once(" mail: ")?.1)).collect();
+        let logged: Vec<&str> =
+            text.lines().filter_map(|line| line.split_once(" mail: ")).map(|(_, message)| message).collect();
         let starts = [
             "housekeeping of the outbox failed",
             "the outbox can't be read",
             "the outbox can be read again",
             "housekeeping of the outbox works again",
         ];
-        assert!(logged.len() == 4 && logged.iter().zip(starts).all(|(line, start)| line.starts_with(start)), "{text}");
+        assert_eq!(logged.len(), starts.len(), "{text}");
+        for (message, start) in logged.iter().zip(starts) {
+            assert!(message.starts_with(start), "{text}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     native,
-    record::{BadRecord, Record, check_millis, parse_time},
+    record::{BadRecord, Record, parse_time, time_from_millis},
     records::{JsonScanner, Splitter, csv_fields},
 };
 use crate::{
@@ -137,7 +137,7 @@ impl Object {
             Some(Value::String(text)) => text.parse().ok(),
             Some(value) => value.as_i64(),
         };
-        number.and_then(|number| check_millis(name, number).ok()).ok_or(BadRecord::Millis(name)).map(Some)
+        number.and_then(|number| time_from_millis(name, number).ok()).ok_or(BadRecord::Millis(name)).map(Some)
     }
 }
 

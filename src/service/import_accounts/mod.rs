@@ -1,7 +1,7 @@
 //! Imports accounts from other systems: a stream of records becomes accounts, in batches.
 //!
 //! Each transaction stores the accounts of a batch and the number of its last record. So an interrupted import resumes where it stopped. An
-//! import is identified by the name of its source and the source's first [`FINGERPRINT`] bytes. If either differs, the import starts at
+//! import is identified by the name of its source and the source's first bytes ([`FINGERPRINT_BYTES`]). If either differs, the import starts at
 //! the first record. Accounts that exist are then reported as taken and stay unchanged.
 
 mod format;
@@ -21,8 +21,12 @@ use self::{
 };
 use crate::{
     config::PasswordSettings,
-    crypto::seal::Sealer,
-    domain::{account::NewAccount, clock::Clock, entropy::Entropy},
+    crypto::{seal::Sealer, totp::TotpSecret},
+    domain::{
+        account::{Email, NewAccount},
+        clock::{Clock, Timestamp},
+        entropy::Entropy,
+    },
     service::factors,
     store::sql::{ImportOutcome, SecondaryEmail, Sql, SqlError, TotpFactor},
 };
@@ -30,7 +34,7 @@ use crate::{
 pub use self::{format::Format, record::BadRecord, records::MAX_RECORD_BYTES};
 
 /// The number of bytes at the start of a source that identify it.
-pub const FINGERPRINT: usize = 64 * 1024;
+pub const FINGERPRINT_BYTES: usize = 64 * 1024;
 /// The default number of records in a batch.
 pub const DEFAULT_BATCH: u64 = 500;
 /// The highest number of records in a batch, which is held in memory.
@@ -133,9 +137,9 @@ pub async fn import(
     source_name: &str,
     report: &mut impl FnMut(Progress),
 ) -> Result<Summary, ImportError> {
-    let mut head = Vec::with_capacity(FINGERPRINT);
-    let reading_head = (&mut source).take(FINGERPRINT as u64).read_to_end(&mut head).await;
-    reading_head.map_err(|source| ImportError::Read { record: 0, source })?;
+    let mut head = Vec::with_capacity(FINGERPRINT_BYTES);
+    let head_result = (&mut source).take(FINGERPRINT_BYTES as u64).read_to_end(&mut head).await;
+    head_result.map_err(|source| ImportError::Read { record: 0, source })?;
     let key = source_key(source_name, &head);
     let (mut reader, splitter) = RecordReader::new(importer.format, &head);
     let mut records = Records::new(head.as_slice().chain(source), splitter);
@@ -160,6 +164,7 @@ pub async fn import(
     while has_more {
         let mut batch = Batch::default();
         has_more = batch.fill(importer, &mut reader, &mut records).await?;
+        // The last batch may be empty.
         batch.store(importer, &key, records.number(), &mut summary, report).await?;
         report(Progress::Stored { record: records.number(), bytes: records.bytes() });
     }
@@ -181,6 +186,29 @@ fn source_key(name: &str, head: &[u8]) -> String {
     context.update(name.as_bytes());
     context.update(head);
     BASE64_URL_SAFE_NO_PAD.encode(context.finish())
+}
+
+/// A validated record.
+struct ImportedAccount {
+    account: NewAccount,
+    totp_secret: Option<TotpSecret>,
+    /// Each address, and whether it is verified.
+    secondary_emails: Vec<(Email, bool)>,
+}
+
+/// Reads and validates a record. Returns `None` for a record that is not an account.
+fn read_account(
+    importer: &Importer<'_>,
+    reader: &mut RecordReader<'_>,
+    bytes: RecordBytes<'_>,
+    now: Timestamp,
+) -> Result<Option<ImportedAccount>, BadRecord> {
+    let RecordBytes::Bytes(bytes) = bytes else { return Err(BadRecord::TooLong) };
+    let Some(record) = reader.read(bytes, now)? else { return Ok(None) };
+    let totp_secret = record.totp_secret()?;
+    let secondary_emails = record.secondary_emails(importer.max_emails)?;
+    let account = record.validate(now, importer.entropy, importer.password)?;
+    Ok(Some(ImportedAccount { account, totp_secret, secondary_emails }))
 }
 
 /// A batch of records to store in one transaction.
@@ -212,33 +240,30 @@ impl Batch {
             if !advance(records).await? {
                 return Ok(false);
             }
-            let record = match records.record() {
-                RecordBytes::Bytes(bytes) => reader.read(bytes, now),
-                RecordBytes::TooLong => Err(BadRecord::TooLong),
-            };
-            let validate = |record: record::Record| {
-                let (secret, emails) = (record.totp_secret()?, record.secondary_emails(importer.max_emails)?);
-                Ok((record.validate(now, importer.entropy, importer.password)?, secret, emails))
-            };
-            match record.and_then(|record| record.map(validate).transpose()) {
-                Ok(Some((account, secret, emails))) => {
-                    self.emails.extend(emails.into_iter().map(|(email, verified)| {
-                        let (id, created_at) = (importer.entropy.email_id(now), account.created_at);
-                        let verified_at = verified.then_some(created_at);
-                        let email = SecondaryEmail { id, account: account.id, email, verified_at, created_at };
-                        (self.accounts.len(), email)
-                    }));
-                    self.factors.extend(secret.map(|secret| {
-                        factors::totp::imported(importer.sealer, importer.entropy, account.id, &secret, now)
-                    }));
-                    self.accounts.push(account);
-                    self.numbers.push(records.number());
-                }
+            match read_account(importer, reader, records.record(), now) {
+                Ok(Some(imported)) => self.add(importer, imported, records.number(), now),
                 Ok(None) => self.ignored += 1,
                 Err(reason) => self.refused.push((records.number(), reason)),
             }
         }
         Ok(true)
+    }
+
+    /// Adds an account, its secondary addresses and its authenticator app. `number` is the number of its record.
+    fn add(&mut self, importer: &Importer<'_>, imported: ImportedAccount, number: u64, now: Timestamp) {
+        let ImportedAccount { account, totp_secret, secondary_emails } = imported;
+        let created_at = account.created_at;
+        for (email, is_verified) in secondary_emails {
+            let id = importer.entropy.email_id(now);
+            let verified_at = is_verified.then_some(created_at);
+            let email = SecondaryEmail { id, account: account.id, email, verified_at, created_at };
+            self.emails.push((self.accounts.len(), email));
+        }
+        if let Some(secret) = totp_secret {
+            self.factors.push(factors::totp::imported(importer.sealer, importer.entropy, account.id, &secret, now));
+        }
+        self.accounts.push(account);
+        self.numbers.push(number);
     }
 
     /// Stores the batch, counts the outcomes and reports the records that were not imported.
@@ -263,6 +288,7 @@ impl Batch {
         }
         summary.ignored += self.ignored;
         summary.refused += self.refused.len() as u64;
+        // The records that the database refused were added after those that are invalid.
         self.refused.sort_by_key(|(record, _)| *record);
         for (record, reason) in self.refused {
             report(Progress::Refused { record, reason });
@@ -275,7 +301,7 @@ impl Batch {
 mod tests {
     use crate::config::PasswordSettings;
 
-    /// Settings that allow 1 MiB for imported hashes.
+    /// Settings that allow 1 MiB for imported hashes, for the tests of this module's files.
     pub(super) fn settings() -> PasswordSettings {
         PasswordSettings {
             min_length: 8,

@@ -158,8 +158,10 @@ impl BadRecord {
 impl Record {
     /// The secret of the account's authenticator app, if it has one.
     pub(super) fn totp_secret(&self) -> Result<Option<TotpSecret>, BadRecord> {
-        let secret = self.totp_secret.as_deref().filter(|secret| !secret.is_empty());
-        secret.map(|secret| TotpSecret::from_base32(secret).ok_or(BadRecord::TotpSecret)).transpose()
+        match self.totp_secret.as_deref() {
+            None | Some("") => Ok(None),
+            Some(secret) => TotpSecret::from_base32(secret).map(Some).ok_or(BadRecord::TotpSecret),
+        }
     }
 
     /// Validates the secondary addresses: each must differ from the primary one and occur once. Returns each address, and
@@ -169,14 +171,19 @@ impl Record {
         if !self.secondary_emails.is_empty() && 1 + self.secondary_emails.len() > max {
             return Err(BadRecord::TooManyEmails);
         }
-        let mut keys: Vec<String> = self.email.iter().map(|email| Email::from_stored(email.clone()).key()).collect();
+        let mut keys: Vec<String> = Vec::new();
+        if let Some(primary) = &self.email {
+            // `validate` parses the primary address. A key needs no valid address.
+            keys.push(Email::from_stored(primary.clone()).key());
+        }
         let mut emails = Vec::new();
         for record in &self.secondary_emails {
             let email = Email::parse(&record.email).map_err(BadRecord::SecondaryEmail)?;
-            if keys.contains(&email.key()) {
+            let key = email.key();
+            if keys.contains(&key) {
                 return Err(BadRecord::RepeatedEmail);
             }
-            keys.push(email.key());
+            keys.push(key);
             emails.push((email, record.verified));
         }
         Ok(emails)
@@ -192,8 +199,8 @@ impl Record {
         let email = self.email.filter(|email| !email.is_empty()).ok_or(BadRecord::MissingField("email"))?;
         let email = Email::parse(&email).map_err(BadRecord::Email)?;
         let username = self.username.map(|name| Username::parse(&name)).transpose().map_err(BadRecord::Username)?;
-        let hash = self.password_hash.map(|hash| import_hash(&hash, settings));
-        let password_hash = hash.transpose().map_err(BadRecord::PasswordHash)?;
+        let hash_result = self.password_hash.map(|hash| import_hash(&hash, settings));
+        let password_hash = hash_result.transpose().map_err(BadRecord::PasswordHash)?;
         let created_at = self.created_at.unwrap_or(now);
         let id = match self.id {
             Some(id) => id.parse::<AccountId>().ok().filter(|id| !id.0.is_nil()).ok_or(BadRecord::Id)?,
@@ -208,6 +215,7 @@ impl Record {
             roles: Roles::parse(self.roles).map_err(BadRecord::Role)?,
             disabled_at: self.disabled.then_some(now),
             created_at,
+            // `created_at` may be the time of the import, which is later than the record's `updated_at`.
             updated_at: self.updated_at.unwrap_or(created_at).max(created_at),
         })
     }
@@ -216,14 +224,14 @@ impl Record {
 /// Reads an RFC 3339 time. Refuses a time before 1970, because a version 7 UUID can't hold it (RFC 9562, section 5.7).
 pub(super) fn parse_time(field: &'static str, text: &str) -> Result<Timestamp, BadRecord> {
     let time: jiff::Timestamp = text.parse().map_err(|_| BadRecord::Time(field))?;
-    check_millis(field, time.as_millisecond())
+    time_from_millis(field, time.as_millisecond())
 }
 
 /// The last millisecond of the year 9999, the last year of RFC 3339.
 const LATEST_MILLIS: i64 = 253_402_300_799_999;
 
-/// Checks a time in milliseconds since 1970.
-pub(super) fn check_millis(field: &'static str, millis: i64) -> Result<Timestamp, BadRecord> {
+/// The time at `millis` since 1970. Refuses a time outside the years 1970 to 9999.
+pub(super) fn time_from_millis(field: &'static str, millis: i64) -> Result<Timestamp, BadRecord> {
     let in_range = (0..=LATEST_MILLIS).contains(&millis);
-    in_range.then_some(Timestamp::from_millis(millis)).ok_or(BadRecord::Time(field))
+    if in_range { Ok(Timestamp::from_millis(millis)) } else { Err(BadRecord::Time(field)) }
 }

@@ -21,7 +21,7 @@
 //!
 //! `lk:` is `redis.prefix`, `A` the account's id (base64url without padding), `T` the tag of the account's bucket.
 //! There are 256 buckets. The last byte of an account's id is the number of its bucket. Redis Cluster hashes the tag, so all keys of one
-//! operation share a slot (I8). The tags spread the buckets evenly over the cluster's 16,384 slots.
+//! operation share a slot (I8: an operation takes one round trip). The tags spread the buckets evenly over the cluster's 16,384 slots.
 //!
 //! The fields of a session hash are described in [`super::record`].
 
@@ -36,8 +36,11 @@ use crate::domain::ids::AccountId;
 /// The number of buckets of accounts, each with a stream of revocations. Part of the layout: never changes.
 pub const BUCKETS: usize = 256;
 
-/// The hash slots of a Redis Cluster.
+/// The number of hash slots of a Redis Cluster.
 const SLOTS: usize = 16_384;
+
+/// The number of hash slots of a bucket.
+const SLOTS_PER_BUCKET: usize = SLOTS / BUCKETS;
 
 /// The length of an account's id in base64url without padding.
 const ACCOUNT_CHARS: usize = 22;
@@ -52,7 +55,7 @@ static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut missing = BUCKETS;
     for candidate in 0_u32.. {
         let tag = base36(candidate);
-        let bucket = usize::from(redis_keyslot(tag.as_bytes())) / (SLOTS / BUCKETS);
+        let bucket = usize::from(redis_keyslot(tag.as_bytes())) / SLOTS_PER_BUCKET;
         if tags[bucket].is_none() {
             tags[bucket] = Some(tag);
             missing -= 1;
@@ -67,6 +70,7 @@ static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
 fn base36(mut number: u32) -> String {
     let mut digits = Vec::new();
     loop {
+        // a remainder of 36 always has a digit
         digits.push(char::from_digit(number % 36, 36).unwrap_or('0'));
         number /= 36;
         if number == 0 {
@@ -94,21 +98,21 @@ impl Keys {
 
     /// The hash of an account's sessions.
     pub fn sessions(&self, account: AccountId) -> String {
-        let mut key = self.bucket_key("s{", bucket(account), ACCOUNT_CHARS);
+        let mut key = self.bucket_key("s", bucket(account), ACCOUNT_CHARS);
         BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
         key
     }
 
     /// The hash of an account's one-time tokens.
     pub fn one_time_tokens(&self, account: AccountId) -> String {
-        let mut key = self.bucket_key("o{", bucket(account), ACCOUNT_CHARS);
+        let mut key = self.bucket_key("o", bucket(account), ACCOUNT_CHARS);
         BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
         key
     }
 
     /// An authorization code. `digest` is the code's SHA-256.
     pub fn authorization_code(&self, account: AccountId, digest: [u8; 32]) -> String {
-        let mut key = self.bucket_key("c{", bucket(account), ACCOUNT_CHARS + DIGEST_CHARS);
+        let mut key = self.bucket_key("c", bucket(account), ACCOUNT_CHARS + DIGEST_CHARS);
         BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
         BASE64_URL_SAFE_NO_PAD.encode_string(digest, &mut key);
         key
@@ -124,14 +128,14 @@ impl Keys {
         format!("{}o{{", self.prefix)
     }
 
-    /// The session mark.
+    /// The session mark, by which nodes detect a restored Redis.
     pub fn session_mark(&self) -> String {
         format!("{}m", self.prefix)
     }
 
     /// A challenge of an account's sign-in. `name` is a digest of the challenge's secret.
     pub fn challenge(&self, account: AccountId, name: &str) -> String {
-        let mut key = self.bucket_key("h{", bucket(account), name.len());
+        let mut key = self.bucket_key("h", bucket(account), name.len());
         key.push_str(name);
         key
     }
@@ -143,19 +147,20 @@ impl Keys {
 
     /// The stream of the revocations of a bucket. `bucket` is a number below [`BUCKETS`].
     pub fn events_of_bucket(&self, bucket: usize) -> String {
-        self.bucket_key("e{", bucket, 0)
+        self.bucket_key("e", bucket, 0)
     }
 
     /// The id of the last entry of a bucket's stream.
     pub fn position_of_bucket(&self, bucket: usize) -> String {
-        self.bucket_key("n{", bucket, 0)
+        self.bucket_key("n", bucket, 0)
     }
 
-    /// A key up to and including the tag of its bucket, with capacity for `suffix_len` more characters.
+    /// A key up to and including the tag of its bucket in braces, with capacity for `suffix_len` more characters.
     fn bucket_key(&self, kind: &str, bucket: usize, suffix_len: usize) -> String {
         let tag = &TAGS[bucket];
-        let mut key = String::with_capacity(self.prefix.len() + kind.len() + tag.len() + 1 + suffix_len);
-        for part in [&self.prefix, kind, tag, "}"] {
+        let braces = 2;
+        let mut key = String::with_capacity(self.prefix.len() + kind.len() + braces + tag.len() + suffix_len);
+        for part in [&self.prefix, kind, "{", tag, "}"] {
             key.push_str(part);
         }
         key
@@ -208,7 +213,8 @@ mod tests {
         assert_eq!(TAGS.len(), BUCKETS);
         for (bucket, tag) in TAGS.iter().enumerate() {
             assert!(tag.len() <= 3, "{tag}");
-            assert_eq!(usize::from(redis_keyslot(format!("x{{{tag}}}y").as_bytes())) / (SLOTS / BUCKETS), bucket);
+            let key = format!("x{{{tag}}}y");
+            assert_eq!(usize::from(redis_keyslot(key.as_bytes())) / SLOTS_PER_BUCKET, bucket);
         }
     }
 
@@ -221,7 +227,9 @@ mod tests {
         assert_eq!(keys.one_time_tokens(account), "lk:o{1g}AZLwwSNFeryN7wEjRWeJqw");
         assert_eq!(keys.events(account), "lk:e{1g}");
         assert_eq!(keys.position_of_bucket(bucket(account)), "lk:n{1g}");
-        assert_eq!((keys.channel(0).as_str(), keys.channel(3).as_str()), ("lk:r", "lk:r@3"));
-        assert_eq!(redis_keyslot(keys.sessions(account).as_bytes()), redis_keyslot(keys.events(account).as_bytes()));
+        assert_eq!(keys.channel(0), "lk:r");
+        assert_eq!(keys.channel(3), "lk:r@3");
+        let slot = |key: String| redis_keyslot(key.as_bytes());
+        assert_eq!(slot(keys.sessions(account)), slot(keys.events(account)));
     }
 }

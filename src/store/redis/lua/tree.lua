@@ -7,16 +7,16 @@ local function is_browser(session)
   return session.flags % 8 >= 4
 end
 
--- Replaces the parent in `authentication`, the end of a last use: the authentication of the sign-in (9 bytes), the parent's id
--- (16 bytes or none), and the step-up (9 bytes or none). `parent` is the new id, or '' for no parent.
+-- Replaces the parent in `authentication`, the last part of a last use (last_use.rs): the authentication of the sign-in (9 bytes), the
+-- parent's id (16 bytes or none), and the step-up (9 bytes or none). `parent` is the new id, or '' for no parent.
 local function child_authentication(authentication, parent)
-  -- 18 bytes: a sign-in and a step-up; 34 bytes: a parent between them.
+  -- With a step-up it has 18 bytes, or 34 with a parent as well.
   local step_up = (#authentication == 18 or #authentication == 34) and string.sub(authentication, -9) or ''
   return string.sub(authentication, 1, 9) .. parent .. step_up
 end
 
--- The ids of a session and, if it is a browser's, of the sessions beneath it. `fields` is the whole hash: each field is
--- followed by its value.
+-- The ids of a session and, if it is a browser's, of the sessions beneath it. `fields` is the account's whole hash: each field
+-- is followed by its value.
 local function with_children(fields, id, is_browser_session)
   local ids = { id }
   if is_browser_session then

@@ -20,13 +20,17 @@ use super::{
     event_entry::Position,
 };
 
-/// The maximum lease that a peer is granted. It exceeds the largest allowed `cache.max_staleness`.
+/// The maximum lease that a peer is granted, whatever its message says. It exceeds the largest allowed `cache.max_staleness`.
 const MAX_LEASE: Duration = Duration::from_mins(1);
 
 /// A message on the shared channel that is not a revocation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Broadcast {
-    Heartbeat { node: NodeName, lease: Duration },
+    Heartbeat {
+        node: NodeName,
+        lease: Duration,
+    },
+    /// A request to acknowledge a number.
     Confirm(Confirmation),
 }
 
@@ -39,12 +43,11 @@ impl Broadcast {
             return Some(Self::Heartbeat { node: node.into(), lease });
         }
         let mut words = message.strip_prefix("confirm ")?.split(' ');
-        let (origin, number, bucket, position) = (words.next()?, words.next()?, words.next()?, words.next()?);
         Some(Self::Confirm(Confirmation {
-            origin: origin.into(),
-            number: number.parse().ok()?,
-            bucket: bucket.parse().ok()?,
-            position: Position::parse(position)?,
+            origin: words.next()?.into(),
+            number: words.next()?.parse().ok()?,
+            bucket: words.next()?.parse().ok()?,
+            position: Position::parse(words.next()?)?,
         }))
     }
 }
@@ -54,7 +57,7 @@ pub(super) fn heartbeat(node: &str, lease: Duration) -> String {
     format!("here {node} {}", lease.as_millis())
 }
 
-/// A message that asks every node to confirm a position of a bucket.
+/// A message that asks every node to acknowledge a number once it has applied a bucket's events up to a position.
 pub(super) fn confirm(Confirmation { origin, number, bucket, position }: &Confirmation) -> String {
     format!("confirm {origin} {number} {bucket} {position}")
 }
@@ -76,12 +79,12 @@ pub(super) enum Direct {
 impl Direct {
     /// Parses a message. Returns `None` for any other message.
     pub(super) fn parse(message: &str) -> Option<Self> {
-        let (node, rest) = message.split_once(' ')?;
-        if node == "ping" {
+        let (first, rest) = message.split_once(' ')?;
+        if first == "ping" {
             return Some(Self::Ping(Duration::from_micros(rest.parse().ok()?)));
         }
         let numbers = rest.split(' ').filter_map(|number| number.parse().ok()).collect();
-        Some(Self::Acks { node: node.into(), numbers })
+        Some(Self::Acks { node: first.into(), numbers })
     }
 }
 
@@ -91,9 +94,9 @@ pub(super) fn ping(after_start: Duration) -> String {
 }
 
 /// Parses the sender field of a revocation: the node that waits for acknowledgements, and that node's number of the revocation.
-/// None if no node waits.
-pub(super) fn parse_origin(from: &str) -> Option<(&str, u64)> {
-    let (origin, number) = from.split_once(' ')?;
+/// `None` if no node waits.
+pub(super) fn parse_origin(sender: &str) -> Option<(&str, u64)> {
+    let (origin, number) = sender.split_once(' ')?;
     Some((origin, number.parse().ok()?))
 }
 
@@ -121,14 +124,15 @@ mod tests {
 
     #[test]
     fn malformed_messages_are_refused() {
+        // the last message is a revocation
         for message in ["", "here", "here one", "here one x", "confirm one 5 255", "confirm one 5 255 x", "7-1\n\nx"] {
             assert_eq!(Broadcast::parse(message), None, "{message}");
         }
         for message in ["", "two", "ping x"] {
             assert_eq!(Direct::parse(message), None, "{message}");
         }
-        for from in ["", "one", "one x"] {
-            assert_eq!(parse_origin(from), None, "{from}");
+        for sender in ["", "one", "one x"] {
+            assert_eq!(parse_origin(sender), None, "{sender}");
         }
         let granted = Broadcast::Heartbeat { node: "one".into(), lease: MAX_LEASE };
         assert_eq!(Broadcast::parse("here one 999999999"), Some(granted));
