@@ -33,6 +33,7 @@ async fn key_survives_dropped_service() {
     let (_keep, dir) = folder();
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
     assert_eq!(send_command(redis.socket(), "SET k v").await, "+OK");
+    // without `stop`
     drop(redis);
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
     assert_eq!(send_command(redis.socket(), "GET k").await, "v");
@@ -43,12 +44,13 @@ async fn key_survives_dropped_service() {
 async fn killed_server_is_restarted_with_acknowledged_writes() {
     let (_keep, dir) = folder();
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
+    // The restarted server is restarted as well.
     for round in 0..2 {
         assert_eq!(send_command(redis.socket(), &format!("SET k{round} v")).await, "+OK");
-        let first = pid(redis.socket()).await.unwrap();
+        let first = server_pid(redis.socket()).await.unwrap();
         kill_process(first, Signal::KILL).unwrap();
         within(async {
-            while pid(redis.socket()).await.is_none_or(|now| now == first) {
+            while server_pid(redis.socket()).await.is_none_or(|current| current == first) {
                 tokio::task::yield_now().await;
             }
             // Until the server has loaded its data, it answers LOADING.
@@ -66,7 +68,7 @@ async fn second_service_in_same_folder_is_refused() {
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
     let error = EmbeddedRedis::start(&dir).await.unwrap_err();
     assert!(matches!(error, EmbeddedError::InUse { .. }), "{error}");
-    assert!(error.to_string().contains("LATCHKEY_DATA_DIR"), "{error}");
+    assert!(error.to_string().contains("LATCHKEY_DATA_DIR"), "names the setting of the folder: {error}");
     assert_eq!(send_command(redis.socket(), "PING").await, "+PONG");
     redis.stop().await;
 }
@@ -90,7 +92,7 @@ async fn leftover_server_is_stopped_and_keys_kept() {
         .spawn()
         .unwrap();
     within(async {
-        while pid(&socket).await.is_none() {
+        while server_pid(&socket).await.is_none() {
             tokio::task::yield_now().await;
         }
     })
@@ -98,7 +100,7 @@ async fn leftover_server_is_stopped_and_keys_kept() {
     assert_eq!(send_command(&socket, "SET k v").await, "+OK");
 
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
-    assert!(orphan.wait().unwrap().success());
+    assert!(orphan.wait().unwrap().success(), "the leftover server was not killed");
     assert_eq!(send_command(redis.socket(), "GET k").await, "v");
     redis.stop().await;
 }
@@ -120,26 +122,27 @@ async fn server_is_private_and_durable() {
     }
     assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(socket).unwrap().permissions().mode() & 0o777, 0o700);
-    let pid = pid(socket).await.unwrap();
-    assert_eq!(listening_tcp_sockets(pid), HashSet::new());
+    let pid = server_pid(socket).await.unwrap();
+    assert!(listening_tcp_sockets(pid).is_empty());
     redis.stop().await;
-    assert!(!socket_exists(&dir));
+    assert!(!dir.join("redis.sock").exists());
 }
 
 #[tokio::test]
 async fn socket_path_too_long_is_refused_before_any_change() {
     let (_keep, dir) = folder();
+    // On Linux, the path of a socket has at most 107 bytes.
     let dir = dir.join("x".repeat(100));
     let error = EmbeddedRedis::start(&dir).await.unwrap_err();
     assert!(matches!(error, EmbeddedError::SocketPathTooLong { .. }), "{error}");
-    assert!(error.to_string().contains("LATCHKEY_DATA_DIR"), "{error}");
+    assert!(error.to_string().contains("LATCHKEY_DATA_DIR"), "names the setting of the folder: {error}");
     assert!(!dir.exists());
 }
 
 #[tokio::test]
 async fn server_that_cannot_start_reports_its_output() {
     let (_keep, dir) = folder();
-    // A folder in the place of the socket.
+    // A folder in the place of the socket, which the server can't remove.
     fs::create_dir_all(dir.join("redis.sock")).unwrap();
     let error = EmbeddedRedis::start(&dir).await.unwrap_err();
     let EmbeddedError::Exited { output, .. } = &error else { panic!("{error}") };
@@ -149,6 +152,7 @@ async fn server_that_cannot_start_reports_its_output() {
 #[tokio::test]
 async fn folder_that_cannot_be_created_is_named() {
     let (_keep, dir) = folder();
+    // A file in the place of the folder.
     fs::write(&dir, "a file").unwrap();
     let error = EmbeddedRedis::start(&dir).await.unwrap_err();
     assert!(matches!(&error, EmbeddedError::Folder { path, .. } if *path == dir), "{error}");
@@ -162,17 +166,13 @@ fn folder() -> (TempDir, PathBuf) {
     (keep, dir)
 }
 
-fn socket_exists(dir: &Path) -> bool {
-    dir.join("redis.sock").exists()
-}
-
 /// Waits for a future; a future that hangs fails the test.
 async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(30), future).await.expect("the future completes within 30 s")
 }
 
 /// The process that listens at `socket`.
-async fn pid(socket: &Path) -> Option<Pid> {
+async fn server_pid(socket: &Path) -> Option<Pid> {
     let stream = UnixStream::connect(socket).await.ok()?;
     Pid::from_raw(stream.peer_cred().unwrap().pid()?)
 }
@@ -193,6 +193,7 @@ async fn config(socket: &Path, key: &str) -> String {
     next_line(&mut answers).await
 }
 
+/// Opens a connection and sends `command`. Returns the connection, to read the answer from.
 async fn open_with_command(socket: &Path, command: &str) -> BufReader<UnixStream> {
     let mut stream = within(UnixStream::connect(socket)).await.unwrap();
     within(stream.write_all(format!("{command}\r\n").as_bytes())).await.unwrap();
@@ -205,21 +206,24 @@ async fn next_line(answers: &mut BufReader<UnixStream>) -> String {
     line.trim_end().to_owned()
 }
 
-/// The inodes of TCP sockets on which `pid` listens: see proc_pid_net(5), where 0A is the state "listening".
+/// The TCP sockets on which the process `pid` listens. See proc_pid_net(5) for the columns.
 fn listening_tcp_sockets(pid: Pid) -> HashSet<String> {
+    const LISTENING: &str = "0A";
     let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
-    let listening: HashSet<String> = ["net/tcp", "net/tcp6"]
-        .iter()
-        .filter_map(|table| fs::read_to_string(process.join(table)).ok())
-        .flat_map(|table| table.lines().skip(1).map(str::to_owned).collect::<Vec<_>>())
-        .filter_map(|line| {
+    // The tables have the sockets of all processes.
+    let mut listening = HashSet::new();
+    for table in ["net/tcp", "net/tcp6"] {
+        // A machine without IPv6 has one table only.
+        let Ok(text) = fs::read_to_string(process.join(table)) else { continue };
+        for line in text.lines().skip(1) {
             let columns: Vec<_> = line.split_whitespace().collect();
-            (columns[3] == "0A").then(|| format!("socket:[{}]", columns[9]))
-        })
-        .collect();
-    fs::read_dir(process.join("fd"))
-        .unwrap()
-        .filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
-        .filter_map(|target| listening.get(&*target.to_string_lossy()).cloned())
-        .collect()
+            let (state, inode) = (columns[3], columns[9]);
+            if state == LISTENING {
+                listening.insert(format!("socket:[{inode}]"));
+            }
+        }
+    }
+    let files = fs::read_dir(process.join("fd")).unwrap();
+    let links = files.filter_map(|file| fs::read_link(file.unwrap().path()).ok());
+    links.map(|link| link.to_string_lossy().into_owned()).filter(|link| listening.contains(link)).collect()
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::refreshed;
+use super::{has_succeeded, refreshed, retry_until};
 use crate::{
     degradation::{assert_unavailable, cluster_at},
     harness::{
@@ -13,12 +13,12 @@ use crate::{
     store::server::Redis,
 };
 
-/// Number of intervals between the points at which a message is cut.
-const POINTS: usize = 10;
+/// Number of equal intervals between the points at which a message is cut.
+const INTERVALS: usize = 10;
 
-/// The numbers of bytes after which a message of this length is cut.
+/// The numbers of bytes after which a message of this length is cut. They include the first byte, and all bytes but the last.
 fn points(length: usize) -> Vec<usize> {
-    let mut points: Vec<usize> = (0..=POINTS).map(|part| length * part / POINTS).collect();
+    let mut points: Vec<usize> = (0..=INTERVALS).map(|part| length * part / INTERVALS).collect();
     points.extend([1, length - 1]);
     points.sort_unstable();
     points.dedup();
@@ -30,7 +30,7 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
     let server = Redis::start();
     let proxy = FaultProxy::start(server.socket()).await;
     let mut cluster = cluster_at(&proxy.redis_url());
-    // With one connection only, a retry depends on the connection that was reset.
+    // With one connection only, a retry depends on the replacement of the connection that was reset.
     cluster.config.redis.pool_size = 1;
     let node = cluster.node().await;
     node.register("ada").await;
@@ -38,12 +38,15 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
     let mut tokens = refreshed(&node, &first).await;
     // The bytes of the refresh just made: the later ones have the same lengths.
     let (request_length, response_length) = proxy.lengths();
+    // A shorter message would not be that of a refresh.
     assert!(request_length > 100 && response_length > 20, "{request_length} and {response_length} bytes");
 
     let cut_requests = points(request_length).into_iter().map(Mode::CutRequest);
     // The first refresh has advanced the session to generation 1.
-    let (mut generation, mut unanswered) = (1, 0);
-    for mode in cut_requests.chain(points(response_length).into_iter().map(Mode::CutResponse)) {
+    let mut generation = 1;
+    let mut unanswered = 0;
+    let cut_responses = points(response_length).into_iter().map(Mode::CutResponse);
+    for mode in cut_requests.chain(cut_responses) {
         proxy.set(mode);
         let cut = node.refresh(&tokens.refresh).await;
         let mut successors = HashSet::new();
@@ -56,8 +59,8 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
         // the retries run without faults
         proxy.set(Mode::Open);
         let next = refreshed(&node, &tokens).await;
-        successors.insert(refreshed(&node, &tokens).await.refresh);
         successors.insert(next.refresh.clone());
+        successors.insert(refreshed(&node, &tokens).await.refresh);
         assert_eq!(successors.len(), 1, "{mode:?}: a second successor");
         generation += 1;
         let claims = node.state.refresh_tokens.decode(&next.refresh).unwrap();
@@ -65,7 +68,7 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
         tokens = next;
     }
     // Some cuts lose nothing, such as the cut after the last byte of a response.
-    assert!(unanswered > POINTS, "only {unanswered} refreshes were cut off");
+    assert!(unanswered > INTERVALS, "only {unanswered} refreshes were cut off");
     node.stop().await;
 }
 
@@ -84,17 +87,20 @@ async fn logout_whose_connection_is_reset_is_completed_by_a_repeat() {
     let (request_length, response_length) = proxy.lengths();
 
     let cut_requests = [0, request_length / 2, request_length - 1, request_length].map(Mode::CutRequest);
-    for mode in cut_requests.into_iter().chain((0..response_length).map(Mode::CutResponse)) {
-        let tokens = Tokens::of(&super::retry_until("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await);
+    // The response is short, so it is cut after every byte.
+    let cut_responses = (0..response_length).map(Mode::CutResponse);
+    for mode in cut_requests.into_iter().chain(cut_responses) {
+        let login = retry_until("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await;
+        let tokens = Tokens::of(&login);
         proxy.set(mode);
         let cut = node.logout(&tokens.refresh).await;
-        let ended = super::has_succeeded(&cut, 204);
+        let ended = has_succeeded(&cut, 204);
         proxy.set(Mode::Open);
         if !ended {
-            super::retry_until("the second logout succeeds", 204, || node.logout(&tokens.refresh)).await;
+            retry_until("the second logout succeeds", 204, || node.logout(&tokens.refresh)).await;
         }
-        super::retry_until("the session has ended", 401, || node.get("/v1/me", &tokens.access)).await;
-        super::retry_until("the refresh is refused", 401, || node.refresh(&tokens.refresh)).await;
+        retry_until("the session has ended", 401, || node.get("/v1/me", &tokens.access)).await;
+        retry_until("the refresh is refused", 401, || node.refresh(&tokens.refresh)).await;
         let ends = server.events().iter().filter(|[_, session, ..]| *session == tokens.session).count();
         assert_eq!(ends, 1, "{mode:?}: one event");
     }

@@ -8,6 +8,7 @@ use super::test_cluster::TestCluster;
 pub async fn execute_sql(url: &str, statements: &str) {
     sqlx::any::install_default_drivers();
     let mut connection = AnyConnection::connect(url).await.unwrap();
+    // The statements are those of a test, not of a user.
     connection.execute(AssertSqlSafe(statements.to_owned())).await.unwrap();
     connection.close().await.unwrap();
 }
