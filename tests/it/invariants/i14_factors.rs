@@ -4,28 +4,35 @@
 
 use std::time::Duration;
 
-use latchkey::domain::factor::FactorPolicy;
-use reqwest::Method;
+use latchkey::{domain::factor::FactorPolicy, service::clients::NewClient};
+use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
 use crate::{
-    accounts::{NEW_PASSWORD, email, first_mail, problem, request_reset, reset, signed_in, verify_address},
-    factors::{account_with_app, assert_no_credentials, claims, cluster, enrol, expect_challenge, second_factor},
+    accounts::{
+        NEW_PASSWORD, email, first_mail, problem, request_address_change, request_reset, reset, signed_in,
+        verify_address,
+    },
+    factors::{
+        App, Enrolled, account_with_app, assert_no_credentials, claims, cluster, enrol, expect_challenge, second_factor,
+    },
     harness::{
-        client::{PASSWORD, Tokens},
+        client::{Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
     },
 };
 
 /// An account `ada` with a verified address and an authenticator app.
-async fn verified_account_with_app(
-    cluster: &TestCluster,
-    node: &crate::harness::client::Client,
-) -> crate::factors::Enrolled {
+async fn verified_account_with_app(cluster: &TestCluster, node: &Client) -> Enrolled {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     verify_address(cluster, node, "ada", &tokens).await;
     enrol(cluster, node, "ada").await
+}
+
+/// Adds the headers of a browser on the service's own page, which a request for a session with the transport `cookie` must have.
+fn same_origin(request: RequestBuilder) -> RequestBuilder {
+    request.header("origin", "https://auth.example.com").header("sec-fetch-site", "same-origin")
 }
 
 #[tokio::test]
@@ -35,9 +42,7 @@ async fn i14_sign_in_by_password_yields_nothing_before_the_second_factor() {
     account_with_app(&cluster, &node, "ada").await;
     for transport in ["bearer", "cookie"] {
         let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": transport });
-        let request = node.request(Method::POST, "/v1/login").json(&body);
-        let request = request.header("origin", "https://auth.example.com").header("sec-fetch-site", "same-origin");
-        let answer = node.send(request).await;
+        let answer = node.send(same_origin(node.request(Method::POST, "/v1/login").json(&body))).await;
         expect_challenge(&answer);
     }
     let wrong = node.try_login("ada", "not the password").await;
@@ -98,10 +103,11 @@ async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     let body = json!({ "token": mail.token() });
     assert_no_credentials(&node.post("/v1/account/secure", body).await.expect(204));
     let (token, _) = first_mail(&cluster, "ada", "password_reset").await;
-    reset(&node, &token, "gravel lantern ostrich ten").await.expect(204);
-    // the app's code was used, so another one is needed
+    let third_password = "gravel lantern ostrich ten";
+    reset(&node, &token, third_password).await.expect(204);
+    // the app's code was used, so another one is needed: the app shows a code for 30 s
     cluster.advance(Duration::from_secs(60));
-    let challenge = expect_challenge(&node.try_login("ada", "gravel lantern ostrich ten").await);
+    let challenge = expect_challenge(&node.try_login("ada", third_password).await);
     second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
 }
 
@@ -125,7 +131,7 @@ async fn i14_change_of_password_and_address_keep_the_earned_level() {
     for name in ["acr", "amr", "auth_time"] {
         assert_eq!(claims(&changed.access)[name], before[name], "{name}");
     }
-    let (token, _) = crate::accounts::request_address_change(&cluster, &node, &changed, "lovelace").await;
+    let (token, _) = request_address_change(&cluster, &node, &changed, "lovelace").await;
     let body = json!({ "token": token });
     let moved = signed_in(&node, &changed, Method::POST, "/v1/email/verify", body).await.expect(200);
     assert_eq!(claims(&Tokens::of(&moved).access)["acr"], "aal2");
@@ -138,7 +144,7 @@ async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_there_
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = verified_account_with_app(&cluster, &node).await;
-    let (token, _) = crate::accounts::request_address_change(&cluster, &node, &ada.tokens, "lovelace").await;
+    let (token, _) = request_address_change(&cluster, &node, &ada.tokens, "lovelace").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
     node.refresh(&ada.tokens.refresh).await.expect(200);
@@ -149,23 +155,28 @@ async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_there_
 #[tokio::test]
 async fn i14_refresh_keeps_the_level_on_both_endpoints() {
     let mut cluster = cluster();
-    (cluster.config.factors.required, cluster.config.factors.grace) =
-        (FactorPolicy::AllAccounts, Duration::from_hours(48));
+    cluster.config.factors.required = FactorPolicy::AllAccounts;
+    // In the grace period, an account without a factor can still sign in.
+    cluster.config.factors.grace = Duration::from_hours(48);
     let node = cluster.node().await;
     node.register("ada").await;
-    let oauth = |refresh: String| {
+    let refresh_by_oauth = |refresh: String| {
         let form = [("grant_type", "refresh_token".to_owned()), ("refresh_token", refresh)];
         node.send(node.request(Method::POST, "/oauth2/token").form(&form))
     };
     let without_factor = node.login("ada").await;
     let without_factor = Tokens::of(&node.refresh(&without_factor.refresh).await.expect(200));
     assert_eq!(claims(&without_factor.access)["acr"], "aal1");
-    let answer = oauth(without_factor.refresh).await.expect(200);
+    let answer = refresh_by_oauth(without_factor.refresh).await.expect(200);
     assert_eq!(claims(&answer.text_of("access_token"))["acr"], "aal1");
     let without_factor = answer.text_of("refresh_token");
     let ada = enrol(&cluster, &node, "ada").await;
-    assert_eq!(oauth(without_factor).await.status, 400, "the session without the factor ended with the enrolment");
-    let answer = oauth(ada.tokens.refresh).await.expect(200);
+    assert_eq!(
+        refresh_by_oauth(without_factor).await.status,
+        400,
+        "the session without the factor ended with the enrolment"
+    );
+    let answer = refresh_by_oauth(ada.tokens.refresh).await.expect(200);
     assert_eq!(claims(&answer.text_of("access_token"))["acr"], "aal2");
 }
 
@@ -185,22 +196,13 @@ async fn i14_cookie_of_a_session_without_the_factor_ends_with_the_enrolment() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.register("ada").await;
-    let same_origin = |request: reqwest::RequestBuilder| {
-        request.header("origin", "https://auth.example.com").header("sec-fetch-site", "same-origin")
-    };
     let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
     let answer = node.send(same_origin(node.request(Method::POST, "/v1/login").json(&body))).await.expect(200);
-    let cookie = answer.headers.get_all("set-cookie").iter().find_map(|cookie| {
-        cookie
-            .to_str()
-            .unwrap()
-            .split(';')
-            .next()
-            .filter(|cookie| cookie.starts_with("__Host-latchkey="))
-            .map(str::to_owned)
-    });
+    let mut set_cookies = answer.headers.get_all("set-cookie").iter().map(|header| header.to_str().unwrap());
+    let refresh_cookie = set_cookies.find(|header| header.starts_with("__Host-latchkey=")).unwrap();
+    let (name_and_value, _attributes) = refresh_cookie.split_once(';').unwrap();
     enrol(&cluster, &node, "ada").await;
-    let request = node.request(Method::POST, "/v1/refresh").header("cookie", cookie.unwrap());
+    let request = node.request(Method::POST, "/v1/refresh").header("cookie", name_and_value);
     let answer = node.send(same_origin(request)).await;
     assert_eq!(answer.status, 401, "the session has ended");
 }
@@ -220,13 +222,16 @@ async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
     let id = node.verified(&node.login("eve").await.access).claims.sub;
     // eve's hash of PASSWORD is also that of the imported accounts
     let hash = node.state.sql.account(id).await.unwrap().unwrap().password_hash.unwrap();
-    let app = crate::factors::App { secret: "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ".to_owned() };
-    let line = |name: &str, secret: &str| {
-        let record =
-            json!({ "email": email(name), "username": name, "password_hash": hash.expose(), "totp_secret": secret });
+    let secret = b"12345678901234567890";
+    let secret_in_base32 = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let app = App { secret: secret_in_base32.to_owned() };
+    let line = |name: &str, totp_secret: &str| {
+        let record = json!({
+            "email": email(name), "username": name, "password_hash": hash.expose(), "totp_secret": totp_secret
+        });
         format!("{record}\n")
     };
-    let source = line("ada", &app.secret) + &line("bob", "not base32") + &line("eve", &app.secret);
+    let source = line("ada", secret_in_base32) + &line("bob", "not base32") + &line("eve", secret_in_base32);
     let (sealer, entropy) = (Sealer::new(&cluster.config.secrets), Entropy::system());
     let importer = Importer {
         sql: &node.state.sql,
@@ -253,8 +258,7 @@ async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
     // An account that already existed does not get the factor of the import.
     node.login("eve").await;
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
-    // the decoded secret
-    assert!(!database.windows(20).any(|window| window == b"12345678901234567890"));
+    assert!(!database.windows(secret.len()).any(|window| window == secret));
 }
 
 /// I13 takes precedence: factors of a user who had not verified the address do not survive its verification.
@@ -268,7 +272,7 @@ async fn i14_factors_of_a_squatter_do_not_survive_the_verification_of_the_addres
     let owner = node.login_with("ada", NEW_PASSWORD).await;
     let listed = node.get("/v1/me/factors", &owner.access).await.json();
     assert_eq!(listed, json!({ "factors": [], "recovery_codes_left": 0 }));
-    assert_eq!(node.refresh(&squatter.tokens.refresh).await.status, 401);
+    assert_eq!(node.refresh(&squatter.tokens.refresh).await.status, 401, "the sessions ended");
 }
 
 /// The reset link of an admin or a support tool sets the password only.
@@ -278,7 +282,7 @@ async fn i14_password_reset_that_a_service_client_starts_keeps_the_factors() {
     let node = cluster.node().await;
     verified_account_with_app(&cluster, &node).await;
     let scopes = vec!["accounts:recover".to_owned()];
-    let new = latchkey::service::clients::NewClient { name: "crm".to_owned(), scopes, ..Default::default() };
+    let new = NewClient { name: "crm".to_owned(), scopes, ..NewClient::default() };
     let client = cluster.service_client_with(new).await;
     let body = json!({ "account": email("ada"), "delivery": "return" });
     let request = node.request(Method::POST, "/v1/users/reset").json(&body);
@@ -298,7 +302,7 @@ async fn i14_undone_change_of_address_keeps_older_factors() {
     let challenge = expect_challenge(&node.try_login("ada", PASSWORD).await);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     let tokens = Tokens::of(&answer);
-    let (token, _) = crate::accounts::request_address_change(&cluster, &node, &tokens, "lovelace").await;
+    let (token, _) = request_address_change(&cluster, &node, &tokens, "lovelace").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
     assert_no_credentials(&node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204));

@@ -9,6 +9,7 @@ use crate::{binary::Service, harness::redis::Redis};
 /// A node process with its Redis and the folder of its database.
 pub(super) struct Process {
     pub(super) node: Service,
+    // These values delete the folder and stop Redis when they are dropped.
     _folder: tempfile::TempDir,
     _redis: Redis,
 }
@@ -21,6 +22,7 @@ impl Process {
         let base = [
             &url,
             "secret=the secret of a test, which is long enough",
+            // `Service` reads the node's address from the log
             "log.filter=error,latchkey::cli=info",
             // the machine may be busy with other tests
             "redis.command_timeout=20s",
@@ -30,8 +32,8 @@ impl Process {
         ];
         let mut arguments = vec!["serve"];
         arguments.extend(base.iter().chain(settings).flat_map(|setting| ["--set", setting]));
-        let node = block_in_place(|| Service::try_start_with(folder.path(), &arguments));
-        Self { node: node.unwrap_or_else(|log| panic!("{log}")), _folder: folder, _redis: redis }
+        let node = block_in_place(|| Service::start_with(folder.path(), &arguments));
+        Self { node, _folder: folder, _redis: redis }
     }
 
     /// Resident memory, in MiB.
@@ -46,17 +48,18 @@ impl Process {
 
     /// Number of open files and connections.
     pub(super) fn open_files(&self) -> usize {
-        std::fs::read_dir(self.proc().join("fd")).unwrap().count()
+        std::fs::read_dir(self.proc_dir().join("fd")).unwrap().count()
     }
 
-    /// A value of `/proc/PID/status`, in KiB.
+    /// A value of `/proc/PID/status`, in KiB, which the file calls kB.
     fn status_kib(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(self.proc().join("status")).unwrap();
+        let status = std::fs::read_to_string(self.proc_dir().join("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB")).unwrap();
         line.trim().parse().unwrap()
     }
 
-    fn proc(&self) -> std::path::PathBuf {
+    /// `/proc/PID`.
+    fn proc_dir(&self) -> std::path::PathBuf {
         Path::new("/proc").join(self.node.pid().to_string())
     }
 }
