@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::future::join_all;
 use latchkey::{
-    config::{CacheSettings, RedisSettings},
+    config::CacheSettings,
     domain::{
         event::EndReason,
         session::{Generation, Rotation},
@@ -16,11 +16,8 @@ use latchkey::{
     store::redis::{AccountSessions, RedisStores},
 };
 
-use super::{is_live, misses, start_replication};
-use crate::{
-    harness::wait,
-    store::server::{GRACE, IDLE, NOW, Redis, Rotate, account, create, session},
-};
+use super::{is_live, misses, start_replication, wait_for_peers, wait_until_synced};
+use crate::store::server::{GRACE, IDLE, NOW, Redis, Rotate, account, create, session, settings};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn live_session_is_looked_up_once() {
@@ -28,18 +25,20 @@ async fn live_session_is_looked_up_once() {
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;
+    let look_up = async || assert!(is_live(&store, ada, session(1)).await);
     // Nothing is cached before replication starts.
-    assert_eq!(misses(&store, async { assert!(is_live(&store, ada, session(1)).await) }).await, 1);
-    assert_eq!(misses(&store, async { assert!(is_live(&store, ada, session(1)).await) }).await, 1);
+    assert_eq!(misses(&store, look_up()).await, 1);
+    assert_eq!(misses(&store, look_up()).await, 1);
     start_replication(&store).await;
-    assert_eq!(misses(&store, async { assert!(is_live(&store, ada, session(1)).await) }).await, 1);
-    let many = async {
+    // This lookup fills the cache.
+    assert_eq!(misses(&store, look_up()).await, 1);
+    let look_up_often = async {
         for _ in 0..100 {
-            assert!(is_live(&store, ada, session(1)).await);
+            look_up().await;
         }
     };
     // The cache may be invalid for a moment on a busy machine.
-    assert!(misses(&store, many).await < 50);
+    assert!(misses(&store, look_up_often).await < 50);
     // The id of a cached session with another account is not live.
     let grace = account();
     assert!(!is_live(&store, grace, session(1)).await);
@@ -54,9 +53,11 @@ async fn cached_session_that_looks_expired_is_looked_up_again() {
     let ada = account();
     create(&store, ada, session(1), NOW).await;
     assert!(is_live(&peer, ada, session(1)).await);
+    // a second before the peer's copy expires
     let later = NOW + IDLE - Duration::from_secs(1);
     let rotation = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, later).await.unwrap();
     assert!(matches!(rotation, Rotation::Rotated(_)));
+    // a second before the refreshed session expires
     let last = later + IDLE - Duration::from_secs(1);
     assert!(
         peer.sessions.liveness(ada, session(1), last).await.unwrap().is_some(),
@@ -82,7 +83,7 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
     start_replication(&first).await;
     start_replication(&second).await;
     // From now on, the end of a session waits for the other store's acknowledgement.
-    super::wait_for_peers(&[&first, &second]).await;
+    wait_for_peers(&[&first, &second]).await;
     let ada = account();
     for number in 0..100 {
         create(&first, ada, session(number), NOW).await;
@@ -97,6 +98,7 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
             }
         };
         let ending = async {
+            // a session that ends alone, and one that ends with all of the account
             if number % 2 == 0 {
                 first.sessions.revoke(ada, session(number), EndReason::Logout, NOW).await.unwrap();
             } else {
@@ -120,19 +122,10 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cache_is_bounded_by_its_capacity_and_empty_when_disabled() {
     let server = Redis::redis_7_0();
-    let settings = RedisSettings {
-        url: None,
-        prefix: "lk:".to_owned(),
-        pool_size: 2,
-        command_timeout: Duration::from_secs(5),
-        event_retention: Duration::from_hours(1),
-        tls_ca: None,
-        tls_cert: None,
-        tls_key: None,
-    };
+    let redis_settings = settings(&server.url());
     let connect = |max_staleness, max_sessions| {
         let cache = CacheSettings { max_staleness, max_sessions, max_tokens: 0 };
-        RedisStores::connect(&server.url().into(), &settings, &cache, &Cores::current_runtime()).unwrap()
+        RedisStores::connect(&server.url().into(), &redis_settings, &cache, &Cores::current_runtime()).unwrap()
     };
     let ada = account();
     let setup = server.store();
@@ -148,12 +141,14 @@ async fn cache_is_bounded_by_its_capacity_and_empty_when_disabled() {
     // holds at most 4 of the account's 50 sessions, and at least 46 lookups miss.
     let small = connect(Duration::from_secs(10), 1024);
     small.revocation_log.start_replication();
-    wait::until("the node is synced", || async { small.revocation_log.synced_at().is_some() }).await;
+    wait_until_synced(&small).await;
+    // The first round fills the cache.
     look_up_all(&small).await;
     assert!(misses(&small, look_up_all(&small)).await >= 46);
+    // A maximum staleness of zero disables the cache.
     let disabled = connect(Duration::ZERO, 100_000);
     disabled.revocation_log.start_replication();
-    wait::until("the node is synced", || async { disabled.revocation_log.synced_at().is_some() }).await;
+    wait_until_synced(&disabled).await;
     look_up_all(&disabled).await;
     assert_eq!(misses(&disabled, look_up_all(&disabled)).await, 50);
     for store in [setup, small, disabled] {

@@ -11,13 +11,14 @@ mod scripts;
 pub(crate) mod server;
 mod upgrade;
 
-/// Runs tests on every supported kind of server. Each test is a function of a [`server::Redis`].
+/// Runs tests on every supported kind of server. Each test is an async function that takes a [`server::Redis`].
 macro_rules! on_every_server {
     ($($test:ident),* $(,)?) => {
         on_every_server!(@ redis_7_0 [$($test)*]);
         on_every_server!(@ redis_6_2 [$($test)*]);
         on_every_server!(@ valkey_9 [$($test)*]);
     };
+    // The tests on one kind of server, which the constructor `$server` starts.
     (@ $server:ident [$($test:ident)*]) => {
         mod $server {
             $(

@@ -28,7 +28,7 @@ use latchkey::{
 use uuid::Uuid;
 
 pub use crate::harness::redis::{DURABLE, Redis};
-use crate::harness::test_cluster;
+use crate::harness::{test_cluster, wait};
 
 /// The time at which every test starts.
 pub const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -76,8 +76,11 @@ impl Redis {
     /// How often the server has run a command, whose name is in lower case.
     pub fn calls(&self, command: &str) -> usize {
         let stats = self.command(&["INFO", "commandstats"]);
-        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
-        line.map_or(0, |line| line.split_once(',').unwrap().0.parse().unwrap())
+        let prefix = format!("cmdstat_{command}:calls=");
+        // A command that has not run yet has no line.
+        let Some(rest) = stats.lines().find_map(|line| line.strip_prefix(&prefix)) else { return 0 };
+        let (calls, _) = rest.split_once(',').unwrap();
+        calls.parse().unwrap()
     }
 
     /// The events of all streams. The texts of an event are its account, session, reason and time.
@@ -123,7 +126,7 @@ impl Rotate for SessionStore {
     ) -> Result<Rotation, RedisError> {
         let (accepted, origin) = (AcceptedTransport::Any, LastUseOrigin::default());
         let presentation = Presentation { account, session, generation: presented, accepted, origin };
-        // 8 is the highest limit.
+        // 8 is the highest limit, with which a session survives the most counted repeats.
         let rule = RepeatRule { grace, retry_window: Duration::ZERO, counted_repeats_limit: 8 };
         let first_party = None;
         self.present_for(&presentation, first_party, &rule, idle_timeout, now).await
@@ -132,8 +135,10 @@ impl Rotate for SessionStore {
 
 /// Runs a future on one thread, so that all operations it starts are submitted at the same moment.
 pub fn run_on_one_thread<T>(work: impl Future<Output = T>) -> T {
+    // Inside the test's own runtime, which has several threads, another one may be used and dropped only in `block_in_place`.
     tokio::task::block_in_place(|| {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(work)
     })
 }
 
@@ -181,17 +186,22 @@ pub async fn raw_command(client: &Client, name: &'static str, words: Vec<Value>)
     client.custom(CustomCommand::new_static(name, None, false), words).await.unwrap()
 }
 
+/// A large odd number (2^64 divided by the golden ratio). The products of different numbers with it differ, modulo 2^64, and are spread
+/// evenly.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Returns an account id that no other test uses.
 pub fn account() -> AccountId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    // The multiplication with an odd number keeps the ids distinct and spreads them over the buckets.
-    AccountId(Uuid::from_u64_pair(0x0192_f0c1_2345_7abc, next.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    // the first half of a version 7 UUID
+    let high_bits = 0x0192_f0c1_2345_7abc;
+    AccountId(Uuid::from_u64_pair(high_bits, next.wrapping_mul(SPREAD)))
 }
 
 /// The id of session `number`. Successive numbers have very different ids.
 pub fn session(number: u64) -> SessionId {
-    SessionId(Uuid::from_u64_pair(number.wrapping_mul(0x9e37_79b9_7f4a_7c15), number))
+    SessionId(Uuid::from_u64_pair(number.wrapping_mul(SPREAD), number))
 }
 
 /// A session with default settings, for an account without roles.
@@ -224,12 +234,12 @@ pub async fn create(store: &RedisStores, account: AccountId, id: SessionId, now:
 /// Waits until all connections of a store reach all masters of its cluster: each discovers them by itself.
 pub(crate) async fn wait_until_connected(store: &RedisStores) {
     let reach_all = || async {
-        let mut all = true;
-        // Each look-up is for another account. Many look-ups together use every connection and every master.
+        let mut all_succeed = true;
+        // Each lookup is for another account. Many lookups together use every connection and every master.
         for _ in 0..48 {
-            all &= store.sessions.is_live(account(), session(1), NOW).await.is_ok();
+            all_succeed &= store.sessions.is_live(account(), session(1), NOW).await.is_ok();
         }
-        all
+        all_succeed
     };
-    crate::harness::wait::until("all connections reach all masters", reach_all).await;
+    wait::until("all connections reach all masters", reach_all).await;
 }
