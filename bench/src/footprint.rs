@@ -23,6 +23,12 @@ const ACCOUNTS: usize = 256;
 /// Number of connections during the measurement of [`Scenario::Mix`].
 const MIX_CONNECTIONS: usize = 256;
 
+/// Number of sessions that exist before [`Scenario::Mix`], which refreshes and introspects them.
+const MIX_SESSIONS: usize = 20_000;
+
+/// Number of different access tokens that [`Scenario::Mix`] introspects.
+const MIX_ACCESS_TOKENS: usize = 1000;
+
 /// Number of sessions of each account in the Redis that is filled.
 const SESSIONS_PER_ACCOUNT: usize = 1;
 
@@ -78,7 +84,8 @@ pub fn servers(targets: &[Target]) -> Vec<Memory> {
     targets.iter().map(memory).collect()
 }
 
-/// Measures a new Latchkey, starts it five more times, and fills a Redis with sessions. `servers` is copied into the result.
+/// Measures the memory of a new Latchkey, the start-up times of five further nodes, and the memory of a Redis that it fills with sessions.
+/// `servers` is copied into the result.
 pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let common = Common::prepare(host, ACCOUNTS)?;
     let host = host.subfolder("fresh")?;
@@ -87,22 +94,43 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     // Lets the background work of the start-up end.
     std::thread::sleep(Duration::from_secs(1));
     let idle_mib = resident(&target);
-    target.sessions = target.seed(20_000)?.into();
+    // Creates the sessions in Redis, without a request to the node.
+    target.sessions = target.seed(MIX_SESSIONS)?.into();
     let mut one_login = workload::Limited::new(workload::Login::new(ACCOUNTS), 1);
     crate::load::exhaust(target.address, 1, &mut one_login)?;
     let one_login_mib = resident(&target);
-    target.collect_access_tokens(1000)?;
+    target.collect_access_tokens(MIX_ACCESS_TOKENS)?;
     let timing = Timing { warm_up: Duration::from_millis(500), measured: Duration::from_secs(4) };
     let mix = measurement::measure(&mut target, Scenario::Mix, MIX_CONNECTIONS, ACCOUNTS, timing)?;
     let mut start_up_ms = Vec::new();
     for _ in 0..5 {
-        let node = target.another_node("again", &[])?;
+        let node = target.another_node("restarted", &[])?;
         start_up_ms.push(node.process.started_in.as_secs_f64() * 1e3);
     }
     start_up_ms.sort_by(f64::total_cmp);
     drop(target);
 
-    let redis = RedisServer::start(&host, "fill", Persistence::Off)?;
+    let (redis_bytes_per_session, filled_per_second) = measure_sessions_in_redis(&host)?;
+    let cores = std::thread::available_parallelism()?.get();
+    // Latchkey has a hashing thread per core, each with a buffer for one hash.
+    #[expect(clippy::cast_precision_loss, reason = "few")]
+    let hashing_mib = cores as f64 * f64::from(HASH_MEMORY_KIB) / 1024.0;
+    Ok(Footprint {
+        servers: servers.to_vec(),
+        idle_mib,
+        one_login_mib,
+        mix_mib: mix.resident_mib,
+        hashing_mib,
+        start_up_ms,
+        binary_mib: mib(fs::metadata(host.latchkey())?.len()),
+        redis_bytes_per_session,
+        filled_per_second,
+    })
+}
+
+/// Fills a new Redis with sessions. Returns [`Footprint::redis_bytes_per_session`] and [`Footprint::filled_per_second`].
+fn measure_sessions_in_redis(host: &Host) -> anyhow::Result<(Vec<(usize, f64)>, f64)> {
+    let redis = RedisServer::start(host, "fill", Persistence::Off)?;
     let filler = Filler::connect(&redis.url())?;
     let mut control = crate::resp::Resp::connect(redis.port)?;
     // What Redis allocates once, such as scripts and buffers of connections, does not count as memory of sessions.
@@ -123,28 +151,14 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     eprintln!();
     #[expect(clippy::cast_precision_loss, reason = "at most a million")]
     let filled_per_second = filled as f64 / start.elapsed().as_secs_f64();
-    let cores = std::thread::available_parallelism()?.get();
-    // Each hashing thread has a buffer for one hash.
-    #[expect(clippy::cast_precision_loss, reason = "few")]
-    let hashing_mib = cores as f64 * f64::from(HASH_MEMORY_KIB) / 1024.0;
-    Ok(Footprint {
-        servers: servers.to_vec(),
-        idle_mib,
-        one_login_mib,
-        mix_mib: mix.resident_mib,
-        hashing_mib,
-        start_up_ms,
-        binary_mib: mib(fs::metadata(host.latchkey())?.len()),
-        redis_bytes_per_session,
-        filled_per_second,
-    })
+    Ok((redis_bytes_per_session, filled_per_second))
 }
 
 impl Footprint {
     /// Renders two Markdown tables: the details of Latchkey and Redis, and the memory of all servers.
     pub fn table(&self) -> String {
         let mut text = "\n### Memory, start-up, size\n\n| | |\n| --- | --- |\n".to_owned();
-        let median = self.start_up_ms.get(self.start_up_ms.len() / 2).copied().unwrap_or_default();
+        let median_start_up = self.start_up_ms.get(self.start_up_ms.len() / 2).copied().unwrap_or_default();
         let _ = writeln!(
             text,
             "| latchkey, idle | {:.0} MiB ({:.0} of it hashing buffers) |",
@@ -152,7 +166,7 @@ impl Footprint {
         );
         let _ = writeln!(text, "| latchkey, after one sign-in | {:.0} MiB |", self.one_login_mib);
         let _ = writeln!(text, "| latchkey, at {MIX_CONNECTIONS} connections of the mix | {:.0} MiB |", self.mix_mib);
-        let _ = writeln!(text, "| latchkey, from its start to its first answer | {median:.0} ms |");
+        let _ = writeln!(text, "| latchkey, from its start to its first answer | {median_start_up:.0} ms |");
         let _ = writeln!(text, "| latchkey, the program | {:.1} MiB |", self.binary_mib);
         for (count, bytes) in &self.redis_bytes_per_session {
             let _ = writeln!(text, "| Redis, for each of {count} sessions | {bytes:.0} bytes |");
@@ -181,16 +195,18 @@ pub struct Machine {
 
 /// Describes this machine and the run, which took `took`.
 pub fn machine(host: &Host, arguments: &Arguments, cores: usize, took: Duration) -> anyhow::Result<Machine> {
-    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let processor =
-        info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map(|(_, name)| name.trim());
-    let version = std::process::Command::new("redis-server").arg("--version").output().context("redis-server")?;
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
+    let cpu_info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    // A line reads "model name : Intel(R) …".
+    let model_line = cpu_info.lines().find(|line| line.starts_with("model name"));
+    let processor = model_line.and_then(|line| line.split_once(':')).map(|(_, name)| name.trim());
+    let output = std::process::Command::new("redis-server").arg("--version").output().context("redis-server")?;
+    // "Redis server v=7.4.1 sha=…"
+    let redis_version = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(Machine {
         processor: processor.unwrap_or("unknown").to_owned(),
         cores,
         kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-        redis: version.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or_default().to_owned(),
+        redis: redis_version.split_whitespace().find_map(|word| word.strip_prefix("v=")).unwrap_or_default().to_owned(),
         persistence: format!("{:?}", host.persistence).to_lowercase(),
         rounds: arguments.rounds,
         seconds_each: arguments.seconds,

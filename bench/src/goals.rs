@@ -26,8 +26,12 @@ struct Line {
     goal: Goal,
     /// `None` if the run has not measured it.
     measured: Option<Spread>,
+    /// The unit, with a space before it.
     unit: &'static str,
 }
+
+/// The smallest goal whose row is printed without decimals.
+const LARGE_GOAL: f64 = 20.0;
 
 /// Number of connections at which goals are evaluated by default.
 const DEFAULT_CONNECTIONS: usize = 64;
@@ -37,16 +41,15 @@ pub fn table(results: &Results, footprint: Option<&Footprint>) -> String {
     let mut text = "| what | goal | measured: median (min to max) | |\n| --- | --- | --- | --- |\n".to_owned();
     for line in lines(results, footprint) {
         let Some(measured) = line.measured else { continue };
-        let describe = |reached| if reached { "reached" } else { "**missed**" };
         let Line { what, unit, .. } = line;
-        let (goal, large, verdict) = match line.goal {
-            Goal::AtLeast(goal) => (format!("at least {goal}{unit}"), goal >= 20.0, describe(measured.median >= goal)),
-            Goal::AtMost(goal) => (format!("at most {goal}{unit}"), goal >= 20.0, describe(measured.median <= goal)),
-            Goal::Compare => (String::new(), false, "for comparison"),
+        let Spread { median, min, max } = measured;
+        let verdict_of = |reached| if reached { "reached" } else { "**missed**" };
+        let decimals = |goal: f64| if goal >= LARGE_GOAL { 0 } else { 2 };
+        let (goal, digits, verdict) = match line.goal {
+            Goal::AtLeast(goal) => (format!("at least {goal}{unit}"), decimals(goal), verdict_of(median >= goal)),
+            Goal::AtMost(goal) => (format!("at most {goal}{unit}"), decimals(goal), verdict_of(median <= goal)),
+            Goal::Compare => (String::new(), 2, "for comparison"),
         };
-        // large figures are printed without decimals
-        let digits = if large { 0 } else { 2 };
-        let (median, min, max) = (measured.median, measured.min, measured.max);
         let _ =
             writeln!(text, "| {what} | {goal} | {median:.digits$} ({min:.digits$} to {max:.digits$}) | {verdict} |");
     }
@@ -61,6 +64,11 @@ fn cpu(sample: &Sample) -> f64 {
     sample.server_micros
 }
 
+fn redis_cpu(sample: &Sample) -> f64 {
+    sample.redis_micros
+}
+
+/// The goals in the order of the table, also those that the run has not measured.
 fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
     use Name::{Argon2, Baseline, BaselineCold, FastApi, Fastify, Floor, Hello, Latchkey, LatchkeyCold, OidcProvider};
     use Scenario::{
@@ -130,7 +138,7 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
         line(
             "refresh: Redis CPU, against the floor's script",
             Goal::AtMost(1.1),
-            ratio(Refresh, Latchkey, Floor, |sample| sample.redis_micros),
+            ratio(Refresh, Latchkey, Floor, redis_cpu),
         ),
         line(
             "code flow: sign-ins/s, against node-oidc-provider",
@@ -154,26 +162,27 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
         ("introspect, cold", IntrospectCold, LatchkeyCold, BaselineCold),
         ("logout", Logout, Latchkey, Baseline),
     ] {
-        let mut add = |cpu_of: &str, goal, figure| {
-            let what = format!("{what}: {cpu_of} CPU, against the baseline");
+        let mut add_cpu = |process: &str, goal, figure| {
+            let what = format!("{what}: {process} CPU, against the baseline");
             lines.push(line(&what, goal, ratio(scenario, measured, baseline, figure)));
         };
-        add("server", Goal::AtMost(1.03), cpu);
+        add_cpu("server", Goal::AtMost(1.03), cpu);
         if scenario == Refresh {
-            add("Redis", Goal::AtMost(1.05), |sample| sample.redis_micros);
+            add_cpu("Redis", Goal::AtMost(1.05), redis_cpu);
         }
     }
     if let Some(footprint) = footprint {
-        let exact = |value: f64| Some(Spread { median: value, min: value, max: value });
-        let mut add = |what: &str, goal, value, unit| {
-            lines.push(Line { what: what.to_owned(), goal: Goal::AtMost(goal), measured: exact(value), unit });
+        // A footprint is measured once, so its spread is a single value.
+        let mut add_at_most = |what: &str, goal, value: f64, unit| {
+            let measured = Some(Spread { median: value, min: value, max: value });
+            lines.push(Line { what: what.to_owned(), goal: Goal::AtMost(goal), measured, unit });
         };
         for (sessions, bytes) in &footprint.redis_bytes_per_session {
-            add(&format!("Redis memory per session, at {sessions} sessions"), 300.0, *bytes, " bytes");
+            add_at_most(&format!("Redis memory per session, at {sessions} sessions"), 300.0, *bytes, " bytes");
         }
         let hashing = footprint.hashing_mib;
-        add("server memory, idle, without the hashing buffers", 30.0, footprint.idle_mib - hashing, " MiB");
-        add("server memory, at 256 connections of the mix", 100.0, footprint.mix_mib, " MiB");
+        add_at_most("server memory, idle, without the hashing buffers", 30.0, footprint.idle_mib - hashing, " MiB");
+        add_at_most("server memory, at 256 connections of the mix", 100.0, footprint.mix_mib, " MiB");
     }
     lines
 }

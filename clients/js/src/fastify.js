@@ -20,7 +20,11 @@ import { watch as closeSocketOnEnd } from "./upgrade.js";
  */
 const HANDSHAKES = new WeakMap();
 
-/** The servers of `@fastify/websocket` that already have the listener {@link onConnection}. @type {WeakSet<object>} */
+/**
+ * The servers of `@fastify/websocket` that already have the listener {@link onConnection}.
+ *
+ * @type {WeakSet<object>}
+ */
 const WITH_LISTENER = new WeakSet();
 
 /**
@@ -39,7 +43,7 @@ export function fastifyHook(verifier, options = {}) {
     try {
       if (options.closeOnEnd ?? true) closeConnectionOnEnd(verifier, outcome.claims, request, reply);
     } catch (error) {
-      // The verifier has `maxRegistrations` already.
+      // `refusalOfError` knows the error of a verifier that has `maxRegistrations` already.
       const refusal = refusalOfError(error);
       if (refusal) return refuse(reply, refusal);
       throw error;
@@ -67,6 +71,8 @@ export function fastifyPlugin(verifier, options = {}) {
 }
 
 /**
+ * Sends a refusal. Returns the reply, so that the hook can tell Fastify by returning it that the request is answered.
+ *
  * @param {FastifyReply} reply
  * @param {import("./guard.js").Refusal} refusal
  */
@@ -84,11 +90,13 @@ function refuse(reply, { status, headers, body }) {
  * @param {FastifyReply} reply
  */
 function closeConnectionOnEnd(verifier, claims, { raw, server }, reply) {
+  // `@fastify/websocket` adds this property to Fastify's instance.
   const { websocketServer } = /** @type {{ websocketServer?: import("node:events").EventEmitter }} */ (server ?? {});
   if (raw.headers.upgrade === undefined || !websocketServer) {
     endResponseOnEnd(verifier, claims, raw, reply.raw);
     return;
   }
+  // The WebSocket exists only after the handshake: the listener gets it, together with the request of the handshake.
   HANDSHAKES.set(raw, { verifier, claims });
   if (WITH_LISTENER.has(websocketServer)) return;
   WITH_LISTENER.add(websocketServer);
@@ -103,5 +111,6 @@ function closeConnectionOnEnd(verifier, claims, { raw, server }, reply) {
  */
 function onConnection(socket, request) {
   const handshake = HANDSHAKES.get(request);
+  // Missing if the route of the handshake does not have the hook.
   if (handshake) closeSocketOnEnd(handshake.verifier, handshake.claims, socket, request);
 }

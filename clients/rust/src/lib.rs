@@ -26,7 +26,7 @@
 //!
 //! Tokens are validated as RFC 8725 and RFC 9068 require: the issuer publishes the key; `alg` is the algorithm of the key
 //! (ES256, EdDSA, RS256 or PS256); `typ` is `at+jwt`; the header has no `crit`; no member is duplicated; all required claims
-//! are present; `iss` and `aud` match; `exp`, `nbf` and `iat` hold now. Headers that carry or locate keys (`jwk`, `jku`,
+//! are present; `iss` and `aud` match; `exp`, `nbf` and `iat` hold now. Headers that contain or locate keys (`jwk`, `jku`,
 //! `x5c`, `x5u`) are ignored. Verified tokens are cached by their SHA-256; times, keys and revocations are checked on every
 //! hit.
 //!
@@ -56,9 +56,10 @@
 //! # A lost feed
 //!
 //! The feed sends a heartbeat every second. When it is silent, tokens are verified locally for another
-//! [`Builder::max_staleness`], which bounds the delay of a revocation. After that, and before the first snapshot,
-//! [`OnFeedLost`] applies: introspect each token, or refuse all. The verifier reconnects with exponential backoff and resumes
-//! after the last event. If the issuer cannot fill the gap, it sends a new snapshot.
+//! [`Builder::max_staleness`], which bounds the delay of a revocation. After that, and before the first snapshot (all
+//! revocations that still affect tokens), [`OnFeedLost`] applies: introspect each token, or refuse all. The verifier
+//! reconnects with exponential backoff and resumes after the last event. If the issuer cannot fill the gap, it sends a new
+//! snapshot.
 //!
 //! Memory is bounded. A revocation is evicted when it can no longer affect an unexpired token. With more than
 //! [`Builder::max_revocations`] the feed counts as lost; the verifier never evicts a revocation to store another.
@@ -92,6 +93,7 @@ mod guard;
 mod http;
 #[cfg(feature = "verifier")]
 mod id;
+// For Latchkey itself, which validates tokens with the same code; not part of the public API.
 #[doc(hidden)]
 pub mod jose;
 #[cfg(feature = "verifier")]

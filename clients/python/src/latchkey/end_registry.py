@@ -36,10 +36,11 @@ class _Session:
         self.exp = claims.exp
         """When the session's last known token expires."""
         self.kid = claims._kid
-        """The key of that token."""
+        """The signing key of that token."""
         self.claims_version = -1
-        """The highest version of the account's claims that a token of the session had."""
+        """The highest version of the account's claims that a token of the session had; -1 if no token had a version."""
         self.registrations: dict[Registration, None] = {}
+        """An ordered set: only the keys count."""
 
 
 class Registration:
@@ -77,12 +78,14 @@ class Registration:
         self._reject_if_over()
         claims = await self._registry._verify(token)
         self._renew_with(claims)
+        # The registration ends if the verifier refuses the new claims by now.
         self._reject_if_over()
         return claims
 
     def _renew_with(self, claims: Claims) -> None:
+        # The registration may have ended while the token was verified.
         self._reject_if_over()
-        if (claims.sid, claims.sub) != (self._session.sid, self._session.account):
+        if claims.sid != self._session.sid or claims.sub != self._session.account:
             raise RenewError("the token belongs to another session")
         self._claims = claims
         self._since = self._registry._elapsed()
@@ -114,7 +117,7 @@ class Registration:
             return
         self._ended = cause
         self._registry._remove(self, self._session)
-        self._registry._call(self._callback, cause)
+        self._registry._run_callback(self._callback, cause)
 
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -146,7 +149,10 @@ class _Index(Generic[_Key]):
 
 
 class EndRegistry:
-    """Indexes the registrations by session, account, key and expiry, to find those that an event ends. All registrations share one timer."""
+    """Indexes the registrations by session, account, signing key and expiry, to find those that an event ends.
+
+    All registrations share one timer.
+    """
 
     def __init__(
         self,
@@ -160,7 +166,7 @@ class EndRegistry:
     ) -> None:
         """``verify`` verifies a token without a call of :meth:`on_accepted`.
 
-        ``cause_of`` returns why a token of a key is refused now, or None.
+        ``cause_of`` gets the id of a token's signing key and the token's claims. It returns why the token is refused now, or None.
 
         ``silence`` returns the seconds since the verifier last had every revocation that the feed had sent. ``now`` is the wall
         clock, ``elapsed`` a monotonic clock.
@@ -171,14 +177,15 @@ class EndRegistry:
         self._registrations: dict[Registration, None] = {}
         """The registrations, in the order in which they were registered or renewed."""
         self._by_sid: dict[str, _Session] = {}
+        """Sessions by id; without those of service clients' own tokens, which have no id."""
         self._by_account: _Index[str] = _Index()
         self._by_kid: _Index[str] = _Index()
         self._by_expiry: _Index[int] = _Index()
         """Sessions by the second in which their last known token expires."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
-        self._calls: set[asyncio.Future[Any]] = set()
-        """Coroutines of callbacks, which the event loop references only weakly."""
+        self._running_callbacks: set[asyncio.Future[Any]] = set()
+        """Keeps the tasks of callbacks alive, because the event loop references them only weakly."""
         self._closed = False
 
     def __len__(self) -> int:
@@ -209,6 +216,7 @@ class EndRegistry:
         session.registrations[registration] = None
         self._registrations[registration] = None
         self._adopt(session, claims)
+        # The session may have ended since the token was verified.
         self._end_if_invalid(registration, session)
         self._schedule(self._remaining(session.exp))
         return registration
@@ -224,7 +232,8 @@ class EndRegistry:
         match revocation:
             case SessionRevocation():
                 session = self._by_sid.get(revocation.session_id)
-                self._end_all([] if session is None else [session], "session_revoked")
+                if session is not None:
+                    self._end_all([session], "session_revoked")
             case AccountRevocation():
                 for registration in self._of_account(revocation.account_id):
                     if revocation.ends(registration.claims):
@@ -267,7 +276,7 @@ class EndRegistry:
         self._stop_timer()
 
     def _on_renewed(self, registration: Registration, session: _Session, claims: Claims) -> None:
-        # moves the registration behind the ones that were registered or renewed earlier
+        # Moves the registration to the end of the order.
         del self._registrations[registration]
         self._registrations[registration] = None
         self._adopt(session, claims)
@@ -298,8 +307,8 @@ class EndRegistry:
             return
         session.claims_version = version
         for registration in list(session.registrations):
-            known = registration.claims.claims_version
-            if known is not None and known < version:
+            registered_version = registration.claims.claims_version
+            if registered_version is not None and registered_version < version:
                 registration._end("claims_changed")
 
     def _end_if_invalid(self, registration: Registration, session: _Session) -> None:
@@ -312,20 +321,23 @@ class EndRegistry:
         if cause is not None:
             registration._end(cause)
 
-    def _call(self, callback: Callback, cause: EndCause) -> None:
+    def _run_callback(self, callback: Callback, cause: EndCause) -> None:
         try:
             result = callback(cause)
         except Exception:
             _LOG.exception("a callback of on_end failed")
             return
         if inspect.iscoroutine(result):
-            call = asyncio.ensure_future(result)
-            self._calls.add(call)
-            call.add_done_callback(self._on_call_done)
+            task = asyncio.ensure_future(result)
+            self._running_callbacks.add(task)
+            task.add_done_callback(self._on_callback_done)
 
-    def _on_call_done(self, call: asyncio.Future[Any]) -> None:
-        self._calls.discard(call)
-        if not call.cancelled() and (error := call.exception()) is not None:
+    def _on_callback_done(self, task: asyncio.Future[Any]) -> None:
+        self._running_callbacks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
             _LOG.error("a callback of on_end failed", exc_info=error)
 
     def _of_account(self, account: str) -> Iterator[Registration]:
@@ -356,6 +368,7 @@ class EndRegistry:
     def _remaining_silence(self) -> float:
         """The seconds until the feed is lost for the oldest registration, if no event arrives."""
         oldest = next(iter(self._registrations), None)
+        # A registration that is younger than the silence has lacked the feed only since it was made or renewed.
         age = 0.0 if oldest is None else self._elapsed() - oldest._since
         # a millisecond more, because `end_expired` requires that the time has been exceeded
         return self._end_after_silence - min(self._silence(), age) + 0.001

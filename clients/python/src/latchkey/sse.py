@@ -28,13 +28,14 @@ class Parser:
         """Starts with an empty buffer."""
         self._buffer = b""
         """The start of a line whose end has not arrived yet."""
-        self._at_start = True
+        self._at_first_line = True
+        """Only the first line may begin with a byte order mark."""
         self._type = ""
         self._data: list[str] = []
         self._id: str | None = None
         """The last event id. Events without an ``id`` field do not change it."""
         self._event_bytes = 0
-        """The length of the current event's lines so far."""
+        """The length of the current event's complete lines, without line ends."""
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Yields the events that the chunk completes.
@@ -44,8 +45,10 @@ class Parser:
         unparsed = self._buffer + chunk
         # A CR at the end stays in the buffer: its LF may be in the next chunk.
         end = len(unparsed) - 1 if unparsed.endswith(b"\r") else len(unparsed)
+        # A line ends with CRLF, LF or CR.
         lines = unparsed[:end].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._buffer = lines.pop() + unparsed[end:]
+        unfinished_line = lines.pop()
+        self._buffer = unfinished_line + unparsed[end:]
         for line in lines:
             event = self._parse_line(line)
             if event is not None:
@@ -54,9 +57,11 @@ class Parser:
             raise ProtocolError("an event of the feed is too long")
 
     def _parse_line(self, raw: bytes) -> Event | None:
-        if self._at_start:
-            self._at_start, raw = False, raw.removeprefix(codecs.BOM_UTF8)
+        if self._at_first_line:
+            self._at_first_line = False
+            raw = raw.removeprefix(codecs.BOM_UTF8)
         if not raw:
+            # An empty line ends the event. An event without data is dropped.
             event = Event(self._type or "message", "\n".join(self._data), self._id) if self._data else None
             self._reset_event()
             return event

@@ -6,7 +6,7 @@ const MAX_BYTES: usize = 64 * 1024;
 /// An event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// The type; `message` if the stream has none.
+    /// The type; `message` if the event has no `event` field.
     pub(crate) event: String,
     /// The data lines, joined with `\n`.
     pub(crate) data: String,
@@ -25,7 +25,7 @@ pub(crate) struct Parser {
     line: Vec<u8>,
     /// Whether the last byte was a `\r`, after which a `\n` is ignored.
     after_cr: bool,
-    /// Whether the first line has been parsed. A byte order mark may precede it.
+    /// Whether the first line has been parsed. Only this line may begin with a byte order mark.
     past_first_line: bool,
     /// The type and the data of the incomplete event.
     event: String,
@@ -40,7 +40,8 @@ impl Parser {
     /// Parses a chunk and passes the events that it completes to `emit`.
     pub(crate) fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(Message)) -> Result<(), InvalidStream> {
         for &byte in bytes {
-            let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
+            let after_cr = self.after_cr;
+            self.after_cr = byte == b'\r';
             match byte {
                 b'\n' if after_cr => {}
                 b'\n' | b'\r' => {
@@ -58,9 +59,14 @@ impl Parser {
     fn end_line(&mut self) -> Result<Option<Message>, InvalidStream> {
         let line = std::mem::take(&mut self.line);
         let text = std::str::from_utf8(&line).map_err(|_| InvalidStream)?;
-        let past_first_line = std::mem::replace(&mut self.past_first_line, true);
-        let text = if past_first_line { text } else { text.strip_prefix('\u{feff}').unwrap_or(text) };
-        let message = if text.is_empty() { self.end_event() } else { self.field(text).map(|()| None)? };
+        let text = if self.past_first_line { text } else { text.strip_prefix('\u{feff}').unwrap_or(text) };
+        self.past_first_line = true;
+        let message = if text.is_empty() {
+            self.end_event()
+        } else {
+            self.parse_field(text)?;
+            None
+        };
         // Reuses the allocation.
         self.line = line;
         self.line.clear();
@@ -68,12 +74,13 @@ impl Parser {
     }
 
     /// Parses a field. A comment is a field with an empty name. It is ignored, like `retry` and unknown fields.
-    fn field(&mut self, line: &str) -> Result<(), InvalidStream> {
+    fn parse_field(&mut self, line: &str) -> Result<(), InvalidStream> {
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match name {
             "event" => value.clone_into(&mut self.event),
             "data" => {
+                // The data may need one more byte, for the line feed before this value.
                 if self.data.len() + value.len() >= MAX_BYTES {
                     return Err(InvalidStream);
                 }
@@ -89,10 +96,13 @@ impl Parser {
         Ok(())
     }
 
+    /// Resets the incomplete event, and returns it if it has data.
     fn end_event(&mut self) -> Option<Message> {
-        let (event, data) = (std::mem::take(&mut self.event), std::mem::take(&mut self.data));
+        let event = std::mem::take(&mut self.event);
+        let data = std::mem::take(&mut self.data);
+        let has_data = std::mem::take(&mut self.has_data);
         let event = if event.is_empty() { "message".to_owned() } else { event };
-        std::mem::take(&mut self.has_data).then(|| Message { event, data, id: self.id.clone() })
+        has_data.then(|| Message { event, data, id: self.id.clone() })
     }
 }
 
@@ -103,7 +113,8 @@ mod tests {
     use super::*;
 
     fn parse(chunks: &[&[u8]]) -> Result<Vec<Message>, InvalidStream> {
-        let (mut parser, mut messages) = (Parser::default(), Vec::new());
+        let mut parser = Parser::default();
+        let mut messages = Vec::new();
         for chunk in chunks {
             parser.push(chunk, |message| messages.push(message))?;
         }
@@ -132,20 +143,24 @@ mod tests {
     #[test]
     fn block_without_data_or_end_is_no_event() {
         assert_eq!(parse(&[b"event: live\n\n"]), Ok(vec![]));
+        // no empty line ends the event
         assert_eq!(parse(&[b"event: live\ndata: {}\n"]), Ok(vec![]));
+        // comments only
         assert_eq!(parse(&[b":\n\n\n: \n\n"]), Ok(vec![]));
         // a block without data still sets the last event id
         assert_eq!(parse(&[b"id: 1\n\ndata: x\n\n"]), Ok(vec![message("message", "x", Some("1"))]));
     }
 
     #[test]
-    fn ids_and_byte_order_mark_follow_the_standard() {
+    fn byte_order_mark_ids_and_values_follow_the_standard() {
         assert_eq!(parse(&["\u{feff}data: x\n\n".as_bytes()]), Ok(vec![message("message", "x", None)]));
         // only one byte order mark, and only at the start: here the field is unknown, and its block has no data
         assert_eq!(parse(&["\u{feff}\u{feff}data: x\n\n".as_bytes()]), Ok(vec![]));
         assert_eq!(parse(&["\n\u{feff}data: x\n\n".as_bytes()]), Ok(vec![]));
+        // an id with NUL is ignored, and a field without a colon has an empty value
         assert_eq!(parse(&[b"id: a\0b\ndata: x\n\n"]), Ok(vec![message("message", "x", None)]));
         assert_eq!(parse(&[b"id\ndata: x\n\n"]), Ok(vec![message("message", "x", Some(""))]));
+        // only one space after the colon is removed
         assert_eq!(parse(&[b"data:  x\n\n"]), Ok(vec![message("message", " x", None)]));
     }
 
@@ -166,7 +181,8 @@ mod tests {
             cuts in prop::collection::vec(1..9_usize, 1..60),
         ) {
             let text: String = lines.iter().zip(ends).map(|(line, end)| format!("{line}{end}")).collect();
-            let (mut rest, mut chunks) = (text.as_bytes(), Vec::new());
+            let mut rest = text.as_bytes();
+            let mut chunks = Vec::new();
             for cut in cuts.into_iter().cycle() {
                 let (chunk, more) = rest.split_at(cut.min(rest.len()));
                 chunks.push(chunk);
@@ -184,7 +200,7 @@ mod tests {
         }
 
         #[test]
-        fn parser_inverts_the_event_format(events in prop::collection::vec(("[a-z]{1,9}", "[^\\r\\n\u{0}]{0,30}", "[0-9a-z-]{0,9}"), 0..20)) {
+        fn parser_returns_the_events_that_were_formatted(events in prop::collection::vec(("[a-z]{1,9}", "[^\\r\\n\u{0}]{0,30}", "[0-9a-z-]{0,9}"), 0..20)) {
             let text: String =
                 events.iter().map(|(event, data, id)| format!("id: {id}\nevent: {event}\ndata: {data}\n\n")).collect();
             let expected: Vec<_> = events.iter().map(|(event, data, id)| message(event, data, Some(id))).collect();

@@ -1,6 +1,6 @@
 //! The registered sessions: [`Registry`].
 //!
-//! Indexes by session, account, key and expiry find the registrations that an event concerns. An event that concerns no
+//! Indexes by session, account, signing key and expiry find the registrations that an event concerns. An event that concerns no
 //! registration costs a lookup. Callbacks are called without the lock.
 
 use std::{
@@ -26,8 +26,8 @@ use crate::{
     token::Session,
 };
 
-/// The longest time between two sweeps, in milliseconds.
-const SWEEP_INTERVAL: i64 = 1000;
+/// The longest time between two sweeps.
+const SWEEP_INTERVAL_MILLIS: i64 = 1000;
 
 /// The function that a service registers for the end of a session.
 pub(crate) type Callback = Box<dyn FnOnce(EndCause) + Send>;
@@ -40,10 +40,10 @@ pub(crate) struct Registry {
     count: AtomicUsize,
     /// Notified when a registration may need an earlier sweep.
     changed: Notify,
-    /// The tolerated clock skew, in milliseconds.
-    leeway: i64,
-    /// How long the feed may be lost before registrations end, in milliseconds.
-    end_after_silence: i64,
+    /// The tolerated clock skew.
+    leeway_millis: i64,
+    /// How long the feed may be lost before registrations end.
+    end_after_silence_millis: i64,
 }
 
 /// The owner of registrations: a session, or a token without a session.
@@ -111,18 +111,18 @@ struct Entry {
     /// When the token was registered or renewed, by [`Clock::elapsed`] in milliseconds.
     since: i64,
     outcome: Arc<OnceLock<EndCause>>,
-    /// The lock only makes the entry `Sync`: it is never contended.
-    callback: Mutex<Option<Callback>>,
+    /// The lock only makes the entry `Sync`: it is never taken.
+    callback: Mutex<Callback>,
 }
 
 impl Registry {
-    pub(crate) fn new(leeway: i64, end_after_silence: Duration) -> Self {
+    pub(crate) fn new(leeway_millis: i64, end_after_silence: Duration) -> Self {
         Self {
             index: RwLock::default(),
             count: AtomicUsize::new(0),
             changed: Notify::new(),
-            leeway,
-            end_after_silence: millis(end_after_silence),
+            leeway_millis,
+            end_after_silence_millis: millis(end_after_silence),
         }
     }
 
@@ -140,12 +140,12 @@ impl Registry {
         clock: &dyn Clock,
     ) -> (Key, RegistrationState) {
         let session = Session::of(claims);
-        let callback = Mutex::new(Some(callback));
-        let entry = Entry { session, since: millis(clock.elapsed()), outcome, callback };
+        let entry = Entry { session, since: millis(clock.elapsed()), outcome, callback: Mutex::new(callback) };
         let mut index = self.write();
         index.next_number += 1;
         let number = index.next_number;
         let holder = session.map_or(Holder::Token(number), |session| Holder::Session(session.id));
+        // Creates the holder if it is new. Ends its earlier registrations if this token has newer claims.
         let ended = index.adopt(holder, session, claims);
         if let Some(registrations) = index.holders.get_mut(&holder) {
             registrations.entries.insert(number, entry);
@@ -172,7 +172,8 @@ impl Registry {
         if !is_same_holder {
             return Err(NotRenewed::OtherSession);
         }
-        (entry.session, entry.since) = (session, millis(clock.elapsed()));
+        entry.session = session;
+        entry.since = millis(clock.elapsed());
         let ended = index.adopt(key.holder, session, claims);
         let state = self.registration_state(&index, key, session, clock);
         self.finish(index, [(ended, EndCause::ClaimsChanged)]);
@@ -212,20 +213,23 @@ impl Registry {
             .holders
             .get(&holder)
             .is_some_and(|known| claims.exp > known.exp || claims.claims_version > known.claims_version);
-        if is_newer {
-            let mut index = self.write();
-            // The session's last registration may have been removed in between.
-            let is_known = index.holders.contains_key(&holder);
-            let ended = if is_known { index.adopt(holder, Some(*session), claims) } else { Vec::new() };
-            if index.holders.get(&holder).is_some_and(|known| known.entries.is_empty()) {
-                index.forget(holder);
-            }
-            self.finish(index, [(ended, EndCause::ClaimsChanged)]);
+        if !is_newer {
+            return;
         }
+        let mut index = self.write();
+        // The session's last registration may have been removed in between.
+        if !index.holders.contains_key(&holder) {
+            return;
+        }
+        let ended = index.adopt(holder, Some(*session), claims);
+        if index.holders.get(&holder).is_some_and(|known| known.entries.is_empty()) {
+            index.forget(holder);
+        }
+        self.finish(index, [(ended, EndCause::ClaimsChanged)]);
     }
 
-    /// Ends the registrations that an event of the feed concerns; `at` in milliseconds since the Unix epoch.
-    pub(crate) fn on_event(&self, target: &Target, at: i64) {
+    /// Ends the registrations that an event of the feed concerns; `at_millis` is its time since the Unix epoch.
+    pub(crate) fn on_event(&self, target: &Target, at_millis: i64) {
         if self.len() == 0 {
             return;
         }
@@ -238,8 +242,8 @@ impl Registry {
             ),
             Target::Key(kid) => (index.take_of_kid(kid), EndCause::KeyRetired),
             Target::Claims { account, version } => {
-                let at = at.div_euclid(1000);
-                let ended = index.take_of_account(*account, |session| session.precedes_claims(*version, at));
+                let at_seconds = at_millis.div_euclid(1000);
+                let ended = index.take_of_account(*account, |session| session.precedes_claims(*version, at_seconds));
                 (ended, EndCause::ClaimsChanged)
             }
         };
@@ -255,33 +259,35 @@ impl Registry {
         is_trusted: impl Fn(&str) -> bool,
         clock: &dyn Clock,
     ) -> Duration {
-        let (elapsed, unix) = (millis(clock.elapsed()), clock.unix_millis());
-        let mut next = SWEEP_INTERVAL;
+        let elapsed_millis = millis(clock.elapsed());
+        let unix_millis = clock.unix_millis();
+        let mut next_in_millis = SWEEP_INTERVAL_MILLIS;
         let mut index = self.write();
         let mut expired = Vec::new();
         while let Some(&(exp, holder)) = index.expiries.first() {
-            let left = self.deadline(exp).saturating_sub(unix);
-            if left > 0 {
-                next = next.min(left);
+            let remaining = self.deadline(exp).saturating_sub(unix_millis);
+            if remaining > 0 {
+                next_in_millis = next_in_millis.min(remaining);
                 break;
             }
             expired.extend(index.take(holder, |_, _| true));
         }
-        let untrusted: Vec<_> = index.by_kid.keys().filter(|kid| !is_trusted(kid)).cloned().collect();
-        let untrusted: Vec<_> = untrusted.into_iter().flat_map(|kid| index.take_of_kid(&kid)).collect();
+        let untrusted_kids: Vec<_> = index.by_kid.keys().filter(|kid| !is_trusted(kid)).cloned().collect();
+        let untrusted: Vec<_> = untrusted_kids.into_iter().flat_map(|kid| index.take_of_kid(&kid)).collect();
         let mut lost = Vec::new();
         if let Some(silence) = silence.map(millis) {
-            let limit = self.end_after_silence;
+            let limit = self.end_after_silence_millis;
             if silence > limit {
-                lost = index.take_everywhere(|entry| elapsed.saturating_sub(entry.since) > limit);
+                // A registration made or renewed during the silence has lacked the feed only since then.
+                lost = index.take_everywhere(|entry| elapsed_millis.saturating_sub(entry.since) > limit);
             } else {
                 // one more, because the silence must exceed the limit
-                next = next.min(limit - silence + 1);
+                next_in_millis = next_in_millis.min(limit - silence + 1);
             }
         }
         let ended = [(expired, EndCause::TokenExpired), (untrusted, EndCause::KeyRetired), (lost, EndCause::FeedLost)];
         self.finish(index, ended);
-        Duration::from_millis(next.unsigned_abs())
+        Duration::from_millis(next_in_millis.unsigned_abs())
     }
 
     /// Sweeps whenever a registration may have ended; never returns. One task serves all registrations.
@@ -289,6 +295,7 @@ impl Registry {
     /// `sweep` returns the time until the next sweep.
     pub(crate) async fn run_sweeper(&self, sweep: impl Fn() -> Duration) {
         loop {
+            // Created before the check, so that a registration after the check still ends the wait.
             let changed = self.changed.notified();
             if self.len() == 0 {
                 changed.await;
@@ -307,21 +314,19 @@ impl Registry {
     ) -> RegistrationState {
         // the holder exists: its registration was just added or renewed
         let known = index.holders.get(&key.holder);
-        let newest = known.and_then(|known| known.claims_version);
+        let own_version = session.and_then(|session| session.claims_version);
+        let newest_version = known.and_then(|known| known.claims_version);
         RegistrationState {
             kid: known.map_or_else(|| "".into(), |known| Arc::clone(&known.kid)),
             session,
-            outdated: session
-                .and_then(|session| session.claims_version)
-                .zip(newest)
-                .is_some_and(|(own, newest)| own < newest),
+            outdated: own_version.is_some() && own_version < newest_version,
             expired: known.is_none_or(|known| self.deadline(known.exp) <= clock.unix_millis()),
         }
     }
 
     /// When a token that expires at `exp` is refused, in milliseconds since the Unix epoch.
     fn deadline(&self, exp: i64) -> i64 {
-        exp.saturating_mul(1000).saturating_add(self.leeway)
+        exp.saturating_mul(1000).saturating_add(self.leeway_millis)
     }
 
     /// Sets the outcomes of the registrations that were removed from the index, unlocks the index, and calls the callbacks.
@@ -338,8 +343,7 @@ impl Registry {
             self.count.fetch_sub(entries.len(), Ordering::AcqRel);
             for entry in entries {
                 let callback = entry.callback.into_inner().unwrap_or_else(PoisonError::into_inner);
-                let call = AssertUnwindSafe(|| callback.into_iter().for_each(|callback| callback(cause)));
-                if catch_unwind(call).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| callback(cause))).is_err() {
                     tracing::error!(%cause, "a callback of on_end panicked");
                 }
             }
@@ -365,24 +369,11 @@ impl Registry {
 }
 
 impl Index {
-    /// Records a token of `holder`, and removes and returns the registrations with older claims. If the holder then has no
-    /// registration, the caller must add one or remove the holder.
+    /// Records a token of `holder`, which is added if it is new. Removes and returns the registrations with older claims. If
+    /// the holder then has no registration, the caller must add one or remove the holder.
     fn adopt(&mut self, holder: Holder, session: Option<Session>, claims: &Claims) -> Vec<Entry> {
         let Some(known) = self.holders.get_mut(&holder) else {
-            if let (Holder::Session(id), Some(session)) = (holder, session) {
-                self.by_account.entry(session.account).or_default().insert(id);
-            }
-            self.by_kid.entry(Arc::clone(&claims.kid)).or_default().insert(holder);
-            self.expiries.insert((claims.exp, holder));
-            let registrations = Registrations {
-                account: session.map(|session| session.account),
-                client_id: claims.client_id.clone(),
-                exp: claims.exp,
-                kid: Arc::clone(&claims.kid),
-                claims_version: claims.claims_version,
-                entries: HashMap::new(),
-            };
-            self.holders.insert(holder, registrations);
+            self.add_holder(holder, session, claims);
             return Vec::new();
         };
         if claims.exp > known.exp {
@@ -406,6 +397,23 @@ impl Index {
         let outdated: Vec<_> =
             known.entries.extract_if(|_, entry| has_older_claims(entry)).map(|(_, entry)| entry).collect();
         outdated
+    }
+
+    fn add_holder(&mut self, holder: Holder, session: Option<Session>, claims: &Claims) {
+        if let Some(session) = session {
+            self.by_account.entry(session.account).or_default().insert(session.id);
+        }
+        self.by_kid.entry(Arc::clone(&claims.kid)).or_default().insert(holder);
+        self.expiries.insert((claims.exp, holder));
+        let registrations = Registrations {
+            account: session.map(|session| session.account),
+            client_id: claims.client_id.clone(),
+            exp: claims.exp,
+            kid: Arc::clone(&claims.kid),
+            claims_version: claims.claims_version,
+            entries: HashMap::new(),
+        };
+        self.holders.insert(holder, registrations);
     }
 
     /// Removes the registrations of a holder for which `ends` returns true, and the holder with its last registration.
@@ -456,6 +464,7 @@ where
 {
     let Some(set) = map.get_mut(key) else { return };
     set.remove(value);
+    // The set shrinks by the rule of `shrink`, which takes maps only.
     if set.is_empty() {
         map.remove(key);
         shrink(map);
