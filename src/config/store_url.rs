@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use url::Url;
 
-/// The schemes of `redis.url` that fred understands: redis or valkey, an `s` for TLS, and the topology.
+/// The schemes of `redis.url` that fred, the Redis client library, understands: redis or valkey, an `s` for TLS, and the topology.
 const REDIS_SCHEMES: [&str; 14] = [
     "redis",
     "rediss",
@@ -22,7 +22,7 @@ const REDIS_SCHEMES: [&str; 14] = [
     "valkey+unix",
 ];
 
-/// The parameters of PostgreSQL URLs that sqlx reads. sqlx ignores other parameters.
+/// The parameters of PostgreSQL URLs that sqlx, the SQL client library, reads. It ignores other parameters.
 const POSTGRES_PARAMETERS: [&str; 15] = [
     "sslmode",
     "ssl-mode",
@@ -58,6 +58,7 @@ enum Topology {
 pub(crate) fn with_host(text: &str) -> Cow<'_, str> {
     let Some(scheme_end) = text.find("://") else { return Cow::Borrowed(text) };
     let start = scheme_end + "://".len();
+    // The end of `user:password@host:port`.
     let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |length| start + length);
     let may_omit_host = matches!(&text[..scheme_end], "postgres" | "postgresql" | "redis+unix" | "valkey+unix");
     if may_omit_host && text[start..end].ends_with('@') {
@@ -76,10 +77,10 @@ pub(crate) fn check_redis(text: &str) -> Result<(), String> {
             return Err(format!("must start with one of {}, followed by :// and an address", REDIS_SCHEMES.join(", ")));
         }
     };
-    let topology = match scheme.split_once(['-', '+']).map_or("", |(_, topology)| topology) {
-        "cluster" => Topology::Cluster,
-        "sentinel" => Topology::Sentinel,
-        "unix" => Topology::Unix,
+    let topology = match scheme.split_once(['-', '+']) {
+        Some((_, "cluster")) => Topology::Cluster,
+        Some((_, "sentinel")) => Topology::Sentinel,
+        Some((_, "unix")) => Topology::Unix,
         _ => Topology::Single,
     };
     let url = Url::parse(&with_host(text)).map_err(|error| format!("must be a URL: {error}"))?;
@@ -89,16 +90,22 @@ pub(crate) fn check_redis(text: &str) -> Result<(), String> {
     if topology != Topology::Unix && url.host_str().is_none_or(str::is_empty) {
         return Err("must name a host".into());
     }
+    // The user `default`, whom every Redis has, may have no password.
     if !matches!(url.username(), "" | "default") && url.password().is_none_or(str::is_empty) {
         return Err("has a user name and no password; a password alone is written redis://:password@host".into());
     }
+    check_redis_parameters(&url, topology)?;
+    check_redis_path(&url, topology)
+}
+
+fn check_redis_parameters(url: &Url, topology: Topology) -> Result<(), String> {
     let parameters: &[&str] = match topology {
         Topology::Single => &[],
         Topology::Cluster => &["node"],
         Topology::Sentinel => &["sentinelServiceName", "sentinelUsername", "sentinelPassword", "node"],
         Topology::Unix => &["db"],
     };
-    check_parameters(&url, |name| parameters.contains(&name), parameters)?;
+    check_parameters(url, |name| parameters.contains(&name), parameters)?;
     for (name, value) in url.query_pairs() {
         let is_host_and_port = || value.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && is_port(port));
         match &*name {
@@ -107,14 +114,18 @@ pub(crate) fn check_redis(text: &str) -> Result<(), String> {
             _ => {}
         }
     }
+    let names_master = || url.query_pairs().any(|(name, value)| name == "sentinelServiceName" && !value.is_empty());
+    if topology == Topology::Sentinel && !names_master() {
+        return Err("must name the master that Sentinel watches: ?sentinelServiceName=NAME".into());
+    }
+    Ok(())
+}
+
+/// Checks the path: the number of the database, or the path of a Unix socket.
+fn check_redis_path(url: &Url, topology: Topology) -> Result<(), String> {
     let path = url.path().trim_start_matches('/');
     match topology {
         Topology::Unix if path.is_empty() => Err("must name a socket: redis+unix:///run/redis.sock".into()),
-        Topology::Sentinel
-            if !url.query_pairs().any(|(name, value)| name == "sentinelServiceName" && !value.is_empty()) =>
-        {
-            Err("must name the master that Sentinel watches: ?sentinelServiceName=NAME".into())
-        }
         Topology::Cluster if !matches!(path, "" | "0") => {
             Err("must not name a database: a Redis Cluster has only database 0".into())
         }
@@ -127,6 +138,7 @@ pub(crate) fn check_redis(text: &str) -> Result<(), String> {
 
 /// Whether a value of `redis.url` requires TLS.
 pub(crate) fn is_tls_redis(text: &str) -> bool {
+    // The scheme without the topology: `rediss` of `rediss-cluster://`.
     let scheme = text.split(['-', ':']).next().unwrap_or_default();
     matches!(scheme, "rediss" | "valkeys")
 }
@@ -144,9 +156,11 @@ fn check_postgres(text: &str) -> Result<(), String> {
     const SEVERAL_HOSTS: &str = "names several hosts, which is not supported: name one address that follows the \
                                  primary, such as the address of PgBouncer, HAProxy or the hosting provider";
     let text = with_host(text);
+    // Checked before the URL is parsed, because `Url` calls the port of `a:1,b:2` invalid.
     let authority =
         text.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
-    if authority.rsplit('@').next().is_some_and(|hosts| hosts.contains(',')) {
+    let hosts = authority.rsplit('@').next().unwrap_or_default();
+    if hosts.contains(',') {
         return Err(SEVERAL_HOSTS.into());
     }
     let url = Url::parse(&text).map_err(|error| format!("must be a URL: {error}"))?;
@@ -167,7 +181,7 @@ fn check_postgres(text: &str) -> Result<(), String> {
 /// Refuses parameters that the client library would ignore. `supported` lists parameters for the error text.
 fn check_parameters(url: &Url, is_supported: impl Fn(&str) -> bool, supported: &[&str]) -> Result<(), String> {
     let Some(unknown) = url.query_pairs().map(|(name, _)| name).find(|name| !is_supported(name)) else { return Ok(()) };
-    // A password with an unescaped `?` in it looks like a parameter.
+    // What follows an unescaped `?` in a password looks like a parameter. The error must not repeat it.
     let is_plain = unknown.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'[' | b']'));
     if !is_plain || unknown.len() > 64 || url.query().is_some_and(|query| query.contains('@')) {
         return Err("has an unknown parameter; write a ? in the password as %3F".into());

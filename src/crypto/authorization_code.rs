@@ -18,12 +18,12 @@ pub const CODE_PREFIX: &str = "lk_ac_";
 pub const REQUEST_PREFIX: &str = "lk_ar_";
 
 const VERSION: u8 = 1;
-/// The bytes of a code: version, account and secret.
+/// The bytes of a code: version (byte 0), account (1 to 16) and secret (17 to 40).
 const CODE_BYTES: usize = 41;
 /// The characters of a code after its prefix.
-const ENCODED_CODE: usize = 55;
+const CODE_CHARS: usize = 55;
 /// The characters of a handle after its prefix.
-const ENCODED_HANDLE: usize = 43;
+const HANDLE_CHARS: usize = 43;
 
 /// The SHA-256 under which Redis holds a code or a request.
 pub type Digest = [u8; 32];
@@ -48,7 +48,10 @@ impl AuthorizationCode {
 
     /// Reads a code; none if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
-        let encoded = text.strip_prefix(CODE_PREFIX).filter(|encoded| encoded.len() == ENCODED_CODE)?;
+        let encoded = text.strip_prefix(CODE_PREFIX)?;
+        if encoded.len() != CODE_CHARS {
+            return None;
+        }
         let mut bytes = Zeroizing::new([0; CODE_BYTES]);
         BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
         let account = AccountId::from_bytes(bytes[1..17].try_into().ok()?);
@@ -72,7 +75,7 @@ impl fmt::Debug for AuthorizationCode {
     }
 }
 
-/// The handle of an authorization request that waits for its user: the parameter `request` of Latchkey's own pages. It authorizes
+/// The handle of an authorization request that waits for a step of its user, such as the sign-in: the parameter `request` of Latchkey's own pages. It authorizes
 /// nothing by itself. `Debug` omits it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestHandle(SecretText);
@@ -85,8 +88,13 @@ impl RequestHandle {
 
     /// Reads a handle; none if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
-        let encoded = text.strip_prefix(REQUEST_PREFIX).filter(|encoded| encoded.len() == ENCODED_HANDLE)?;
-        BASE64_URL_SAFE_NO_PAD.decode(encoded).ok().map(|_| Self(text.into()))
+        let encoded = text.strip_prefix(REQUEST_PREFIX)?;
+        if encoded.len() != HANDLE_CHARS {
+            return None;
+        }
+        // Decoded only to check the characters: the random bytes have no meaning.
+        BASE64_URL_SAFE_NO_PAD.decode(encoded).ok()?;
+        Some(Self(text.into()))
     }
 
     /// The text, for the parameter `request`.
@@ -152,10 +160,12 @@ mod tests {
 
     #[test]
     fn code_and_handle_round_trip_and_are_not_printed() {
-        let (entropy, account) = (Entropy::system(), AccountId::from_bytes([1; 16]));
+        let entropy = Entropy::system();
+        let account = AccountId::from_bytes([1; 16]);
         let code = AuthorizationCode::generate(&entropy, account);
-        let read = AuthorizationCode::parse(code.expose()).unwrap();
-        assert_eq!((read.account, read.digest()), (account, code.digest()));
+        let parsed = AuthorizationCode::parse(code.expose()).unwrap();
+        assert_eq!(parsed.account, account);
+        assert_eq!(parsed.digest(), code.digest());
         assert!(!format!("{code:?}").contains(code.expose()));
         let handle = RequestHandle::generate(&entropy);
         assert_eq!(RequestHandle::parse(handle.expose()), Some(handle.clone()));
@@ -171,9 +181,11 @@ mod tests {
     fn pkce_challenge_matches_example_of_rfc_7636() {
         let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
         let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-        assert!(verifies_pkce(verifier, challenge) && is_s256_challenge(challenge));
-        assert!(!verifies_pkce(&verifier[1..], challenge));
-        assert!(!verifies_pkce(challenge, challenge));
-        assert!(!is_s256_challenge(&challenge[1..]) && !is_s256_challenge("plain"));
+        assert!(verifies_pkce(verifier, challenge));
+        assert!(!verifies_pkce(&verifier[1..], challenge), "shorter than a verifier");
+        assert!(!verifies_pkce(challenge, challenge), "the method `plain`");
+        assert!(is_s256_challenge(challenge));
+        assert!(!is_s256_challenge(&challenge[1..]));
+        assert!(!is_s256_challenge("plain"));
     }
 }

@@ -1,7 +1,7 @@
 //! `latchkey restore`: puts a backup into an empty data directory.
 //!
 //! Sessions are left out by default. A session that was signed out after the backup was made is still live in the backup, and
-//! no surviving data records its end (I3).
+//! no surviving data records its end (I3: a revoked session stays revoked).
 
 use std::{
     fs, io,
@@ -38,8 +38,8 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
     let (config, secret_file) = load_data_locations(&global.sources()?)?;
     let manifest = Manifest::read(&args.dir)?;
     let database_file = sqlite_path(&config.database)?;
+    // The directory of the embedded Redis, if Latchkey runs one.
     let redis_dir = config.redis.url.is_none().then(|| config.data_dir.join("redis"));
-    let keeps_sessions = args.keep_sessions && manifest.has(SESSIONS);
 
     if database_file.is_some() && !manifest.has(DATABASE) {
         bail!(
@@ -67,8 +67,11 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
         bail!("{} has sessions: restore into an empty data directory, or move it away first", redis_dir.display());
     }
 
+    // The database is the last: an interrupted restore leaves no accounts without the secret that decrypts their data.
     let owner = create_data_dir(&config.data_dir)?;
-    if keeps_sessions && let Some(redis_dir) = &redis_dir {
+    if args.keep_sessions
+        && let Some(redis_dir) = &redis_dir
+    {
         embedded::restore(&args.dir.join(SESSIONS), redis_dir).with_context(|| redis_dir.display().to_string())?;
         owner.adopt(redis_dir)?;
         owner.adopt(&redis_dir.join("appendonly.aof"))?;
@@ -81,7 +84,17 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
     }
 
     println!("Restored the backup of {} (latchkey {}).", manifest.created_at, manifest.version);
-    if keeps_sessions {
+    print_sessions_note(&manifest, args.keep_sessions);
+    if restored_secret_file.is_none() {
+        print_secret_note(secret_file.as_deref());
+    }
+    println!("Passwords, roles and factors are those of the backup. Run `latchkey doctor`, then start the service.");
+    Ok(())
+}
+
+/// Prints which sessions are live after the restore.
+fn print_sessions_note(manifest: &Manifest, kept_sessions: bool) {
+    if kept_sessions {
         println!("The sessions are those of {}.", manifest.created_at);
         if manifest.service_was_running == Some(false) {
             println!(
@@ -97,9 +110,12 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
     } else {
         println!("No sessions were restored: everyone signs in again.");
     }
-    match &secret_file {
+}
+
+/// Prints which secret the service will use, if none was restored. `secret_file` is `None` if the configuration names the secret.
+fn print_secret_note(secret_file: Option<&Path>) {
+    match secret_file {
         None => println!("The secret is the configured one; it must be the one of the service that was backed up."),
-        Some(_) if restored_secret_file.is_some() => {}
         Some(path) if path.exists() => {
             println!(
                 "The secret is the one in {}; it must be the one of the service that was backed up.",
@@ -113,8 +129,6 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
              docs/operations.md."
         ),
     }
-    println!("Passwords, roles and factors are those of the backup. Run `latchkey doctor`, then start the service.");
-    Ok(())
 }
 
 /// The owner of the data directory: files that root restores must belong to the service's user.
@@ -143,6 +157,7 @@ fn copy_file(from: &Path, to: &Path, owner: &Owner) -> anyhow::Result<()> {
     let mut name = to.as_os_str().to_owned();
     name.push(".restoring");
     let unfinished = PathBuf::from(name);
+    // An interrupted restore may have left the file.
     match fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
@@ -152,5 +167,9 @@ fn copy_file(from: &Path, to: &Path, owner: &Owner) -> anyhow::Result<()> {
     copy.sync_all()?;
     owner.adopt(&unfinished)?;
     fs::rename(&unfinished, to)?;
-    Ok(to.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())?)
+    // Makes the new name durable.
+    if let Some(dir) = to.parent() {
+        fs::File::open(dir)?.sync_all()?;
+    }
+    Ok(())
 }

@@ -23,9 +23,9 @@ const TOKEN_BYTES: u64 = 1500;
 const OTHER_FILES: u64 = 64;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
-    let available = cgroup_limit().into_iter().chain(physical_memory()).min();
-    let mut findings =
-        vec![check_memory(config, available), check_descriptors(config, getrlimit(Resource::Nofile).current)];
+    let available_memory = cgroup_limit().into_iter().chain(physical_memory()).min();
+    let descriptor_limit = getrlimit(Resource::Nofile).current;
+    let mut findings = vec![check_memory(config, available_memory), check_descriptors(config, descriptor_limit)];
     findings.extend(check_file_system(config));
     findings
 }
@@ -57,34 +57,38 @@ fn check_memory(config: &Config, available: Option<u64>) -> Finding {
     }
 }
 
-/// The memory limit of the control group of this process (cgroups version 2 or 1).
+/// The memory limit of the control group of this process in bytes (cgroups version 2 or 1).
 fn cgroup_limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let path =
-        groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/').to_owned();
+    // The line of version 2 is "0::" and the group's path.
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/');
     let root = Path::new("/sys/fs/cgroup");
     // version 2; version 2 in a container, whose mount begins at its own group; version 1
-    let candidates =
-        [root.join(path).join("memory.max"), root.join("memory.max"), root.join("memory/memory.limit_in_bytes")];
-    let limits = candidates.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
+    let limit_files =
+        [root.join(group).join("memory.max"), root.join("memory.max"), root.join("memory/memory.limit_in_bytes")];
+    // A file without a limit contains "max", which is no number.
+    let limits = limit_files.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
     limits.min()
 }
 
+/// The memory of the machine in bytes.
 fn physical_memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+    // "MemTotal:       16310408 kB"
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = total.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 fn check_descriptors(config: &Config, limit: Option<u64>) -> Finding {
     const CHECK: &str = "descriptors";
-    let http = config.http.max_connections as u64;
-    let needed = http + u64::from(config.database.max_connections) + config.redis.pool_size as u64 + OTHER_FILES;
+    let max_http = config.http.max_connections as u64;
+    let needed = max_http + u64::from(config.database.max_connections) + config.redis.pool_size as u64 + OTHER_FILES;
     match limit {
         Some(limit) if limit < needed => Finding::warn(
             CHECK,
             format!(
-                "the limit of open files is {limit}, and http.max_connections = {http} needs {needed}: raise it \
+                "the limit of open files is {limit}, and http.max_connections = {max_http} needs {needed}: raise it \
                  (`ulimit -n {needed}`, systemd's LimitNOFILE=) or lower http.max_connections"
             ),
         ),
@@ -95,11 +99,12 @@ fn check_descriptors(config: &Config, limit: Option<u64>) -> Finding {
 
 /// SQLite's write-ahead log needs shared memory, which network file systems lack (<https://www.sqlite.org/wal.html>).
 fn check_file_system(config: &Config) -> Option<Finding> {
+    // `sqlite://PATH?PARAMETERS`
     let path = config.database.url.expose().strip_prefix("sqlite:")?.trim_start_matches("//").split('?').next()?;
     let folder = Path::new(path).parent()?;
     // `f_type` is signed or wider on some platforms; the low 32 bits are the magic number.
-    let kind = u32::try_from(statfs(folder).ok()?.f_type & 0xffff_ffff).ok()?;
-    NETWORK_FILE_SYSTEMS.contains(&kind).then(|| {
+    let magic = u32::try_from(statfs(folder).ok()?.f_type & 0xffff_ffff).ok()?;
+    NETWORK_FILE_SYSTEMS.contains(&magic).then(|| {
         let detail = "the SQLite file is on a network file system, where it can be corrupted: move it to a local disk, \
                       or use PostgreSQL (database.url)";
         Finding::fail("database", detail)
@@ -115,6 +120,7 @@ mod tests {
         domain::entropy::Entropy,
     };
 
+    /// Returns a configuration, and its data directory, which is removed when it is dropped.
     fn config() -> (tempfile::TempDir, Config) {
         let folder = tempfile::tempdir().unwrap();
         let settings = [("LATCHKEY_PASSWORD_THREADS", "4"), ("LATCHKEY_HTTP_MAX_CONNECTIONS", "1000")];
@@ -125,12 +131,12 @@ mod tests {
     #[test]
     fn memory_budget_above_half_of_the_limit_warns_and_above_the_limit_fails() {
         let (_folder, config) = config();
-        // Hashing takes 4 × 19 MiB, and the caches 38 MiB (100,000 sessions and 20,000 tokens): 114 MiB.
-        let status = |available_mib: Option<u64>| check_memory(&config, available_mib.map(|mib| mib << 20)).status;
-        assert_eq!(
-            [None, Some(1024), Some(200), Some(100)].map(status),
-            [Status::Ok, Status::Ok, Status::Warn, Status::Fail]
-        );
+        // By default, hashing takes 4 × 19 MiB, and the caches 38 MiB (100,000 sessions and 20,000 tokens): 114 MiB.
+        let status = |available_mib: u64| check_memory(&config, Some(available_mib << 20)).status;
+        assert_eq!(status(1024), Status::Ok);
+        assert_eq!(status(200), Status::Warn);
+        assert_eq!(status(100), Status::Fail);
+        assert_eq!(check_memory(&config, None).status, Status::Ok, "the limit is unknown");
     }
 
     #[test]

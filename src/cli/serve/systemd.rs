@@ -17,8 +17,8 @@ use crate::{
 /// # Errors
 /// If the passed file descriptor is not a listening TCP socket, or its address can't be used.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let first = 0;
-    match ListenFd::from_env().take_tcp_listener(first)? {
+    let first_socket = 0;
+    match ListenFd::from_env().take_tcp_listener(first_socket)? {
         Some(passed) => {
             passed.set_nonblocking(true)?;
             TcpListener::from_std(passed)
@@ -30,9 +30,10 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 /// Reports that the node serves requests, with the problems that its first checks found. A node whose stores are down counts
 /// as started: the node answers 503 and recovers by itself.
 pub(super) fn notify_ready(checks: &[Check]) {
-    let problems = checks.iter().filter(|check| check.status == Status::Failed).flat_map(|check| &check.problems);
-    let problems: Vec<&str> = problems.map(|problem| problem.text.as_str()).collect();
     let status = if worst(checks) == Status::Failed {
+        let failed = checks.iter().filter(|check| check.status == Status::Failed);
+        let problems: Vec<&str> =
+            failed.flat_map(|check| &check.problems).map(|problem| problem.text.as_str()).collect();
         format!("serving, not ready: {}", problems.join("; "))
     } else {
         "ready".to_owned()
@@ -40,7 +41,7 @@ pub(super) fn notify_ready(checks: &[Check]) {
     notify(&[NotifyState::Ready, NotifyState::Status(&single_line(&status))]);
 }
 
-/// How long systemd waits for the next report of a node that has not started yet.
+/// How long systemd waits, after a report of a node that has not started yet, for the next one.
 const START_EXTENSION: Duration = Duration::from_secs(10);
 
 /// Reports why the node has not started yet. Must be called at least once per [`START_EXTENSION`]; otherwise systemd ends the
@@ -55,9 +56,10 @@ pub(super) fn notify_stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping: serving the requests in flight")]);
 }
 
-/// Sends the heartbeat of `WatchdogSec=`, twice per interval, for as long as the service runs. systemd restarts a node whose
-/// runtime is stuck.
+/// Sends the heartbeat of `WatchdogSec=`, twice per interval; never returns. systemd restarts a node whose runtime is stuck
+/// and sends none.
 pub(super) async fn run_watchdog() {
+    // `None` without `WatchdogSec=`
     let Some(interval) = sd_notify::watchdog_enabled() else { return future::pending().await };
     let mut ticks = tokio::time::interval(interval / 2);
     loop {
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn single_line_has_no_line_breaks() {
+    fn single_line_replaces_each_line_break_character_by_a_space() {
         assert_eq!(single_line("a\nREADY=1\r\nb"), "a READY=1  b");
     }
 }

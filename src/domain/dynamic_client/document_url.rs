@@ -14,7 +14,7 @@ pub enum DocumentUrlError {
     /// The URL is not an https URL in its normal form.
     #[error("is not an https URL in normal form: without dot segments, user name and fragment")]
     Form,
-    /// The host is an address or ends with a dot.
+    /// The host is an IP address, or a name that ends with a dot.
     #[error("has an IP address in place of a host name, or a host name that ends with a dot")]
     Host,
 }
@@ -32,7 +32,9 @@ pub fn check_document_url(text: &str) -> Result<Url, DocumentUrlError> {
     }
     let url = Url::parse(text).map_err(|_| DocumentUrlError::Form)?;
     let has_user = !url.username().is_empty() || url.password().is_some();
-    if url.scheme() != "https" || url.as_str() != text || has_user || url.fragment().is_some() {
+    // The parser normalizes: a text that it changes is not in normal form.
+    let is_normal = url.as_str() == text;
+    if url.scheme() != "https" || !is_normal || has_user || url.fragment().is_some() {
         return Err(DocumentUrlError::Form);
     }
     match url.host() {
@@ -54,6 +56,7 @@ mod tests {
         }
         for text in [
             "http://app.example.com/c",
+            // the normal form of an empty path is /
             "https://app.example.com",
             "https://app.example.com/a/../c",
             "https://app.example.com/a/./c",
@@ -73,6 +76,7 @@ mod tests {
             "https://app.example.com/a b",
             "https://app.example.com/a\tb",
             "https://bücher.example/c",
+            // forms of 127.0.0.1 that the parser normalizes: decimal, hexadecimal, octal and short
             "https://2130706433/c",
             "https://0x7f.1/c",
             "https://0177.0.0.1/c",

@@ -2,8 +2,8 @@
 
 use crate::domain::text::{is_deceptive, mixes_lookalike_scripts};
 
-/// The longest name that is shown, in characters.
-const MAX_NAME: usize = 64;
+/// The longest name that is shown.
+const MAX_NAME_CHARS: usize = 64;
 
 /// Reduces a name to what can be shown to users: one line without invisible or reordering characters, at most 64 characters. Returns
 /// `None` if the name mixes look-alike scripts, or nothing of it can be shown.
@@ -11,11 +11,12 @@ pub(super) fn sanitize(name: &str) -> Option<String> {
     if mixes_lookalike_scripts(name) {
         return None;
     }
-    let visible: String =
-        name.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(|c| !is_deceptive(*c)).collect();
+    // Line breaks become spaces first, because they are deceptive characters too, and would be removed.
+    let single_line = name.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
+    let visible: String = single_line.filter(|c| !is_deceptive(*c)).collect();
     let words: Vec<&str> = visible.split(' ').filter(|word| !word.is_empty()).collect();
-    let name: String = words.join(" ").chars().take(MAX_NAME).collect();
-    (!name.is_empty()).then_some(name)
+    let sanitized: String = words.join(" ").chars().take(MAX_NAME_CHARS).collect();
+    (!sanitized.is_empty()).then_some(sanitized)
 }
 
 #[cfg(test)]
@@ -28,6 +29,6 @@ mod tests {
         assert_eq!(sanitize("  A\n nice\u{202e} App\u{200b} "), Some("A nice App".to_owned()));
         assert_eq!(sanitize("\u{200b}\u{202e} "), None);
         assert_eq!(sanitize("Сlaude"), None, "a Cyrillic С before Latin letters");
-        assert_eq!(sanitize(&"x".repeat(200)).map(|name| name.len()), Some(MAX_NAME));
+        assert_eq!(sanitize(&"x".repeat(200)), Some("x".repeat(MAX_NAME_CHARS)));
     }
 }
