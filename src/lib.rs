@@ -3,12 +3,12 @@
 //!
 //! An access token is a JWT that any service checks with the public keys. A session is a small record in Redis; ending it is
 //! one atomic step that also appends an event, which every node and every subscriber of the feed receives. A refresh token
-//! is not stored: it names its account, session and generation, and carries a MAC. Every node computes the same next token,
-//! so a lost response, a retry or a second tab signs nobody out.
+//! is not stored: it contains its account, session and generation, and a MAC. Every node computes the same next token, so a
+//! lost response, a retry or a second tab signs nobody out.
 //!
-//! `docs/architecture.md` describes the modules, the invariants, the path of a request and the revocation log. Imports point
-//! one way: `main → cli → server → http → service → state → store, fetch, mail, pages, password → crypto → config, metrics, logging,
-//! telemetry, runtime → domain`.
+//! `docs/architecture.md` describes the modules, the invariants, the path of a request and the revocation log. Imports follow
+//! the arrows, in one direction: `main → cli → server → http → service → state → store, fetch, mail, pages, password → crypto
+//! → config, metrics, logging, telemetry, runtime → domain`.
 
 pub mod cli;
 pub mod config;

@@ -75,8 +75,8 @@ impl fmt::Debug for AuthorizationCode {
     }
 }
 
-/// The handle of an authorization request that waits for a step of its user, such as the sign-in: the parameter `request` of Latchkey's own pages. It authorizes
-/// nothing by itself. `Debug` omits it.
+/// The handle of an authorization request that waits for a step of its user, such as the sign-in: the parameter `request` of Latchkey's own
+/// pages. It authorizes nothing by itself. `Debug` omits it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestHandle(SecretText);
 

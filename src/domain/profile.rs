@@ -5,10 +5,16 @@ use serde_json::{Map, Value};
 use super::text::is_deceptive;
 
 /// The maximum size of each kind of metadata, in bytes of JSON.
-pub const MAX_METADATA: usize = 4096;
+pub const MAX_METADATA_BYTES: usize = 4096;
 
-/// The maximum length of a display name, in characters.
-const MAX_DISPLAY_NAME: usize = 100;
+/// The maximum length of a display name.
+const MAX_DISPLAY_NAME_CHARS: usize = 100;
+
+/// The maximum length of a language tag: RFC 5646, section 4.4.1, requires room for 35 characters.
+const MAX_LANGUAGE_TAG_BYTES: usize = 35;
+
+/// The maximum length of a time zone's name. The longest name of the IANA database has half of it.
+const MAX_TIME_ZONE_BYTES: usize = 64;
 
 /// The profile of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +35,7 @@ pub struct Profile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
     /// The display name is empty, is too long, or has invisible characters.
-    #[error("must have 1 to {MAX_DISPLAY_NAME} characters, none of them invisible")]
+    #[error("must have 1 to {MAX_DISPLAY_NAME_CHARS} characters, none of them invisible")]
     DisplayName,
     /// The text does not have the form of a language tag.
     #[error("must be a language tag, such as en or pt-BR")]
@@ -38,7 +44,7 @@ pub enum ProfileError {
     #[error("must have the form of an IANA time zone, such as Europe/Berlin")]
     TimeZone,
     /// The metadata is too large.
-    #[error("must have at most {MAX_METADATA} bytes of JSON")]
+    #[error("must have at most {MAX_METADATA_BYTES} bytes of JSON")]
     MetadataSize,
 }
 
@@ -48,11 +54,11 @@ pub enum ProfileError {
 /// [`ProfileError::DisplayName`]
 pub fn parse_display_name(text: &str) -> Result<String, ProfileError> {
     let text = text.trim();
-    let is_valid = (1..=MAX_DISPLAY_NAME).contains(&text.chars().count()) && !text.contains(is_deceptive);
+    let is_valid = (1..=MAX_DISPLAY_NAME_CHARS).contains(&text.chars().count()) && !text.contains(is_deceptive);
     if is_valid { Ok(text.to_owned()) } else { Err(ProfileError::DisplayName) }
 }
 
-/// A language tag (RFC 5646, section 2.1): subtags of ASCII letters and digits, at most 35 bytes.
+/// A language tag (RFC 5646, section 2.1): subtags of ASCII letters and digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LanguageTag(String);
 
@@ -62,12 +68,13 @@ impl LanguageTag {
     /// # Errors
     /// [`ProfileError::LanguageTag`]
     pub fn parse(text: &str) -> Result<Self, ProfileError> {
-        let mut subtags = text.split('-');
         let is_language =
             |tag: &str| (2..=3).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_alphabetic());
         let is_subtag =
             |tag: &str| (1..=8).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        if subtags.next().is_some_and(is_language) && subtags.all(is_subtag) && text.len() <= 35 {
+        let mut subtags = text.split('-');
+        let has_form = subtags.next().is_some_and(is_language) && subtags.all(is_subtag);
+        if has_form && text.len() <= MAX_LANGUAGE_TAG_BYTES {
             Ok(Self(text.to_owned()))
         } else {
             Err(ProfileError::LanguageTag)
@@ -85,8 +92,8 @@ impl LanguageTag {
 pub struct TimeZoneName(String);
 
 impl TimeZoneName {
-    /// Checks the form of a name: parts of letters, digits, `_`, `+` and `-`, separated by slashes, at most 64 bytes. Does not look the
-    /// zone up: a node may lack a zone that another node has.
+    /// Checks the form of a name: parts of letters, digits, `_`, `+` and `-`, separated by slashes. Does not look the zone up: a
+    /// node may lack a zone that another node has.
     ///
     /// # Errors
     /// [`ProfileError::TimeZone`]
@@ -95,7 +102,7 @@ impl TimeZoneName {
             part.starts_with(|c: char| c.is_ascii_alphabetic())
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'-'))
         };
-        if text.len() <= 64 && text.split('/').all(is_part) {
+        if text.len() <= MAX_TIME_ZONE_BYTES && text.split('/').all(is_part) {
             Ok(Self(text.to_owned()))
         } else {
             Err(ProfileError::TimeZone)
@@ -108,7 +115,7 @@ impl TimeZoneName {
     }
 }
 
-/// A JSON object of at most [`MAX_METADATA`] bytes.
+/// A JSON object of at most [`MAX_METADATA_BYTES`] bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata(Map<String, Value>);
 
@@ -119,10 +126,10 @@ impl Metadata {
     /// [`ProfileError::MetadataSize`]
     pub fn new(object: Map<String, Value>) -> Result<Self, ProfileError> {
         let metadata = Self(object);
-        if metadata.to_json().len() <= MAX_METADATA { Ok(metadata) } else { Err(ProfileError::MetadataSize) }
+        if metadata.to_json().len() <= MAX_METADATA_BYTES { Ok(metadata) } else { Err(ProfileError::MetadataSize) }
     }
 
-    /// Reads stored JSON; `None` if it is not an object.
+    /// Reads stored JSON, whose size has been checked; `None` if it is not an object.
     pub fn from_json(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok().map(Self)
     }
@@ -132,7 +139,7 @@ impl Metadata {
         &self.0
     }
 
-    /// The members with these names.
+    /// Metadata with only the members that have these names.
     #[must_use]
     pub fn only(&self, names: &[String]) -> Self {
         let members = self.0.iter().filter(|(name, _)| names.contains(name));
@@ -172,7 +179,7 @@ mod tests {
         for bad in ["", "/", "../etc/passwd", "Europe/", "+7", "Europe/Ber lin"] {
             assert_eq!(TimeZoneName::parse(bad), Err(ProfileError::TimeZone), "{bad:?}");
         }
-        // no lookup decides, so the message speaks of the form only
+        // The zone is not looked up, so the message must not say that it is unknown.
         assert_eq!(
             ProfileError::TimeZone.to_string(),
             "must have the form of an IANA time zone, such as Europe/Berlin"
@@ -187,14 +194,14 @@ mod tests {
             Metadata::new(object)
         };
         // The JSON around the text, `{"a":""}`, has 8 bytes.
-        assert!(metadata_with_text_of(MAX_METADATA - 8).is_ok());
-        assert_eq!(metadata_with_text_of(MAX_METADATA - 7), Err(ProfileError::MetadataSize));
+        assert!(metadata_with_text_of(MAX_METADATA_BYTES - 8).is_ok());
+        assert_eq!(metadata_with_text_of(MAX_METADATA_BYTES - 7), Err(ProfileError::MetadataSize));
     }
 
     #[test]
     fn display_name_is_trimmed_and_has_no_invisible_characters() {
         assert_eq!(parse_display_name(" Ada Lovelace "), Ok("Ada Lovelace".to_owned()));
-        for bad in ["", " ", "a\nb", "a\u{202e}b", &"x".repeat(MAX_DISPLAY_NAME + 1)] {
+        for bad in ["", " ", "a\nb", "a\u{202e}b", &"x".repeat(MAX_DISPLAY_NAME_CHARS + 1)] {
             assert_eq!(parse_display_name(bad), Err(ProfileError::DisplayName), "{bad:?}");
         }
     }

@@ -16,22 +16,23 @@ pub struct Asset {
     pub content_type: &'static str,
     /// The content.
     pub plain: Bytes,
-    /// The compressed content; none if compression does not make it smaller.
+    /// The content, compressed with gzip; `None` if compression does not make it smaller.
     pub gzip: Option<Bytes>,
 }
 
 impl Asset {
     pub(super) fn new(stem: &str, extension: &str, content_type: &'static str, content: Vec<u8>) -> Self {
-        let hash = digest::digest(&digest::SHA256, &content);
-        let hash: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let digest = digest::digest(&digest::SHA256, &content);
+        // 64 bits suffice to tell the versions of a file apart.
+        let hash: String = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        let gzip = encoder.write_all(&content).and_then(|()| encoder.finish()).ok();
-        let gzip = gzip.filter(|gzip| gzip.len() < content.len()).map(Bytes::from);
+        let compressed = encoder.write_all(&content).and_then(|()| encoder.finish()).ok();
+        let gzip = compressed.filter(|compressed| compressed.len() < content.len()).map(Bytes::from);
         Self { name: format!("{stem}-{hash}.{extension}"), content_type, plain: content.into(), gzip }
     }
 }
 
-/// All files.
+/// All files that pages load.
 #[derive(Clone, Debug)]
 pub struct Assets {
     /// The stylesheet.
@@ -43,7 +44,7 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// The file with this name.
+    /// The file with this name, which has the hash of the current content.
     pub fn find(&self, name: &str) -> Option<&Asset> {
         [Some(&self.style), Some(&self.script), self.logo.as_ref()]
             .into_iter()

@@ -73,7 +73,7 @@ from_store_errors!(RegisterError);
 pub async fn is_admin(state: &AppState, caller: Option<&AccessClaims>) -> Result<bool, ServiceError> {
     let Some(caller) = caller else { return Ok(false) };
     let account = state.sql.account(caller.sub).await?;
-    Ok(account.is_some_and(|it| it.disabled_at.is_none() && it.roles.contains(Roles::ADMIN)))
+    Ok(account.is_some_and(|account| account.disabled_at.is_none() && account.roles.contains(Roles::ADMIN)))
 }
 
 /// Checks that registration is open to everyone.
@@ -105,11 +105,13 @@ pub async fn register_for_client(
 ) -> Result<Account, RegisterError> {
     let ip = origin.ip;
     let settings = &state.config.registration;
-    if settings.conceal && caller.is_none() && input.username.is_some() {
+    // I12: a stranger must not learn from the response whether an account has the address.
+    let conceals_accounts = settings.conceal && caller.is_none();
+    if conceals_accounts && input.username.is_some() {
         return Err(RegisterError::UsernameNotYet);
     }
-    let reserved = &state.config.registration.reserved_usernames;
-    let is_reserved = input.username.as_ref().is_some_and(|name| reserved.contains(&name.key()));
+    let is_reserved =
+        input.username.as_ref().is_some_and(|username| settings.reserved_usernames.contains(&username.key()));
     if is_reserved && !is_admin(state, caller).await? {
         return Err(RegisterError::UsernameReserved);
     }
@@ -125,7 +127,7 @@ pub async fn register_for_client(
             }
             Ok(account)
         }
-        Err((RegisterError::EmailTaken, Some(new))) if settings.conceal && caller.is_none() => {
+        Err((RegisterError::EmailTaken, Some(new))) if conceals_accounts => {
             send_after_response(state, email, origin);
             Ok(as_if_registered(new))
         }
@@ -137,6 +139,7 @@ pub async fn register_for_client(
 /// before, its owner gets a notice of the registration instead.
 fn send_after_response(state: &Arc<AppState>, email: Email, origin: RequestOrigin) {
     background::run(state, "registration_mail", move |state| {
+        // Cloned for each attempt: the job is retried while a store does not answer.
         let (email, origin) = (email.clone(), origin.clone());
         async move {
             let identifier = Identifier::from(&email);
@@ -145,6 +148,7 @@ fn send_after_response(state: &Arc<AppState>, email: Email, origin: RequestOrigi
             if account.is_closed(state.clock.now()) {
                 return Ok(());
             }
+            // An account owns an address once it has verified it.
             if !account.owns(&identifier) {
                 return verify_email::send(&state, &account, &origin).await;
             }

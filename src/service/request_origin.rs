@@ -9,6 +9,6 @@ pub struct RequestOrigin {
     pub ip: Option<IpAddr>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
-    /// The `Accept-Language` header.
+    /// The `Accept-Language` header, which determines the language of a mail to an account without a locale.
     pub accept_language: Option<String>,
 }

@@ -122,8 +122,8 @@ impl From<RegisterPasskeyError> for ProblemError {
             RegisterPasskeyError::Exists => {
                 Self::new(Code::PasskeyExists, "This passkey is registered already. Use another authenticator.")
             }
-            RegisterPasskeyError::TooMany(most) => {
-                let detail = format!("The account has the maximum of {most} passkeys. Remove one first.");
+            RegisterPasskeyError::TooMany(maximum) => {
+                let detail = format!("The account has the maximum of {maximum} passkeys. Remove one first.");
                 Self::new(Code::TooManyPasskeys, detail)
             }
             RegisterPasskeyError::Change(error) => change_failed(error),
@@ -220,7 +220,8 @@ impl PasskeysApi {
         let registered = registered.map_err(|error| cookie_refusal.explain(error))?;
         let (tokens, cookie) = TokensResponse::split(registered.tokens);
         let codes: Vec<String> = registered.recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
-        let recovery_codes = Some(codes).filter(|codes| !codes.is_empty());
+        // The member is absent if the account had recovery codes already.
+        let recovery_codes = (!codes.is_empty()).then_some(codes);
         let added = PasskeyAddedResponse { passkey: registered.passkey.into(), tokens, recovery_codes };
         Ok(AddedResponse::Created(Json(added), cookie))
     }
@@ -232,10 +233,11 @@ impl PasskeysApi {
     async fn list(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        SignedIn(caller): SignedIn,
+        SignedIn(claims): SignedIn,
     ) -> Result<ListResponse, Failed<ListProblems>> {
-        let passkeys = manage::list(state, &caller).await?;
-        Ok(ListResponse::Ok(Json(PasskeysResponse { passkeys: passkeys.into_iter().map(Into::into).collect() })))
+        let passkeys = manage::list(state, &claims).await?;
+        let passkeys = passkeys.into_iter().map(Into::into).collect();
+        Ok(ListResponse::Ok(Json(PasskeysResponse { passkeys })))
     }
 
     /// Rename a passkey
@@ -274,7 +276,8 @@ impl PasskeysApi {
     ) -> Result<RemovedResponse, Failed<RemoveProblems>> {
         let caller = Caller { claims: &claims, origin: &origin, accepted: cookie_refusal.accepted() };
         let removed = manage::remove(state, &caller, PasskeyId(id)).await.map_err(change_failed);
-        let (tokens, cookie) = TokensResponse::split(removed.map_err(|error| cookie_refusal.explain(error))?);
+        let new_tokens = removed.map_err(|error| cookie_refusal.explain(error))?;
+        let (tokens, cookie) = TokensResponse::split(new_tokens);
         Ok(RemovedResponse::Ok(Json(tokens), cookie))
     }
 }

@@ -3,7 +3,7 @@
 //! holds is rechecked every time ([`revalidate`](crate::service::introspect::revalidate)).
 //!
 //! A miss goes to the endpoint, which alone fills the cache. A hit repeats the endpoint's status, media type and operation
-//! id; a test compares the response to a hit with that of the endpoint.
+//! id (by which metrics and traces name the request); a test compares the response to a hit with that of the endpoint.
 
 use std::{fmt, sync::Arc};
 
@@ -34,7 +34,10 @@ struct CachedResponse {
 /// The cache key of a request; `None` unless its response depends on one `Authorization` header and the body alone.
 fn cache_key(cache: &ResponseCache, request: &Request, body: &[u8]) -> Option<Digest> {
     let mut authorizations = request.headers().get_all(header::AUTHORIZATION).iter();
-    let (authorization, None) = (authorizations.next()?, authorizations.next()) else { return None };
+    let authorization = authorizations.next()?;
+    if authorizations.next().is_some() {
+        return None;
+    }
     Some(cache.digest(&[authorization.as_bytes(), body]))
 }
 
@@ -67,27 +70,28 @@ impl<'a> FromRequest<'a> for CacheSlot {
 pub struct IntrospectionCache<E> {
     inner: E,
     state: Arc<AppState>,
-    read: ReadBody,
+    read_body: ReadBody,
     /// `None` if caching is turned off.
     cache: Option<Arc<ResponseCache>>,
     metrics: CacheMetrics,
 }
 
 impl<E> IntrospectionCache<E> {
-    /// Wraps `inner`, which reads bodies with `read`.
-    pub fn new(inner: E, state: Arc<AppState>, read: ReadBody) -> Self {
+    /// Wraps `inner`, which reads bodies with `read_body` too.
+    pub fn new(inner: E, state: Arc<AppState>, read_body: ReadBody) -> Self {
         let capacity = state.config.cache.max_tokens;
         let cache = (capacity > 0).then(|| Arc::new(ResponseCache::new(capacity, &state.entropy)));
         let metrics = CacheMetrics::new("introspections");
         state.metrics.register_boxed(metrics.collector());
-        Self { inner, state, read, cache, metrics }
+        Self { inner, state, read_body, cache, metrics }
     }
 
     /// Returns the cached response if it still holds. Otherwise gives the request a [`CacheSlot`], which the endpoint may fill.
     async fn cached_response(&self, cache: &Arc<ResponseCache>, request: &mut Request) -> Result<Option<Response>> {
         // an incomplete body is left to the inner layers, which limit how long they wait for it
-        let Some(body) = self.read.try_read_buffered(request).await? else { return Ok(None) };
+        let Some(body) = self.read_body.try_read_buffered(request).await? else { return Ok(None) };
         let key = cache_key(cache, request, &body);
+        // for the endpoint, after a miss
         request.set_body(body);
         let Some(key) = key else { return Ok(None) };
         if let Some(cached) = cache.get(key)
@@ -109,11 +113,11 @@ impl<E: Endpoint<Output = Response>> Endpoint for IntrospectionCache<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> Result<Response> {
+        let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         let is_introspection = request.uri().path() == introspect::PATH
             && request.uri().query().is_none()
             && request.method() == Method::POST
-            && request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes)
-                == Some(form::CONTENT_TYPE.as_bytes());
+            && content_type == Some(form::CONTENT_TYPE.as_bytes());
         if is_introspection
             && let Some(cache) = &self.cache
             && let Some(response) = self.cached_response(cache, &mut request).await?

@@ -31,11 +31,11 @@ pub const SIGN_IN_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_ac
 /// How long the former secret of a client is accepted beside the new one, by default.
 pub const DEFAULT_GRACE: Duration = Duration::from_hours(24);
 
+/// The longest grace period for a former secret: a leap year.
+pub const MAX_GRACE: Duration = Duration::from_hours(24 * 366);
+
 /// The maximum number of clients that [`list_dynamic`] returns.
 pub const MAX_LISTED: u32 = 10_000;
-
-/// The longest grace period for a former secret: 366 days.
-pub const MAX_GRACE: Duration = Duration::from_hours(24 * 366);
 
 /// A client to create.
 #[derive(Clone, Debug, Default)]
@@ -177,12 +177,10 @@ pub(crate) fn complete(
     })
 }
 
-/// Checks the settings of an app against its kind, and completes them.
-fn check_app(new: &NewClient) -> Result<AppSettings, ClientError> {
-    let mut app = new.app.clone();
-    let refuse = |why| Err(ClientError::Contradiction(why));
+/// Checks the URIs of an app.
+fn check_uris(kind: ClientKind, app: &AppSettings) -> Result<(), ClientError> {
     for uri in app.redirect_uris.iter().chain(&app.post_logout_redirect_uris) {
-        check_redirect_uri(new.kind, uri).map_err(|error| ClientError::RedirectUri(uri.clone(), error))?;
+        check_redirect_uri(kind, uri).map_err(|error| ClientError::RedirectUri(uri.clone(), error))?;
     }
     for (member, uri) in [
         ("initiate_login_uri", &app.initiate_login_uri),
@@ -195,6 +193,13 @@ fn check_app(new: &NewClient) -> Result<AppSettings, ClientError> {
             check_link_uri(uri).map_err(|error| ClientError::Link(member, uri.clone(), error))?;
         }
     }
+    Ok(())
+}
+
+/// Checks the settings of an app against its kind, and completes them.
+fn check_app(new: &NewClient) -> Result<AppSettings, ClientError> {
+    let mut app = new.app.clone();
+    check_uris(new.kind, &app)?;
     if app.grant_types.is_empty() {
         app.grant_types = GrantType::of_kind(new.kind);
     }
@@ -202,6 +207,7 @@ fn check_app(new: &NewClient) -> Result<AppSettings, ClientError> {
     let has_credentials = new.jwks.is_some()
         || app.grant_types.contains(&GrantType::ClientCredentials)
         || app.auth_method.is_some_and(|method| method != ClientAuthMethod::None);
+    let refuse = |why| Err(ClientError::Contradiction(why));
     match (new.kind, app.auth_method) {
         (ClientKind::Service, _) if signs_in || !app.redirect_uris.is_empty() || app.initiate_login_uri.is_some() => {
             return refuse("a service signs nobody in: an app is of the kind web or public");
@@ -256,7 +262,10 @@ pub async fn disable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientE
         tracing::warn!(client = %id, "dynamic client disabled");
         return Ok(());
     }
-    let id = require_exists(sql.disable_client(&parse_name(name)?, clock.now()).await?, name)?;
+    let id = parse_name(name)?;
+    if !sql.disable_client(&id, clock.now()).await? {
+        return Err(ClientError::Unknown);
+    }
     tracing::warn!(client = %id, "client disabled");
     Ok(())
 }
@@ -273,7 +282,10 @@ pub async fn enable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientEr
         tracing::info!(client = %id, "dynamic client enabled");
         return Ok(());
     }
-    let id = require_exists(sql.enable_client(&parse_name(name)?, clock.now()).await?, name)?;
+    let id = parse_name(name)?;
+    if !sql.enable_client(&id, clock.now()).await? {
+        return Err(ClientError::Unknown);
+    }
     tracing::info!(client = %id, "client enabled");
     Ok(())
 }
@@ -283,7 +295,10 @@ pub async fn enable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientEr
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Service`]
 pub async fn delete(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientError> {
-    let id = require_exists(sql.delete_client(&parse_name(name)?, clock.now()).await?, name)?;
+    let id = parse_name(name)?;
+    if !sql.delete_client(&id, clock.now()).await? {
+        return Err(ClientError::Unknown);
+    }
     tracing::warn!(client = %id, "client deleted");
     Ok(())
 }
@@ -302,10 +317,13 @@ pub async fn rotate_secret(
     if !show(sql, name).await?.is_enabled() {
         return Err(ClientError::Disabled);
     }
+    let id = parse_name(name)?;
     let secret = ClientSecret::generate(entropy);
     let now = clock.now();
-    let rotated = sql.rotate_client_secret(&parse_name(name)?, &secret.hash(), now + grace, now).await?;
-    let id = require_exists(rotated, name)?;
+    let former_expires_at = now + grace;
+    if !sql.rotate_client_secret(&id, &secret.hash(), former_expires_at, now).await? {
+        return Err(ClientError::Unknown);
+    }
     tracing::info!(client = %id, "client secret rotated");
     Ok((id, secret))
 }
@@ -326,9 +344,4 @@ fn dynamic_client_id(name: &str) -> Option<ClientId> {
 /// Parses the name of a client. No client exists under a malformed name.
 fn parse_name(name: &str) -> Result<ClientId, ClientError> {
     ClientId::parse(name).map_err(|_| ClientError::Unknown)
-}
-
-/// Returns the id of a client that exists.
-fn require_exists(exists: bool, name: &str) -> Result<ClientId, ClientError> {
-    if exists { parse_name(name) } else { Err(ClientError::Unknown) }
 }

@@ -1,12 +1,12 @@
-//! Reseals the secrets of factors: decrypts them, and encrypts them under the current secret of the service. Then a previous secret can
-//! be removed.
+//! Reseals the secrets of factors: decrypts them, and encrypts them under the current secret of the service. Then a previous secret of
+//! the service can be removed from the configuration.
 
 use zeroize::Zeroizing;
 
 use super::{log_undecryptable, recovery_codes, totp};
 use crate::{service::error::ServiceError, state::AppState, store::sql::SealedFactor};
 
-/// Number of secrets per read.
+/// Number of secrets per query.
 const BATCH: u32 = 200;
 
 /// Result of [`reseal`].
@@ -24,21 +24,22 @@ pub struct Resealed {
 /// # Errors
 /// [`ServiceError`]
 pub async fn reseal(state: &AppState) -> Result<Resealed, ServiceError> {
+    // Secrets without this header are sealed under a previous secret of the service.
     let header = state.sealer.current_header();
     let mut resealed = Resealed::default();
-    // A secret that can't be opened stays outdated, so each read continues after the last secret of the former read.
-    let mut after = None;
+    // A secret that can't be opened stays outdated, so each query continues after the last secret of the former query.
+    let mut after_app = None;
     loop {
-        let apps = state.sql.outdated_totp_secrets(&header, after, BATCH).await?;
+        let apps = state.sql.outdated_totp_secrets(&header, after_app, BATCH).await?;
         let Some(last) = apps.last() else { break };
-        after = last.factor;
+        after_app = last.factor;
         reseal_all(state, &apps, &mut resealed).await?;
     }
-    let mut after = None;
+    let mut after_account = None;
     loop {
-        let keys = state.sql.outdated_recovery_keys(&header, after, BATCH).await?;
+        let keys = state.sql.outdated_recovery_keys(&header, after_account, BATCH).await?;
         let Some(last) = keys.last() else { break };
-        after = Some(last.account);
+        after_account = Some(last.account);
         reseal_all(state, &keys, &mut resealed).await?;
     }
     Ok(resealed)
@@ -47,7 +48,8 @@ pub async fn reseal(state: &AppState) -> Result<Resealed, ServiceError> {
 /// Reseals the secrets that can be opened, and counts all.
 async fn reseal_all(state: &AppState, secrets: &[SealedFactor], resealed: &mut Resealed) -> Result<(), ServiceError> {
     for old in secrets {
-        // only authenticator apps have an id: an account has one key of recovery codes
+        // The associated data (AAD) bind a sealed secret to its factor. Only authenticator apps have an id: an account has one key of
+        // recovery codes.
         let aad = old.factor.map_or_else(|| recovery_codes::aad(old.account), |id| totp::aad(old.account, id));
         match state.sealer.open(&old.sealed, &aad) {
             Ok(opened) => {
@@ -68,6 +70,7 @@ async fn reseal_all(state: &AppState, secrets: &[SealedFactor], resealed: &mut R
 /// Reseals once, in the background, when a node starts.
 pub async fn run(state: &AppState) {
     match reseal(state).await {
+        // no secret is being rotated: nothing to report
         Ok(Resealed { count: 0, undecryptable: 0 }) if state.config.secrets.previous.is_empty() => {}
         Ok(Resealed { count, undecryptable: 0 }) => {
             tracing::info!(

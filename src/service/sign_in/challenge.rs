@@ -1,5 +1,5 @@
-//! Challenges with which a sign-in continues (I11, I14). A challenge is bound to its purpose, the account, the account's epoch, the version
-//! of the account's factors, the first factor, the device and the transport.
+//! Challenges with which a sign-in continues (I11: each works once; I14: none skips the second factor). A challenge is bound to its
+//! purpose, the account, the account's epoch, the version of the account's factors, the first factor, the device and the transport.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -42,6 +42,7 @@ pub(super) async fn issue(
     state.redis.challenges.put(&token.name(), &pending, now).await?;
     let remember_for = match purpose {
         ChallengePurpose::SecondFactor => policy::remember_for(&state.config.factors, account),
+        // Only accounts that must have a second factor enrol one at a sign-in, and their devices may not skip it.
         ChallengePurpose::Enrolment => None,
     };
     Ok(IssuedChallenge { challenge: token.to_text(), methods, expires_in: lifetime.as_secs(), remember_for })
@@ -54,6 +55,7 @@ pub(in crate::service) struct OpenChallenge {
     pub(in crate::service) account: Account,
     /// The name under which Redis stores the challenge.
     name: String,
+    /// The challenge as Redis stores it.
     found: FoundChallenge,
 }
 
@@ -65,10 +67,14 @@ pub(in crate::service) async fn open(
     purpose: ChallengePurpose,
     device: Option<&DeviceToken>,
 ) -> Result<Option<OpenChallenge>, ServiceError> {
-    let token = ChallengeToken::parse(text.expose()).filter(|token| token.purpose == purpose);
-    let Some(token) = token else { return Ok(None) };
-    let (name, now) = (token.name(), state.clock.now());
+    let Some(token) = ChallengeToken::parse(text.expose()) else { return Ok(None) };
+    if token.purpose != purpose {
+        return Ok(None);
+    }
+    let name = token.name();
+    let now = state.clock.now();
     let Some(found) = state.redis.challenges.find(token.account, &name, now).await? else { return Ok(None) };
+    // The stored purpose counts: the client can change the one in the text.
     if found.pending.purpose != purpose || found.pending.device != device.map(device_digest) {
         return Ok(None);
     }
@@ -105,8 +111,9 @@ fn device_digest(token: &DeviceToken) -> [u8; 16] {
     short_digest(token.expose().as_bytes())
 }
 
-fn short_digest(text: &[u8]) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest(&SHA256, text).as_ref()[..16]);
-    bytes
+/// The first half of the SHA-256 of `bytes`.
+fn short_digest(bytes: &[u8]) -> [u8; 16] {
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest(&SHA256, bytes).as_ref()[..16]);
+    half
 }

@@ -1,6 +1,6 @@
 //! `PATCH /v1/me`.
 
-use latchkey::domain::profile::MAX_METADATA;
+use latchkey::domain::profile::MAX_METADATA_BYTES;
 use reqwest::Method;
 use serde_json::json;
 
@@ -40,7 +40,7 @@ async fn invalid_fields_are_listed_together_and_nothing_changes() {
     let patch = |body| signed_in(&node, &tokens, Method::PATCH, "/v1/me", body);
     let body = json!({
         "display_name": "a\u{202e}b", "locale": "english", "time_zone": "/etc", "username": "a b",
-        "user_metadata": { "x": "y".repeat(MAX_METADATA) },
+        "user_metadata": { "x": "y".repeat(MAX_METADATA_BYTES) },
     });
     let answer = patch(body).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));

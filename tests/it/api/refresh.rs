@@ -20,7 +20,8 @@ async fn refresh_returns_next_tokens() {
     assert_fields(&answer.json(), &names);
     let next = Tokens::of(&answer);
     assert_eq!(next.session, first.session);
-    assert!(next.refresh != first.refresh && next.access != first.access);
+    assert_ne!(next.refresh, first.refresh);
+    assert_ne!(next.access, first.access);
     node.get("/v1/me", &next.access).await.expect(200);
 }
 
@@ -31,10 +32,11 @@ async fn refused_refresh_tokens_have_distinct_codes() {
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.register("ada").await;
-    for token in ["", "x", "lk_rt_", "lk_rt_AAAA"] {
-        assert_eq!(node.refresh(token).await.problem(), problem(401, "invalid_refresh_token"), "{token}");
+    for malformed in ["", "x", "lk_rt_", "lk_rt_AAAA"] {
+        assert_eq!(node.refresh(malformed).await.problem(), problem(401, "invalid_refresh_token"), "{malformed}");
     }
-    assert_eq!(node.post("/v1/refresh", json!({})).await.problem(), problem(401, "authentication_required"));
+    let without_token = node.post("/v1/refresh", json!({})).await;
+    assert_eq!(without_token.problem(), problem(401, "authentication_required"));
     let first = node.login("ada").await.refresh;
     let next = Tokens::of(&node.refresh(&first).await.expect(200)).refresh;
     // after the grace window of 10 s

@@ -14,6 +14,7 @@ async fn nginx_passes_valid_tokens_only() {
 }
 
 pub(super) fn start(addresses: &Addresses) -> Result<Guard, String> {
+    // the addresses of the example, and those of this test
     run(
         "nginx/latchkey.conf",
         &[
@@ -31,10 +32,11 @@ pub(crate) fn run(example: &str, changes: &[(&str, &str)]) -> Result<Guard, Stri
     let folder = guard::folder("latchkey-nginx-");
     copy_example(example, &folder.join("latchkey.conf"), changes);
     let folder_text = folder.to_str().unwrap();
-    let settings = folder.join("nginx.conf");
-    fs::write(&settings, main_configuration(folder_text)).unwrap();
+    let main_file = folder.join("nginx.conf");
+    fs::write(&main_file, main_configuration(folder_text)).unwrap();
     Guard::start(&Spec {
-        command: &[program.to_str().unwrap(), "-e", "stderr", "-p", folder_text, "-c", settings.to_str().unwrap()],
+        // -e: the log before the configuration is read; -p: the folder of relative paths; -c: the main configuration
+        command: &[program.to_str().unwrap(), "-e", "stderr", "-p", folder_text, "-c", main_file.to_str().unwrap()],
         stop: "TERM",
         folder: Some(&folder),
         ready: "start worker process ",
@@ -45,8 +47,9 @@ pub(crate) fn run(example: &str, changes: &[(&str, &str)]) -> Result<Guard, Stri
 /// The main configuration of nginx. It includes the example as a distribution's configuration includes the files of `conf.d`, and uses
 /// folders that do not require root.
 fn main_configuration(folder: &str) -> String {
-    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
-    let temporary: String = temporary.iter().map(|name| format!("    {name}_temp_path {folder}/{name};\n")).collect();
+    let temporary_folders = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temporary_paths: String =
+        temporary_folders.iter().map(|name| format!("    {name}_temp_path {folder}/{name};\n")).collect();
     format!(
         "daemon off;\n\
          error_log stderr notice;\n\
@@ -54,7 +57,7 @@ fn main_configuration(folder: &str) -> String {
          events {{}}\n\
          http {{\n    \
              access_log off;\n\
-             {temporary}    \
+             {temporary_paths}    \
              include {folder}/latchkey.conf;\n\
          }}\n"
     )

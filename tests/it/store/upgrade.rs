@@ -53,19 +53,19 @@ fn unhex(text: &str) -> Vec<u8> {
 
 async fn record_version_1_is_read_and_used(server: Redis) {
     let text = std::fs::read_to_string(fixture()).unwrap();
-    let key = latchkey::store::redis::key::Keys::new("lk:").sessions(ada());
-    let mut words: Vec<Value> = vec![key.into()];
+    let key = Keys::new("lk:").sessions(ada());
+    let mut arguments: Vec<Value> = vec![key.into()];
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (field, value) = line.split_once(' ').unwrap();
-        words.extend([field, value].map(|part| Value::Bytes(unhex(part).into())));
+        arguments.extend([field, value].map(|part| Value::Bytes(unhex(part).into())));
     }
-    raw_command(&server.raw().await, "HSET", words).await;
+    raw_command(&server.raw().await, "HSET", arguments).await;
 
     let store = server.store();
     let now = plus(61_000);
     let listed = store.sessions.list(ada(), now).await.unwrap();
     let seen: Vec<_> = listed.iter().map(|s| (s.id, s.generation, s.transport, s.created_at, s.last_used_at)).collect();
-    // the sessions of the fixture, which were used in the minute after `NOW`
+    // the sessions in the fixture, which were used in the minute after `NOW`
     assert_eq!(
         seen,
         [
@@ -100,11 +100,15 @@ async fn record_version_1_is_read_and_used(server: Redis) {
     }
     let rotated = rotate(session(1), 0, now).await;
     let Rotation::Rotated(grant) = rotated else { panic!("{rotated:?}") };
-    assert_eq!((grant.generation, grant.created_at), (Generation(1), plus(1)));
-    assert_eq!((grant.roles, grant.claims_version), (roles, version));
+    assert_eq!(grant.generation, Generation(1));
+    assert_eq!(grant.created_at, plus(1));
+    assert_eq!(grant.roles, roles);
+    assert_eq!(grant.claims_version, version);
+    // All grace windows have passed by `now`: the repeat ends session 2.
     assert_eq!(rotate(session(2), 3, now).await, Rotation::Reused);
     assert!(store.sessions.revoke(ada(), session(3), EndReason::Logout, now).await.unwrap());
-    assert_eq!(store.sessions.revoke_all(AccountSessions::all(ada()), EndReason::Revoked, now).await.unwrap(), 1);
+    let ended = store.sessions.revoke_all(AccountSessions::all(ada()), EndReason::Revoked, now).await.unwrap();
+    assert_eq!(ended, 1, "session 1");
     store.close().await;
 }
 
@@ -120,25 +124,27 @@ async fn claims_event_is_a_harmless_revocation_to_release_0_1(server: Redis) {
         .set_claims(ada(), &Roles::default(), &AdditionalClaims::default(), ClaimsVersion(7), Epoch(0), NOW)
         .await
         .unwrap();
-    let [[account, session, reason, at]] = server.events().try_into().unwrap();
+    let [[account, ended_session, reason, at]] = server.events().try_into().unwrap();
     assert_eq!(account.parse::<AccountId>().unwrap(), ada());
     assert!(REASONS.contains(&reason.as_str()), "{reason}");
     assert_eq!(at.parse::<i64>().unwrap(), NOW.as_millis());
-    let session = session.parse::<SessionId>().unwrap();
-    assert_eq!(session.as_bytes()[..10], [0; 10], "no random UUID (RFC 9562, section 5.4) begins so");
+    let ended_session = ended_session.parse::<SessionId>().unwrap();
+    assert_eq!(ended_session.as_bytes()[..10], [0; 10], "no random UUID (RFC 9562, section 5.4) begins so");
 
     // A node of 0.1 writes the roles of a later sign-in to the hash, and no version.
-    let key = latchkey::store::redis::key::Keys::new("lk:").sessions(ada());
+    let key = Keys::new("lk:").sessions(ada());
     let raw = server.raw().await;
     store
         .sessions
-        .create(NewSession { claims_version: ClaimsVersion(7), ..new_session(ada(), self::session(1)) }, NOW)
+        .create(NewSession { claims_version: ClaimsVersion(7), ..new_session(ada(), session(1)) }, NOW)
         .await
         .unwrap();
+    // the field of the roles
     raw_command(&raw, "HSET", vec![key.into(), "r".into(), "clerk".into()]).await;
-    let rotation = store.sessions.rotate(ada(), self::session(1), Generation(0), GRACE, IDLE, plus(1)).await.unwrap();
+    let rotation = store.sessions.rotate(ada(), session(1), Generation(0), GRACE, IDLE, plus(1)).await.unwrap();
     let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
-    assert_eq!((grant.roles, grant.claims_version), (Roles::parse(["clerk"]).unwrap(), ClaimsVersion(7)));
+    assert_eq!(grant.roles, Roles::parse(["clerk"]).unwrap());
+    assert_eq!(grant.claims_version, ClaimsVersion(7));
     store.close().await;
 }
 
@@ -148,11 +154,11 @@ async fn record_of_newer_version_is_refused_and_error_names_version(server: Redi
     create(&store, ada, id, NOW).await;
     let (key, fields) = server.only_hash().await;
     let raw = server.raw().await;
-    // the version is the first byte of a record
-    let mut newer = fields[0].1.clone();
-    newer[0] = 3; // this release writes versions 1 and 2
-    raw_command(&raw, "HSET", vec![key.into(), Value::Bytes(fields[0].0.clone().into()), Value::Bytes(newer.into())])
-        .await;
+    let (record_field, mut newer_record) = fields[0].clone();
+    // The first byte of a record is its version. This release writes versions 1 and 2.
+    newer_record[0] = 3;
+    let arguments: Vec<Value> = vec![key.into(), Value::Bytes(record_field.into()), Value::Bytes(newer_record.into())];
+    raw_command(&raw, "HSET", arguments).await;
     let before = server.only_hash().await;
 
     let assert_refused = |error: RedisError| {
@@ -169,14 +175,12 @@ async fn record_of_newer_version_is_refused_and_error_names_version(server: Redi
     let listed: Vec<_> = store.sessions.list(ada, NOW).await.unwrap().into_iter().map(|session| session.id).collect();
     assert_eq!(listed, [session(2)]);
     // A revocation deletes records of any version, such as this one of a third session.
-    let other = session(3);
     let (key, _) = server.only_hash().await;
-    let field = Value::Bytes(other.as_bytes().to_vec().into());
+    let field = Value::Bytes(session(3).as_bytes().to_vec().into());
     raw_command(&raw, "HSET", vec![key.into(), field, Value::Bytes(vec![3, 0, 0].into())]).await;
-    assert_eq!(
-        store.sessions.revoke_all(AccountSessions::all(ada).except(id), EndReason::Revoked, NOW).await.unwrap(),
-        2
-    );
+    let others = AccountSessions::all(ada).except(id);
+    let ended = store.sessions.revoke_all(others, EndReason::Revoked, NOW).await.unwrap();
+    assert_eq!(ended, 2, "sessions 2 and 3");
     assert!(store.sessions.revoke(ada, id, EndReason::Logout, NOW).await.unwrap());
     store.close().await;
 }
@@ -187,15 +191,16 @@ const REVOKE_0_1: &str = include_str!("../../fixtures/release_0_1/revoke.txt");
 
 /// Runs a script of release 0.1 as its node did.
 async fn run_0_1(raw: &Client, script: &str, account: AccountId, arguments: Vec<Vec<u8>>) -> Vec<Value> {
-    let (keys, bucket) = (Keys::new("lk:"), key::bucket(account));
-    let mut words: Vec<Value> = vec![script.into(), 3.into()];
-    words.extend(
-        [keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)].map(Value::from),
-    );
+    let keys = Keys::new("lk:");
+    let bucket = key::bucket(account);
+    let script_keys = [keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
+    // the script, and the number of its keys
+    let mut eval: Vec<Value> = vec![script.into(), 3.into()];
+    eval.extend(script_keys.map(Value::from));
     // the retention of events in milliseconds, how streams are trimmed, and the channel of events
-    words.push("3600000 MAXLEN channel".into());
-    words.extend(arguments.into_iter().map(|argument| Value::Bytes(argument.into())));
-    raw_command(raw, "EVAL", words).await.into_array()
+    eval.push("3600000 MAXLEN channel".into());
+    eval.extend(arguments.into_iter().map(|argument| Value::Bytes(argument.into())));
+    raw_command(raw, "EVAL", eval).await.into_array()
 }
 
 /// Presents a token to a node of release 0.1. Returns the outcome.
@@ -203,12 +208,13 @@ async fn present_0_1(raw: &Client, account: AccountId, id: SessionId, generation
     let mut bytes = [&account.as_bytes()[..], id.as_bytes(), &generation.to_be_bytes()].concat();
     let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
     for time in [now.as_millis().unsigned_abs(), millis(GRACE), millis(IDLE)] {
+        // the lower 6 of the 8 bytes
         bytes.extend(&time.to_be_bytes()[2..]);
     }
     // 0: the endpoint accepts tokens from the cookie, too
     bytes.push(0);
     let answer = run_0_1(raw, ROTATE_0_1, account, vec![bytes]).await.remove(0).into_array();
-    // the outcome, and the reason if it is an error; records are binary
+    // the outcome, and the reason if it is an error; the records in an answer are binary, and left out
     answer.iter().filter_map(Value::as_str).take(2).filter(|text| text.is_ascii()).collect::<Vec<_>>().join(" ")
 }
 
@@ -226,28 +232,31 @@ async fn session_of_this_release_is_used_by_release_0_1_and_back(server: Redis) 
     // Each release rotates the record that the other wrote, first several times within the grace window, then after it. The authentication
     // and the transport are kept.
     for generation in 0..12 {
-        let now = plus(u64::from(generation) * if generation < 6 { 2_000 } else { 60_000 });
+        let pause_millis = if generation < 6 { 2_000 } else { 60_000 };
+        let now = plus(u64::from(generation) * pause_millis);
         if generation % 2 == 0 {
             assert_eq!(present_0_1(&raw, ada, id, generation, now).await, "rotated", "{generation}");
         } else {
             let Rotation::Rotated(grant) = rotate(generation, now).await else { panic!("{generation}") };
-            assert_eq!((grant.authentication, grant.transport), (two_factors(NOW), Transport::Cookie));
+            assert_eq!(grant.authentication, two_factors(NOW));
+            assert_eq!(grant.transport, Transport::Cookie);
         }
         if generation > 0 && generation < 6 {
             assert_eq!(present_0_1(&raw, ada, id, generation - 1, now).await, "repeated", "{generation}");
             assert!(matches!(rotate(generation - 1, now).await, Rotation::Repeated(_)), "{generation}");
         }
     }
-    // A session that one release ends has ended for the other, and leaves no fields.
-    assert!(store.sessions.revoke(ada, id, EndReason::Logout, plus(700_000)).await.unwrap());
-    assert_eq!(present_0_1(&raw, ada, id, 12, plus(700_000)).await, "gone");
-    create(&store, ada, id, plus(700_000)).await;
+    // A session that one release ends has ended for the other, and leaves no fields. The last rotation was at `plus(660_000)`.
+    let later = plus(700_000);
+    assert!(store.sessions.revoke(ada, id, EndReason::Logout, later).await.unwrap());
+    assert_eq!(present_0_1(&raw, ada, id, 12, later).await, "gone");
+    create(&store, ada, id, later).await;
     let session_argument = [&ada.as_bytes()[..], id.as_bytes()].concat();
-    let event = format!("{ada}\n{id}\nlogout\n{}", plus(700_000).as_millis());
+    let event = format!("{ada}\n{id}\nlogout\n{}", later.as_millis());
     let ended = run_0_1(&raw, REVOKE_0_1, ada, vec![session_argument, event.into_bytes()]).await;
     assert_eq!(ended[0].as_i64(), Some(1));
-    assert_eq!(rotate(0, plus(700_000)).await, Rotation::Gone);
-    assert_eq!(server.command(&["--scan", "--pattern", "lk:s*"]), "");
+    assert_eq!(rotate(0, later).await, Rotation::Gone);
+    assert_eq!(server.command(&["--scan", "--pattern", "lk:s*"]), "", "no hash of sessions is left");
     store.close().await;
 }
 
@@ -263,7 +272,7 @@ async fn session_of_a_client_is_refused_by_release_0_1(server: Redis) {
     let new =
         NewSession { basis: SessionBasis { client: Some(client), ..SessionBasis::default() }, ..new_session(ada, id) };
     store.sessions.create(new, NOW).await.unwrap();
-    // Release 0.1 would issue first-party tokens.
+    // Release 0.1 knows no sessions of apps: without the new version of the record, it would issue first-party tokens.
     let refused = present_0_1(&raw, ada, id, 0, NOW).await;
     assert!(refused.contains("a session record of version 2, written by a newer release"), "{refused}");
     let (accepted, origin) = (AcceptedTransport::Bearer, LastUseOrigin::default());

@@ -10,17 +10,17 @@ pub(super) enum Rule {
     NodesWaitOutLeases,
     /// A request that finds the session already ended waits for the peers too.
     RepeatsAreConfirmed,
-    /// A peer confirms only once its bucket has reached the position.
+    /// A peer acknowledges a `confirm` only once it has applied the bucket's events up to the position that the message names.
     ConfirmationsWaitForThePosition,
     /// A peer applies an event before it acknowledges it.
     EventsAreAppliedBeforeTheyAreAcknowledged,
-    /// An event whose predecessor is missing doesn't move the position.
+    /// An event whose predecessor the node has not received does not advance the node's position in the bucket.
     GapsKeepThePosition,
-    /// A synchronization applies missing entries before the lease is extended.
+    /// A synchronization applies the events that the node has missed before it extends the validity of the cache.
     MissingEntriesAreApplied,
     /// A session that was read from Redis before its end is not cached after it.
     LookupsOlderThanAnEndAreNotCached,
-    /// A lease counts from the beginning of the synchronization, not from its end.
+    /// The validity of a cache counts from the beginning of the synchronization, not from its end.
     LeasesCountFromTheBeginning,
     /// A node uses its cache for a tenth less than it announces.
     LeasesHaveAMargin,
@@ -28,7 +28,7 @@ pub(super) enum Rule {
     CacheIsInvalidBeforeTheNodeLeaves,
     /// A heartbeat that Redis didn't publish doesn't extend the lease of its node.
     OnlyPublishedHeartbeatsExtend,
-    /// A node sends heartbeats for a while before it uses its cache.
+    /// A node sends heartbeats for a while, its probation, before it uses its cache.
     CacheWaitsForTheProbation,
     /// A long pause between heartbeats restarts the probation.
     PausesRestartTheProbation,
@@ -39,6 +39,7 @@ pub(super) enum Rule {
 }
 
 impl Rule {
+    /// All rules, in the order of the variants.
     pub(super) const ALL: [Self; 16] = [
         Self::NodesWaitForPeers,
         Self::NodesWaitOutLeases,
