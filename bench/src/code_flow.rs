@@ -10,6 +10,11 @@ use crate::{
 
 /// The redirect URI of the app.
 pub const CALLBACK: &str = "https://app.example.com/callback";
+/// [`CALLBACK`] as the value of a query or form parameter.
+const ENCODED_CALLBACK: &str = "https%3A%2F%2Fapp.example.com%2Fcallback";
+
+/// The `state` of every authorization request. The redirect to the app must return it.
+const STATE: &str = "a-state";
 
 /// The PKCE verifier of every sign-in, and the challenge that belongs to it (RFC 7636, appendix B).
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
@@ -35,12 +40,12 @@ const AUTHORIZE: usize = 1;
 
 fn authorize_path(client_id: &str) -> String {
     format!(
-        "/oauth2/authorize?client_id={client_id}&response_type=code&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback&scope=openid\
-         &state=a-state&nonce=a-nonce&code_challenge={CHALLENGE}&code_challenge_method=S256"
+        "/oauth2/authorize?client_id={client_id}&response_type=code&redirect_uri={ENCODED_CALLBACK}&scope=openid\
+         &state={STATE}&nonce=a-nonce&code_challenge={CHALLENGE}&code_challenge_method=S256"
     )
 }
 
-/// Writes the request of a browser that navigates to a page. `headers` are complete lines.
+/// Writes the request of a browser that navigates to a page. Each line of `headers` ends with CRLF.
 fn navigate(out: &mut Vec<u8>, path: &str, headers: &str) {
     // writing to a vector cannot fail
     let _ = write!(
@@ -51,12 +56,16 @@ fn navigate(out: &mut Vec<u8>, path: &str, headers: &str) {
 
 /// The authorization code in a redirect to the app; `None` for any other response.
 fn code_of<'a>(answer: &Answer<'a>) -> Option<&'a str> {
-    let location = answer.header("location").filter(|_| answer.status == 303)?;
-    let query = location.strip_prefix(CALLBACK)?.strip_prefix('?')?;
-    if !query.split('&').any(|pair| pair == "state=a-state") {
+    if answer.status != 303 {
         return None;
     }
-    query.split('&').find_map(|pair| pair.strip_prefix("code="))
+    let query = answer.header("location")?.strip_prefix(CALLBACK)?.strip_prefix('?')?;
+    let mut parameters = query.split('&').filter_map(|pair| pair.split_once('='));
+    if !parameters.clone().any(|parameter| parameter == ("state", STATE)) {
+        return None;
+    }
+    let (_, code) = parameters.find(|(name, _)| *name == "code")?;
+    Some(code)
 }
 
 /// Signs users in to the app: a signed-in browser requests a code, and the app exchanges the code for tokens.
@@ -93,7 +102,9 @@ impl Workload for CodeFlow<'_> {
         if let Some(code) = flow.code.take() {
             let content_type = "application/x-www-form-urlencoded";
             let body = [
-                "grant_type=authorization_code&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback&code_verifier=",
+                "grant_type=authorization_code&redirect_uri=",
+                ENCODED_CALLBACK,
+                "&code_verifier=",
                 VERIFIER,
                 "&code=",
                 &code,
@@ -110,11 +121,15 @@ impl Workload for CodeFlow<'_> {
         let flow = &mut self.in_flight[connection];
         if class == AUTHORIZE {
             self.browsers.push_back(mem::take(&mut flow.browser));
-            flow.code = Some(code_of(answer).ok_or_else(|| answer.unexpected("authorize"))?.to_owned());
+            let code = code_of(answer).ok_or_else(|| answer.unexpected("authorize"))?;
+            flow.code = Some(code.to_owned());
             return Ok(());
         }
         tokens(answer, "exchange")?;
-        answer.member("id_token").map(drop).ok_or_else(|| answer.unexpected("exchange without an ID token"))
+        match answer.member("id_token") {
+            Some(_) => Ok(()),
+            None => Err(answer.unexpected("exchange without an ID token")),
+        }
     }
 }
 
@@ -123,7 +138,7 @@ impl Workload for CodeFlow<'_> {
 pub struct BrowserSignIn {
     /// The path and query of the authorization request.
     authorize_path: String,
-    /// Header lines of every request, besides `Cookie`.
+    /// Header lines of every request, besides `Cookie`, each with its CRLF.
     headers: &'static str,
     /// Number of browsers to sign in.
     wanted: usize,
@@ -173,14 +188,16 @@ fn header_lines(cookies: &[(String, String)], other_lines: &str) -> String {
 impl Workload for BrowserSignIn {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
         let browser = &mut self.in_flight[connection];
-        let path = match browser.next.take() {
-            Some(path) => path,
-            None if self.started == self.wanted => return None,
-            None => {
-                self.started += 1;
-                *browser = Navigation::default();
-                self.authorize_path.clone()
+        let path = if let Some(redirect) = browser.next.take() {
+            redirect
+        } else {
+            // the connection's browser has signed in, so another one may begin
+            if self.started == self.wanted {
+                return None;
             }
+            self.started += 1;
+            *browser = Navigation::default();
+            self.authorize_path.clone()
         };
         navigate(out, &path, &header_lines(&browser.cookies, self.headers));
         Some(0)
@@ -189,11 +206,14 @@ impl Workload for BrowserSignIn {
     fn answer(&mut self, connection: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
         let Navigation { next, cookies, path_scoped } = &mut self.in_flight[connection];
         for cookie in answer.headers("set-cookie") {
-            let Some((name, value)) = cookie.split(';').next().and_then(|pair| pair.split_once('=')) else { continue };
-            cookies.retain(|(known, _)| known != name);
-            if !cookie.split("; ").any(|attribute| attribute.eq_ignore_ascii_case("path=/")) {
+            let (pair, attributes) = cookie.split_once(';').unwrap_or((cookie, ""));
+            let Some((name, value)) = pair.split_once('=') else { continue };
+            let for_all_paths = attributes.split(';').any(|attribute| attribute.trim().eq_ignore_ascii_case("path=/"));
+            if !for_all_paths {
                 path_scoped.push(name.to_owned());
             }
+            // the new value replaces the former one
+            cookies.retain(|(known, _)| known != name);
             // a server deletes a cookie by setting an empty value
             if !value.is_empty() {
                 cookies.push((name.to_owned(), value.to_owned()));
@@ -204,7 +224,9 @@ impl Workload for BrowserSignIn {
             cookies.retain(|(name, _)| !path_scoped.contains(name));
             self.browsers.push_back(header_lines(cookies, self.headers));
         } else {
-            *next = Some(location.strip_prefix("https://auth.example.com").unwrap_or(location).to_owned());
+            // the target may redirect to a path or to an absolute URL of its own
+            let path = location.strip_prefix("https://auth.example.com").unwrap_or(location);
+            *next = Some(path.to_owned());
         }
         Ok(())
     }

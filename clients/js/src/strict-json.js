@@ -1,7 +1,7 @@
 /** Unambiguous JSON: duplicate members are refused (RFC 7515, section 4; RFC 7519, section 4). */
 
-/** The parts of JSON text that matter here: brackets and commas (group 1), and strings (group 2). */
-const TOKEN = /([{}[\],])|("(?:[^"\\]|\\.)*")/g;
+/** The parts of JSON text that locate the names of members: brackets and commas (group 1), and strings (group 2). */
+const TOKENS = /([{}[\],])|("(?:[^"\\]|\\.)*")/g;
 /** Keeps a byte order mark (`ignoreBOM`), which `JSON.parse` refuses. */
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -35,23 +35,24 @@ export function parseObject(source) {
 /** @param {string} text valid JSON */
 function rejectDuplicates(text) {
   /**
-   * The objects and arrays around the current position, outermost first. An array is null; an object has the names of its members, and
-   * whether the next string is a name.
+   * The objects and arrays around the current position, outermost first. An array is null. For an object: the names of its members so
+   * far, and whether the next string is a name.
    *
-   * @type {({ names: Set<string>, isName: boolean } | null)[]}
+   * @type {({ names: Set<string>, expectsName: boolean } | null)[]}
    */
   const open = [];
-  for (const [, mark, string] of text.matchAll(TOKEN)) {
-    const inner = open.at(-1);
-    if (mark === "{") open.push({ names: new Set(), isName: true });
-    else if (mark === "[") open.push(null);
-    else if (mark === "}" || mark === "]") open.pop();
-    else if (mark === "," && inner) inner.isName = true;
-    else if (string !== undefined && inner?.isName) {
+  for (const [, punctuation, string] of text.matchAll(TOKENS)) {
+    const object = open.at(-1);
+    if (punctuation === "{") open.push({ names: new Set(), expectsName: true });
+    else if (punctuation === "[") open.push(null);
+    else if (punctuation === "}" || punctuation === "]") open.pop();
+    else if (punctuation === "," && object) object.expectsName = true;
+    else if (string !== undefined && object?.expectsName) {
+      // "a" and "\u0061" are the same name
       const name = JSON.parse(string);
-      if (inner.names.has(name)) throw new Error("duplicate member");
-      inner.names.add(name);
-      inner.isName = false;
+      if (object.names.has(name)) throw new Error("duplicate member");
+      object.names.add(name);
+      object.expectsName = false;
     }
   }
 }
