@@ -16,13 +16,14 @@ pub struct MigrateArgs {}
 /// If the database is unreachable, or a migration fails.
 pub fn run(_args: &MigrateArgs, global: &Global) -> anyhow::Result<()> {
     let config = global.load_config(&Entropy::system())?;
-    let applied = block_on(async {
+    let applied_migrations = block_on(async {
         let sql = Sql::connect(&config.database).await?;
-        let applied = sql.migrate().await.with_context(|| migration_label(&config, &sql))?;
+        // the error names the database, which may be that of `database.migrate_url`
+        let count = sql.migrate().await.with_context(|| migration_label(&config, &sql))?;
         sql.close().await;
-        Ok(applied)
+        Ok(count)
     })?;
-    match applied {
+    match applied_migrations {
         0 => println!("The database is up to date."),
         1 => println!("Applied 1 migration. The database is up to date."),
         count => println!("Applied {count} migrations. The database is up to date."),

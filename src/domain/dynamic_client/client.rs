@@ -29,16 +29,18 @@ pub struct DynamicClientParts<'a> {
 }
 
 impl ClientMetadata {
-    /// Builds the client with this metadata. Its scopes are limited to those that dynamic clients may request, and its users
-    /// always consent.
+    /// Builds the client with this metadata. Its scopes are those of its metadata that dynamic clients may request, or all that they
+    /// may request if its metadata names none. Its users always consent.
     pub fn into_client(self, parts: DynamicClientParts<'_>) -> Client {
         let DynamicClientParts { reference, client_id, source, scopes, resources, secret, created_at } = parts;
         let requested = self.scope.as_deref().and_then(|scope| SpaceSeparated::from_spaced(scope).ok());
-        let granted = scopes.items().iter().filter(|scope| requested.as_ref().is_none_or(|own| own.contains(scope)));
+        let is_requested = |scope: &str| requested.as_ref().is_none_or(|requested| requested.contains(scope));
+        let granted = scopes.items().iter().filter(|scope| is_requested(scope));
         let method = self.method();
         let jwks = self.jwks.clone();
         let dynamic = DynamicClient { client_id, source, metadata: self };
         let metadata = &dynamic.metadata;
+        // a client that has registered itself has no document: it is named after the host that its users return to
         let host_as_name = || dynamic.host().or_else(|| host_of(metadata.redirect_uris.first()?));
         Client {
             id: reference,
@@ -82,7 +84,10 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{
-        super::read::testing::{URL, document},
+        super::{
+            DIGEST_CHARS,
+            read::testing::{URL, document},
+        },
         *,
     };
 
@@ -90,10 +95,11 @@ mod tests {
     fn client_has_only_allowed_scopes_asks_for_consent_and_is_named_after_its_host() {
         let allowed = SpaceSeparated::parse(["openid", "email", "mcp:read"]).unwrap();
         let resources = SpaceSeparated::parse(["https://mcp.example.com/mcp"]).unwrap();
-        let client = |scope: Value| {
+        let client_with_scope = |scope: Value| {
+            // without a name, so that the client gets the host of its document, app.example.com
             let metadata = document(&[("scope", scope), ("client_name", Value::Null)]).unwrap();
             metadata.into_client(DynamicClientParts {
-                reference: DynamicClient::reference(DynamicSource::Document, &"a".repeat(32)),
+                reference: DynamicClient::reference(DynamicSource::Document, &"a".repeat(DIGEST_CHARS)),
                 client_id: URL.to_owned(),
                 source: DynamicSource::Document,
                 scopes: &allowed,
@@ -102,13 +108,15 @@ mod tests {
                 created_at: Timestamp::from_millis(0),
             })
         };
-        let mut overreaching = client(json!("openid admin"));
-        assert_eq!(overreaching.scopes.to_string(), "openid");
-        assert_eq!(client(Value::Null).scopes, allowed);
-        assert!(overreaching.app.asks_consent);
-        assert_eq!((overreaching.client_id(), overreaching.display_name()), (URL, "app.example.com"));
-        overreaching.app.name = None;
-        assert_eq!(overreaching.display_name(), URL, "not the reference, which contains a digest");
-        assert!(DynamicClient::is_reference(overreaching.id.as_str()) && !DynamicClient::is_reference("grafana"));
+        let mut client = client_with_scope(json!("openid admin"));
+        assert_eq!(client.scopes.to_string(), "openid", "admin is not allowed");
+        assert_eq!(client_with_scope(Value::Null).scopes, allowed);
+        assert!(client.app.asks_consent);
+        assert_eq!(client.client_id(), URL);
+        assert_eq!(client.display_name(), "app.example.com");
+        client.app.name = None;
+        assert_eq!(client.display_name(), URL, "not the reference, which contains a digest");
+        assert!(DynamicClient::is_reference(client.id.as_str()));
+        assert!(!DynamicClient::is_reference("grafana"), "the id of a client that an operator has registered");
     }
 }

@@ -1,15 +1,21 @@
 //! The address of a recipient, as SMTP needs it.
 
-use std::fmt;
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use crate::domain::account::Email;
 
 /// The longest local part in bytes (RFC 5321, section 4.5.3.1.1).
-const MAX_LOCAL_PART: usize = 64;
+const MAX_LOCAL_PART_BYTES: usize = 64;
 /// The longest address in bytes: a path of 256 bytes (RFC 5321, section 4.5.3.1.3) without its angle brackets.
-const MAX_ADDRESS: usize = 254;
+const MAX_ADDRESS_BYTES: usize = 254;
+/// The longest domain name and the longest of its labels, in bytes (RFC 1035, section 2.3.4: 255 bytes on the wire).
+const MAX_DOMAIN_BYTES: usize = 253;
+const MAX_LABEL_BYTES: usize = 63;
 
-/// The address of a recipient: a dot-atom or UTF-8 local part (RFC 5321, section 4.1.2; RFC 6531, section 3.3), and an ASCII
+/// The address of a recipient: a local part that is a dot-atom, possibly with UTF-8 characters (RFC 5321, section 4.1.2; RFC 6531, section 3.3), and an ASCII
 /// domain (IDNA 2008) or an address literal (RFC 5321, section 4.1.3). It contains no character that a mail header or an SMTP command interprets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Recipient {
@@ -24,7 +30,7 @@ pub enum RecipientError {
     /// The part before the `@` is not a dot-atom of at most 64 bytes.
     #[error("the part before the @ has characters that mail servers do not accept, or more than 64 bytes")]
     LocalPart,
-    /// The domain is not a name of the DNS.
+    /// The domain is missing, or is neither a name of the DNS nor an address literal.
     #[error("the domain is not a valid name")]
     Domain,
     /// The address has more than 254 bytes once its domain is written in ASCII.
@@ -39,12 +45,12 @@ impl Recipient {
     /// [`RecipientError`]
     pub fn new(email: &Email) -> Result<Self, RecipientError> {
         let (local, domain) = email.as_str().rsplit_once('@').ok_or(RecipientError::Domain)?;
-        if !is_dot_atom(local) || local.len() > MAX_LOCAL_PART {
+        if !is_dot_atom(local) || local.len() > MAX_LOCAL_PART_BYTES {
             return Err(RecipientError::LocalPart);
         }
         let domain = ascii_domain(domain)?;
         let text = format!("{local}@{domain}");
-        if text.len() > MAX_ADDRESS {
+        if text.len() > MAX_ADDRESS_BYTES {
             return Err(RecipientError::Length);
         }
         Ok(Self { at: local.len(), text })
@@ -72,7 +78,7 @@ impl fmt::Debug for Recipient {
     }
 }
 
-/// Whether a local part is a dot-atom (RFC 5322, section 3.2.3) of ASCII and UTF-8 letters (RFC 6532, section 3.2).
+/// Whether a local part is a dot-atom (RFC 5322, section 3.2.3), in which non-ASCII characters are allowed (RFC 6532, section 3.2).
 fn is_dot_atom(local: &str) -> bool {
     let is_atext = |c: char| {
         c.is_ascii_alphanumeric()
@@ -85,23 +91,26 @@ fn is_dot_atom(local: &str) -> bool {
 /// Converts a domain to ASCII. An address literal such as `[192.0.2.1]` is checked and returned unchanged.
 fn ascii_domain(domain: &str) -> Result<String, RecipientError> {
     if let Some(literal) = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        const IPV6_TAG: &str = "IPv6:";
-        let (tag, after_tag) = literal.split_at_checked(IPV6_TAG.len()).unwrap_or(("", literal));
-        let is_address = if tag.eq_ignore_ascii_case(IPV6_TAG) {
-            after_tag.parse::<std::net::Ipv6Addr>().is_ok()
-        } else {
-            literal.parse::<std::net::Ipv4Addr>().is_ok()
-        };
-        return if is_address { Ok(domain.to_owned()) } else { Err(RecipientError::Domain) };
+        return if is_ip_address(literal) { Ok(domain.to_owned()) } else { Err(RecipientError::Domain) };
     }
     let ascii = idna::domain_to_ascii_strict(domain).map_err(|_| RecipientError::Domain)?;
     let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
+        (1..=MAX_LABEL_BYTES).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     };
-    if ascii.len() <= 253 && ascii.split('.').all(is_label) { Ok(ascii) } else { Err(RecipientError::Domain) }
+    let is_domain = ascii.len() <= MAX_DOMAIN_BYTES && ascii.split('.').all(is_label);
+    if is_domain { Ok(ascii) } else { Err(RecipientError::Domain) }
+}
+
+/// Whether the text between the brackets of an address literal is an IP address: IPv4, or IPv6 after its tag.
+fn is_ip_address(literal: &str) -> bool {
+    const IPV6_TAG: &str = "IPv6:";
+    match literal.split_at_checked(IPV6_TAG.len()) {
+        Some((tag, address)) if tag.eq_ignore_ascii_case(IPV6_TAG) => address.parse::<Ipv6Addr>().is_ok(),
+        _ => literal.parse::<Ipv4Addr>().is_ok(),
+    }
 }
 
 #[cfg(test)]
@@ -147,12 +156,12 @@ mod tests {
 
     #[test]
     fn address_longer_than_rfc_5321_allows_is_refused() {
-        assert!(recipient(&format!("{}@b.example", "a".repeat(MAX_LOCAL_PART))).is_ok());
-        assert_eq!(recipient(&format!("{}@b.example", "a".repeat(MAX_LOCAL_PART + 1))), Err(RecipientError::LocalPart));
-        // a label of a domain has at most 63 bytes
-        assert_eq!(recipient(&format!("a@{}.example", "b".repeat(64))), Err(RecipientError::Domain));
-        let domain = [&*"b".repeat(63), &"b".repeat(63), &"b".repeat(63)].join(".");
+        let local = "a".repeat(MAX_LOCAL_PART_BYTES);
+        assert!(recipient(&format!("{local}@b.example")).is_ok());
+        assert_eq!(recipient(&format!("a{local}@b.example")), Err(RecipientError::LocalPart));
+        let label = "b".repeat(MAX_LABEL_BYTES);
+        assert_eq!(recipient(&format!("a@b{label}.example")), Err(RecipientError::Domain));
         // 64 + 1 + 191 bytes, in parts that are each short enough
-        assert_eq!(recipient(&format!("{}@{domain}", "a".repeat(MAX_LOCAL_PART))), Err(RecipientError::Length));
+        assert_eq!(recipient(&format!("{local}@{label}.{label}.{label}")), Err(RecipientError::Length));
     }
 }

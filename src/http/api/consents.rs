@@ -23,7 +23,7 @@ use crate::{
 /// The apps that the caller's account has signed in to.
 pub struct ConsentsApi;
 
-/// An app that the account has signed in to, or has allowed to sign its owner in.
+/// An app that the account's owner has signed in to or consented to.
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none, rename = "AuthorizedApp")]
 struct AppResponse {
@@ -33,7 +33,7 @@ struct AppResponse {
     name: String,
     /// The scopes that the owner has allowed. Absent for an app that does not ask for consent.
     scope: Option<String>,
-    /// When the owner first consented to the app.
+    /// When the owner first consented to the app. Absent for an app that does not ask for consent.
     allowed_at: Option<Time>,
     /// When the app was last used.
     last_used_at: Option<Time>,
@@ -54,14 +54,14 @@ struct ConsentsResponse {
 impl Example for ConsentsResponse {
     fn example() -> Self {
         // 2026-01-01T00:00:00Z
-        let time = || Some(Time::from(Timestamp::from_millis(1_767_225_600_000)));
+        let time = || Time::from(Timestamp::from_millis(1_767_225_600_000));
         Self {
             apps: vec![AppResponse {
                 client_id: "grafana".to_owned(),
                 name: "Grafana".to_owned(),
                 scope: Some("openid profile email".to_owned()),
-                allowed_at: time(),
-                last_used_at: time(),
+                allowed_at: Some(time()),
+                last_used_at: Some(time()),
                 sessions: 1,
                 open_url: Some("https://grafana.example.com/login?iss=https%3A%2F%2Fauth.example.com".to_owned()),
             }],
@@ -98,7 +98,7 @@ enum WithdrawAnswer {
     Done,
 }
 
-/// The errors of a list.
+/// The errors of the list of apps.
 struct ListProblems;
 
 impl Problems for ListProblems {
@@ -124,7 +124,8 @@ impl ConsentsApi {
         SignedIn(caller): SignedIn,
     ) -> Result<ListAnswer, Failed<ListProblems>> {
         let apps = consents::apps(state, &caller).await?;
-        Ok(ListAnswer::Ok(Json(ConsentsResponse { apps: apps.into_iter().map(AppResponse::from).collect() })))
+        let apps = apps.into_iter().map(AppResponse::from).collect();
+        Ok(ListAnswer::Ok(Json(ConsentsResponse { apps })))
     }
 
     /// Remove an app
@@ -135,13 +136,13 @@ impl ConsentsApi {
     async fn withdraw(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        client: ClientInfo,
+        caller_info: ClientInfo,
         SignedIn(caller): SignedIn,
         /// The app's `client_id`; a URL is percent-encoded.
         Path(client_id): Path<String>,
     ) -> Result<WithdrawAnswer, Failed<WithdrawProblems>> {
         let found = match consents::stored_client_id(&client_id) {
-            Some(id) => consents::revoke(state, &caller, &id, client.ip).await?,
+            Some(id) => consents::revoke(state, &caller, &id, caller_info.ip).await?,
             // no client can have this id
             None => false,
         };

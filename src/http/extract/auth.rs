@@ -28,7 +28,8 @@ use crate::{
 /// The access token's name in the OpenAPI document.
 const ACCESS_TOKEN: &str = "access_token";
 
-const MISSING_TOKEN: &str = "Send an access token as `Authorization: Bearer`.";
+/// The advice for a missing or unreadable token.
+const HOW_TO_SEND_TOKEN: &str = "Send an access token as `Authorization: Bearer`.";
 
 /// A caller with a valid access token and a live session, checked in Redis.
 pub struct SignedIn(pub Arc<VerifiedToken>);
@@ -37,7 +38,7 @@ pub struct SignedIn(pub Arc<VerifiedToken>);
 /// to the account.
 pub struct CachedAuth(pub IssuedToken);
 
-/// Like [`SignedIn`], or none if no access token was sent. An invalid one is refused.
+/// Like [`SignedIn`], or none if no access token was sent. An invalid token is refused.
 pub struct MaybeSignedIn(pub Option<Arc<VerifiedToken>>);
 
 /// The access token of a request, unchecked.
@@ -82,13 +83,20 @@ pub struct CsrfCheck(pub Option<ProblemError>);
 fn bearer(request: &Request) -> Result<Option<String>, ProblemError> {
     let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
+    let unreadable = || ProblemError::new(Code::InvalidToken, HOW_TO_SEND_TOKEN);
     // several headers are refused, because a proxy and this service might read different ones
-    let only = Some(value).filter(|_| values.next().is_none());
-    let token = only.and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
-    match token {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim().to_owned())),
-        _ => Err(ProblemError::new(Code::InvalidToken, MISSING_TOKEN)),
+    if values.next().is_some() {
+        return Err(unreadable());
     }
+    match value.to_str().ok().and_then(|value| value.split_once(' ')) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim().to_owned())),
+        _ => Err(unreadable()),
+    }
+}
+
+/// The error of a request that needs an access token and has none.
+fn token_required() -> ProblemError {
+    ProblemError::new(Code::AuthenticationRequired, HOW_TO_SEND_TOKEN)
 }
 
 /// The refresh token in the cookie. Refuses a request with the cookie that a page of another site made.
@@ -104,9 +112,9 @@ fn refresh_cookie(request: &Request) -> Result<Option<String>, ProblemError> {
 async fn signed_in(request: &Request) -> Result<Option<Arc<VerifiedToken>>, ProblemError> {
     let Some(token) = bearer(request)? else { return Ok(None) };
     let state = state(request)?;
-    let token = authenticate::authenticate(state, &token).await?;
-    authenticate::check_account_scope(state, &token)?;
-    Ok(Some(token))
+    let verified = authenticate::authenticate(state, &token).await?;
+    authenticate::check_account_scope(state, &verified)?;
+    Ok(Some(verified))
 }
 
 impl From<AuthenticateError> for ProblemError {
@@ -194,17 +202,17 @@ macro_rules! auth_extractor {
 
 auth_extractor!(SignedIn, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
     let token = signed_in(request).await?;
-    token.map(Self).ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, MISSING_TOKEN))
+    token.map(Self).ok_or_else(token_required)
 });
 auth_extractor!(BearerToken, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
-    let token = bearer(request)?.ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, MISSING_TOKEN))?;
+    let token = bearer(request)?.ok_or_else(token_required)?;
     Ok::<_, ProblemError>(Self(token))
 });
 auth_extractor!(MaybeBearerToken, [register_access_token ACCESS_TOKEN], optional: true, async |request| {
     Ok::<_, ProblemError>(Self(bearer(request)?))
 });
 auth_extractor!(CachedAuth, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
-    let token = bearer(request)?.ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, MISSING_TOKEN))?;
+    let token = bearer(request)?.ok_or_else(token_required)?;
     Ok::<_, ProblemError>(Self(verify::verify(state(request)?, &token).await?))
 });
 auth_extractor!(AdminOrClient, [register_access_token ACCESS_TOKEN, register_client_basic CLIENT_BASIC], optional: false, async |request| {
@@ -220,6 +228,6 @@ auth_extractor!(MaybeSignedIn, [register_access_token ACCESS_TOKEN], optional: t
     signed_in(request).await.map(Self)
 });
 auth_extractor!(PresentedCredentials, [register_access_token ACCESS_TOKEN], optional: true, async |request| {
-    let bearer = bearer(request).unwrap_or_else(|_| Some(String::new()));
-    Ok::<_, ProblemError>(Self { bearer, cookie: refresh_cookie(request)? })
+    let token = bearer(request).unwrap_or_else(|_| Some(String::new()));
+    Ok::<_, ProblemError>(Self { bearer: token, cookie: refresh_cookie(request)? })
 });

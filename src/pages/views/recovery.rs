@@ -9,13 +9,14 @@ use super::text;
 pub struct VerifyAddress {
     /// Whether the address is to replace the account's address.
     pub is_change: bool,
-    /// Whether a mail was sent just now.
+    /// Whether the previous page has just sent the mail.
     pub is_sent: bool,
     /// The address.
     pub email: String,
     /// The link or its token, as it was submitted.
     pub token: String,
-    /// The proof that the user set up the account: `password`, `new_password`, or `none` for a signed-in user.
+    /// The proof that the user set up the account, which the form asks for: `password`, `new_password` (the mail proves it, and the user
+    /// replaces the password), or `none` for a signed-in user.
     pub proof: String,
 }
 
@@ -45,14 +46,14 @@ impl ForgotPassword {
     }
 }
 
-/// A new password, after a forgotten one or an invitation.
+/// The choice of a new password, after a forgotten one or an invitation.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ResetPassword {
     /// Whether the password is the first of an invited account.
     pub is_invitation: bool,
-    /// Whether a mail was sent just now.
+    /// Whether the previous page has just sent the mail.
     pub is_sent: bool,
-    /// The address or username.
+    /// The typed address or username.
     pub identifier: String,
     /// The link or its token, as it was submitted.
     pub token: String,
@@ -68,7 +69,7 @@ impl ResetPassword {
     }
 }
 
-/// The page of a link from a notice. A button submits the link.
+/// A page on which the user confirms the effect of a link from a notice: a button submits the link.
 #[derive(Clone, Debug, Serialize)]
 pub struct Link {
     /// The page: `undo_address` or `not_me`.
@@ -79,6 +80,7 @@ pub struct Link {
 
 impl Link {
     pub(super) fn states() -> Vec<Self> {
-        ["undo_address", "not_me"].iter().map(|kind| Self { kind: text(kind), token: String::new() }).collect()
+        let state = |kind: &str| Self { kind: text(kind), token: String::new() };
+        vec![state("undo_address"), state("not_me")]
     }
 }

@@ -16,9 +16,9 @@ pub enum AuthorizationError {
     UnauthorizedClient,
     /// The user has refused.
     AccessDenied,
-    /// Only `code` is supported.
+    /// The `response_type` is not `code`.
     UnsupportedResponseType,
-    /// The client has none of the requested scopes, or a session can't store as many.
+    /// The client has none of the requested scopes, or they exceed what a session can store.
     InvalidScope,
     /// A resource is malformed, or not among the client's audiences.
     InvalidTarget,
@@ -39,7 +39,7 @@ pub enum AuthorizationError {
 }
 
 impl AuthorizationError {
-    /// The value of `error`.
+    /// The value of the response parameter `error`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest(_) => "invalid_request",
@@ -58,7 +58,7 @@ impl AuthorizationError {
         }
     }
 
-    /// The value of `error_description`.
+    /// The value of the response parameter `error_description`.
     pub const fn description(self) -> &'static str {
         match self {
             Self::InvalidRequest(description) => description,
@@ -82,7 +82,7 @@ impl AuthorizationError {
         self.response_to_uri(state, &request.redirect_uri, request.response_mode, request.state.clone())
     }
 
-    /// The error response for a trusted redirect URI.
+    /// The error response for a trusted redirect URI. `client_state` is the parameter `state` of the request.
     pub(super) fn response_to_uri(
         self,
         state: &AppState,
@@ -110,7 +110,7 @@ pub enum UntrustedRequest {
     /// `redirect_uri` is missing or repeated, or is not registered for the client.
     #[error("the address to return to is not registered for the client")]
     RedirectUri,
-    /// The handle is unknown, was used, or has expired.
+    /// The handle of a stored request is unknown, was used, or has expired.
     #[error("the request has expired or was answered already")]
     Expired,
 }

@@ -32,12 +32,13 @@ pub(crate) struct CodePayload {
 }
 
 /// The digest of the values that bind a code: the token request must come from this client, repeat the redirect URI, and send the
-/// verifier of the code challenge.
-pub(crate) fn code_binding_digest(client_id: &str, redirect_uri: &str, code_challenge: &str) -> [u8; 32] {
-    let mut bytes = [0; 32];
+/// verifier of the code challenge. `client` is the client's id in the store, which is not the `client_id` for a dynamic client.
+pub(crate) fn code_binding_digest(client: &str, redirect_uri: &str, code_challenge: &str) -> [u8; 32] {
     // None of the three values contains a line break, so no other three values give the same text.
-    let text = [client_id, redirect_uri, code_challenge].join("\n");
-    bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+    let text = [client, redirect_uri, code_challenge].join("\n");
+    let sha256 = digest(&SHA256, text.as_bytes());
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(sha256.as_ref());
     bytes
 }
 
@@ -49,10 +50,11 @@ pub(super) async fn issue(
     browser: &BrowserSession,
     origin: &SessionOrigin,
 ) -> Result<AuthorizationResponse, ServiceError> {
-    let (session, now) = (&browser.session, state.clock.now());
+    let session = &browser.session;
+    let now = state.clock.now();
     let code = AuthorizationCode::generate(&state.entropy, session.account);
     let payload = CodePayload { nonce: request.nonce.clone(), resources: request.resources.clone() };
-    let payload = serde_json::to_string(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
+    let payload_json = serde_json::to_string(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
     let new_code = NewCode {
         account: session.account,
         digest: code.digest(),
@@ -61,13 +63,18 @@ pub(super) async fn issue(
         is_offline: request.has_scope("offline_access"),
         client: &grant_of(state, client, request),
         origin,
-        payload: &payload,
+        payload: &payload_json,
         expires_at: now + CODE_TTL,
     };
     state.redis.authorizations.put_code(&new_code, now).await?;
-    let entry = AuditEntry::new(now, AuditEvent::CodeIssued).account(session.account).session(session.id);
-    let entry = entry.client(client.id.clone()).detail(request.scope.clone()).actor(Actor::Account);
-    state.audit.record(entry.address(origin.ip));
+    let entry = AuditEntry::new(now, AuditEvent::CodeIssued)
+        .account(session.account)
+        .session(session.id)
+        .client(client.id.clone())
+        .detail(request.scope.clone())
+        .actor(Actor::Account)
+        .address(origin.ip);
+    state.audit.record(entry);
     let mut parameters = vec![("code", code.expose().to_owned())];
     parameters.extend(request.state.clone().map(|text| ("state", text)));
     // The issuer, so that the client detects a code of another server (RFC 9207).

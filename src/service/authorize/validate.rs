@@ -27,13 +27,13 @@ use crate::{
 const ON_REQUEST_ONLY: [&str; 2] = ["openid", "offline_access"];
 
 /// The longest value of a parameter, in bytes, because Redis stores the request. `id_token_hint` is not stored, and may be longer.
-const MAX_VALUE: usize = 2048;
+const MAX_VALUE_BYTES: usize = 2048;
 
 /// The parameters of a request, in order. Names may be repeated, which is an error for all but `resource`.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters(pub Vec<(String, String)>);
 
-/// The error that a parameter occurs more than once.
+/// The error for a parameter that occurs more than once.
 struct Repeated;
 
 impl Parameters {
@@ -48,7 +48,7 @@ impl Parameters {
 
     /// All values of a parameter that are not empty.
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(it, value)| it == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.0.iter().filter(move |(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
     /// The handle of a stored request. A page of Latchkey sends it in the parameter `request`, beside which it may send only `ui_locales`.
@@ -64,7 +64,7 @@ impl Parameters {
         }
     }
 
-    /// The parameter `ui_locales`: the user's preferred languages.
+    /// The parameter `ui_locales`: the user's preferred languages. A repeated one counts as absent.
     pub(super) fn ui_locales(&self) -> Option<&str> {
         self.single("ui_locales").ok().flatten()
     }
@@ -77,17 +77,18 @@ pub(super) async fn validate(
     browser: Option<&BrowserSession>,
     ip: Option<IpAddr>,
 ) -> Result<(AuthorizationRequest, Arc<Client>), AuthorizeError> {
+    // A repeated `client_id` or `redirect_uri` counts as missing. `trusted_client` refuses an empty redirect URI.
     let client_id = parameters.single("client_id").ok().flatten().ok_or(UntrustedRequest::UnknownClient)?;
     // The client is looked up first, so that an unknown client is not reported as an unregistered redirect URI.
     let redirect_uri = parameters.single("redirect_uri").ok().flatten().unwrap_or_default();
     let client = trusted_client(state, client_id, redirect_uri, RequestStage::New(ip)).await?;
+    // `parse_request` refuses other modes and repeated or overlong values. The error response still needs a mode and a `state`.
     let mode = match parameters.single("response_mode") {
         Ok(Some("form_post")) => ResponseMode::FormPost,
         _ => ResponseMode::Query,
     };
-    let client_state = parameters.single("state").ok().flatten().filter(|text| text.len() <= MAX_VALUE);
-    let request = parse_request(state, parameters, &client, redirect_uri, mode, client_state);
-    match request {
+    let client_state = parameters.single("state").ok().flatten().filter(|text| text.len() <= MAX_VALUE_BYTES);
+    match parse_request(state, parameters, &client, redirect_uri, mode, client_state) {
         Ok(request) => Ok((request, client)),
         Err(error) => {
             let response = Box::new(error.response_to_uri(state, redirect_uri, mode, client_state.map(str::to_owned)));
@@ -103,7 +104,7 @@ impl From<Repeated> for AuthorizationError {
     }
 }
 
-/// Validates the parameters other than `client_id` and `redirect_uri`.
+/// Validates the parameters other than `client_id` and `redirect_uri`. `client_state` is the parameter `state`.
 fn parse_request(
     state: &AppState,
     parameters: &Parameters,
@@ -113,7 +114,7 @@ fn parse_request(
     client_state: Option<&str>,
 ) -> Result<AuthorizationRequest, AuthorizationError> {
     use AuthorizationError as Error;
-    if parameters.0.iter().any(|(name, value)| name != "id_token_hint" && value.len() > MAX_VALUE) {
+    if parameters.0.iter().any(|(name, value)| name != "id_token_hint" && value.len() > MAX_VALUE_BYTES) {
         return Err(Error::InvalidRequest("A parameter is longer than 2048 bytes."));
     }
     let single = |name: &'static str| -> Result<Option<&str>, Error> { Ok(parameters.single(name)?) };
@@ -149,10 +150,11 @@ fn parse_request(
     let prompt = prompt.ok_or(Error::InvalidRequest("prompt has an unknown value, or none beside another one."))?;
     let max_age = match single("max_age")? {
         None => None,
+        // parsing can only fail because the number is too large
         Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => Some(text.parse().unwrap_or(u64::MAX)),
         Some(_) => return Err(Error::InvalidRequest("max_age must be a number of seconds.")),
     };
-    // The values are alternatives, so the lowest level that they name is enough.
+    // The values are alternatives, so the lowest level that they name is enough. 0 requires no level.
     let acr = match single("acr_values")? {
         None => 0,
         Some(text) => text.split(' ').filter_map(Acr::parse).map(Acr::level).min().unwrap_or(0),
@@ -164,16 +166,17 @@ fn parse_request(
     let subject = match single("id_token_hint")? {
         None => None,
         Some(token) => {
-            let hint = state.tokens.verify_id_token_hint(token, state.clock.now());
-            Some(hint.ok_or(Error::InvalidRequest("id_token_hint is not an ID token of this issuer."))?.sub)
+            let claims = state.tokens.verify_id_token_hint(token, state.clock.now());
+            let claims = claims.ok_or(Error::InvalidRequest("id_token_hint is not an ID token of this issuer."))?;
+            Some(claims.sub)
         }
     };
-    let scope = scope(client, single("scope")?)?;
+    let scope = granted_scopes(client, single("scope")?)?;
     // Without PKCE, the app must recognize an injected code by the nonce in the ID token (RFC 9700, sections 2.1.1 and 4.5.3.2).
     if code_challenge.is_empty() && !(single("nonce")?.is_some() && scope.contains("openid")) {
         return Err(Error::InvalidRequest("Without PKCE, the scope openid and a nonce are required."));
     }
-    let resources = resources(client, parameters)?;
+    let resources = requested_resources(client, parameters)?;
     let request = AuthorizationRequest {
         client_id: client.client_id().to_owned(),
         redirect_uri: redirect_uri.to_owned(),
@@ -209,26 +212,28 @@ pub(super) fn resources_of(
 }
 
 /// The requested scopes that the client may have. Other scopes are ignored (OpenID Connect Core 1.0, section 3.1.2.1).
-fn scope(client: &Client, requested: Option<&str>) -> Result<SpaceSeparated, AuthorizationError> {
-    let scope = match requested {
+fn granted_scopes(client: &Client, requested: Option<&str>) -> Result<SpaceSeparated, AuthorizationError> {
+    let granted = match requested {
         None => {
-            let by_default = client.scopes.items().iter().filter(|word| !ON_REQUEST_ONLY.contains(&word.as_str()));
+            let by_default = client.scopes.items().iter().filter(|scope| !ON_REQUEST_ONLY.contains(&scope.as_str()));
             SpaceSeparated::parse(by_default)
         }
-        Some(text) => SpaceSeparated::parse(text.split(' ').filter(|word| client.scopes.contains(word))),
+        Some(text) => SpaceSeparated::parse(text.split(' ').filter(|scope| client.scopes.contains(scope))),
     };
-    scope.ok().filter(|scope| !scope.is_empty()).ok_or(AuthorizationError::InvalidScope)
+    granted.ok().filter(|granted| !granted.is_empty()).ok_or(AuthorizationError::InvalidScope)
 }
 
 /// The resources of a request (RFC 8707, section 2).
-fn resources(client: &Client, parameters: &Parameters) -> Result<Vec<String>, AuthorizationError> {
+fn requested_resources(client: &Client, parameters: &Parameters) -> Result<Vec<String>, AuthorizationError> {
     let mut resources: Vec<String> = Vec::new();
     for resource in parameters.all("resource") {
         let is_valid = Url::parse(resource).is_ok_and(|url| url.fragment().is_none());
-        let named = find_audience(client.audiences.items(), resource).filter(|_| is_valid);
-        let named = named.ok_or(AuthorizationError::InvalidTarget)?;
-        if !resources.contains(named) {
-            resources.push(named.clone());
+        if !is_valid {
+            return Err(AuthorizationError::InvalidTarget);
+        }
+        let audience = find_audience(client.audiences.items(), resource).ok_or(AuthorizationError::InvalidTarget)?;
+        if !resources.contains(audience) {
+            resources.push(audience.clone());
         }
     }
     Ok(resources)
@@ -237,12 +242,14 @@ fn resources(client: &Client, parameters: &Parameters) -> Result<Vec<String>, Au
 /// Finds the audience that a resource parameter names. An empty path and `/` are equivalent (RFC 3986, section 6.2.3), and libraries
 /// write either.
 pub(crate) fn find_audience<'a>(audiences: &'a [String], resource: &str) -> Option<&'a String> {
-    let is_named = |audience: &&String| match resource.strip_suffix('/') {
-        _ if *audience == resource => true,
-        Some(without_slash) => *audience == without_slash && is_origin(without_slash),
-        None => audience.strip_suffix('/') == Some(resource) && is_origin(resource),
-    };
+    let is_named =
+        |audience: &&String| *audience == resource || is_root_of(resource, audience) || is_root_of(audience, resource);
     audiences.iter().find(is_named)
+}
+
+/// Whether `url` is the URL `origin`, which has no path, with the path `/`.
+fn is_root_of(url: &str, origin: &str) -> bool {
+    url.strip_suffix('/') == Some(origin) && is_origin(origin)
 }
 
 /// Whether a URL has no path, query or fragment.

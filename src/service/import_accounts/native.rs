@@ -37,17 +37,18 @@ pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
             return Err(BadRecord::RepeatedField(FIELDS[index]));
         }
     }
-    // An account without a password must say so with an explicit null. For other fields, null means that the field is absent.
+    // An account without a password must say so with an explicit null. For other fields, null means that the field is absent, so the
+    // nulls are removed after this look at the hash.
     let [_, _, _, _, given_hash, ..] = &given;
     let is_hash_given = given_hash.is_some();
     let [id, email, verified, username, hash, roles, disabled, created, updated, totp, secondary] =
         given.map(|value| value.filter(|value| !value.is_null()));
     let text = |field, value: Option<Value>| value.map(|value| string(field, value)).transpose();
     let email = text("email", email)?.ok_or(BadRecord::MissingField("email"))?;
-    let password_hash = text("password_hash", hash)?;
     if !is_hash_given {
         return Err(BadRecord::MissingHash);
     }
+    let password_hash = text("password_hash", hash)?;
     Ok(Record {
         id: text("id", id)?,
         email: Some(email),
@@ -66,6 +67,7 @@ pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
 /// Parses a JSON object.
 pub(super) fn parse_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, BadRecord> {
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+        // valid JSON of another type
         Category::Data => BadRecord::NotAnObject,
         _ => BadRecord::NotJson { column: error.column() },
     })
@@ -73,8 +75,10 @@ pub(super) fn parse_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T
 
 /// Quotes a field's name for a message. Hides a text that does not look like a name, because it may be a misplaced value.
 fn quote_name(name: &str) -> String {
-    let is_name =
-        (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    // longer than every field's name
+    const MAX_NAME_BYTES: usize = 32;
+    let is_name = (1..=MAX_NAME_BYTES).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if is_name { format!("`{name}`") } else { "(name not shown)".to_owned() }
 }
 
@@ -107,26 +111,27 @@ fn secondary_emails(value: Value) -> Result<Vec<RecordEmail>, BadRecord> {
         expected: "an array of objects with `email` and, optionally, `verified`",
     };
     let Value::Array(values) = value else { return Err(wrong()) };
-    let read = |value: Value| {
+    let read_entry = |value: Value| {
         let Value::Object(mut object) = value else { return Err(wrong()) };
         let (email, verified) = (object.remove("email"), object.remove("verified"));
         match (email, verified.unwrap_or(Value::Bool(false))) {
+            // a member that is left has an unknown name
             (Some(Value::String(email)), Value::Bool(verified)) if object.is_empty() => {
                 Ok(RecordEmail { email, verified })
             }
             _ => Err(wrong()),
         }
     };
-    values.into_iter().map(read).collect()
+    values.into_iter().map(read_entry).collect()
 }
 
-/// An object's fields in order, including repeated ones.
+/// An object's fields in order, including repeated ones, of which [`serde_json::Map`] would keep only the last.
 struct Fields(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
+        struct FieldsVisitor;
+        impl<'de> Visitor<'de> for FieldsVisitor {
             type Value = Fields;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object")
@@ -139,7 +144,7 @@ impl<'de> Deserialize<'de> for Fields {
                 Ok(Fields(fields))
             }
         }
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_map(FieldsVisitor)
     }
 }
 
@@ -177,9 +182,11 @@ mod tests {
             "created_at":"2020-02-03T04:05:06.789+01:00","updated_at":"2021-02-03T04:05:06Z"} "#;
         let account = import(line).unwrap();
         assert_eq!(account.id.to_string(), "8281cec3-5b48-46eb-a41d-72c15ec3f9e2");
-        assert_eq!((account.email.as_str(), account.username.unwrap().as_str()), ("Ann@Example.com", "Ann"));
+        assert_eq!(account.email.as_str(), "Ann@Example.com");
+        assert_eq!(account.username.unwrap().as_str(), "Ann");
         assert!(account.email_verified);
-        assert_eq!((account.roles.to_string().as_str(), account.password_hash.unwrap().expose()), ("a b", HASH));
+        assert_eq!(account.roles.to_string(), "a b");
+        assert_eq!(account.password_hash.unwrap().expose(), HASH);
         assert_eq!(account.disabled_at, Some(NOW));
         assert_eq!(account.created_at.to_string(), "2020-02-03T03:05:06.789Z");
         assert_eq!(account.updated_at.to_string(), "2021-02-03T04:05:06.000Z");
@@ -193,15 +200,16 @@ mod tests {
             let line = format!(r#"{{"email":"a@b.c","password_hash":null,"secondary_emails":{list}}}"#);
             read(line.as_bytes()).and_then(|record| record.secondary_emails(MAX_EMAILS))
         };
-        let read = emails(r#"[{"email":"D@e.f","verified":true},{"email":"g@h.i"}]"#).unwrap();
-        let read: Vec<_> = read.iter().map(|(email, verified)| (email.as_str(), *verified)).collect();
-        assert_eq!(read, [("D@e.f", true), ("g@h.i", false)]);
+        let addresses = emails(r#"[{"email":"D@e.f","verified":true},{"email":"g@h.i"}]"#).unwrap();
+        let addresses: Vec<_> = addresses.iter().map(|(email, verified)| (email.as_str(), *verified)).collect();
+        assert_eq!(addresses, [("D@e.f", true), ("g@h.i", false)]);
         assert_eq!(emails("null").unwrap(), []);
         for (list, code) in [
             (r#"["d@e.f"]"#, "wrong_type"),
             (r#"[{"email":"d@e.f","primary":true}]"#, "wrong_type"),
             (r#"[{"verified":true}]"#, "wrong_type"),
             (r#"[{"email":"d@e"}]"#, "invalid_email"),
+            // the primary address
             (r#"[{"email":"A@b.c"}]"#, "repeated_email"),
             (r#"[{"email":"d@e.f"},{"email":"D@E.F"}]"#, "repeated_email"),
             (r#"[{"email":"d@e.f"},{"email":"g@h.i"},{"email":"j@k.l"}]"#, "too_many_emails"),
@@ -226,8 +234,11 @@ mod tests {
                 "email_verified":null,"created_at":null,"updated_at":null}"#,
         ] {
             let account = import(line).unwrap();
-            assert_eq!((account.username, account.roles), (None, Roles::default()));
-            assert_eq!((account.created_at, account.updated_at, account.disabled_at), (NOW, NOW, None));
+            assert_eq!(account.username, None);
+            assert_eq!(account.roles, Roles::default());
+            assert_eq!(account.created_at, NOW);
+            assert_eq!(account.updated_at, NOW);
+            assert_eq!(account.disabled_at, None);
             assert!(!account.email_verified);
         }
     }
@@ -288,9 +299,10 @@ mod tests {
         }
         assert_eq!(read(b"{\"email\":\"\xff\"}").err().map(|bad| bad.code()), Some("not_json"));
         // more memory than `settings` allows
-        let costly = HASH.replace("256", "2048");
-        let costly = import(&r#"{"email":"a@b.c","password_hash":"HASH"}"#.replace("HASH", &costly));
-        assert_eq!(costly.unwrap_err(), BadRecord::PasswordHash(BadHash::TooCostly("memory")));
+        let costly_hash = HASH.replace("m=256", "m=2048");
+        let line = r#"{"email":"a@b.c","password_hash":"HASH"}"#.replace("HASH", &costly_hash);
+        assert_eq!(import(&line).unwrap_err(), BadRecord::PasswordHash(BadHash::TooCostly("memory")));
+        // a misspelt name is quoted, because it looks like a name and not like a value
         assert_eq!(
             import(r#"{"email":"a@b.c","user_name":"x"}"#).unwrap_err().to_string(),
             "unknown field `user_name`; an account has id, email, email_verified, username, password_hash, roles, \

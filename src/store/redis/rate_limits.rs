@@ -14,7 +14,7 @@ use crate::domain::{
     limit::{Backoff, FactorBackoff, Quota},
 };
 
-/// How long Redis keeps failures that are too few for a wait. Short, since guesses of names that do not exist create many keys.
+/// How long Redis keeps failures that are too few for a wait. It is short, since guesses of names that do not exist create many keys.
 pub(crate) const FEW_FAILURES_RETENTION: Duration = Duration::from_hours(1);
 
 /// How long Redis keeps failures that cause waits, unless a wait is longer.
@@ -28,6 +28,11 @@ const UNRECOGNIZED: &str = "s";
 pub struct ThrottleBucket(String);
 
 impl ThrottleBucket {
+    /// The bucket of unrecognized devices and addresses.
+    pub fn unrecognized() -> Self {
+        Self(UNRECOGNIZED.to_owned())
+    }
+
     /// The bucket of the device whose token has this hash.
     pub fn device(hash: &str) -> Self {
         Self(format!("d{hash}"))
@@ -36,6 +41,16 @@ impl ThrottleBucket {
     /// The bucket of the address that has this hash.
     pub fn address(hash: &str) -> Self {
         Self(format!("a{hash}"))
+    }
+
+    /// The name of the bucket, which is its field in the Redis hash of the throttle.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this is the bucket of unrecognized devices and addresses.
+    pub fn is_unrecognized(&self) -> bool {
+        self.0 == UNRECOGNIZED
     }
 }
 
@@ -101,7 +116,7 @@ impl RateLimiter {
     ) -> Result<ThrottleDecision, RedisError> {
         let arguments = vec![
             millis(now),
-            // no bucket is named `-`
+            // `-` for a request without a device: no bucket has this name
             device.map_or("-", |bucket| bucket.0.as_str()).into(),
             address.0.as_str().into(),
             Value::Integer(backoff.failures_without_delay.into()),
@@ -114,12 +129,10 @@ impl RateLimiter {
         let keys = vec![self.connection.keys.login_throttle(account)];
         let answer = script::run(&self.connection.scripts.login_throttle, &self.connection, keys, arguments).await?;
         let parts = if let Value::Array(parts) = &answer { parts.as_slice() } else { &[] };
-        match parts {
-            [bucket, wait] => match (bucket.as_str(), wait.as_u64()) {
-                (Some(bucket), Some(0)) => Ok(ThrottleDecision::Admitted(ThrottleBucket(bucket.to_string()))),
-                (Some(_), Some(wait)) => Ok(ThrottleDecision::Wait(Duration::from_millis(wait))),
-                _ => Err(unexpected("login_throttle", &answer)),
-            },
+        let [bucket, wait] = parts else { return Err(unexpected("login_throttle", &answer)) };
+        match (bucket.as_str(), wait.as_u64()) {
+            (Some(bucket), Some(0)) => Ok(ThrottleDecision::Admitted(ThrottleBucket(bucket.to_string()))),
+            (Some(_), Some(wait)) => Ok(ThrottleDecision::Wait(Duration::from_millis(wait))),
             _ => Err(unexpected("login_throttle", &answer)),
         }
     }
@@ -140,12 +153,15 @@ impl RateLimiter {
         let key = self.connection.keys.login_throttle(account);
         let found: Result<Vec<Option<String>>, _> = self.connection.client_for_request()?.hmget(key, fields).await;
         let found = found.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
-        // the last number of a bucket is the time until which it is trusted (`login_throttle.lua`)
-        let is_trusted = |state: &Option<String>| {
-            let until = state.as_deref().and_then(|state| state.rsplit(' ').next()?.parse().ok());
-            until.is_some_and(|until| now < Timestamp::from_millis(until))
-        };
-        Ok(buckets.into_iter().zip(found).find(|(_, state)| is_trusted(state)).map(|(bucket, _)| bucket.clone()))
+        for (bucket, state) in buckets.into_iter().zip(found) {
+            // the last number of a bucket is the time until which it is trusted (`login_throttle.lua`)
+            let last_number = state.as_deref().and_then(|state| state.rsplit(' ').next());
+            let trusted_until = last_number.and_then(|number| number.parse().ok()).map(Timestamp::from_millis);
+            if trusted_until.is_some_and(|until| now < until) {
+                return Ok(Some(bucket.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// Records that the account's owner signed in with this device and from this address. `used` is the bucket in which the
@@ -223,11 +239,11 @@ impl RateLimiter {
         refund: FactorRefund,
     ) -> Result<(), RedisError> {
         let keys = vec![self.connection.keys.factor_throttle(factor)];
-        let was_right = match refund {
+        let code_was_right = match refund {
             FactorRefund::RightCode => "1",
             FactorRefund::NotChecked => "0",
         };
-        let arguments = vec![bucket.0.as_str().into(), was_right.into()];
+        let arguments = vec![bucket.0.as_str().into(), code_was_right.into()];
         script::run(&self.connection.scripts.factor_refund, &self.connection, keys, arguments).await.map(drop)
     }
 
@@ -239,22 +255,5 @@ impl RateLimiter {
         let keys = vec![self.connection.keys.login_throttle(account)];
         let arguments = vec![used.0.as_str().into()];
         script::run(&self.connection.scripts.refund, &self.connection, keys, arguments).await.map(drop)
-    }
-}
-
-impl ThrottleBucket {
-    /// The bucket of unrecognized devices and addresses.
-    pub fn unrecognized() -> Self {
-        Self(UNRECOGNIZED.to_owned())
-    }
-
-    /// The name of the bucket, which is its field in the Redis hash of the throttle.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether this is the bucket of unrecognized devices and addresses.
-    pub fn is_unrecognized(&self) -> bool {
-        self.0 == UNRECOGNIZED
     }
 }

@@ -9,8 +9,8 @@ use crate::domain::{
 };
 
 /// Selects the profile of an account by its id.
-const SELECT: &str = "SELECT display_name, locale, time_zone, app_metadata, user_metadata FROM profiles \
-                      WHERE account_id = $1";
+const SELECT_PROFILE: &str = "SELECT display_name, locale, time_zone, app_metadata, user_metadata FROM profiles \
+                              WHERE account_id = $1";
 
 impl Sql {
     /// Reads the profile of an account; empty if there is none.
@@ -18,8 +18,8 @@ impl Sql {
     /// # Errors
     /// [`SqlError`]
     pub async fn profile(&self, id: AccountId) -> Result<Profile, SqlError> {
-        let row = self.read_one(SELECT, id.to_string()).await?;
-        row.as_ref().map(|row| read(id, row)).transpose().map(Option::unwrap_or_default)
+        let row = self.read_one(SELECT_PROFILE, id.to_string()).await?;
+        read_profile(id, row.as_ref())
     }
 }
 
@@ -30,11 +30,11 @@ impl AccountChange {
     /// [`SqlError`]
     pub async fn profile(&mut self) -> Result<Profile, SqlError> {
         let id = self.account.id;
-        let row = query(SELECT).bind(id.to_string()).fetch_optional(&mut *self.tx).await?;
-        row.as_ref().map(|row| read(id, row)).transpose().map(Option::unwrap_or_default)
+        let row = query(SELECT_PROFILE).bind(id.to_string()).fetch_optional(&mut *self.tx).await?;
+        read_profile(id, row.as_ref())
     }
 
-    /// Replaces the profile.
+    /// Replaces the profile of the locked account.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -56,7 +56,9 @@ impl AccountChange {
     }
 }
 
-fn read(id: AccountId, row: &AnyRow) -> Result<Profile, SqlError> {
+/// Reads the profile in a row of [`SELECT_PROFILE`]; the empty profile without a row.
+fn read_profile(id: AccountId, row: Option<&AnyRow>) -> Result<Profile, SqlError> {
+    let Some(row) = row else { return Ok(Profile::default()) };
     let metadata = |column: &'static str| {
         let text: String = row.try_get(column)?;
         Metadata::from_json(&text).ok_or_else(|| SqlError::Corrupt(format!("{column} of the account {id}")))

@@ -1,5 +1,6 @@
--- Ends every session of an account, except one if given, and appends the event (I3, I5). With a replacement, all sessions end, and a
--- new session takes over the transport and the details of one of them. lib.lua describes KEYS and ARGV 1 and 2.
+-- Ends every session of an account, except one if given, and appends the event (I3: revoked stays revoked; I5: a change of credentials
+-- ends all sessions). With a replacement, all sessions end, and a new session takes over the transport and the details of one of them.
+-- lib.lua describes KEYS and ARGV 1 and 2.
 -- ARGV  3 id of the session to keep, or ''  4 reason  5 now, ms  6 new epoch, or ''
 --       7 end of the fence: until then sign-ins checked against an older epoch are refused, ms
 --       8 the node that waits for acknowledgements, or ''
@@ -12,8 +13,12 @@
 -- if it is not accepted; neither changes anything.
 
 local key, now = KEYS[1], tonumber(ARGV[5])
-local ids, begun_this_second, ended, has_kept, fence, replaced, claims_stamp = {}, {}, 0, false, false, false, false
--- The fields and values of the parts of the replaced session, under the new id, and the position of each part's value by its number.
+-- The sessions that end, and those of them that began in this second or later; the number of live ones among them.
+local ids, begun_this_second, ended = {}, {}, 0
+-- What the hash has, or false: the session to keep, the fence, the live record of the session to replace, and the field 'v'.
+local has_kept, fence, replaced, claims_stamp = false, false, false, false
+-- The fields and values of the parts of the replaced session (1 to 3: its details, 4: its last use), under the new id, and the position
+-- of each part's value by its number.
 local new_fields, part_positions = {}, {}
 local second_start = now - now % 1000
 local fields = redis.call('HGETALL', key)
@@ -31,6 +36,7 @@ for i = 1, #fields, 2 do
       ended = ended + 1
     end
     ids[#ids + 1] = fields[i]
+    -- An unreadable record, such as one of a newer release, ends too. Its begin is unknown.
     local is_readable, session = pcall(read_record, fields[i + 1])
     if is_readable and session.created_at >= second_start then begun_this_second[#begun_this_second + 1] = fields[i] end
   -- The field of a part of a session: the session's id and the number of the part (1 byte).
@@ -91,7 +97,8 @@ if record then
 end
 
 -- A fence that is in effect is never shortened: neither by a call without a fence nor by one that arrives late.
-local epoch, fence_until = tonumber(ARGV[6]) or 0, ARGV[6] == '' and 0 or tonumber(ARGV[7])
+local epoch = tonumber(ARGV[6]) or 0
+local fence_until = ARGV[6] == '' and 0 or tonumber(ARGV[7])
 if fence then
   local former_epoch, former_until = struct.unpack('>I4I6', fence)
   if now < former_until then epoch, fence_until = math.max(epoch, former_epoch), math.max(fence_until, former_until) end
