@@ -23,9 +23,10 @@ use serde_json::{Value, json};
 use crate::harness::{
     client::{Answer, Client, Tokens},
     test_cluster::TestCluster,
+    wait,
 };
 
-/// A password that [`crate::harness::client::Client::register`] does not use.
+/// A password that [`Client::register`] does not use.
 pub const NEW_PASSWORD: &str = "gravel lantern ostrich nine";
 
 /// A problem as [`Answer::problem`] returns it.
@@ -33,7 +34,7 @@ pub fn problem(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
-/// The address of [`crate::harness::client::Client::register`].
+/// The address of the account that [`Client::register`] registers with this name.
 pub fn email(name: &str) -> String {
     format!("{name}@example.com")
 }
@@ -45,21 +46,21 @@ pub async fn request_reset(cluster: &TestCluster, node: &Client, name: &str) -> 
     next_mail(cluster, name, before, "password_reset").await
 }
 
-/// The number of mails of this template that were written to an account.
+/// The number of mails of this template to the address of this name.
 pub fn count_mails(cluster: &TestCluster, name: &str, template: &str) -> usize {
     let mails = cluster.mails_to(&email(name));
     mails.iter().filter(|mail| mail.file.ends_with(&format!(".{template}.eml"))).count()
 }
 
-/// The token and the code of the mail that follows `before` others of its template.
+/// Waits until more than `before` mails of this template have arrived. Returns the token and the code of the newest.
 pub async fn next_mail(cluster: &TestCluster, name: &str, before: usize, template: &str) -> (String, String) {
     let arrived = || async { count_mails(cluster, name, template) > before };
-    crate::harness::wait::until(&format!("{name} has a mail {template}"), arrived).await;
+    wait::until(&format!("{name} has a mail {template}"), arrived).await;
     let mail = cluster.mail_to(&email(name), template).await;
     (mail.token().to_owned(), mail.code().to_owned())
 }
 
-/// The token and the code of the first mail of its template.
+/// Waits for the first mail of this template, and returns its token and code.
 pub async fn first_mail(cluster: &TestCluster, name: &str, template: &str) -> (String, String) {
     next_mail(cluster, name, 0, template).await
 }
@@ -69,7 +70,7 @@ pub async fn reset(node: &Client, token: &str, password: &str) -> Answer {
     node.post("/v1/password/reset", json!({ "token": token, "new_password": password })).await
 }
 
-/// Verifies the address of an account of [`crate::harness::client::Client::register`], as its owner.
+/// Verifies the address of an account of [`Client::register`], as its owner.
 pub async fn verify_address(cluster: &TestCluster, node: &Client, name: &str, tokens: &Tokens) {
     let before = count_mails(cluster, name, "verify_address");
     node.post("/v1/email/verification", json!({ "email": email(name) })).await.expect(202);
@@ -82,20 +83,22 @@ pub async fn signed_in(node: &Client, tokens: &Tokens, method: Method, path: &st
     node.send(node.request(method, path).bearer_auth(&tokens.access).json(&body)).await
 }
 
-/// Asks for a change of address as the account of `tokens`, and returns the mail's token and code.
+/// Asks for a change to the address of `new_name`, as the account of `tokens`, and returns the mail's token and code.
 pub async fn request_address_change(
     cluster: &TestCluster,
     node: &Client,
     tokens: &Tokens,
-    new: &str,
+    new_name: &str,
 ) -> (String, String) {
-    let before = count_mails(cluster, new, "confirm_address");
-    signed_in(node, tokens, Method::POST, "/v1/me/email", json!({ "email": email(new) })).await.expect(202);
-    next_mail(cluster, new, before, "confirm_address").await
+    let before = count_mails(cluster, new_name, "confirm_address");
+    signed_in(node, tokens, Method::POST, "/v1/me/email", json!({ "email": email(new_name) })).await.expect(202);
+    next_mail(cluster, new_name, before, "confirm_address").await
 }
 
 /// Removes the limits on mails and sign-ins, for tests that cause many.
 pub fn without_limits(cluster: &mut TestCluster) {
     let limits = &mut cluster.config.limits;
-    (limits.mail_per_account, limits.recovery_per_address, limits.login_per_address) = (None, None, None);
+    limits.mail_per_account = None;
+    limits.recovery_per_address = None;
+    limits.login_per_address = None;
 }

@@ -24,7 +24,8 @@ async fn reset_by_link_sets_password_ends_all_sessions_and_verifies_address() {
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), problem(401, "invalid_refresh_token"));
     node.try_login("ada", PASSWORD).await.expect(401);
     let tokens = node.login_with("ada", NEW_PASSWORD).await;
-    assert_eq!(node.get("/v1/me", &tokens.access).await.expect(200).json()["email_verified"], true);
+    let me = node.get("/v1/me", &tokens.access).await.expect(200).json();
+    assert_eq!(me["email_verified"], true);
     assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "a link works once");
 }
 
@@ -35,14 +36,12 @@ async fn reset_by_code_accepts_any_case_and_grouping_and_the_username() {
     node.register("ada").await;
     let (token, code) = request_reset(&cluster, &node, "ada").await;
     let typed = code.to_lowercase().replace('-', " ");
+    // "ada" is the username
     let body = json!({ "identifier": "ADA", "code": typed, "new_password": NEW_PASSWORD });
     node.post("/v1/password/reset", body).await.expect(204);
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
-    assert_eq!(
-        reset(&node, &token, PASSWORD).await.problem(),
-        problem(401, "invalid_code"),
-        "the link and the code of a mail work once together"
-    );
+    // the link and the code of a mail work once together
+    assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"));
 }
 
 #[tokio::test]
@@ -63,14 +62,15 @@ async fn wrong_codes_invalidate_the_code_and_not_the_link() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (token, code) = request_reset(&cluster, &node, "ada").await;
-    let attempt = |code: &str| {
+    let reset_by_code = |code: &str| {
         let body = json!({ "identifier": email("ada"), "code": code, "new_password": NEW_PASSWORD });
         node.post("/v1/password/reset", body)
     };
     for _ in 0..CODE_ATTEMPTS {
-        assert_eq!(attempt("2222-2222").await.problem(), problem(401, "invalid_code"));
+        assert_eq!(reset_by_code("2222-2222").await.problem(), problem(401, "invalid_code"));
     }
-    assert_eq!(attempt(&code).await.problem(), problem(401, "invalid_code"), "a stranger has used up the attempts");
+    // a stranger has used up the attempts
+    assert_eq!(reset_by_code(&code).await.problem(), problem(401, "invalid_code"));
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
 }
 
@@ -90,6 +90,7 @@ async fn link_and_code_expire() {
 #[tokio::test]
 async fn flood_of_forgotten_password_calls_sends_one_mail_whose_link_works() {
     let mut cluster = TestCluster::new();
+    // so that only the limit of mails per account applies
     cluster.config.limits.recovery_per_address = None;
     cluster.config.limits.recovery_service = None;
     let node = cluster.node().await;
@@ -105,6 +106,7 @@ async fn flood_of_forgotten_password_calls_sends_one_mail_whose_link_works() {
             answer.expect(202);
         }
     }
+    // mails are written after the response
     wait::until("all work is done", || async { node.state.background.is_empty() }).await;
     assert_eq!(node.state.sql.mails(None, 100).await.unwrap().len(), 1);
     reset(&node, &token, NEW_PASSWORD).await.expect(204);

@@ -13,11 +13,11 @@ use crate::harness::{
 const EXPOSED_HEADERS: &str =
     "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Device-Token";
 /// The origin in `http.allowed_origins` of a [`TestCluster`].
-const ALLOWED: &str = "https://app.example.com";
+const ALLOWED_ORIGIN: &str = "https://app.example.com";
 /// The origin of the issuer of a [`TestCluster`].
-const ISSUER: &str = "https://auth.example.com";
+const ISSUER_ORIGIN: &str = "https://auth.example.com";
 /// An origin that is not allowed.
-const OTHER: &str = "https://evil.example.com";
+const OTHER_ORIGIN: &str = "https://evil.example.com";
 
 /// The user endpoints, with the methods that a preflight allows.
 const CALLS: [(&str, &str); 8] = [
@@ -31,11 +31,13 @@ const CALLS: [(&str, &str); 8] = [
     ("/v1/sessions/0f8fad5b-d9cb-469f-a165-70867728950e", "DELETE"),
 ];
 
+/// Sends the preflight of a POST, as a browser does for a page of this origin.
 async fn preflight(node: &Node, path: &str, origin: &str) -> Answer {
     let request = node.request(Method::OPTIONS, path).header("origin", origin);
     node.send(request.header("access-control-request-method", "POST")).await
 }
 
+/// Calls an endpoint without a token and without a body, as a page of this origin.
 async fn call(node: &Node, method: Method, path: &str, origin: &str) -> Answer {
     node.send(node.request(method, path).header("origin", origin)).await
 }
@@ -49,7 +51,7 @@ fn cors_headers(answer: &Answer) -> [&str; 3] {
 async fn preflight_of_allowed_origin_succeeds() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    for origin in [ALLOWED, ISSUER] {
+    for origin in [ALLOWED_ORIGIN, ISSUER_ORIGIN] {
         for (path, methods) in CALLS {
             let answer = preflight(&node, path, origin).await.expect(204);
             assert_eq!(cors_headers(&answer), [origin, "true", "Origin"], "{path}");
@@ -72,18 +74,20 @@ async fn allowed_origins_may_read_responses_including_errors() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    let me = node.request(Method::GET, "/v1/me").header("origin", ALLOWED).bearer_auth(&tokens.access);
+    let me = node.request(Method::GET, "/v1/me").header("origin", ALLOWED_ORIGIN).bearer_auth(&tokens.access);
+    // one byte more than `http.max_body`
     let larger_than_max_body = "x".repeat(64 * 1024 + 1);
-    let too_large = node.request(Method::POST, "/v1/login").header("origin", ALLOWED).body(larger_than_max_body);
+    let too_large = node.request(Method::POST, "/v1/login").header("origin", ALLOWED_ORIGIN).body(larger_than_max_body);
     for (answer, status) in [
         (node.send(me).await, 200),
         (node.send(too_large).await, 413),
-        (call(&node, Method::GET, "/v1/me", ALLOWED).await, 401),
-        (call(&node, Method::POST, "/v1/login", ALLOWED).await, 415),
-        (call(&node, Method::GET, "/v1/login", ALLOWED).await, 405),
+        // no token, no JSON, and a method that the path does not have
+        (call(&node, Method::GET, "/v1/me", ALLOWED_ORIGIN).await, 401),
+        (call(&node, Method::POST, "/v1/login", ALLOWED_ORIGIN).await, 415),
+        (call(&node, Method::GET, "/v1/login", ALLOWED_ORIGIN).await, 405),
     ] {
         let answer = answer.expect(status);
-        assert_eq!(cors_headers(&answer), [ALLOWED, "true", "Origin"]);
+        assert_eq!(cors_headers(&answer), [ALLOWED_ORIGIN, "true", "Origin"]);
         assert_eq!(answer.header("access-control-expose-headers"), EXPOSED_HEADERS);
     }
 }
@@ -95,7 +99,7 @@ async fn other_origins_get_no_cors_headers() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     for origin in [
-        OTHER,
+        OTHER_ORIGIN,
         // the origin of a sandboxed frame
         "null",
         "",
@@ -116,12 +120,9 @@ async fn other_origins_get_no_cors_headers() {
     }
     // a request without an origin does not come from a page of another origin
     assert_eq!(cors_headers(&node.get("/v1/me", &tokens.access).await.expect(200)), ["", "", "Origin"]);
-    let options = node.send(node.request(Method::OPTIONS, "/v1/me").header("origin", ALLOWED)).await;
-    assert_eq!(
-        options.problem(),
-        problem(405, "method_not_allowed"),
-        "without a requested method, the request is no preflight"
-    );
+    // without a requested method, the request is no preflight
+    let options = call(&node, Method::OPTIONS, "/v1/me", ALLOWED_ORIGIN).await;
+    assert_eq!(options.problem(), problem(405, "method_not_allowed"));
 }
 
 #[tokio::test]
@@ -129,13 +130,15 @@ async fn oauth_endpoints_are_shared_without_credentials() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for path in ["/oauth2/token", "/oauth2/revoke"] {
-        let answer = preflight(&node, path, ALLOWED).await.expect(204);
-        assert_eq!(cors_headers(&answer), [ALLOWED, "", "Origin"]);
+        let answer = preflight(&node, path, ALLOWED_ORIGIN).await.expect(204);
+        assert_eq!(cors_headers(&answer), [ALLOWED_ORIGIN, "", "Origin"]);
         assert_eq!(answer.header("access-control-allow-methods"), "POST");
-        let refused = call(&node, Method::POST, path, ALLOWED).await;
-        assert!(refused.status.is_client_error() && refused.status != 404, "{refused:?}");
-        assert_eq!(cors_headers(&refused), [ALLOWED, "", "Origin"]);
-        assert_eq!(cors_headers(&call(&node, Method::POST, path, OTHER).await), ["", "", "Origin"]);
+        // the endpoint exists, and refuses a request without parameters
+        let refused = call(&node, Method::POST, path, ALLOWED_ORIGIN).await;
+        assert!(refused.status.is_client_error(), "{refused:?}");
+        assert_ne!(refused.status, 404, "{refused:?}");
+        assert_eq!(cors_headers(&refused), [ALLOWED_ORIGIN, "", "Origin"]);
+        assert_eq!(cors_headers(&call(&node, Method::POST, path, OTHER_ORIGIN).await), ["", "", "Origin"]);
     }
 }
 
@@ -151,7 +154,7 @@ async fn public_documents_are_shared_with_every_origin() {
         "/openapi.yaml",
         "/docs",
     ] {
-        for origin in [OTHER, ALLOWED] {
+        for origin in [OTHER_ORIGIN, ALLOWED_ORIGIN] {
             let answer = preflight(&node, path, origin).await.expect(204);
             assert_eq!(cors_headers(&answer), ["*", "", ""]);
             assert_eq!(answer.header("access-control-allow-methods"), "GET");
@@ -172,7 +175,7 @@ async fn service_endpoints_are_shared_with_no_origin() {
     for path in
         ["/v1/verify", "/v1/revocations", "/oauth2/introspect", "/livez", "/readyz", "/nothing", "/v1/sessions/a/b"]
     {
-        let answer = preflight(&node, path, ALLOWED).await;
+        let answer = preflight(&node, path, ALLOWED_ORIGIN).await;
         assert_eq!(cors_headers(&answer), ["", "", ""], "{path}");
         assert_ne!(answer.status, 204, "{path}");
     }
@@ -188,12 +191,12 @@ async fn each_origin_that_is_not_allowed_is_logged_once_with_its_name() {
         for origin in refused {
             call(&node, Method::GET, "/v1/me", origin).await.expect(401);
         }
-        call(&node, Method::GET, "/v1/me", ALLOWED).await.expect(401);
+        call(&node, Method::GET, "/v1/me", ALLOWED_ORIGIN).await.expect(401);
     }
     let text = String::from_utf8_lossy(&log.bytes()).into_owned();
     let lines: Vec<_> = text.lines().filter(|line| line.contains("http.allowed_origins")).collect();
     for origin in refused {
         assert_eq!(lines.iter().filter(|line| line.contains(origin)).count(), 1, "{origin}: {lines:?}");
     }
-    assert!(lines.iter().all(|line| !line.contains(ALLOWED)), "{lines:?}");
+    assert!(lines.iter().all(|line| !line.contains(ALLOWED_ORIGIN)), "{lines:?}");
 }

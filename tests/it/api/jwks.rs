@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm as Alg, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
+use jsonwebtoken::{Algorithm as JwtAlgorithm, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
 use latchkey::{crypto::key_rotation::SigningStart, domain::key::Algorithm, service::keys};
 use serde_json::{Value, json};
 
@@ -10,11 +10,12 @@ use super::{assert_fields, problem};
 use crate::harness::test_cluster::{Node, TestCluster};
 
 /// The claims of a token, verified as another service does: with the served keys and a library that does not know Latchkey.
-async fn verified(node: &Node, token: &str, algorithm: Alg) -> Value {
+async fn verified(node: &Node, token: &str, algorithm: JwtAlgorithm) -> Value {
     let answer = node.get_anonymously("/.well-known/jwks.json").await.expect(200);
     let set: JwkSet = serde_json::from_str(&answer.text).unwrap();
     let header = decode_header(token).unwrap();
-    assert_eq!((header.alg, header.typ.as_deref()), (algorithm, Some("at+jwt")));
+    assert_eq!(header.alg, algorithm);
+    assert_eq!(header.typ.as_deref(), Some("at+jwt"));
     let jwk = set.find(&header.kid.unwrap()).expect("the key is published");
     let mut validation = Validation::new(algorithm);
     validation.set_audience(&["latchkey"]);
@@ -28,6 +29,7 @@ async fn rotate(node: &Node, start: SigningStart) -> String {
     keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap().kid
 }
 
+/// The id of the key that signed a token.
 fn kid(token: &str) -> String {
     decode_header(token).unwrap().kid.unwrap()
 }
@@ -41,10 +43,10 @@ async fn published(node: &Node) -> Vec<String> {
 #[tokio::test]
 async fn access_tokens_have_documented_claims_in_every_algorithm() {
     let algorithms = [
-        (Algorithm::Es256, Alg::ES256, "EC"),
-        (Algorithm::EdDsa, Alg::EdDSA, "OKP"),
-        (Algorithm::Rs256, Alg::RS256, "RSA"),
-        (Algorithm::Ps256, Alg::PS256, "RSA"),
+        (Algorithm::Es256, JwtAlgorithm::ES256, "EC"),
+        (Algorithm::EdDsa, JwtAlgorithm::EdDSA, "OKP"),
+        (Algorithm::Rs256, JwtAlgorithm::RS256, "RSA"),
+        (Algorithm::Ps256, JwtAlgorithm::PS256, "RSA"),
     ];
     for (configured, algorithm, kty) in algorithms {
         let mut cluster = TestCluster::new();
@@ -84,7 +86,8 @@ async fn access_tokens_have_documented_claims_in_every_algorithm() {
         let answer = node.get_anonymously("/.well-known/jwks.json").await;
         assert_eq!(answer.header("cache-control"), "public, max-age=300");
         let key = &answer.json()["keys"][0];
-        assert_eq!((&key["kty"], &key["use"]), (&json!(kty), &json!("sig")));
+        assert_eq!(key["kty"], kty);
+        assert_eq!(key["use"], "sig");
         assert_eq!(key["alg"], json!(algorithm));
         for private in ["d", "p", "q", "dp", "dq", "qi", "k"] {
             assert!(key.get(private).is_none(), "{private}");
@@ -95,7 +98,8 @@ async fn access_tokens_have_documented_claims_in_every_algorithm() {
 #[tokio::test]
 async fn next_key_is_published_before_it_signs_on_every_node() {
     let cluster = TestCluster::new();
-    let (first, second) = (cluster.node().await, cluster.node().await);
+    let first = cluster.node().await;
+    let second = cluster.node().await;
     first.register("ada").await;
     let old = kid(&first.login("ada").await.access);
     let new = rotate(&first, SigningStart::AfterPublication).await;
@@ -104,6 +108,7 @@ async fn next_key_is_published_before_it_signs_on_every_node() {
         assert!(published(node).await.contains(&new));
         assert_eq!(kid(&node.login("ada").await.access), old);
     }
+    // a second before the new key starts to sign
     cluster.advance(cluster.config.keys.publish_before - Duration::from_secs(1));
     let last_of_old_key = second.login("ada").await.access;
     assert_eq!(kid(&last_of_old_key), old);
@@ -136,7 +141,8 @@ async fn tokens_of_retired_key_are_refused() {
 #[tokio::test]
 async fn unknown_key_causes_at_most_one_reload_per_second() {
     let cluster = TestCluster::new();
-    let (node, peer) = (cluster.node().await, cluster.node().await);
+    let node = cluster.node().await;
+    let peer = cluster.node().await;
     node.register("ada").await;
     // twice: a second later, the limit allows a reload again
     for _ in 0..2 {

@@ -6,18 +6,19 @@ use serde_json::json;
 use super::problem;
 use crate::harness::test_cluster::TestCluster;
 
-const OAUTH: &str = "/.well-known/oauth-authorization-server";
-const OPENID: &str = "/.well-known/openid-configuration";
+const OAUTH_PATH: &str = "/.well-known/oauth-authorization-server";
+const OPENID_PATH: &str = "/.well-known/openid-configuration";
 
 #[tokio::test]
 async fn metadata_is_complete_and_cacheable() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let answer = node.send(node.request(Method::GET, OAUTH)).await.expect(200);
+    let answer = node.send(node.request(Method::GET, OAUTH_PATH)).await.expect(200);
     assert_eq!(answer.header("cache-control"), "public, max-age=3600");
     assert_eq!(answer.header("content-type"), "application/json; charset=utf-8");
     assert_eq!(answer.header("access-control-allow-origin"), "*");
     let algorithms = ["ES256", "EdDSA", "RS256", "PS256"];
+    // a client without credentials can't introspect tokens
     let confidential_methods = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
     let all_methods = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
     let expected = json!({
@@ -58,14 +59,14 @@ async fn metadata_is_complete_and_cacheable() {
         "latchkey_verify_endpoint": "https://auth.example.com/v1/verify",
     });
     assert_eq!(answer.json(), expected);
-    assert_eq!(node.get_anonymously(OPENID).await.expect(200).json(), expected);
+    assert_eq!(node.get_anonymously(OPENID_PATH).await.expect(200).json(), expected);
 }
 
 #[tokio::test]
 async fn every_listed_endpoint_exists() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let metadata = node.get_anonymously(OAUTH).await.json();
+    let metadata = node.get_anonymously(OAUTH_PATH).await.json();
     let issuer = &cluster.config.issuer;
     let mut checked = 0;
     for (name, value) in metadata.as_object().unwrap() {
@@ -86,8 +87,8 @@ async fn metadata_of_issuer_with_path_is_served_at_both_paths() {
     let mut cluster = TestCluster::new();
     cluster.config.issuer = "https://example.com/sign/in".to_owned();
     let node = cluster.node().await;
-    for well_known in [OAUTH, OPENID] {
-        // a proxy removes the issuer's path, or leaves it where RFC 8414 puts it
+    for well_known in [OAUTH_PATH, OPENID_PATH] {
+        // a proxy removes the issuer's path, or leaves it where RFC 8414 puts it: behind the well-known path
         for path in [well_known.to_owned(), format!("{well_known}/sign/in")] {
             let metadata = node.get_anonymously(&path).await.expect(200).json();
             assert_eq!(metadata["issuer"], "https://example.com/sign/in");

@@ -7,7 +7,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
 use latchkey::{
     crypto::signing_key::SigningKey,
-    domain::{key::Algorithm, limit::Quota},
+    domain::{entropy::Entropy, key::Algorithm, limit::Quota},
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ use crate::harness::{
 };
 
 /// The path of the key set that a `jwks_uri` names.
-const KEYS: &str = "/apps/keys.json";
+const KEYS_PATH: &str = "/apps/keys.json";
 
 /// The error of a client that does not authenticate.
 fn unauthenticated() -> (u16, String) {
@@ -44,16 +44,17 @@ fn key_set(keys: &[Value]) -> Value {
     json!({ "keys": keys })
 }
 
-/// Serves an app whose keys are at [`KEYS`], and returns its `client_id`.
+/// Serves an app whose keys are at [`KEYS_PATH`], and returns its `client_id`.
 fn app_with_jwks_uri(server: &DocumentServer) -> String {
     let method = ("token_endpoint_auth_method", json!("private_key_jwt"));
-    server.app(PATH, &[method, ("jwks_uri", json!(server.url(KEYS)))])
+    server.app(PATH, &[method, ("jwks_uri", json!(server.url(KEYS_PATH)))])
 }
 
 /// A JWT by which the client authenticates (RFC 7523, section 2.2).
 fn assertion(cluster: &TestCluster, client_id: &str, key: &SigningKey) -> String {
     let now = cluster.clock.now();
-    let jti = latchkey::domain::entropy::Entropy::system().bytes::<9>();
+    // a new one each time: an assertion works once
+    let jti = Entropy::system().bytes::<9>();
     let header = json!({ "alg": "ES256", "typ": "JWT", "kid": key.kid() });
     let claims = json!({
         "iss": client_id, "sub": client_id, "aud": cluster.config.issuer, "iat": now.as_secs(), "exp": now.as_secs() + 60,
@@ -61,7 +62,8 @@ fn assertion(cluster: &TestCluster, client_id: &str, key: &SigningKey) -> String
     });
     let [header, claims] = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
     let message = format!("{header}.{claims}");
-    format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes()).unwrap()))
+    let signature = key.sign(message.as_bytes()).unwrap();
+    format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
 /// Calls the token endpoint as a client with this key.
@@ -129,7 +131,8 @@ async fn exchange_with_key(
 async fn app_with_a_key_in_its_document_authenticates_by_a_signed_assertion() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
-    let (app_key, foreign) = (new_key(), new_key());
+    let app_key = new_key();
+    let foreign_key = new_key();
     // The set also has a key of an unsupported kind.
     let jwks = key_set(&[json!({ "kty": "EC", "crv": "P-384", "x": "AA", "y": "AA" }), public_jwk(&app_key)]);
     let client_id = server.app(PATH, &[("token_endpoint_auth_method", json!("private_key_jwt")), ("jwks", jwks)]);
@@ -137,10 +140,11 @@ async fn app_with_a_key_in_its_document_authenticates_by_a_signed_assertion() {
     let without_assertion = exchange(&node, &server, &client_id, &code).await;
     assert_eq!(error_of(&without_assertion), unauthenticated());
     let refresh_token = exchange_with_key((&node, &cluster), &server, &client_id, &app_key, &code).await;
-    let forged = refresh_with(&node, &cluster, &client_id, &foreign, &refresh_token).await;
+    let forged = refresh_with(&node, &cluster, &client_id, &foreign_key, &refresh_token).await;
     assert_eq!(error_of(&forged), unauthenticated());
     let tokens = json!({ "refresh_token": refresh_token });
-    assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await), unauthenticated());
+    let refresh_without_assertion = refresh(&node, &client_id, &tokens).await;
+    assert_eq!(error_of(&refresh_without_assertion), unauthenticated());
     refresh_with(&node, &cluster, &client_id, &app_key, &refresh_token).await.expect(200);
     node.stop().await;
 }
@@ -149,24 +153,24 @@ async fn app_with_a_key_in_its_document_authenticates_by_a_signed_assertion() {
 async fn keys_at_jwks_uri_are_cached_and_follow_a_rotation_within_a_minute() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
-    let (old, new, foreign) = (new_key(), new_key(), new_key());
-    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&old)])));
+    let (old_key, next_key, foreign_key) = (new_key(), new_key(), new_key());
+    server.set(KEYS_PATH, Reply::json(&key_set(&[public_jwk(&old_key)])));
     let client_id = app_with_jwks_uri(&server);
-    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &old).await;
-    refresh_with(&node, &cluster, &client_id, &old, &token).await.expect(200);
-    assert_eq!(server.requests(KEYS), 1);
+    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &old_key).await;
+    refresh_with(&node, &cluster, &client_id, &old_key, &token).await.expect(200);
+    assert_eq!(server.requests(KEYS_PATH), 1);
     // Within a minute of a fetch, forged assertions do not cause another one.
     for _ in 0..3 {
-        let forged = refresh_with(&node, &cluster, &client_id, &foreign, &token).await;
+        let forged = refresh_with(&node, &cluster, &client_id, &foreign_key, &token).await;
         assert_eq!(error_of(&forged), unauthenticated());
     }
-    assert_eq!(server.requests(KEYS), 1);
-    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&new)])));
+    assert_eq!(server.requests(KEYS_PATH), 1);
+    server.set(KEYS_PATH, Reply::json(&key_set(&[public_jwk(&next_key)])));
     cluster.advance(Duration::from_mins(1));
-    refresh_with(&node, &cluster, &client_id, &new, &token).await.expect(200);
-    let replaced = refresh_with(&node, &cluster, &client_id, &old, &token).await;
+    refresh_with(&node, &cluster, &client_id, &next_key, &token).await.expect(200);
+    let replaced = refresh_with(&node, &cluster, &client_id, &old_key, &token).await;
     assert_eq!(error_of(&replaced), unauthenticated());
-    assert_eq!(server.requests(KEYS), 2);
+    assert_eq!(server.requests(KEYS_PATH), 2);
     node.stop().await;
 }
 
@@ -175,18 +179,19 @@ async fn client_authenticates_while_jwks_uri_is_unavailable_and_is_refused_once_
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
     let app_key = new_key();
-    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&app_key)])));
+    server.set(KEYS_PATH, Reply::json(&key_set(&[public_jwk(&app_key)])));
     let client_id = app_with_jwks_uri(&server);
     let token = sign_in((&node, &cluster), &browser, &server, &client_id, &app_key).await;
-    server.set(KEYS, Reply::with("503 Service Unavailable", &[], b""));
+    server.set(KEYS_PATH, Reply::with("503 Service Unavailable", &[], b""));
     // Keys without a stated lifetime are fetched again after an hour.
     cluster.advance(Duration::from_mins(61));
     refresh_with(&node, &cluster, &client_id, &app_key, &token).await.expect(200);
-    assert_eq!(server.requests(KEYS), 2);
+    assert_eq!(server.requests(KEYS_PATH), 2);
     // A node that has never fetched the keys can't authenticate the client.
     let other = cluster.node().await;
     let unknown = refresh_with(&other, &cluster, &client_id, &app_key, &token).await;
     assert_eq!(error_of(&unknown), unauthenticated());
+    // A symmetric key, which must not be in a public set.
     let private = json!({ "kty": "oct", "k": "AAAA" });
     let location = format!("Location: {}", server.url("/elsewhere"));
     server.set("/elsewhere", Reply::json(&key_set(&[public_jwk(&app_key)])));
@@ -196,16 +201,17 @@ async fn client_authenticates_while_jwks_uri_is_unavailable_and_is_refused_once_
         ("private key", Reply::json(&key_set(&[public_jwk(&app_key), private]))),
         ("no key", Reply::json(&key_set(&[]))),
         ("no set", Reply::json(&json!([]))),
+        // longer than `dynamic_clients.max_document`
         ("too large", Reply::json(&json!({ "keys": [public_jwk(&app_key)], "more": "x".repeat(64 << 10) }))),
     ] {
-        server.set(KEYS, reply);
+        server.set(KEYS_PATH, reply);
         // A failed fetch is repeated after ten seconds at the earliest.
         cluster.advance(Duration::from_secs(11));
         let refused = refresh_with(&node, &cluster, &client_id, &app_key, &token).await;
         assert_eq!(error_of(&refused), unauthenticated(), "{problem}");
     }
     assert_eq!(server.requests("/elsewhere"), 0);
-    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&app_key)])));
+    server.set(KEYS_PATH, Reply::json(&key_set(&[public_jwk(&app_key)])));
     cluster.advance(Duration::from_secs(11));
     refresh_with(&node, &cluster, &client_id, &app_key, &token).await.expect(200);
     node.stop().await;
@@ -215,22 +221,21 @@ async fn client_authenticates_while_jwks_uri_is_unavailable_and_is_refused_once_
 #[tokio::test(flavor = "multi_thread")]
 async fn jwks_uri_that_must_not_be_fetched_is_refused_with_the_document() {
     let (mut cluster, server) = cluster().await;
+    // the host of the document server, under this name only
     cluster.config.dynamic_clients.allowed_hosts = vec!["localhost".to_owned()];
     let (node, browser) = node_with_browser(&cluster).await;
-    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&new_key())])));
+    server.set(KEYS_PATH, Reply::json(&key_set(&[public_jwk(&new_key())])));
     let method = ("token_endpoint_auth_method", json!("private_key_jwt"));
-    for (number, uri) in [
-        format!("http://localhost:{}{KEYS}", server.port),
-        format!("https://127.0.0.1:{}{KEYS}", server.port),
+    let uris = [
+        format!("http://localhost:{}{KEYS_PATH}", server.port),
+        format!("https://127.0.0.1:{}{KEYS_PATH}", server.port),
         // 127.0.0.1 as one number
-        format!("https://2130706433:{}{KEYS}", server.port),
-        format!("https://user@localhost:{}{KEYS}", server.port),
+        format!("https://2130706433:{}{KEYS_PATH}", server.port),
+        format!("https://user@localhost:{}{KEYS_PATH}", server.port),
         "https://keys.example.net/jwks".to_owned(),
         "file:///etc/passwd".to_owned(),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    ];
+    for (number, uri) in uris.into_iter().enumerate() {
         let client_id = server.app(&format!("/app{number}"), &[method.clone(), ("jwks_uri", json!(uri))]);
         let answer = browser.authorize(&node, &request(&server, &client_id)).await;
         let refusal = refusal(&answer);
@@ -247,7 +252,7 @@ async fn jwks_uri_that_must_not_be_fetched_is_refused_with_the_document() {
     browser.authorize(&node, &request(&server, &client_id)).await.expect(303);
     let stranger = refresh_with(&node, &cluster, &client_id, &new_key(), "lk_rt_x").await;
     assert_eq!(error_of(&stranger), unauthenticated());
-    assert_eq!(server.requests(KEYS), 0);
+    assert_eq!(server.requests(KEYS_PATH), 0);
     node.stop().await;
 }
 
@@ -257,12 +262,12 @@ async fn registered_app_may_have_jwks_uri_only_if_metadata_documents_are_enabled
     cluster.config.dynamic_clients.registration = true;
     let (node, browser) = node_with_browser(&cluster).await;
     let app_key = new_key();
-    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&app_key)])));
+    server.set(KEYS_PATH, Reply::json(&key_set(&[public_jwk(&app_key)])));
     let metadata = json!({
         "redirect_uris": [server.url("/callback")],
         "grant_types": ["authorization_code", "refresh_token"],
         "token_endpoint_auth_method": "private_key_jwt",
-        "jwks_uri": server.url(KEYS),
+        "jwks_uri": server.url(KEYS_PATH),
     });
     let register = async |node: &Node, metadata: &Value| {
         node.send(node.request(Method::POST, "/oauth2/register").json(metadata)).await
@@ -282,7 +287,7 @@ async fn registered_app_may_have_jwks_uri_only_if_metadata_documents_are_enabled
     assert_eq!(error_of(&refused), (400, "invalid_client_metadata".to_owned()));
     let unreachable = refresh_with(&node, &cluster, &client_id, &app_key, &token).await;
     assert_eq!(error_of(&unreachable), unauthenticated());
-    assert_eq!(server.requests(KEYS), 1);
+    assert_eq!(server.requests(KEYS_PATH), 1);
     node.stop().await;
 }
 
@@ -293,25 +298,27 @@ async fn fetch_of_keys_counts_against_the_limit_of_the_address_and_cached_keys_d
     cluster.config.limits.client_document_per_address = Some(Quota { count: 2, window: Duration::from_mins(10) });
     let (node, browser) = node_with_browser(&cluster).await;
     let app_key = new_key();
-    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&app_key)])));
+    server.set(KEYS_PATH, Reply::json(&key_set(&[public_jwk(&app_key)])));
     let client_id = app_with_jwks_uri(&server);
     let token = sign_in((&node, &cluster), &browser, &server, &client_id, &app_key).await;
+    // A minute after the fetch, a signature that no cached key verifies would cause another one.
     cluster.advance(Duration::from_mins(1));
-    // A signature that no cached key verifies would cause another fetch.
     let forged = refresh_with(&node, &cluster, &client_id, &new_key(), &token).await;
     assert_eq!(forged.status, 429, "{forged:?}");
     refresh_with(&node, &cluster, &client_id, &app_key, &token).await.expect(200);
-    assert_eq!(server.requests(KEYS), 1);
+    assert_eq!(server.requests(KEYS_PATH), 1);
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_key_fetches_are_limited_to_four_per_host_and_do_not_delay_new_apps() {
     let (mut cluster, server) = cluster().await;
+    // longer than the test takes
     cluster.config.dynamic_clients.fetch_timeout = Duration::from_mins(1);
     let (node, browser) = node_with_browser(&cluster).await;
     let app_key = new_key();
     let mut apps = Vec::new();
+    // One more than the four fetches that a host may have in progress. Each app has a key set of its own.
     for number in 0..5 {
         let keys = format!("/keys{number}");
         server.set(&keys, Reply { bytes: Vec::new(), stalls: true });
@@ -327,10 +334,11 @@ async fn stalled_key_fetches_are_limited_to_four_per_host_and_do_not_delay_new_a
         let started = || async { (0..4).all(|number| documents.requests(&format!("/keys{number}")) == 1) };
         wait::until("four fetches are in progress", started).await;
         let busy = refresh_with(&node, &cluster, &fifth, &app_key, "lk_rt_x").await;
-        assert_eq!((busy.status.as_u16(), busy.header("retry-after")), (503, "1"), "{busy:?}");
-        let new = server.app("/new", &[]);
-        browser.authorize(&node, &request(&server, &new)).await.expect(303);
-        // The stalled fetches fail.
+        assert_eq!(busy.status, 503, "{busy:?}");
+        assert_eq!(busy.header("retry-after"), "1");
+        let new_app = server.app("/new", &[]);
+        browser.authorize(&node, &request(&server, &new_app)).await.expect(303);
+        // Ends the stalled fetches, which fail.
         drop(server);
     };
     let (refused, ()) = tokio::join!(stalled, others);

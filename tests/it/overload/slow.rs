@@ -11,16 +11,18 @@ use crate::harness::{
     guard,
 };
 
+/// The message of a test that does not find the program.
 const INSTALL: &str = "this test needs slowhttptest: `apt-get install slowhttptest` (Debian, Ubuntu), `dnf install \
                        slowhttptest` (Fedora), `brew install slowhttptest` (macOS); or run `make test`, which installs it";
 
+/// The number of slow connections.
 const CONNECTIONS: usize = 1000;
 /// The number of connections that must be open at once. `slowhttptest` takes a second to open all, and longer on a busy machine.
-const ENOUGH: usize = CONNECTIONS * 3 / 4;
+const MIN_CONCURRENT: usize = CONNECTIONS * 3 / 4;
 /// The time after which the test fails, long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(100);
-/// The additional memory that the node may use for the slow connections, in MiB.
-const BUDGET: u64 = 100;
+/// The additional memory that the node may use for the slow connections.
+const BUDGET_MIB: u64 = 100;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_headers_do_not_affect_others() {
@@ -55,19 +57,20 @@ async fn attack(path: &str, options: &[&str]) {
     let client = Client::new(process.node.client.base.clone());
     client.register("ada").await;
     let mut tokens = client.login("ada").await;
-    let (before, open_before) = (process.memory(), process.open_files());
+    let memory_before = process.memory();
+    let files_before = process.open_files();
 
     let tool = SlowHttpTest::start(&format!("{}{path}", client.base), options);
     let (mut most_open, mut answered) = (0, 0);
-    // Until enough connections were open at once and nearly all are closed, another client sends requests.
+    // Another client sends requests, until enough connections were open at once and nearly all (95 %) have been closed.
     loop {
-        let open = process.open_files().saturating_sub(open_before);
+        let open = process.open_files().saturating_sub(files_before);
         most_open = most_open.max(open);
-        if most_open >= ENOUGH && open < CONNECTIONS / 20 {
+        if most_open >= MIN_CONCURRENT && open < CONNECTIONS / 20 {
             break;
         }
         assert!(
-            tool.since.elapsed() < DEADLINE,
+            tool.started_at.elapsed() < DEADLINE,
             "{open} of {most_open} connections are still open; {answered} answered"
         );
         tokens = Tokens::of(&client.refresh(&tokens.refresh).await.expect(200));
@@ -75,15 +78,15 @@ async fn attack(path: &str, options: &[&str]) {
         answered += 2;
     }
     let peak = process.peak_memory();
-    println!("{answered} answered beside {most_open} slow ones; {before} MiB before, {peak} MiB at most");
+    println!("{answered} answered beside {most_open} slow ones; {memory_before} MiB before, {peak} MiB at most");
     assert!(answered > 0);
-    assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
+    assert!(peak <= memory_before + BUDGET_MIB, "{memory_before} MiB before, {peak} MiB at most");
 }
 
 /// The running `slowhttptest`. Killed when dropped.
 struct SlowHttpTest {
-    program: Child,
-    since: Instant,
+    process: Child,
+    started_at: Instant,
 }
 
 impl SlowHttpTest {
@@ -92,14 +95,14 @@ impl SlowHttpTest {
         let mut command = Command::new(program);
         // opens up to 1000 connections a second, and stops after 120 s
         command.args(["-c", &CONNECTIONS.to_string(), "-r", "1000", "-l", "120", "-v", "0", "-u", url]).args(options);
-        let program = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        Self { program, since: Instant::now() }
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { process, started_at: Instant::now() }
     }
 }
 
 impl Drop for SlowHttpTest {
     fn drop(&mut self) {
-        let _ = self.program.kill();
-        let _ = self.program.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
