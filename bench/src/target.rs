@@ -75,15 +75,15 @@ pub struct Target {
     pub process: Process,
     /// The address.
     pub address: SocketAddr,
-    /// The Redis servers that this target owns: none for a further node, several for a Redis Cluster.
+    /// The Redis servers that this target owns: none for a further node (it uses the first node's), several for a Redis Cluster.
     pub redis: Vec<RedisServer>,
     /// Process ids of the Redis servers that the target uses.
     pub redis_pids: Vec<u32>,
-    /// The Redis URL, for further nodes.
+    /// The Redis URL, with which further nodes start.
     url: String,
-    /// The data folder, for further nodes.
+    /// The data folder, in which further nodes start.
     folder: PathBuf,
-    /// The binary, for further nodes.
+    /// The binary that further nodes run.
     program: PathBuf,
     /// `Authorization` of a service client.
     pub authorization: String,
@@ -128,9 +128,9 @@ pub struct Common {
     pub key: PathBuf,
 }
 
-/// Connections that prepare sessions before a measurement.
+/// The number of connections that prepare sessions before a measurement.
 const PREPARING_CONNECTIONS: usize = 16;
-/// Connections that sign in by password. A password hash takes a core, so more connections would only wait.
+/// The number of connections that sign in by password. A password hash takes a core, so more connections would only wait.
 const SIGN_IN_CONNECTIONS: usize = 4;
 
 /// Password of all accounts.
@@ -143,6 +143,7 @@ pub fn email(number: usize) -> String {
     format!("user{number}@example.com")
 }
 
+/// The `Authorization` header for `ID:SECRET`.
 fn basic(client: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(client))
 }
@@ -157,11 +158,10 @@ impl Target {
     pub fn seed(&mut self, count: usize) -> anyhow::Result<Vec<String>> {
         let Some(redis) = self.redis.first() else { return Ok(Vec::new()) };
         match &self.seeding {
-            Seeding::None => Ok(Vec::new()),
             Seeding::Latchkey(filler) => filler.fill(count, self.per_account),
             Seeding::Floor => others::seed_floor(redis, count),
             Seeding::Stack => others::seed_stack(redis, count),
-            Seeding::OidcProvider => Ok(Vec::new()),
+            Seeding::None | Seeding::OidcProvider => Ok(Vec::new()),
         }
     }
 
@@ -197,9 +197,10 @@ impl Target {
 }
 
 impl Common {
-    /// Creates the accounts and the key.
+    /// Writes the accounts' JSON lines and the key. [`make_database`] creates the database.
     pub fn prepare(host: &Host, count: usize) -> anyhow::Result<Self> {
         let folder = host.create_folder("common")?;
+        // all accounts have the same password, so one hash serves them all
         let hash = others::password_hash()?;
         let lines: String = (0..count)
             .map(|number| format!("{}\n", serde_json::json!({ "email": email(number), "password_hash": hash })))

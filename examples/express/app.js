@@ -31,7 +31,7 @@ app.get("/admin/orders", signedIn, requireRole("admin"), (request, response) => 
   response.json({ orders: ["a lamp", "two chairs", "a table"] });
 });
 
-// signed-in users who authenticated with two factors in the last five minutes (RFC 9470)
+// signed-in users who authenticated with two factors (aal2) in the last five minutes (RFC 9470)
 app.delete("/orders", signedIn, requireAuthentication({ acr: "aal2", maxAge: 300 }), (request, response) => {
   response.json({ deleted: true });
 });
@@ -48,6 +48,7 @@ server.on("upgrade", webSocketUpgrade(verifier, chat));
 
 chat.on("connection", (socket, request) => {
   const name = claimsOf(request).sub;
+  // without this listener, an error of one socket would end the process
   socket.on("error", () => socket.terminate());
   socket.on("message", async (data) => {
     const message = String(data);
@@ -66,6 +67,7 @@ chat.on("connection", (socket, request) => {
 for (const signal of ["SIGINT", "SIGTERM"]) {
   process.on(signal, () => {
     server.close();
+    // ends idle and running requests; the verifier closes the WebSockets
     server.closeAllConnections();
     verifier.close();
   });

@@ -26,12 +26,14 @@ pub struct OpenapiArgs {
 /// # Errors
 /// If the file can't be read or differs.
 pub fn run(args: &OpenapiArgs) -> anyhow::Result<()> {
+    // the document of a node has its configured limits; this one has the defaults
     let document = http::document(&http::openapi::Limits::defaults());
     let text = if args.yaml { document.yaml } else { document.json };
     let Some(path) = &args.check else {
-        return Ok(io::stdout().lock().write_all(text.as_bytes())?);
+        io::stdout().lock().write_all(text.as_bytes())?;
+        return Ok(());
     };
-    let committed = std::fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    let committed = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     if committed != text {
         anyhow::bail!("{} differs from the document of this version; `make openapi` regenerates it", path.display());
     }

@@ -71,6 +71,7 @@ impl SpaceSeparated {
         let mut unique = Vec::new();
         for item in items {
             let item = item.as_ref();
+            // the characters of a scope (RFC 6749, section 3.3): printable ASCII except space, `"` and `\`
             let allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
             if item.is_empty() || !item.bytes().all(allowed) {
                 return Err(InvalidItem(item.to_owned()));
@@ -82,11 +83,12 @@ impl SpaceSeparated {
         Ok(Self(unique))
     }
 
-    /// Parses items separated by single spaces; an empty text has none.
+    /// Parses items separated by single spaces; an empty text has no items.
     ///
     /// # Errors
     /// [`InvalidItem`]
     pub fn from_spaced(text: &str) -> Result<Self, InvalidItem> {
+        // `split` would return one empty item
         if text.is_empty() { Ok(Self::default()) } else { Self::parse(text.split(' ')) }
     }
 
@@ -174,7 +176,7 @@ pub struct Client {
     pub audiences: SpaceSeparated,
     /// The public keys, a JWK Set (RFC 7517, section 5).
     pub jwks: Option<String>,
-    /// The hash of the current secret.
+    /// The hash of the current secret. A public client has one as well, but can't authenticate with it ([`Client::accepts`]).
     pub secret: ClientSecretHash,
     /// The previous secret, if any.
     pub former_secret: Option<FormerSecret>,
@@ -223,8 +225,9 @@ impl Client {
 
     /// Whether `hash` is the hash of the current secret, or of the previous secret within its grace period.
     pub fn has_secret(&self, hash: &ClientSecretHash, now: Timestamp) -> bool {
-        let former = self.former_secret.as_ref().is_some_and(|former| former.hash == *hash && now < former.until);
-        self.secret == *hash || former
+        let is_current = self.secret == *hash;
+        let is_former = self.former_secret.as_ref().is_some_and(|former| former.hash == *hash && now < former.until);
+        is_current || is_former
     }
 }
 
@@ -263,6 +266,7 @@ mod tests {
     #[test]
     fn client_has_both_secrets_until_the_former_expires() {
         let now = Timestamp::from_millis(1_800_000_000_000);
+        let expiry = now + Duration::from_secs(60);
         let (old, new) = (ClientSecretHash::new([1; 32]), ClientSecretHash::new([2; 32]));
         let client = Client {
             id: ClientId::parse("billing").unwrap(),
@@ -272,15 +276,16 @@ mod tests {
             audiences: SpaceSeparated::parse(["latchkey"]).unwrap(),
             jwks: None,
             secret: new.clone(),
-            former_secret: Some(FormerSecret { hash: old.clone(), until: now + Duration::from_secs(60) }),
+            former_secret: Some(FormerSecret { hash: old.clone(), until: expiry }),
             created_at: now,
             disabled_at: None,
             dynamic: None,
         };
-        assert!(client.has_secret(&new, now) && client.has_secret(&old, now));
+        assert!(client.has_secret(&new, now));
+        assert!(client.has_secret(&old, now));
         assert!(!client.has_secret(&ClientSecretHash::new([3; 32]), now));
-        let later = now + Duration::from_secs(60);
-        assert!(client.has_secret(&new, later) && !client.has_secret(&old, later));
+        assert!(client.has_secret(&new, expiry));
+        assert!(!client.has_secret(&old, expiry));
         assert!(!format!("{client:?}").contains("1, 1"), "the bytes of a hash are not printed");
     }
 }

@@ -41,15 +41,16 @@ impl Locale {
         }
     }
 
-    /// The language of a BCP 47 tag (RFC 5646): `de`, `de-AT`, `pt_BR`. Region and script are ignored. `None` for a language
-    /// that is not supported.
+    /// The language of a BCP 47 tag (RFC 5646) such as `de` or `de-AT`, also with an underscore (`pt_BR`). Region and script are
+    /// ignored. `None` for a language that is not supported.
     pub fn from_tag(tag: &str) -> Option<Self> {
         let language = tag.split(['-', '_']).next().unwrap_or_default();
         Self::ALL.into_iter().find(|locale| locale.as_str().eq_ignore_ascii_case(language))
     }
 
     /// The best language of an `Accept-Language` header (RFC 9110, section 12.5.4): the supported language with the highest
-    /// weight, and the first of several with equal weights. A weight of 0 excludes a language. Only the first 32 entries count.
+    /// weight, and the first of several with equal weights. A weight of 0 excludes a language, and `*` names none. Only the first
+    /// 32 entries count, so that a long header costs little.
     pub fn from_accept_language(header: &str) -> Option<Self> {
         let mut best: Option<(Self, f32)> = None;
         for entry in header.split(',').take(32) {
@@ -60,7 +61,8 @@ impl Locale {
                 Some(Ok(weight)) => weight.clamp(0.0, 1.0),
                 Some(Err(_)) => continue,
             };
-            if weight > best.map_or(0.0, |(_, weight)| weight) {
+            let best_weight = best.map_or(0.0, |(_, weight)| weight);
+            if weight > best_weight {
                 best = Some((locale, weight));
             }
         }
@@ -69,9 +71,9 @@ impl Locale {
 
     /// The language for a user: the one that the account's tag names, else the best one of `Accept-Language`, else `default`.
     /// Unsupported languages are skipped.
-    pub fn choose(account: Option<&str>, accept_language: Option<&str>, default: Self) -> Self {
-        let account = account.and_then(Self::from_tag);
-        account.or_else(|| accept_language.and_then(Self::from_accept_language)).unwrap_or(default)
+    pub fn choose(account_tag: Option<&str>, accept_language: Option<&str>, default: Self) -> Self {
+        let of_account = account_tag.and_then(Self::from_tag);
+        of_account.or_else(|| accept_language.and_then(Self::from_accept_language)).unwrap_or(default)
     }
 }
 
@@ -85,6 +87,7 @@ pub fn parse_weight(parameter: &str) -> Option<Result<f32, ParseFloatError>> {
 impl FromStr for Locale {
     type Err = UnknownLocale;
 
+    /// Accepts the codes of [`Locale::as_str`] only: no region, no upper case.
     fn from_str(text: &str) -> Result<Self, UnknownLocale> {
         Self::ALL.into_iter().find(|locale| locale.as_str() == text).ok_or(UnknownLocale)
     }
@@ -102,7 +105,7 @@ mod tests {
 
     #[test]
     fn accept_language_with_weights_gives_best_supported_language() {
-        for (header, locale) in [
+        for (header, expected) in [
             ("de-AT,de;q=0.9,en;q=0.8", Some(Locale::De)),
             ("nl, fr-CA;q=0.5, es;q=0.7", Some(Locale::Es)),
             ("en;q=0.1, PT-br;q=1.0", Some(Locale::Pt)),
@@ -114,7 +117,7 @@ mod tests {
             ("*", None),
             ("nl", None),
         ] {
-            assert_eq!(Locale::from_accept_language(header), locale, "{header}");
+            assert_eq!(Locale::from_accept_language(header), expected, "{header}");
         }
     }
 

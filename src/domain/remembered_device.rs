@@ -2,14 +2,15 @@
 
 use super::{clock::Timestamp, ids::RememberedDeviceId};
 
-/// A remembered device. `Debug` omits the digests.
+/// A remembered device. `Debug` shows only the id and two times: the rest is secret or personal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RememberedDevice {
     /// The id, by which the owner names the device.
     pub id: RememberedDeviceId,
     /// The digest of the account and the device token.
     pub digest: [u8; 32],
-    /// The digest of the account's state when the device was remembered. The device stops skipping the second factor when this state changes.
+    /// The digest of the account's password change, factors, address and roles when the device was remembered. The device stops
+    /// skipping the second factor when one of them changes.
     pub binding: [u8; 16],
     /// The name that the client gave the device.
     pub name: Option<String>,

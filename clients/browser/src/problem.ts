@@ -26,8 +26,9 @@ export class LatchkeyProblem extends Error {
     this.requestId = problem.request_id;
     this.retryAfter = retryAfter;
     const { challenge, methods = [], expires_in: expiresIn = 0, remember_device_for: rememberDeviceFor } = problem;
-    const remember = rememberDeviceFor === undefined ? {} : { rememberDeviceFor };
-    const step = challenge ? { challenge, methods, expiresIn, ...remember } : undefined;
+    // an optional property must be absent instead of undefined (`exactOptionalPropertyTypes`)
+    const optional = rememberDeviceFor === undefined ? {} : { rememberDeviceFor };
+    const step = challenge ? { challenge, methods, expiresIn, ...optional } : undefined;
     this.secondFactor = problem.code === "second_factor_required" ? step : undefined;
     this.enrolment = problem.code === "factor_enrolment_required" ? step : undefined;
   }
@@ -59,6 +60,7 @@ export class SignedOut extends Error {
 
 /** Reads an error response of Latchkey or of a proxy. */
 export async function problemOf(response: Response): Promise<LatchkeyProblem> {
+  // NaN for a missing header (`Number(null)` is 0), and for a date, which only a proxy sends
   const seconds = Number(response.headers.get("retry-after") ?? NaN);
   const retryAfter = Number.isFinite(seconds) ? seconds : undefined;
   let body: Partial<Problem> = {};
@@ -67,6 +69,7 @@ export async function problemOf(response: Response): Promise<LatchkeyProblem> {
   } catch {
     // not JSON: a proxy's page
   }
+  // for a proxy's response, which may lack any of the fields
   const fallback = { type: "about:blank", title: response.statusText, detail: response.statusText, code: "unknown" };
   return new LatchkeyProblem({ ...fallback, ...body, status: response.status } as Problem, retryAfter);
 }

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// The minimum length of a client's secret, in bytes.
+/// The minimum length of a client's secret, in bytes. The secret is hashed fast and without salt, so it must be too long to guess.
 const MIN_SECRET_BYTES: usize = 32;
 
 /// The whole file.
@@ -127,13 +127,13 @@ pub(super) fn load(path: &Path, settings: &TokenSettings) -> anyhow::Result<Decl
     let file_name = path.display().to_string();
     let text = fs::read_to_string(path).with_context(|| file_name.clone())?;
     // The message leaves out toml's excerpt of the file, which may have a secret that was typed into the wrong place.
-    let file: SetupFile = toml::from_str(&text).map_err(|error: toml::de::Error| {
-        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        let position = line.map_or_else(String::new, |line| format!(", line {line}"));
-        anyhow!("{file_name}{position}: {}", error.message())
+    let file: SetupFile = toml::from_str(&text).map_err(|error| match line_of(&error, &text) {
+        Some(line) => anyhow!("{file_name}, line {line}: {}", error.message()),
+        None => anyhow!("{file_name}: {}", error.message()),
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let (mut clients, mut accounts) = (Vec::<DeclaredClient>::new(), Vec::<DeclaredAccount>::new());
+    let mut clients = Vec::<DeclaredClient>::new();
+    let mut accounts = Vec::<DeclaredAccount>::new();
     for table in &file.client {
         let client =
             table.to_declared(folder, settings).with_context(|| format!("{file_name}: client {:?}", table.name))?;
@@ -150,6 +150,12 @@ pub(super) fn load(path: &Path, settings: &TokenSettings) -> anyhow::Result<Decl
         accounts.push(account);
     }
     Ok(Declared { clients, accounts })
+}
+
+/// The number of the line at which `error` begins; none for an error without a position.
+fn line_of(error: &toml::de::Error, text: &str) -> Option<usize> {
+    let before = text.get(..error.span()?.start)?;
+    Some(before.matches('\n').count() + 1)
 }
 
 impl ClientTable {
@@ -198,6 +204,7 @@ impl ClientTable {
         };
         let auth_method = self.auth_method.as_deref().map(|text| {
             let invalid = || anyhow!("auth_method must be client_secret_basic, client_secret_post or private_key_jwt");
+            // `kind = "public"` declares a client that does not authenticate
             ClientAuthMethod::parse(text).filter(|method| *method != ClientAuthMethod::None).ok_or_else(invalid)
         });
         Ok(NewClient {
@@ -232,18 +239,18 @@ impl UserTable {
             (None, true) => FirstPassword::Invitation,
             (None, false) => FirstPassword::None,
         };
-        let username = self.username.as_deref().map(Username::parse).transpose();
-        let spec = AccountSpec {
-            email: Email::parse(&self.email).map_err(|why| anyhow!("email {why}"))?,
-            username: username.map_err(|why| anyhow!("username {why}"))?,
-            roles: self.roles.as_ref().map(Roles::parse).transpose().map_err(|why| anyhow!("roles {why}"))?,
-        };
-        Ok(DeclaredAccount { spec, first_password })
+        let email = Email::parse(&self.email).map_err(|why| anyhow!("email {why}"))?;
+        let username =
+            self.username.as_deref().map(Username::parse).transpose().map_err(|why| anyhow!("username {why}"))?;
+        let roles = self.roles.as_ref().map(Roles::parse).transpose().map_err(|why| anyhow!("roles {why}"))?;
+        Ok(DeclaredAccount { spec: AccountSpec { email, username, roles }, first_password })
     }
 }
 
+/// Parses the value of `secret_sha256`.
 fn parse_hash(text: &str) -> anyhow::Result<ClientSecretHash> {
     let invalid = || anyhow!("secret_sha256 must be 64 hexadecimal digits: printf %s \"$SECRET\" | sha256sum");
+    // ASCII, so that each byte is a character and the slices below don't panic
     if text.len() != 64 || !text.is_ascii() {
         return Err(invalid());
     }
@@ -254,6 +261,7 @@ fn parse_hash(text: &str) -> anyhow::Result<ClientSecretHash> {
     Ok(ClientSecretHash::new(bytes))
 }
 
+/// The hash of the secret in an existing `secret_file`.
 fn hash_secret_file(path: &Path) -> anyhow::Result<ClientSecretHash> {
     let secret = read_without_line_end(path)?;
     if secret.len() < MIN_SECRET_BYTES {
@@ -279,19 +287,20 @@ mod tests {
 
     #[test]
     fn unknown_key_is_refused_by_name() {
-        for (text, name) in [
+        for (text, unknown_key) in [
             ("[[client]]\nname = \"a\"\nscope = []\n", "scope"),
             ("[[user]]\nemail = \"a@b.example\"\npassword = \"x\"\n", "password"),
             ("[[role]]\n", "role"),
         ] {
             let error = toml::from_str::<SetupFile>(text).unwrap_err().to_string();
-            assert!(error.contains(&format!("unknown field `{name}`")), "{error}");
+            assert!(error.contains(&format!("unknown field `{unknown_key}`")), "{error}");
         }
     }
 
     #[test]
     fn hash_without_64_hexadecimal_digits_is_refused() {
-        assert_eq!(parse_hash(&"0f".repeat(32)).unwrap(), ClientSecretHash::new([15; 32]));
+        assert_eq!(parse_hash(&"0f".repeat(32)).unwrap(), ClientSecretHash::new([0x0f; 32]));
+        // `é` has two bytes, so the last text has 64 bytes
         for text in ["", "0f", &"0g".repeat(32), &"é".repeat(32)] {
             assert!(parse_hash(text).is_err(), "{text}");
         }

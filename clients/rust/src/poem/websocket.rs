@@ -86,17 +86,18 @@ impl SessionWebSocket {
         H: Future<Output: Send> + Send + 'static,
     {
         // The first channel makes the socket send its close frame, the second one starts the deadline of the handler.
-        let (close, closing) = oneshot::channel();
-        let (stop, stopping) = oneshot::channel();
+        let (send_cause, cause_receiver) = oneshot::channel();
+        let (start_deadline, deadline_start) = oneshot::channel();
         let registration = Arc::new(self.session.on_end(move |cause| {
-            let _ = close.send(cause);
-            let _ = stop.send(());
+            // a receiver is gone if the handler has dropped its socket or has finished
+            let _ = send_cause.send(cause);
+            let _ = start_deadline.send(());
         }));
         self.inner.on_upgrade(move |stream| async move {
-            let state = State::Open(closing);
+            let state = State::Open(cause_receiver);
             let handler = pin!(handler(SessionSocket { stream, state, registration }));
             let overdue = pin!(async {
-                if stopping.await.is_err() {
+                if deadline_start.await.is_err() {
                     // deregistered: the handler has dropped its socket
                     future::pending::<()>().await;
                 }
@@ -122,7 +123,7 @@ enum State {
     Open(oneshot::Receiver<EndCause>),
     /// The session has ended, and the close frame is not yet sent.
     Ended(EndCause),
-    /// The close frame is sent and not yet flushed.
+    /// The close frame is in the stream's buffer and not yet flushed.
     Flushing(EndCause),
     /// The peer's close frame is awaited, so that unread messages don't reset the connection before the peer has read this
     /// socket's close frame.
@@ -152,8 +153,9 @@ impl SessionSocket {
     fn poll_close_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<EndCause>> {
         loop {
             match &mut self.state {
-                State::Open(ended) => match Pin::new(ended).poll(context) {
+                State::Open(receiver) => match Pin::new(receiver).poll(context) {
                     Poll::Ready(Ok(cause)) => self.state = State::Ended(cause),
+                    // `Err`: the callback was dropped without a call
                     Poll::Ready(Err(_)) | Poll::Pending => return Poll::Ready(None),
                 },
                 State::Ended(cause) => {
@@ -175,8 +177,10 @@ impl SessionSocket {
 
     /// Fails once the session has ended and the close frame was sent.
     fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ended = ready!(self.poll_close_frame(context));
-        Poll::Ready(ended.map_or(Ok(()), |cause| Err(aborted(cause))))
+        match ready!(self.poll_close_frame(context)) {
+            Some(cause) => Poll::Ready(Err(aborted(cause))),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 
@@ -187,6 +191,7 @@ impl Stream for SessionSocket {
         let Some(cause) = ready!(self.poll_close_frame(context)) else {
             return Pin::new(&mut self.stream).poll_next(context);
         };
+        // discards the peer's messages until its close frame, after which the stream ends
         while matches!(self.state, State::Closing(_)) {
             if !matches!(ready!(Pin::new(&mut self.stream).poll_next(context)), Some(Ok(_))) {
                 self.state = State::Closed(cause);
@@ -214,6 +219,7 @@ impl Sink<Message> for SessionSocket {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // the handler closes the socket while the session continues
         if let State::Open(_) = self.state {
             return Pin::new(&mut self.stream).poll_close(context);
         }
@@ -222,6 +228,7 @@ impl Sink<Message> for SessionSocket {
     }
 }
 
+/// The error of a socket whose session has ended.
 fn aborted(cause: EndCause) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, SessionEnded(cause))
 }
