@@ -46,8 +46,8 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
         let context = Arc::clone(&self.context);
         // Only responses to GET and HEAD depend on a shutdown: readiness checks and event streams.
         if matches!(*request.method(), Method::GET | Method::HEAD) {
-            let (draining, stopping) =
-                (Draining(context.drain.token().clone()), Stopping(context.stop.token().clone()));
+            let draining = Draining(context.drain.token().clone());
+            let stopping = Stopping(context.stop.token().clone());
             request.extensions_mut().insert(ShutdownSignals { draining, stopping });
         }
         let version = request.version();
@@ -55,7 +55,8 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
         if *request.method() == Method::GET && version == Version::HTTP_11 {
             request.extensions_mut().insert(self.takeover.clone());
         }
-        let (local, remote) = (LocalAddr(self.local.into()), RemoteAddr(self.remote.into()));
+        let local = LocalAddr(self.local.into());
+        let remote = RemoteAddr(self.remote.into());
         Box::pin(async move {
             let response = context.endpoint.get_response((request, local, remote, Scheme::HTTP).into());
             // If a handler panics, hyper alone would close the connection without a response.
@@ -68,10 +69,12 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
                 StatusCode::INTERNAL_SERVER_ERROR.into()
             });
             let mut response: Response<_> = response.into();
-            let is_last = leaves_a_body_unread(response.status()) || context.drain.is_triggered();
-            if version < Version::HTTP_2 && is_last {
+            let must_close = leaves_a_body_unread(response.status()) || context.drain.is_triggered();
+            // HTTP/2 forbids this header (RFC 9113, section 8.2.2).
+            if version < Version::HTTP_2 && must_close {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            // The request is in flight until the response's body is sent.
             Ok(response.map(|body| TrackedBody::new(body, in_flight)))
         })
     }

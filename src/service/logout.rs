@@ -69,12 +69,16 @@ pub async fn logout(state: &AppState, input: LogoutInput) -> Result<LogoutOutcom
     let mut failure: Option<LogoutError> = None;
     if let Some(token) = bearer {
         presented += 1;
-        sessions.extend(session_of_access_token(state, &token).await);
+        if let Some(session) = session_of_access_token(state, &token).await {
+            sessions.push(session);
+        }
     }
     for token in [body_token, cookie].into_iter().flatten() {
         presented += 1;
         match decode_refresh_token(state, &token).await {
-            Ok(claims) => sessions.extend(claims.map(|claims| (claims.account, claims.session))),
+            Ok(Some(claims)) => sessions.push((claims.account, claims.session)),
+            // an invalid token
+            Ok(None) => {}
             Err(error) => failure = Some(error.into()),
         }
     }
@@ -82,9 +86,10 @@ pub async fn logout(state: &AppState, input: LogoutInput) -> Result<LogoutOutcom
         return Err(LogoutError::NothingPresented);
     }
     let genuine = sessions.len();
+    // several credentials may belong to one session
     sessions.sort_unstable();
     sessions.dedup();
-    let endings = sessions.into_iter().map(|(account, session)| end_one(state, account, session, ip));
+    let endings = sessions.into_iter().map(|(account, session)| end_session(state, account, session, ip));
     let mut ended = 0;
     for outcome in join_all(endings).await {
         match outcome {
@@ -93,11 +98,14 @@ pub async fn logout(state: &AppState, input: LogoutInput) -> Result<LogoutOutcom
             Err(error) => failure = Some(error),
         }
     }
-    failure.map_or(Ok(LogoutOutcome { presented, genuine, ended }), Err)
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(LogoutOutcome { presented, genuine, ended }),
+    }
 }
 
 /// Ends a session. Returns whether it was live.
-async fn end_one(
+async fn end_session(
     state: &AppState,
     account: AccountId,
     session: SessionId,
@@ -118,6 +126,7 @@ async fn session_of_access_token(state: &AppState, token: &str) -> Option<(Accou
         Err(TokenError::Expired) => state.tokens.verify_ignoring_times(token, state.clock.now()),
         verified => verified,
     };
-    let session = verified.and_then(IssuedToken::into_session).ok()?;
-    Some((session.sub, session.sid))
+    // A service client's own token has no session, and a token for other audiences does not end one.
+    let claims = verified.and_then(IssuedToken::into_session).ok()?;
+    Some((claims.sub, claims.sid))
 }

@@ -50,7 +50,8 @@ pub async fn secure_account(
     origin: &RequestOrigin,
 ) -> Result<(), SecureAccountError> {
     limits::check_self_service(state, origin.ip).await?;
-    let (purpose, presented) = (TokenPurpose::SecureAccount, PresentedToken::Link(token.clone()));
+    let purpose = TokenPurpose::SecureAccount;
+    let presented = PresentedToken::Link(token.clone());
     let Some(claim) = one_time_tokens::find(state, &presented, &[purpose], one_time_tokens::UNBOUND).await? else {
         one_time_tokens::record_refusal(state, &presented, purpose, origin.ip);
         return Err(SecureAccountError::InvalidToken);
@@ -127,20 +128,24 @@ pub(super) async fn secure(
     link: ResetLink,
     origin: &RequestOrigin,
 ) -> Result<(), ServiceError> {
-    let (id, now, reason) = (change.account.id, state.clock.now(), EndReason::Revoked);
+    let (id, now) = (change.account.id, state.clock.now());
     change.remove_password(now).await?;
     let undo_window = state.config.account.undo_window;
+    // The owner may open the notice of a new factor as long as its link works.
     let factor_window = TokenPurpose::SecureAccount.ttl().max(undo_window);
     suspect::remove_since(change, now - factor_window, now, origin.ip).await?;
     change.clear_pending_address().await?;
     let since = now - undo_window;
     change.clear_recent_secondary_emails(since).await?;
     change.withdraw_consents_since(since, now, origin.ip).await?;
-    change.set_deletion(None, now).await?;
+    let no_deletion = None;
+    change.set_deletion(no_deletion, now).await?;
     let epoch = change.bump_epoch().await?;
+    // The reset link is bound to the new epoch.
     if link == ResetLink::Send {
         send_reset(state, change, origin).await?;
     }
+    let reason = EndReason::Revoked;
     let ended = state.redis.sessions.revoke_all(AccountSessions::all(id).with_epoch(epoch), reason, now).await?;
     limits::forget_devices(state, id).await?;
     Ok(record_ended(change, reason, ended, now).await?)
@@ -148,7 +153,8 @@ pub(super) async fn secure(
 
 /// Sends a reset link to the primary address of a locked account.
 async fn send_reset(state: &AppState, change: &mut AccountChange, origin: &RequestOrigin) -> Result<(), ServiceError> {
-    let (purpose, to) = (TokenPurpose::ResetPassword, change.account.email.clone());
+    let purpose = TokenPurpose::ResetPassword;
+    let to = change.account.email.clone();
     let issued = one_time_tokens::issue(state, &change.account, purpose, &to, one_time_tokens::UNBOUND).await?;
     let data = MailData::PasswordReset {
         challenge: account_mail::link_and_code(state, purpose, &issued),

@@ -29,7 +29,7 @@ pub struct AccountUpdate {
     pub locale: Option<Option<LanguageTag>>,
     /// The time zone.
     pub time_zone: Option<Option<TimeZoneName>>,
-    /// The metadata that the owner writes.
+    /// The metadata that the owner writes; replaces all of the former metadata.
     pub user_metadata: Option<Metadata>,
 }
 
@@ -63,10 +63,10 @@ pub async fn update_account(
     update: AccountUpdate,
     ip: Option<IpAddr>,
 ) -> Result<(Account, Profile), UpdateAccountError> {
-    if let Some(name) = &update.username {
+    if let Some(new_username) = &update.username {
         require_recent(state, caller).await?;
         let reserved = &state.config.registration.reserved_usernames;
-        if name.as_ref().is_some_and(|name| reserved.contains(&name.key())) {
+        if new_username.as_ref().is_some_and(|username| reserved.contains(&username.key())) {
             return Err(UpdateAccountError::UsernameReserved);
         }
     }
@@ -75,8 +75,8 @@ pub async fn update_account(
     // the account may have been disabled or deleted after the access token was checked
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
     let mut change = change.ok_or(UpdateAccountError::NoAccount)?;
-    if let Some(name) = &update.username {
-        change.set_username(name.as_ref(), now).await.map_err(|error| match error {
+    if let Some(new_username) = &update.username {
+        change.set_username(new_username.as_ref(), now).await.map_err(|error| match error {
             SetUsernameError::Taken => UpdateAccountError::UsernameTaken,
             SetUsernameError::Sql(error) => error.into(),
         })?;
@@ -97,6 +97,7 @@ pub async fn update_account(
     change.set_profile(&profile).await?;
     let entry = AuditEntry::new(now, AuditEvent::ProfileChanged).account(caller.sub).session(caller.sid);
     change.record(&entry.actor(Actor::Account).address(ip)).await?;
+    // `commit` consumes the change
     let account = change.account.clone();
     change.commit().await?;
     Ok((account, profile))

@@ -21,6 +21,7 @@ token_endpoint = server["token_endpoint"]
 
 
 def assert_refused(code, call):
+    """Asserts that the call fails with this OAuth error code."""
     try:
         call()
     except OAuthError as error:
@@ -30,14 +31,17 @@ def assert_refused(code, call):
 
 
 for method in ["client_secret_basic", "client_secret_post", "private_key_jwt"]:
-    secret = ECKey.import_key(config["private_key"]) if method == "private_key_jwt" else config["client_secret"]
-    service = OAuth2Client(config["client_id"], secret, token_endpoint_auth_method=method)
-    if method == "private_key_jwt":
+    uses_key = method == "private_key_jwt"
+    credential = ECKey.import_key(config["private_key"]) if uses_key else config["client_secret"]
+    service = OAuth2Client(config["client_id"], credential, token_endpoint_auth_method=method)
+    if uses_key:
         service.register_client_auth_method(PrivateKeyJWT(token_endpoint, headers={"kid": config["kid"]}, alg="ES256"))
     token = service.fetch_token(token_endpoint, grant_type="client_credentials", scope="read")
-    assert token["scope"] == "read" and "refresh_token" not in token, token
+    assert token["scope"] == "read", token
+    assert "refresh_token" not in token, token
     introspected = service.introspect_token(server["introspection_endpoint"], token=token["access_token"]).json()
-    assert introspected["active"] and introspected["sub"] == config["client_id"], introspected
+    assert introspected["active"], introspected
+    assert introspected["sub"] == config["client_id"], introspected
     # the scope of users' tokens, which the client does not have
     assert_refused("invalid_scope", lambda: service.fetch_token(token_endpoint, grant_type="client_credentials", scope="account"))
 
@@ -46,6 +50,7 @@ assert_refused("invalid_client", lambda: with_wrong_secret.fetch_token(token_end
 
 service = OAuth2Client(config["client_id"], config["client_secret"])
 app = OAuth2Client(config["app_id"], token_endpoint_auth_method="none")
+# twice: the answer of a refresh has a refresh token, which works as well
 first = app.refresh_token(token_endpoint, refresh_token=config["refresh_token"])
 second = app.refresh_token(token_endpoint, refresh_token=first["refresh_token"])
 

@@ -31,7 +31,7 @@ pub(in crate::http) const CHALLENGE: &str = "Basic realm=\"latchkey\"";
 /// A service client that authenticated by HTTP Basic. Other callers are refused with 401 `invalid_client`.
 pub struct ServiceClient(pub Arc<Client>);
 
-/// The client credentials in a request's headers, and the address that they came from.
+/// The client credentials in a request's headers, and the address from which the request came.
 pub(in crate::http) struct HeaderCredentials {
     /// The `Authorization` header.
     pub(in crate::http) authorization: Authorization,
@@ -63,7 +63,7 @@ impl Authorization {
         match (values.next(), values.next()) {
             (None, _) => Self::None,
             (Some(_), Some(_)) => Self::Several,
-            (Some(value), None) => value.to_str().ok().and_then(basic).unwrap_or(Self::Other),
+            (Some(value), None) => value.to_str().ok().and_then(parse_basic).unwrap_or(Self::Other),
         }
     }
 
@@ -77,7 +77,7 @@ impl Authorization {
 }
 
 /// Parses Basic credentials. The name and the secret are form-encoded (RFC 6749, section 2.3.1).
-fn basic(value: &str) -> Option<Authorization> {
+fn parse_basic(value: &str) -> Option<Authorization> {
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
@@ -89,8 +89,8 @@ fn basic(value: &str) -> Option<Authorization> {
 
 /// Decodes one form-encoded value: `+` is a space, `%` and two hexadecimal digits are a byte.
 pub(in crate::http) fn form_decode(text: &str) -> Option<String> {
-    // Most values are not encoded, so this reads all bytes, and the tokens in forms are long. An early exit would keep the compiler from
-    // vectorising the loop.
+    // Most values have nothing to decode, and the tokens in forms are long, so this check must be fast. It reads all bytes: an early exit
+    // would keep the compiler from vectorising the loop.
     if !text.bytes().fold(false, |found, byte| found | (byte == b'+') | (byte == b'%')) {
         return Some(text.to_owned());
     }
@@ -154,6 +154,7 @@ impl<'a, const REQUIRED: bool> ApiExtractor<'a> for FormOrBasic<REQUIRED> {
         vec![CLIENT_BASIC]
     }
 
+    /// Whether the document also allows calls without credentials.
     fn has_security_fallback() -> bool {
         !REQUIRED
     }
@@ -201,8 +202,8 @@ pub(in crate::http) async fn service_client(request: &Request) -> Result<Arc<Cli
     };
     let state = state(request)?;
     let credentials = Credentials::Secret { client_id, secret, is_in_form: false };
-    let client = clients::authenticate(state, credentials, client_info::address_of(request)).await;
-    let client = client.map_err(ProblemError::from)?;
+    let ip = client_info::address_of(request);
+    let client = clients::authenticate(state, credentials, ip).await.map_err(ProblemError::from)?;
     if !client.is_service() {
         return Err(ProblemError::new(Code::InvalidClient, "The client is an app and not a service client."));
     }
@@ -244,6 +245,7 @@ mod tests {
         assert_eq!(basic("b%69lling:lk%5Fcs%5fa%2Db"), pair("billing", "lk_cs_a-b"));
         assert_eq!(basic("a+b:c%3Ad:e"), pair("a b", "c:d:e"));
         assert_eq!(credentials_in(&format!("bAsIc {}", BASE64_STANDARD.encode("a:b"))), pair("a", "b"));
+        // no colon, then incomplete or invalid escapes, and at last a byte that is not UTF-8
         for text in ["a", "a%:b", "a%4:b", "a%+1:b", "a%zz:b", "a%ff:b"] {
             assert_eq!(basic(text), None, "{text}");
         }

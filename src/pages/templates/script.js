@@ -28,6 +28,7 @@
     if (hasToken || codeFields) tokenField.hidden = true;
     if (codeFields) codeFields.hidden = hasToken;
     if (hasToken) {
+      // the focus moves to the first field that the user still has to fill in
       const next = tokenField.closest("form").querySelector(".field:not([data-token] *):not([data-instead] *) input");
       if (next) next.focus();
     }
@@ -37,7 +38,7 @@
     addEventListener("hashchange", takeToken);
   }
 
-  // When a form is sent, a field with data-copy gets the value of the field with that id, in another form.
+  // When a form is sent, a field with data-copy gets the value of the field with that id, in another form, unless that one is empty.
   for (const copy of document.querySelectorAll("[data-copy]")) {
     const from = document.getElementById(copy.dataset.copy);
     if (from) copy.form.addEventListener("submit", () => { copy.value = from.value || copy.value; });
@@ -51,11 +52,12 @@
     button.textContent = body.dataset.show;
     button.setAttribute("aria-controls", input.id);
     button.addEventListener("click", () => {
-      const hidden = input.type === "password";
-      input.type = hidden ? "text" : "password";
-      button.textContent = hidden ? body.dataset.hide : body.dataset.show;
+      const wasHidden = input.type === "password";
+      input.type = wasHidden ? "text" : "password";
+      button.textContent = wasHidden ? body.dataset.hide : body.dataset.show;
     });
     input.after(button);
+    // browsers save the value of a text field for autofill
     input.form.addEventListener("submit", () => { input.type = "password"; });
   }
 
@@ -127,8 +129,8 @@
     }
     const request = { publicKey: decodeOptions(options), signal };
     if (autofill) request.mediation = "conditional";
-    const create = button.dataset.passkey === "create";
-    const credential = await (create ? navigator.credentials.create(request) : navigator.credentials.get(request));
+    const registers = button.dataset.passkey === "create";
+    const credential = await (registers ? navigator.credentials.create(request) : navigator.credentials.get(request));
     const { form } = button;
     form.elements.credential.value = JSON.stringify(encodeCredential(credential));
     form.submit();
@@ -153,7 +155,7 @@
       button.disabled = false;
     });
   }
-  // Autofill offers passkeys in the first field of the sign-in.
+  // Autofill offers passkeys in the first field of the sign-in. If it fails, the button remains.
   const identifier = document.querySelector("input[autocomplete~=webauthn]");
   if (identifier && buttons.length && window.PublicKeyCredential && PublicKeyCredential.isConditionalMediationAvailable) {
     PublicKeyCredential.isConditionalMediationAvailable()

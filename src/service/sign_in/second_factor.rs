@@ -34,7 +34,7 @@ use crate::{
     state::AppState,
 };
 
-/// A second factor, as its holder shows it.
+/// A second factor, as a client presents it.
 #[derive(Clone, Debug)]
 pub enum SecondFactor {
     /// A code of an authenticator app.
@@ -168,17 +168,17 @@ async fn try_continue(
     let factor_attempt = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, input.origin.ip).await?;
     let now = state.clock.now();
     let found = match factor {
-        SecondFactor::EmailCode(code) => {
-            let claim = email_code::find(state, &open, code).await;
-            claim.map(|claim| {
-                claim.map_or(CodeSearch::Wrong, |claim| CodeSearch::Match(Matched::EmailCode(Box::new(claim))))
-            })
-        }
+        SecondFactor::EmailCode(code) => match email_code::find(state, &open, code).await {
+            Ok(Some(claim)) => Ok(CodeSearch::Match(Matched::EmailCode(Box::new(claim)))),
+            Ok(None) => Ok(CodeSearch::Wrong),
+            Err(error) => Err(error),
+        },
         factor => find(state, account, factor, now).await,
     };
     let matched = match found {
         Ok(CodeSearch::Match(matched)) => matched,
         Ok(CodeSearch::Wrong) => return Err(wrong_code(state, account, factor, "wrong_code", &input.origin, now)),
+        // The attempt does not count: even the right code would be refused.
         Ok(CodeSearch::Undecryptable) => {
             factor_attempt.refund(state).await;
             return Err(wrong_code(state, account, factor, "factor_reset_needed", &input.origin, now));
@@ -189,10 +189,16 @@ async fn try_continue(
         }
     };
     // Only one of several requests with the challenge continues. If it can't use the code, it restores the challenge for the next try.
-    let taken = open.take(state).await;
-    if !matches!(taken, Ok(true)) {
-        factor_attempt.refund(state).await;
-        return Err(taken.err().map_or(SecondFactorError::InvalidChallenge, Into::into));
+    match open.take(state).await {
+        Ok(true) => {}
+        Ok(false) => {
+            factor_attempt.refund(state).await;
+            return Err(SecondFactorError::InvalidChallenge);
+        }
+        Err(error) => {
+            factor_attempt.refund(state).await;
+            return Err(error.into());
+        }
     }
     match consume(state, account, &matched, &input.origin, now).await {
         Ok(true) => factor_attempt.succeed(state).await,
@@ -206,28 +212,28 @@ async fn try_continue(
             return Err(error.into());
         }
     }
-    let shown = match factor {
+    let factor_methods = match factor {
         SecondFactor::EmailCode(_) => email_code::METHODS,
         _ => AuthenticationMethods::only(AuthenticationMethod::OneTimePassword),
     };
-    finish_and_remember_device(state, &open, input, attempt, shown, remember_device).await
+    finish_and_remember_device(state, &open, input, attempt, factor_methods, remember_device).await
 }
 
-/// Finishes a sign-in with [`finish`]. Then remembers the device if its user wants that, and accepts codes by mail again if another factor
-/// was shown.
+/// Finishes a sign-in with [`finish`]. Then remembers the device if its user wants that, and accepts codes by mail again if the user has
+/// passed another factor.
 async fn finish_and_remember_device(
     state: &AppState,
     open: &OpenChallenge,
     input: &Continuation,
     attempt: LoginAttempt,
-    shown: AuthenticationMethods,
+    factor_methods: AuthenticationMethods,
     remember_device: bool,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let account = &open.account;
     let should_remember = remember_device && remembered_devices::can_remember(state, account, &open.pending().proved);
     let attempt = if should_remember { attempt.with_new_device_token() } else { attempt };
-    let signed_in = finish(state, open, account.clone(), input, &attempt, shown).await?;
-    email_code::resume(state, account, open.pending().proved.methods, shown).await;
+    let signed_in = finish(state, open, account.clone(), input, &attempt, factor_methods).await?;
+    email_code::resume(state, account, open.pending().proved.methods, factor_methods).await;
     if should_remember {
         let origin = SessionOrigin { device: open.pending().device_name.clone(), ..input.origin.clone() };
         remembered_devices::remember(state, account, &signed_in.device, &origin).await;
@@ -261,7 +267,7 @@ pub async fn passkey_options(state: &AppState, input: &Continuation) -> Result<P
     Ok(verify::options(state, passkey_task(&open)?, input.origin.ip).await?)
 }
 
-/// The task of a passkey that completes a sign-in. A passkey that was shown as the first factor is not a second one.
+/// The task of a passkey that completes a sign-in. Refused if the first factor was a passkey: it is not a second one.
 fn passkey_task(open: &OpenChallenge) -> Result<PasskeyTask, SecondFactorError> {
     let proved = open.pending().proved.methods;
     if proved.contains(AuthenticationMethod::HardwareKey) || proved.contains(AuthenticationMethod::SoftwareKey) {
@@ -281,7 +287,8 @@ async fn check_passkey(
     let origin =
         RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
     // The last use is stored below, once the sign-in is complete.
-    let verified = verify::verify(state, passkey_task(open)?, credential, &origin, |_| false).await?;
+    let is_complete = |_user_verified: bool| false;
+    let verified = verify::verify(state, passkey_task(open)?, credential, &origin, is_complete).await?;
     if !open.take(state).await? {
         return Err(SecondFactorError::InvalidChallenge);
     }
@@ -343,22 +350,23 @@ pub(super) async fn open(
         | (Transport::Cookie, AcceptedTransports::BearerAndCookie)
         | (Transport::Browser, AcceptedTransports::Browser) => Ok(open),
         (Transport::Cookie, AcceptedTransports::Bearer) => Err(SecondFactorError::CookieNotAccepted),
+        // a challenge of the pages in a call to the API, or the reverse
         _ => Err(SecondFactorError::InvalidChallenge),
     }
 }
 
-/// Finishes a sign-in whose second factor was shown, and whose challenge was consumed. `shown` are the methods of the factor.
+/// Finishes a sign-in whose second factor was verified, and whose challenge was consumed. `factor_methods` are the methods of that factor.
 pub(super) async fn finish(
     state: &AppState,
     open: &OpenChallenge,
     account: Account,
     input: &Continuation,
     attempt: &LoginAttempt,
-    shown: AuthenticationMethods,
+    factor_methods: AuthenticationMethods,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let pending = open.pending();
     let origin = SessionOrigin { device: pending.device_name.clone(), ..input.origin.clone() };
-    let (methods, acr) = policy::combine(&account, pending.proved.methods, shown);
+    let (methods, acr) = policy::combine(&account, pending.proved.methods, factor_methods);
     let proved = Authenticated {
         account,
         authentication: Authentication { at: state.clock.now(), methods, acr },
@@ -367,12 +375,13 @@ pub(super) async fn finish(
         attempt,
         device: input.device.as_ref(),
         replaces: input.replaces.as_deref(),
-        // The level that the client has requested only forbids to skip the second factor, which the user has just shown.
+        // The level that the client has requested only forbids to skip the second factor, which the user has just passed.
         wanted_acr: Acr::default(),
     };
     match super::proceed(state, proved).await {
         Ok(SignInStep::SignedIn(signed_in)) => Ok(signed_in),
         Ok(SignInStep::EnrolmentRequired(challenge)) => Err(SecondFactorError::EnrolmentRequired(challenge)),
+        // The account or the configuration has changed since the challenge was issued.
         Ok(
             SignInStep::EmailVerificationRequired
             | SignInStep::SecondFactorRequired(_)
@@ -412,7 +421,7 @@ async fn find(
     })
 }
 
-/// Consumes a code. Returns false if another request consumed it first (I11).
+/// Consumes a code. Returns false if another request consumed it first (I11: single use).
 async fn consume(
     state: &AppState,
     account: &Account,
@@ -427,7 +436,7 @@ async fn consume(
     }
 }
 
-/// Records a refused code, and returns the error.
+/// Records a refused code with the reason in the audit log, and returns the error.
 fn wrong_code(
     state: &AppState,
     account: &Account,

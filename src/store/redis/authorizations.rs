@@ -131,6 +131,7 @@ impl Authorizations {
         let key = self.connection.keys.authorization_request(digest);
         let (condition, return_former_value) = (None, false);
         let client = self.connection.client_for_request()?;
+        // Boxed, here and below: fred's futures have several kilobytes, which would be moved with the futures of all callers.
         let answer = Box::pin(client.set(key, request, Some(expiration(ttl)), condition, return_former_value)).await;
         answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
@@ -155,7 +156,7 @@ impl Authorizations {
         Ok(removed > 0)
     }
 
-    /// Whether this client grant fits into the record of a session.
+    /// Whether this client grant fits into the record of a session. The service checks it before it calls [`Self::put_code`].
     pub fn grant_fits(client: &ClientGrant) -> bool {
         record::encode_grant(client).is_some()
     }
@@ -171,8 +172,10 @@ impl Authorizations {
         value.extend_from_slice(&code.binding);
         value.extend_from_slice(code.browser.as_bytes());
         value.push(code.is_offline.into());
+        // the 6 low bytes of 8
         value.extend_from_slice(&code.expires_at.as_millis().max(0).to_be_bytes()[2..]);
         let mut details = record::encode_details(Some(grant), code.origin);
+        // missing parts are empty
         details.resize(record::DETAIL_PARTS, Vec::new());
         for part in details {
             // a part has at most 64 bytes
@@ -208,6 +211,7 @@ impl Authorizations {
         let mut origin = Vec::with_capacity(25);
         exchange.origin.encode(&mut origin);
         let bytes = |bytes: &[u8]| Value::Bytes(Bytes::copy_from_slice(bytes));
+        // exchange.lua describes the arguments, and below the parts of the answer.
         let arguments = vec![
             self.connection.event_trim_args(),
             bytes(account.as_bytes()),
@@ -221,7 +225,6 @@ impl Authorizations {
             duration_millis(USED_CODE_RETENTION),
         ];
         let answer = script::run(&self.connection.scripts.exchange, &self.connection, keys, arguments).await?;
-        // exchange.lua describes the parts of the answer.
         let Value::Array(parts) = &answer else { return Err(unexpected("exchange", &answer)) };
         let bytes_at = |index: usize| parts.get(index).and_then(Value::as_bytes);
         match parts.first().and_then(Value::as_str).as_deref() {
@@ -237,7 +240,7 @@ impl Authorizations {
                 if let Value::Array(created) = created
                     && let Some(position) = created.get(1)
                 {
-                    // I3: the evicted sessions have ended on every node when the caller gets the answer
+                    // I3, revoked stays revoked: the evicted sessions have ended on every node when the caller gets the answer
                     let position = parse_position("exchange", position)?;
                     self.log.confirm_position(self.log.acks.open(), account, position).await;
                 }
@@ -257,7 +260,7 @@ impl Authorizations {
                 let ended = bytes_at(1).and_then(|id| <[u8; 16]>::try_from(id).ok()).map(SessionId::from_bytes);
                 if let (Some(session), Some(position)) = (ended, parts.get(2)) {
                     self.log.session_cache.remove_session(account, session);
-                    // I3: the session has ended on every node when the caller gets the answer
+                    // I3, as above
                     let position = parse_position("exchange", position)?;
                     self.log.confirm_position(self.log.acks.open(), account, position).await;
                 }

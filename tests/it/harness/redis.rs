@@ -9,12 +9,15 @@ use rustix::process::Signal;
 
 use super::guard::{self, Guard, Spec};
 
-/// The documented persistence settings.
+/// The documented persistence settings: with them, no acknowledged write is lost.
 pub const DURABLE: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
+
+/// The port of a server that listens on its Unix socket only.
+const NO_PORT: u16 = 0;
 
 /// A running server. Stopped, and its folder deleted, when dropped or when the test process ends.
 pub struct Redis {
-    /// The processes since the start; the first guard deletes the folder.
+    /// The server's processes since the start, the current one last. The first guard deletes the folder.
     guards: Vec<Guard>,
     command: Vec<String>,
     folder: PathBuf,
@@ -29,7 +32,7 @@ impl Redis {
 
     /// Starts the machine's `redis-server` with these arguments.
     pub fn start_with(arguments: &[&str]) -> Self {
-        Self::launch("redis-server", 0, arguments)
+        Self::launch("redis-server", NO_PORT, arguments)
     }
 
     /// Starts the machine's `redis-server` on its Unix socket and on a free port.
@@ -44,10 +47,11 @@ impl Redis {
         server
     }
 
-    /// Starts this program on a Unix socket, and on `port` unless that is 0. In arguments, `FOLDER` stands for the server's folder.
+    /// Starts this program on a Unix socket, and on `port` unless that is [`NO_PORT`]. In arguments, `FOLDER` stands for the server's folder.
     pub fn launch(program: &str, port: u16, arguments: &[&str]) -> Self {
         let folder = guard::folder_in_memory("redis");
         let mut command = vec![program.to_owned()];
+        // an empty `--save`: no snapshots
         let defaults =
             ["--port", &port.to_string(), "--unixsocket", "FOLDER/redis.sock", "--dir", "FOLDER", "--save", ""];
         let insert_folder = |text: &&str| text.replace("FOLDER", folder.to_str().unwrap());
@@ -84,7 +88,7 @@ impl Redis {
         &self.folder
     }
 
-    /// The port on 127.0.0.1, or 0.
+    /// The port on 127.0.0.1, or [`NO_PORT`].
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -124,6 +128,7 @@ impl Redis {
                 "none" => continue,
                 other => panic!("a key of the type {other}"),
             };
+            // not `Self::command`: values are not UTF-8
             let output = Command::new("redis-cli").arg("-s").arg(self.socket()).args(&dump).output();
             all.extend(output.unwrap().stdout);
         }
@@ -133,7 +138,7 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // newest first: the running process ends before the first guard deletes the folder
+        // last to first: the running process ends before the first guard deletes the folder
         while let Some(guard) = self.guards.pop() {
             drop(guard);
         }

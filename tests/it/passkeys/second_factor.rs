@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::{
-    Authenticator, authenticator as flags, claims, list_passkeys, login, login_options, register, with_passkey,
+    Authenticator, authenticator::USER_PRESENT, claims, list_passkeys, login, login_options, register, with_passkey,
 };
 use crate::{
     accounts::{problem, without_limits},
@@ -38,7 +38,7 @@ async fn present(node: &Client, challenge: &str, credential: Value) -> Answer {
 async fn password_and_passkey_reach_aal2_also_without_user_verification() {
     let (_cluster, node, tokens, mut phone) = with_passkey().await;
     let mut key = Authenticator::new();
-    key.flags = flags::USER_PRESENT;
+    key.flags = USER_PRESENT; // and not USER_VERIFIED
     let tokens = register(&node, &tokens, &mut key).await;
     for authenticator in [&mut phone, &mut key] {
         let challenge = challenge(&node, "ada").await;
@@ -49,7 +49,9 @@ async fn password_and_passkey_reach_aal2_also_without_user_verification() {
         authenticator.user_handle = None;
         let signed_in = Tokens::of(&present(&node, &challenge, authenticator.get(&options)).await.expect(200));
         let claims = claims(&signed_in);
-        assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["pwd", "hwk", "user", "mfa"])));
+        assert_eq!(claims["acr"], "aal2");
+        // `user` is the user's presence (RFC 8176)
+        assert_eq!(claims["amr"], json!(["pwd", "hwk", "user", "mfa"]));
     }
     assert!(list_passkeys(&node, &tokens).await.iter().all(|passkey| passkey["last_used_at"].is_string()));
 }
@@ -58,10 +60,10 @@ async fn password_and_passkey_reach_aal2_also_without_user_verification() {
 async fn response_for_another_challenge_purpose_or_account_is_refused() {
     let (_cluster, node, tokens, mut phone) = with_passkey().await;
     let (first, second) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
-    // the response to the options of another sign-in
+    // The response to the options of another sign-in. Each response below needs new options: an attempt consumes them.
     let options_of_first = options(&node, &first).await;
     assert_eq!(present(&node, &second, phone.get(&options_of_first)).await.problem(), problem(401, "invalid_passkey"));
-    // the options of a sign-in by passkey alone, and options of a second factor for a sign-in by passkey alone
+    // the options of a sign-in by passkey alone, and the reverse: options of a second factor for such a sign-in
     let alone = login_options(&node).await;
     assert_eq!(present(&node, &first, phone.get(&alone)).await.problem(), problem(401, "invalid_passkey"));
     let options_of_first = options(&node, &first).await;
@@ -105,13 +107,15 @@ async fn missing_credential_is_reported_with_its_field() {
 async fn i11_second_factor_by_passkey_works_once_among_sixteen_racers_on_two_nodes() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
+    // the racers have one address
     cluster.config.limits.factor_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     let tokens = nodes[0].login("ada").await;
     // a synced passkey has no counter: counters would refuse all responses but the latest
     let mut synced = Authenticator::new();
-    (synced.counter, synced.step) = (0, 0);
+    synced.counter = 0;
+    synced.step = 0;
     register(&nodes[0], &tokens, &mut synced).await;
     let challenge = challenge(&nodes[0], "ada").await;
     // Each racer has a response of its own, so that they compete for the challenge of the sign-in only.

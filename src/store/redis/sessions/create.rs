@@ -77,7 +77,8 @@ pub enum CreateOutcome {
         /// The sessions that were ended because of the account's session limit.
         evicted: Vec<SessionId>,
     },
-    /// The account or its claims have changed since its credentials were checked (I5, I16): check them again.
+    /// The account or its claims have changed since its credentials were checked: check them again. The change ended all sessions (I5), or
+    /// outdated the claims (I16), so a session from before must not start.
     Stale,
 }
 
@@ -88,14 +89,14 @@ impl SessionStore {
     /// [`RedisError`]
     pub async fn create(&self, new: NewSession, now: Timestamp) -> Result<CreateOutcome, RedisError> {
         let SessionBasis { authentication, client, parent } = new.basis;
-        let grant = client
-            .as_ref()
-            .map(|client| record::encode_grant(client).ok_or_else(|| grant_too_long(client)))
-            .transpose()?;
+        let encoded_grant = match &client {
+            Some(client) => Some(record::encode_grant(client).ok_or_else(|| grant_too_long(client))?),
+            None => None,
+        };
         let (record, ttl) = new_record(new.transport, new.idle_timeout, new.absolute_timeout, now);
-        let record = Record { has_grant: grant.is_some(), has_last_use: true, ..record };
+        let record = Record { has_grant: encoded_grant.is_some(), has_last_use: true, ..record };
         let last_use = LastUse::new(LastUseOrigin { tag: new.tag, ip: new.origin.ip }, authentication, parent);
-        // create.lua describes the arguments. After the ids come 2 times of 6 bytes, 3 numbers of 4, and the record of 36.
+        // create.lua describes the arguments. The first one has, after the ids, 2 times of 6 bytes, 3 numbers of 4, and the record of 36.
         let mut argument = session_arg_prefix(new.account, new.id, 2 * 6 + 3 * 4 + 36);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(ttl)] {
             argument.put_uint(time.min(MAX_U48), 6);
@@ -105,7 +106,7 @@ impl SessionStore {
         argument.put_u32(new.claims_version.0);
         argument.extend_from_slice(&record.encode());
         let mut arguments = vec![Value::Bytes(argument.freeze()), new.additional_claims.encode_with(&new.roles).into()];
-        let details = record::encode_details(grant, &new.origin).into_iter().map(Bytes::from);
+        let details = record::encode_details(encoded_grant, &new.origin).into_iter().map(Bytes::from);
         // empty texts stand for missing parts, since each operation of a batch has the same number of arguments
         arguments.extend(details.chain(repeat(Bytes::new())).take(record::DETAIL_PARTS).map(Value::Bytes));
         arguments.push(Value::Bytes(last_use.encode(now).into()));
