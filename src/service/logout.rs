@@ -77,8 +77,7 @@ pub async fn logout(state: &AppState, input: LogoutInput) -> Result<LogoutOutcom
         presented += 1;
         match decode_refresh_token(state, &token).await {
             Ok(Some(claims)) => sessions.push((claims.account, claims.session)),
-            // an invalid token
-            Ok(None) => {}
+            Ok(None) => {} // an invalid token
             Err(error) => failure = Some(error.into()),
         }
     }

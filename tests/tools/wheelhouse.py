@@ -26,19 +26,19 @@ def dependencies(roots: list[str]) -> dict[str, metadata.Distribution]:
         except metadata.PackageNotFoundError:
             # an optional dependency, or one for another platform
             continue
-        # a requirement such as `anyio<5,>=3.6; extra == "x"`, of which only the name matters
+        # only the name of a requirement such as `anyio<5; extra == "x"`
         queue += [re.match(r"[\w.-]+", requirement)[0] for requirement in found[name].requires or []]
     return found
 
 
 def write_wheel(distribution: metadata.Distribution, folder: Path) -> None:
     """Packs the files of an installed package into a wheel."""
-    # a wheel may have several tags; one of them suffices for this machine
+    # the first of several tags suffices on this machine
     tag = re.search(r"^Tag: (\S+)$", distribution.read_text("WHEEL"), re.MULTILINE)[1]
     name = re.sub(r"[-_.]+", "_", distribution.metadata["Name"])
     # the files that an installation adds; RECORD is written below
     skipped = ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json")
-    # `..`: programs outside of the folder of packages, which pip generates
+    # `..`: programs outside of the packages' folder
     files = [file for file in distribution.files if ".." not in file.parts and file.suffix != ".pyc"]
     files = [file for file in files if file.name not in skipped]
     (dist_info,) = {file.parts[0] for file in files if file.name == "METADATA" and file.parts[0].endswith(".dist-info")}

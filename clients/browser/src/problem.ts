@@ -69,7 +69,7 @@ export async function problemOf(response: Response): Promise<LatchkeyProblem> {
   } catch {
     // not JSON: a proxy's page
   }
-  // for a proxy's response, which may lack any of the fields
+  // a proxy's response may lack any field
   const fallback = { type: "about:blank", title: response.statusText, detail: response.statusText, code: "unknown" };
   return new LatchkeyProblem({ ...fallback, ...body, status: response.status } as Problem, retryAfter);
 }

@@ -1,6 +1,5 @@
 -- After a browser's user has signed in again: moves the sessions beneath the browser's former session to its new session, and ends the
 -- former session. If the new session is not live, ends the former session and those beneath it.
--- lib.lua and tree.lua precede this script.
 -- ARGV  1, 2 lib.lua  3 id of the former session  4 id of the new session  5 reason  6 now, ms
 --       7 the node that waits for acknowledgements, or ''
 -- Returns 1, or the id of the bucket's last event ('' for none) if the former session had ended.
@@ -28,8 +27,8 @@ else
   local is_browser_session = true
   local ids = with_children(fields, former, is_browser_session)
   remove_sessions(key, ids)
-  -- The event of the former session, ids[1], comes last. Only the last event asks for acknowledgements: a node that acknowledges it has
-  -- applied those before.
+  -- The former session, ids[1], comes last. Only the last event asks for acknowledgements: a node that acknowledges it has applied those
+  -- before.
   for i = #ids, 1, -1 do append_event(event_of(uuid(ids[i]), ARGV[5], now), i == 1 and ARGV[7] or nil) end
 end
 publish()
