@@ -34,14 +34,16 @@ pub struct Builder {
     issuer: String,
     audiences: Vec<String>,
     client: Option<Credentials>,
+    /// Whether the caller renounced revocations explicitly. A missing client alone does not: [`Self::build`] then fails.
     without_revocations: bool,
     on_feed_lost: OnFeedLost,
     max_staleness: Duration,
+    /// `None`: after [`Self::max_staleness`].
     end_after_silence: Option<Duration>,
     max_revocations: usize,
     max_cached_tokens: usize,
     leeway: Duration,
-    service_clients: bool,
+    accept_service_clients: bool,
     key_cooldown: Duration,
     timeout: Duration,
     plain_http: bool,
@@ -62,7 +64,7 @@ impl Builder {
             max_revocations: 1_000_000,
             max_cached_tokens: 20_000,
             leeway: Duration::from_secs(5),
-            service_clients: true,
+            accept_service_clients: true,
             key_cooldown: Duration::from_secs(1),
             timeout: Duration::from_secs(2),
             plain_http: false,
@@ -78,7 +80,7 @@ impl Builder {
         self
     }
 
-    /// Sets the service client that follows the feed, as `latchkey client add` printed it.
+    /// Sets the id and the secret of the service client that follows the feed, as `latchkey client add` printed them.
     pub fn client(mut self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.client = Some(Credentials::new(id.into(), secret.into()));
         self
@@ -97,8 +99,8 @@ impl Builder {
         self
     }
 
-    /// Sets how long local revocations count as up to date without an event: the longest delay of a revocation. Default: 5
-    /// seconds; the feed's heartbeat is 1 second.
+    /// Sets how long local revocations count as up to date without an event of the feed: the longest delay of a revocation.
+    /// Default: 5 seconds. The feed sends a heartbeat, which is an event, every second.
     pub fn max_staleness(mut self, max_staleness: Duration) -> Self {
         self.max_staleness = max_staleness;
         self
@@ -135,7 +137,7 @@ impl Builder {
     /// Refuses tokens that service clients obtained for themselves (`client_credentials`). Default: the
     /// verifier accepts them, and the middlewares refuse them.
     pub fn refuse_service_clients(mut self) -> Self {
-        self.service_clients = false;
+        self.accept_service_clients = false;
         self
     }
 
@@ -179,9 +181,10 @@ impl Builder {
     /// [`BuildError`]
     pub async fn build(self) -> Result<Verifier, BuildError> {
         let http = Http::new(self.plain_http, self.timeout, &self.certificates)?;
-        let issuer = http.parse_url(&self.issuer).filter(|url| url.query().is_none() && url.fragment().is_none());
-        let issuer = issuer.filter(|_| !self.issuer.ends_with('/'));
-        let issuer = issuer.ok_or_else(|| BuildError::Issuer(self.issuer.clone()))?;
+        let issuer_url = http.parse_url(&self.issuer).ok_or_else(|| BuildError::Issuer(self.issuer.clone()))?;
+        if issuer_url.query().is_some() || issuer_url.fragment().is_some() || self.issuer.ends_with('/') {
+            return Err(BuildError::Issuer(self.issuer));
+        }
         if self.audiences.is_empty() {
             return Err(BuildError::NoAudience);
         }
@@ -192,8 +195,9 @@ impl Builder {
         if self.leeway > Duration::from_mins(1) {
             return Err(BuildError::Setting("the leeway is longer than a minute"));
         }
-        let metadata = metadata::fetch(&http, &self.issuer, &issuer).await?;
+        let metadata = metadata::fetch(&http, &self.issuer, &issuer_url).await?;
         let leeway = millis(self.leeway);
+        // The minimum is also the default.
         let end_after_silence = self.end_after_silence.unwrap_or_default().max(self.max_staleness);
         let registry = Arc::new(Registry::new(leeway, end_after_silence));
         let revocation_check = match &self.client {
@@ -201,12 +205,12 @@ impl Builder {
                 let authorization = client
                     .authorization()
                     .ok_or(BuildError::Setting("the client's id or secret is not a valid header value"))?;
-                let no_feed = || FetchError {
+                let revocations_url = metadata.revocations.ok_or_else(|| FetchError {
                     url: self.issuer.clone(),
                     reason: "the metadata has no latchkey_revocations_endpoint".to_owned(),
-                };
+                })?;
                 let settings = feed::Settings {
-                    url: metadata.revocations.ok_or_else(no_feed)?,
+                    url: revocations_url,
                     client_id: client.id().to_owned(),
                     authorization: authorization.clone(),
                     max_staleness: self.max_staleness,
@@ -228,7 +232,7 @@ impl Builder {
             issuer: self.issuer,
             audiences: self.audiences,
             leeway,
-            allow_service_clients: self.service_clients,
+            allow_service_clients: self.accept_service_clients,
         };
         let cache = Cache::new(self.max_cached_tokens);
         Ok(Verifier::start(Shared { rules, clock: self.clock, http, keys, cache, revocation_check, registry }))

@@ -24,24 +24,26 @@ impl SessionWatch {
     pub(crate) fn new(shared: Arc<Shared>, claims: &Claims) -> Self {
         let (sender, ended) = oneshot::channel();
         let callback = Box::new(move |cause| {
+            // fails only if the `SessionWatch`, which owns the receiver, is being dropped
             let _ = sender.send(cause);
         });
         Self { registration: Registration::new(shared, claims, callback), ended }
     }
 
-    /// Waits until the session ends. Cancel safe.
+    /// Waits until the session ends, and returns why. Cancel safe.
     pub async fn ended(&mut self) -> EndCause {
         poll_fn(|context| self.poll_ended(context)).await
     }
 
     /// Polls for the end of the session.
     pub fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<EndCause> {
-        // A receiver must not be polled again after it was ready.
+        // Asked first: the receiver panics when it is polled again after it was ready.
         if let Some(cause) = self.registration.ended() {
             return Poll::Ready(cause);
         }
-        // The default is a formality: a registration that ends calls its callback, which sends the cause.
-        Pin::new(&mut self.ended).poll(context).map(|cause| cause.unwrap_or(EndCause::FeedLost))
+        // The receiver fails only if the callback is dropped without a call. That does not happen while the registration exists,
+        // so the cause in this case is arbitrary.
+        Pin::new(&mut self.ended).poll(context).map(|received| received.unwrap_or(EndCause::FeedLost))
     }
 
     /// Why the session has ended, if it has.
@@ -56,6 +58,7 @@ impl SessionWatch {
     /// The cause, if the session has ended.
     pub async fn run<F: Future>(&mut self, future: F) -> Result<F::Output, EndCause> {
         let mut future = pin!(future);
+        // The end is polled first: a future that is ready only after the end of the session does not complete.
         poll_fn(|context| match self.poll_ended(context) {
             Poll::Ready(cause) => Poll::Ready(Err(cause)),
             Poll::Pending => future.as_mut().poll(context).map(Ok),

@@ -1,4 +1,4 @@
-//! The fixture of most tests: a service, a proxy in front of it, and a clock.
+//! The fixture of most tests: a node of the service, a proxy in front of it that can cut connections, and a clock.
 
 use std::{
     sync::{
@@ -16,27 +16,27 @@ use crate::harness::{
     wait,
 };
 
-/// The service's wall clock, and a monotonic clock that a test advances separately.
+/// The clock of the verifiers: the service's wall clock, and a monotonic clock that a test advances separately. Clones share both.
 #[derive(Clone, Debug)]
 pub struct TestClock {
-    clock: latchkey::domain::clock::Clock,
-    elapsed: Arc<AtomicU64>,
+    wall: latchkey::domain::clock::Clock,
+    elapsed_millis: Arc<AtomicU64>,
 }
 
 impl Clock for TestClock {
     fn unix_millis(&self) -> i64 {
-        self.clock.now().as_millis()
+        self.wall.now().as_millis()
     }
 
     fn elapsed(&self) -> Duration {
-        Duration::from_millis(self.elapsed.load(Ordering::SeqCst))
+        Duration::from_millis(self.elapsed_millis.load(Ordering::SeqCst))
     }
 }
 
 impl TestClock {
     /// Advances the monotonic clock.
     pub fn advance(&self, time: Duration) {
-        self.elapsed.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+        self.elapsed_millis.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
 }
 
@@ -62,11 +62,11 @@ impl Fixture {
         let node = cluster.node().await;
         proxy.forward_to(node.address());
         let client = cluster.service_client("orders").await;
-        let clock = TestClock { clock: cluster.clock.clone(), elapsed: Arc::default() };
+        let clock = TestClock { wall: cluster.clock.clone(), elapsed_millis: Arc::default() };
         Self { cluster, node, proxy, clock, client }
     }
 
-    /// The builder of a verifier of this issuer.
+    /// The builder of a verifier of this issuer. It has no client yet.
     pub fn builder(&self) -> Builder {
         Verifier::builder(self.proxy.http_url()).audience("latchkey").clock(self.clock.clone())
     }
@@ -96,12 +96,14 @@ pub async fn wait_until_revoked(verifier: &Verifier, token: &str) {
     wait::until("the token is refused", async || match verifier.verify_locally(token) {
         Ok(_) => false,
         Err(VerifyError::Revoked) => true,
-        Err(other) => panic!("{other}"),
+        Err(other) => panic!("the token is refused for another reason: {other}"),
     })
     .await;
+    // The complete check, which may introspect, agrees.
     assert_eq!(verifier.verify(token).await.unwrap_err(), VerifyError::Revoked);
 }
 
-pub fn invalid(invalid: Invalid) -> VerifyError {
-    VerifyError::Invalid(invalid)
+/// The error of a token that is invalid for this reason.
+pub fn invalid(reason: Invalid) -> VerifyError {
+    VerifyError::Invalid(reason)
 }

@@ -1,4 +1,5 @@
 //! The harness of the service's own tests: a real Redis, a real database, and nodes on them.
+//! The paths lead out of this crate, to tests/it/harness.
 #![allow(dead_code, reason = "these tests use a part of the harness")]
 
 #[path = "../../../../tests/it/harness/client.rs"]
