@@ -7,7 +7,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::Poll,
@@ -31,20 +31,27 @@ struct State {
     head_is_buffered: AtomicBool,
     /// The head of the response is sent.
     head_is_sent: AtomicBool,
+    /// Set when the takeover is requested, and taken by [`Takeover::run`].
     writer: Mutex<Option<BodyWriter>>,
 }
 
+impl State {
+    fn lock_writer(&self) -> MutexGuard<'_, Option<BodyWriter>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Takeover {
-    /// The body of a response without an end. Once hyper polls it, the head of the response is on its way, and the takeover is
-    /// requested.
+    /// The body of a response without an end, which `write` sends. hyper first polls the body when it has buffered the head of
+    /// the response: this poll requests the takeover.
     pub fn body<F>(self, write: impl FnOnce(TcpStream) -> F + Send + 'static) -> Body
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let mut writer: Option<BodyWriter> = Some(Box::new(|stream| Box::pin(write(stream))));
+        let mut unrequested: Option<BodyWriter> = Some(Box::new(|socket| Box::pin(write(socket))));
         Body::from_bytes_stream(stream::poll_fn(move |_| {
-            if let Some(writer) = writer.take() {
-                *self.0.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+            if let Some(writer) = unrequested.take() {
+                *self.0.lock_writer() = Some(writer);
                 self.0.head_is_buffered.store(true, Ordering::Release);
             }
             // hyper never gets a piece of the body: the writer sends it
@@ -52,7 +59,7 @@ impl Takeover {
         }))
     }
 
-    /// Called when hyper has written all its data to the socket.
+    /// Called when hyper has written all its data to the socket: if it had buffered the head of the response, the head is sent.
     pub fn on_flush(&self) {
         if self.0.head_is_buffered.load(Ordering::Acquire) {
             self.0.head_is_sent.store(true, Ordering::Release);
@@ -65,10 +72,10 @@ impl Takeover {
     }
 
     /// Writes the body of the response to the connection's socket.
-    pub async fn run(&self, stream: TcpStream) {
-        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+    pub async fn run(&self, socket: TcpStream) {
+        let writer = self.0.lock_writer().take();
         if let Some(writer) = writer {
-            writer(stream).await;
+            writer(socket).await;
         }
     }
 }

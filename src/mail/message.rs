@@ -30,7 +30,7 @@ pub struct Rendered {
     pub html: String,
 }
 
-/// Declares a header with a fixed name.
+/// Declares a header with a fixed name. lettre's trait requires `parse`, which nothing here calls.
 macro_rules! header {
     ($type:ident, $name:literal) => {
         #[derive(Clone)]
@@ -59,7 +59,8 @@ header!(AutoResponseSuppress, "X-Auto-Response-Suppress");
 // Names the address at which recipients switch notices off (RFC 2369, section 3.2).
 header!(ListUnsubscribe, "List-Unsubscribe");
 
-/// Builds the message of a mail. Every attempt to deliver a mail has the same `Message-ID` and `Date`.
+/// Builds the message of a mail. Every attempt to deliver a mail has the same `Message-ID` and `Date`, so that a receiver can
+/// recognize a mail that arrives twice.
 ///
 /// # Errors
 /// If lettre refuses an address. [`Recipient`] validates addresses, so this does not happen in practice.
@@ -74,20 +75,22 @@ pub fn message(
     let from = mailbox(&settings.from)?;
     let to = address(to)?;
     let envelope = Envelope::new(Some(from.email.clone()), vec![to.clone()]).map_err(|error| error.to_string())?;
-    let since_epoch = Duration::from_millis(created_at.as_millis().max(0).unsigned_abs());
+    let since_unix_epoch = Duration::from_millis(created_at.as_millis().max(0).unsigned_abs());
     let mut builder = Message::builder()
         .envelope(envelope)
         .from(from)
         .to(Mailbox::new(None, to))
         .subject(one_line(&rendered.subject))
-        .date(UNIX_EPOCH + since_epoch)
+        .date(UNIX_EPOCH + since_unix_epoch)
         .message_id(Some(format!("<{id}@{}>", settings.from.address.domain())))
         .header(AutoSubmitted("auto-generated".to_owned()))
         .header(AutoResponseSuppress("All".to_owned()));
     if let Some(reply_to) = &settings.reply_to {
         builder = builder.reply_to(mailbox(reply_to)?);
     }
-    if let Some(url) = settings.list_unsubscribe.as_ref().filter(|_| template.is_notice()) {
+    if let Some(url) = &settings.list_unsubscribe
+        && template.is_notice()
+    {
         builder = builder.header(ListUnsubscribe(format!("<{url}>")));
     }
     let text = SinglePart::builder().header(ContentType::TEXT_PLAIN).body(rendered.text.clone());
@@ -122,6 +125,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let settings = load(&Sources::in_dir(folder.path()), &Entropy::system()).unwrap().mail;
         let to = Recipient::new(&Email::parse("ann@example.com").unwrap()).unwrap();
+        // A subject that is copied as it is would add a header, a body, and a line break of Unicode.
         let rendered = Rendered {
             subject: "Hello\r\nBcc: eve@evil.example\n\nbody\u{2028}x".to_owned(),
             text: "t".to_owned(),
@@ -132,6 +136,6 @@ mod tests {
         let text = String::from_utf8(message.formatted()).unwrap();
         assert!(text.contains("\r\nSubject: Hello Bcc: eve@evil.example body x\r\n"), "{text}");
         assert!(!text.contains("\nBcc:"), "{text}");
-        assert_eq!(message.envelope().to().len(), 1);
+        assert_eq!(message.envelope().to().len(), 1, "no recipient was added");
     }
 }

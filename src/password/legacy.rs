@@ -25,7 +25,7 @@ const BCRYPT_BYTES: usize = 72;
 /// The rounds of bcrypt that take as long as one unit of work ([`Limits::check_work`]).
 const BCRYPT_ROUNDS_PER_UNIT: u64 = 256;
 
-/// The KiB that scrypt fills and reads in the time of one unit of work.
+/// The KiB that scrypt fills and reads in the time of one unit of work ([`Limits::check_work`]).
 const SCRYPT_KIB_PER_UNIT: u64 = 4864;
 
 /// A hash of another system, parsed and within the limits.
@@ -126,6 +126,7 @@ impl LegacyHash {
             Self::Firebase { params, salt, signer_key, expected } => {
                 let mut key = Zeroizing::new([0_u8; 32]);
                 scrypt::scrypt(password, salt, params, key.as_mut()).map_err(|_| BadHash::Malformed)?;
+                // encrypted in place below
                 let mut ciphertext = signer_key.clone();
                 let cipher = UnboundCipherKey::new(&AES_256, key.as_ref()).and_then(EncryptingKey::ctr);
                 let cipher = cipher.map_err(|_| BadHash::Malformed)?;
@@ -160,6 +161,7 @@ fn check_bcrypt_hash(text: &str, limits: Limits) -> Result<String, BadHash> {
     }
     let parts: bcrypt::HashParts = text.parse().map_err(|_| BadHash::Malformed)?;
     let cost = parts.get_cost();
+    // the costs that bcrypt defines
     if !(4..=31).contains(&cost) {
         return Err(BadHash::Malformed);
     }
@@ -167,33 +169,37 @@ fn check_bcrypt_hash(text: &str, limits: Limits) -> Result<String, BadHash> {
     Ok(text.to_owned())
 }
 
-/// Parses passlib's `v=2,t=2b,r=12$salt$digest` and its older `2b,12$salt$digest`.
+/// Parses passlib's `v=2,t=2b,r=12$salt$digest` and its older `2b,12$salt$digest`: `2b` is the version of bcrypt, 12 its cost.
 fn passlib_bcrypt_sha256(text: &str, limits: Limits) -> Result<LegacyHash, BadHash> {
     let [params, salt, checksum] = text.split('$').collect::<Vec<_>>()[..] else { return Err(BadHash::Malformed) };
-    let (digest, kind, cost) = match params.split(',').collect::<Vec<_>>()[..] {
-        [kind, cost] => (PreDigest::Base64, kind, cost),
-        ["v=2", kind, cost] => {
-            let kind = kind.strip_prefix("t=").ok_or(BadHash::Malformed)?;
+    let (digest, version, cost) = match params.split(',').collect::<Vec<_>>()[..] {
+        [version, cost] => (PreDigest::Base64, version, cost),
+        ["v=2", version, cost] => {
+            let version = version.strip_prefix("t=").ok_or(BadHash::Malformed)?;
             let cost = cost.strip_prefix("r=").ok_or(BadHash::Malformed)?;
-            (PreDigest::Hmac { salt: salt.to_owned() }, kind, cost)
+            (PreDigest::Hmac { salt: salt.to_owned() }, version, cost)
         }
         _ => return Err(BadHash::Malformed),
     };
     let cost: u32 = cost.parse().map_err(|_| BadHash::Malformed)?;
-    let hash = check_bcrypt_hash(&format!("${kind}${cost:02}${salt}{checksum}"), limits)?;
+    let hash = check_bcrypt_hash(&format!("${version}${cost:02}${salt}{checksum}"), limits)?;
     Ok(LegacyHash::BcryptSha256 { digest, hash })
 }
 
+/// Parses a scrypt hash. `ln` is the binary logarithm of N, `r` the block size, `p` the number of lanes.
 fn parse_scrypt(phc: &Phc<'_>, limits: Limits) -> Result<LegacyHash, BadHash> {
     phc.allow_only(&["ln", "r", "p"])?;
     let params = scrypt_params(phc.number("ln")?, phc.number("r")?, phc.number("p")?, limits)?;
     Ok(LegacyHash::Scrypt { params, salt: phc.salt.clone(), expected: phc.hash.clone() })
 }
 
+/// Parses a hash of Firebase. `ln` and `r` are those of scrypt, which has one lane; `k` is the signer key.
 fn parse_firebase(phc: &Phc<'_>, limits: Limits) -> Result<LegacyHash, BadHash> {
     phc.allow_only(&["ln", "r", "k"])?;
-    let params = scrypt_params(phc.number("ln")?, phc.number("r")?, 1, limits)?;
+    let lanes = 1;
+    let params = scrypt_params(phc.number("ln")?, phc.number("r")?, lanes, limits)?;
     let signer_key = phc.bytes("k")?;
+    // The hash is the encrypted signer key, and the mode CTR keeps the length.
     if signer_key.is_empty() || signer_key.len() != phc.hash.len() {
         return Err(BadHash::Malformed);
     }
@@ -201,15 +207,19 @@ fn parse_firebase(phc: &Phc<'_>, limits: Limits) -> Result<LegacyHash, BadHash> 
 }
 
 fn scrypt_params(log_n: u32, r: u32, p: u32, limits: Limits) -> Result<scrypt::Params, BadHash> {
-    // scrypt (RFC 7914) has p lanes of 128 r bytes each, and a table of N blocks of 128 r bytes. Each lane fills and reads the
-    // whole table.
-    let area_bytes = |times: u64| u64::from(r).checked_mul(times).and_then(|product| product.checked_mul(128));
-    let kib = |bytes: Option<u64>| bytes.map(|bytes| bytes.div_ceil(1024)).ok_or(BadHash::TooCostly("memory"));
     if log_n == 0 {
         return Err(BadHash::Malformed);
     }
-    let n = if log_n < 32 { 1_u64 << log_n } else { return Err(BadHash::TooCostly("memory")) };
-    let (table_kib, lanes_kib) = (kib(area_bytes(n))?, kib(area_bytes(p.into()))?);
+    if log_n >= 32 {
+        return Err(BadHash::TooCostly("memory"));
+    }
+    let n = 1_u64 << log_n;
+    // scrypt (RFC 7914) has p lanes of 128 r bytes each, and a table of N blocks of 128 r bytes. Each lane fills and reads the
+    // whole table.
+    let block_bytes = 128 * u64::from(r);
+    let table_bytes = n.checked_mul(block_bytes).ok_or(BadHash::TooCostly("memory"))?;
+    let lanes_bytes = u64::from(p).checked_mul(block_bytes).ok_or(BadHash::TooCostly("memory"))?;
+    let (table_kib, lanes_kib) = (table_bytes.div_ceil(1024), lanes_bytes.div_ceil(1024));
     limits.check_memory(table_kib.saturating_add(lanes_kib))?;
     limits.check_work(table_kib.saturating_mul(p.into()), SCRYPT_KIB_PER_UNIT, "memory times parallelism")?;
     let log_n = u8::try_from(log_n).map_err(|_| BadHash::Malformed)?;
@@ -225,14 +235,15 @@ fn parse_pbkdf2(
     rounds_per_unit: u64,
     limits: Limits,
 ) -> Result<LegacyHash, BadHash> {
+    // the number of rounds, and the length of the hash in bytes
     phc.allow_only(&["i", "l"])?;
     let rounds = NonZeroU32::new(phc.number("i")?).ok_or(BadHash::Malformed)?;
     if phc.has("l") && usize::try_from(phc.number("l")?) != Ok(phc.hash.len()) {
         return Err(BadHash::Malformed);
     }
     limits.check_work(u64::from(rounds.get()), rounds_per_unit, "rounds")?;
-    // Each block of the output is derived on its own (RFC 8018, section 5.2), so the first block alone identifies
-    // the password: it has 160 bits or more. Deriving the other blocks would multiply the work.
+    // Each block of the output has the size of the digest and is derived on its own (RFC 8018, section 5.2), so the first block
+    // alone identifies the password: it has 160 bits or more. Deriving the other blocks would multiply the work.
     let expected = phc.hash.iter().copied().take(digest_bytes).collect();
     Ok(LegacyHash::Pbkdf2 { algorithm, rounds, salt: phc.salt.clone(), expected })
 }

@@ -1,7 +1,7 @@
 //! Reads the metadata of a client (RFC 7591, section 2) from a document or a registration.
 
 use serde_json::{Map, Value};
-use url::{Origin, Url};
+use url::Url;
 
 use super::{ClientMetadata, client::kind_of, document_url::check_document_url, name::sanitize};
 use crate::domain::{
@@ -12,7 +12,7 @@ use crate::domain::{
 /// The maximum number of items of a list, such as the redirect URIs.
 const MAX_ITEMS: usize = 16;
 /// The longest text outside of lists, in bytes.
-const MAX_TEXT: usize = 1024;
+const MAX_TEXT_BYTES: usize = 1024;
 
 /// Why client metadata is refused. The texts are for the developer of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,11 +29,11 @@ pub enum MetadataError {
 struct Members<'a>(&'a Map<String, Value>);
 
 impl<'a> Members<'a> {
-    /// A text of at most [`MAX_TEXT`] bytes; none if the member is absent or null.
+    /// A text of at most [`MAX_TEXT_BYTES`]; none if the member is absent or null.
     fn text(&self, name: &str, error: &'static str) -> Result<Option<&'a str>, MetadataError> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) if text.len() <= MAX_TEXT => Ok(Some(text)),
+            Some(Value::String(text)) if text.len() <= MAX_TEXT_BYTES => Ok(Some(text)),
             Some(_) => Err(MetadataError::Metadata(error)),
         }
     }
@@ -69,7 +69,7 @@ impl<'a> Members<'a> {
     }
 
     /// Whether `jwks` contains the private part of a key (`d`) or a symmetric key (`k`; RFC 7518, section 6).
-    fn has_private_key(&self) -> bool {
+    fn has_secret_key(&self) -> bool {
         let keys = self.0.get("jwks").and_then(|set| set.get("keys")).and_then(Value::as_array);
         keys.into_iter().flatten().any(|key| key.get("d").is_some() || key.get("k").is_some())
     }
@@ -85,10 +85,11 @@ impl ClientMetadata {
         use MetadataError::{Metadata, RedirectUri};
         let members = Members(members);
         let auth_method = members.text("token_endpoint_auth_method", "token_endpoint_auth_method must be a text.")?;
-        let auth_method = match auth_method.map(ClientAuthMethod::parse) {
+        let auth_method = match auth_method {
             None => default_method,
-            Some(Some(method)) => method,
-            Some(None) => return Err(Metadata("The token_endpoint_auth_method is not supported.")),
+            Some(name) => {
+                ClientAuthMethod::parse(name).ok_or(Metadata("The token_endpoint_auth_method is not supported."))?
+            }
         };
         let error = RedirectUri("redirect_uris must be a list of at most 16 URIs.");
         let redirect_uris = members.list("redirect_uris", error)?.unwrap_or_default();
@@ -99,7 +100,7 @@ impl ClientMetadata {
         let post_logout_redirect_uris = members.list("post_logout_redirect_uris", error)?.unwrap_or_default();
         let kind = kind_of(auth_method);
         for uri in redirect_uris.iter().chain(&post_logout_redirect_uris) {
-            check_redirect_uri(kind, uri).map_err(|error| RedirectUri(describe(error)))?;
+            check_redirect_uri(kind, uri).map_err(|refusal| RedirectUri(describe(refusal)))?;
         }
         let error = Metadata("grant_types must be a list of at most 16 texts.");
         let grant_types = members.list("grant_types", error)?;
@@ -138,6 +139,7 @@ impl ClientMetadata {
             scope: scope.map(str::to_owned),
             // Only shown to users: an unsuitable link is omitted, and does not refuse the client.
             client_uri: client_uri.filter(|uri| is_https(uri)).map(str::to_owned),
+            // Keys that the client does not authenticate with are not stored.
             jwks: jwks.filter(|_| uses_key),
             jwks_uri: jwks_uri.filter(|_| uses_key).map(str::to_owned),
             initiate_login_uri: initiate_login_uri.map(str::to_owned),
@@ -157,7 +159,7 @@ impl ClientMetadata {
         if members.contains_key("client_secret") || members.contains_key("client_secret_expires_at") {
             return Err(Metadata("The document contains a client_secret, which everyone can read."));
         }
-        if Members(members).has_private_key() {
+        if Members(members).has_secret_key() {
             return Err(Metadata("jwks in the document has a private key, which everyone can read."));
         }
         let metadata = Self::read(members, ClientAuthMethod::None)?;
@@ -169,7 +171,7 @@ impl ClientMetadata {
         if metadata.redirect_uris.iter().chain(&metadata.post_logout_redirect_uris).any(has_other_origin) {
             return Err(RedirectUri("An https redirect URI does not have the origin of the document."));
         }
-        if metadata.initiate_login_uri.iter().any(has_other_origin) {
+        if metadata.initiate_login_uri.as_ref().is_some_and(has_other_origin) {
             return Err(Metadata("initiate_login_uri does not have the origin of the document."));
         }
         Ok(metadata)
@@ -182,10 +184,13 @@ impl ClientMetadata {
     /// [`MetadataError`]
     pub fn from_registration(members: &Map<String, Value>) -> Result<Self, MetadataError> {
         let metadata = Self::read(members, ClientAuthMethod::SecretBasic)?;
-        let origin = |uri: &String| Url::parse(uri).ok().map(|url| url.origin()).filter(Origin::is_tuple);
-        let is_known = |uri: &String| metadata.redirect_uris.iter().any(|known| origin(known) == origin(uri));
-        if !metadata.initiate_login_uri.iter().all(is_known) {
-            return Err(MetadataError::Metadata("initiate_login_uri does not have the origin of a redirect URI."));
+        let origin_of = |uri: &String| Url::parse(uri).ok().map(|url| url.origin());
+        if let Some(login_uri) = &metadata.initiate_login_uri {
+            // It is an https URI. A redirect URI with a scheme of its own has an opaque origin, which equals no other.
+            let origin = origin_of(login_uri);
+            if !metadata.redirect_uris.iter().any(|redirect_uri| origin_of(redirect_uri) == origin) {
+                return Err(MetadataError::Metadata("initiate_login_uri does not have the origin of a redirect URI."));
+            }
         }
         Ok(metadata)
     }
@@ -202,6 +207,7 @@ const fn describe(error: RedirectUriError) -> &'static str {
     }
 }
 
+/// Whether a URI is an https URL in the usual form: URL parsers also accept `https:host` and `HTTPS://host`.
 fn is_https(uri: &str) -> bool {
     uri.starts_with("https://") && Url::parse(uri).is_ok_and(|url| url.scheme() == "https")
 }
@@ -242,18 +248,19 @@ mod tests {
         assert_eq!(metadata.name.as_deref(), Some("An App"));
         assert_eq!(metadata.method(), ClientAuthMethod::None);
         assert_eq!(metadata.grant_types(), [GrantType::AuthorizationCode, GrantType::RefreshToken]);
+        // The metadata is stored as JSON.
         let json = serde_json::to_string(&metadata).unwrap();
         assert_eq!(serde_json::from_str::<ClientMetadata>(&json).unwrap(), metadata);
-        // A document without a method is for a public client; without grant types, the client does not refresh.
         let minimal = document(&[("token_endpoint_auth_method", Value::Null), ("grant_types", Value::Null)]).unwrap();
-        assert_eq!((minimal.method(), minimal.refreshes), (ClientAuthMethod::None, false));
+        assert_eq!(minimal.method(), ClientAuthMethod::None);
+        assert!(!minimal.refreshes);
         let own_scheme = json!(["com.example.app:/callback"]);
         assert!(document(&[("redirect_uris", own_scheme)]).is_ok());
     }
 
     #[test]
     fn invalid_document_is_refused() {
-        for change in [
+        for (name, value) in [
             ("client_id", json!("https://other.example/client.json")),
             ("client_id", json!("https://app.example.com/client.json/")),
             ("client_id", Value::Null),
@@ -280,6 +287,7 @@ mod tests {
             ("post_logout_redirect_uris", json!(["https://evil.example/"])),
             ("grant_types", json!(["client_credentials"])),
             ("response_types", json!(["token"])),
+            // two spaces between the scopes
             ("scope", json!("a  b")),
             ("jwks", json!("text")),
             ("jwks", json!({ "keys": [{ "kty": "EC", "d": "x" }] })),
@@ -292,7 +300,7 @@ mod tests {
             ("initiate_login_uri", json!("javascript:alert(1)")),
             ("initiate_login_uri", json!(["https://app.example.com/start"])),
         ] {
-            assert!(document(std::slice::from_ref(&change)).is_err(), "{change:?}");
+            assert!(document(&[(name, value.clone())]).is_err(), "{name}: {value}");
         }
     }
 
@@ -302,12 +310,14 @@ mod tests {
         let keys = || ("jwks", json!({ "keys": [] }));
         let uri = |text: &str| ("jwks_uri", json!(text));
         let at_uri = document(&[method(), uri("https://keys.example.net/jwks")]).unwrap();
-        assert_eq!((at_uri.jwks, at_uri.jwks_uri.as_deref()), (None, Some("https://keys.example.net/jwks")));
+        assert_eq!(at_uri.jwks, None);
+        assert_eq!(at_uri.jwks_uri.as_deref(), Some("https://keys.example.net/jwks"));
         let inline = document(&[method(), keys()]).unwrap();
-        assert_eq!((inline.jwks.as_deref(), inline.jwks_uri), (Some("{\"keys\":[]}"), None));
+        assert_eq!(inline.jwks.as_deref(), Some(r#"{"keys":[]}"#));
+        assert_eq!(inline.jwks_uri, None);
         // A public client has no use for keys.
         let unused = document(&[uri("https://keys.example.net/jwks")]).unwrap();
-        assert_eq!((unused.jwks, unused.jwks_uri), (None, None));
+        assert_eq!(unused.jwks_uri, None);
         assert!(document(&[method(), keys(), uri("https://keys.example.net/jwks")]).is_err());
         for text in [
             "http://keys.example.net/jwks",
@@ -333,10 +343,8 @@ mod tests {
         };
         let (start, callback) = ("https://app.example.com/start", "https://app.example.com/callback");
         let metadata = registration(start, callback).unwrap();
-        assert_eq!(
-            (metadata.initiate_login_uri.as_deref(), metadata.method()),
-            (Some(start), ClientAuthMethod::SecretBasic)
-        );
+        assert_eq!(metadata.initiate_login_uri.as_deref(), Some(start));
+        assert_eq!(metadata.method(), ClientAuthMethod::SecretBasic, "the default of a registration");
         for (uri, redirect_uri) in [
             ("https://evil.example/start", callback),
             ("https://app.example.com:8443/start", callback),

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, TryStreamExt};
+use futures_util::{FutureExt, TryFutureExt, TryStreamExt};
 use hyper::body::Bytes;
 use poem::{
     Body, Endpoint, Middleware, Request, Result,
@@ -89,7 +89,7 @@ impl<E: Endpoint> Middleware<E> for ReadBody {
     type Output = ReadBodyEndpoint<E>;
 
     fn transform(&self, inner: E) -> Self::Output {
-        ReadBodyEndpoint { inner, limits: self.clone() }
+        ReadBodyEndpoint { inner, reader: self.clone() }
     }
 }
 
@@ -97,7 +97,7 @@ impl<E: Endpoint> Middleware<E> for ReadBody {
 #[derive(Debug)]
 pub struct ReadBodyEndpoint<E> {
     inner: E,
-    limits: ReadBody,
+    reader: ReadBody,
 }
 
 impl<E: Endpoint> Endpoint for ReadBodyEndpoint<E> {
@@ -106,7 +106,7 @@ impl<E: Endpoint> Endpoint for ReadBodyEndpoint<E> {
     async fn call(&self, mut req: Request) -> Result<Self::Output> {
         let body = req.take_body();
         if !body.is_empty() {
-            let bytes = self.limits.read(&req, body).await?;
+            let bytes = self.reader.read(&req, body).await?;
             req.set_body(bytes);
         }
         self.inner.call(req).await
@@ -117,33 +117,35 @@ impl ReadBody {
     /// Takes a request's body if all of it has arrived. If not, the body is left for [`ReadBodyEndpoint`], which waits for
     /// the rest. A body without a `Content-Length` within the limit is left, too.
     pub(in crate::http) async fn try_read_buffered(&self, request: &mut Request) -> Result<Option<Bytes>, BodyError> {
-        if !declared_length(request).is_some_and(|length| self.fits(length)) {
+        let has_accepted_length = declared_length(request).is_some_and(|length| self.is_within_limit(length));
+        if !has_accepted_length {
             return Ok(None);
         }
-        let max_bytes = self.max_bytes;
-        let mut collected = Box::pin(collect(request.take_body(), max_bytes));
+        let mut collected = Box::pin(collect(request.take_body(), self.max_bytes));
         match poll_twice(&mut collected).await {
             Some(Ok(Some(bytes))) => Ok(Some(bytes)),
-            Some(Ok(None)) => Err(BodyError::TooLarge { limit: max_bytes }),
+            Some(Ok(None)) => Err(BodyError::TooLarge { limit: self.max_bytes }),
             Some(Err(error)) => Err(BodyError::Unreadable(error)),
             None => {
-                // Never too large: hyper reads no more than the declared length, which fits.
-                let rest = collected.map(|collected| Ok::<_, io::Error>(collected?.unwrap_or_default()));
+                // Puts the body back, to be read on. It is never too large, and so never `None`: hyper reads no more than the
+                // declared length, which is within the limit.
+                let rest = collected.map_ok(Option::unwrap_or_default);
                 request.set_body(Body::from_bytes_stream(rest.into_stream()));
                 Ok(None)
             }
         }
     }
 
+    /// Reads a body completely. `request` is the request that the body was taken from.
     async fn read(&self, request: &Request, body: Body) -> Result<Body, BodyError> {
         let too_large = BodyError::TooLarge { limit: self.max_bytes };
-        if declared_length(request).is_some_and(|length| !self.fits(length)) {
+        if declared_length(request).is_some_and(|length| !self.is_within_limit(length)) {
             return Err(too_large);
         }
         let mut collected = pin!(collect(body, self.max_bytes));
         let collected = match poll_twice(&mut collected).await {
             Some(collected) => collected,
-            None => self.wait(request, collected).await?,
+            None => self.wait_for_rest(request, collected).await?,
         };
         match collected {
             Ok(Some(bytes)) => Ok(bytes.into()),
@@ -153,12 +155,12 @@ impl ReadBody {
     }
 
     /// Whether a body of `length` bytes is within the limit.
-    fn fits(&self, length: u64) -> bool {
+    fn is_within_limit(&self, length: u64) -> bool {
         usize::try_from(length).is_ok_and(|length| length <= self.max_bytes)
     }
 
-    /// Waits for the rest of a body, which occupies a slot until then.
-    async fn wait<T>(&self, request: &Request, collected: impl Future<Output = T>) -> Result<T, BodyError> {
+    /// Waits for the rest of a body, which occupies a slot of [`PendingBodies`] until then.
+    async fn wait_for_rest<T>(&self, request: &Request, collected: impl Future<Output = T>) -> Result<T, BodyError> {
         let mut slot = self.pending.admit(self.sender(request));
         tokio::select! {
             biased; // a body that is complete by now counts, even if it is evicted or late
@@ -172,6 +174,7 @@ impl ReadBody {
         }
     }
 
+    /// The connection and the client address of a request. Each of them may have a limited number of incomplete bodies.
     fn sender(&self, request: &Request) -> BodySender {
         let peer = ClientAddressResolver::peer(request);
         BodySender {
