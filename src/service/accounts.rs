@@ -1,5 +1,6 @@
 //! Changes to an account by an operator. Each change is one transaction on the locked row, with its entry in the audit log. If sessions
-//! end or roles change, Redis is updated before the transaction commits (I5).
+//! end or roles change, Redis is updated before the transaction commits, so that no committed change leaves sessions alive (I5: credential
+//! changes end sessions).
 //!
 //! An operator's change comes from no HTTP request, so its [`RequestOrigin`] is empty.
 
@@ -56,24 +57,23 @@ from_store_errors!(ChangeAccountError);
 /// # Errors
 /// [`ChangeAccountError::NotFound`], [`ChangeAccountError::Service`]
 pub async fn find(sql: &Sql, name: &str) -> Result<Account, ChangeAccountError> {
-    let (kind, text) = match name.split_once(':') {
-        Some((kind @ ("id" | "email" | "username"), text)) => (kind, text.trim()),
-        _ => ("", name.trim()),
+    let (prefix, text) = match name.split_once(':') {
+        Some((prefix @ ("id" | "email" | "username"), text)) => (Some(prefix), text.trim()),
+        _ => (None, name.trim()),
     };
-    let id = text.parse::<AccountId>().ok().filter(|_| matches!(kind, "" | "id"));
-    let mut found = None;
-    if let Some(id) = id {
-        found = sql.account(id).await?;
+    if matches!(prefix, Some("id") | None)
+        && let Ok(id) = text.parse::<AccountId>()
+        && let Some(account) = sql.account(id).await?
+    {
+        return Ok(account);
     }
-    if found.is_none() && kind != "id" {
-        let identifier = match kind {
-            "email" => Identifier::Email(text.to_lowercase()),
-            "username" => Identifier::Username(text.to_lowercase()),
-            _ => Identifier::parse(text),
-        };
-        found = sql.find_account(&identifier).await?;
-    }
-    found.ok_or(ChangeAccountError::NotFound)
+    let identifier = match prefix {
+        Some("id") => return Err(ChangeAccountError::NotFound),
+        Some("email") => Identifier::Email(text.to_lowercase()),
+        Some("username") => Identifier::Username(text.to_lowercase()),
+        _ => Identifier::parse(text),
+    };
+    sql.find_account(&identifier).await?.ok_or(ChangeAccountError::NotFound)
 }
 
 /// Disables an account: it can't sign in, and its sessions end. Returns the number of sessions ended.
@@ -131,10 +131,10 @@ pub async fn delete(state: &AppState, id: AccountId) -> Result<u64, ChangeAccoun
     Ok(ended)
 }
 
-/// Adds and removes roles. Returns the roles that the account has now.
+/// Adds and removes roles. A role in both `add` and `remove` is removed. Returns the roles that the account has now.
 ///
-/// Redis is updated in the same step. Every node then refuses the access tokens that were issued before. The next refresh of each session
-/// of the account returns a token with the new roles (I16).
+/// Redis is updated in the same step. Every node then refuses the access tokens that were issued before, and the next refresh of each
+/// session of the account returns a token with the new roles (I16: claim changes apply at once).
 ///
 /// # Errors
 /// [`ChangeAccountError::NotFound`], [`ChangeAccountError::TooManyRoles`], [`ChangeAccountError::Service`]
@@ -153,8 +153,8 @@ pub async fn change_roles(
         return Ok(roles);
     }
     change.set_roles(&roles, now).await?;
-    let entry = AuditEntry::new(now, AuditEvent::RolesChanged).account(id);
-    change.record(&entry.detail(if roles.is_empty() { "none".to_owned() } else { roles.to_string() })).await?;
+    let detail = if roles.is_empty() { "none".to_owned() } else { roles.to_string() };
+    change.record(&AuditEntry::new(now, AuditEvent::RolesChanged).account(id).detail(detail)).await?;
     // The epoch keeps a sign-in that read the former roles from writing them to Redis.
     let epoch = change.bump_epoch().await?;
     store_claims(state, &mut change, epoch, now).await?;
@@ -171,16 +171,17 @@ pub async fn change_roles(
 pub async fn set_email(state: &AppState, id: AccountId, email: &Email) -> Result<(), ChangeAccountError> {
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
-    let before = change.account.clone();
-    let claims = additional_claims::load_in_change(state, &mut change).await?;
+    let former_account = change.account.clone();
+    // Whether the address is verified may be a claim, and the new address may differ in that.
+    let former_claims = additional_claims::load_in_change(state, &mut change).await?;
     change.set_email(email, now).await.map_err(|error| match error {
         SetEmailError::Taken => ChangeAccountError::EmailTaken,
         SetEmailError::Sql(error) => error.into(),
     })?;
     change.retain_former_address(email).await?;
-    change_email::notify_without_link(state, &mut change, &before, email, &RequestOrigin::default()).await?;
+    change_email::notify_without_link(state, &mut change, &former_account, email, &RequestOrigin::default()).await?;
     change.record(&AuditEntry::new(now, AuditEvent::EmailChanged).account(id)).await?;
-    additional_claims::update(state, &mut change, &claims).await?;
+    additional_claims::update(state, &mut change, &former_claims).await?;
     change.commit().await?;
     tracing::info!(account = %id, "e-mail address of an account changed");
     Ok(())
@@ -207,11 +208,12 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     change.resume_email_code().await?;
     change.record(&AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because("set_by_operator")).await?;
     if account_mail::should_notify(state, &change.account, Template::PasswordChanged) {
-        let (to, notice) = (change.account.email.clone(), account_mail::operator_notice(now));
-        let data = MailData::PasswordChanged { notice };
+        let to = change.account.email.clone();
+        let data = MailData::PasswordChanged { notice: account_mail::operator_notice(now) };
         account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
     }
     let ended = end_sessions(state, &mut change, EndReason::PasswordChanged).await?;
+    // A device that knew the former password may be a thief's: it gets no attempts of its own.
     limits::forget_devices(state, id).await?;
     change.commit().await?;
     tracing::info!(account = %id, sessions_ended = ended, "password of an account set by an operator");
@@ -229,8 +231,8 @@ pub(super) async fn store_claims(
     let additional = additional_claims::load_in_change(state, change).await?;
     let account = &change.account;
     let (roles, version) = (&account.roles, account.claims_version);
-    let version = state.redis.sessions.set_claims(account.id, roles, &additional, version, epoch, now).await?;
-    Ok(change.set_claims_version(version).await?)
+    let stored_version = state.redis.sessions.set_claims(account.id, roles, &additional, version, epoch, now).await?;
+    Ok(change.set_claims_version(stored_version).await?)
 }
 
 /// Resynchronizes Redis with the database after a change that is in Redis only, because its transaction failed to commit.
@@ -242,7 +244,8 @@ pub(super) async fn resync(state: &AppState, account: AccountId, stale: Epoch) -
     let change = state.sql.change_account(account).await?;
     let Some(mut change) = change.filter(|change| change.account.epoch == stale) else { return Ok(()) };
     let epoch = change.bump_epoch().await?;
-    if state.redis.sessions.claims_version(account).await? > Some(change.account.claims_version) {
+    let version_in_redis = state.redis.sessions.claims_version(account).await?;
+    if version_in_redis.is_some_and(|version| version > change.account.claims_version) {
         store_claims(state, &mut change, epoch, state.clock.now()).await?;
     }
     Ok(change.commit().await?)

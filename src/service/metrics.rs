@@ -14,15 +14,15 @@ const ESTIMATE_TTL: Duration = Duration::from_secs(15);
 pub async fn render(state: &AppState) -> Result<String, prometheus::Error> {
     let gauges = &state.gauges;
     estimate_sessions(state).await;
-    let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    gauges.password_queue.set(number(state.passwords.queue_depth()));
-    gauges.feed_subscribers.set(number(state.feed_subscribers.count()));
+    let saturated = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    gauges.password_queue.set(saturated(state.passwords.queue_depth()));
+    gauges.feed_subscribers.set(saturated(state.feed_subscribers.count()));
     gauges.revocations_lag.set(state.redis.revocation_log.lag().map_or(f64::NAN, |lag| lag.as_secs_f64()));
     gauges.revocations_synced.set(state.redis.revocation_log.synced_at().is_some().into());
     gauges.cache_valid.set(state.redis.revocation_log.cache_is_valid().into());
-    gauges.peers.set(number(state.redis.revocation_log.peers()));
-    let age = state.keys.current().signer_age(state.clock.now());
-    gauges.signing_key_age.set(age.map_or(f64::NAN, |age| age.as_secs_f64()));
+    gauges.peers.set(saturated(state.redis.revocation_log.peers()));
+    let signer_age = state.keys.current().signer_age(state.clock.now());
+    gauges.signing_key_age.set(signer_age.map_or(f64::NAN, |age| age.as_secs_f64()));
     state.sql.update_pool_metrics();
     state.metrics.render()
 }
@@ -35,6 +35,7 @@ async fn estimate_sessions(state: &AppState) {
     if estimated_at.is_some_and(|at| now.saturating_since(at) < ESTIMATE_TTL) {
         return;
     }
+    // Set even if the estimate then fails: a failing Redis is not asked again at each scrape.
     *estimated_at = Some(now);
     let estimate = state.redis.sessions.estimate_count().await.unwrap_or_else(|error| {
         tracing::debug!(%error, "estimating the number of sessions failed: the gauge is NaN until the next estimate");

@@ -1,5 +1,5 @@
 //! Ends the sessions of an account whose owner changes its addresses, password or factors, and starts a new session in place of the
-//! owner's (I5).
+//! owner's (I5: credential changes end sessions).
 
 use std::net::IpAddr;
 
@@ -62,7 +62,7 @@ pub(super) async fn replace_sessions(
 /// session.
 ///
 /// If the account must have a second factor and the session lacks it, the new session ends with the grace period, like the replaced one
-/// (I14).
+/// (I14: factors cannot be bypassed).
 ///
 /// # Errors
 /// [`ReplaceSessionsError`]
@@ -76,15 +76,18 @@ pub(super) async fn replace_sessions_with(
     authentication: Option<Authentication>,
 ) -> Result<Tokens, ReplaceSessionsError> {
     let (now, settings) = (state.clock.now(), &state.config.session);
-    // A change of the password verifies the former one: that is a new authentication at the start of the new session.
-    let is_new_authentication = reason == EndReason::PasswordChanged;
     let authentication = match authentication {
-        None if !is_new_authentication => password_only_authentication(caller),
-        given => given,
+        Some(authentication) => Some(authentication),
+        // A change of the password has verified the former one: a session that began with a password counts as authenticated anew.
+        None if reason == EndReason::PasswordChanged => None,
+        None => password_only_authentication(caller),
     };
     let epoch = change.bump_epoch().await?;
     let additional_claims = additional_claims::load_in_change(state, change).await?;
-    let acr = authentication.map_or_else(|| Acr::parse(&caller.acr).unwrap_or_default(), |new| new.acr);
+    let acr = match &authentication {
+        Some(authentication) => authentication.acr,
+        None => Acr::parse(&caller.acr).unwrap_or_default(),
+    };
     let lifetime = policy::longest_replacement(state, change, acr, now).await?;
     let replacement = Replacement {
         id: state.entropy.session_id(),
@@ -104,6 +107,7 @@ pub(super) async fn replace_sessions_with(
         ReplaceOutcome::Gone => return Err(ReplaceSessionsError::SessionEnded),
         ReplaceOutcome::NotAccepted => return Err(ReplaceSessionsError::CookieNotAccepted),
     };
+    // The caller's session has an entry of its own, which names its successor.
     let replaced = AuditEntry::new(now, AuditEvent::SessionEnded).because("replaced").detail(grant.session.to_string());
     change.record(&replaced.account(change.account.id).session(caller.sid).actor(Actor::Account).address(ip)).await?;
     record_ended(change, reason, ended, now).await?;

@@ -45,7 +45,7 @@ const DELIVERIES_PER_TURN: usize = 32;
 pub(super) fn subscribe(state: &Arc<AppState>) -> Receiver<FanOutMessage> {
     let core = current_core();
     state.feed_subscribers.subscribe(core, |channel| {
-        // Subscribes before the subscriber reads from Redis, so that it misses nothing in between.
+        // Before the subscriber reads the earlier events from Redis, so that it misses none in between.
         let messages = state.redis.revocation_log.subscribe();
         let attached = Vec::new();
         let fan_out =
@@ -66,7 +66,7 @@ struct FanOut {
     synced_at: Instant,
 }
 
-/// The fan-out has to end: the core is too slow to keep its place in the node's broadcast or has no subscribers, or the node stops.
+/// The fan-out has to end: the core has no subscribers or was too slow to receive all messages of the node's broadcast, or the node stops.
 struct Ended;
 
 impl FanOut {
@@ -151,17 +151,20 @@ impl FanOut {
 
     async fn send_revocations(&mut self, events: Vec<Arc<SharedEvent>>) {
         if !events.is_empty() {
-            self.broadcast(events.iter().cloned().map(FanOutMessage::Event), |_| {});
+            let detach_none = |_: &mut Self| {};
+            self.broadcast(events.iter().cloned().map(FanOutMessage::Event), detach_none);
             self.deliver(&EventBatch::new(events)).await;
         }
     }
 
-    /// Sends messages to the detached subscribers. Before, `detach` detaches the subscribers that must receive the messages in this way.
-    /// No subscriber attaches meanwhile, so each receives a message either here or by a delivery.
+    /// Sends messages to the detached subscribers. Before that, calls `detach` to detach the attached subscribers that must receive the
+    /// messages in this way. No subscriber attaches meanwhile, so each receives a message either here or by [`Self::deliver`].
     fn broadcast(&mut self, messages: impl IntoIterator<Item = FanOutMessage>, detach: impl FnOnce(&mut Self)) {
         let channel = Arc::clone(&self.channel);
         let mut attaching = channel.lock_attaching();
-        self.attached.extend(attaching.iter_mut().flat_map(|attaching| attaching.drain(..)));
+        if let Some(attaching) = attaching.as_mut() {
+            self.attached.append(attaching);
+        }
         detach(self);
         for message in messages {
             // Having no receivers at the moment is no error.
@@ -175,6 +178,7 @@ impl FanOut {
         while let Some(subscriber) = self.attached.get(index) {
             match subscriber.upgrade() {
                 Some(subscriber) if subscriber.try_send(events) => index += 1,
+                // `swap_remove` puts the last subscriber at `index`, so the index stays.
                 Some(subscriber) => {
                     subscriber.detach(self.receiver());
                     self.attached.swap_remove(index);
@@ -217,6 +221,7 @@ impl FanOut {
 impl Drop for FanOut {
     /// Detaches all subscribers. Their receivers end when the channel is dropped.
     fn drop(&mut self) {
+        // `None` from now on: nothing attaches to an ended fan-out.
         let attaching = self.channel.lock_attaching().take();
         self.attached.extend(attaching.unwrap_or_default());
         self.detach_all();

@@ -51,19 +51,20 @@ pub(super) async fn send(
     };
     account_mail::send(state, account, &account.email, origin, data).await?;
     let entry = AuditEntry::new(now, AuditEvent::OneTimeToken).account(account.id).detail(PURPOSE.as_str());
+    // The sender has shown only the first factor.
     state.audit.record(entry.actor(Actor::Anyone).address(origin.ip));
     Ok(issued.expires_at)
 }
 
-/// Finds a code that was sent for a challenge, without consuming it. Also returns `None` if the sign-in can't continue with a code by
-/// mail.
+/// Finds a code that was sent for a challenge, without consuming it. Returns `None` if the code is wrong, or if the sign-in can't continue
+/// with a code by mail.
 pub(super) async fn find(
     state: &AppState,
     open: &OpenChallenge,
     code: &SecretText,
 ) -> Result<Option<Claim>, ServiceError> {
-    let methods = policy::methods(&state.config.factors, &open.account, &open.pending().proved);
-    if !methods.contains(&FactorKind::EmailCode) {
+    let accepted_kinds = policy::methods(&state.config.factors, &open.account, &open.pending().proved);
+    if !accepted_kinds.contains(&FactorKind::EmailCode) {
         return Ok(None);
     }
     one_time_tokens::find_code_for_challenge(state, open.account.clone(), code, PURPOSE, open.context()).await
@@ -85,9 +86,10 @@ pub(super) async fn resume(
     }
     let resumed = async {
         let change = state.sql.change_account(account.id).await?;
-        // The password must still be the one that was shown.
-        let unchanged = change.filter(|change| change.account.password_changed_at == account.password_changed_at);
-        if let Some(mut change) = unchanged {
+        // The password must still be the one that was shown: a password that was set by mail since then suspends the codes again.
+        if let Some(mut change) = change
+            && change.account.password_changed_at == account.password_changed_at
+        {
             change.resume_email_code().await?;
             change.commit().await?;
         }

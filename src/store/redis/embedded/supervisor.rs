@@ -9,8 +9,9 @@ use super::child::{Launcher, Server};
 
 /// The pause before the first restart. Each further restart doubles the pause, up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause before a restart.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A server that ran for at least this long resets the pause between restarts.
+/// If a server ran for at least this long, the pause before its restart is [`FIRST_PAUSE`] again.
 const STABLE_RUN: Duration = Duration::from_secs(60);
 
 /// Keeps a server running until `stop` is cancelled, then stops the server.
@@ -30,6 +31,7 @@ pub(super) async fn supervise(launcher: Launcher, mut server: Server, stop: Canc
              kernel's log");
         server = tokio::select! {
             biased;
+            // A server that is being launched is killed when its `Child` is dropped.
             () = stop.cancelled() => return,
             server = restart(&launcher, &mut pause) => server,
         };
@@ -37,7 +39,7 @@ pub(super) async fn supervise(launcher: Launcher, mut server: Server, stop: Canc
     }
 }
 
-/// Starts the server again, and retries until it runs. `pause` doubles with each attempt.
+/// Starts the server again after `pause`, and retries until it runs. `pause` doubles with each attempt.
 async fn restart(launcher: &Launcher, pause: &mut Duration) -> Server {
     loop {
         tokio::time::sleep(*pause).await;

@@ -5,9 +5,10 @@
 -- Returns 1.
 
 local key, now, purpose = KEYS[1], tonumber(ARGV[1]), string.sub(ARGV[2], 1, 1)
--- The live tokens of the purpose, without the new one: each its field and the time of its issue.
+-- live: the live tokens of the purpose, without the new one; of each, its field and the time of its issue
 local fields, live = redis.call('HGETALL', key), {}
 for i = 1, #fields, 2 do
+  -- two times of 48 bits, ms
   local issued, expires = struct.unpack('>I6I6', fields[i + 1])
   if expires <= now then
     redis.call('HDEL', key, fields[i])
@@ -15,8 +16,11 @@ for i = 1, #fields, 2 do
     live[#live + 1] = { fields[i], issued }
   end
 end
+-- Oldest first. Tokens of the same millisecond are ordered by field.
 table.sort(live, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[1] < b[1]) end)
+-- + 1: the new token counts, too
 for i = 1, #live - tonumber(ARGV[4]) + 1 do redis.call('HDEL', key, live[i][1]) end
 redis.call('HSET', key, ARGV[2], ARGV[3])
+-- The hash lives as long as its longest-lived token.
 if redis.call('PTTL', key) < tonumber(ARGV[5]) then redis.call('PEXPIRE', key, ARGV[5]) end
 return 1

@@ -1,4 +1,4 @@
--- Ends one session and, if it is a browser's, the sessions beneath it, and appends an event for each (I3).
+-- Ends one session and, if it is a browser's, the sessions beneath it, and appends an event for each (I3: revoked stays revoked).
 -- ARGV  3 session id  4 reason  5 now, ms  6 the node that waits for acknowledgements, or ''
 -- Returns the ids of the ended sessions. If there was no such session, returns the id of the bucket's last event ('' for none).
 
@@ -8,9 +8,16 @@ if not record then return redis.call('GET', POSITION) or '' end
 -- A session whose record is unreadable (damaged, or of a newer release) ends without the sessions beneath it.
 local is_readable, session = pcall(read_record, record)
 local ids = { id }
-if is_readable and is_browser(session) then ids = with_children(redis.call('HGETALL', key), id, true) end
+if is_readable and is_browser(session) then
+  local is_browser_session = true
+  ids = with_children(redis.call('HGETALL', key), id, is_browser_session)
+end
 remove_sessions(key, ids)
--- Only the last event asks for acknowledgements: a node that acknowledges it has applied the events before it.
-for i = #ids, 1, -1 do append_event(event_of(uuid(ids[i]), ARGV[4], now), i == 1 and ARGV[6] or nil) end
+-- The event of the session itself comes last. It alone asks for acknowledgements: a node that acknowledges it has applied the
+-- events before it.
+for i = #ids, 1, -1 do
+  local from = i == 1 and ARGV[6] or nil
+  append_event(event_of(uuid(ids[i]), ARGV[4], now), from)
+end
 publish()
 return ids

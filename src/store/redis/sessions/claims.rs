@@ -1,4 +1,4 @@
-//! The roles and other claims of an account beside its sessions (I16).
+//! The roles and other claims of an account, stored beside its sessions (I16: claim changes apply at once).
 
 use fred::{bytes::Bytes, interfaces::HashesInterface, types::Value};
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl SessionStore {
-    /// Replaces the roles and other claims of an account, and their version (I16). The next refresh of each session returns them.
+    /// Replaces the roles and other claims of an account, and their version. The next refresh of each session returns them.
     ///
     /// Returns the stored version, once no other node accepts a token with an older one. It is `version`, or a later one if an earlier
     /// change that the database did not store has used `version` in Redis.
@@ -48,11 +48,12 @@ impl SessionStore {
         ];
         let answer = self.run(&self.connection.scripts.set_claims, account, arguments).await;
         // Removed after an error as well, since Redis may have run the script. The next lookup of each session reads Redis.
-        let except = None;
+        let except = None; // no session stays
         self.log.session_cache.remove_account(account, except);
         let answer = answer?;
         let version = answer.as_u64().and_then(|version| u32::try_from(version).ok());
         let version = version.ok_or_else(|| unexpected("set_claims", &answer))?;
+        // waits for the acknowledgements of the other nodes
         pending.confirmed().await;
         Ok(ClaimsVersion(version))
     }
@@ -63,8 +64,8 @@ impl SessionStore {
     /// [`RedisError`]
     pub async fn claims_version(&self, account: AccountId) -> Result<Option<ClaimsVersion>, RedisError> {
         let client = self.connection.client_for_request()?;
-        let found = client.hget(self.connection.keys.sessions(account), record::CLAIMS_VERSION_FIELD);
-        let Some(field): Option<Bytes> = Box::pin(found).await? else { return Ok(None) };
+        let lookup = client.hget(self.connection.keys.sessions(account), record::CLAIMS_VERSION_FIELD);
+        let Some(field): Option<Bytes> = Box::pin(lookup).await? else { return Ok(None) };
         Ok(Some(record::decode_claims_stamp(Some(&field))?.version))
     }
 }
