@@ -213,7 +213,7 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
         account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
     }
     let ended = end_sessions(state, &mut change, EndReason::PasswordChanged).await?;
-    // A device that knew the former password may be a thief's: it gets no attempts of its own.
+    // Devices and networks that signed in with the former password may be a thief's: they get no attempts of their own any more.
     limits::forget_devices(state, id).await?;
     change.commit().await?;
     tracing::info!(account = %id, sessions_ended = ended, "password of an account set by an operator");

@@ -8,7 +8,7 @@ import path from "node:path";
 import { chromium } from "playwright-core";
 
 const [issuer, app, mails, screenshots] = process.argv.slice(2);
-// Chromium runs as root in a container, and must not send requests of its own.
+// Chromium runs as root in a container (the first three arguments), and must not send requests of its own.
 const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
 const EMAIL = "ada@example.com";
 const PASSWORD = "tidal engine verse marmalade";
@@ -16,32 +16,38 @@ const PASSWORD = "tidal engine verse marmalade";
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
 const context = await browser.newContext();
 context.setDefaultTimeout(30_000);
+// Errors of the pages and requests to other hosts. The last check of this file requires that there are none.
 const problems = [];
 context.on("weberror", (error) => problems.push(String(error.error())));
 context.on("console", (message) => message.type() === "error" && problems.push(message.text()));
 context.on("request", (request) => {
-  if (![issuer, app].some((origin) => request.url().startsWith(`${origin}/`)) && !request.url().startsWith("data:")) problems.push(`third party: ${request.url()}`);
+  const url = request.url();
+  const isOwn = [`${issuer}/`, `${app}/`, "data:"].some((prefix) => url.startsWith(prefix));
+  if (!isOwn) problems.push(`third party: ${url}`);
 });
 const page = await context.newPage();
 let shots = 0;
-const show = async (tab, name) => {
-  if (screenshots) await tab.screenshot({ path: path.join(screenshots, `${++shots}-${name}.png`), fullPage: true });
+/** Takes a screenshot of a tab, if a folder for screenshots is given. */
+const shoot = async (tab, name) => {
+  if (!screenshots) return;
+  shots += 1;
+  await tab.screenshot({ path: path.join(screenshots, `${shots}-${name}.png`), fullPage: true });
 };
 const heading = () => page.textContent("h1");
 const submit = async (selector = "main form button[type=submit]") => {
   await Promise.all([page.waitForNavigation(), page.click(selector)]);
 };
 
-/** Waits for a mail with this template, and returns its link. */
-async function link(template) {
+/** Waits for the first mail with this template, and returns its link. */
+async function mailedLink(template) {
   for (;;) {
     const files = fs.existsSync(mails) ? fs.readdirSync(mails).filter((file) => file.endsWith(`.${template}.eml`)) : [];
     if (files.length > 0) {
-      // decodes quoted-printable
+      // decodes quoted-printable: removes soft line breaks, and restores "="
       const text = fs.readFileSync(path.join(mails, files[0]), "utf8").replace(/=\r\n/g, "").replace(/=3D/g, "=");
       return text.match(/https?:\/\/[^\s"]+#token=[\w-]+/)[0];
     }
-    await new Promise((resolve) => { fs.watch(path.dirname(mails), () => resolve()).unref(); setTimeout(resolve, 100); });
+    await new Promise((resolve) => { setTimeout(resolve, 100); });
   }
 }
 
@@ -57,10 +63,10 @@ console.log("registered: ok");
 // verify the address with the mail in the data folder
 await page.click("nav >> text=E-mail address");
 await submit("main .row form button[type=submit]");
-await page.goto(await link("verify_address"));
+await page.goto(await mailedLink("verify_address"));
 await submit();
 assert.equal(await heading(), "Address confirmed");
-await show(page, "verified");
+await shoot(page, "verified");
 console.log("verified: ok");
 
 // add a passkey
@@ -76,8 +82,8 @@ await Promise.all([page.waitForNavigation(), page.click("text=Create passkey")])
 assert.equal(await heading(), "Your recovery codes");
 await page.click("text=I have saved them");
 await page.waitForSelector("text=My laptop");
-await show(page, "passkey");
-// Without presence, Chromium does not sign the user in with the passkey before the screenshot of the sign-in page.
+await shoot(page, "passkey");
+// The user signs out. Without presence, Chromium does not sign the user in with the passkey before the screenshot of the next sign-in page.
 await setPresence(false);
 await submit("header form button");
 assert.equal(await heading(), "You are signed out");
@@ -87,23 +93,24 @@ console.log("passkey: ok");
 await page.goto(app);
 await page.waitForSelector("text=You are not signed in.");
 await page.click("#sign-in");
+// the sign-in page of Latchkey, which names the app
 await page.waitForSelector("#identifier");
 await page.waitForSelector("text=The store");
-await show(page, "sign-in");
+await shoot(page, "sign-in");
 await setPresence(true);
 // The button is gone if the browser has offered the passkey in the first field.
 await page.click("text=Sign in with a passkey", { timeout: 5000 }).catch(() => {});
 await page.waitForSelector("#user");
 assert.match(await page.textContent("#user"), /ada@example\.com/);
 assert.equal(page.url(), `${app}/`);
-await show(page, "app");
+await shoot(page, "app");
 console.log("signed in: ok");
 
 // see the app in the list of apps, and open it from there
 const account = await context.newPage();
 await account.goto(`${issuer}/account/devices`);
 await account.waitForSelector("strong:has-text('The store')");
-await show(account, "apps");
+await shoot(account, "apps");
 await page.goto("about:blank");
 await account.click("a[aria-label='Open The store']");
 await account.waitForSelector("#user");
@@ -115,14 +122,15 @@ await account.goto(`${issuer}/account/devices`);
 assert.equal(await account.locator("button[aria-label='Sign out: The store']").count(), 1);
 await page.goto(app);
 await page.waitForSelector("#user");
+// The app's page must change without a reload.
 const signedOut = page.waitForSelector("text=You are not signed in.");
 await Promise.all([account.waitForNavigation(), account.click("button[aria-label='Sign out: The store']")]);
 await signedOut;
 await page.reload();
 await page.waitForSelector("text=You are not signed in.");
 assert.equal(await account.locator("strong:has-text('The store')").count(), 0);
-await show(page, "app-signed-out");
-await show(account, "apps-ended");
+await shoot(page, "app-signed-out");
+await shoot(account, "apps-ended");
 console.log("ended: ok");
 
 // a sign-out from the app also ends the session of Latchkey's pages, with which the browser signs in to the app without a form
@@ -130,6 +138,7 @@ await page.click("#sign-in");
 await page.waitForSelector("#user");
 await page.click("text=Sign out");
 await page.waitForSelector("text=You are not signed in.");
+// the account page asks for a sign-in again
 await account.goto(`${issuer}/account`);
 await account.waitForSelector("#identifier");
 console.log("signed out: ok");

@@ -30,6 +30,9 @@ const FOLDERS: [&str; 8] = ["src/", "tests/", "docs/", "migrations/", "openapi/"
 /// The first segments of Rust paths that are log targets, not tests: `latchkey::request`.
 const LOG_TARGETS: [&str; 2] = ["latchkey", "fred"];
 
+/// The client secret that docs/protect-an-api.md prints.
+const PRINTED_SECRET: &str = "lk_cs_03a7Lzz6…";
+
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -49,8 +52,8 @@ fn documents() -> Vec<String> {
         for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
             let path = entry.expect("a directory entry").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let foreign = name.starts_with('.') || FOREIGN_FOLDERS.contains(&name.as_str());
-            if path.is_dir() && subfolders == Subfolders::Visit && !foreign {
+            let is_foreign = name.starts_with('.') || FOREIGN_FOLDERS.contains(&name.as_str());
+            if path.is_dir() && subfolders == Subfolders::Visit && !is_foreign {
                 visit(&path, subfolders, found);
             } else if name.ends_with(".md") {
                 found.push(path);
@@ -105,13 +108,15 @@ fn is_path_of_words(text: &str, separator: &str) -> bool {
 /// Whether a test of this name, as `cargo test` prints it, exists in `tests/it` or in the source.
 fn is_test(name: &str) -> bool {
     let Some((module, test)) = name.rsplit_once("::") else { return false };
+    let mut files = Vec::new();
     // A module of unit tests, `tests`, may be in the file of its parent.
-    let parents = [Some(module), module.strip_suffix("::tests")];
-    let folders = parents.into_iter().flatten().map(|module| module.replace("::", "/"));
-    let mut files = folders
-        .flat_map(|at| ["tests/it", "src"].map(|folder| [format!("{folder}/{at}.rs"), format!("{folder}/{at}/mod.rs")]))
-        .flatten();
-    files.any(|file| {
+    for module in [Some(module), module.strip_suffix("::tests")].into_iter().flatten() {
+        let path = module.replace("::", "/");
+        for folder in ["tests/it", "src"] {
+            files.extend([format!("{folder}/{path}.rs"), format!("{folder}/{path}/mod.rs")]);
+        }
+    }
+    files.into_iter().any(|file| {
         let text = fs::read_to_string(root().join(file)).unwrap_or_default();
         let Some((before, _)) = text.split_once(&format!("fn {test}(")) else { return false };
         let above = before.rsplit_once('\n').map_or("", |(above, _)| above);
@@ -158,6 +163,7 @@ fn documents_name_existing_tests_and_modules_only() {
         let tests = spans.filter(|span| !LOG_TARGETS.contains(&span.split("::").next().unwrap_or_default()));
         tests.map(str::to_owned).collect()
     };
+    // if the names were not found, nothing would be missing
     for document in SECURITY_DOCUMENTS {
         assert!(named(&read(document)).len() > 10, "{document} names tests");
     }
@@ -173,8 +179,9 @@ fn documents_name_existing_tests_and_modules_only() {
 fn makefile_names_existing_tests_only() {
     let makefile = read("Makefile");
     let named: Vec<&str> = makefile.split_whitespace().filter(|word| is_path_of_words(word, "::")).collect();
-    let missing: Vec<&&str> = named.iter().filter(|name| !is_test(name)).collect();
-    assert!(!named.is_empty() && missing.is_empty(), "these tests do not exist: {missing:?}");
+    assert!(!named.is_empty(), "the Makefile names tests");
+    let missing: Vec<&str> = named.into_iter().filter(|name| !is_test(name)).collect();
+    assert!(missing.is_empty(), "these tests do not exist: {missing:?}");
 }
 
 #[test]
@@ -212,6 +219,7 @@ fn documents_name_existing_settings_only() {
     let defaults = read("src/config/defaults.toml");
     let sections: HashSet<&str> =
         defaults.lines().filter_map(|line| line.strip_prefix('[')?.strip_suffix(']')).collect();
+    // The comment of each setting ends with the name of its environment variable.
     let is_setting = |key: &str| defaults.contains(&format!("# LATCHKEY_{}\n", key.replace('.', "_").to_uppercase()));
     assert_no_findings(&documents(), "these settings do not exist", |_, text| {
         // `session.grace`, also with a value: `session.grace = "0s"`
@@ -267,11 +275,13 @@ async fn readme_answers_have_fields_in_the_order_of_the_service() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let account = node.post("/v1/users", json!({ "email": "ada@example.com", "password": PASSWORD })).await.expect(201);
-    let login = node.request(Method::POST, "/v1/login").header("user-agent", "curl/7.88.1");
-    let login =
-        node.send(login.json(&json!({ "identifier": "ada@example.com", "password": PASSWORD }))).await.expect(200);
+    // The list of sessions has the field `user_agent` only if the client sent one.
+    let request = node.request(Method::POST, "/v1/login").header("user-agent", "curl/7.88.1");
+    let request = request.json(&json!({ "identifier": "ada@example.com", "password": PASSWORD }));
+    let login = node.send(request).await.expect(200);
     let sessions = node.get("/v1/sessions", &login.text_of("access_token")).await.expect(200);
     for (line, answer) in printed.lines().zip([account, sessions, login]) {
+        // `any` continues after the field that it found last, so this also checks the order.
         let mut served = field_names(&answer.text).into_iter();
         let all_found = field_names(line).iter().all(|name| served.any(|other| other == *name));
         assert!(all_found, "README.md prints {line}, the service answers {}", answer.text);
@@ -285,14 +295,14 @@ async fn readme_answers_have_fields_in_the_order_of_the_service() {
 async fn commands_of_the_readme_sign_in_refresh_and_sign_out_as_printed() {
     let mut shell = DocumentShell::new();
     shell.serve("latchkey serve");
-    let [session, end] = &blocks("README.md")[..] else { panic!("README.md has two blocks of commands") };
+    let [sign_in, sign_out] = &blocks("README.md")[..] else { panic!("README.md has two blocks of commands") };
     let base = shell.client().base.clone();
     let run = |commands: &str| shell.run(&commands.replace("http://localhost:8080", &base));
-    let output = run(session);
+    let output = run(sign_in);
     for expected in ["\"email\":\"ada@example.com\"", "{\"sessions\":[{", "\"access_token\":\""] {
         assert!(output.contains(expected), "no {expected} in {output}");
     }
-    assert_eq!(run(end), "200\n204\n401\n401\n");
+    assert_eq!(run(sign_out), "200\n204\n401\n401\n", "the statuses in the comments of the block");
     shell.end();
 }
 
@@ -302,19 +312,20 @@ async fn commands_of_the_guide_to_protect_an_api_run_as_printed() {
     let mut shell = DocumentShell::new();
     shell.serve("latchkey serve");
     let guide = read("docs/protect-an-api.md");
-    let add = guide.lines().find_map(|line| line.strip_prefix("$ latchkey client add ")).unwrap();
-    let printed = shell.run(&format!("latchkey client add {add}"));
+    let add = guide.lines().find(|line| line.starts_with("$ latchkey client add ")).unwrap();
+    let printed = shell.run(add.trim_start_matches("$ "));
     let secret = printed.lines().find_map(|line| line.strip_prefix("client_secret: ")).unwrap();
     shell.client().register("ada").await;
     let access = shell.client().login("ada").await.access;
     // the variables that the guide's commands use
     shell.run(&format!("api={} access={access}\n", shell.client().base));
     let [introspect, token] = &blocks("docs/protect-an-api.md")[..] else { panic!("the guide has two blocks") };
-    assert!(introspect.contains("lk_cs_03a7Lzz6…"), "{introspect}");
-    let introspected = shell.run(&introspect.replace("lk_cs_03a7Lzz6…", secret));
+    assert!(introspect.contains(PRINTED_SECRET), "{introspect}");
+    let introspected = shell.run(&introspect.replace(PRINTED_SECRET, secret));
     assert!(introspected.starts_with("{\"active\":true,\"scope\":\"account\""), "{introspected}");
     let obtained = shell.run(token);
-    assert!(obtained.contains("\"access_token\":") && obtained.contains("\"scope\":\"invoices:read\""), "{obtained}");
+    assert!(obtained.contains("\"access_token\":"), "{obtained}");
+    assert!(obtained.contains("\"scope\":\"invoices:read\""), "{obtained}");
     shell.end();
 }
 
@@ -322,8 +333,9 @@ async fn commands_of_the_guide_to_protect_an_api_run_as_printed() {
 fn rows_of_requirements_and_threats_are_unique() {
     for document in SECURITY_DOCUMENTS {
         let text = read(document);
-        let first = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
-        let rows = first.filter(|cell| cell.starts_with(['V', 'T']) && cell.bytes().any(|b| b.is_ascii_digit()));
+        let first_cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+        // the numbers of requirements (V1.2.3) and of threats (T4)
+        let rows = first_cells.filter(|cell| cell.starts_with(['V', 'T']) && cell.bytes().any(|b| b.is_ascii_digit()));
         let mut seen = HashSet::new();
         let repeated: Vec<_> = rows.filter(|row| !seen.insert(row.to_owned())).collect();
         assert!(seen.len() > 10, "{document} has rows");
@@ -334,6 +346,7 @@ fn rows_of_requirements_and_threats_are_unique() {
 #[test]
 fn asvs_summary_equals_the_number_of_rows_by_status() {
     let text = read("docs/asvs.md");
+    // The first cell of a row is cells[1]: cells[0] is the empty text before the first bar.
     let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
     let lines: Vec<Vec<String>> = text.lines().filter(|line| line.starts_with('|')).map(cells).collect();
     for status in ["met", "partly", "operator's", "not met", "does not apply"] {

@@ -8,11 +8,13 @@ use crate::accounts::document::{DocumentShell, blocks};
 /// file named after the secret, the last argument, counts the calls. The script waits for the end of a step that ends within two
 /// seconds, so that the step does not change before the node has received the code.
 const OATHTOOL: &str = r#"
+# leaves the last argument in `secret`
 for secret; do :; done
-used="${0%/*}/$secret"
-count=$(cat "$used" 2>/dev/null || echo 0)
-echo $((count + 1)) > "$used"
+counter="${0%/*}/$secret"
+count=$(cat "$counter" 2>/dev/null || echo 0)
+echo $((count + 1)) > "$counter"
 while [ $(($(date +%s) % 30)) -ge 28 ]; do :; done
+# the installed oathtool, with a time of the previous, the current or the next step
 exec oathtool --now "@$(($(date +%s) + 30 * (count - 1)))" "$@"
 "#;
 
@@ -45,12 +47,15 @@ async fn every_command_of_the_document_about_factors_succeeds_as_printed() {
     let outputs = run_document("docs/factors.md");
     assert!(outputs.iter().all(|output| !output.contains("urn:latchkey:problem:")), "a call was refused: {outputs:#?}");
     let enrolled = output_with(&outputs, "\"kind\":\"totp\"");
-    assert!(enrolled.contains("\"recovery_codes\":[") && enrolled.contains("\"label\":\"Phone\""), "{enrolled}");
+    assert!(enrolled.contains("\"recovery_codes\":["), "{enrolled}");
+    assert!(enrolled.contains("\"label\":\"Phone\""), "{enrolled}");
     assert!(enrolled.contains("\"recovery_codes_left\":10"), "{enrolled}");
+    // The block prints the status of the step-up, and then new recovery codes.
     let stepped_up = output_with(&outputs, "200\n");
     assert!(stepped_up.contains("\"recovery_codes\":["), "{stepped_up}");
     let listed = output_with(&outputs, "recovery codes left: ");
     assert!(listed.contains("totp"), "{listed}");
+    // The last sign-in enrols the required factor first.
     let last = outputs.last().unwrap();
     assert!(last.contains("access_token") && last.contains("\"recovery_codes\":["), "{last}");
     let sessions = outputs.iter().filter(|output| output.contains("\"refresh_token\":")).count();

@@ -27,7 +27,7 @@ fn behind_proxy() -> TestCluster {
     cluster
 }
 
-/// Sends a JSON request whose client has this address.
+/// Sends a JSON request whose client has this address, to a node of [`behind_proxy`].
 async fn post_from(node: &Client, address: &str, path: &str, body: serde_json::Value) -> Answer {
     node.send(node.request(Method::POST, path).json(&body).header("x-forwarded-for", address)).await
 }
@@ -44,7 +44,7 @@ async fn present_code(node: &Client, address: &str, challenge: &str, method: &st
 }
 
 /// Sends a JSON request with a device token.
-async fn with_device(node: &Client, device: &str, path: &str, body: serde_json::Value) -> Answer {
+async fn post_with_device(node: &Client, device: &str, path: &str, body: serde_json::Value) -> Answer {
     node.send(node.request(Method::POST, path).json(&body).header("x-device-token", device)).await
 }
 
@@ -56,7 +56,7 @@ async fn sign_in_from(cluster: &TestCluster, node: &Client, address: &str, app: 
 }
 
 /// In a day, 14 codes of an attacker are checked, however many addresses the codes come from: six at once, and one after each wait,
-/// which doubles from 5 minutes to 12 hours.
+/// which doubles from 5 minutes to 12 hours. So the other eight are checked after 5, 15, 35, 75, 155, 315, 635 and 1275 minutes.
 #[tokio::test]
 async fn codes_from_unrecognized_addresses_share_one_count() {
     let cluster = behind_proxy();
@@ -64,7 +64,8 @@ async fn codes_from_unrecognized_addresses_share_one_count() {
     let ada = account_with_app(&cluster, &node, "ada").await;
     let wrong = wrong_code(&ada.app, &cluster.clock);
     let end = cluster.clock.now() + Duration::from_hours(24);
-    let (mut checked, mut address) = (0, 0);
+    let mut checked = 0;
+    let mut address = 0;
     // 200 addresses take turns, each at the earliest time that the throttle allows
     while cluster.clock.now() < end {
         let sign_in = challenge(&node, &format!("192.0.2.{address}")).await;
@@ -72,6 +73,7 @@ async fn codes_from_unrecognized_addresses_share_one_count() {
             address = (address + 1) % 200;
             let answer = present_code(&node, &format!("192.0.2.{address}"), &sign_in, "totp", &wrong).await;
             if answer.status == 429 {
+                // the limit of the account, with no attempts left
                 assert!(answer.header("ratelimit").starts_with("\"factor-account\";r=0;t="), "{answer:?}");
                 break answer.header("retry-after").parse().unwrap();
             }
@@ -100,10 +102,8 @@ async fn stranger_who_knows_the_password_does_not_lock_the_owner_out() {
     for _ in 0..CODES_WITHOUT_WAIT {
         assert_eq!(present_code(&node, "192.0.2.1", &stranger, "totp", &wrong).await.status, 401);
     }
-    assert_eq!(
-        present_code(&node, "192.0.2.2", &stranger, "totp", &wrong).await.problem(),
-        problem(429, "too_many_requests")
-    );
+    let refused = present_code(&node, "192.0.2.2", &stranger, "totp", &wrong).await;
+    assert_eq!(refused.problem(), problem(429, "too_many_requests"));
     // Other factors have attempts of their own.
     assert_eq!(present_code(&node, "192.0.2.2", &stranger, "recovery_code", "AAAAA-AAAAA").await.status, 401);
     let owner = challenge(&node, home).await;
@@ -129,7 +129,7 @@ async fn recognized_network_is_throttled_by_itself_and_success_resets_its_failur
     // the first wait, `limits.factor_backoff_first`, has passed
     cluster.advance(Duration::from_mins(5));
     present_code(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
-    // the count starts again
+    // The count starts again. The clock was advanced, so `wrong` may be right by now.
     let second = challenge(&node, home).await;
     let wrong = wrong_code(&ada.app, &cluster.clock);
     for _ in 0..CODES_WITHOUT_WAIT {
@@ -140,10 +140,12 @@ async fn recognized_network_is_throttled_by_itself_and_success_resets_its_failur
 #[tokio::test(flavor = "multi_thread")]
 async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
     let mut cluster = cluster();
+    // so that each request gives up soon
     cluster.config.database.acquire_timeout = Duration::from_millis(200);
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
-    let (sign_in, code) = (super::challenge(&node, "ada").await, ada.app.code(&cluster.clock));
+    let sign_in = super::challenge(&node, "ada").await;
+    let code = ada.app.code(&cluster.clock);
     node.register("bob").await;
     let bob = node.login("bob").await;
     let pending = start_totp(&node, &bob).await;
@@ -152,6 +154,7 @@ async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
         signed_in(&node, &ada.tokens, Method::POST, "/v1/me/reauthenticate", body)
     };
 
+    // The lock lets the node read, but not write.
     let mut writer = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
     writer.execute("BEGIN IMMEDIATE").await.unwrap();
     // one more attempt than would be admitted if the attempts were counted
@@ -163,6 +166,7 @@ async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
     writer.execute("COMMIT").await.unwrap();
     second_factor(&node, &sign_in, "totp", &code).await.expect(200);
     confirm_totp(&node, &bob, &pending.code(&cluster.clock)).await.expect(200);
+    // The sign-in has used the code of this step.
     cluster.advance(STEP);
     step_up(ada.app.code(&cluster.clock)).await.expect(200);
     node.stop().await;
@@ -176,7 +180,8 @@ async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_stran
     node.register("ada").await;
     let login = json!({ "identifier": "ada", "password": PASSWORD });
     let mut devices = Vec::new();
-    for _ in 0..12 {
+    let device_count = 12;
+    for _ in 0..device_count {
         let answer = node.post("/v1/login", login.clone()).await.expect(200);
         devices.push(answer.header("x-device-token").to_owned());
     }
@@ -184,12 +189,12 @@ async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_stran
     let wrong = wrong_code(&ada.app, &cluster.clock);
     let mut checked = 0;
     for device in &devices {
-        let challenged = with_device(&node, device, "/v1/login", login.clone()).await;
+        let challenged = post_with_device(&node, device, "/v1/login", login.clone()).await;
         let challenge = super::expect_challenge(&challenged);
         // a device with attempts of its own would get more than CODES_WITHOUT_WAIT in all
         for _ in 0..=CODES_WITHOUT_WAIT {
             let body = factor_body(&challenge, "totp", &wrong);
-            let answer = with_device(&node, device, "/v1/login/second-factor", body).await;
+            let answer = post_with_device(&node, device, "/v1/login/second-factor", body).await;
             if answer.status == 429 {
                 break;
             }
@@ -210,11 +215,11 @@ async fn password_reset_forgets_the_devices_that_the_account_recognizes() {
     let login = |password: &str| json!({ "identifier": "ada", "password": password });
     let device = node.post("/v1/login", login(PASSWORD)).await.expect(200).header("x-device-token").to_owned();
     // a sign-in returns the token of a recognized device, and a new token to an unknown device
-    let known = with_device(&node, &device, "/v1/login", login(PASSWORD)).await.expect(200);
+    let known = post_with_device(&node, &device, "/v1/login", login(PASSWORD)).await.expect(200);
     assert_eq!(known.header("x-device-token"), device);
-    let (reset_token, _) = request_reset(&cluster, &node, "ada").await;
+    let (reset_token, _code) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &reset_token, NEW_PASSWORD).await.expect(204);
-    let forgotten = with_device(&node, &device, "/v1/login", login(NEW_PASSWORD)).await.expect(200);
+    let forgotten = post_with_device(&node, &device, "/v1/login", login(NEW_PASSWORD)).await.expect(200);
     assert_ne!(forgotten.header("x-device-token"), device);
 }
 
@@ -225,7 +230,7 @@ async fn second_steps_of_one_address_are_limited() {
         Some(latchkey::domain::limit::Quota { count: 3, window: Duration::from_mins(5) });
     let node = cluster.node().await;
     for _ in 0..3 {
-        // an unknown challenge counts, too
+        // an attempt with an unknown challenge counts, too
         let answer = super::second_factor(&node, "lk_ch_x", "totp", "123456").await;
         assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
     }

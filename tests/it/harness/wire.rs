@@ -1,5 +1,5 @@
-//! An HTTP client for load with little overhead. It sends prepared requests over one connection, and parses only what is needed to
-//! find the end of a response.
+//! An HTTP/1.1 client with little overhead, to generate load. It sends prepared requests over one connection, and parses only what is
+//! needed to find the end of a response.
 
 use std::io;
 
@@ -26,7 +26,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Returns a header, or an empty string.
+    /// Returns the header with this name in lower case, or an empty string.
     pub fn header(&self, name: &str) -> &str {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_default()
     }
@@ -34,14 +34,16 @@ impl Reply {
 
 /// Builds a request with a JSON body.
 pub fn post(path: &str, body: &Value) -> Vec<u8> {
-    request(path, "application/json", "", &body.to_string())
+    let no_headers = "";
+    request(path, "application/json", no_headers, &body.to_string())
 }
 
-/// Builds a form request of a service client.
+/// Builds a form request of a service client, with the value of its `Authorization` header.
 pub fn post_form(path: &str, authorization: &str, form: &str) -> Vec<u8> {
     request(path, "application/x-www-form-urlencoded", &format!("Authorization: {authorization}\r\n"), form)
 }
 
+/// Builds a request with further `headers`, each of which ends with a line break.
 fn request(path: &str, content_type: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     let head = format!(
@@ -59,14 +61,20 @@ impl Wire {
 
     /// Connects unless already connected.
     pub async fn connect(&mut self) -> io::Result<()> {
-        self.stream().await.map(drop)
+        if self.stream.is_none() {
+            let stream = TcpStream::connect(&self.address).await?;
+            stream.set_nodelay(true)?;
+            self.stream = Some(stream);
+        }
+        Ok(())
     }
 
     /// Sends a request and reads the response.
     pub async fn call(&mut self, request: &[u8]) -> io::Result<Reply> {
         let answer = self.exchange(request).await;
-        // after an error, or if the server closes the connection, the next call opens a new one
-        if answer.as_ref().map_or(true, |answer| answer.header("connection") == "close") {
+        // After an error, or if the server closes the connection, the next call opens a new one.
+        let is_reusable = answer.as_ref().is_ok_and(|reply| reply.header("connection") != "close");
+        if !is_reusable {
             self.stream = None;
         }
         answer
@@ -74,7 +82,9 @@ impl Wire {
 
     async fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
         self.buffer.clear();
-        self.stream().await?.write_all(request).await?;
+        self.connect().await?;
+        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        stream.write_all(request).await?;
         let head_end = loop {
             if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 break end + 4;
@@ -82,10 +92,13 @@ impl Wire {
             self.read().await?;
         };
         let head = String::from_utf8_lossy(&self.buffer[..head_end]).to_ascii_lowercase();
-        let mut reply = Reply { status: 0, head, body: String::new() };
-        reply.status = reply.head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(invalid_response())?;
-        let length = reply.header("content-length");
-        let length: usize = if length.is_empty() { 0 } else { length.parse().map_err(|_| invalid_response())? };
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or(io::ErrorKind::InvalidData)?;
+        let mut reply = Reply { status, head, body: String::new() };
+        let length: usize = match reply.header("content-length") {
+            "" => 0,
+            length => length.parse().map_err(|_| io::ErrorKind::InvalidData)?,
+        };
         while self.buffer.len() < head_end + length {
             self.read().await?;
         }
@@ -93,24 +106,12 @@ impl Wire {
         Ok(reply)
     }
 
-    async fn stream(&mut self) -> io::Result<&mut TcpStream> {
-        if self.stream.is_none() {
-            let stream = TcpStream::connect(&self.address).await?;
-            stream.set_nodelay(true)?;
-            self.stream = Some(stream);
-        }
-        self.stream.as_mut().ok_or(invalid_response())
-    }
-
+    /// Appends what has arrived to the buffer.
     async fn read(&mut self) -> io::Result<()> {
-        let stream = self.stream.as_mut().ok_or(invalid_response())?;
+        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         match stream.read_buf(&mut self.buffer).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
         }
     }
-}
-
-fn invalid_response() -> io::Error {
-    io::ErrorKind::InvalidData.into()
 }
