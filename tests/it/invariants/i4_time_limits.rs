@@ -9,9 +9,12 @@ use latchkey::{
     store::redis::{AccountSessions, key::Keys},
 };
 
-use crate::harness::{
-    client::Tokens,
-    test_cluster::{Node, TestCluster},
+use crate::{
+    accounts::problem,
+    harness::{
+        client::Tokens,
+        test_cluster::{Node, TestCluster},
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,9 +25,15 @@ fn account(node: &Node, tokens: &Tokens) -> latchkey::domain::ids::AccountId {
     node.state.refresh_tokens.decode(&tokens.refresh).unwrap().account
 }
 
+/// The Redis key with the sessions of the tokens' account.
+fn sessions_key(node: &Node, tokens: &Tokens) -> String {
+    let default_prefix = "lk:";
+    Keys::new(default_prefix).sessions(account(node, tokens))
+}
+
 /// The TTL in milliseconds of the Redis key with the sessions of the tokens' account.
 fn sessions_ttl(cluster: &TestCluster, node: &Node, tokens: &Tokens) -> i128 {
-    cluster.redis.command(&["PTTL", &Keys::new("lk:").sessions(account(node, tokens))]).parse().unwrap()
+    cluster.redis.command(&["PTTL", &sessions_key(node, tokens)]).parse().unwrap()
 }
 
 #[track_caller]
@@ -53,8 +62,8 @@ async fn i4_idle_session_expires_and_a_refreshed_one_does_not() {
     node.refresh(&idle.refresh).await.expect(200);
     let idle = node.login("ada").await;
     cluster.advance(7 * DAY);
-    assert_eq!(node.refresh(&idle.refresh).await.problem(), (401, "session_expired".to_owned()));
-    assert_eq!(node.refresh(&used.refresh).await.problem(), (401, "session_expired".to_owned()));
+    assert_eq!(node.refresh(&idle.refresh).await.problem(), problem(401, "session_expired"));
+    assert_eq!(node.refresh(&used.refresh).await.problem(), problem(401, "session_expired"));
 }
 
 #[tokio::test]
@@ -78,8 +87,8 @@ async fn i4_refreshed_session_and_its_tokens_expire_at_the_absolute_end() {
     node.get("/v1/me", &last.access).await.expect(200);
     assert_eq!(node.refresh(&last.refresh).await.expect(200).json()["expires_in"], 0);
     cluster.advance(Duration::from_millis(1));
-    assert_eq!(node.refresh(&last.refresh).await.problem(), (401, "session_expired".to_owned()));
-    assert_eq!(node.get("/v1/me", &last.access).await.problem(), (401, "invalid_token".to_owned()));
+    assert_eq!(node.refresh(&last.refresh).await.problem(), problem(401, "session_expired"));
+    assert_eq!(node.get("/v1/me", &last.access).await.problem(), problem(401, "invalid_token"));
 }
 
 #[tokio::test]
@@ -89,11 +98,11 @@ async fn i4_refresh_of_a_session_removed_by_redis_reports_expiry() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     // without its record, only the expiry in the token tells an expired session from one that was ended
-    cluster.redis.command(&["DEL", &Keys::new("lk:").sessions(account(&node, &tokens))]);
+    cluster.redis.command(&["DEL", &sessions_key(&node, &tokens)]);
     cluster.advance(7 * DAY - SECOND);
-    assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
+    assert_eq!(node.refresh(&tokens.refresh).await.problem(), problem(401, "invalid_refresh_token"));
     cluster.advance(SECOND);
-    assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "session_expired".to_owned()));
+    assert_eq!(node.refresh(&tokens.refresh).await.problem(), problem(401, "session_expired"));
 }
 
 #[tokio::test]
@@ -106,11 +115,12 @@ async fn i4_expired_sessions_are_not_listed_and_do_not_accumulate() {
     let young = node.login("ada").await;
     cluster.advance(DAY);
     let young = Tokens::of(&node.refresh(&young.refresh).await.expect(200));
+    // `old` is at its idle timeout
     let listed = node.get("/v1/sessions", &young.access).await.expect(200).json();
     assert_eq!(listed["sessions"].as_array().unwrap().len(), 1);
     assert_eq!(listed["sessions"][0]["id"], young.session);
 
-    let key = Keys::new("lk:").sessions(account(&node, &old));
+    let key = sessions_key(&node, &old);
     let fields = || cluster.redis.command(&["HLEN", &key]).parse::<usize>().unwrap();
     // the hash still has the expired session beside the live one
     let per_session = fields() / 2;
@@ -133,6 +143,7 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
     let slack = 60_000;
     let first = node.login("ada").await;
     assert!(sessions_ttl(&cluster, &node, &first) > 7 * day - slack);
+    // and the key does not stay much longer than the session
     assert!(sessions_ttl(&cluster, &node, &first) < 8 * day);
     assert_every_key_expires(&cluster);
 
@@ -141,12 +152,12 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
     for _ in 0..9 {
         cluster.advance(DAY);
         let before = sessions_ttl(&cluster, &node, &tokens);
-        let key = Keys::new("lk:").sessions(account(&node, &tokens));
-        cluster.redis.command(&["PEXPIRE", &key, &(before - day).to_string()]);
+        // as a day of real time would shorten it
+        cluster.redis.command(&["PEXPIRE", &sessions_key(&node, &tokens), &(before - day).to_string()]);
         let answer = node.refresh(&tokens.refresh).await.expect(200);
         tokens = Tokens::of(&answer);
-        let left = i128::from(answer.json()["refresh_expires_in"].as_u64().unwrap()) * 1000;
-        assert!(sessions_ttl(&cluster, &node, &tokens) > left - slack, "{left}");
+        let remaining_millis = i128::from(answer.json()["refresh_expires_in"].as_u64().unwrap()) * 1000;
+        assert!(sessions_ttl(&cluster, &node, &tokens) > remaining_millis - slack, "{remaining_millis}");
     }
     assert_every_key_expires(&cluster);
 
@@ -160,6 +171,7 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
     node.delete("/v1/sessions?keep_current=true", &other.access).await.expect(200);
     assert!(sessions_ttl(&cluster, &node, &other) > 7 * day - slack);
     assert_every_key_expires(&cluster);
+    // With a new epoch, Redis keeps only a fence for 15 minutes: it refuses sign-ins that read the former epoch, 0.
     let epoch = latchkey::domain::account::Epoch(1);
     let ended = node.state.redis.sessions.revoke_all(
         AccountSessions::all(account(&node, &other)).with_epoch(epoch),
@@ -167,7 +179,7 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
         cluster.clock.now(),
     );
     assert_eq!(ended.await.unwrap(), 1);
-    assert!(sessions_ttl(&cluster, &node, &other) > 0, "the fence against concurrent sign-ins is kept");
+    assert!(sessions_ttl(&cluster, &node, &other) > 0, "the fence is kept");
     assert!(sessions_ttl(&cluster, &node, &other) < day);
     assert_every_key_expires(&cluster);
 }

@@ -16,7 +16,7 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// Asserts that none of the secrets is in `bytes`, as it is or in base64.
+/// Asserts that none of the secrets is in `bytes`, as it is or in base64. `place` names what the bytes are.
 fn assert_absent(secrets: &[String], place: &str, bytes: &[u8]) {
     for secret in secrets {
         for text in [secret.clone(), BASE64_STANDARD_NO_PAD.encode(secret)] {
@@ -36,11 +36,11 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
         cluster.service_client_with(NewClient { name: "billing".to_owned(), jwks, ..NewClient::default() }).await;
     // within this time, both secrets of the client are accepted
     let grace = std::time::Duration::from_secs(60);
-    let (_, second) =
+    let (_, second_secret) =
         clients::rotate_secret(&cluster.clock, &node.state.entropy, &node.state.sql, "billing", grace).await.unwrap();
     cluster.reload_clients().await;
     let header = json!({ "alg": "ES256" });
-    // the clock of the cluster stands at 1,800,000,000
+    // The clock of the cluster stands at 1,800,000,000: the assertion expires a minute later.
     let claims = json!({ "iss": "billing", "sub": "billing", "aud": "https://auth.example.com", "exp": 1_800_000_060, "jti": "the-only-assertion" });
     let message = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
     let signature = BASE64_URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes()).unwrap());
@@ -52,14 +52,15 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
     let secrets = [
         client.secret.clone(),
         without_prefix(&client.secret),
-        second.expose().to_owned(),
-        without_prefix(second.expose()),
+        second_secret.expose().to_owned(),
+        without_prefix(second_secret.expose()),
         signature,
         tokens.access.clone(),
         tokens.refresh.clone(),
     ];
 
     let mut answers: Vec<Answer> = Vec::new();
+    // Sends a form, with `basic` as the client's id and secret in the `Authorization` header. Keeps the answer, and returns its status.
     let mut send = async |path: &str, basic: Option<(&str, &str)>, form: &[(&str, &str)]| {
         let mut request = node.request(Method::POST, path).form(form);
         if let Some((id, secret)) = basic {
@@ -70,7 +71,7 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
     };
     let grant = ("grant_type", "client_credentials");
     let jwt = ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
-    for secret in [client.secret.as_str(), second.expose()] {
+    for secret in [client.secret.as_str(), second_secret.expose()] {
         assert_eq!(send("/oauth2/introspect", Some(("billing", secret)), &[("token", &tokens.access)]).await, 200);
         assert_eq!(send("/oauth2/introspect", Some(("billing", secret)), &[("token", &tokens.refresh)]).await, 200);
         assert_eq!(send("/oauth2/introspect", Some(("billing", secret)), &[("token", secret)]).await, 200);
@@ -88,13 +89,15 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
         assert_eq!(send("/oauth2/token", Some(("billing", secret)), &[grant, ("scope", secret)]).await, 400);
         assert_eq!(send("/oauth2/token", None, &[grant, jwt, ("client_assertion", secret)]).await, 401);
     }
-    assert_eq!(send("/oauth2/introspect", None, &[jwt, ("client_assertion", &assertion), ("token", "x")]).await, 200);
+    let with_assertion = [jwt, ("client_assertion", assertion.as_str()), ("token", "unknown")];
+    assert_eq!(send("/oauth2/introspect", None, &with_assertion).await, 200);
     // The second use of an assertion is refused and logged.
-    assert_eq!(send("/oauth2/introspect", None, &[jwt, ("client_assertion", &assertion), ("token", "x")]).await, 401);
+    assert_eq!(send("/oauth2/introspect", None, &with_assertion).await, 401);
     for answer in &answers {
         assert_absent(&secrets, "an answer", format!("{answer:?}").as_bytes());
     }
     assert_absent(&secrets, "Redis", &cluster.redis.dump());
+    // the contents of all files in the cluster's folder, in which SQLite stores its database
     let entries = std::fs::read_dir(cluster.folder()).unwrap();
     let files: Vec<u8> = entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
     assert!(contains(&files, "billing"), "the files have the client's name, so they are the database");
@@ -102,9 +105,6 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
     let text = log.bytes();
     assert!(contains(&text, "the assertion was used"), "the log has the refusal of the second use");
     assert_absent(&secrets, "the log", &text);
-    assert_absent(
-        &secrets,
-        "the debug output",
-        format!("{:?} {second:?}", clients::list(&node.state.sql).await.unwrap()).as_bytes(),
-    );
+    let listed = clients::list(&node.state.sql).await.unwrap();
+    assert_absent(&secrets, "the debug output", format!("{listed:?} {second_secret:?}").as_bytes());
 }

@@ -27,41 +27,47 @@ use crate::{
 const USERS: usize = 6;
 /// The number of restarts of each node.
 const RESTARTS: usize = 2;
-/// The number of requests that a restarted node serves before the other node is restarted.
-const SERVED: usize = 30;
+/// The number of refreshes that a restarted node serves before the other node is restarted.
+const REFRESHES_BETWEEN_RESTARTS: usize = 30;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_behind_nginx_are_restarted_and_no_request_fails() {
     let deployment = Deployment::new().await;
     let mut nodes = [deployment.node(0), deployment.node(1)];
-    let (ports, listen) = (deployment.ports, guard::free_port());
+    let ports = deployment.ports;
+    let proxy_port = guard::free_port();
     let nginx = block_in_place(|| {
         nginx::run(
             "nginx/nodes.conf",
+            // texts of the recipe, and what replaces them
             &[
                 ("127.0.0.1:8081", &format!("127.0.0.1:{}", ports[0])),
                 ("127.0.0.1:8082", &format!("127.0.0.1:{}", ports[1])),
-                ("127.0.0.1:8000", &format!("127.0.0.1:{listen}")),
+                ("127.0.0.1:8000", &format!("127.0.0.1:{proxy_port}")),
                 // shorter than http.drain_delay, as in the recipe
                 ("keepalive_timeout 3s", "keepalive_timeout 1s"),
             ],
         )
     });
     let nginx = nginx.unwrap_or_else(|error| panic!("{error}"));
-    let proxy = Client::new(format!("http://127.0.0.1:{listen}"));
+    let proxy = Client::new(format!("http://127.0.0.1:{proxy_port}"));
     wait_until_ready(&proxy).await;
 
-    let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let done = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicUsize::new(0));
     let mut users = Vec::new();
     for number in 0..USERS {
         let name = format!("user{number}");
         proxy.register(&name).await;
         users.push(spawn_user(proxy.clone(), name, Arc::clone(&done), Arc::clone(&answered)));
     }
-    for number in (0..RESTARTS).flat_map(|_| [0, 1]) {
-        wait_until_busy(&nodes[number], &users).await;
-        restart(&deployment, &mut nodes[number], number).await;
+    for _ in 0..RESTARTS {
+        for (number, node) in nodes.iter_mut().enumerate() {
+            wait_until_busy(node, &users).await;
+            restart(&deployment, node, number).await;
+        }
     }
+    // The node that was restarted last must serve requests, too.
     for node in &nodes {
         wait_until_busy(node, &users).await;
     }
@@ -76,8 +82,8 @@ async fn nodes_behind_nginx_are_restarted_and_no_request_fails() {
     }
 }
 
-/// Spawns a user who signs in, refreshes and uses the session until `done`, and now and then signs in again. The task fails if a request
-/// does.
+/// Spawns a user who signs in, refreshes and uses the session until `done`, and now and then signs in again. `answered` counts the requests
+/// of all users. The task fails if a request does.
 fn spawn_user(proxy: Client, name: String, done: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut tokens = proxy.login(&name).await;
@@ -86,6 +92,7 @@ fn spawn_user(proxy: Client, name: String, done: Arc<AtomicBool>, answered: Arc<
             let verified = proxy.get("/v1/verify", &tokens.access).await.expect(200);
             assert_eq!(verified.header("x-auth-session"), tokens.session);
             answered.fetch_add(2, Ordering::SeqCst);
+            // about one sign-in for ten other requests
             if answered.load(Ordering::SeqCst).is_multiple_of(10) {
                 let login = json!({ "identifier": name, "password": PASSWORD });
                 proxy.post("/v1/login", login).await.expect(200);
@@ -95,17 +102,17 @@ fn spawn_user(proxy: Client, name: String, done: Arc<AtomicBool>, answered: Arc<
     })
 }
 
-/// Waits until a node has served some requests, or a user has failed.
+/// Waits until a node has served [`REFRESHES_BETWEEN_RESTARTS`], or a user has failed. The log of a node begins with its start.
 async fn wait_until_busy(node: &Service, users: &[JoinHandle<()>]) {
     wait::until("the node serves requests", || async {
         let failed = users.iter().any(JoinHandle::is_finished);
-        failed || node.log().matches("\"route\":\"refresh\"").count() >= SERVED
+        failed || node.log().matches("\"route\":\"refresh\"").count() >= REFRESHES_BETWEEN_RESTARTS
     })
     .await;
 }
 
 async fn wait_until_ready(client: &Client) {
-    wait::until("the node is ready", || async {
+    wait::until("the service is ready", || async {
         let answer = client.request(Method::GET, "/readyz").send().await;
         answer.is_ok_and(|answer| answer.status() == StatusCode::OK)
     })
@@ -121,6 +128,7 @@ async fn restart(deployment: &Deployment, node: &mut Service, number: usize) {
         answer.status() == StatusCode::SERVICE_UNAVAILABLE
     })
     .await;
+    // Until then the node answers, and is not ready.
     wait::until("the node refuses connections", || async {
         match client.request(Method::GET, "/readyz").send().await {
             Ok(answer) => {
@@ -131,13 +139,9 @@ async fn restart(deployment: &Deployment, node: &mut Service, number: usize) {
         }
     })
     .await;
-    let code = wait_for_end(node);
+    let code = block_in_place(|| node.wait_for_exit());
     assert_eq!(code, Some(0), "{}", node.log());
     *node = deployment.node(number);
-}
-
-fn wait_for_end(node: &mut Service) -> Option<i32> {
-    block_in_place(|| node.wait_for_exit())
 }
 
 /// The stores and addresses of the two nodes.
@@ -155,6 +159,7 @@ impl Deployment {
         Self { redis: Redis::start(), database, folder: tempfile::tempdir().unwrap(), ports }
     }
 
+    /// Starts a node, 0 or 1, on the same port as before.
     fn node(&self, number: usize) -> Service {
         let folder = self.folder.path().join(number.to_string());
         std::fs::create_dir_all(&folder).unwrap();
@@ -167,6 +172,7 @@ impl Deployment {
             "issuer=https://auth.example.com".to_owned(),
             "http.trusted_proxies=127.0.0.1".to_owned(),
             "http.drain_delay=2s".to_owned(),
+            // all users have one address
             "limits.login_per_address=off".to_owned(),
             "log.format=json".to_owned(),
         ];
@@ -181,8 +187,9 @@ impl Deployment {
 fn stable_port() -> u16 {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     loop {
+        // Each test process begins at another port, so that concurrent processes seldom try the same one.
         let step = NEXT.fetch_add(1, Ordering::SeqCst) + std::process::id() as usize;
-        let port = u16::try_from(12_000 + step * 7 % 18_000).unwrap();
+        let port = u16::try_from(12_000 + (step * 7) % 18_000).unwrap();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

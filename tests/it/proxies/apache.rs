@@ -23,6 +23,7 @@ fn recipe(issuer: &str, client: &ServiceClient, app: &str) -> String {
     for (printed, actual) in [
         ("https://auth.example.com", issuer),
         ("http://127.0.0.1:3000", app),
+        // the test's issuer has no TLS
         ("introspect.ssl_verify=true", "introspect.ssl_verify=false"),
         ("client_id=apache", &format!("client_id={}", client.id)),
         ("SECRET", &client.secret),
@@ -39,17 +40,18 @@ pub(super) fn start(modules: &[&str], settings: &str) -> Result<Guard, String> {
     let folder = guard::folder("latchkey-apache-");
     // The worker processes run as another user, and must be able to read the folder.
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-    let base = ["mpm_event", "authn_core", "authz_core", "authz_user", "env", "headers", "proxy", "proxy_http"];
-    let load = |name: &&str| {
+    let base_modules = ["mpm_event", "authn_core", "authz_core", "authz_user", "env", "headers", "proxy", "proxy_http"];
+    let load_line = |name: &&str| {
         let file = Path::new(MODULES).join(format!("mod_{name}.so"));
         assert!(file.exists(), "{} is missing: {INSTALL}", file.display());
         format!("LoadModule {name}_module {}\n", file.display())
     };
-    let modules: String = base.iter().chain(modules).map(load).collect();
-    let (path, file) = (folder.display(), folder.join("httpd.conf"));
+    let load_lines: String = base_modules.iter().chain(modules).map(load_line).collect();
+    let path = folder.display();
+    let file = folder.join("httpd.conf");
     let text = format!(
         "ServerName localhost\nServerRoot {path}\nDefaultRuntimeDir {path}\nPidFile {path}/pid\nUser www-data\nGroup www-data\n\
-         ErrorLog /dev/stderr\nLogLevel notice\n{modules}{settings}\n"
+         ErrorLog /dev/stderr\nLogLevel notice\n{load_lines}{settings}\n"
     );
     fs::write(&file, text).unwrap();
     Guard::start(&Spec {
@@ -64,37 +66,44 @@ pub(super) fn start(modules: &[&str], settings: &str) -> Result<Guard, String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn apache_recipe_refuses_token_after_logout() {
     let mut cluster = TestCluster::new();
-    // Apache uses the system clock, too.
+    // Apache uses the system clock, so the node must issue tokens by it.
     cluster.clock = latchkey::domain::clock::Clock::System;
     let node = cluster.node_at_issuer().await;
     let client = cluster.service_client("apache").await;
     let app = App::start().await;
     let recipe = recipe(&cluster.config.issuer, &client, &format!("http://{}", app.address));
     let port = guard::free_port();
-    let guard = start(&["oauth2"], &format!("Listen 127.0.0.1:{port}\n{recipe}")).unwrap();
+    let apache_process = start(&["oauth2"], &format!("Listen 127.0.0.1:{port}\n{recipe}")).unwrap();
 
     let account = node.register("ada").await.text_of("id");
-    let (tokens, other) = (node.login("ada").await, node.login("ada").await);
+    let tokens = node.login("ada").await;
+    let other = node.login("ada").await;
     let apache = Client::new(format!("http://127.0.0.1:{port}"));
-    // An empty `access` sends no token.
-    let get = async |access: &str| {
-        let request = apache.request(Method::GET, "/orders").header("X-Auth-Subject", "forged");
-        apache.send(if access.is_empty() { request } else { request.bearer_auth(access) }).await
+    let get = async |access: Option<&str>| {
+        let mut request = apache.request(Method::GET, "/orders").header("X-Auth-Subject", "forged");
+        if let Some(access) = access {
+            request = request.bearer_auth(access);
+        }
+        apache.send(request).await
     };
-    wait::until("Apache answers", async || get("").await.status == 401).await;
-    let received = get(&tokens.access).await.expect(200).json();
+    wait::until("Apache answers", async || get(None).await.status == 401).await;
+    let received = get(Some(&tokens.access)).await.expect(200).json();
+    // the id that Apache has verified, in place of the forged one
     assert_eq!(values(&received, "x-auth-subject"), [account.as_str()], "{received}");
+    // The app gets no copy of the token.
     for name in ["authorization", "oauth2_claim_access_token"] {
         assert!(values(&received, name).is_empty(), "{received}");
     }
-    let before = app.requests();
-    for wrong in ["", "x", &format!("{}x", tokens.access), &tokens.refresh] {
+    let requests_before = app.requests();
+    let damaged = format!("{}x", tokens.access);
+    for wrong in [None, Some("x"), Some(damaged.as_str()), Some(tokens.refresh.as_str())] {
         get(wrong).await.expect(401);
     }
     node.logout(&tokens.refresh).await.expect(204);
-    get(&tokens.access).await.expect(401);
-    assert_eq!(app.requests(), before);
-    get(&other.access).await.expect(200);
-    drop(guard);
+    get(Some(&tokens.access)).await.expect(401);
+    assert_eq!(app.requests(), requests_before, "no refused request reaches the app");
+    get(Some(&other.access)).await.expect(200);
+    // stops Apache before the node that it calls
+    drop(apache_process);
     node.stop().await;
 }
