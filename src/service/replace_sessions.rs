@@ -78,7 +78,7 @@ pub(super) async fn replace_sessions_with(
     let (now, settings) = (state.clock.now(), &state.config.session);
     let authentication = match authentication {
         Some(authentication) => Some(authentication),
-        // A change of the password has verified the former one: a session that began with a password counts as authenticated anew.
+        // A change of the password has verified the former one: a session that began with a password is authenticated again.
         None if reason == EndReason::PasswordChanged => None,
         None => password_only_authentication(caller),
     };
