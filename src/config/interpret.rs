@@ -157,10 +157,15 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let log = log(read);
 
     let multi_node = read.boolean("multi_node");
-    // An event is kept as long as a token that it concerns is valid: its lifetime, and the leeway of at most a minute.
-    let covers_valid_tokens = redis.event_retention >= token.access_ttl + MINUTE;
-    read.rule(&["redis.event_retention", "token.access_ttl"], covers_valid_tokens, |read| {
+    // Redis keeps an event as long as a token that it concerns is valid, which is as long as the feed announces.
+    let is_minute_longer = redis.event_retention >= token.access_ttl + MINUTE;
+    read.rule(&["redis.event_retention", "token.access_ttl"], is_minute_longer, |read| {
         format!("must be at least a minute longer than {}", read.mention("token.access_ttl"))
+    });
+    let covers_valid_tokens = redis.event_retention >= token.revocation_retention();
+    read.rule(&["redis.event_retention", "token.access_ttl", "token.leeway"], covers_valid_tokens, |read| {
+        let (ttl, leeway) = (read.mention("token.access_ttl"), read.mention("token.leeway"));
+        format!("must be at least 5 seconds longer than the sum of {ttl}, and {leeway}")
     });
     if multi_node {
         read.rule(&["redis.url"], redis.url.is_some(), |read| {

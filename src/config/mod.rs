@@ -338,6 +338,13 @@ pub struct TokenSettings {
     pub app_metadata: Vec<String>,
 }
 
+impl TokenSettings {
+    /// The retention of revocations: afterwards every affected token has expired, even if the clocks of nodes differ by 5 seconds.
+    pub fn revocation_retention(&self) -> Duration {
+        self.access_ttl + self.leeway + Duration::from_secs(5)
+    }
+}
+
 /// The rotation of signing keys.
 #[derive(Clone, Debug)]
 pub struct KeySettings {

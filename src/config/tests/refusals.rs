@@ -102,6 +102,8 @@ fn values_at_the_limits_are_accepted() {
         &["token.access_ttl=30s"],
         // redis.event_retention must be a minute longer than token.access_ttl
         &["token.access_ttl=1h", "redis.event_retention=61m"],
+        // with a long leeway, 5 seconds longer than token.access_ttl and token.leeway together
+        &["token.access_ttl=1h", "token.leeway=60s", "redis.event_retention=3665s"],
         &["session.idle_timeout=30d"],
         &["password.min_length=128"],
         &["password.max_length=64"],
@@ -128,6 +130,12 @@ fn problem_of_violated_rule_names_both_keys() {
         problems_of(&["redis.event_retention=5m"]),
         [
             "redis.event_retention = \"5m\" (--set): must be at least a minute longer than token.access_ttl, which is \"5m\" (default)"
+        ]
+    );
+    assert_eq!(
+        problems_of(&["redis.event_retention=364s", "token.leeway=60s"]),
+        [
+            "redis.event_retention = \"364s\" (--set): must be at least 5 seconds longer than the sum of token.access_ttl, which is \"5m\" (default), and token.leeway, which is \"60s\" (--set)"
         ]
     );
     assert_eq!(

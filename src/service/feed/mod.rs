@@ -44,8 +44,6 @@ use crate::{
     store::redis::{RedisError, key::BUCKETS},
 };
 
-/// How long a revocation is kept after the last affected token has expired, because clocks differ.
-const CLOCK_MARGIN: Duration = Duration::from_secs(5);
 /// A resumed subscriber gets the revocations of this period before its position again: the clocks of Redis nodes differ, and a replica
 /// may have been promoted.
 const RESUME_OVERLAP: Duration = Duration::from_secs(5);
@@ -92,7 +90,7 @@ impl From<NotAdmitted> for SubscribeError {
 
 /// The retention of revocations: afterwards every affected token has expired.
 pub fn retention(state: &AppState) -> Duration {
-    state.config.token.access_ttl + state.config.token.leeway + CLOCK_MARGIN
+    state.config.token.revocation_retention()
 }
 
 /// Subscribes a client to the feed: from the id of its last event on, or with a snapshot. The stream ends when the node can no
