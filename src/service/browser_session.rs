@@ -131,16 +131,22 @@ pub async fn renew(
     if former.id == session {
         return Ok(());
     }
-    // Whether the former session was live until now: a session that had ended is in the audit log already.
-    let existed = if former.account == account {
-        state.redis.sessions.adopt(account, former.id, session, EndReason::Logout, now).await?
+    let reason = EndReason::Logout;
+    // The sessions that were live until now: a session that had ended is in the audit log already.
+    let ended = if former.account == account {
+        let existed = state.redis.sessions.adopt(account, former.id, session, reason, now).await?;
+        if existed { vec![former.id] } else { Vec::new() }
     } else {
-        let ended = state.redis.sessions.revoke_tree(former.account, former.id, EndReason::Logout, now).await?;
-        !ended.is_empty()
+        state.redis.sessions.revoke_tree(former.account, former.id, reason, now).await?
     };
-    if existed {
-        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because("replaced").detail(session.to_string());
-        state.audit.record(entry.account(former.account).session(former.id).actor(Actor::Account).address(ip));
+    for ended_session in ended {
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded);
+        let entry = if ended_session == former.id {
+            entry.because("replaced").detail(session.to_string())
+        } else {
+            entry.because(reason.as_str())
+        };
+        state.audit.record(entry.account(former.account).session(ended_session).actor(Actor::Account).address(ip));
     }
     Ok(())
 }

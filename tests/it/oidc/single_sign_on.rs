@@ -5,6 +5,7 @@ use std::time::Duration;
 use latchkey::{
     domain::{account::Roles, event::EndReason, factor::FactorPolicy},
     service::{accounts, browser_session},
+    store::sql::AuditFilter,
 };
 
 use super::{Browser, Request, claims, exchange, page_and_handle, public, refresh, shop, sign_in, text, web};
@@ -143,6 +144,22 @@ async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
     let bobs = Browser::signed_in(&node, "bob").await;
     replace(&second, &bobs).await;
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
+    // The audit log names each session that ended.
+    state.audit.flush().await.unwrap();
+    let filter = AuditFilter { account: first.session.map(|(account, _)| account), ..AuditFilter::default() };
+    let recorded = state.sql.audit(&filter, 100).await.unwrap();
+    let mut ends: Vec<_> = recorded
+        .into_iter()
+        .filter(|row| row.event == "session_ended")
+        .map(|row| (row.session_id.unwrap(), row.reason.unwrap()))
+        .collect();
+    ends.sort();
+    let id = |browser: &Browser| browser.session.unwrap().1.to_string();
+    let apps = claims(text(&tokens, "access_token"))["sid"].as_str().unwrap().to_owned();
+    let mut expected = [(id(&first), "replaced"), (id(&second), "replaced"), (apps, "logout")]
+        .map(|(session, reason)| (session, reason.to_owned()));
+    expected.sort();
+    assert_eq!(ends, expected);
     node.stop().await;
 }
 
