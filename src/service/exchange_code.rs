@@ -123,7 +123,16 @@ pub async fn exchange_code(
             Ok(issued)
         }
         Err(error) => {
-            state.redis.sessions.revoke(grant.account, grant.session, EndReason::Revoked, now).await?;
+            let ended = state.redis.sessions.revoke(grant.account, grant.session, EndReason::Revoked, now).await;
+            if let Err(revoke_error) = ended {
+                tracing::warn!(
+                    error = %revoke_error,
+                    account = %grant.account,
+                    session = %grant.session,
+                    "the session of an authorization code that was refused could not be ended: it has no tokens, and stays live until its \
+                     idle timeout"
+                );
+            }
             Err(error)
         }
     }
