@@ -57,10 +57,11 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
     // tokens of sessions that belong to no app have one audience
     let may_introspect_sessions = caller.audiences.contains(&state.config.token.audience);
     if token.starts_with(refresh_token::PREFIX) {
-        let Some(claims) = decode_refresh_token(state, token).await? else { return Ok(Introspection::Inactive) };
+        // checked first: the decoding fails while another node uses a secret that this node does not have
         if !may_introspect_sessions {
             return Ok(Introspection::Inactive);
         }
+        let Some(claims) = decode_refresh_token(state, token).await? else { return Ok(Introspection::Inactive) };
         let RefreshClaims { account, session, generation, .. } = claims;
         let rule = state.config.session.repeat_rule();
         let status = state.redis.sessions.refresh_status(account, session, generation, &rule, now).await?;

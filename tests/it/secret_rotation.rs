@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use latchkey::config::Secrets;
+use latchkey::{config::Secrets, service::clients::NewClient};
 use reqwest::Method;
 
 use crate::{
@@ -50,6 +50,12 @@ async fn refresh_token_of_newer_secret_is_retried_instead_of_refused() {
         let request = old.request(Method::POST, path).basic_auth(&client.id, Some(&client.secret)).form(&form);
         assert_eq!(old.send(request).await.status, 503, "{path}");
     }
+    // A client that may not introspect refresh tokens learns nothing about them.
+    let audiences = vec!["reports".to_owned()];
+    let stranger = NewClient { name: "stranger".to_owned(), audiences, ..NewClient::default() };
+    let stranger = cluster.service_client_with(stranger).await;
+    let request = old.request(Method::POST, "/oauth2/introspect").basic_auth(&stranger.id, Some(&stranger.secret));
+    assert_eq!(old.send(request.form(&form)).await.expect(200).json()["active"], false);
     let tokens = Tokens::of(&new.refresh(&tokens.refresh).await.expect(200));
     new.logout(&tokens.refresh).await.expect(204);
 }
