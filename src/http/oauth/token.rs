@@ -277,7 +277,8 @@ impl TokenApi {
             GrantTypeName::AuthorizationCode => {
                 // the first-party client gets no codes: its sessions start by the REST API
                 let client = caller.client_or_app(state)?;
-                let client = client.ok_or(OAuthError::invalid_client("client_id is missing."))?;
+                let missing = "client_id is missing, or is that of the REST API, whose sessions have no codes.";
+                let client = client.ok_or(OAuthError::invalid_client(missing))?;
                 let client = Caller::require_grant(client, GrantType::AuthorizationCode)?;
                 let Secret(code) = form.code.ok_or(OAuthError::invalid_request("code is missing."))?;
                 let exchange = CodeExchange {

@@ -102,6 +102,12 @@ async fn refresh_grant_by_a_service_client_or_for_further_scopes_is_refused_and_
     assert_eq!(error(&by_client), refused(400, "invalid_grant"));
     assert_eq!(error(&request_without_client(&node, &form("billing")).await), refused(401, "invalid_client"));
     assert_eq!(error(&request_without_client(&node, &form("nobody")).await), refused(401, "invalid_client"));
+    // The client of the REST API gets no codes, and the refusal does not say only that its `client_id` is missing.
+    let code_form = [("grant_type", "authorization_code"), ("code", "x"), ("client_id", "latchkey")];
+    let answer = request_without_client(&node, &code_form).await;
+    assert_eq!(error(&answer), refused(401, "invalid_client"));
+    let description = "client_id is missing, or is that of the REST API, whose sessions have no codes.";
+    assert_eq!(answer.text_of("error_description"), description);
     let further_scope =
         [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh), ("scope", "account admin")];
     assert_eq!(error(&request_without_client(&node, &further_scope).await), refused(400, "invalid_scope"));
