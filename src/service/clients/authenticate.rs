@@ -100,11 +100,11 @@ async fn authenticate_by_assertion(
     let refuse_unreadable = |error: AssertionError| refuse(None, &error.to_string());
     let assertion = Assertion::parse(assertion).map_err(refuse_unreadable)?;
     let client_id = assertion.client_id().map_err(refuse_unreadable)?;
-    if sent_client_id.is_some_and(|sent| sent != client_id) {
-        return Err(refuse(None, "client_id and the assertion name different clients"));
-    }
     let found = state.clients.find(client_id).await?;
     let Some(found) = found else { return Err(refuse_without_client(state, ip, client_id)) };
+    if sent_client_id.is_some_and(|sent| sent != client_id) {
+        return Err(refuse(Some(found.client), "client_id and the assertion name different clients"));
+    }
     if !found.client.accepts(ClientAuthMethod::PrivateKeyJwt) {
         return Err(refuse(Some(found.client), "the client is registered with another authentication method"));
     }

@@ -5,6 +5,7 @@ use latchkey::{
     crypto::{client_keys::to_jwks, signing_key::SigningKey},
     domain::key::Algorithm,
     service::clients::NewClient,
+    store::sql::AuditFilter,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -221,10 +222,19 @@ async fn client_assertion_authenticates_once() {
         let answer = present(&node, &assertion(key, &changes)).await;
         assert_eq!(error(&answer), refused(401, "invalid_client"), "{changes}");
     }
+    // The audit log names the client of the assertion.
+    let recorded_failures = async || {
+        node.state.audit.flush().await.unwrap();
+        let rows = node.state.sql.audit(&AuditFilter::default(), 1000).await.unwrap();
+        let of_client = rows.iter().filter(|row| row.client_id.as_deref() == Some("billing"));
+        of_client.filter(|row| row.reason.as_deref() == Some("wrong_credentials")).map(|row| row.count).sum::<i64>()
+    };
+    let before = recorded_failures().await;
     let text = assertion(&keys[0], &json!({ "jti": "with another client_id" }));
     let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &text), ("client_id", "other")];
     let answer = request_token(&node, None, &form).await;
     assert_eq!(error(&answer), refused(401, "invalid_client"));
+    assert_eq!(recorded_failures().await, before + 1);
 }
 
 #[tokio::test]
