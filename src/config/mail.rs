@@ -344,8 +344,10 @@ fn percent_decode(text: &str) -> Option<Vec<u8>> {
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
         if byte == b'%' {
-            let digits = [rest.next()?, rest.next()?];
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+            // not by `from_str_radix`, which also accepts a sign
+            let mut digit = || char::from(rest.next()?).to_digit(16);
+            let value = digit()? * 16 + digit()?;
+            bytes.push(u8::try_from(value).ok()?);
         } else {
             bytes.push(byte);
         }
@@ -459,6 +461,8 @@ mod tests {
             "smtp://host/path",
             "smtp://user@host",
             "smtp://host?x=1",
+            "smtp://user:p%+f@host",
+            "smtp://user:p%f@host",
         ] {
             assert!(parse_smtp_url(bad).is_err(), "{bad}");
         }

@@ -250,8 +250,8 @@ impl UserTable {
 /// Parses the value of `secret_sha256`.
 fn parse_hash(text: &str) -> anyhow::Result<ClientSecretHash> {
     let invalid = || anyhow!("secret_sha256 must be 64 hexadecimal digits: printf %s \"$SECRET\" | sha256sum");
-    // ASCII, so that each byte is a character and the slices below don't panic
-    if text.len() != 64 || !text.is_ascii() {
+    // `from_str_radix` also accepts a sign.
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(invalid());
     }
     let mut bytes = [0; 32];
@@ -301,7 +301,7 @@ mod tests {
     fn hash_without_64_hexadecimal_digits_is_refused() {
         assert_eq!(parse_hash(&"0f".repeat(32)).unwrap(), ClientSecretHash::new([0x0f; 32]));
         // `é` has two bytes, so the last text has 64 bytes
-        for text in ["", "0f", &"0g".repeat(32), &"é".repeat(32)] {
+        for text in ["", "0f", &"0g".repeat(32), &"+f".repeat(32), &"é".repeat(32)] {
             assert!(parse_hash(text).is_err(), "{text}");
         }
     }

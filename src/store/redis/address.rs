@@ -116,7 +116,9 @@ fn percent_decoded(path: &str) -> Cow<'_, str> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
-        let hex = after.get(..2).filter(|_| first == b'%').and_then(|hex| str::from_utf8(hex).ok());
+        // `from_str_radix` also accepts a sign.
+        let is_hex = |hex: &&[u8]| first == b'%' && hex.iter().all(u8::is_ascii_hexdigit);
+        let hex = after.get(..2).filter(is_hex).and_then(|hex| str::from_utf8(hex).ok());
         match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);
@@ -147,6 +149,7 @@ mod tests {
     fn percent_decoded_path_is_decoded_once() {
         assert_eq!(percent_decoded("/a%20b/%2520"), "/a b/%20");
         assert_eq!(percent_decoded("/100%/%2"), "/100%/%2", "incomplete encodings");
+        assert_eq!(percent_decoded("/%+f"), "/%+f", "no hexadecimal digits");
         assert_eq!(percent_decoded("/%FF"), "/%FF", "not UTF-8");
     }
 }
