@@ -126,7 +126,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     };
     let mut http = http(read);
     let token = token(read);
-    let redis = redis(read);
+    let redis = redis(read, working_dir);
     let cache = cache(read);
     let database = database(read, &data_dir);
     let session = session(read);
@@ -242,21 +242,21 @@ fn telemetry(read: &mut Reader<'_>) -> TelemetrySettings {
 
 fn secret_location(read: &mut Reader<'_>, working_dir: &Path) -> SecretLocation {
     let secret = read.optional("secret", check::secret);
-    let file = optional_path(read, "secret_file");
+    let file = optional_path(read, working_dir, "secret_file");
     read.rule(&["secret", "secret_file"], secret.is_none() || file.is_none(), |read| {
         format!("must not be set together with {}", read.mention("secret_file"))
     });
     match (secret, file) {
         (Some(secret), _) => SecretLocation::Settings(secret),
-        (None, Some(path)) => SecretLocation::File(working_dir.join(path)),
+        (None, Some(path)) => SecretLocation::File(path),
         (None, None) => SecretLocation::DataDir,
     }
 }
 
-/// Reads a path, whether or not a file is there.
-fn optional_path(read: &mut Reader<'_>, key: &'static str) -> Option<PathBuf> {
+/// Reads a path, whether or not a file is there. A relative path starts at the working directory.
+fn optional_path(read: &mut Reader<'_>, working_dir: &Path, key: &'static str) -> Option<PathBuf> {
     let path = read.optional(key, |_| Ok(()))?;
-    Some(PathBuf::from(path.expose()))
+    Some(working_dir.join(path.expose()))
 }
 
 fn http(read: &mut Reader<'_>) -> HttpSettings {
@@ -290,7 +290,7 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
     }
 }
 
-fn redis(read: &mut Reader<'_>) -> RedisSettings {
+fn redis(read: &mut Reader<'_>, working_dir: &Path) -> RedisSettings {
     let url = read.optional("redis.url", store_url::check_redis);
     let is_clear_text = url.as_ref().is_some_and(|url| check::is_clear_text_redis(url.expose()));
     read.warn(&["redis.url"], is_clear_text, || {
@@ -298,9 +298,9 @@ fn redis(read: &mut Reader<'_>) -> RedisSettings {
          rediss:// or a private network"
             .to_owned()
     });
-    let tls_ca = optional_path(read, "redis.tls_ca");
-    let tls_cert = optional_path(read, "redis.tls_cert");
-    let tls_key = optional_path(read, "redis.tls_key");
+    let tls_ca = optional_path(read, working_dir, "redis.tls_ca");
+    let tls_cert = optional_path(read, working_dir, "redis.tls_cert");
+    let tls_key = optional_path(read, working_dir, "redis.tls_key");
     let uses_tls = url.as_ref().is_some_and(|url| store_url::is_tls_redis(url.expose()));
     for (key, file) in [("redis.tls_ca", &tls_ca), ("redis.tls_cert", &tls_cert), ("redis.tls_key", &tls_key)] {
         read.rule(&[key, "redis.url"], file.is_none() || uses_tls, |read| {
