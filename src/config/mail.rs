@@ -183,7 +183,9 @@ pub(super) fn mail(read: &mut Reader<'_>, working_dir: &Path, data_dir: &Path, i
     let product_name = read.one("mail.product_name", |text| {
         let has_valid_length = (1..=64).contains(&text.chars().count());
         if !has_valid_length || text.contains(is_deceptive) || text.trim() != text {
-            return Err("must be 1 to 64 characters without control characters".into());
+            let rule =
+                "must be 1 to 64 characters, without control or invisible characters and without spaces at the ends";
+            return Err(rule.into());
         }
         Ok(text.to_owned())
     });

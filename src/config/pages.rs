@@ -88,7 +88,9 @@ pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name
     let product_name = read.one("pages.product_name", |text| {
         let is_invalid = text.contains(is_deceptive) || text.chars().count() > 64 || text.trim() != text;
         if is_invalid {
-            Err("must be at most 64 characters, without control characters and without spaces at the ends".into())
+            let rule =
+                "must be at most 64 characters, without control or invisible characters and without spaces at the ends";
+            Err(rule.into())
         } else {
             Ok(text.to_owned())
         }
