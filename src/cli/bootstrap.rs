@@ -48,7 +48,7 @@ impl Services {
         let passwords = PasswordHasher::start(&config.password, Entropy::system())?;
         let sql = open_database(&config).await?;
         let (redis_url, embedded_redis) = redis_url(&config, Sharing::Refuse).await?;
-        Self::assemble(config, passwords, sql, redis_url, embedded_redis, cores).await
+        Self::assemble(config, passwords, sql, redis_url, embedded_redis, cores, OutagePolicy::Wait).await
     }
 
     /// Opens an existing service for a command, while nodes may be running. Creates no database. The audit log names the
@@ -60,7 +60,8 @@ impl Services {
         let passwords = PasswordHasher::start(&config.password, Entropy::system())?;
         let sql = open_existing_database(&config).await?;
         let (redis_url, embedded_redis) = redis_url(&config, Sharing::Allow).await?;
-        Self::assemble(config, passwords, sql, redis_url, embedded_redis, &Cores::current_runtime()).await
+        let cores = Cores::current_runtime();
+        Self::assemble(config, passwords, sql, redis_url, embedded_redis, &cores, OutagePolicy::Fail).await
     }
 
     async fn assemble(
@@ -70,6 +71,7 @@ impl Services {
         redis_url: SecretText,
         embedded_redis: Option<EmbeddedRedis>,
         cores: &Cores,
+        outage_policy: OutagePolicy,
     ) -> anyhow::Result<Self> {
         let redis = RedisStores::connect(&redis_url, &config.redis, &config.cache, cores)?;
         // The database is open, but it may go down before the state has been loaded from it.
@@ -78,7 +80,9 @@ impl Services {
             let entropy = Entropy::system();
             let passwords = passwords.clone();
             match AppState::new(config.clone(), Clock::System, entropy, passwords, sql.clone(), redis.clone()).await {
-                Err(StateError::Sql(error)) if error.is_unavailable() => outage.wait(&error, sql.label()).await,
+                Err(StateError::Sql(error)) if error.is_unavailable() && outage_policy == OutagePolicy::Wait => {
+                    outage.wait(&error, sql.label()).await;
+                }
                 other => break other?,
             }
         };
@@ -94,6 +98,15 @@ impl Services {
             redis.stop().await;
         }
     }
+}
+
+/// How to handle a database that becomes unreachable after it was opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OutagePolicy {
+    /// Wait until it is reachable again: the service starts then.
+    Wait,
+    /// Fail: a command must not block.
+    Fail,
 }
 
 /// Opens the database and migrates it; waits while it is unreachable.
