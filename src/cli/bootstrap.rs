@@ -234,7 +234,7 @@ pub(super) async fn embedded_redis_socket(config: &Config) -> anyhow::Result<(Pa
     match EmbeddedRedis::start(&folder).await {
         Ok(redis) => Ok((redis.socket().to_owned(), Some(redis))),
         // a running service has started it
-        Err(EmbeddedError::InUse { .. }) => Ok((folder.join("redis.sock"), None)),
+        Err(EmbeddedError::InUse { .. }) => Ok((EmbeddedRedis::socket_in(&folder), None)),
         Err(error) => Err(error.into()),
     }
 }

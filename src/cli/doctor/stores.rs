@@ -9,7 +9,10 @@ use crate::{
     domain::clock::Clock,
     service::readiness,
     store::{
-        redis::{RedisError, RedisHealth, Severity, embedded::server_process},
+        redis::{
+            RedisError, RedisHealth, Severity,
+            embedded::{EmbeddedRedis, server_process},
+        },
         sql::{DatabaseKind, Sql, SqlError},
     },
 };
@@ -54,7 +57,7 @@ async fn redis_remedy(config: &Config) -> String {
     if config.redis.url.is_some() {
         return "check that a supported Redis runs there, or correct redis.url (LATCHKEY_REDIS_URL)".to_owned();
     }
-    match server_process(&config.data_dir.join("redis/redis.sock")).await {
+    match server_process(&EmbeddedRedis::socket_in(&config.data_dir.join("redis"))).await {
         Some(pid) => format!(
             "its process {pid} accepts connections and does not answer: continue it if it was stopped \
              (kill -CONT {pid}), or end it (kill -KILL {pid}). The service then starts it again; no acknowledged write is lost"

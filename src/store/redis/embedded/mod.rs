@@ -146,7 +146,7 @@ impl EmbeddedRedis {
     /// [`EmbeddedError`]
     pub async fn start(dir: &Path) -> Result<Self, EmbeddedError> {
         let dir = std::path::absolute(dir).map_err(|source| folder_error(dir, source))?;
-        let socket = dir.join("redis.sock");
+        let socket = Self::socket_in(&dir);
         if socket.as_os_str().as_bytes().len() > SOCKET_PATH_LIMIT {
             return Err(EmbeddedError::SocketPathTooLong { path: socket, limit: SOCKET_PATH_LIMIT });
         }
@@ -167,6 +167,12 @@ impl EmbeddedRedis {
         let stop_token = CancellationToken::new();
         let supervisor = tokio::spawn(supervisor::supervise(launcher, child, stop_token.clone()));
         Ok(Self { socket, stop_token, supervisor: Some(supervisor), _lock: lock })
+    }
+
+    /// The socket of a server with its data in `dir`.
+    #[must_use]
+    pub fn socket_in(dir: &Path) -> PathBuf {
+        dir.join("redis.sock")
     }
 
     /// The socket that the server listens on.
