@@ -107,9 +107,10 @@ impl Catalog {
             for (name, value) in entries {
                 let key = format!("{section}.{name}");
                 match value {
-                    toml::Value::Array(months) if key == MONTHS_KEY && months.len() == 12 => {
-                        let names = months.iter().map(|month| month.as_str().unwrap_or_default().to_owned());
-                        self.months = names.collect();
+                    toml::Value::Array(months)
+                        if key == MONTHS_KEY && months.len() == 12 && months.iter().all(toml::Value::is_str) =>
+                    {
+                        self.months = months.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect();
                     }
                     toml::Value::String(pattern) if key == DATE_KEY => self.date = pattern,
                     toml::Value::String(text) if key != MONTHS_KEY => {
@@ -165,6 +166,16 @@ mod tests {
         assert!(text.fill(no_value).is_err());
         for bad in ["{{ product", "{{ }}", "{{ a.b }}", "{{ 1 + 1 }}"] {
             assert!(Text::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn months_other_than_twelve_strings_are_refused() {
+        let mut catalog = Catalog::parse(built_in(Locale::En)).unwrap();
+        for (name, count) in [("'x'", 11), ("1", 12)] {
+            let source = format!("[common]\nmonths = [{}]", vec![name; count].join(", "));
+            let error = "common.months must be a string, or twelve strings for months";
+            assert_eq!(catalog.merge(&source), Err(error.to_owned()), "{source}");
         }
     }
 }

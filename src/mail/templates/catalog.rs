@@ -93,9 +93,13 @@ impl Catalog {
                     return Err(format!("{name}: there is no such text"));
                 }
                 match value {
-                    toml::Value::Array(months) if is_common && key == MONTHS && months.len() == 12 => {
-                        self.months =
-                            months.iter().map(|month| month.as_str().unwrap_or_default().to_owned()).collect();
+                    toml::Value::Array(months)
+                        if is_common
+                            && key == MONTHS
+                            && months.len() == 12
+                            && months.iter().all(toml::Value::is_str) =>
+                    {
+                        self.months = months.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect();
                     }
                     toml::Value::String(text) if is_common && key == DATE => self.date = text,
                     toml::Value::String(text) if key != MONTHS => drop(self.messages.insert(name, text)),

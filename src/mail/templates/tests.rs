@@ -128,6 +128,7 @@ fn folder_with_a_mistake_is_refused() {
         ("en.toml", "[reset]\nsubject = 'x'", "there is no such mail"),
         ("en.toml", "[test]\nsubject = \"a\\nb\"", "must be one line"),
         ("en.toml", "[test]\nsubject = 1", "must be a string"),
+        ("en.toml", "[common]\nmonths = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]", "twelve strings for months"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(name), text).unwrap();
