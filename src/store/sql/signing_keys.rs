@@ -57,16 +57,22 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Sets the end of trust in a key: its tokens are refused from then on. Records the end in the audit log as the key's retirement.
+    /// Sets the end of trust in a key: its tokens are refused from then on. Records a new end in the audit log as the key's retirement.
     /// `None` removes an end. Returns whether the key exists.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn set_key_verifies_until(&self, kid: &str, until: Option<Timestamp>) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
+        let stored = query("SELECT verifies_until FROM signing_keys WHERE kid = $1")
+            .bind(kid.to_owned())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(stored) = stored else { return Ok(false) };
+        let former = stored.try_get::<Option<i64>, _>("verifies_until")?.map(Timestamp::from_millis);
         let exists = set_verifies_until(&mut tx, kid, until).await?;
-        if exists && let Some(until) = until {
-            // the entry has the time at which the trust ends, also if the call is repeated later
+        // A repeated call changes nothing, and the audit log has the retirement already.
+        if exists && let Some(until) = until.filter(|until| former != Some(*until)) {
             self.record(&mut tx, &AuditEntry::new(until, AuditEvent::KeyRetired).detail(kid)).await?;
         }
         tx.commit().await?;

@@ -1,8 +1,11 @@
 //! Storing, changing and deleting signing keys in the database.
 
-use latchkey::domain::{
-    clock::Timestamp,
-    key::{Algorithm, StoredKey},
+use latchkey::{
+    domain::{
+        clock::Timestamp,
+        key::{Algorithm, StoredKey},
+    },
+    store::sql::AuditFilter,
 };
 
 use super::on_every_backend;
@@ -64,8 +67,16 @@ async fn key_changes_affect_one_key() {
             sql.rotate_keys(&key(kid, minute), NO_ENDS).await.unwrap();
         }
         assert!(sql.set_key_verifies_until("a", Some(at(20))).await.unwrap());
-        assert!(sql.set_key_verifies_until("b", Some(at(30))).await.unwrap());
+        for _ in 0..2 {
+            assert!(sql.set_key_verifies_until("b", Some(at(30))).await.unwrap());
+        }
         assert!(!sql.set_key_verifies_until("x", Some(at(30))).await.unwrap());
+        // The repeated end is recorded once.
+        let rows = sql.audit(&AuditFilter::default(), 100).await.unwrap();
+        let retired = rows.iter().filter(|row| row.event == "key_retired");
+        let mut kids: Vec<_> = retired.map(|row| row.detail.as_deref().unwrap()).collect();
+        kids.sort_unstable();
+        assert_eq!(kids, ["a", "b"]);
         assert!(sql.reseal_key("b", b"resealed").await.unwrap());
         assert!(!sql.reseal_key("x", b"resealed").await.unwrap());
         // "a" verifies until minute 20, "b" until minute 30, and "c" without an end. A key is deleted only after its last minute.
