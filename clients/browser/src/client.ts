@@ -536,8 +536,13 @@ export class LatchkeyClient {
   #fresh(refused?: Access): Promise<Access> {
     const held = this.#access;
     if (held && held.token !== refused?.token && Date.now() < held.staleAt) return Promise.resolve(held);
-    this.#refreshing ??= this.#refresh(held).finally(() => (this.#refreshing = null));
-    return this.#refreshing;
+    if (this.#refreshing) return this.#refreshing;
+    const refreshing: Promise<Access> = this.#refresh(held).finally(() => {
+      // a sign-in or sign-out may have made room for a newer refresh
+      if (this.#refreshing === refreshing) this.#refreshing = null;
+    });
+    this.#refreshing = refreshing;
+    return refreshing;
   }
 
   /** Refreshes the tokens. `before` is the access token when the refresh was requested. */

@@ -86,6 +86,28 @@ test("parallel_calls_with_a_stale_token_share_one_refresh", async () => {
   }
 });
 
+test("a_refresh_that_ends_after_a_new_sign_in_leaves_the_newer_refresh_shared", async () => {
+  // The tokens of each sign-in are stale at once. The first two refreshes wait until they are answered.
+  const answers = [];
+  const fake = service((path, _, count) => {
+    if (path === "/v1/login") return tokens(0, { expiresIn: 0, session: `s${count}` });
+    if (path === "/v1/refresh") return new Promise((resolve) => answers.push(resolve));
+    return json(200, {});
+  });
+  const auth = await signedIn(fake);
+  const older = auth.me().catch((error) => error);
+  while (answers.length < 1) await new Promise(setImmediate);
+  await auth.signIn({ identifier: "ada", password: "x" });
+  const newer = auth.me();
+  answers[0](tokens(1));
+  assert.ok((await older) instanceof SignedOut);
+  const joined = auth.me();
+  while (answers.length < 2) await new Promise(setImmediate);
+  answers[1](tokens(2, { session: "s2" }));
+  await Promise.all([newer, joined]);
+  assert.equal(answers.length, 2, "the third call shared the second refresh");
+});
+
 test("a_refused_access_token_is_refreshed_once_and_the_request_retried_with_its_body", async () => {
   const fake = service(async (path, request) => {
     if (path === "/v1/login") return tokens(0);
