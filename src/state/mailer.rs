@@ -131,8 +131,7 @@ impl Mailer {
         let now = self.clock.now();
         let id = MailId(self.entropy.ordered_uuid(now));
         let payload = Payload { data: mail.data.clone(), time_zone: mail.time_zone.clone() };
-        // The serialization of a payload cannot fail.
-        let plain = Zeroizing::new(serde_json::to_vec(&payload).unwrap_or_default());
+        let plain = Zeroizing::new(serde_json::to_vec(&payload).expect("a payload can be serialized"));
         // Nobody needs a mail whose link or code has expired.
         let give_up_at = now + self.settings.give_up_after;
         let expires_at = mail.data.expires_at().map_or(give_up_at, |unusable_at| give_up_at.min(unusable_at));
