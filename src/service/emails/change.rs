@@ -53,12 +53,10 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Resul
 pub async fn make_primary(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Result<Tokens, ChangeEmailsError> {
     let (claims, origin, now) = (caller.claims, caller.origin, state.clock.now());
     let (mut change, secondary) = begin(state, caller, id).await?;
-    if secondary.verified_at.is_none() {
-        return Err(ChangeEmailsError::NotVerified);
-    }
+    let Some(verified_at) = secondary.verified_at else { return Err(ChangeEmailsError::NotVerified) };
     let before = change.account.clone();
     let id_of_former = state.entropy.email_id(now);
-    change.make_primary(&secondary, id_of_former, now).await?;
+    change.make_primary(&secondary, verified_at, id_of_former, now).await?;
     // A new primary address that waits for its confirmation would otherwise replace this one later.
     change.clear_pending_address().await?;
     let entry = AuditEntry::new(now, AuditEvent::EmailChanged).account(claims.sub).session(claims.sid);

@@ -114,14 +114,15 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Makes a verified secondary address the primary one. The former primary address becomes a secondary one with the id
-    /// `former`, and stays verified or unverified.
+    /// Makes a secondary address that was verified at `verified_at` the primary one. The former primary address becomes a secondary one
+    /// with the id `former`, and stays verified or unverified.
     ///
     /// # Errors
     /// [`TakeAddressError`]
     pub async fn make_primary(
         &mut self,
         email: &SecondaryEmail,
+        verified_at: Timestamp,
         former: EmailId,
         now: Timestamp,
     ) -> Result<(), TakeAddressError> {
@@ -139,7 +140,7 @@ impl AccountChange {
         self.make_primary_address(&email.email, now).await?;
         // `make_primary_address` has stored `now`, but the address was verified earlier.
         query("UPDATE accounts SET email_verified_at = $1 WHERE id = $2")
-            .bind(email.verified_at.unwrap_or(now).as_millis())
+            .bind(verified_at.as_millis())
             .bind(account_id)
             .execute(&mut *self.tx)
             .await

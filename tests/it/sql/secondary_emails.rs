@@ -207,7 +207,7 @@ async fn promoted_address_swaps_with_primary_and_deletion_frees_both() {
         let stored = sql.secondary_emails(ann.id).await.unwrap();
         let mut owner = change(&sql, &ann).await;
         let former = Entropy::system().email_id(LATER);
-        owner.make_primary(&stored[0], former, LATER).await.unwrap();
+        owner.make_primary(&stored[0], stored[0].verified_at.unwrap(), former, LATER).await.unwrap();
         assert_eq!(owner.account.email.as_str(), "ann@work.example");
         owner.commit().await.unwrap();
         let stored = sql.secondary_emails(ann.id).await.unwrap();
