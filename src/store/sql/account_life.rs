@@ -165,6 +165,7 @@ impl AccountChange {
     pub async fn remove_password(&mut self, now: Timestamp) -> Result<(), SqlError> {
         self.account.password_hash = None;
         self.forget_devices().await?;
+        // Links and codes of mails are bound to this time, so they stop working.
         self.account.password_changed_at = now;
         self.store(now).await
     }
