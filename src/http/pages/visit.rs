@@ -167,8 +167,9 @@ impl<'a> FromRequest<'a> for Visit {
 /// The languages of a request, for pages that report errors: the parameter `ui_locales` and the header `Accept-Language`.
 pub(super) fn languages(request: &Request) -> (Option<String>, Option<String>) {
     let query = request.uri().query().unwrap_or_default();
-    let ui_locales =
-        url::form_urlencoded::parse(query.as_bytes()).take(MAX_PARAMETERS).find(|(name, _)| name == "ui_locales");
+    let ui_locales = url::form_urlencoded::parse(query.as_bytes())
+        .take(MAX_PARAMETERS)
+        .find(|(name, value)| name == "ui_locales" && value.len() <= MAX_KEPT);
     let accepted = request.headers().get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     (ui_locales.map(|(_, value)| value.into_owned()), accepted.map(str::to_owned))
 }
@@ -185,4 +186,16 @@ fn percent_decode(text: &str) -> String {
         .next()
         .map(|(_, value)| value.into_owned())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn languages_of_a_request_leave_out_a_long_ui_locales() {
+        let request = |value: &str| Request::builder().uri_str(format!("/account?ui_locales={value}")).finish();
+        assert_eq!(languages(&request("de")), (Some("de".to_owned()), None));
+        assert_eq!(languages(&request(&"d".repeat(MAX_KEPT + 1))), (None, None));
+    }
 }
