@@ -375,5 +375,5 @@ fn to_object(value: &impl serde::Serialize) -> Map<String, Value> {
 
 /// Serializes the state of a ceremony to JSON.
 fn to_json(state: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(state).unwrap_or_default()
+    serde_json::to_vec(state).expect("the state of a ceremony can be serialized")
 }

@@ -57,8 +57,7 @@ impl AdditionalClaims {
         let mut text = roles.to_string();
         if let Some(members) = &self.0 {
             text.push('\n');
-            // Text, numbers and booleans can always be written as JSON.
-            text.push_str(&serde_json::to_string(members).unwrap_or_default());
+            text.push_str(&serde_json::to_string(members).expect("text, numbers and booleans can be written as JSON"));
         }
         text
     }
