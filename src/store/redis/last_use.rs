@@ -15,6 +15,9 @@
 //! | 16, optional | parent: the browser's session that an app session is beneath |
 //! | 9, optional | step-up: the last authentication after the sign-in, in the same form; the record has the flag [`STEP_UP`](super::record::STEP_UP) |
 //!
+//! Bytes after the step-up are ignored, so a newer release may append fields to a part that has all of these. Without a parent, their
+//! first 7 bytes would be read with the step-up as a parent.
+//!
 //! A rotation from the same origin leaves the part unchanged.
 
 use std::net::IpAddr;
@@ -117,7 +120,7 @@ impl LastUse {
         bytes
     }
 
-    /// Decodes a last use.
+    /// Decodes a last use. Ignores bytes after the step-up, which a newer release may append.
     ///
     /// # Errors
     /// [`RecordError::Damaged`]
@@ -151,7 +154,11 @@ impl LastUse {
             last_use.parent = Some(SessionId::from_bytes(*parent));
             rest = after;
         }
-        last_use.step_up = take_authentication(rest).map(|(step_up, _)| step_up);
+        if !rest.is_empty() {
+            // Bytes after the step-up are fields that a newer release may have appended.
+            let (step_up, _) = take_authentication(rest)?;
+            last_use.step_up = Some(step_up);
+        }
         Some(last_use)
     }
 
@@ -205,6 +212,27 @@ mod tests {
                 for length in 0..9 {
                     assert_eq!(LastUse::decode(&bytes[..length]), Err(RecordError::Damaged(length)));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_in_place_of_a_step_up_are_damage_and_bytes_after_it_are_ignored() {
+        let began = Timestamp::from_millis(1_800_000_000_000);
+        let by_password = Authentication::by_password(began);
+        for parent in [None, Some(SessionId::from_bytes([7; 16]))] {
+            let mut last_use = LastUse::new(LastUseOrigin::default(), Some(by_password), parent);
+            let without_step_up = last_use.encode(began);
+            for count in 1..9 {
+                let bytes = [without_step_up.clone(), vec![1; count]].concat();
+                assert_eq!(LastUse::decode(&bytes), Err(RecordError::Damaged(bytes.len())), "{count}");
+            }
+            last_use.step_up = Some(by_password);
+            // Without a parent, 16 bytes, of which the step-up has 9, would be read as one.
+            let counts = if parent.is_some() { 1..30 } else { 1..7 };
+            for count in counts {
+                let bytes = [last_use.encode(began), vec![1; count]].concat();
+                assert_eq!(LastUse::decode(&bytes).as_ref(), Ok(&last_use), "{count}");
             }
         }
     }
