@@ -161,10 +161,10 @@ impl Record {
     /// [`RecordError`]
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let Some(&version) = bytes.first() else { return Err(RecordError::Damaged(0)) };
-        if !(1..=VERSION).contains(&version) {
+        if version > VERSION {
             return Err(RecordError::Version(version));
         }
-        if bytes.len() < FIXED_BYTES {
+        if version == 0 || bytes.len() < FIXED_BYTES {
             return Err(RecordError::Damaged(bytes.len()));
         }
         let time = |start: usize| decode_time(&bytes[start..start + TIME_BYTES]);
@@ -480,4 +480,17 @@ pub fn decode_session(
         (None, decode_details(&details))
     };
     Ok(record.into_session(account, id, last_use.as_ref(), client, origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn record_of_version_0_is_damaged_and_of_a_later_version_is_a_newer_releases() {
+        for version in [0, VERSION + 1, 255] {
+            let expected = if version == 0 { RecordError::Damaged(FIXED_BYTES) } else { RecordError::Version(version) };
+            assert_eq!(Record::decode(&[version; FIXED_BYTES]), Err(expected));
+        }
+    }
 }
