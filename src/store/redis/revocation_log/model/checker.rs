@@ -34,6 +34,9 @@ pub(super) struct Report<A> {
 /// Visits states breadth first, until one violates an invariant or `limit` states have been visited.
 pub(super) fn search<M: Model>(model: &M, limit: usize) -> Report<M::Action> {
     let initial = model.initial();
+    if !model.holds(&initial) {
+        return Report { states: 1, violation: Some(Vec::new()), complete: false };
+    }
     // by the fingerprint of a visited state: the fingerprint of its predecessor, and the action between the two; none for the initial state
     let mut parents: HashMap<u64, Option<(u64, M::Action)>> = HashMap::from([(fingerprint(&initial), None)]);
     let mut queue = VecDeque::from([initial]);
@@ -71,6 +74,9 @@ pub(super) fn walk<M: Model>(model: &M, seed: u64, walks: usize, steps: usize) -
     for _ in 0..walks {
         let mut state = model.initial();
         taken.clear();
+        if !model.holds(&state) {
+            return Report { states, violation: Some(taken), complete: false };
+        }
         for _ in 0..steps {
             actions.clear();
             model.actions(&state, &mut actions);
@@ -125,4 +131,27 @@ impl SplitMix64 {
         let index = usize::try_from(self.next() % count).ok()?;
         items.get(index)
     }
+}
+
+#[test]
+fn violation_in_the_initial_state_is_found() {
+    struct NeverHolds;
+    impl Model for NeverHolds {
+        type State = u8;
+        type Action = u8;
+
+        fn initial(&self) -> u8 {
+            0
+        }
+
+        fn actions(&self, _: &u8, _: &mut Vec<u8>) {}
+
+        fn step(&self, _: &mut u8, _: u8) {}
+
+        fn holds(&self, _: &u8) -> bool {
+            false
+        }
+    }
+    assert_eq!(search(&NeverHolds, 10).violation, Some(Vec::new()));
+    assert_eq!(walk(&NeverHolds, 1, 1, 1).violation, Some(Vec::new()));
 }
