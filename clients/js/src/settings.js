@@ -64,7 +64,7 @@ export function settingsOf(options) {
     if (typeof all[name] !== "string" || all[name] === "") throw new LatchkeyError(`${name} must be a non-empty string`);
   }
   if (!isIssuer(all.issuer)) {
-    throw new LatchkeyError("issuer must be an http or https URL without trailing slash, query or fragment");
+    throw new LatchkeyError("issuer must be an http or https URL without credentials, trailing slash, query or fragment");
   }
   if (all.feedLost !== "introspect" && all.feedLost !== "refuse") {
     throw new LatchkeyError("feedLost must be 'introspect' or 'refuse'");

@@ -65,7 +65,8 @@ class Settings:
         except (ValueError, AttributeError):  # a malformed host, or not a string
             valid = False
         if not valid or url.query or url.fragment or self.issuer.endswith("/"):
-            raise LatchkeyError("issuer must be an http or https URL without trailing slash, query or fragment")
+            rule = "issuer must be an http or https URL without credentials, trailing slash, query or fragment"
+            raise LatchkeyError(rule)
         if self.feed_lost not in ("introspect", "refuse"):
             raise LatchkeyError("feed_lost must be 'introspect' or 'refuse'")
         for setting in fields(self):
