@@ -111,9 +111,9 @@ impl Invalid {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The issuer must be an `https` URL that has no query or fragment (RFC 8414, section 2), and no trailing slash. Plain `http`
-    /// is accepted for loopback addresses, and for others after [`crate::Builder::allow_plain_http`].
-    #[error("the issuer {0} must be an https URL with no query, fragment or trailing slash")]
+    /// The issuer must be an `https` URL that has no query or fragment (RFC 8414, section 2), no credentials, and no trailing slash.
+    /// Plain `http` is accepted for loopback addresses, and for others after [`crate::Builder::allow_plain_http`].
+    #[error("the issuer {0} must be an https URL with no credentials, query, fragment or trailing slash")]
     Issuer(String),
     /// No audience was configured. Without an audience, the verifier would accept the issuer's tokens for all services.
     #[error("no audience is configured: call audience(name)")]
