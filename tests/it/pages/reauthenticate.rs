@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     cluster,
-    second_factor::{enrolment, recovery_codes, totp_code},
+    second_factor::{enrolment, recovery_codes, totp_code, wrong_code},
     signed_in,
     visitor::{Visitor, field_error},
 };
@@ -99,7 +99,8 @@ async fn i14_account_with_a_second_factor_shows_it_and_not_the_password() {
         assert!(page.text.contains(&format!("name=\"method\" value=\"{method}\"")), "{}", page.text);
         let refused = ada.submit(path, &[("method", "password"), ("password", PASSWORD)]).await.expect(422);
         assert_eq!(refused.header("location"), "");
-        let wrong = ada.submit(path, &[("method", method), ("code", "000000")]).await.expect(422);
+        let wrong_code = wrong_code(&secret, &cluster.clock);
+        let wrong = ada.submit(path, &[("method", method), ("code", &wrong_code)]).await.expect(422);
         assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
         let done = ada.submit(path, &[("method", method), ("code", &value)]).await.expect(303);
         assert_eq!((done.header("location"), &ada.cookies[COOKIE]), ("/account/data", &session));

@@ -21,14 +21,24 @@ use crate::{
     passkeys::authenticator::{self, Authenticator},
 };
 
-/// A code that an authenticator app almost never shows.
-const WRONG_CODE: &str = "000000";
-
 /// The code that an authenticator app with this secret, in base32, shows.
 pub fn totp_code(secret: &str, clock: &Clock) -> String {
-    let now = format!("@{}", clock.now().as_secs());
+    totp_code_at(secret, clock.now().as_secs())
+}
+
+/// The code that the app shows `seconds` after the Unix epoch.
+fn totp_code_at(secret: &str, seconds: i64) -> String {
+    let now = format!("@{seconds}");
     let output = Command::new("oathtool").args(["--totp", "--base32", "--now", &now, secret]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A code of six digits that the app does not show within a minute of the clock's time.
+pub fn wrong_code(secret: &str, clock: &Clock) -> String {
+    let now = clock.now().as_secs();
+    let shown = [-60, -30, 0, 30, 60].map(|seconds| totp_code_at(secret, now + seconds));
+    let mut guesses = (0..).map(|number| format!("{number:06}"));
+    guesses.find(|guess| !shown.contains(guess)).unwrap()
 }
 
 /// The app's secret, and the `state` field, of the page that sets an authenticator app up.
@@ -92,8 +102,10 @@ async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
     let mut ada = signed_in(&node).await;
     ada.open("/account/security").await.expect(200);
     let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
-    let wrong =
-        ada.submit("/account/security/totp/confirm", &[("state", &state), ("code", WRONG_CODE)]).await.expect(422);
+    let wrong = ada
+        .submit("/account/security/totp/confirm", &[("state", &state), ("code", &wrong_code(&secret, &cluster.clock))])
+        .await
+        .expect(422);
     assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
     assert_eq!(enrolment(&wrong).0, secret, "the page keeps the secret");
     let correct = [("state", state.as_str()), ("code", &totp_code(&secret, &cluster.clock))];
@@ -114,7 +126,8 @@ async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
     other.open("/account").await.expect(303);
     let path = "/account/sign-in/second-factor?next=/devices";
     other.open(path).await.expect(200);
-    let wrong = other.submit(path, &[("method", "totp"), ("code", WRONG_CODE)]).await.expect(422);
+    let wrong =
+        other.submit(path, &[("method", "totp"), ("code", &wrong_code(&secret, &cluster.clock))]).await.expect(422);
     assert!(field_error(&wrong, "code").unwrap().contains("wrong"), "{}", wrong.text);
     let correct = [("method", "totp"), ("code", &totp_code(&secret, &cluster.clock))];
     let done = other.submit(path, &correct).await.expect(303);
@@ -161,7 +174,10 @@ async fn required_factor_is_set_up_before_the_session_starts() {
     let choice = ada.follow(&next_step).await.expect(200);
     assert!(choice.text.contains("href=\"/account/sign-in/enrol?method=passkey\""), "{}", choice.text);
     let (secret, state) = enrolment(&ada.open("/account/sign-in/enrol?method=totp").await.expect(200));
-    let wrong = ada.submit("/account/sign-in/enrol", &[("state", &state), ("code", WRONG_CODE)]).await.expect(422);
+    let wrong = ada
+        .submit("/account/sign-in/enrol", &[("state", &state), ("code", &wrong_code(&secret, &cluster.clock))])
+        .await
+        .expect(422);
     assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
     assert_eq!(enrolment(&wrong).0, secret);
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");

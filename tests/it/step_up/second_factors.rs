@@ -55,7 +55,8 @@ async fn i11_codes_of_app_and_recovery_step_up_once_and_wrong_codes_are_refused(
     let node = cluster.node().await;
     let (ada, tokens) = with_old_second_factor(&cluster, &node).await;
     let current_code = ada.app.code(&cluster.clock);
-    let wrong = try_reauthenticate(&node, &tokens.access, totp_code("000000")).await;
+    let wrong =
+        try_reauthenticate(&node, &tokens.access, totp_code(&factors::wrong_code(&ada.app, &cluster.clock))).await;
     assert_eq!(wrong.problem(), problem(401, "invalid_code"));
     let (first, second) = tokio::join!(
         try_reauthenticate(&node, &tokens.access, totp_code(&current_code)),
