@@ -152,7 +152,7 @@ async fn browser_is_known_by_its_device_cookie() {
     assert_eq!(attributes, "Path=/; Max-Age=34560000; Secure; HttpOnly; SameSite=Strict");
 
     for number in 0..FAILURES_UNTIL_DELAY {
-        node.send(login(&node, "203.0.113.7", "ada", &format!("guess {number}"))).await;
+        node.send(login(&node, "203.0.113.7", "ada", &format!("guess {number}"))).await.expect(401);
     }
     // from an address that is not known, with and without the cookie
     node.send(login(&node, "192.0.2.1", "ada", PASSWORD)).await.expect(429);
@@ -183,25 +183,26 @@ async fn login_failures_by_email_and_by_username_share_one_count() {
 async fn device_token_that_the_account_does_not_know_is_replaced() {
     let cluster = cluster();
     let node = cluster.node().await;
-    for name in ["ada", "eve"] {
+    for name in ["ada", "mary", "eve"] {
         node.register(name).await;
     }
     // 43 characters: 256 bits in base64url
     let invented = format!("lk_dt_{}", "A".repeat(43));
     let login_of_eve = node.send(login(&node, "203.0.113.7", "eve", PASSWORD)).await.expect(200);
     let device_of_eve = login_of_eve.header("x-device-token").to_owned();
-    for planted in [&invented, &device_of_eve] {
-        let request = login(&node, HOME, "ada", PASSWORD).header("x-device-token", planted);
+    // two owners: the guesses against the first would delay those against the second
+    for (owner, planted) in [("ada", &invented), ("mary", &device_of_eve)] {
+        let request = login(&node, HOME, owner, PASSWORD).header("x-device-token", planted);
         let issued = node.send(request).await.expect(200).header("x-device-token").to_owned();
         assert!(issued.starts_with("lk_dt_"), "{issued}");
         assert_ne!(issued, *planted);
         for number in 0..FAILURES_UNTIL_DELAY {
-            let guess = login(&node, "203.0.113.7", "ada", &format!("guess {number}"));
-            node.send(guess.header("x-device-token", planted)).await;
+            let guess = login(&node, "203.0.113.7", owner, &format!("guess {number}"));
+            node.send(guess.header("x-device-token", planted)).await.expect(401);
         }
-        let further_guess = login(&node, "203.0.113.7", "ada", "guess").header("x-device-token", planted);
+        let further_guess = login(&node, "203.0.113.7", owner, "guess").header("x-device-token", planted);
         node.send(further_guess).await.expect(429);
-        let known = login(&node, "192.0.2.9", "ada", PASSWORD).header("x-device-token", &issued);
+        let known = login(&node, "192.0.2.9", owner, PASSWORD).header("x-device-token", &issued);
         let kept = node.send(known).await.expect(200);
         assert_eq!(kept.header("x-device-token"), issued, "a known token is kept");
     }

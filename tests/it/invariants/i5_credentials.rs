@@ -397,7 +397,8 @@ async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login()
     sessions.revoke_all(ended, EndReason::PasswordChanged, cluster.clock.now()).await.unwrap();
     assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid_refresh_token());
     let racers = join_all((0..16).map(|_| node.try_login("ada", PASSWORD))).await;
-    let caller = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).next_back().unwrap();
+    let mut logins: Vec<_> = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).collect();
+    let caller = logins.pop().unwrap();
     node.get("/v1/me", &caller.access).await.expect(200);
     // A login that was checked before the change is still refused.
     let created = sessions.create(new_session(&node, id, 0), cluster.clock.now()).await.unwrap();
