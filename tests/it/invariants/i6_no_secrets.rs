@@ -18,7 +18,7 @@ use crate::harness::{
 };
 
 /// From this character on, a refresh token has only the MAC: 6 characters are the prefix, and 60 are the first 45 bytes in base64url, of
-/// which 43 precede the MAC.
+/// which 43 precede the MAC. The first 2 bytes of the MAC share characters with the bytes before.
 const REFRESH_TOKEN_MAC_START: usize = 66;
 
 /// The secrets that must appear nowhere, with their descriptions.
@@ -43,9 +43,11 @@ impl Secrets {
         self.0.extend(texts.into_iter().map(|text| (format!("{name}, as text"), text.into_bytes())));
     }
 
-    /// Adds a refresh token and its MAC.
+    /// Adds a refresh token and its MAC: the bytes, and the end of the token.
     fn add_refresh_token(&mut self, token: &str) {
         self.add_text("a refresh token", token);
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(&token["lk_rt_".len()..]).unwrap();
+        self.add_bytes("the MAC of a refresh token", &bytes[bytes.len() - 32..]);
         self.add_text("the MAC of a refresh token", &token[REFRESH_TOKEN_MAC_START..]);
     }
 
