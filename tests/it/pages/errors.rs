@@ -78,7 +78,7 @@ async fn switched_off_pages_are_not_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn node_with_a_broken_template_does_not_start() {
+async fn broken_template_is_refused_with_its_file_and_line() {
     let mut cluster = cluster();
     let folder = cluster.folder().join("pages");
     std::fs::create_dir(&folder).unwrap();
