@@ -243,11 +243,11 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_LIMITS_LOGIN_BACKOFF_MAX", "5s"),
         ("LATCHKEY_LIMITS_KNOWN_FOR", "6d"),
         ("LATCHKEY_LIMITS_MAX_KNOWN", "7"),
-        ("LATCHKEY_LIMITS_FACTOR_PER_ADDRESS", "25/25s"),
+        ("LATCHKEY_LIMITS_FACTOR_PER_ADDRESS", "35/35s"),
         ("LATCHKEY_LIMITS_FACTOR_BACKOFF_AFTER", "26"),
         ("LATCHKEY_LIMITS_FACTOR_BACKOFF_FIRST", "27s"),
         ("LATCHKEY_LIMITS_FACTOR_BACKOFF_MAX", "28s"),
-        ("LATCHKEY_LIMITS_FACTOR_MAIL_PER_ACCOUNT", "29/29s"),
+        ("LATCHKEY_LIMITS_FACTOR_MAIL_PER_ACCOUNT", "36/36s"),
         ("LATCHKEY_LIMITS_REGISTRATION_PER_ADDRESS", "8/8s"),
         ("LATCHKEY_LIMITS_REGISTRATION_PER_ACCOUNT", "9/9s"),
         ("LATCHKEY_LIMITS_REGISTRATION_SERVICE", "off"),
@@ -377,7 +377,7 @@ fn every_key_can_be_set_by_its_variable() {
              telemetry: TelemetrySettings {{ otlp_endpoint: Some(\"http://127.0.0.1:4318\"), sample_ratio: 0.5, timeout: 7s, service_name: \"svc\" }}, \
              limits: LimitSettings {{ login_per_address: Some(Quota {{ count: 1, window: 1s }}), login_service: Some(Quota {{ count: 2, window: 2s }}), \
              login_backoff: Some(Backoff {{ failures_without_delay: 3, first_delay: 4s, max_delay: 5s, trust_ttl: 518400s, max_trusted: 7 }}), \
-             factor_per_address: Some(Quota {{ count: 25, window: 25s }}), factor_mail_per_account: Some(Quota {{ count: 29, window: 29s }}), factor_backoff: Some(FactorBackoff {{ failures_without_delay: 26, first_delay: 27s, max_delay: 28s }}), \
+             factor_per_address: Some(Quota {{ count: 35, window: 35s }}), factor_mail_per_account: Some(Quota {{ count: 36, window: 36s }}), factor_backoff: Some(FactorBackoff {{ failures_without_delay: 26, first_delay: 27s, max_delay: 28s }}), \
              registration_per_address: Some(Quota {{ count: 8, window: 8s }}), registration_per_account: Some(Quota {{ count: 9, window: 9s }}), registration_service: None, \
              password_change_per_address: Some(Quota {{ count: 11, window: 11s }}), password_change_per_account: Some(Quota {{ count: 12, window: 12s }}), \
              password_change_service: Some(Quota {{ count: 13, window: 13s }}), recovery_per_address: Some(Quota {{ count: 22, window: 22s }}), \
