@@ -13,20 +13,15 @@ use crate::{
     domain::secret::SecretText,
     http::{
         api::account::{RegisterFields, parse_register},
-        problem::{Code, ProblemError},
+        problem::ProblemError,
     },
     pages::views::Register,
     service::register,
 };
 
-/// The detail of the problem while registration is closed.
-const CLOSED_DETAIL: &str = "Only an admin may register accounts.";
-
 #[handler]
 pub(super) async fn show(visit: Visit) -> Result<Response> {
-    if !visit.state.config.registration.open {
-        return Err(ProblemError::new(Code::RegistrationClosed, CLOSED_DETAIL).into());
-    }
+    register::check_registration_is_open(&visit.state).map_err(ProblemError::from)?;
     visit.reply().page(&Register { with_username: allows_username(&visit), ..Register::default() })
 }
 
