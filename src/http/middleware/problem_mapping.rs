@@ -70,6 +70,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn status_of_a_framework_error_has_its_general_code() {
+        for (status, code) in [
+            (400, Code::MalformedRequest),
+            (401, Code::AuthenticationRequired),
+            (404, Code::NotFound),
+            (405, Code::MethodNotAllowed),
+            (408, Code::RequestTimeout),
+            (413, Code::PayloadTooLarge),
+            (415, Code::UnsupportedMediaType),
+            (422, Code::InvalidFields),
+            (429, Code::TooManyRequests),
+            (503, Code::Unavailable),
+            // no code has this status
+            (418, Code::MalformedRequest),
+        ] {
+            assert_eq!(code_of(StatusCode::from_u16(status).unwrap()), code, "{status}");
+        }
+    }
+
+    #[test]
     fn server_error_of_the_framework_has_its_text_as_cause_and_other_errors_have_none() {
         let broken = poem::Error::from_string("broken", StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(unrecorded_cause(&broken), Some(FailureCause::Internal("broken".to_owned())));
