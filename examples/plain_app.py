@@ -23,7 +23,8 @@ class App(BaseHTTPRequestHandler):
             # A service client's own token has no session, and its subject is not an account.
             self.respond(403, "This app is for users.")
         else:
-            roles = self.headers.get("X-Auth-Roles", "none")
+            # Without roles the header is absent, or empty if the proxy sets it from an empty variable.
+            roles = self.headers.get("X-Auth-Roles") or "none"
             self.respond(200, f"Hello, account {account}. Your roles: {roles}.")
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
