@@ -213,7 +213,7 @@ pub fn measure(
         (Some((before, after)), _) => micros_per_request(before, after, outcome.correct as f64),
         (None, &[begin, end]) => micros_per_request(begin, end, count),
         // does not happen: `load::drive` fails unless it has reached both edges
-        (None, _) => (0.0, 0.0),
+        (None, _) => anyhow::bail!("{label}: the usage was not read at both edges of the measured time"),
     };
     #[expect(clippy::cast_precision_loss, reason = "the memory of a machine is far below 2^52 bytes")]
     let resident_mib = edge_readings.last().map_or(0, |reading| reading.server.resident) as f64 / f64::from(1 << 20);

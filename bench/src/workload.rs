@@ -271,7 +271,11 @@ impl Workload for RefreshEnded {
     }
 
     fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
-        if answer.status == 401 { Ok(()) } else { Err(answer.unexpected("an ended session was refreshed")) }
+        match answer.status {
+            401 => Ok(()),
+            200 => Err(answer.unexpected("an ended session was refreshed")),
+            _ => Err(answer.unexpected("the refresh of an ended session")),
+        }
     }
 }
 
