@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -13,6 +13,9 @@ use anyhow::{Context, bail};
 use tempfile::TempDir;
 
 use crate::{load, procfs, resp::Resp};
+
+/// The slots of a Redis Cluster.
+const CLUSTER_SLOTS: usize = 16_384;
 
 /// The paths of a run's programs and output, and the persistence of its Redis servers.
 pub struct Host {
@@ -31,7 +34,7 @@ pub struct Host {
 /// Redis persistence: `appendonly` and `appendfsync`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Persistence {
-    /// `appendfsync always`, as the documentation requires: no acknowledged write is lost.
+    /// `appendfsync always`, which Latchkey's documentation requires: no acknowledged write is lost.
     Always,
     /// `appendfsync everysec`.
     Everysec,
@@ -52,8 +55,13 @@ impl Host {
 
     /// Returns a host whose output goes to a subfolder.
     pub fn subfolder(&self, name: &str) -> anyhow::Result<Self> {
-        let (root, programs, folder) = (self.root.clone(), self.programs.clone(), self.create_folder(name)?);
-        Ok(Self { root, programs, folder, persistence: self.persistence, _temporary: None })
+        Ok(Self {
+            root: self.root.clone(),
+            programs: self.programs.clone(),
+            folder: self.create_folder(name)?,
+            persistence: self.persistence,
+            _temporary: None,
+        })
     }
 
     /// Creates a subfolder of the output folder, and returns its path.
@@ -84,17 +92,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program, writes its output to `log` and waits up to 60 s until `ready` returns true.
-    pub fn start(mut command: Command, log: &Path, ready: impl Fn() -> bool) -> anyhow::Result<Self> {
+    /// Starts a program, writes its output to `log` and waits up to 60 s until `is_ready` returns true.
+    pub fn start(mut command: Command, log: &Path, is_ready: impl Fn() -> bool) -> anyhow::Result<Self> {
         let log_file = File::create(log)?;
-        let name = format!("{command:?}");
+        let command_line = format!("{command:?}");
         command.stdin(Stdio::null()).stdout(log_file.try_clone()?).stderr(log_file);
         let start = Instant::now();
-        let child = command.spawn().with_context(|| format!("starting {name}"))?;
+        let child = command.spawn().with_context(|| format!("starting {command_line}"))?;
+        // built before the program is ready, so that a failed start kills the program too
         let mut process = Self { child, pids: Vec::new(), started_in: Duration::ZERO };
-        while !ready() {
-            if process.child.try_wait()?.is_some() || start.elapsed() > Duration::from_secs(60) {
-                bail!("{name} doesn't start: {}", fs::read_to_string(log).unwrap_or_default());
+        while !is_ready() {
+            let has_exited = process.child.try_wait()?.is_some();
+            if has_exited || start.elapsed() > Duration::from_secs(60) {
+                bail!("{command_line} doesn't start: {}", fs::read_to_string(log).unwrap_or_default());
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -116,9 +126,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let pids = procfs::process_tree(self.child.id());
-        for pid in pids.iter().filter_map(|pid| rustix::process::Pid::from_raw(i32::try_from(*pid).ok()?)) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        for pid in procfs::process_tree(self.child.id()) {
+            if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
         }
         let _ = self.child.wait();
     }
@@ -131,22 +142,27 @@ pub fn free_port() -> anyhow::Result<u16> {
 
 /// Returns whether the server at this address answers `GET /livez` with 200.
 pub fn is_alive(address: SocketAddr) -> bool {
+    /// A workload of one request.
     struct LivenessProbe {
-        sent: bool,
-        alive: bool,
+        is_sent: bool,
+        is_alive: bool,
     }
     impl load::Workload for LivenessProbe {
         fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
+            if self.is_sent {
+                return None;
+            }
+            self.is_sent = true;
             out.extend(b"GET /livez HTTP/1.1\r\nHost: bench\r\n\r\n");
-            (!std::mem::replace(&mut self.sent, true)).then_some(0)
+            Some(0) // the only class of requests
         }
         fn answer(&mut self, _: usize, _: usize, answer: &load::Answer<'_>) -> Result<(), String> {
-            self.alive = answer.status == 200;
+            self.is_alive = answer.status == 200;
             Ok(())
         }
     }
-    let mut probe = LivenessProbe { sent: false, alive: false };
-    TcpStream::connect(address).is_ok() && load::exhaust(address, 1, &mut probe).is_ok() && probe.alive
+    let mut probe = LivenessProbe { is_sent: false, is_alive: false };
+    load::exhaust(address, 1, &mut probe).is_ok() && probe.is_alive
 }
 
 /// A Redis server of one target.
@@ -169,7 +185,8 @@ impl RedisServer {
         let masters = (0..3).map(start).collect::<anyhow::Result<Vec<_>>>()?;
         let ports: Vec<String> = masters.iter().map(|master| master.port.to_string()).collect();
         for (i, master) in masters.iter().enumerate() {
-            let (first, last) = (i * 16_384 / 3, (i + 1) * 16_384 / 3 - 1);
+            let first = i * CLUSTER_SLOTS / 3;
+            let last = (i + 1) * CLUSTER_SLOTS / 3 - 1;
             let mut redis = Resp::connect(master.port)?;
             redis.call(&[b"CLUSTER", b"ADDSLOTSRANGE", first.to_string().as_bytes(), last.to_string().as_bytes()])?;
             // nodes with equal epochs would first have to resolve the conflict
@@ -180,9 +197,11 @@ impl RedisServer {
         }
         for master in &masters {
             let mut redis = Resp::connect(master.port)?;
-            while !redis.call(&[b"CLUSTER", b"INFO"])?.contains("cluster_slots_ok:16384")
-                || !redis.call(&[b"CLUSTER", b"INFO"])?.contains("cluster_state:ok")
-            {
+            loop {
+                let info = redis.call(&[b"CLUSTER", b"INFO"])?;
+                if info.contains(&format!("cluster_slots_ok:{CLUSTER_SLOTS}")) && info.contains("cluster_state:ok") {
+                    break;
+                }
                 thread::sleep(Duration::from_millis(20));
             }
         }
@@ -200,11 +219,14 @@ impl RedisServer {
         command.args(["--maxmemory-policy", "noeviction"]).arg("--dir").arg(&folder);
         // a log rewrite would slow whichever target is measured at that moment
         command.args(["--auto-aof-rewrite-percentage", "0"]);
-        command.args(["--appendonly", if persistence == Persistence::Off { "no" } else { "yes" }]);
-        command.args(["--appendfsync", if persistence == Persistence::Always { "always" } else { "everysec" }]);
+        match persistence {
+            Persistence::Always => command.args(["--appendonly", "yes", "--appendfsync", "always"]),
+            Persistence::Everysec => command.args(["--appendonly", "yes", "--appendfsync", "everysec"]),
+            Persistence::Off => command.args(["--appendonly", "no"]),
+        };
         command.args(further);
-        let ready = || Resp::connect(port).is_ok_and(|mut redis| redis.call(&[b"PING"]).is_ok());
-        let process = Process::start(command, &folder.join("log"), ready)?;
+        let answers_ping = || Resp::connect(port).is_ok_and(|mut redis| redis.call(&[b"PING"]).is_ok());
+        let process = Process::start(command, &folder.join("log"), answers_ping)?;
         Ok(Self { process, port })
     }
 

@@ -2,18 +2,15 @@
 
 use std::time::Duration;
 
-/// Units of time, largest first, in milliseconds.
-const TIME: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+/// Units of time with their milliseconds, largest first.
+const TIME_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// Units of size, largest first, in bytes.
-const SIZE: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+/// Units of size with their bytes, largest first.
+const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-/// Parses a whole number with a unit. Only zero needs no unit.
+/// Parses a duration: a whole number with a unit. Only zero needs no unit.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    let millis = match text {
-        "0" => Some(0),
-        _ => parse_with_unit(text, &TIME),
-    };
+    let millis = if text == "0" { Some(0) } else { parse_with_unit(text, &TIME_UNITS) };
     millis.map(Duration::from_millis).ok_or_else(|| "must be a duration such as 500ms, 10s, 5m, 12h or 7d".into())
 }
 
@@ -21,34 +18,33 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 pub(super) fn show(duration: Duration) -> String {
     // The longest duration that can be configured is ten years, far below 2^64 milliseconds.
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    match TIME.iter().find(|(_, unit)| millis >= *unit && millis.is_multiple_of(*unit)) {
-        Some((name, unit)) => format!("{}{name}", millis / unit),
-        None => "0s".into(),
-    }
+    show_with_unit(millis, &TIME_UNITS).unwrap_or_else(|| "0s".into())
 }
 
-/// Parses a number of bytes, KiB, MiB or GiB.
+/// Parses a size: a whole number of bytes, without a unit or with one.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
-    // `u64::from_str` accepts a leading plus sign
-    let without_unit = text.parse().ok().filter(|_| !text.starts_with('+'));
-    let bytes = without_unit.or_else(|| parse_with_unit(text, &SIZE));
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let bytes = if is_number { text.parse().ok() } else { parse_with_unit(text, &SIZE_UNITS) };
     bytes.ok_or_else(|| "must be a size such as 65536, 64KiB or 1MiB".into())
 }
 
-/// Formats a size for [`parse_size`].
+/// Formats a size for [`parse_size`], in the largest unit without a fraction.
 pub(super) fn show_size(bytes: u64) -> String {
-    match SIZE.iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit)) {
-        Some((name, unit)) => format!("{}{name}", bytes / unit),
-        None => "0".into(),
-    }
+    show_with_unit(bytes, &SIZE_UNITS).unwrap_or_else(|| "0".into())
 }
 
-/// Parses digits followed by one of `units`. `None` for any other text and on overflow.
+/// Parses digits followed by the name of one of `units`, and multiplies. `None` for any other text and on overflow.
 fn parse_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let unit_start = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, name) = text.split_at(unit_start);
-    let (_, unit) = units.iter().find(|(unit, _)| *unit == name)?;
+    let (number, unit_name) = text.split_at(unit_start);
+    let (_, unit) = units.iter().find(|(name, _)| *name == unit_name)?;
     number.parse::<u64>().ok()?.checked_mul(*unit)
+}
+
+/// Formats a number in the first of `units` that it is a multiple of. `None` for zero.
+fn show_with_unit(number: u64, units: &[(&str, u64)]) -> Option<String> {
+    let (name, unit) = units.iter().find(|(_, unit)| number >= *unit && number.is_multiple_of(*unit))?;
+    Some(format!("{}{name}", number / unit))
 }
 
 #[cfg(test)]

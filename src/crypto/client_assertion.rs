@@ -1,7 +1,7 @@
 //! Client assertions: JWTs by which a client authenticates without a secret (`private_key_jwt`; RFC 7523, section 3).
 //!
-//! The claims name the client, so they are parsed before the signature can be verified. Until the signature is verified, only the
-//! client's id is used, to find its keys.
+//! The claims name the client whose keys verify the signature, so they are parsed first. Before the signature is verified, only the
+//! client's id is used, to find the keys.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const MAX_BYTES: usize = 8 * 1024;
 pub const MAX_LIFETIME: Duration = Duration::from_hours(1);
 
 /// The longest accepted `jti`, in bytes.
-const MAX_JTI: usize = 256;
+const MAX_JTI_BYTES: usize = 256;
 
 /// The accepted values of `typ`. The header may also lack `typ`.
 const TYPES: [&str; 2] = ["JWT", "client-authentication+jwt"];
@@ -109,7 +109,8 @@ impl<'a> Assertion<'a> {
         if iss == sub { Ok(sub) } else { Err(AssertionError::WrongIssuer) }
     }
 
-    /// Verifies the signature with `keys` and the times at `now`. Every `aud` must be one of `audiences`.
+    /// Verifies the signature with `keys`, and the claims at `now`. Every `aud` must be one of `audiences`. `leeway` is the tolerated
+    /// clock difference.
     ///
     /// # Errors
     /// [`AssertionError`]
@@ -123,11 +124,11 @@ impl<'a> Assertion<'a> {
         if !keys.verify(&self.jws) {
             return Err(AssertionError::BadSignature);
         }
-        let is_accepted = match self.claims.aud.as_ref().ok_or(AssertionError::MissingClaim("aud"))? {
+        let is_for_this_service = match self.claims.aud.as_ref().ok_or(AssertionError::MissingClaim("aud"))? {
             Audience::One(one) => audiences.contains(one),
             Audience::Several(several) => !several.is_empty() && several.iter().all(|one| audiences.contains(one)),
         };
-        if !is_accepted {
+        if !is_for_this_service {
             return Err(AssertionError::WrongAudience);
         }
         let exp = time(self.claims.exp.ok_or(AssertionError::MissingClaim("exp"))?);
@@ -137,18 +138,19 @@ impl<'a> Assertion<'a> {
         if exp > now + MAX_LIFETIME + leeway {
             return Err(AssertionError::LifetimeTooLong);
         }
-        if [self.claims.nbf, self.claims.iat].into_iter().flatten().any(|from| time(from) > now + leeway) {
+        let is_in_future = |claim: Option<f64>| claim.is_some_and(|seconds| time(seconds) > now + leeway);
+        if is_in_future(self.claims.nbf) || is_in_future(self.claims.iat) {
             return Err(AssertionError::NotYetValid);
         }
-        let jti = self.claims.jti.clone().filter(|jti| !jti.is_empty()).ok_or(AssertionError::MissingClaim("jti"))?;
-        if jti.len() > MAX_JTI {
+        let jti = self.claims.jti.as_ref().filter(|jti| !jti.is_empty()).ok_or(AssertionError::MissingClaim("jti"))?;
+        if jti.len() > MAX_JTI_BYTES {
             return Err(AssertionError::Malformed);
         }
-        Ok(AcceptedAssertion { jti, until: exp + leeway })
+        Ok(AcceptedAssertion { jti: jti.clone(), until: exp + leeway })
     }
 }
 
-/// A `NumericDate` (RFC 7519, section 2), which may have a fraction.
+/// Converts a `NumericDate` (RFC 7519, section 2): seconds since 1970, which may have a fraction.
 #[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
 fn time(seconds: f64) -> Timestamp {
     Timestamp::from_millis((seconds * 1000.0) as i64)
@@ -167,24 +169,34 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
+    /// Signs with the test key of `algorithm`, whatever the header says.
     fn signed(algorithm: Algorithm, header: &Value, claims: &Value) -> String {
-        let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-        let message = format!("{}.{}", part(header), part(claims));
+        let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+        let message = format!("{}.{}", encode(header), encode(claims));
         let signature = testing::key(algorithm).sign(message.as_bytes()).unwrap();
         format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
     }
 
+    /// The claims of a valid assertion of the client `billing` to the service with the issuer `https://as`.
     fn claims() -> Value {
         let now = NOW.as_secs();
         json!({ "iss": "billing", "sub": "billing", "aud": "https://as", "exp": now + 60, "iat": now, "jti": "1" })
     }
 
+    /// The keys of a client that has registered the test key of `algorithm`.
+    fn client_keys(algorithm: Algorithm) -> ClientKeys {
+        let jwks = to_jwks(testing::key(algorithm).public_jwk()).unwrap();
+        ClientKeys::parse(&jwks).unwrap()
+    }
+
     /// Verifies an assertion of the client `billing` with its ES256 key.
     fn outcome(assertion: &str) -> Result<AcceptedAssertion, AssertionError> {
-        let keys = ClientKeys::parse(&to_jwks(testing::key(Algorithm::Es256).public_jwk()).unwrap()).unwrap();
+        let keys = client_keys(Algorithm::Es256);
         let audiences = ["https://as".to_owned(), "https://as/oauth2/token".to_owned()];
         let assertion = Assertion::parse(assertion)?;
-        assert_eq!(assertion.client_id()?, "billing");
+        // as in the service, the client is determined first: `iss` and `sub` are refused here
+        let client_id = assertion.client_id()?;
+        assert_eq!(client_id, "billing");
         assertion.verify(&keys, &audiences, Duration::from_secs(5), NOW)
     }
 
@@ -193,10 +205,10 @@ mod tests {
         let mut claims = claims();
         for (name, value) in changes.as_object().unwrap() {
             if value.is_null() {
-                claims.as_object_mut().unwrap().remove(name)
+                claims.as_object_mut().unwrap().remove(name);
             } else {
-                claims.as_object_mut().unwrap().insert(name.clone(), value.clone())
-            };
+                claims[name] = value.clone();
+            }
         }
         outcome(&signed(Algorithm::Es256, &json!({ "alg": "ES256" }), &claims))
     }
@@ -204,7 +216,7 @@ mod tests {
     #[test]
     fn assertion_of_every_algorithm_is_accepted() {
         for algorithm in Algorithm::ALL {
-            let keys = ClientKeys::parse(&to_jwks(testing::key(algorithm).public_jwk()).unwrap()).unwrap();
+            let keys = client_keys(algorithm);
             let text = signed(algorithm, &json!({ "alg": algorithm.as_str(), "typ": "JWT" }), &claims());
             let assertion = Assertion::parse(&text).unwrap();
             let accepted = assertion.verify(&keys, &["https://as".to_owned()], Duration::ZERO, NOW);
@@ -219,7 +231,7 @@ mod tests {
             json!({ "aud": ["https://as"] }),
             json!({ "aud": ["https://as", "https://as/oauth2/token"] }),
             json!({ "exp": 1_800_000_060.5, "iat": null, "nbf": 1_800_000_000 }),
-            json!({ "exp": 1_800_003_600, "more": [1] }),
+            json!({ "exp": 1_800_003_600, "unknown_claim": [1] }), // expires after MAX_LIFETIME
         ] {
             assert!(outcome_with(&changes).is_ok(), "{changes}");
         }
@@ -228,7 +240,7 @@ mod tests {
     #[test]
     fn invalid_assertion_is_refused() {
         use AssertionError as E;
-        // The current time is 1_800_000_000, and the leeway is 5 seconds.
+        // The current time is 1_800_000_000, the leeway is 5 seconds, and MAX_LIFETIME is 3600 seconds.
         for (changes, error) in [
             (json!({ "iss": null }), E::MissingClaim("iss")),
             (json!({ "sub": null }), E::MissingClaim("sub")),
@@ -246,7 +258,7 @@ mod tests {
             (json!({ "nbf": 1_800_000_006 }), E::NotYetValid),
             (json!({ "jti": null }), E::MissingClaim("jti")),
             (json!({ "jti": "" }), E::MissingClaim("jti")),
-            (json!({ "jti": "x".repeat(MAX_JTI + 1) }), E::Malformed),
+            (json!({ "jti": "x".repeat(MAX_JTI_BYTES + 1) }), E::Malformed),
         ] {
             assert_eq!(outcome_with(&changes), Err(error), "{changes}");
         }

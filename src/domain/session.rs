@@ -10,7 +10,7 @@ use super::{
     ids::{AccountId, SessionId},
 };
 
-/// The number of refreshes of a session. A refresh token contains the generation it was issued for.
+/// The number of a session's refresh token, from 0: how many refreshes preceded the token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(pub u32);
 
@@ -22,8 +22,8 @@ pub enum Transport {
     Bearer,
     /// In the `__Host-latchkey` cookie, out of reach of scripts.
     Cookie,
-    /// There is no refresh token: a browser that signed in on Latchkey's own pages names its session by the cookie
-    /// `__Host-latchkey-browser`. Such a session has no tokens; the app sessions beneath it have tokens (single sign-on).
+    /// There is no refresh token: the session is of a browser that signed in on Latchkey's own pages (single sign-on). The cookie
+    /// `__Host-latchkey-browser` names it. Only the app sessions beneath it have tokens.
     Browser,
 }
 
@@ -39,30 +39,30 @@ pub enum AcceptedTransport {
 /// The client that started a session, for its owner to recognize.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionOrigin {
-    /// The client's address, through trusted proxies.
+    /// The client's address, as trusted proxies report it.
     pub ip: Option<IpAddr>,
-    /// The `User-Agent` header, shortened to the size of a record.
+    /// The `User-Agent` header, shortened to fit into the session's record in Redis.
     pub user_agent: Option<String>,
     /// The name that the client gave its device.
     pub device: Option<String>,
 }
 
-/// A keyed digest of the network and the user agent of a request. Requests with the same tag come from one client as far as the
-/// rotation rule is concerned (I2).
+/// A keyed digest of the network and the user agent of a request. [`RepeatRule`] takes requests with the same tag for requests of one
+/// client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OriginTag(pub [u8; 8]);
 
-/// The rule for superseded refresh tokens (I2). Without grace and retry window, rotation is strict: every superseded token
-/// ends its session.
+/// The rule for repeats, the requests that present a superseded refresh token (I2: reuse ends the session). If both windows are zero,
+/// every repeat ends its session.
 #[derive(Clone, Copy, Debug)]
 pub struct RepeatRule {
-    /// How long a token is answered with the current one after it was superseded.
+    /// The grace window: how long a token is answered with the current one after it was superseded.
     pub grace: Duration,
     /// How long a superseded token is answered with the current one, counted from the issue of the current token. Applies only to a
     /// token that was within [`Self::grace`] at that moment: its holder may have lost the response with the current token.
     pub retry_window: Duration,
-    /// The number of consecutive counted generations that ends the session, 2 to 8. A repeat counts every generation after the
-    /// presented one, unless it comes from the network and user agent of the last rotation.
+    /// The number of consecutive marked generations that ends the session, 2 to 8. A repeat from another network or user agent than
+    /// the last rotation is counted: it marks every generation after the presented one.
     pub counted_repeats_limit: u8,
 }
 
@@ -81,23 +81,23 @@ pub struct Session {
     pub created_at: Timestamp,
     /// The time of the last refresh, or of the creation.
     pub last_used_at: Timestamp,
-    /// When the idle timeout ends the session unless it is refreshed before (I4).
+    /// When the idle timeout ends the session unless it is refreshed before.
     pub idle_ends_at: Timestamp,
-    /// When the session's absolute lifetime ends (I4).
+    /// When the session's absolute lifetime ends.
     pub ends_at: Timestamp,
     /// The client that started the session.
     pub origin: SessionOrigin,
     /// The address of the last refresh, or of the sign-in. None if it is unknown.
     pub last_used_ip: Option<IpAddr>,
-    /// How many of the last eight generations are counted: see [`RepeatRule::counted_repeats_limit`] (I2).
+    /// How many of the last eight generations counted repeats have marked: see [`RepeatRule::counted_repeats_limit`].
     pub counted_repeats: u8,
     /// The authentication of the session's sign-in.
     pub authentication: Authentication,
     /// The user's last authentication after the sign-in, if any.
     pub step_up: Option<Authentication>,
-    /// The client, the scopes and the audiences; none for the first-party defaults.
+    /// The client, the scopes and the audiences. None for a first-party session, to which the configured defaults apply.
     pub client: Option<Box<ClientGrant>>,
-    /// The session that this session belongs to and ends with, such as a browser's.
+    /// The browser's session that this app session is beneath and ends with, if any.
     pub parent: Option<SessionId>,
 }
 
@@ -148,9 +148,9 @@ pub struct Grant {
     pub ends_at: Timestamp,
     /// How the refresh token is transported.
     pub transport: Transport,
-    /// The account's roles, as of the last login or role change.
+    /// The account's roles, as of the last sign-in or change of roles.
     pub roles: Roles,
-    /// The account's other claims, as of the last login or change of claims.
+    /// The account's other claims, as of the last sign-in or change of claims.
     pub additional_claims: AdditionalClaims,
     /// The version of the account's claims, its roles included: the claim `claims_version`.
     pub claims_version: ClaimsVersion,
@@ -163,20 +163,20 @@ impl Grant {
     }
 }
 
-/// The result of presenting a refresh token (I1, I2).
+/// The result of presenting a refresh token (I1: one successor per token; I2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rotation {
     /// The token was current: the session advanced by one generation.
     Rotated(Grant),
-    /// The client of the last rotation repeated the superseded token, as [`RepeatRule`] allows. Contains the current grant.
+    /// The client of the last rotation repeated a superseded token, as [`RepeatRule`] allows. Contains the current grant.
     Repeated(Grant),
-    /// Another client repeated the superseded token, as [`RepeatRule`] allows: the repeat was counted. Contains the current grant.
+    /// Another client repeated a superseded token, as [`RepeatRule`] allows: the repeat was counted. Contains the current grant.
     Counted(Grant),
-    /// The superseded token was repeated although [`RepeatRule`] does not allow it: the session was revoked.
+    /// A superseded token was repeated although [`RepeatRule`] does not allow it: the session was revoked.
     Reused,
-    /// The last [`RepeatRule::counted_repeats_limit`] generations are all counted: the session has two holders, and was revoked.
+    /// The last [`RepeatRule::counted_repeats_limit`] generations are all marked: the session has two holders, and was revoked.
     SecondHolder,
-    /// The session has expired.
+    /// The session or its parent has expired.
     Expired,
     /// There is no such session: it was revoked, or expired long ago.
     Gone,
@@ -193,7 +193,6 @@ pub struct Liveness {
     pub ends_at: Timestamp,
     /// The current version of the account's claims.
     pub claims: ClaimsStamp,
-    /// Whether the user has authenticated again after the sign-in. Tokens of the session may then name an authentication that is
-    /// no longer the current one.
+    /// Whether the user has authenticated again after the sign-in. Older tokens of the session then name the former authentication.
     pub stepped_up: bool,
 }

@@ -10,21 +10,22 @@ export type TabMessage =
 
 /** The connection of this tab to the other tabs. */
 export interface Tabs {
-  /** Runs `work` while no other tab runs work. */
+  /** Runs `work` while no other tab runs its own. */
   exclusively<T>(work: () => Promise<T>): Promise<T>;
+  /** Sends a message to all other tabs. */
   send(message: TabMessage): void;
   close(): void;
 }
 
 /**
  * Connects the tabs that open the same `name`, with Web Locks and BroadcastChannel. Where a browser lacks one of them, tabs refresh
- * independently, which is safe: Latchkey gives every tab the same successor within the grace window.
+ * independently, which is safe: within the grace window, Latchkey answers every tab with the same new refresh token.
  */
 export function openTabs(name: string, receive: (message: TabMessage) => void): Tabs {
   const locks = globalThis.navigator?.locks;
   const channel = typeof BroadcastChannel === "undefined" ? undefined : new BroadcastChannel(name);
   channel?.addEventListener("message", (event) => receive((event as MessageEvent<TabMessage>).data));
-  // in Node an open channel would keep the process alive
+  // in Node an open channel would keep the process alive; browsers have no `unref`
   (channel as { unref?: () => void } | undefined)?.unref?.();
   return {
     exclusively: (work) => (locks ? (locks.request(name, work) as ReturnType<typeof work>) : work()),

@@ -24,16 +24,19 @@ export function expressMiddleware(verifier, options = {}) {
       if (options.closeOnEnd ?? true) endResponseOnEnd(verifier, outcome.claims, request, response);
       Object.assign(request, { auth: outcome.claims });
     } catch (error) {
+      // undefined for an error that says nothing about the token
       const refusal = refusalOfError(error);
       if (refusal) refuse(response, refusal);
       else next(error);
       return;
     }
-    next();
+    next(); // outside of `try`: an error of a later handler is not a refusal
   };
 }
 
 /**
+ * Answers with a refusal.
+ *
  * @param {import("node:http").ServerResponse} response
  * @param {import("./guard.js").Refusal} refusal
  */

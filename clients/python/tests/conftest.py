@@ -1,4 +1,4 @@
-"""Fixtures of all tests."""
+"""Fixtures of all tests. Async fixtures request `anyio_backend`, so that anyio's pytest plugin runs them."""
 
 import os
 from collections.abc import AsyncIterator
@@ -11,7 +11,7 @@ from service_users import Service
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """The event loop of tests with the anyio mark."""
+    """The event loop on which anyio runs async tests and fixtures. anyio prescribes the name."""
     return "asyncio"
 
 
@@ -24,7 +24,7 @@ async def issuer(anyio_backend: str) -> AsyncIterator[FakeIssuer]:
 
 @pytest.fixture
 async def service(anyio_backend: str) -> AsyncIterator[Service]:
-    """The real service that the driver in tests/it/clients started."""
+    """The real service that tests/it/clients started before it started pytest."""
     url = os.environ["TEST_SERVICE_ISSUER"]
     async with httpx.AsyncClient(base_url=url, timeout=60) as http:
         yield Service(url, http)

@@ -28,7 +28,7 @@ function show(user) {
   element("expires").textContent = user ? new Date(user.expires_at * 1000).toLocaleTimeString() : "";
 }
 
-/** Set while a renewal is due to be retried. */
+/** The timer of the next attempt after a failed renewal; undefined if none is due. */
 let retryTimer;
 
 function stopRetrying() {
@@ -39,14 +39,14 @@ function stopRetrying() {
 /** Renews the access token now. */
 function renew() {
   stopRetrying();
-  return users.signinSilent().catch(renewalFailed);
+  return users.signinSilent().catch(handleRenewalError);
 }
 
 /**
  * Handles a failed renewal. If Latchkey refuses the refresh token, the session has ended. After any other error, such as a lost network,
  * the app retries after 30 seconds, or earlier if the browser comes online.
  */
-async function renewalFailed(error) {
+async function handleRenewalError(error) {
   stopRetrying();
   if (error instanceof ErrorResponse && error.error === "invalid_grant") {
     await users.removeUser();
@@ -64,21 +64,23 @@ users.events.addUserLoaded((user) => {
 });
 users.events.addUserUnloaded(() => {
   stopRetrying();
-  show(null);
+  show(undefined);
 });
-users.events.addSilentRenewError(renewalFailed);
+users.events.addSilentRenewError(handleRenewalError); // of automatic renewals
 element("sign-in").addEventListener("click", () => users.signinRedirect());
 element("sign-out").addEventListener("click", () => users.signoutRedirect());
 element("renew").addEventListener("click", renew);
-addEventListener("online", () => retryTimer && renew());
+addEventListener("online", () => {
+  if (retryTimer) renew();
+});
 
 try {
   if (parameters.has("code") || parameters.has("error")) {
-    // the browser returns from the sign-in: remove the code from the address bar
+    // the browser returns from the sign-in: remove the code from the address bar, because it works only once
     history.replaceState({}, "", page);
     await users.signinRedirectCallback(`${page}?${parameters}`);
   } else if (parameters.get("iss") === issuer) {
-    // opened from Latchkey's account page (OpenID Connect Core, section 4)
+    // a link on Latchkey's account page asks this app to start a sign-in (OpenID Connect Core, section 4)
     await users.signinRedirect({ login_hint: parameters.get("login_hint") ?? undefined });
   }
 } catch (error) {

@@ -104,20 +104,24 @@ pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
             let mut findings = check_configuration(&config);
             findings.extend(machine::check(&config));
             findings.extend(proxy::check(&config));
-            findings.extend(block_on(async {
-                let mut findings = stores::check(&config, &Clock::System).await?;
+            block_on(async {
+                findings.extend(stores::check(&config, &Clock::System).await?);
                 findings.extend(mail::check(&config, &Clock::System, args.test_mail.as_ref()).await);
-                Ok(findings)
-            })?);
+                Ok(())
+            })?;
             findings
         }
     };
     print(&findings, args.json)?;
-    let fails = |finding: &Finding| finding.status == Status::Fail || args.strict && finding.status == Status::Warn;
-    if findings.iter().any(fails) { Err(ChecksFailed.into()) } else { Ok(()) }
+    let is_failure = |finding: &Finding| match finding.status {
+        Status::Ok => false,
+        Status::Warn => args.strict,
+        Status::Fail => true,
+    };
+    if findings.iter().any(is_failure) { Err(ChecksFailed.into()) } else { Ok(()) }
 }
 
-/// The warnings of the configuration: clear text, weak hashing, files to which others have access.
+/// The warnings of the configuration, such as connections in clear text, weak hashing, and files to which other users have access.
 fn check_configuration(config: &Config) -> Vec<Finding> {
     if config.warnings.is_empty() {
         return vec![Finding::ok("configuration", format!("for {}", config.issuer))];

@@ -17,18 +17,20 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
             show::run(state, &find_account(state, &args.account.account).await?, args.json).await
         }
         UserCommand::Roles(args) => {
-            let parse = |flag: &str, names: &[String]| Roles::parse(names).map_err(|why| anyhow!("{flag} {why}"));
-            let (add, remove) = (parse("--add", &args.add)?, parse("--remove", &args.remove)?);
+            let parse = |flag: &str, names: &[String]| Roles::parse(names).map_err(|error| anyhow!("{flag} {error}"));
+            let added = parse("--add", &args.add)?;
+            let removed = parse("--remove", &args.remove)?;
             let account = find_account(state, &args.account.account).await?;
-            let roles = accounts::change_roles(state, account.id, &add, &remove).await?;
-            let roles = if roles.is_empty() { "none".to_owned() } else { roles.to_string() };
+            let roles = accounts::change_roles(state, account.id, &added, &removed).await?;
+            let listed_roles = if roles.is_empty() { "none".to_owned() } else { roles.to_string() };
             println!(
-                "Roles of {}: {roles}. Older access tokens are refused, and sessions get the roles with their next refresh.",
+                "Roles of {}: {listed_roles}. Older access tokens are refused, and sessions get the roles with their next refresh.",
                 escaped_identifier(&account)
             );
             Ok(())
         }
         UserCommand::SetPassword(args) => {
+            // the account first: nobody should type a password for an account that does not exist
             let account = find_account(state, &args.account.account).await?;
             let password = prompt::read_new_password(args.password_stdin)?;
             let ended = accounts::set_password(state, account.id, password).await?;
@@ -36,7 +38,7 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
             Ok(())
         }
         UserCommand::SetEmail(args) => {
-            let email = Email::parse(&args.email).map_err(|why| anyhow!("{:?} {why}", args.email))?;
+            let email = Email::parse(&args.email).map_err(|error| anyhow!("{:?} {error}", args.email))?;
             let account = find_account(state, &args.account.account).await?;
             accounts::set_email(state, account.id, &email).await.with_context(|| format!("{:?}", args.email))?;
             println!("Changed the e-mail address of {} to {}.", escaped_identifier(&account), escape(email.as_str()));
@@ -74,14 +76,14 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
             Ok(())
         }
         UserCommand::Add(_) | UserCommand::List(_) | UserCommand::Import(_) => {
-            unreachable!("these commands are not about one account")
+            unreachable!("user::run handles these commands, which are not about one existing account")
         }
     }
 }
 
-/// Finds the account that the command line names, by its id, e-mail address or username.
-pub(in crate::cli) async fn find_account(state: &AppState, account: &str) -> anyhow::Result<Account> {
-    accounts::find(&state.sql, account).await.with_context(|| format!("{account:?}"))
+/// Finds the account that the command line names, by its id, e-mail address or username. An error begins with this identifier.
+pub(in crate::cli) async fn find_account(state: &AppState, identifier: &str) -> anyhow::Result<Account> {
+    accounts::find(&state.sql, identifier).await.with_context(|| format!("{identifier:?}"))
 }
 
 /// The primary address of an account, or else its username, or else its id, escaped for a terminal.
@@ -89,6 +91,7 @@ pub(in crate::cli) fn escaped_identifier(account: &Account) -> String {
     escape(&account.display_identifier())
 }
 
+/// The sentence with which a command reports how many sessions it has ended.
 pub(in crate::cli) fn describe_ended_sessions(count: u64) -> String {
     match count {
         0 => "No session was live.".to_owned(),

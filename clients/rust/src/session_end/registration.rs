@@ -60,19 +60,23 @@ impl Registration {
         if let Some(cause) = self.ended() {
             return Err(RenewError::Ended(cause));
         }
+        // the session may end while the token is verified: the registry then answers `Gone`
         let signed = self.shared.verify(token).await?;
-        let state = self.shared.registry.renew(self.key, &signed.claims, &*self.shared.clock);
-        let state = state.map_err(|error| match (error, self.ended()) {
-            (NotRenewed::OtherSession, _) => RenewError::OtherSession,
+        let renewed = self.shared.registry.renew(self.key, &signed.claims, &*self.shared.clock);
+        let state = renewed.map_err(|error| match error {
+            NotRenewed::OtherSession => RenewError::OtherSession,
             // the registry sets the outcome before it removes the registration, so the default is never used
-            (NotRenewed::Gone, cause) => RenewError::Ended(cause.unwrap_or(EndCause::FeedLost)),
+            NotRenewed::Gone => RenewError::Ended(self.ended().unwrap_or(EndCause::FeedLost)),
         })?;
         self.end_if_invalid(&state);
-        self.ended().map_or_else(|| Ok(Arc::clone(&signed.claims)), |cause| Err(RenewError::Ended(cause)))
+        match self.ended() {
+            Some(cause) => Err(RenewError::Ended(cause)),
+            None => Ok(Arc::clone(&signed.claims)),
+        }
     }
 
-    /// Ends the registration if its session has already ended or its token is no longer valid. The registry did not find the
-    /// registration for events that came before it was added.
+    /// Ends the registration if its session has already ended or its token is no longer valid. An event that arrived before the
+    /// registration or its newer token was added did not end the registration.
     fn end_if_invalid(&self, state: &RegistrationState) {
         if let Some(cause) = self.shared.cause_of_end(state) {
             self.shared.registry.end(self.key, cause);
@@ -82,6 +86,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        // otherwise the registry has removed the registration already
         if self.outcome.get().is_none() {
             self.shared.registry.remove(self.key);
         }
