@@ -1,4 +1,4 @@
-//! `POST /v1/login/code`, `POST /v1/login/code/verify`.
+//! `POST /v1/login/code`, `POST /v1/login/code/verify`: sign-in by a code or a link from a mail.
 
 use std::sync::Arc;
 
@@ -139,7 +139,7 @@ impl From<EmailLoginError> for ProblemError {
     }
 }
 
-/// The refusal of a sign-in by mail to an account whose second factor is a code by mail.
+/// The refusal of a sign-in by mail to an account whose second factor is a code by mail: one mailbox would prove both factors.
 pub(in crate::http) fn password_required() -> ProblemError {
     let detail = "The second factor of the account is a code by mail. Sign in with the password.";
     ProblemError::new(Code::PasswordRequired, detail)
@@ -182,10 +182,11 @@ impl EmailLoginApi {
         let transport = request.transport.map_or(Transport::Bearer, Transport::from);
         cookie_refusal.check(transport)?;
         let presented = parse_link_or_code(request.token, "email", request.email, request.code)?;
-        let (request_secret, known_device) = (request.request.0.into(), client.device_token.clone());
+        let request_secret = request.request.0.into();
+        let known_device = client.device_token.clone();
         let origin = client.into_origin_with_device(request.device.map(printable));
-        let (tokens, device) =
+        let (tokens, device_token) =
             email_login::verify(state, &presented, &request_secret, transport, origin, known_device.as_ref()).await?;
-        Ok(SignedInResponse::new(tokens, Some(device)))
+        Ok(SignedInResponse::new(tokens, Some(device_token)))
     }
 }

@@ -159,10 +159,13 @@ impl From<EnrolPasskeyError> for ProblemError {
     }
 }
 
+/// The response to a sign-in that is complete because the factor was set up.
 fn enrolled_response<P: Problems>(state: &AppState, enrolled: Enrolled) -> Result<EnrolledResponse, Failed<P>> {
     let Enrolled { signed_in, recovery_codes } = enrolled;
-    let (body, cookie) = FactorTokensResponse::with_cookie(signed_in.issue_tokens(state)?, recovery_codes);
-    Ok(EnrolledResponse::Ok(body, cookie, Some(signed_in.device.expose().to_owned())))
+    let tokens = signed_in.issue_tokens(state)?;
+    let (body, cookie) = FactorTokensResponse::with_cookie(tokens, recovery_codes);
+    let device_token = signed_in.device.expose().to_owned();
+    Ok(EnrolledResponse::Ok(body, cookie, Some(device_token)))
 }
 
 #[OpenApi(tag = "Tag::SignIn")]

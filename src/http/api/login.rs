@@ -154,7 +154,7 @@ impl TokensResponse {
         (RawJson::from_json(body.to_json()), cookie)
     }
 
-    /// The tokens, and the cookie with the refresh token of a cookie session.
+    /// Like [`Self::with_cookie`], for a response whose body contains the tokens among other members.
     pub(super) fn split(tokens: Tokens) -> (Self, Option<String>) {
         let cookie = (tokens.transport == Transport::Cookie)
             .then(|| cookie::set_refresh(&tokens.refresh_token, tokens.refresh_expires_in));
@@ -172,6 +172,7 @@ impl TokensResponse {
     /// The JSON that serde would write, without its search for characters to escape: a token is long and has none.
     fn to_json(&self) -> Vec<u8> {
         let Self { access_token, token_type, expires_in, refresh_token, refresh_expires_in, session_id } = self;
+        // all members besides the access token fit into 512 bytes
         let mut json = String::with_capacity(access_token.len() + 512);
         json.extend(["{\"access_token\":\"", access_token, "\",\"token_type\":\"", token_type]);
         // writing to a string does not fail
@@ -295,12 +296,12 @@ impl From<LogoutError> for ProblemError {
     }
 }
 
-/// Replaces control and bidirectional characters in a name that will be shown in lists.
+/// Replaces characters that would disturb a list in which the name is shown.
 pub(super) fn printable(name: String) -> String {
-    let is_replaced = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    name.replace(is_replaced, " ")
+    // the marks, embeddings, overrides and isolates that change the direction of text
+    let is_bidirectional =
+        |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    name.replace(|c: char| c.is_control() || is_bidirectional(c), " ")
 }
 
 #[OpenApi(tag = "Tag::SignIn")]
@@ -331,11 +332,13 @@ impl LoginApi {
             transport,
             device: client.device_token.clone(),
             origin: client.into_origin_with_device(request.device.map(printable)),
+            // only a new cookie overwrites the former one
             replaces: replaced.filter(|_| transport == Transport::Cookie),
+            // the level that the account requires, and no more
             wanted_acr: Acr::default(),
         };
-        let (tokens, device) = login::login(state, input).await?;
-        Ok(SignedInResponse::new(tokens, Some(device)))
+        let (tokens, device_token) = login::login(state, input).await?;
+        Ok(SignedInResponse::new(tokens, Some(device_token)))
     }
 
     /// Refresh the tokens
@@ -352,13 +355,13 @@ impl LoginApi {
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
         CsrfCheck(cross_site_problem): CsrfCheck,
-        RefreshCookie(cookie): RefreshCookie,
+        RefreshCookie(cookie_token): RefreshCookie,
         MaybeBody(request): MaybeBody<RefreshTokenRequest>,
     ) -> Result<SignedInResponse, Failed<RefreshProblems>> {
-        let in_body = request.and_then(|request| request.refresh_token);
-        let from_cookie = in_body.is_none() && cookie.is_some();
+        let body_token = request.and_then(|request| request.refresh_token);
+        let is_from_cookie = body_token.is_none() && cookie_token.is_some();
         let origin = client.into_origin();
-        let outcome = match (&in_body, &cookie) {
+        let outcome = match (&body_token, &cookie_token) {
             // Pages of other sites must not set the cookie. So the session of a token that they send must not be a cookie session.
             (Some(token), _) if cross_site_problem.is_some() => {
                 refresh::refresh_in_body(state, token.0.expose(), &origin).await
@@ -371,9 +374,13 @@ impl LoginApi {
             }
         };
         match outcome {
-            Ok(tokens) => Ok(SignedInResponse::new(tokens, None)),
+            Ok(tokens) => {
+                let device_token = None; // only a sign-in issues one
+                Ok(SignedInResponse::new(tokens, device_token))
+            }
+            // the session may still be live, so the cookie stays
             Err(RefreshError::Service(error)) => Err(error.into()),
-            Err(error) => Err(Failed::from(error).clear_cookie_if(from_cookie)),
+            Err(error) => Err(Failed::from(error).clear_cookie_if(is_from_cookie)),
         }
     }
 
@@ -390,15 +397,16 @@ impl LoginApi {
         presented: PresentedCredentials,
         MaybeBody(request): MaybeBody<RefreshTokenRequest>,
     ) -> Result<SignedOutResponse, Failed<LogoutProblems>> {
-        let clear = presented.cookie.is_some().then(cookie::clear_refresh);
+        let cleared_cookie = presented.cookie.is_some().then(cookie::clear_refresh);
+        let body_token = request.and_then(|request| request.refresh_token);
         let input = LogoutInput {
             bearer: presented.bearer,
-            body_token: request.and_then(|request| request.refresh_token).map(|token| token.0.expose().to_owned()),
+            body_token: body_token.map(|token| token.0.expose().to_owned()),
             cookie: presented.cookie,
             ip: client.ip,
         };
         logout::logout(state, input).await?;
-        Ok(SignedOutResponse::Done(clear))
+        Ok(SignedOutResponse::Done(cleared_cookie))
     }
 }
 
@@ -408,6 +416,7 @@ mod tests {
 
     #[test]
     fn tokens_are_written_as_serde_writes_them() {
+        // the access token has each kind of character that a JWT may have; that of the example has others
         let mut response = TokensResponse { access_token: "eyJ0-_.e30.AZaz09".to_owned(), ..TokensResponse::example() };
         for refresh_token in [Some("lk_rt_AZaz09-_".to_owned()), None] {
             response.refresh_token = refresh_token;

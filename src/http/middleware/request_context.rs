@@ -9,7 +9,7 @@ use poem::{
     http::{HeaderValue, Method, StatusCode, header},
 };
 use poem_openapi::OperationId;
-use tracing::{Instrument, field};
+use tracing::{Instrument, Span, field};
 
 use super::{cors::Cors, problem_mapping, request_id::RequestId};
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
 pub use super::request_id::REQUEST_ID;
 
 /// Paths of health probes, which are logged at DEBUG: every orchestrator calls them every few seconds.
-const PROBES: [&str; 2] = ["/livez", "/readyz"];
+const PROBE_PATHS: [&str; 2] = ["/livez", "/readyz"];
 
 /// The outermost layer.
 pub struct RequestContext<E> {
@@ -52,7 +52,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
         let started = Instant::now();
         let id = RequestId::of(&request, &self.state.entropy);
         let method = logged_method(request.method());
-        let uri = request.uri().clone();
+        let uri = request.uri().clone(); // the next layer consumes the request
         let cors = self.cors.evaluate(&request, &self.state.clock);
         let span = tracing::trace_span!(
             target: telemetry::TARGET,
@@ -67,13 +67,15 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
             (Ok(cors.preflight_response(&self.paths.methods(uri.path()))), None)
         } else {
             client_address::observe_forwarding(&request, &self.state.config.http, &self.state.metrics.forwarded);
+            // the headers also decide whether the trace is sampled
             if client_info::is_from_trusted_proxy(&request, &self.state.config.http) {
                 telemetry::continue_trace(&span, request.headers());
             }
             cause::collect(self.respond(request, id.as_str()).instrument(span.clone())).await
         };
         let cause = cause.or_else(|| outcome.as_ref().err().and_then(problem_mapping::unrecorded_cause));
-        let mut response = outcome.unwrap_or_else(|error| self.error_response(error, method == "GET", uri.path(), &id));
+        let is_load = method == "GET";
+        let mut response = outcome.unwrap_or_else(|error| self.error_response(error, is_load, uri.path(), &id));
         let route =
             response.data::<OperationId>().map_or_else(|| self.paths.route(uri.path()), |operation| operation.0);
         let headers = response.headers_mut();
@@ -84,19 +86,12 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
         headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static("frame-ancestors 'none'"));
         // most responses are about one caller, and many hold tokens; cacheable ones have set their own value
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        let took = started.elapsed();
-        self.state.metrics.count_request(route, method, response.status().as_str(), took);
+        let elapsed = started.elapsed();
+        self.state.metrics.count_request(route, method, response.status().as_str(), elapsed);
+        record_on_span(&span, method, route, response.status());
         let status = response.status().as_u16();
-        if !span.is_disabled() {
-            telemetry::rename_span(&span, format!("{method} {route}"));
-            span.record("http.route", route);
-            span.record("http.response.status_code", status);
-            if response.status().is_server_error() {
-                span.record("otel.status_code", "ERROR");
-            }
-        }
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        if PROBES.contains(&uri.path()) {
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        if PROBE_PATHS.contains(&uri.path()) {
             tracing::debug!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");
         } else if cause.is_some() || response.status().is_server_error() {
             log_failure(id.as_str(), method, route, response.status(), micros, cause);
@@ -107,7 +102,20 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
     }
 }
 
-/// Logs a failed request with its cause: as an error if the cause is internal, else as a warning.
+/// Records the result of a request on its span, if the span is exported.
+fn record_on_span(span: &Span, method: &str, route: &str, status: StatusCode) {
+    if span.is_disabled() {
+        return;
+    }
+    telemetry::rename_span(span, format!("{method} {route}"));
+    span.record("http.route", route);
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+/// Logs a request that failed or that recorded a cause: as an error if the cause is internal, else as a warning.
 fn log_failure(
     request_id: &str,
     method: &str,

@@ -21,7 +21,7 @@ use crate::{
 /// The path of the endpoint.
 pub(super) const PATH: &str = "/oauth2/logout";
 /// The form field with the CSRF token of the page on which the user confirms the sign-out.
-const CSRF: &str = "csrf";
+const CSRF_FIELD: &str = "csrf";
 
 /// The endpoint to which apps redirect the browser to sign its user out.
 pub struct EndSessionApi;
@@ -44,7 +44,7 @@ pub(in crate::http) struct EndSessionForm {
     ui_locales: Option<String>,
 }
 
-/// The value of a parameter. An empty value counts as absent.
+/// The value of a parameter. A parameter with an empty value counts as absent.
 fn parameter<'a>(parameters: &'a Pairs, name: &str) -> Option<&'a str> {
     let found = parameters.iter().find(|(key, value)| key == name && !value.is_empty());
     found.map(|(_, value)| value.as_str())
@@ -62,23 +62,23 @@ fn parse_request(parameters: &Pairs, is_confirmed: bool) -> EndSession {
     }
 }
 
+/// Signs out, unless the user must confirm first, and redirects the browser.
 async fn respond(
     visit: Visit,
     parameters: &Pairs,
     is_confirmed: bool,
 ) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
     let (state, browser) = (&visit.state, &visit.browser);
-    match end_session(state, &parse_request(parameters, is_confirmed), browser.session.as_ref(), browser.origin.ip)
-        .await
-    {
+    let request = parse_request(parameters, is_confirmed);
+    match end_session(state, &request, browser.session.as_ref(), browser.origin.ip).await {
         Ok(EndSessionOutcome::SignedOut(target)) => {
             let target = target.unwrap_or_else(|| format!("{}/account/signed-out", state.config.issuer));
             let mut response: Response = BrowserAnswer::redirect(&target).into_response();
             // Only a request that came with the session's cookie clears it: otherwise a form of another site could clear it.
             if browser.session.is_some()
-                && let Ok(cookie) = HeaderValue::from_str(&cookie::clear_browser())
+                && let Ok(set_cookie) = HeaderValue::from_str(&cookie::clear_browser())
             {
-                response.headers_mut().append(header::SET_COOKIE, cookie);
+                response.headers_mut().append(header::SET_COOKIE, set_cookie);
             }
             Ok(BrowserAnswer::from(response))
         }
@@ -95,6 +95,7 @@ async fn respond(
     }
 }
 
+/// The error page for parameters that cannot be read.
 fn malformed(visit: &Visit) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
     Ok(BrowserAnswer::failure_without_detail(visit, Failure::SignOut, "malformed_request")?)
 }
@@ -121,18 +122,18 @@ impl EndSessionApi {
     async fn post(
         &self,
         visit: Visit,
-        CsrfCheck(cross_site): CsrfCheck,
+        CsrfCheck(cross_site_problem): CsrfCheck,
         body: Body<EndSessionForm>,
     ) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
         let Ok(parameters) = body.parameters else { return malformed(&visit) };
-        let is_confirmed = cross_site.is_none()
-            && parameter(&parameters, CSRF).is_some_and(|token| visit.browser.accepts_csrf(&visit.state, token));
         // The browser sends no cookies with a form that another site posts, but it sends them with the GET request of this redirect. A
         // request with a hint needs no cookie, and is not redirected, because the ID token must not get into a URL.
         if visit.browser.session.is_none() && parameter(&parameters, "id_token_hint").is_none() {
             let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&parameters).finish();
             return Ok(BrowserAnswer::redirect(&format!("{}{PATH}?{query}", visit.state.config.issuer)));
         }
+        let is_confirmed = cross_site_problem.is_none()
+            && parameter(&parameters, CSRF_FIELD).is_some_and(|token| visit.browser.accepts_csrf(&visit.state, token));
         respond(visit, &parameters, is_confirmed).await
     }
 }

@@ -25,9 +25,11 @@ pub const JSON_BODY: &[Code] = &[Code::MalformedRequest, Code::UnsupportedMediaT
 /// The errors of an operation whose response may set the refresh cookie.
 pub const COOKIE: &[Code] = &[Code::CrossSiteRequest, Code::CookieCrossSite];
 
-/// The number of codes in all groups together.
+/// The number of codes in all groups together. It is the length of the array that [`join`] returns.
 pub const fn count(groups: &[&[Code]]) -> usize {
-    let (mut count, mut group) = (0, 0);
+    // `while` loops, here and below: a `const` function cannot use iterators
+    let mut count = 0;
+    let mut group = 0;
     while group < groups.len() {
         count += groups[group].len();
         group += 1;
@@ -37,22 +39,24 @@ pub const fn count(groups: &[&[Code]]) -> usize {
 
 /// The codes of all groups in the order of [`Code`]. If two groups have the same code, the program does not compile.
 pub const fn join<const N: usize>(groups: &[&[Code]]) -> [Code; N] {
-    // An insertion sort: a `const` function cannot call `sort`.
-    let mut joined = [Code::InternalError; N];
-    let (mut filled, mut group) = (0, 0);
+    // An insertion sort: a `const` function cannot call `sort`. The first `filled` codes of `joined` are sorted.
+    let placeholder = Code::InternalError;
+    let mut joined = [placeholder; N];
+    let mut filled = 0;
+    let mut group = 0;
     while group < groups.len() {
-        let mut next = 0;
-        while next < groups[group].len() {
-            let code = groups[group][next];
-            let mut at = filled;
-            while at > 0 && joined[at - 1] as usize >= code as usize {
-                assert!(joined[at - 1] as usize != code as usize, "a code is listed twice");
-                joined[at] = joined[at - 1];
-                at -= 1;
+        let mut index = 0;
+        while index < groups[group].len() {
+            let code = groups[group][index];
+            let mut position = filled;
+            while position > 0 && joined[position - 1] as usize >= code as usize {
+                assert!(joined[position - 1] as usize != code as usize, "a code is listed twice");
+                joined[position] = joined[position - 1];
+                position -= 1;
             }
-            joined[at] = code;
+            joined[position] = code;
             filled += 1;
-            next += 1;
+            index += 1;
         }
         group += 1;
     }
@@ -77,9 +81,10 @@ mod tests {
 
     #[test]
     fn joined_groups_have_each_code_once_in_the_order_of_codes() {
-        let codes: &[Code] = codes![JSON_BODY, [Code::TooManyRequests, Code::InvalidCode], SIGNED_IN, COOKIE];
-        assert_eq!(codes.len(), JSON_BODY.len() + 2 + SIGNED_IN.len() + COOKIE.len());
+        const OWN: [Code; 2] = [Code::TooManyRequests, Code::InvalidCode];
+        let codes: &[Code] = codes![JSON_BODY, OWN, SIGNED_IN, COOKIE];
+        assert_eq!(codes.len(), JSON_BODY.len() + OWN.len() + SIGNED_IN.len() + COOKIE.len());
         assert!(codes.is_sorted_by_key(|code| *code as usize), "{codes:?}");
-        assert!(JSON_BODY.iter().chain(SIGNED_IN).chain(COOKIE).all(|code| codes.contains(code)));
+        assert!(JSON_BODY.iter().chain(&OWN).chain(SIGNED_IN).chain(COOKIE).all(|code| codes.contains(code)));
     }
 }
