@@ -70,7 +70,7 @@ pub async fn pending(state: &AppState, caller: &AccessClaims) -> Result<Option<E
 }
 
 /// Starts a change of address: sends a link and a code to the new address. If another account has verified the address, its owner gets a
-/// notice instead. The result does not reveal which mail was sent (I12).
+/// notice instead. The result does not reveal which mail was sent (I12: no answer reveals whether an account exists).
 ///
 /// # Errors
 /// [`RequestError`]
@@ -113,8 +113,8 @@ pub(super) async fn is_owned_by_another(
     Ok(holder.is_some_and(|holder| holder.id != account && holder.owns(&identifier)))
 }
 
-/// Makes a confirmed address the account's primary one. All sessions end. A new session replaces the session of a caller who is signed
-/// in, and its tokens are returned (I5).
+/// Makes a confirmed address the account's primary one. All sessions end (I5: credential changes end sessions). A new session replaces
+/// the session of a caller who is signed in, and its tokens are returned.
 ///
 /// `new_hash` is the hash of the new password that the reader of the mail set (`verify_email::Proof::NewPassword`). It replaces all
 /// credentials of the account, and no session starts.
@@ -127,12 +127,15 @@ pub(super) async fn apply(
     new_hash: Option<PasswordHash>,
     origin: &RequestOrigin,
 ) -> Result<Option<Tokens>, VerifyEmailError> {
-    let (before, now) = (change.account.clone(), state.clock.now());
+    let before = change.account.clone();
+    let now = state.clock.now();
     if new_hash.is_some() && before.email_verified {
         // The current address was verified after the link was checked. The reader of the new address may no longer set a password.
         return Err(VerifyEmailError::ProofRequired);
     }
-    if change.pending_address(now).await?.is_none_or(|pending| pending.email.key() != address.key()) {
+    // another request may have replaced or cancelled the change after the link was checked
+    let pending = change.pending_address(now).await?;
+    if !pending.is_some_and(|pending| pending.email.key() == address.key()) {
         return Err(VerifyEmailError::InvalidToken);
     }
     change.make_primary_address(address, now).await.map_err(|error| match error {
@@ -140,9 +143,10 @@ pub(super) async fn apply(
         TakeAddressError::Sql(error) => error.into(),
     })?;
     change.clear_pending_address().await?;
-    record(&mut change, AuditEvent::EmailChanged, now, origin.ip).await?;
+    record_event(&mut change, AuditEvent::EmailChanged, now, origin.ip).await?;
     notify_former(state, &mut change, &before, address, origin).await?;
     if let Some(hash) = new_hash {
+        // also ends all sessions
         verify_email::replace_credentials(state, &mut change, &hash, origin).await?;
         change.commit().await?;
         return Ok(None);
@@ -162,7 +166,7 @@ pub(super) async fn apply(
 }
 
 /// Notifies the owner of the former address, with a link that undoes the change. An unverified former address gets no notice: it may
-/// belong to another person, who could take over the account with the link (I13).
+/// belong to another person, who could take over the account with the link (I13: an unverified address belongs to nobody).
 ///
 /// While an earlier change can be undone, the former address gets a notice without a link. An attacker may have made the earlier change,
 /// and the former address may be theirs. A link would then be a way back into the account.
@@ -176,14 +180,18 @@ pub(super) async fn notify_former(
     if !before.email_verified || before.email.key() == new.key() {
         return Ok(());
     }
-    let (purpose, now) = (TokenPurpose::UndoEmailChange, state.clock.now());
-    if change.former_addresses(now).await?.iter().any(|former| former.email.key() != before.email.key()) {
+    let now = state.clock.now();
+    let former = change.former_addresses(now).await?;
+    let has_earlier_change = former.iter().any(|former| former.email.key() != before.email.key());
+    if has_earlier_change {
         return notify_without_link(state, change, before, new, origin).await;
     }
+    // stored even if the notice is off: `secure_account` can restore the address without a link
     change.add_former_address(&before.email, now, now + state.config.account.undo_window).await?;
     if !account_mail::should_notify(state, before, Template::AddressChanged) {
         return Ok(());
     }
+    let purpose = TokenPurpose::UndoEmailChange;
     let issued = one_time_tokens::issue(state, before, purpose, &before.email, one_time_tokens::UNBOUND).await?;
     let data = MailData::AddressChanged {
         new_address: new.as_str().to_owned(),
@@ -205,10 +213,11 @@ pub(super) async fn notify_without_link(
     if is_same || !account_mail::should_notify(state, before, Template::SecondaryAddressChanged) {
         return Ok(());
     }
+    let no_link = None;
     let data = MailData::SecondaryAddressChanged {
         change: AddressChange::MadePrimary,
         secondary: new.as_str().to_owned(),
-        notice: Notice { origin: account_mail::action_origin(origin, state.clock.now()), not_me: None },
+        notice: Notice { origin: account_mail::action_origin(origin, state.clock.now()), not_me: no_link },
     };
     account_mail::enqueue(state, change, &before.email, origin, data).await
 }
@@ -243,9 +252,11 @@ pub async fn undo(state: &AppState, token: &SecretText, origin: &RequestOrigin) 
     let account = state.sql.account(link.account).await?.ok_or_else(refused)?;
     let former = state.sql.former_addresses(account.id, state.clock.now()).await?;
     let addresses = former.iter().map(|former| former.email.clone()).collect();
+    // the link names its account, and not the address that it restores: it is one of the former addresses
     let claim = one_time_tokens::find_link_about(state, account, &link, addresses).await?.ok_or_else(refused)?;
     let address = claim.about.clone().ok_or_else(refused)?;
     let change = state.sql.change_account(claim.account.id).await?.ok_or_else(refused)?;
+    // None if another request has used the link meanwhile
     let Some(taken) = one_time_tokens::take(state, &claim, &change.account).await? else {
         return Err(UndoError::InvalidToken);
     };
@@ -265,7 +276,8 @@ async fn apply_undo(
     replaced_at: Option<Timestamp>,
     origin: &RequestOrigin,
 ) -> Result<(), UndoError> {
-    let (id, now) = (change.account.id, state.clock.now());
+    let id = change.account.id;
+    let now = state.clock.now();
     change.make_primary_address(address, now).await.map_err(|error| match error {
         TakeAddressError::Taken => UndoError::EmailTaken,
         TakeAddressError::Sql(error) => error.into(),
@@ -274,7 +286,7 @@ async fn apply_undo(
         // The owner did not make the later changes either. Their undo links would bring an attacker's address back.
         change.clear_former_addresses_since(replaced_at).await?;
     }
-    record(&mut change, AuditEvent::EmailChangeUndone, now, origin.ip).await?;
+    record_event(&mut change, AuditEvent::EmailChangeUndone, now, origin.ip).await?;
     secure_account::secure(state, &mut change, ResetLink::Send, origin).await?;
     change.commit().await?;
     tracing::info!(account = %id, "change of e-mail address undone by the owner of the former address");
@@ -282,7 +294,7 @@ async fn apply_undo(
 }
 
 /// Writes a change of the address to the audit log.
-async fn record(
+async fn record_event(
     change: &mut AccountChange,
     event: AuditEvent,
     now: Timestamp,

@@ -334,8 +334,7 @@ impl LoginApi {
             origin: client.into_origin_with_device(request.device.map(printable)),
             // only a new cookie overwrites the former one
             replaces: replaced.filter(|_| transport == Transport::Cookie),
-            // the level that the account requires, and no more
-            wanted_acr: Acr::default(),
+            wanted_acr: Acr::default(), // this call requests no level
         };
         let (tokens, device_token) = login::login(state, input).await?;
         Ok(SignedInResponse::new(tokens, Some(device_token)))

@@ -35,6 +35,7 @@ pub const LOW_COUNT: u32 = 3;
 /// A recovery code of the account, which may have been used.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct MatchedCode {
+    /// The digest under which the code is stored.
     digest: String,
 }
 
@@ -73,7 +74,8 @@ pub(in crate::service) async fn generate(
     let digests: Vec<String> = codes.iter().map(|code| key.digest(code)).collect();
     let sealed = state.sealer.seal(key.expose(), &aad(change.account.id), &state.entropy);
     change.set_recovery_codes(&sealed, &digests, now).await?;
-    change.set_factor(FactorKind::RecoveryCode, true, now).await?;
+    let has_codes = true;
+    change.set_factor(FactorKind::RecoveryCode, has_codes, now).await?;
     Ok(codes.iter().map(RecoveryCode::to_text).collect())
 }
 
@@ -87,7 +89,9 @@ pub(in crate::service) async fn remove_unless_needed(
     }
     // No sealed key and no digests: the account has no codes afterwards.
     change.set_recovery_codes(&[], &[], now).await?;
-    Ok(change.set_factor(FactorKind::RecoveryCode, false, now).await?)
+    let has_codes = false;
+    change.set_factor(FactorKind::RecoveryCode, has_codes, now).await?;
+    Ok(())
 }
 
 /// Finds the presented code without consuming it. Only [`consume`] shows whether the code was used before.
@@ -97,10 +101,11 @@ pub(in crate::service) async fn find(
     code: &SecretText,
 ) -> Result<CodeSearch<MatchedCode>, ServiceError> {
     let Some(code) = RecoveryCode::parse(code.expose()) else { return Ok(CodeSearch::Wrong) };
-    let Some((sealed, _)) = state.sql.recovery_key(account).await? else { return Ok(CodeSearch::Wrong) };
+    let Some((sealed, _remaining)) = state.sql.recovery_key(account).await? else { return Ok(CodeSearch::Wrong) };
     let opened = match state.sealer.open(&sealed, &aad(account)) {
         Ok(opened) => opened,
         Err(error @ SealError::UnknownSecret) => {
+            // another node may have the secret: the user then tries again, instead of being told that the code is wrong
             Box::pin(require_secret_of_peers(state)).await?;
             log_undecryptable(account, error);
             return Ok(CodeSearch::Undecryptable);
@@ -110,12 +115,13 @@ pub(in crate::service) async fn find(
             return Err(ServiceError::Internal(error));
         }
     };
-    let digest = RecoveryKey::from_bytes(Zeroizing::new(opened.bytes.to_vec())).digest(&code);
+    let key = RecoveryKey::from_bytes(Zeroizing::new(opened.bytes.to_vec()));
+    let digest = key.digest(&code);
     let exists = state.sql.has_recovery_code(account, &digest).await?;
     Ok(if exists { CodeSearch::Match(MatchedCode { digest }) } else { CodeSearch::Wrong })
 }
 
-/// Consumes a code, and sends the owner a notice. Returns false if another request consumed it first (I11).
+/// Consumes a code, and sends the owner a notice. Returns false if another request consumed it first (I11: a code works once).
 pub(in crate::service) async fn consume(
     state: &AppState,
     account: &Account,
@@ -124,8 +130,8 @@ pub(in crate::service) async fn consume(
     now: Timestamp,
 ) -> Result<bool, ServiceError> {
     let Some(remaining) = state.sql.use_recovery_code(account.id, &code.digest).await? else { return Ok(false) };
-    let entry = AuditEntry::new(now, AuditEvent::RecoveryCodeUsed).account(account.id).detail(remaining.to_string());
-    state.audit.record(entry.actor(Actor::Account).address(origin.ip));
+    let entry = AuditEntry::new(now, AuditEvent::RecoveryCodeUsed).account(account.id).actor(Actor::Account);
+    state.audit.record(entry.address(origin.ip).detail(remaining.to_string()));
     let origin = RequestOrigin { ip: origin.ip, user_agent: origin.user_agent.clone(), accept_language: None };
     notices::recovery_code_used(state, account, &origin, remaining).await;
     Ok(true)

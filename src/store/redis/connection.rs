@@ -47,7 +47,7 @@ pub struct RedisConnection {
     pub(super) event_trim_args: [Bytes; 2],
     /// Whether the server supports `XADD … MINID` (Redis 6.2); false until the first health check.
     pub(super) has_minid: AtomicBool,
-    /// Whether a script may only use keys of one bucket (Redis Cluster).
+    /// Whether a script may only use keys of one bucket. True for a Redis Cluster, and set once a server refuses keys of several slots.
     pub(super) per_slot: AtomicBool,
     /// Whether `redis.url` names a Redis Cluster.
     is_cluster: bool,
@@ -61,8 +61,11 @@ pub struct RedisConnection {
     pub(super) subscribe_denied: AtomicBool,
     /// The name of the server in messages.
     pub(super) label: Label,
+    /// The tasks that connect and watch the pooled connections.
     tasks: Vec<AbortHandle>,
+    /// Why the connections are down, if they are.
     outage: Arc<watchdog::Outage>,
+    /// When all connections were last replaced.
     last_reconnect: Mutex<Option<Instant>>,
 }
 
@@ -100,15 +103,17 @@ pub enum RedisError {
 
 impl From<FredError> for RedisError {
     fn from(error: FredError) -> Self {
-        // Errors that the scripts raise themselves are permanent. `data string too short` is raised by struct.unpack, for damaged data.
         let details = error.details();
-        let raised_by_scripts = ["latchkey:", "data string too short"];
-        if raised_by_scripts.iter().any(|mark| details.contains(mark)) || details.starts_with("WRONGTYPE") {
-            return Self::Unexpected(error.details().to_owned());
+        // Errors that the scripts raise themselves are permanent. `data string too short` is raised by struct.unpack, for damaged data.
+        let is_raised_by_script = details.contains("latchkey:") || details.contains("data string too short");
+        // a key holds another type of data, such as that of another program
+        let is_wrong_type = details.starts_with("WRONGTYPE");
+        if is_raised_by_script || is_wrong_type {
+            return Self::Unexpected(details.to_owned());
         }
         match error.kind() {
             ErrorKind::Parse | ErrorKind::InvalidArgument | ErrorKind::InvalidCommand | ErrorKind::NotFound => {
-                Self::Unexpected(error.details().to_owned())
+                Self::Unexpected(details.to_owned())
             }
             _ => Self::Unavailable(failure::reason(&error)),
         }
@@ -134,6 +139,7 @@ impl RedisConnection {
         config.fail_fast = false; // retries the first connection, too
         let is_cluster = config.server.is_clustered();
         let keys = Keys::new(&settings.prefix);
+        // all databases of a server share its channels, so the channel's name contains the database
         let channel = keys.channel(config.database.unwrap_or(0));
         let mut builder = Builder::from_config(config);
         builder
@@ -146,7 +152,7 @@ impl RedisConnection {
                 connection.connection_timeout = Duration::from_secs(2);
                 connection.internal_command_timeout = Duration::from_secs(2);
                 connection.reconnect_on_auth_error = true;
-                // Further commands fail at once (I10).
+                // Further commands fail at once (I10: everything is bounded).
                 connection.max_command_buffer_len = 10_000;
                 connection.tcp.nodelay = Some(true);
             })
@@ -157,18 +163,18 @@ impl RedisConnection {
         // Only for the subscriber: each client has a dozen such channels, and allocates their capacity when it is created.
         builder.with_performance_config(|performance| performance.broadcast_channel_capacity = MESSAGE_CAPACITY);
         let subscriber = builder.build().map_err(unusable)?;
-        let connect = |(number, client): (usize, &Client)| {
+        let mut tasks = Vec::new();
+        for (number, client) in pool.clients().iter().enumerate() {
+            // the connection then runs on this core
             let _entered = cores.enter(number);
-            keep_connected(client.clone()).abort_handle()
-        };
-        let connections: Vec<_> = pool.clients().iter().enumerate().map(connect).collect();
+            tasks.push(keep_connected(client.clone()).abort_handle());
+        }
         let outage = Arc::<watchdog::Outage>::default();
-        let watch = |(i, client): (usize, &Client)| {
+        for (number, client) in pool.clients().iter().enumerate() {
             // One connection logs outages for all of them.
-            let log = (i == 0).then(|| watchdog::OutageLog::new(label.clone(), Arc::clone(&outage)));
-            watchdog::watch(client.clone(), log)
-        };
-        let tasks = pool.clients().iter().enumerate().map(watch).chain(connections).collect();
+            let log = (number == 0).then(|| watchdog::OutageLog::new(label.clone(), Arc::clone(&outage)));
+            tasks.push(watchdog::watch(client.clone(), log));
+        }
         let metrics = RedisMetrics::default();
         for client in pool.clients().iter().chain([&subscriber]) {
             let connects = metrics.connects.clone();
@@ -204,13 +210,13 @@ impl RedisConnection {
         let client = &self.subscriber;
         client.subscribe([slice::from_ref(&channel), others].concat()).await?;
         // fred reports success once SUBSCRIBE is sent. Whether Redis accepted it is known from the number of subscribers, read on the same
-        // connection. A refusal of SUBSCRIBE is dropped, or arrives as the answer to this command.
+        // connection. fred drops a refusal of SUBSCRIBE, or returns it as the answer to this command.
         let server = ClusterHash::Custom(redis_keyslot(client.id().as_bytes())); // where fred sends SUBSCRIBE in a cluster
         let command = CustomCommand::new_static("PUBSUB", server, false);
         let count = client.custom::<(String, i64), _>(command, vec!["NUMSUB".to_owned(), channel]).await;
         let is_denied = match count {
             Ok((_, count)) => count == 0,
-            // A refusal of PUBSUB itself says nothing about SUBSCRIBE.
+            // A refusal that names PUBSUB says nothing about SUBSCRIBE. Any other is the refusal of SUBSCRIBE.
             Err(error) if error.details().contains("NOPERM") => !error.details().contains("pubsub"),
             Err(error) => return Err(error),
         };
@@ -221,13 +227,14 @@ impl RedisConnection {
     /// Converts an error into one that names the server. For a time-out or a broken connection, the error gives the reason why the
     /// connections are down, if it is known: a wrong password, a certificate, a refused connection.
     pub(super) fn explain(&self, error: FredError) -> RedisError {
-        let cause = self.outage.reason();
+        let unavailable = |reason: String| RedisError::Unavailable(format!("{reason} ({})", self.label));
         let is_broken = matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Canceled | ErrorKind::IO);
-        match (cause.filter(|_| is_broken), RedisError::from(error)) {
-            (Some(reason), _) | (None, RedisError::Unavailable(reason)) => {
-                RedisError::Unavailable(format!("{reason} ({})", self.label))
-            }
-            (None, other) => other,
+        if is_broken && let Some(cause) = self.outage.reason() {
+            return unavailable(cause);
+        }
+        match RedisError::from(error) {
+            RedisError::Unavailable(reason) => unavailable(reason),
+            other => other,
         }
     }
 
@@ -253,6 +260,7 @@ impl RedisConnection {
         let connection = Arc::clone(self);
         tokio::spawn(async move {
             let clients = connection.pool.clients().iter().chain([&connection.subscriber]);
+            // the others are being connected already
             let connected = clients.filter(|client| client.state() == ClientState::Connected);
             join_all(connected.map(|client| timeout(RECONNECT_TIMEOUT, client.force_reconnection()))).await;
         });
@@ -282,8 +290,8 @@ impl RedisConnection {
     /// Fails at once while the server refuses connections: a request would wait without success. Not in a cluster, of which other
     /// servers may answer.
     pub(super) fn client_for_request(&self) -> Result<&Client, FredError> {
-        let is_down = || self.pool.clients().iter().all(|client| client.state() != ClientState::Connected);
-        if self.outage.is_refused() && !self.is_cluster && is_down() {
+        let all_are_down = || self.pool.clients().iter().all(|client| client.state() != ClientState::Connected);
+        if self.outage.is_refused() && !self.is_cluster && all_are_down() {
             let reason = self.outage.reason().unwrap_or_else(|| "connection refused".to_owned());
             return Err(FredError::new(ErrorKind::IO, format!("{reason} ({})", self.label)));
         }

@@ -1,4 +1,4 @@
-//! Ends all sessions of an account, and starts a new session that replaces one of them (I5).
+//! Ends all sessions of an account, and starts a new session that replaces one of them (I5: credential changes end sessions).
 
 use std::time::Duration;
 
@@ -67,9 +67,9 @@ pub enum ReplaceOutcome {
 }
 
 impl SessionStore {
-    /// Ends every session of an account and starts the session that replaces `replacement.replaces` (I5), with its
-    /// transport and its details. Does nothing if the session to replace has ended (I3) or its transport is not accepted. Returns
-    /// once no other node can call an ended session active.
+    /// Ends every session of an account and starts the session that replaces `replacement.replaces`, with the transport and the
+    /// details of the replaced one. Does nothing if the session to replace has ended (I3: revoked stays revoked) or its transport is
+    /// not accepted. Returns once no other node can call an ended session active.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -96,7 +96,7 @@ impl SessionStore {
         let (record, ttl) = new_record(Transport::Bearer, idle_timeout, absolute_timeout, now);
         let refuses_cookies = accepted == AcceptedTransport::Bearer;
         // ARGV 9 to 15 of revoke_all.lua
-        let extra = [
+        let replacement_args = [
             bytes(replaces.as_bytes()),
             Value::Bytes(record.encode().into()),
             script::duration_millis(ttl),
@@ -105,14 +105,15 @@ impl SessionStore {
             Value::Integer(claims_version.0.into()),
             Value::Bytes(authentication.map(encode_authentication).unwrap_or_default().into()),
         ];
-        let former = AccountSessions::all(account).except(id).with_epoch(epoch);
-        let answer = self.run_revoke_all(former, reason, now, extra).await?;
+        // the session that stays live is the new one
+        let ended_sessions = AccountSessions::all(account).except(id).with_epoch(epoch);
+        let answer = self.run_revoke_all(ended_sessions, reason, now, replacement_args).await?;
         match answer.as_str().as_deref() {
             Some("gone") => return Ok(ReplaceOutcome::Gone),
             Some("cookie") => return Ok(ReplaceOutcome::NotAccepted),
             _ => {}
         }
-        // revoke_all.lua describes the positions in the answer
+        // the answer: ended sessions, record, version of the claims, last use, details
         let Value::Array(parts) = &answer else { return Err(unexpected("revoke_all", &answer)) };
         let (Some(ended), Some(record)) =
             (parts.first().and_then(Value::as_u64), parts.get(1).and_then(Value::as_bytes))
@@ -120,10 +121,10 @@ impl SessionStore {
             return Err(unexpected("revoke_all", &answer));
         };
         let record = Record::decode(record)?;
-        let claims = record::decode_claims_stamp(parts.get(2).and_then(Value::as_bytes))?;
+        let stamp = record::decode_claims_stamp(parts.get(2).and_then(Value::as_bytes))?;
         let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
         let client = decode_client_grant(&record, parts.get(4))?;
-        let claims = (roles, additional_claims, claims.version);
+        let claims = (roles, additional_claims, stamp.version);
         let grant = record.into_grant(account, id, claims, last_use.as_ref(), client);
         Ok(ReplaceOutcome::Replaced { grant, ended })
     }
