@@ -135,7 +135,8 @@ pub(super) async fn apply(
     }
     // another request may have replaced or cancelled the change after the link was checked
     let pending = change.pending_address(now).await?;
-    if !pending.is_some_and(|pending| pending.email.key() == address.key()) {
+    let is_pending = pending.is_some_and(|pending| pending.email.key() == address.key());
+    if !is_pending {
         return Err(VerifyEmailError::InvalidToken);
     }
     change.make_primary_address(address, now).await.map_err(|error| match error {

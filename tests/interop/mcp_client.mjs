@@ -6,8 +6,9 @@ import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import { config } from './lines.mjs'
 
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+const inputLines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 const state = crypto.randomUUID()
+// what the SDK stores with the provider: the client's registration, the code verifier and the tokens
 const saved = {}
 const provider = {
   redirectUrl: config.redirect_uri,
@@ -29,6 +30,7 @@ const provider = {
   redirectToAuthorization: (url) => console.log(`open ${url}`),
 }
 
+// Connects to the server, and signs the user in if the server requires it.
 const connect = async () => {
   const client = new Client({ name: 'test', version: '1.0.0' })
   const transport = new StreamableHTTPClientTransport(new URL(config.server), { authProvider: provider })
@@ -37,22 +39,27 @@ const connect = async () => {
     return client
   } catch (error) {
     if (!(error instanceof UnauthorizedError)) throw error
-    const callback = new URL((await lines.next()).value)
+    const callbackLine = await inputLines.next()
+    const callback = new URL(callbackLine.value)
     if (callback.searchParams.get('state') !== state) throw new Error(`unexpected state: ${callback}`)
     if (callback.searchParams.get('iss') !== config.issuer) throw new Error(`unexpected issuer: ${callback}`)
     await transport.finishAuth(callback.searchParams.get('code'))
+    // again, with a new transport: the provider now has tokens
     return connect()
   }
 }
 
-const whoami = async (client) => JSON.parse((await client.callTool({ name: 'whoami' })).content[0].text)
+const whoami = async (client) => {
+  const result = await client.callTool({ name: 'whoami' })
+  return JSON.parse(result.content[0].text)
+}
 const client = await connect()
 const first = await whoami(client)
-const before = saved.tokens.refresh_token
+const firstRefreshToken = saved.tokens.refresh_token
 // an invalid token, which the server refuses, so that the SDK refreshes
 saved.tokens = { ...saved.tokens, access_token: `${saved.tokens.access_token}x` }
 const second = await whoami(client)
-if (saved.tokens.refresh_token === before) throw new Error('the tokens were not refreshed')
+if (saved.tokens.refresh_token === firstRefreshToken) throw new Error('the tokens were not refreshed')
 await client.close()
 console.log(`done ${JSON.stringify({ first, second, client_id: saved.client.client_id })}`)
-process.exit(0)
+process.exit(0) // the open standard input would keep the process alive

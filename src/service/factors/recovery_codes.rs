@@ -105,7 +105,7 @@ pub(in crate::service) async fn find(
     let opened = match state.sealer.open(&sealed, &aad(account)) {
         Ok(opened) => opened,
         Err(error @ SealError::UnknownSecret) => {
-            // another node may have the secret: the user then tries again, instead of being told that the code is wrong
+            // another node may have the secret: the call then fails as unavailable, because the code may be right
             Box::pin(require_secret_of_peers(state)).await?;
             log_undecryptable(account, error);
             return Ok(CodeSearch::Undecryptable);

@@ -36,22 +36,25 @@ fn has_succeeded(answer: &Answer, status: u16) -> bool {
     true
 }
 
-/// Repeats a call until its answer has this status. Every other answer must be a 503, and no call may hang.
-async fn retry_until<F: Future<Output = Answer>>(what: &str, status: u16, call: impl Fn() -> F) -> Answer {
-    let result = Mutex::new(None);
-    wait::until(what, || async {
+/// Repeats a call until its answer has this status. Every other answer must be a 503, and no call may hang. `condition` names what the
+/// test waits for, for the message of a failure.
+async fn retry_until<F: Future<Output = Answer>>(condition: &str, status: u16, call: impl Fn() -> F) -> Answer {
+    // in a mutex, because `wait::until` only learns whether to stop
+    let last_answer = Mutex::new(None);
+    wait::until(condition, || async {
         let answer = tokio::time::timeout(HANG_TIMEOUT, call()).await.expect("the call does not hang");
         let succeeded = has_succeeded(&answer, status);
-        *result.lock().unwrap() = succeeded.then_some(answer);
+        *last_answer.lock().unwrap() = Some(answer);
         succeeded
     })
     .await;
-    result.into_inner().unwrap().unwrap()
+    last_answer.into_inner().unwrap().unwrap()
 }
 
-/// Repeats a refresh until it succeeds.
+/// Repeats a refresh until it succeeds, and returns the new tokens.
 async fn refreshed(node: &Node, tokens: &Tokens) -> Tokens {
-    Tokens::of(&retry_until("a refresh succeeds", 200, || node.refresh(&tokens.refresh)).await)
+    let answer = retry_until("a refresh succeeds", 200, || node.refresh(&tokens.refresh)).await;
+    Tokens::of(&answer)
 }
 
 /// Waits until this many replicas have received all writes of the master.

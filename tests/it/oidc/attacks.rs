@@ -1,21 +1,30 @@
-//! Published attacks on OAuth and OpenID Connect (RFC 9700, section 4).
+//! Published attacks on OAuth and OpenID Connect. The sections in the comments are those of RFC 9700.
 
 use std::time::Duration;
 
 use latchkey::{
     crypto::authorization_code::s256,
-    domain::app_client::AppSettings,
-    service::{browser_session, clients::NewClient},
+    domain::{app_client::AppSettings, limit::Quota, session::SessionOrigin},
+    service::{
+        browser_session,
+        clients::{self, NewClient},
+    },
 };
 
 use super::{
-    Browser, CALLBACK, Request, VERIFIER, claims, error_of, exchange, exchange_with, page_and_handle, refresh,
-    response_of, shop, sign_in, text, token, web,
+    Browser, CALLBACK, Request, VERIFIER, claims, error_of, exchange, exchange_with, logout::csrf_of, page_and_handle,
+    refresh, response_of, shop, sign_in, text, token, web,
 };
 use crate::{
     harness::{client::PASSWORD, test_cluster::TestCluster},
     pages::visitor::Visitor,
 };
+
+/// The token in a browser's cookie.
+fn token_of(cookie: &str) -> &str {
+    let (_name, token) = cookie.split_once('=').unwrap();
+    token
+}
 
 /// Section 4.4: mix-up. The response names its issuer, so that a client of several issuers detects a response of the wrong one (RFC 9207).
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +55,7 @@ async fn injected_code_is_refused_for_lack_of_its_verifier() {
     let verifier_of_attacker = "b".repeat(43);
     let refused = exchange_with(&node, &shop, &code, CALLBACK, &verifier_of_attacker).await;
     assert_eq!(error_of(&refused), (400, "invalid_grant".to_owned()));
-    // The ID token has the nonce of the victim's request, not the attacker's.
+    // The ID token has the nonce of the victim's request (`Request::for_client`), not the attacker's.
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
     assert_eq!(claims(text(&tokens, "id_token"))["nonce"], "a nonce");
     node.stop().await;
@@ -62,6 +71,7 @@ async fn pkce_can_not_be_left_out_or_weakened() {
     for request in [
         valid.without("code_challenge").without("code_challenge_method"),
         valid.with("code_challenge_method", "plain").with("code_challenge", VERIFIER),
+        // without a method, RFC 7636 assumes `plain`
         valid.without("code_challenge_method").with("code_challenge", VERIFIER),
     ] {
         let response = response_of(&browser.authorize(&node, &request).await);
@@ -83,21 +93,21 @@ async fn session_planted_before_the_sign_in_does_not_work_after_it() {
     let (node, shop) = shop(&cluster).await;
     node.register("eve").await;
     let planted = Browser::signed_in(&node, "eve").await;
+    // `select_account` makes the request wait for its user, because the attacker's session is older than the request
     cluster.advance(Duration::from_secs(1));
-    // `select_account` makes the request wait for its user, although the attacker's session is live
-    let (_, handle) = page_and_handle(
-        &node,
-        &planted.authorize(&node, &Request::for_client(&shop.id).with("prompt", "select_account")).await,
-    );
+    let request = Request::for_client(&shop.id).with("prompt", "select_account");
+    let (_, handle) = page_and_handle(&node, &planted.authorize(&node, &request).await);
     let victim = Browser::signed_in(&node, "ada").await;
-    let token = planted.cookie.as_ref().unwrap().split_once('=').unwrap().1;
-    let former = browser_session::load(&node.state, token, &Default::default()).await.unwrap().unwrap();
+    let planted_token = token_of(planted.cookie.as_ref().unwrap());
+    let former = browser_session::load(&node.state, planted_token, &SessionOrigin::default()).await.unwrap().unwrap();
     let (account, session) = victim.session.unwrap();
     // The sign-in page calls `renew` in the same way: the new session of the browser replaces its former one.
-    browser_session::renew(&node.state, &former, account, session, None).await.unwrap();
-    let back = format!("/oauth2/authorize?request={handle}");
-    assert_eq!(page_and_handle(&node, &planted.get(&node, &back).await).0, "/account/sign-in");
-    assert!(response_of(&victim.get(&node, &back).await).contains_key("code"));
+    let ip = None;
+    browser_session::renew(&node.state, &former, account, session, ip).await.unwrap();
+    let continued = format!("/oauth2/authorize?request={handle}");
+    let (page, _) = page_and_handle(&node, &planted.get(&node, &continued).await);
+    assert_eq!(page, "/account/sign-in");
+    assert!(response_of(&victim.get(&node, &continued).await).contains_key("code"));
     node.stop().await;
 }
 
@@ -109,23 +119,25 @@ async fn forged_or_foreign_cookie_does_not_sign_in() {
     let browser = Browser::signed_in(&node, "ada").await;
     let genuine = browser.cookie.clone().unwrap();
     let login_tokens = node.login("ada").await;
+    let token = token_of(&genuine);
     for cookie in [
+        // damaged
         format!("{genuine}x"),
+        // a name without the prefix, in either case
         genuine.replace("__Host-latchkey-browser", "latchkey-browser"),
         genuine.replace("__Host-latchkey-browser", "__host-latchkey-browser"),
+        // tokens of another kind
         format!("__Host-latchkey-browser={}", login_tokens.refresh),
         format!("__Host-latchkey-browser={}", login_tokens.access),
-        format!("__Host-latchkey={}", genuine.split_once('=').unwrap().1),
+        // the cookie of refresh tokens
+        format!("__Host-latchkey={token}"),
     ] {
         let forged = Browser { cookie: Some(cookie.clone()), session: None };
-        assert_eq!(
-            page_and_handle(&node, &forged.authorize(&node, &Request::for_client(&shop.id)).await).0,
-            "/account/sign-in",
-            "{cookie}"
-        );
+        let answer = forged.authorize(&node, &Request::for_client(&shop.id)).await;
+        let (page, _) = page_and_handle(&node, &answer);
+        assert_eq!(page, "/account/sign-in", "{cookie}");
     }
-    // No other endpoint accepts the browser's cookie.
-    let token = genuine.split_once('=').unwrap().1;
+    // No other endpoint accepts the token in the browser's cookie.
     for path in ["/v1/me", "/v1/sessions", "/oauth2/userinfo"] {
         node.get(path, token).await.expect(401);
     }
@@ -143,7 +155,7 @@ async fn disabled_client_gets_neither_code_nor_tokens() {
     let code = browser.code(&node, &Request::for_client("forum")).await;
     let tokens = sign_in(&node, &browser, &forum, "openid").await;
     node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.expect(200);
-    latchkey::service::clients::disable(&cluster.clock, &node.state.sql, "forum").await.unwrap();
+    clients::disable(&cluster.clock, &node.state.sql, "forum").await.unwrap();
     cluster.reload_clients().await;
     browser.authorize(&node, &Request::for_client("forum")).await.expect(400);
     assert_eq!(error_of(&exchange(&node, &forum, &code).await), (401, "invalid_client".to_owned()));
@@ -163,15 +175,16 @@ async fn client_without_pkce_is_not_downgraded() {
     let browser = Browser::signed_in(&node, "ada").await;
     let with_pkce = Request::for_client("gitea");
     let without_pkce = with_pkce.without("code_challenge").without("code_challenge_method");
-    let exchange_without = async |code: &str| {
+    // `exchange` sends a verifier
+    let exchange_without_verifier = async |code: &str| {
         let form = [("grant_type", "authorization_code"), ("code", code), ("redirect_uri", CALLBACK)];
         token(&node, &gitea, &form).await
     };
     let code = browser.code(&node, &without_pkce).await;
     assert_eq!(error_of(&exchange(&node, &gitea, &code).await), (400, "invalid_grant".to_owned()));
-    exchange_without(&code).await.expect(200);
+    exchange_without_verifier(&code).await.expect(200);
     let code = browser.code(&node, &with_pkce).await;
-    assert_eq!(error_of(&exchange_without(&code).await), (400, "invalid_grant".to_owned()));
+    assert_eq!(error_of(&exchange_without_verifier(&code).await), (400, "invalid_grant".to_owned()));
     exchange(&node, &gitea, &code).await.expect(200);
     // A method without a challenge is refused, as is a request without PKCE that lacks a `nonce` or the scope `openid`.
     for request in [
@@ -189,10 +202,12 @@ async fn client_without_pkce_is_not_downgraded() {
 #[tokio::test(flavor = "multi_thread")]
 async fn authorization_requests_are_limited_by_address() {
     let mut cluster = TestCluster::new();
-    let quota = latchkey::domain::limit::Quota { count: 2, window: Duration::from_mins(1) };
+    let quota = Quota { count: 2, window: Duration::from_mins(1) };
     cluster.config.limits.authorization_per_address = Some(quota);
     let (node, shop) = shop(&cluster).await;
-    let (browser, request) = (Browser::default(), Request::for_client(&shop.id));
+    let browser = Browser::default();
+    let request = Request::for_client(&shop.id);
+    // the quota: one request in a query, and one in a form
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     let form = node.request(reqwest::Method::POST, "/oauth2/authorize").form(&request.0);
     node.send(form).await.expect(303);
@@ -219,7 +234,9 @@ async fn sign_in_form_of_another_site_signs_nobody_in() {
     let path = format!("/account/sign-in?request={handle}");
     eve.open(&path).await.expect(200);
     let form = [("identifier", "eve"), ("password", PASSWORD)];
-    for headers in [vec![], vec![("origin", "https://evil.example".into()), ("sec-fetch-site", "cross-site".into())]] {
+    // browsers name the site of the page in these headers; without them, the token must suffice for the refusal
+    let cross_site = vec![("origin", "https://evil.example".to_owned()), ("sec-fetch-site", "cross-site".to_owned())];
+    for headers in [vec![], cross_site] {
         let mut victim = Visitor::new(&node);
         victim.headers = headers;
         let refused = victim.submit_with(&path, &form, &eve.csrf).await.expect(403);
@@ -240,7 +257,7 @@ async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim()
     let (ada, eve) = (Browser::signed_in(&node, "ada").await, Browser::signed_in(&node, "eve").await);
     let genuine = ada.cookie.clone().unwrap();
     let page = ada.get(&node, "/account/devices").await.expect(200);
-    let csrf = page.text.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let csrf = csrf_of(&page);
     for planted in [eve.cookie.clone().unwrap(), "__Host-latchkey-browser=junk".to_owned()] {
         let victim = Browser { cookie: Some(format!("{planted}; {genuine}")), session: None };
         let form = node.request(reqwest::Method::POST, "/account/devices/end-others").form(&[("csrf", &csrf)]);
@@ -249,10 +266,10 @@ async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim()
         let answer = victim.authorize(&node, &Request::for_client(&shop.id).with("prompt", "none")).await;
         if let Some(code) = response_of(&answer).get("code") {
             let tokens = exchange(&node, &shop, code).await.expect(200).json();
-            assert_eq!(claims(text(&tokens, "id_token"))["email"], "eve@example.com", "never a mixture");
+            assert_eq!(claims(text(&tokens, "id_token"))["email"], "eve@example.com", "never the victim's");
         }
     }
-    // A cookie without the prefix is ignored.
+    // A cookie without the prefix is ignored: the browser is sent to a page.
     let victim = Browser { cookie: Some(eve.cookie.unwrap().replace("__Host-", "")), session: None };
     page_and_handle(&node, &victim.authorize(&node, &Request::for_client(&shop.id)).await);
     node.stop().await;
@@ -263,9 +280,11 @@ async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim()
 async fn pages_of_the_provider_are_neither_framed_nor_cached() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
+    // an authorization request of this app leads to the page for consent
     let app = AppSettings { asks_consent: true, ..web("forum").app };
     cluster.service_client_with(NewClient { app, ..web("forum") }).await;
     let browser = Browser::signed_in(&node, "ada").await;
+    // so that the sign-in is older than the requests: `login` and `select_account` then lead to a page
     cluster.advance(Duration::from_secs(1));
     let valid = Request::for_client(&shop.id);
     let mut paths = vec![
@@ -307,24 +326,25 @@ async fn id_token_of_an_earlier_grant_does_not_sign_out() {
     let tokens = sign_in(&node, &earlier, &shop, "openid").await;
     cluster.advance(Duration::from_secs(1));
     let browser = Browser::signed_in(&node, "ada").await;
-    let old = text(&tokens, "id_token").to_owned();
-    // the grant that issued the old ID token ends
+    // the grant that issued the earlier ID token ends
     let refresh_token = [("token", text(&tokens, "refresh_token"))];
     let revocation = node.request(reqwest::Method::POST, "/oauth2/revoke").form(&refresh_token);
     node.send(revocation.basic_auth(&shop.id, Some(&shop.secret))).await.expect(200);
     let current = sign_in(&node, &browser, &shop, "openid").await;
-    let path = format!("/oauth2/logout?id_token_hint={old}");
+    let path = format!("/oauth2/logout?id_token_hint={}", text(&tokens, "id_token"));
     let confirmation = browser.get(&node, &path).await.expect(200);
     assert!(confirmation.text.contains("Sign out?"), "{}", confirmation.text);
     // Without the browser's cookie it ends nothing: the current session can still be refreshed.
     Browser::default().get(&node, &path).await.expect(303);
-    let current = refresh(&node, &shop, text(&current, "refresh_token")).await.expect(200).json();
-    // A browser asks as well if the ID token belongs to an app of another browser. In the browser of the app, the token signs out at once.
+    let refreshed = refresh(&node, &shop, text(&current, "refresh_token")).await.expect(200).json();
+    // An ID token of an app of another browser needs a confirmation as well. In the browser of the app, the token signs out at once.
     let other_browser = Browser::signed_in(&node, "ada").await;
-    let path = format!("/oauth2/logout?id_token_hint={}", text(&current, "id_token"));
-    assert!(other_browser.get(&node, &path).await.expect(200).text.contains("Sign out?"));
+    let path = format!("/oauth2/logout?id_token_hint={}", text(&refreshed, "id_token"));
+    let confirmation = other_browser.get(&node, &path).await.expect(200);
+    assert!(confirmation.text.contains("Sign out?"), "{}", confirmation.text);
     browser.get(&node, &path).await.expect(303);
-    refresh(&node, &shop, text(&current, "refresh_token")).await.expect(400);
+    refresh(&node, &shop, text(&refreshed, "refresh_token")).await.expect(400);
+    // The other browser is still signed in.
     other_browser.get(&node, "/account").await.expect(200);
     node.stop().await;
 }
