@@ -1,9 +1,9 @@
 //! Pages for account owners: templates, texts, the stylesheet and the script, rendered by minijinja. `http/pages` serves them.
 //!
-//! Each page is a template (`sign_in.html`) with a typed context of its own ([`views`]), and its texts in each language
-//! (`en.toml`, …). A folder (`pages.templates`) can replace templates, single texts and the stylesheet. All pages are rendered
-//! with sample data in every language at start-up, so that an error in one of them is reported then, and not when a user
-//! needs the page.
+//! Each page is a template, such as `sign_in.html`, with a typed context of its own ([`views`]). Its texts are in one file for each
+//! language, such as `en.toml`. The folder of the setting `pages.templates` can replace templates, single texts and the stylesheet.
+//! At start-up, all pages are rendered with sample data in every language, so that an error in one of them is reported then, and
+//! not when a user needs the page.
 
 pub mod assets;
 mod catalog;

@@ -70,7 +70,7 @@ pub async fn pending(state: &AppState, caller: &AccessClaims) -> Result<Option<E
 }
 
 /// Starts a change of address: sends a link and a code to the new address. If another account has verified the address, its owner gets a
-/// notice instead. The result does not reveal which mail was sent (I12: no answer reveals whether an account exists).
+/// notice instead. The result does not reveal which mail was sent (I12: no account oracle).
 ///
 /// # Errors
 /// [`RequestError`]

@@ -16,7 +16,7 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 
-use super::{Global, block_on};
+use super::{Global, block_on, output::write_json_line};
 use crate::{
     config::{Config, load_existing},
     domain::{account::Email, clock::Clock},
@@ -133,8 +133,7 @@ fn print(findings: &[Finding], json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for finding in findings {
         if json {
-            serde_json::to_writer(&mut out, finding).map_err(io::Error::from)?;
-            writeln!(out)?;
+            write_json_line(&mut out, finding)?;
         } else {
             writeln!(out, "{:<4}  {:<13}  {}", finding.status, finding.check, finding.detail)?;
         }

@@ -156,7 +156,7 @@ impl RedisConnection {
                 connection.max_command_buffer_len = 10_000;
                 connection.tcp.nodelay = Some(true);
             })
-            // Unlimited attempts, with pauses from 20 ms to 1 s that double.
+            // Unlimited attempts (0). The pauses double from 20 ms to 1000 ms.
             .set_policy(ReconnectPolicy::new_exponential(0, 20, 1000, 2));
         let unusable = |error: FredError| RedisError::Setting { name: "redis.url", detail: error.details().to_owned() };
         let pool = builder.build_pool(settings.pool_size).map_err(unusable)?;
