@@ -14,6 +14,7 @@ const BOTTOM: f64 = 60.0;
 /// Width of the legend of a line plot, left of the right margin.
 const LEGEND: f64 = 240.0;
 
+/// Returns the fill colour of a target's bars: one colour for each system, grey for the reference targets.
 fn colour(name: Name) -> &'static str {
     match name {
         Name::Latchkey | Name::LatchkeyCold => "#1f6feb",
@@ -51,46 +52,51 @@ pub fn rates(results: &Results) -> String {
     let connections = 64;
     let mut svg =
         begin(&format!("Requests per second at {connections} connections (bars: median; lines: minimum to maximum)"));
-    let (low, high) = (10_f64, 100_000_f64);
+    // The vertical axis has the decades from 10 to 100 000.
+    let low = 10_f64;
+    let high = 100_000_f64;
     let y = |value: f64| {
-        let share = (value.max(low).log10() - low.log10()) / (high.log10() - low.log10());
+        let share = (value.max(low) / low).log10() / (high / low).log10();
         HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
     };
-    for line in [10.0, 100.0, 1000.0, 10_000.0, 100_000.0] {
-        grid(&mut svg, y(line), &format!("{line}"));
+    for rate in [10.0, 100.0, 1000.0, 10_000.0, 100_000.0] {
+        grid(&mut svg, y(rate), &format!("{rate}"));
     }
     let group_width = (WIDTH - LEFT - RIGHT) / small_count(scenarios.len());
     for (i, scenario) in (0_u8..).zip(scenarios) {
-        let present: Vec<_> = names
-            .into_iter()
-            .filter_map(|name| Some((name, results.spread((scenario, connections, name), |sample| sample.per_second)?)))
-            .collect();
+        let mut measured = Vec::new();
+        for name in names {
+            if let Some(spread) = results.spread((scenario, connections, name), |sample| sample.per_second) {
+                measured.push((name, spread));
+            }
+        }
         // The width of a bar with the space beside it.
-        let bar_pitch = ((group_width - 8.0) / small_count(present.len().max(1))).min(36.0);
-        let (width, middle) = (bar_pitch - 8.0, (bar_pitch - 8.0) / 2.0);
+        let bar_pitch = ((group_width - 8.0) / small_count(measured.len().max(1))).min(36.0);
+        let width = bar_pitch - 8.0;
         let left = LEFT + f64::from(i) * group_width;
         text(&mut svg, left + group_width / 2.0, HEIGHT - BOTTOM + 42.0, 13, "middle", scenario.text());
         let mut x = left + 8.0;
-        for (name, spread) in present {
-            let (top, bottom) = (y(spread.median), y(low));
+        for (name, spread) in measured {
+            let middle = x + width / 2.0;
+            let top = y(spread.median);
+            let bottom = y(low);
             let _ = writeln!(
                 svg,
-                r#"<rect x="{x:.1}" y="{top:.1}" width="{width:.1}" height="{:.1}" fill="{}"/><line x1="{m:.1}" x2="{m:.1}" y1="{:.1}" y2="{:.1}" stroke="black"/>"#,
+                r#"<rect x="{x:.1}" y="{top:.1}" width="{width:.1}" height="{:.1}" fill="{}"/><line x1="{middle:.1}" x2="{middle:.1}" y1="{:.1}" y2="{:.1}" stroke="black"/>"#,
                 bottom - top,
                 colour(name),
                 y(spread.max),
                 y(spread.min),
-                m = x + middle,
             );
-            text(&mut svg, x + middle, top - 5.0, 10, "middle", &rate_label(spread.median));
-            text(&mut svg, x + middle, bottom + 13.0, 8, "middle", name.text());
+            text(&mut svg, middle, top - 5.0, 10, "middle", &rate_label(spread.median));
+            text(&mut svg, middle, bottom + 13.0, 8, "middle", name.text());
             x += bar_pitch;
         }
     }
     svg + "</svg>\n"
 }
 
-/// Converts a number of groups or bars, for calculations with coordinates.
+/// Converts a number of groups or bars, for calculations with coordinates. `f64` has no lossless conversion from `usize`.
 fn small_count(count: usize) -> f64 {
     f64::from(u16::try_from(count).unwrap_or(u16::MAX))
 }
@@ -138,6 +144,7 @@ pub struct Series {
 /// Plots lines over equidistant points, with a legend on the right. All series have the labels of the first.
 pub fn lines(title: &str, series: &[Series]) -> String {
     let mut svg = begin(title);
+    // At least 1, so that the axis has a height if all values are 0.
     let max = series.iter().flat_map(|line| &line.points).map(|(_, value)| *value).fold(1.0, f64::max);
     // The distance between grid lines: the smallest that needs at most six lines above 0.
     let step = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]
@@ -146,26 +153,29 @@ pub fn lines(title: &str, series: &[Series]) -> String {
         .unwrap_or(1000.0);
     let top = (max / step).ceil() * step;
     let y = |value: f64| HEIGHT - BOTTOM - value / top * (HEIGHT - BOTTOM - TOP);
-    let mut line = 0.0;
-    while line <= top {
-        grid(&mut svg, y(line), &format!("{line}"));
-        line += step;
+    let mut value = 0.0;
+    while value <= top {
+        grid(&mut svg, y(value), &format!("{value}"));
+        value += step;
     }
     let positions = series.first().map_or(0, |line| line.points.len());
     // The distance between points.
     let pitch = (WIDTH - LEFT - RIGHT - LEGEND) / f64::from(u32::try_from(positions.max(2) - 1).unwrap_or(1));
     for (row, Series { name, colour, dashed, points }) in (0_u8..).zip(series) {
         let dash = if *dashed { r#" stroke-dasharray="6 4""# } else { "" };
-        let mut path = String::new();
+        let mut polyline = String::new();
         for (i, (label, value)) in (0_u8..).zip(points) {
             let (x, y) = (LEFT + 20.0 + f64::from(i) * pitch, y(*value));
-            let _ = write!(path, "{x:.1},{y:.1} ");
+            let _ = write!(polyline, "{x:.1},{y:.1} ");
             let _ = writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"/>"#);
+            // The labels are the same for all series, so the first writes them.
             if row == 0 {
                 text(&mut svg, x, HEIGHT - BOTTOM + 20.0, 12, "middle", label);
             }
         }
-        let _ = writeln!(svg, r#"<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>"#);
+        let _ =
+            writeln!(svg, r#"<polyline points="{polyline}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>"#);
+        // The series' row of the legend: a short line, and the name right of it.
         let (x, y) = (WIDTH - 225.0, TOP + 20.0 * f64::from(row) + 10.0);
         let _ = writeln!(
             svg,

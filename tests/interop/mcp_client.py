@@ -6,7 +6,7 @@ refreshed one. At the end it prints `done` with the answers."""
 import asyncio
 import json
 import sys
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
 from mcp import ClientSession
@@ -14,6 +14,7 @@ from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
 
+# The test's argument: server, redirect_uri, auth_method, and client_metadata_url unless the client registers itself.
 config = json.loads(sys.argv[1])
 
 
@@ -42,7 +43,7 @@ async def open_browser(url):
 
 async def read_callback():
     callback_url = await asyncio.to_thread(sys.stdin.readline)
-    query = {name: values[0] for name, values in parse_qs(urlsplit(callback_url.strip()).query).items()}
+    query = dict(parse_qsl(urlsplit(callback_url.strip()).query))
     return AuthorizationCodeResult(code=query["code"], state=query["state"], iss=query["iss"])
 
 
@@ -70,7 +71,9 @@ async def main():
     )
     async with httpx2.AsyncClient(auth=provider) as client:
         async with streamable_http_client(config["server"], http_client=client) as streams:
-            async with ClientSession(*streams[:2]) as session:
+            # Some releases of the SDK return a third value.
+            read_stream, write_stream = streams[:2]
+            async with ClientSession(read_stream, write_stream) as session:
                 await session.initialize()
                 first = await whoami(session)
                 first_refresh_token = storage.tokens.refresh_token
@@ -78,8 +81,8 @@ async def main():
                 provider.context.token_expiry_time = 1
                 second = await whoami(session)
                 assert storage.tokens.refresh_token != first_refresh_token, "the tokens were not refreshed"
-    done = {"first": first, "second": second, "client_id": storage.client.client_id}
-    print(f"done {json.dumps(done)}", flush=True)
+    answers = {"first": first, "second": second, "client_id": storage.client.client_id}
+    print(f"done {json.dumps(answers)}", flush=True)
 
 
 asyncio.run(main())

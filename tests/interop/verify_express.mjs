@@ -4,19 +4,20 @@ import { auth } from 'express-oauth2-jwt-bearer'
 import { answer, config } from './lines.mjs'
 
 const app = express()
-// strict: the type of the token must be at+jwt (RFC 9068)
+// config.express: further options of the library. strict: the type of the token must be at+jwt (RFC 9068)
 app.use(auth({ issuerBaseURL: config.issuer, audience: config.audience, strict: true, ...config.express }))
 app.get('/', (request, response) => response.send(request.auth.payload.sub))
+// Express recognizes an error handler by its four parameters.
 app.use((error, request, response, _next) => {
   response.set(error.headers ?? {}).status(error.status ?? 500).send(error.message)
 })
-const listening = app.listen(0, '127.0.0.1')
-await new Promise((done) => listening.once('listening', done))
+const server = app.listen(0, '127.0.0.1')
+await new Promise((done) => server.once('listening', done))
 await answer(async (token) => {
-  const url = `http://127.0.0.1:${listening.address().port}/`
+  const url = `http://127.0.0.1:${server.address().port}/`
   const response = await fetch(url, { headers: { authorization: `Bearer ${token}` } })
   const body = await response.text()
   if (response.status !== 200) throw new Error(`${response.status} ${body}`)
   return body
 })
-listening.close()
+server.close()

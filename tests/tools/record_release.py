@@ -48,21 +48,24 @@ class Redis:
         self.stream = socket.create_connection(("127.0.0.1", port)).makefile("rwb")
 
     def __call__(self, *words):
-        words = [word if isinstance(word, bytes) else word.encode() for word in words]
-        self.stream.write(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+        self.stream.write(b"*%d\r\n" % len(words))
+        for word in words:
+            if isinstance(word, str):
+                word = word.encode()
+            self.stream.write(b"$%d\r\n%s\r\n" % (len(word), word))
         self.stream.flush()
         return self.answer()
 
     def answer(self):
-        line = self.stream.readline()[:-2]
+        line = self.stream.readline().removesuffix(b"\r\n")
         kind, rest = line[:1], line[1:]
         if kind == b"*":
             return [self.answer() for _ in range(int(rest))]
         if kind == b"$":
             if rest == b"-1":
                 return None
-            data = self.stream.read(int(rest) + 2)
-            return data[:-2]
+            data_and_line_end = self.stream.read(int(rest) + 2)
+            return data_and_line_end[:-2]
         if kind == b"-":
             raise SystemExit(rest.decode())
         return int(rest) if kind == b":" else rest
@@ -76,8 +79,8 @@ class Redis:
             elif kind == b"string":
                 yield [b"SET", key, self("GET", key)]
             elif kind == b"stream":
-                for name, fields in self("XRANGE", key, "-", "+"):
-                    yield [b"XADD", key, name, *fields]
+                for entry_id, fields in self("XRANGE", key, "-", "+"):
+                    yield [b"XADD", key, entry_id, *fields]
             else:
                 raise SystemExit(f"{key}: {kind}")
 
@@ -110,11 +113,12 @@ def record(binary, folder, database_url):
         "LATCHKEY_METRICS_LISTEN": "off",
         "LATCHKEY_PASSWORD_MEMORY_KIB": "64",
         "LATCHKEY_PASSWORD_ITERATIONS": "1",
-        # The clock of the test starts a minute after the end of the recording, so recorded tokens are valid in the test.
+        # The clock of the test starts a minute after the end of the recording, so recorded access tokens are valid in the test.
         "LATCHKEY_TOKEN_ACCESS_TTL": "30m",
     }
 
     def command(*arguments, text=None):
+        """Runs a command of the release with `text` as its input. Returns its output."""
         done = subprocess.run(
             [binary, *arguments], env=environment, cwd=folder, input=text, capture_output=True, text=True
         )
@@ -125,22 +129,24 @@ def record(binary, folder, database_url):
     node = subprocess.Popen([binary, "serve"], env=environment, cwd=folder, stderr=subprocess.PIPE)
     base = f"http://127.0.0.1:{port}"
 
-    def answers():
+    def call_livez():
         if node.poll() is not None:
             raise SystemExit(node.stderr.read().decode())
         return urllib.request.urlopen(base + "/livez").read()
 
     try:
-        wait_for(answers)
+        wait_for(call_livez)
         ada = call(base, "/v1/users", {"email": "Ada@example.com", "username": "ada", "password": PASSWORD})
         command("user", "add", "bob@example.com", "--role", "admin", "--role", "ops", "--password-stdin", text=PASSWORD)
         added = command("client", "add", "billing", "--scope", "read")
+        # `client add` prints lines such as "client_id: billing".
         client = dict(line.split(": ") for line in added.splitlines())
 
         def login(name):
             return call(base, "/v1/login", {"identifier": name, "password": PASSWORD})
 
-        first, rotated, ended, bob = login("ada"), login("ada"), login("ada"), login("bob@example.com")
+        first, rotated, ended = login("ada"), login("ada"), login("ada")
+        bob = login("bob@example.com")
         for _ in range(2):
             rotated = call(base, "/v1/refresh", {"refresh_token": rotated["refresh_token"]})
         call(base, "/v1/logout", {"refresh_token": ended["refresh_token"]})
@@ -166,18 +172,21 @@ def record(binary, folder, database_url):
         commands = list(redis.commands())
         redis_server.terminate()
         redis_server.wait()
-    return recorded, "".join(" ".join(word.hex() or "-" for word in words) + "\n" for words in commands)
+    lines = [" ".join(word.hex() or "-" for word in words) + "\n" for words in commands]
+    return recorded, "".join(lines)
 
 
 def record_sqlite(binary, folder):
     """Records with SQLite. Returns the data of the clients, the commands for Redis and the dump of the database."""
     recorded, commands = record(binary, folder, f"sqlite://{folder}/latchkey.db")
     with sqlite3.connect(f"{folder}/latchkey.db") as database:
-        return recorded, commands, "\n".join(database.iterdump()) + "\n"
+        dump = "\n".join(database.iterdump()) + "\n"
+    return recorded, commands, dump
 
 
 def record_postgres(binary, folder):
     """Records with PostgreSQL. Returns the same as record_sqlite."""
+    # The newest release, where Debian's packages install it.
     programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
     port, data = free_port(), f"{folder}/postgres"
     os.mkdir(data)
@@ -195,7 +204,7 @@ def record_postgres(binary, folder):
 
     def accepts_queries():
         if subprocess.run([f"{programs}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]).returncode:
-            raise ConnectionRefusedError
+            raise ConnectionRefusedError  # an OSError, so that wait_for repeats the call
 
     try:
         wait_for(accepts_queries)

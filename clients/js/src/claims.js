@@ -5,7 +5,7 @@ import { InvalidToken } from "./errors.js";
 /**
  * @typedef {object} Claims The claims of a valid access token. Times are seconds since the epoch.
  * @property {string} sub The account's UUID, or the client id if the token is a service client's own.
- * @property {string} clientId
+ * @property {string} clientId The OAuth client that the token was issued to.
  * @property {readonly string[]} scope
  * @property {readonly string[]} roles
  * @property {string} iss
@@ -24,10 +24,11 @@ import { InvalidToken } from "./errors.js";
 /** @typedef {Record<string, unknown>} Members The payload: a JSON object. */
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+// Besides `iss` and `aud`, which are checked together with their values.
 const REQUIRED = ["sub", "client_id", "iat", "exp", "jti"];
 
 /**
- * Validates a signed payload.
+ * Validates the payload of a token whose signature has been verified.
  *
  * @param {Members} payload
  * @param {{ issuer: string, audience: string, leewayMs: number }} expected
@@ -50,9 +51,12 @@ export function validateClaims(payload, expected, now) {
     exp: optionalInteger(members, "exp") ?? 0,
     amr: stringList(members, "amr"),
   };
-  const [sid, acr] = [optionalString(members, "sid"), optionalString(members, "acr")];
-  const [authTime, nbf] = [optionalInteger(members, "auth_time"), optionalInteger(members, "nbf")];
-  const [sessionStart, claimsVersion] = [optionalInteger(members, "session_start"), optionalInteger(members, "claims_version")];
+  const sid = optionalString(members, "sid");
+  const acr = optionalString(members, "acr");
+  const authTime = optionalInteger(members, "auth_time");
+  const nbf = optionalInteger(members, "nbf");
+  const sessionStart = optionalInteger(members, "session_start");
+  const claimsVersion = optionalInteger(members, "claims_version");
   if (claimsVersion !== undefined && claimsVersion < 0) throw new InvalidToken("malformed");
 
   if (iss === undefined) throw new InvalidToken("missing_claim", "iss");
@@ -62,7 +66,9 @@ export function validateClaims(payload, expected, now) {
   for (const name of REQUIRED) if (!(name in members)) throw new InvalidToken("missing_claim", name);
   checkSessionClaims(claims, sid, authTime);
   if (now >= claims.exp * 1000 + expected.leewayMs) throw new InvalidToken("expired");
-  if (Math.max(claims.iat, nbf ?? claims.iat) * 1000 > now + expected.leewayMs) throw new InvalidToken("not_yet_valid");
+  const validFrom = Math.max(claims.iat, nbf ?? claims.iat);
+  if (validFrom * 1000 > now + expected.leewayMs) throw new InvalidToken("not_yet_valid");
+  // Optional members are left out rather than undefined. Those of a session are only in a token with `sid`.
   return Object.freeze({
     ...claims,
     iss,
@@ -101,7 +107,7 @@ function optionalString(members, name) {
 /** @type {(members: Members, name: string) => string[]} */
 function stringList(members, name) {
   const value = members[name] ?? [];
-  if (!Array.isArray(value) || !value.every((each) => typeof each === "string")) throw new InvalidToken("malformed");
+  if (!Array.isArray(value) || !value.every((item) => typeof item === "string")) throw new InvalidToken("malformed");
   return value;
 }
 

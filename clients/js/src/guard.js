@@ -72,11 +72,14 @@ const LEVELS = ["aal1", "aal2", "aal3"];
  */
 export async function authenticate(verifier, request, options) {
   const [token, ...others] = bearerTokens(request);
+  // The verifier cannot know which of several headers the application means.
   if (others.length > 0) return { refusal: refuse(INVALID_TOKEN) };
   if (token === undefined) return { refusal: refuse(AUTHENTICATION_REQUIRED) };
   try {
     const claims = await verifier.verify(token);
-    return claims.sid !== undefined || options.allowClients ? { claims } : { refusal: refuse(INVALID_TOKEN) };
+    // Only the tokens that service clients obtain for themselves have no session.
+    const allowed = claims.sid !== undefined || options.allowClients;
+    return allowed ? { claims } : { refusal: refuse(INVALID_TOKEN) };
   } catch (error) {
     const refusal = refusalOfError(error);
     if (!refusal) throw error;
@@ -116,8 +119,13 @@ export function missingRole(claims, roles) {
  */
 export function missingScope(claims, scopes) {
   if (scopes.every((scope) => claims.scope.includes(scope))) return undefined;
-  const [challenge, detail] = [`, error="insufficient_scope", scope="${scopes.join(" ")}"`, "The access token lacks a required scope."];
-  return refuse({ status: 403, title: "Not allowed", code: "insufficient_scope", detail, challenge });
+  return refuse({
+    status: 403,
+    title: "Not allowed",
+    code: "insufficient_scope",
+    detail: "The access token lacks a required scope.",
+    challenge: `, error="insufficient_scope", scope="${scopes.join(" ")}"`,
+  });
 }
 
 /**
@@ -152,8 +160,9 @@ export function insufficientAuthentication(claims, { acr, maxAge }, now) {
  */
 function satisfies(acr, required) {
   if (acr === undefined) return false;
-  const level = LEVELS.indexOf(required);
-  return acr === required || (level >= 0 && LEVELS.indexOf(acr) > level);
+  if (acr === required) return true;
+  const requiredLevel = LEVELS.indexOf(required); // -1 if the required value is not an assurance level
+  return requiredLevel >= 0 && LEVELS.indexOf(acr) > requiredLevel;
 }
 
 /**
@@ -165,7 +174,8 @@ function satisfies(acr, required) {
  */
 function isRecent(claims, maxAge, now) {
   if (claims.authTime === undefined) return false;
-  return now / 1000 - claims.authTime <= maxAge + (originOf(claims)?.leewayMs ?? 0) / 1000;
+  const leewayMs = originOf(claims)?.leewayMs ?? 0;
+  return now - claims.authTime * 1000 <= maxAge * 1000 + leewayMs;
 }
 
 /**
@@ -188,6 +198,7 @@ export function claimsOf(request) {
  * @param {import("node:http").IncomingMessage} request
  */
 function bearerTokens({ rawHeaders }) {
+  // `rawHeaders` alternates: names at even positions, values at odd ones.
   const values = rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === "authorization");
   return values.map((value) => /^bearer +(.+)$/i.exec(value)?.[1]);
 }

@@ -39,7 +39,18 @@ fn start_sentinel(master: &Redis) -> (Guard, u16) {
     (Guard::start(&spec).unwrap(), port)
 }
 
-/// The output of `ROLE`; empty if the server closes the connection, as it does when its role changes.
+/// Starts a master with a replica, and a Sentinel that knows both. Returns the port of the Sentinel, too.
+async fn start_replicated_redis() -> (Redis, Redis, Guard, u16) {
+    let master = Redis::with_port(DURABLE);
+    let replica = Redis::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
+    let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };
+    wait::until("the replica is connected to its master", linked).await;
+    let (sentinel, port) = start_sentinel(&master);
+    wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
+    (master, replica, sentinel, port)
+}
+
+/// The output of `ROLE`, which begins with `master` or `slave`; empty if the server closes the connection, as it does when its role changes.
 fn role(server: &Redis) -> String {
     let output = std::process::Command::new("redis-cli").arg("-s").arg(server.socket()).arg("ROLE").output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -48,17 +59,13 @@ fn role(server: &Redis) -> String {
 /// Sends a signal to the master, and waits until Sentinel promotes the replica. Asserts that live sessions stay live, that ended
 /// sessions stay ended, and that the feed has all revocations.
 async fn assert_follows_promoted_replica(fault: Signal) {
-    let master = Redis::with_port(DURABLE);
-    let replica = Redis::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
-    let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };
-    wait::until("the replica is connected to its master", linked).await;
-    let (sentinel, port) = start_sentinel(&master);
-    wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
+    let (master, replica, _sentinel, port) = start_replicated_redis().await;
     let cluster = cluster_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     wait_until_ready(&nodes[0]).await;
-    let [kept, ended] = [nodes[0].login("ada").await, nodes[0].login("ada").await];
+    let kept = nodes[0].login("ada").await;
+    let ended = nodes[0].login("ada").await;
     let service = cluster.service_client("billing").await;
     let mut feed = Feed::open(&nodes[1], &service).await;
     feed.caught_up().await;
@@ -66,8 +73,9 @@ async fn assert_follows_promoted_replica(fault: Signal) {
     assert_eq!(feed.revocation().await["session_id"], ended.session);
     // The new id covers the logout above: the feed that resumes there must not miss the next one.
     feed.wait_for_new_id().await;
-    let last = feed.last_id.clone();
+    let last_id = feed.last_id.clone();
     drop(feed);
+    // The feed has no subscriber during this logout.
     let ended_unseen = nodes[0].login("ada").await;
     nodes[0].logout(&ended_unseen.refresh).await.expect(204);
     wait_until_replicated(&master, REPLICAS).await;
@@ -76,7 +84,8 @@ async fn assert_follows_promoted_replica(fault: Signal) {
     wait::until("the replica is promoted", || async {
         // Meanwhile each call either succeeds or returns a 503.
         for node in &nodes {
-            super::has_succeeded(&node.get("/v1/me", &kept.access).await, 200);
+            let answer = node.get("/v1/me", &kept.access).await;
+            super::has_succeeded(&answer, 200);
         }
         role(&replica).starts_with("master")
     })
@@ -88,18 +97,19 @@ async fn assert_follows_promoted_replica(fault: Signal) {
         wait_until_ready(node).await;
     }
     // the promoted replica has the missed revocations and receives new ones
-    let mut feed = Feed::open_after(&nodes[1], &service, last.as_deref()).await;
+    let mut feed = Feed::open_after(&nodes[1], &service, last_id.as_deref()).await;
     let missed = feed.caught_up().await;
     assert!(missed.iter().any(|revocation| revocation["session_id"] == ended_unseen.session.as_str()), "{missed:?}");
     nodes[1].get("/v1/verify", &tokens.access).await.expect(200);
     retry_until("a logout succeeds", 204, || nodes[0].logout(&tokens.refresh)).await;
+    // Skips revocations of other sessions.
     while feed.revocation().await["session_id"] != tokens.session.as_str() {}
     assert_eq!(nodes[1].get("/v1/verify", &tokens.access).await.status, 401);
     drop(feed);
     for node in nodes {
         node.stop().await;
     }
-    // Undoes the fault. A killed master needs nothing.
+    // Undoes the fault: a stopped master continues. A killed master needs nothing.
     if fault == Signal::STOP {
         master.signal(Signal::CONT);
     }
@@ -118,12 +128,7 @@ async fn nodes_follow_the_replica_that_sentinel_promotes_for_a_hung_master() {
 /// A master that a manual failover demotes keeps answering, as a replica. The nodes must connect to the new master.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_leave_a_master_that_sentinel_demotes() {
-    let master = Redis::with_port(DURABLE);
-    let replica = Redis::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
-    let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };
-    wait::until("the replica is connected to its master", linked).await;
-    let (sentinel, port) = start_sentinel(&master);
-    wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
+    let (master, replica, _sentinel, port) = start_replicated_redis().await;
     let cluster = cluster_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
     let node = cluster.node().await;
     node.register("ada").await;
@@ -141,6 +146,7 @@ async fn nodes_leave_a_master_that_sentinel_demotes() {
     })
     .await;
     let tokens = refreshed(&node, &tokens).await;
+    // A second refresh shows that the new master has stored the first one.
     refreshed(&node, &tokens).await;
     wait_until_ready(&node).await;
     node.stop().await;

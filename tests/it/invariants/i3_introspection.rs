@@ -6,7 +6,8 @@ use reqwest::Method;
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
     let cluster = TestCluster::new();
-    let (first, second) = (cluster.node().await, cluster.node().await);
+    let first = cluster.node().await;
+    let second = cluster.node().await;
     let client = cluster.service_client("billing").await;
     first.register("ada").await;
     let is_active = async |node: &Node, token: &str| {
@@ -19,16 +20,24 @@ async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
         let tokens = first.login("ada").await;
         // Both nodes cache the session.
         for node in [&first, &second] {
-            assert!(is_active(node, &tokens.access).await && is_active(node, &tokens.refresh).await);
+            assert!(is_active(node, &tokens.access).await);
+            assert!(is_active(node, &tokens.refresh).await);
         }
         let revoke = first.request(Method::POST, "/oauth2/revoke").form(&[("token", &tokens.refresh)]);
         match ending {
-            "logout" => drop(first.logout(&tokens.refresh).await.expect(204)),
-            "revoke without a client" => drop(first.send(revoke).await.expect(200)),
+            "logout" => {
+                first.logout(&tokens.refresh).await.expect(204);
+            }
+            "revoke without a client" => {
+                first.send(revoke).await.expect(200);
+            }
             "revoke as a client" => {
                 first.send(revoke.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
             }
-            _ => drop(first.delete("/v1/sessions", &tokens.access).await.expect(200)),
+            "revoke all" => {
+                first.delete("/v1/sessions", &tokens.access).await.expect(200);
+            }
+            _ => unreachable!(),
         }
         for node in [&first, &second] {
             assert!(!is_active(node, &tokens.access).await, "{ending}");
@@ -40,7 +49,9 @@ async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
 #[tokio::test]
 async fn i3_introspection_on_a_node_without_the_session_cached_is_inactive_after_logout() {
     let cluster = TestCluster::new();
-    let (node, peer) = (cluster.node().await, cluster.node().await);
+    let node = cluster.node().await;
+    // The peer gets no request before the logout, so it has not cached the session.
+    let peer = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.register("ada").await;
     let tokens = node.login("ada").await;

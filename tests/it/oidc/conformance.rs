@@ -1,7 +1,6 @@
 //! Requests and responses beyond those of the modules in `conformance_suite`, which docs/conformance.md lists.
 
 use latchkey::{crypto::authorization_code::RequestHandle, service::authorize};
-use serde_json::{Value, json};
 
 use super::{Browser, CALLBACK, Request, exchange, page_and_handle, response_of, shop, sign_in};
 use crate::harness::test_cluster::TestCluster;
@@ -22,7 +21,8 @@ async fn scopes_in_any_order_are_granted_and_unknown_ones_are_not() {
     }
     // Without the scope `openid`, the request is plain OAuth: there is no ID token.
     let tokens = sign_in(&node, &browser, &shop, "profile").await;
-    assert_eq!((&tokens["scope"], &tokens["id_token"]), (&json!("profile"), &Value::Null));
+    assert_eq!(tokens["scope"], "profile");
+    assert!(tokens["id_token"].is_null());
     node.stop().await;
 }
 
@@ -30,19 +30,21 @@ async fn scopes_in_any_order_are_granted_and_unknown_ones_are_not() {
 async fn form_post_responses_have_the_parameters_of_query_responses() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    let (ada, signed_out) = (Browser::signed_in(&node, "ada").await, Browser::default());
+    let signed_in = Browser::signed_in(&node, "ada").await;
+    let signed_out = Browser::default();
     let valid = Request::for_client(&shop.id);
+    // The value of a field of the form.
     let field = |page: &str, name: &str| {
         let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\""))?;
         Some(rest.split('"').next().unwrap().to_owned())
     };
     for (browser, request) in [
         // a code, with and without `state`
-        (&ada, valid.clone()),
-        (&ada, valid.without("state")),
+        (&signed_in, valid.clone()),
+        (&signed_in, valid.without("state")),
         // the errors `login_required` and `invalid_request`
         (&signed_out, valid.with_another("prompt", "none")),
-        (&ada, valid.without("response_type")),
+        (&signed_in, valid.without("response_type")),
     ] {
         let in_query = response_of(&browser.authorize(&node, &request).await.expect(303));
         let form = browser.authorize(&node, &request.with_another("response_mode", "form_post")).await.expect(200);
@@ -50,7 +52,9 @@ async fn form_post_responses_have_the_parameters_of_query_responses() {
         for (name, value) in &in_query {
             let posted = field(&form.text, name).unwrap_or_else(|| panic!("no {name} for {request:?}: {}", form.text));
             // each response has a code of its own, and descriptions are escaped
-            assert!(["code", "error_description"].contains(&name.as_str()) || posted == *value, "{name}: {posted}");
+            if name != "code" && name != "error_description" {
+                assert_eq!(posted, *value, "{name}");
+            }
         }
         assert_eq!(form.text.matches("type=\"hidden\"").count(), in_query.len(), "{}", form.text);
         if let Some(code) = field(&form.text, "code") {
@@ -66,16 +70,13 @@ async fn login_hint_and_languages_reach_the_page() {
     let (node, shop) = shop(&cluster).await;
     let request = Request::for_client(&shop.id).with("login_hint", "ada@example.com").with("ui_locales", "pt-BR en");
     let sent = Browser::default().authorize(&node, &request).await;
-    let (_, handle) = page_and_handle(&node, &sent);
+    let (_, handle_and_parameters) = page_and_handle(&node, &sent);
     // the other parameters of the page's address follow the handle
-    let (handle, locales) = handle.split_once('&').unwrap();
+    let (handle, locales) = handle_and_parameters.split_once('&').unwrap();
     assert_eq!(locales, "ui_locales=pt-BR+en");
     let page = Browser::default().get(&node, &format!("/account/sign-in?request={handle}&{locales}")).await;
-    assert!(
-        page.text.contains("<html lang=\"pt\"") && page.text.contains("value=\"ada@example.com\""),
-        "{}",
-        page.text
-    );
+    assert!(page.text.contains("<html lang=\"pt\""), "{}", page.text);
+    assert!(page.text.contains("value=\"ada@example.com\""), "{}", page.text);
     // The language that the user chooses instead is kept when the browser returns.
     let back = Browser::default().get(&node, &format!("/oauth2/authorize?request={handle}&ui_locales=de")).await;
     assert!(back.header("location").ends_with("&ui_locales=de"), "{back:?}");
@@ -84,6 +85,7 @@ async fn login_hint_and_languages_reach_the_page() {
     let pending = authorize::pending(&node.state, &handle, signed_out).await.unwrap();
     assert_eq!(pending.request.login_hint.as_deref(), Some("ada@example.com"));
     assert_eq!(pending.request.ui_locales.as_deref(), Some("pt-BR en"));
-    assert_eq!((pending.client.id.as_str(), pending.step), ("shop", Some(authorize::AuthorizeStep::SignIn)));
+    assert_eq!(pending.client.id.as_str(), "shop");
+    assert_eq!(pending.step, Some(authorize::AuthorizeStep::SignIn));
     node.stop().await;
 }

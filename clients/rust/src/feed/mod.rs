@@ -33,7 +33,7 @@ pub(crate) use event::Target;
 use freshness::Freshness;
 use sse::{Message, Parser};
 
-/// The media type of the feed.
+/// The media type of the feed. Parameters may follow it in the header.
 const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -51,12 +51,12 @@ pub(crate) struct Settings {
     pub(crate) client_id: String,
     pub(crate) authorization: HeaderValue,
     pub(crate) max_staleness: Duration,
-    /// In milliseconds.
+    /// The tolerated clock skew, in milliseconds.
     pub(crate) leeway: i64,
     pub(crate) max_revocations: usize,
 }
 
-/// The feed and its revocations.
+/// Receives the feed, and keeps its revocations in memory.
 #[derive(Debug)]
 pub(crate) struct Feed {
     url: Url,
@@ -71,7 +71,9 @@ pub(crate) struct Feed {
     freshness: Freshness,
     /// Notified whenever the revocations are complete.
     synced: Notify,
+    /// The number of streams that the issuer has opened so far.
     connections: AtomicU64,
+    /// Why the feed is interrupted, if it is.
     last_error: Mutex<Option<String>>,
 }
 
@@ -101,8 +103,9 @@ struct StreamState {
 #[derive(Debug, Default)]
 struct FeedState {
     last_event_id: Option<String>,
-    /// The number of snapshots so far.
+    /// The number of snapshots so far. It identifies the revocations that the current snapshot has repeated.
     snapshots: u32,
+    /// When revocations were last evicted, in milliseconds of [`Clock::elapsed`].
     last_eviction: i64,
     backoff: Backoff,
 }
@@ -154,6 +157,7 @@ impl Feed {
     /// Waits until the revocations are up to date.
     pub(crate) async fn wait_current(&self, clock: &dyn Clock) {
         loop {
+            // Created before the check, so that a notification in between is not lost.
             let synced = self.synced.notified();
             if self.is_current(clock.elapsed(), clock.unix_millis()) {
                 return;
@@ -201,15 +205,16 @@ impl Feed {
         if status != StatusCode::OK {
             return Disconnect::Refused(self.describe_refusal(status), retry_after(&response).unwrap_or_default());
         }
-        let is_feed = response.headers().get(CONTENT_TYPE).is_some_and(|kind| {
-            kind.as_bytes().get(..EVENT_STREAM.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
-        });
+        let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let media_type = content_type.and_then(|value| value.get(..EVENT_STREAM.len()));
+        let is_feed = media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case(EVENT_STREAM));
         if !is_feed {
             return Disconnect::Resumable("the response is not an event stream".to_owned());
         }
         self.connections.fetch_add(1, Ordering::Relaxed);
 
-        let (mut parser, mut stream) = (Parser::default(), StreamState::default());
+        let mut parser = Parser::default();
+        let mut stream = StreamState::default();
         let mut deadline = Instant::now() + max_silence;
         let mut messages = Vec::new();
         loop {
@@ -275,8 +280,8 @@ impl Feed {
             Event::Other => {}
             Event::Revocation { target, at } => {
                 let stored = self.store(&target, at, state.snapshots, keys, clock);
-                // In this order, because a session may be registered in between: the registration then finds the stored
-                // revocation.
+                // Stored first: if a session is registered before the registry gets the event, the registration finds the
+                // stored revocation.
                 self.registry.on_event(&target, at);
                 if !stored {
                     return Err(Disconnect::Invalid("more revocations than max_revocations".to_owned(), LONG_DELAY));
@@ -304,7 +309,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Stores what an event ends. Returns false if the limit of revocations or keys is exceeded.
+    /// Stores what an event at `at` (milliseconds) ends. Returns false if the limit of revocations or keys is exceeded.
     fn store(&self, target: &Target, at: i64, snapshot: u32, keys: &KeyStore, clock: &dyn Clock) -> bool {
         let receipt = Receipt { received: millis(clock.elapsed()), snapshot };
         let stored = match *target {
@@ -312,10 +317,13 @@ impl Feed {
             Target::Account { account, before, except } => {
                 self.revocations.add_account(account, Cutoff { before, except, receipt })
             }
-            Target::Key(ref kid) if keys.retire(kid, at) => Ok(()),
-            Target::Key(_) => Err(Full),
+            Target::Key(ref kid) => {
+                let is_retired = keys.retire(kid, at);
+                if is_retired { Ok(()) } else { Err(Full) }
+            }
             Target::Claims { account, version } => {
-                self.revocations.add_claims(account, ClaimsChange { version, at: at.div_euclid(1000), receipt })
+                let at_seconds = at.div_euclid(1000);
+                self.revocations.add_claims(account, ClaimsChange { version, at: at_seconds, receipt })
             }
         };
         stored.is_ok()
