@@ -40,24 +40,29 @@ pub struct DynamicClientSettings {
 impl DynamicClientSettings {
     /// Whether a metadata document or an https redirect URI may be at this host.
     pub fn allows_host(&self, host: &str) -> bool {
-        let matches = |allowed: &String| match allowed.strip_prefix('.') {
-            Some(_) => host.len() > allowed.len() && host.ends_with(allowed.as_str()),
-            None => host == allowed,
+        let matches = |allowed: &String| {
+            if allowed.starts_with('.') {
+                // longer: the subdomain has a name before the dot
+                host.len() > allowed.len() && host.ends_with(allowed.as_str())
+            } else {
+                host == allowed
+            }
         };
         self.allowed_hosts.is_empty() || self.allowed_hosts.iter().any(matches)
     }
 }
 
+/// Reads the section. A relative `ca_file` is relative to `working_dir`.
 pub(super) fn dynamic_clients(read: &mut Reader<'_>, working_dir: &Path) -> DynamicClientSettings {
-    let scopes = read.many("dynamic_clients.scopes", |text| check::scope(text).and_then(single_scope));
-    let resources = read.many("dynamic_clients.resources", resource);
+    let scopes = read.many("dynamic_clients.scopes", |text| check::scope(text).and_then(refuse_several_scopes));
+    let resources = read.many("dynamic_clients.resources", check_resource);
     let settings = DynamicClientSettings {
         metadata_documents: read.boolean("dynamic_clients.metadata_documents"),
         registration: read.boolean("dynamic_clients.registration"),
-        // each item was checked above
+        // `parse` cannot fail: each item was checked above
         scopes: SpaceSeparated::parse(scopes).unwrap_or_default(),
         resources: SpaceSeparated::parse(resources).unwrap_or_default(),
-        allowed_hosts: read.many("dynamic_clients.allowed_hosts", host),
+        allowed_hosts: read.many("dynamic_clients.allowed_hosts", check_host),
         max_per_account: read.number("dynamic_clients.max_per_account", 1..=1000),
         max_document_bytes: read.size("dynamic_clients.max_document", 1 << 10, 64 << 10),
         fetch_timeout: read.duration(
@@ -76,15 +81,15 @@ pub(super) fn dynamic_clients(read: &mut Reader<'_>, working_dir: &Path) -> Dyna
 }
 
 /// Refuses an item of the list that holds several scopes.
-fn single_scope(text: String) -> Result<String, String> {
+fn refuse_several_scopes(text: String) -> Result<String, String> {
     if text.contains(' ') { Err("must be a list of single scopes".into()) } else { Ok(text) }
 }
 
 /// Checks a resource indicator (RFC 8707, section 2).
-fn resource(text: &str) -> Result<String, String> {
+fn check_resource(text: &str) -> Result<String, String> {
     let is_absolute = Url::parse(text).is_ok_and(|url| url.fragment().is_none());
-    let is_plain = SpaceSeparated::parse([text]).is_ok();
-    if is_absolute && is_plain {
+    let is_one_item = SpaceSeparated::parse([text]).is_ok();
+    if is_absolute && is_one_item {
         Ok(text.to_owned())
     } else {
         Err("must hold absolute URLs without a fragment, such as https://mcp.example.com/mcp".into())
@@ -92,7 +97,7 @@ fn resource(text: &str) -> Result<String, String> {
 }
 
 /// Checks an item of `allowed_hosts`: a host name in lower case, or a dot and the name of a domain.
-fn host(text: &str) -> Result<String, String> {
+fn check_host(text: &str) -> Result<String, String> {
     let name = text.strip_prefix('.').unwrap_or(text);
     match Host::parse(name) {
         Ok(Host::Domain(parsed)) if parsed == name && !name.ends_with('.') => Ok(text.to_owned()),
@@ -104,6 +109,7 @@ fn host(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
+    /// Settings with these allowed hosts. The other values don't matter.
     fn settings(allowed_hosts: &[&str]) -> DynamicClientSettings {
         DynamicClientSettings {
             metadata_documents: true,
@@ -121,7 +127,7 @@ mod tests {
 
     #[test]
     fn host_is_allowed_by_name_or_domain() {
-        assert!(settings(&[]).allows_host("anything.example"));
+        assert!(settings(&[]).allows_host("anything.example"), "an empty list allows any host");
         let some = settings(&["app.example.com", ".example.org"]);
         for host in ["app.example.com", "a.example.org", "a.b.example.org"] {
             assert!(some.allows_host(host), "{host}");
@@ -134,10 +140,10 @@ mod tests {
     #[test]
     fn allowed_host_must_be_a_plain_name() {
         for text in ["app.example.com", ".example.com", "localhost"] {
-            assert_eq!(host(text), Ok(text.to_owned()));
+            assert_eq!(check_host(text), Ok(text.to_owned()));
         }
         for text in ["", ".", "https://a.example", "a.example:443", "A.example", "127.0.0.1", "a.example.", "a b"] {
-            assert!(host(text).is_err(), "{text}");
+            assert!(check_host(text).is_err(), "{text}");
         }
     }
 }

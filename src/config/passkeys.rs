@@ -13,14 +13,14 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// 5.11.1).
 const MAX_ORIGINS: usize = 64;
 
-/// Passkeys.
+/// Settings of passkeys.
 #[derive(Clone, Debug)]
 pub struct PasskeySettings {
     /// The relying party. `None` if passkeys are off, or if the issuer has no domain that passkeys could belong to.
     pub relying_party: Option<RelyingParty>,
     /// Whether a sign-in by passkey alone needs user verification.
     pub user_verification: UserVerification,
-    /// The models that can be registered; empty for all.
+    /// The models of authenticators that can be registered; empty for all.
     pub allowed_aaguids: Vec<Aaguid>,
     /// The maximum number of passkeys of an account.
     pub max_per_account: usize,
@@ -46,13 +46,12 @@ pub enum UserVerification {
     Preferred,
 }
 
+/// Reads the section. `allowed_origins` are the origins of CORS.
 pub(super) fn passkeys(read: &mut Reader<'_>, issuer: &str, allowed_origins: &[String]) -> PasskeySettings {
     let enabled = read.boolean("passkeys.enabled");
     let host = Url::parse(issuer).ok().and_then(|url| url.host().map(|host| host.to_owned()));
-    let rp_id = read.one("passkeys.rp_id", |text| match text {
-        "" => Ok(None),
-        text => domain(text).map(Some),
-    });
+    let rp_id =
+        read.one("passkeys.rp_id", |text| if text.is_empty() { Ok(None) } else { check_domain(text).map(Some) });
     // Browsers accept the host of the page or a domain above it. The pages of a loopback issuer are opened as localhost.
     let fits_issuer = match (&rp_id, &host) {
         (Some(id), Some(Host::Domain(host))) => host == id || host.ends_with(&format!(".{id}")),
@@ -63,14 +62,18 @@ pub(super) fn passkeys(read: &mut Reader<'_>, issuer: &str, allowed_origins: &[S
     read.rule(&["passkeys.rp_id", "issuer"], fits_issuer, |_| {
         format!("must be the host of the issuer, {issuer}, or a domain above it: browsers accept no other")
     });
-    let origins = read.many("passkeys.origins", origin);
-    read.rule(&["passkeys.origins"], origins.len() <= MAX_ORIGINS, |_| {
+    let configured = read.many("passkeys.origins", check_origin);
+    read.rule(&["passkeys.origins"], configured.len() <= MAX_ORIGINS, |_| {
         format!("must have at most {MAX_ORIGINS} origins")
     });
     let id = rp_id.or_else(|| host.as_ref().and_then(default_id));
-    let relying_party = id
-        .filter(|_| enabled)
-        .map(|id| RelyingParty { origins: all_origins(issuer, allowed_origins, &origins, &id), id });
+    let relying_party = match id {
+        Some(id) if enabled => {
+            let origins = all_origins(issuer, allowed_origins, &configured, &id);
+            Some(RelyingParty { id, origins })
+        }
+        _ => None,
+    };
     PasskeySettings {
         relying_party,
         user_verification: read.one("passkeys.user_verification", |text| match text {
@@ -104,34 +107,33 @@ fn default_id(host: &Host<String>) -> Option<String> {
     }
 }
 
-/// The origins of the issuer, of CORS and of the setting, each once.
-fn all_origins(issuer: &str, allowed: &[String], further: &[String], id: &str) -> Vec<String> {
+/// The origins of the issuer, of CORS (`allowed`) and of `passkeys.origins` (`configured`), each once.
+fn all_origins(issuer: &str, allowed: &[String], configured: &[String], id: &str) -> Vec<String> {
     let issuer = Url::parse(issuer).ok();
     // users open the pages of a loopback issuer as localhost
     let as_localhost = issuer.clone().filter(|_| id == "localhost").and_then(|mut url| {
         url.set_host(Some("localhost")).ok()?;
         Some(url)
     });
-    let own = [issuer, as_localhost].into_iter().flatten().map(|url| url.origin().ascii_serialization());
+    let of_issuer = [issuer, as_localhost].into_iter().flatten().map(|url| url.origin().ascii_serialization());
     let mut seen = BTreeSet::new();
-    own.chain(allowed.iter().chain(further).cloned()).filter(|origin| seen.insert(origin.clone())).collect()
+    of_issuer.chain(allowed.iter().chain(configured).cloned()).filter(|origin| seen.insert(origin.clone())).collect()
 }
 
-/// A domain name as browsers compare it: in lower case, internationalised names in their ASCII form.
-fn domain(text: &str) -> Result<String, String> {
-    let rule = || "must be a domain, such as example.com".to_owned();
-    match Host::parse(text).map_err(|_| rule())? {
-        Host::Domain(name) if name == text && !name.ends_with('.') => Ok(name),
-        Host::Domain(name) => Err(format!("must have the form that browsers use: {}", name.trim_end_matches('.'))),
-        _ => Err(rule()),
+/// Checks that a domain name has the form in which browsers compare it: in lower case, internationalised names in ASCII.
+fn check_domain(text: &str) -> Result<String, String> {
+    match Host::parse(text) {
+        Ok(Host::Domain(name)) if name == text && !name.ends_with('.') => Ok(name),
+        Ok(Host::Domain(name)) => Err(format!("must have the form that browsers use: {}", name.trim_end_matches('.'))),
+        _ => Err("must be a domain, such as example.com".to_owned()),
     }
 }
 
-/// The origin of a page, or of an Android app: the digest of the certificate that signed the app.
-fn origin(text: &str) -> Result<String, String> {
+/// Checks the origin of a page, or of an Android app: the digest of the certificate that signed the app.
+fn check_origin(text: &str) -> Result<String, String> {
     let Some(hash) = text.strip_prefix("android:apk-key-hash:") else { return check::origin(text) };
     let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    // 32 bytes in base64url
+    // 43 characters: 32 bytes in base64url without padding
     let is_valid = hash.len() == 43 && hash.bytes().all(is_base64url);
     is_valid.then(|| text.to_owned()).ok_or_else(|| {
         "must hold origins, such as https://example.org, or android:apk-key-hash: and a SHA-256 in base64url".to_owned()
@@ -150,6 +152,7 @@ mod tests {
             assert_eq!(id(local).as_deref(), Some("localhost"), "{local}");
         }
         assert_eq!(id("https://192.0.2.7"), None);
+        // An origin omits the default port 80, so the configured origin repeats one of the issuer's.
         assert_eq!(
             all_origins(
                 "http://127.0.0.1:80/a",
@@ -163,19 +166,20 @@ mod tests {
 
     #[test]
     fn domain_must_have_the_form_that_browsers_use() {
-        assert_eq!(domain("example.com"), Ok("example.com".into()));
+        assert_eq!(check_domain("example.com"), Ok("example.com".into()));
         for bad in ["Example.com", "example.com.", "192.0.2.1", "[::1]", "https://example.com", "a b", "bücher.example"]
         {
-            assert!(domain(bad).is_err(), "{bad}");
+            assert!(check_domain(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn origin_of_an_app_is_the_digest_of_its_certificate() {
+        // 43 characters of base64url
         let hash = format!("-_{}", "a".repeat(41));
         let app = format!("android:apk-key-hash:{hash}");
-        assert_eq!(origin(&app), Ok(app.clone()));
-        assert!(origin("android:apk-key-hash:short").is_err());
-        assert!(origin("https://a.example/b").is_err(), "the origin of a page has no path");
+        assert_eq!(check_origin(&app), Ok(app.clone()));
+        assert!(check_origin("android:apk-key-hash:short").is_err());
+        assert!(check_origin("https://a.example/b").is_err(), "the origin of a page has no path");
     }
 }

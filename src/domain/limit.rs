@@ -16,8 +16,8 @@ pub struct Quota {
 impl Quota {
     /// The time in which the quota refills by one request, in microseconds.
     pub fn interval_micros(self) -> i64 {
-        let window = i64::try_from(self.window.as_micros()).unwrap_or(i64::MAX);
-        (window / i64::from(self.count.max(1))).max(1)
+        let window_micros = i64::try_from(self.window.as_micros()).unwrap_or(i64::MAX);
+        (window_micros / i64::from(self.count.max(1))).max(1)
     }
 }
 
@@ -32,6 +32,7 @@ pub struct QuotaDecision {
 
 /// Counts a request against `quota`. `full_at` is the stored [`QuotaDecision::full_at`], if any. A refused request is not counted.
 pub fn count_request(quota: Quota, full_at: Option<i64>, now: Timestamp) -> QuotaDecision {
+    // All variables here are in microseconds.
     let now = now.as_millis().saturating_mul(1000);
     let interval = quota.interval_micros();
     let capacity = interval.saturating_mul(i64::from(quota.count));
@@ -219,11 +220,17 @@ impl FactorBackoff {
 
     /// The number of codes that an attacker can try within `window`, waiting only as long as required.
     pub fn attempts_within(self, window: Duration) -> u32 {
-        let (mut attempts, mut elapsed) = (self.failures_without_delay.saturating_add(1), Duration::ZERO);
+        // The first delay follows the failure after those without a delay.
+        let free_attempts = self.failures_without_delay.saturating_add(1);
+        let mut attempts = free_attempts;
+        let mut elapsed = Duration::ZERO;
         loop {
-            let doubled = self.first_delay.saturating_mul(1 << (attempts - self.failures_without_delay - 1).min(31));
-            elapsed += doubled.min(self.max_delay);
-            if elapsed >= window || doubled.is_zero() {
+            // at most 31, so that `1 << doublings` fits a `u32`
+            let doublings = (attempts - free_attempts).min(31);
+            let delay = self.first_delay.saturating_mul(1 << doublings);
+            elapsed += delay.min(self.max_delay);
+            // Without a delay, `elapsed` would never reach `window`.
+            if elapsed >= window || delay.is_zero() {
                 return attempts;
             }
             attempts += 1;
@@ -237,6 +244,7 @@ mod tests {
 
     use super::*;
 
+    /// A time, in milliseconds after the start of the test.
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millis(1_800_000_000_000 + millis)
     }
@@ -266,7 +274,8 @@ mod tests {
         // 5 attempts without a delay, and a sixth. The next seven waits take 635 minutes together, and the eighth takes 640. The ninth
         // would take 720, beyond the day.
         assert_eq!(attempts, 14);
-        assert!(f64::from(attempts) * 2.0 * 3.0 / 1e6 < 1e-4);
+        let (apps, valid_codes, codes) = (2.0, 3.0, 1e6);
+        assert!(f64::from(attempts) * apps * valid_codes / codes < 1e-4);
     }
 
     proptest! {
@@ -278,20 +287,24 @@ mod tests {
             steps in prop::collection::vec(0..2_000_i64, 1..400),
         ) {
             let quota = Quota { count, window: Duration::from_millis(window) };
-            let (mut full_at, mut now, mut allowed) = (None, 0, 0_u64);
+            let mut full_at = None;
+            let mut now = 0;
+            let mut allowed = 0_u64;
             for step in steps {
                 now += step;
                 let decision = count_request(quota, full_at, at(now));
                 match decision.refused_for {
                     None => allowed += 1,
                     Some(wait) => {
+                        // a millisecond more, because timestamps have no microseconds
                         let later = at(now) + wait + Duration::from_millis(1);
                         prop_assert_eq!(count_request(quota, Some(decision.full_at), later).refused_for, None);
                     }
                 }
                 full_at = Some(decision.full_at);
             }
-            let refilled = (now * 1000) / quota.interval_micros();
+            let now_micros = now * 1000;
+            let refilled = now_micros / quota.interval_micros();
             prop_assert!(allowed <= u64::from(count) + refilled.unsigned_abs() + 1);
         }
     }

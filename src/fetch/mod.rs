@@ -53,7 +53,7 @@ pub enum FetchPurpose {
     ClientAuthentication,
 }
 
-/// A JSON document that was fetched.
+/// A JSON document that was fetched. The JSON has not been parsed yet.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     /// The bytes.
@@ -155,9 +155,11 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError`]
     pub async fn get_json(&self, url: &Url, purpose: FetchPurpose) -> Result<Fetched, FetchError> {
+        // `connect` refuses a URL without a host.
         let host = url.host_str().unwrap_or_default();
+        // Held until the fetch has ended.
         let _slot = self.slots.try_take(purpose, host).ok_or(FetchError::Busy)?;
-        tokio::time::timeout(self.timeout, self.get(url)).await.unwrap_or(Err(FetchError::Timeout))
+        tokio::time::timeout(self.timeout, self.get(url)).await.map_err(|_| FetchError::Timeout)?
     }
 
     /// Fetches a document without a time limit.
@@ -175,10 +177,12 @@ impl Fetcher {
         let response = sender.send_request(request).await.map_err(|_| FetchError::Http)?;
         check_response(&response)?;
         let freshness = caching::freshness(response.headers());
-        Ok(Fetched { body: self.read_body(response).await?, freshness })
+        let body = self.read_body(response).await?;
+        Ok(Fetched { body, freshness })
     }
 
-    /// Connects to a checked address of the host and verifies the host's certificate. An IP address in the place of the host is refused.
+    /// Connects to a checked address of the host and verifies the host's certificate. A URL with an IP address instead of a name is
+    /// refused.
     async fn connect(&self, url: &Url) -> Result<TlsStream<TcpStream>, FetchError> {
         let (host, port) = match (url.host(), url.port_or_known_default()) {
             (Some(Host::Domain(host)), Some(port)) => (host, port),
@@ -210,6 +214,7 @@ impl Fetcher {
         if addresses.is_empty() { Err(FetchError::Resolve) } else { Ok(addresses) }
     }
 
+    /// Whether an address is public, or in a network of `dynamic_clients.private_networks`.
     fn is_allowed(&self, address: IpAddr) -> bool {
         // The kernel connects to an IPv4-mapped IPv6 address over IPv4.
         let address = address.to_canonical();
@@ -221,7 +226,9 @@ impl Fetcher {
         let mut body = response.into_body();
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(|_| FetchError::Http)?.into_data() else { continue };
+            let frame = frame.map_err(|_| FetchError::Http)?;
+            // Any other frame has trailers.
+            let Ok(data) = frame.into_data() else { continue };
             if bytes.len() + data.len() > self.max_bytes {
                 return Err(FetchError::TooLarge);
             }
@@ -255,15 +262,17 @@ fn check_response(response: &Response<Incoming>) -> Result<(), FetchError> {
     if response.status() != StatusCode::OK {
         return Err(FetchError::Status(response.status().as_u16()));
     }
-    let text = |name: header::HeaderName| {
+    let lower_case = |name: header::HeaderName| {
         response.headers().get(name).map(|value| value.to_str().unwrap_or_default().to_ascii_lowercase())
     };
-    if text(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+    if lower_case(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(FetchError::ContentEncoding);
     }
-    let content_type = text(header::CONTENT_TYPE).unwrap_or_default();
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    let is_json = essence.strip_prefix("application/").is_some_and(|kind| kind == "json" || kind.ends_with("+json"));
+    let content_type = lower_case(header::CONTENT_TYPE).unwrap_or_default();
+    // Parameters follow the semicolon.
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let subtype = media_type.strip_prefix("application/");
+    let is_json = subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"));
     if is_json { Ok(()) } else { Err(FetchError::ContentType) }
 }
 

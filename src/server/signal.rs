@@ -15,13 +15,16 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 /// A signal that is triggered once and never reset. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Signal {
+    /// For checks without a lock.
     triggered: Arc<AtomicBool>,
+    /// Wakes the tasks that wait.
     token: CancellationToken,
 }
 
 impl Signal {
     /// Triggers the signal.
     pub(super) fn trigger(&self) {
+        // Before the token wakes the tasks, so that they see the flag.
         self.triggered.store(true, Ordering::Release);
         self.token.cancel();
     }
@@ -47,7 +50,7 @@ impl Signal {
 pub(super) struct Watch {
     signal: Signal,
     waiting: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// The waker that is registered with the token.
+    /// The waker that the last poll of `waiting` registered with the token.
     waker: Option<Waker>,
 }
 
@@ -61,6 +64,7 @@ impl Future for Watch {
         if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             return Poll::Pending;
         }
+        // This poll takes the token's mutex, and also returns whether the token was cancelled after the check above.
         self.waker = Some(cx.waker().clone());
         self.waiting.as_mut().poll(cx)
     }
@@ -72,6 +76,7 @@ mod tests {
 
     use super::*;
 
+    /// Counts the wake-ups of a task.
     #[derive(Default)]
     struct WakeCounter(AtomicUsize);
 
@@ -85,18 +90,24 @@ mod tests {
     fn trigger_wakes_only_the_last_poller() {
         let signal = Signal::default();
         let mut watch = signal.watch();
-        let (first, second) = (Arc::<WakeCounter>::default(), Arc::<WakeCounter>::default());
+        let first = Arc::<WakeCounter>::default();
+        let second = Arc::<WakeCounter>::default();
         let mut poll = |counter: &Arc<WakeCounter>| {
             let waker = Waker::from(Arc::clone(counter));
             Pin::new(&mut watch).poll(&mut Context::from_waker(&waker))
         };
+        // The first task polls twice, and then another task takes over the future.
         for counter in [&first, &first, &second, &second] {
             assert!(poll(counter).is_pending());
         }
         signal.trigger();
-        assert_eq!((first.0.load(Ordering::Relaxed), second.0.load(Ordering::Relaxed)), (0, 1));
+        assert_eq!(first.0.load(Ordering::Relaxed), 0);
+        assert_eq!(second.0.load(Ordering::Relaxed), 1);
         assert!(poll(&first).is_ready());
-        assert!(signal.is_triggered() && signal.token().is_cancelled());
-        assert!(Pin::new(&mut signal.watch()).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        assert!(signal.is_triggered());
+        assert!(signal.token().is_cancelled());
+        let mut late_watch = signal.watch();
+        let late_poll = Pin::new(&mut late_watch).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(late_poll.is_ready(), "a watch after the trigger completes at once");
     }
 }

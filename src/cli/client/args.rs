@@ -205,6 +205,7 @@ pub struct RotateArgs {
     pub grace: Option<Duration>,
 }
 
+/// Parses `--grace`, up to [`MAX_GRACE`].
 fn parse_grace(text: &str) -> Result<Duration, String> {
     let grace = parse_duration(text)?;
     if grace > MAX_GRACE { Err("must be at most a year".to_owned()) } else { Ok(grace) }
@@ -213,12 +214,12 @@ fn parse_grace(text: &str) -> Result<Duration, String> {
 impl AddArgs {
     /// The client to add. Reads the file of `--jwks` or `--public-key`.
     pub(super) fn to_new_client(&self) -> anyhow::Result<NewClient> {
+        // `to_jwks` recognizes both formats, and clap refuses both options together.
         let jwks = match self.jwks.as_ref().or(self.public_key.as_ref()) {
             None => None,
             Some(path) => {
-                let shown = path.display().to_string();
-                let text = fs::read_to_string(path).with_context(|| shown.clone())?;
-                Some(to_jwks(&text).with_context(|| shown)?)
+                let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+                Some(to_jwks(&text).with_context(|| path.display().to_string())?)
             }
         };
         Ok(NewClient {

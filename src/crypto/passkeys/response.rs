@@ -1,4 +1,4 @@
-//! Responses of browsers to `navigator.credentials.get` and `create`: parsed, not yet checked.
+//! Responses of browsers to `navigator.credentials.get` and `create`: parsed, but signatures and challenges not yet checked.
 
 use serde_json::{Map, Value};
 use webauthn_rs_core::proto::{CollectedClientData, PublicKeyCredential, RegisterPublicKeyCredential};
@@ -44,7 +44,7 @@ impl PresentedAssertion {
         &self.challenge
     }
 
-    /// The credential.
+    /// The id of the credential that signed the response.
     pub fn credential(&self) -> &CredentialId {
         &self.credential
     }
@@ -64,7 +64,7 @@ impl PresentedRegistration {
     pub fn parse(json: Map<String, Value>) -> Result<Self, PasskeyRefusal> {
         let response: RegisterPublicKeyCredential =
             serde_json::from_value(Value::Object(json)).map_err(|_| PasskeyRefusal::Malformed)?;
-        // The core checks at registrations that the page is not framed.
+        // At registrations, webauthn-rs-core checks that the page is not framed.
         let (challenge, _is_framed) = read_client_data(&response.response.client_data_json)?;
         if response.type_ != "public-key" {
             return Err(PasskeyRefusal::Malformed);
@@ -78,14 +78,14 @@ impl PresentedRegistration {
     }
 }
 
-/// The challenge, and whether the requesting page is embedded in a page of another origin.
+/// Reads the challenge, and whether the requesting page is embedded in a page of another origin.
 fn read_client_data(client_data: &[u8]) -> Result<(Vec<u8>, bool), PasskeyRefusal> {
     let data: CollectedClientData = serde_json::from_slice(client_data).map_err(|_| PasskeyRefusal::Malformed)?;
     let challenge: &[u8] = data.challenge.as_ref();
     if challenge.len() != CHALLENGE_LENGTH {
         return Err(PasskeyRefusal::Malformed);
     }
-    // The core does not know `topOrigin`, a member of WebAuthn level 3. Browsers send it for embedded pages only.
+    // webauthn-rs-core does not know `topOrigin`, a member of WebAuthn level 3. Browsers send it for embedded pages only.
     let is_framed = data.cross_origin.unwrap_or(false) || data.unknown_keys.contains_key("topOrigin");
     Ok((challenge.to_vec(), is_framed))
 }

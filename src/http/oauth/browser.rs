@@ -31,10 +31,10 @@ use crate::{
 /// Parameters in order. Names may be repeated.
 pub(super) type Pairs = Vec<(String, String)>;
 
-/// The parameters in the query, if it is well-formed.
+/// The parameters in the query, or the error of a malformed query.
 pub(super) struct Query(pub(super) Result<Pairs, OAuthError>);
 
-/// The parameters in a form, if it is well-formed. `T` describes them in the OpenAPI document.
+/// The parameters in a form, or the error of a malformed form. `T` describes them in the OpenAPI document.
 pub(super) struct Body<T> {
     pub(super) parameters: Result<Pairs, OAuthError>,
     schema: PhantomData<T>,
@@ -80,13 +80,15 @@ impl BrowserAnswer {
         Self(response)
     }
 
-    /// A page.
+    /// A rendered page.
     ///
     /// # Errors
     /// The problem of a page that can't be rendered.
     pub(super) fn page(rendered: Result<Response>) -> Result<Self, ProblemError> {
-        let unknown = |_| ProblemError::new(Code::InternalError, "A page can't be rendered.");
-        rendered.map(Self).map_err(|error| error.downcast::<ProblemError>().unwrap_or_else(unknown))
+        rendered.map(Self).map_err(|error| {
+            let without_problem = |_| ProblemError::new(Code::InternalError, "A page can't be rendered.");
+            error.downcast::<ProblemError>().unwrap_or_else(without_problem)
+        })
     }
 
     /// The answer that takes an authorization response to the client.
@@ -114,7 +116,7 @@ impl BrowserAnswer {
         Self::page(pages::failure(visit, failure, code, detail))
     }
 
-    /// An error page as of [`BrowserAnswer::failure`], for a code whose text says everything.
+    /// The same page as [`BrowserAnswer::failure`], for a code whose text needs no detail.
     ///
     /// # Errors
     /// See [`BrowserAnswer::page`].
@@ -141,7 +143,7 @@ impl IntoResponse for BrowserAnswer {
 
 impl ApiResponse for BrowserAnswer {
     fn meta() -> MetaResponses {
-        let text = |description: &'static str, status| {
+        let html = |description: &'static str, status| {
             let schema = MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
             MetaResponse {
                 description,
@@ -160,9 +162,9 @@ impl ApiResponse for BrowserAnswer {
         };
         MetaResponses {
             responses: vec![
-                text("A page, or a form that the browser posts to the client.", 200),
+                html("A page, or a form that the browser posts to the client.", 200),
                 redirect,
-                text("A message for the user: the request names no client, or a URI that is not the client's.", 400),
+                html("A message for the user: the request names no client, or a URI that is not the client's.", 400),
             ],
         }
     }

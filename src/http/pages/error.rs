@@ -3,7 +3,8 @@
 use poem::{Request, Response, http::header};
 
 use super::{
-    respond::{form_errors, render_bare},
+    PREFIX, is_page,
+    respond::{form_errors, render_bare, url_path},
     visit::languages,
 };
 use crate::{
@@ -32,14 +33,14 @@ impl VisitorLocale {
 pub(in crate::http) fn error_page(
     state: &AppState,
     path: &str,
-    languages: Option<&VisitorLocale>,
+    visitor: Option<&VisitorLocale>,
     is_load: bool,
     problem: &ProblemError,
     request_id: &str,
 ) -> Option<Response> {
-    let pages = state.pages.as_ref().filter(|_| super::is_page(path))?;
-    let languages = languages.cloned().unwrap_or_default();
-    let locale = pages.locale(languages.ui_locales.as_deref(), None, languages.accept_language.as_deref());
+    let pages = state.pages.as_ref().filter(|_| is_page(path))?;
+    let VisitorLocale { ui_locales, accept_language } = visitor.cloned().unwrap_or_default();
+    let locale = pages.locale(ui_locales.as_deref(), None, accept_language.as_deref());
     let errors = form_errors(problem);
     let code = problem.code;
     let is_missing = matches!(code, Code::NotFound | Code::MethodNotAllowed);
@@ -47,21 +48,22 @@ pub(in crate::http) fn error_page(
     let account_page = "";
     let view = Message {
         code: Some(code.as_str().to_owned()),
-        // for finding the cause in the log: a wrong URL needs no search
+        // With the id, the operator finds the cause in the log. A wrong URL needs no search.
         request_id: (!is_missing).then(|| request_id.to_owned()),
         can_retry: is_load && is_temporary,
         ..Message::new("error", account_page)
     };
-    let path = super::respond::url_path(&state.config.issuer) + super::PREFIX;
-    let frame = Frame { locale, errors, path, ..Frame::default() };
-    // The cause of the request is collected already, so the request's line can't have this error.
+    let pages_path = url_path(&state.config.issuer) + PREFIX;
+    let frame = Frame { locale, errors, path: pages_path, ..Frame::default() };
+    // Logged here: the log line of the request has the first error as its cause, and cannot have this one too.
     let rendered = render_bare(pages, &frame, code.status(), &view).inspect_err(|error| {
         tracing::error!(request_id, %error, "an error page can't be rendered, so the browser gets the error as JSON: correct pages.templates");
     });
     let mut response = rendered.ok()?;
     let headers = response.headers_mut();
-    if let Some(after) = problem.retry_after {
-        headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());
+    if let Some(retry_after) = problem.retry_after {
+        // At least 1 s: 0 would ask for a retry at once.
+        headers.insert(header::RETRY_AFTER, retry_after.as_secs().max(1).into());
     }
     if let Some(allow) = problem.allow.as_ref().and_then(|allow| allow.parse().ok()) {
         headers.insert(header::ALLOW, allow);

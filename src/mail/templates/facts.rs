@@ -11,7 +11,7 @@ use crate::domain::{
     mail::{ActionOrigin, AddressChange, FactorChange, MailData, NoticeFactor},
 };
 
-/// The values of a mail that texts and layouts can use; the caller adds those that all mails share, such as `product`.
+/// Collects the facts of a mail. The caller adds those that all mails share, such as `product`.
 pub(super) fn collect(data: &MailData, time_format: &TimeFormat<'_>, zone: &TimeZone) -> BTreeMap<String, Value> {
     let mut facts = Facts { values: BTreeMap::new(), time_format, zone };
     facts.set("template", data.template().as_str());
@@ -57,41 +57,34 @@ pub(super) fn collect(data: &MailData, time_format: &TimeFormat<'_>, zone: &Time
             }
         }
         MailData::AccountDisabled { at } | MailData::Test { at } => facts.set_time("at", *at),
-        MailData::RecoveryCodesLow { remaining } => {
-            facts.values.insert("remaining".to_owned(), Value::from(*remaining));
-        }
+        MailData::RecoveryCodesLow { remaining } => facts.set_number("remaining", *remaining),
     }
+    // The facts that some notices have besides those of all notices.
     if let MailData::RecoveryCodeUsed { remaining, .. } = data {
-        facts.values.insert("remaining".to_owned(), Value::from(*remaining));
+        facts.set_number("remaining", *remaining);
     }
     if let MailData::SecondaryAddressChanged { change, secondary, .. } = data {
         facts.set("secondary_address", secondary);
-        facts.set(
-            "change",
-            match change {
-                AddressChange::Added => "added",
-                AddressChange::Removed => "removed",
-                AddressChange::MadePrimary => "made_primary",
-            },
-        );
+        let change = match change {
+            AddressChange::Added => "added",
+            AddressChange::Removed => "removed",
+            AddressChange::MadePrimary => "made_primary",
+        };
+        facts.set("change", change);
     }
     if let MailData::FactorChanged { change, factor, .. } = data {
-        facts.set(
-            "change",
-            match change {
-                FactorChange::Added => "added",
-                FactorChange::Removed => "removed",
-            },
-        );
-        facts.set(
-            "factor",
-            match factor {
-                NoticeFactor::Passkey => "passkey",
-                NoticeFactor::Totp => "totp",
-                NoticeFactor::RecoveryCodes => "recovery_codes",
-                NoticeFactor::EmailCode => "email_code",
-            },
-        );
+        let change = match change {
+            FactorChange::Added => "added",
+            FactorChange::Removed => "removed",
+        };
+        facts.set("change", change);
+        let factor = match factor {
+            NoticeFactor::Passkey => "passkey",
+            NoticeFactor::Totp => "totp",
+            NoticeFactor::RecoveryCodes => "recovery_codes",
+            NoticeFactor::EmailCode => "email_code",
+        };
+        facts.set("factor", factor);
     }
     facts.values
 }
@@ -108,11 +101,16 @@ impl Facts<'_> {
         self.values.insert(name.to_owned(), Value::from(value));
     }
 
+    fn set_number(&mut self, name: &str, number: u32) {
+        self.values.insert(name.to_owned(), Value::from(number));
+    }
+
     fn set_time(&mut self, name: &str, at: Timestamp) {
         let text = self.time_format.format(at, self.zone);
         self.set(name, &text);
     }
 
+    /// Sets the facts of an action: when, from which address and on which device it was done.
     fn set_origin(&mut self, origin: &ActionOrigin) {
         self.set_time("at", origin.at);
         if let Some(address) = origin.address {

@@ -59,7 +59,7 @@ pub enum AuthorizeStep {
     SelectAccount,
     /// The user has to create an account.
     CreateAccount,
-    /// No step is missing: the browser returns to the client with this response.
+    /// The request cannot succeed: the browser returns to the client with this error response.
     Redirect(AuthorizationResponse),
 }
 
@@ -113,8 +113,9 @@ pub async fn authorize(
             (None, request, client)
         }
     };
-    if let Some(step) = missing_step(state, &request, &client, browser).await? {
-        if let AuthorizeStep::Redirect(response) = step {
+    match missing_step(state, &request, &client, browser).await? {
+        // The request has failed: its response is an error.
+        Some(AuthorizeStep::Redirect(response)) => {
             if let Some(handle) = handle {
                 state.redis.authorizations.remove_request(handle.digest()).await?;
             }
@@ -123,8 +124,12 @@ pub async fn authorize(
             }
             return Ok(AuthorizeOutcome::Respond(response));
         }
-        let ui_locales = parameters.ui_locales().or(request.ui_locales.as_deref()).map(str::to_owned);
-        return Ok(AuthorizeOutcome::Page { step, handle: store(state, handle, &request).await?, ui_locales });
+        Some(step) => {
+            let ui_locales = parameters.ui_locales().or(request.ui_locales.as_deref()).map(str::to_owned);
+            let handle = store(state, handle, &request).await?;
+            return Ok(AuthorizeOutcome::Page { step, handle, ui_locales });
+        }
+        None => {}
     }
     // never happens: without a session, the step `SignIn` or `CreateAccount` is missing
     let Some(browser) = browser else { return Err(UntrustedRequest::Expired.into()) };
@@ -134,7 +139,8 @@ pub async fn authorize(
     {
         return Err(UntrustedRequest::Expired.into());
     }
-    Ok(AuthorizeOutcome::Respond(issue::issue(state, &request, &client, browser, origin).await?))
+    let response = issue::issue(state, &request, &client, browser, origin).await?;
+    Ok(AuthorizeOutcome::Respond(response))
 }
 
 /// Validates a request that was sent by POST and stores it: the browser sends its cookies only with the GET request that follows.
@@ -149,7 +155,8 @@ pub async fn begin(
     limits::check_authorization(state, ip)?;
     let no_session = None;
     let (request, _) = validate::validate(state, parameters, no_session, ip).await?;
-    store(state, None, &request).await
+    let new_handle = None;
+    store(state, new_handle, &request).await
 }
 
 /// Returns the request of a handle, its client, and the step that is missing in this browser.
@@ -178,7 +185,8 @@ pub async fn select_account(
 ) -> Result<(), AuthorizeError> {
     let (mut request, _) = load(state, handle).await?;
     request.selected = Some(browser.session.id);
-    store(state, Some(handle.clone()), &request).await.map(drop)
+    store(state, Some(handle.clone()), &request).await?;
+    Ok(())
 }
 
 /// Records that the user consents to the request, and stores the consent for the client's later requests.
@@ -187,20 +195,23 @@ pub async fn select_account(
 /// [`AuthorizeError`]
 pub async fn consent(state: &AppState, handle: &RequestHandle, browser: &BrowserSession) -> Result<(), AuthorizeError> {
     let (mut request, client) = load(state, handle).await?;
-    let (scope, resources) = (scope_of(&request)?, validate::resources_of(state, &client, &request)?);
+    let scope = scope_of(&request)?;
+    let resources = validate::resources_of(state, &client, &request)?;
     let allowed = Permission { scope: &scope, resources: &resources };
-    let (account, now) = (browser.session.account, state.clock.now());
+    let account = browser.session.account;
+    let now = state.clock.now();
     match &client.dynamic {
         None => state.sql.add_consent(account, &client.id, allowed, now).await?,
         Some(dynamic) => allow_dynamic(state, account, &client, dynamic, allowed).await?,
     }
     // A recovery of the account deletes its consents and ends its sessions. If this session has ended, a recovery at the same time may have
-    // missed this consent, so it is deleted here (I13).
+    // missed this consent, so it is deleted here (I13: no consent that another person gave survives).
     if state.redis.sessions.find(account, browser.session.id, now).await?.is_none() {
         state.sql.delete_consent(account, &client.id, now).await?;
     }
     request.consented = Some(browser.session.id);
-    store(state, Some(handle.clone()), &request).await.map(drop)
+    store(state, Some(handle.clone()), &request).await?;
+    Ok(())
 }
 
 /// Stores a dynamic client together with the account's consent, so that the other endpoints find the client.
@@ -215,6 +226,7 @@ async fn allow_dynamic(
     let allowed =
         AllowedClient { id: &client.id, client_id: &dynamic.client_id, metadata: &metadata, source: dynamic.source };
     let max = state.config.dynamic_clients.max_per_account;
+    // false if the account has allowed the maximum number of apps
     let is_stored = state.sql.allow_dynamic_client(account, allowed, permission, max, state.clock.now()).await?;
     state.clients.evict(client);
     if is_stored { Ok(()) } else { Err(AuthorizeError::TooManyApps) }
@@ -335,7 +347,8 @@ async fn find_missing_step(
     }
     if needs_consent(client, &request.redirect_uri) {
         let given = state.sql.consent(session.account, client.id.as_str()).await?;
-        let (scope, resources) = (scope_of(request)?, validate::resources_of(state, client, request)?);
+        let scope = scope_of(request)?;
+        let resources = validate::resources_of(state, client, request)?;
         let covers = |given: Consent| given.scope.contains_all(&scope) && given.resources.contains_all(&resources);
         if !given.is_some_and(covers) {
             return Ok(Some(AuthorizeStep::Consent));
@@ -355,6 +368,7 @@ pub(super) fn needs_consent(client: &Client, redirect_uri: &str) -> bool {
     client.app.asks_consent || is_impersonable(client, redirect_uri)
 }
 
+/// The requested scopes. They were validated when the request arrived, so an error is internal.
 fn scope_of(request: &AuthorizationRequest) -> Result<SpaceSeparated, ServiceError> {
     SpaceSeparated::from_spaced(&request.scope).map_err(|error| ServiceError::Internal(error.into()))
 }

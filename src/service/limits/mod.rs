@@ -63,7 +63,7 @@ const CLIENT_AUTHENTICATION: AddressPolicy = AddressPolicy {
     network: LimitPolicy::ClientAuthenticationNetwork,
 };
 
-/// The subject of the limits that count all requests to the service.
+/// The subject of the limits that count all requests to the service, or all at a node.
 const WHOLE_SERVICE: &[u8] = &[];
 
 /// Behaviour of a shared limit while Redis does not answer.
@@ -92,6 +92,7 @@ pub async fn begin_login(
     if let Err(refused) =
         count_shared(state, LimitPolicy::LoginService, limits.login_service, WHOLE_SERVICE, IfDown::Fail).await
     {
+        // No password is tried, so the attempt must not count as a failure.
         attempt.refund(state).await;
         return Err(refused);
     }
@@ -115,6 +116,7 @@ pub async fn begin_reauthentication(
     if let Err(refused) =
         count_shared(state, LimitPolicy::LoginService, limits.login_service, WHOLE_SERVICE, IfDown::Fail).await
     {
+        // No password is tried, so the attempt must not count as a failure.
         attempt.refund(state).await;
         return Err(refused);
     }
@@ -127,8 +129,10 @@ pub async fn begin_reauthentication(
 /// # Errors
 /// [`ServiceError`]
 pub async fn check_registration(state: &AppState, email: &Email, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    let (limits, if_down) = (&state.config.limits, IfDown::CountLocally);
+    let limits = &state.config.limits;
+    let if_down = IfDown::CountLocally;
     count_shared_by_address(state, REGISTRATION, limits.registration_per_address, ip, if_down).await?;
+    // The subject of the limit per account: `NETWORK|EMAIL`.
     let mut subject = Network::of(ip).as_bytes().to_vec();
     subject.push(b'|');
     subject.extend_from_slice(email.key().as_bytes());
@@ -145,8 +149,9 @@ pub async fn check_account_change(
     session: SessionId,
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
-    // A Redis that is out of memory can still end sessions, so passwords can still be changed.
-    let (limits, if_down) = (&state.config.limits, IfDown::CountLocally);
+    let limits = &state.config.limits;
+    // A Redis that is out of memory cannot count, but can still end sessions, so passwords can still be changed.
+    let if_down = IfDown::CountLocally;
     let per_session = limits.password_change_per_account;
     count_shared(state, LimitPolicy::PasswordChangeAccount, per_session, session.as_bytes(), if_down).await?;
     count_shared_by_address(state, PASSWORD_CHANGE, limits.password_change_per_address, ip, if_down).await?;
@@ -194,7 +199,8 @@ pub(super) async fn check_factor_mail(
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
     let Some(quota) = state.config.limits.factor_mail_per_account else { return Ok(()) };
-    let (policy, now) = (LimitPolicy::FactorMailAccount, state.clock.now());
+    let policy = LimitPolicy::FactorMailAccount;
+    let now = state.clock.now();
     let bucket = attempt.recognized_bucket().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
     let name =
         state.pseudonymizer.pseudonym(&[policy.as_str().as_bytes(), account.as_bytes(), bucket.as_str().as_bytes()]);
@@ -217,10 +223,12 @@ pub async fn may_send_mail(
     to: &Email,
 ) -> Result<bool, ServiceError> {
     let Some(quota) = state.config.limits.mail_per_account else { return Ok(true) };
-    let (purpose, key) = ([purpose.byte()], to.key());
-    let mut parts = vec![LimitPolicy::MailAccount.as_str().as_bytes(), &purpose, account.id.as_bytes()];
-    if key != account.email.key() {
-        parts.push(key.as_bytes());
+    let purpose_byte = [purpose.byte()];
+    let address_key = to.key();
+    let mut parts = vec![LimitPolicy::MailAccount.as_str().as_bytes(), &purpose_byte, account.id.as_bytes()];
+    // The name of the primary address's limit has no address.
+    if address_key != account.email.key() {
+        parts.push(address_key.as_bytes());
     }
     let name = state.pseudonymizer.pseudonym(&parts);
     let refused = state.redis.rate_limits.count_request(&name, quota, state.clock.now()).await?;
@@ -335,7 +343,7 @@ fn count_local_by_address(
     count_local(state, policy.address, Some(quota), Network::of(ip).as_bytes())?;
     match wider_network(state, quota, ip) {
         None => Ok(()),
-        Some((quota, network)) => count_local(state, policy.network, Some(quota), network.as_bytes()),
+        Some((wider_quota, network)) => count_local(state, policy.network, Some(wider_quota), network.as_bytes()),
     }
 }
 
@@ -347,17 +355,17 @@ async fn count_shared(
     subject: &[u8],
     if_down: IfDown,
 ) -> Result<(), ServiceError> {
-    let Some(limit) = quota else { return Ok(()) };
+    let Some(quota) = quota else { return Ok(()) };
     let name = state.pseudonymizer.pseudonym(&[policy.as_str().as_bytes(), subject]);
-    match state.redis.rate_limits.count_request(&name, limit, state.clock.now()).await {
+    match state.redis.rate_limits.count_request(&name, quota, state.clock.now()).await {
         Ok(None) => Ok(()),
         Ok(Some(retry_after)) => {
             record_refusal(state, policy, subject);
-            Err(count_refusal(state, LimitExceeded { policy, quota: limit, retry_after }))
+            Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
         }
         Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountLocally => {
             tracing::debug!(%error, %policy, "Redis does not answer; this node counts the rate limit by itself");
-            count_local(state, policy, quota, subject)
+            count_local(state, policy, Some(quota), subject)
         }
         Err(error) => Err(error.into()),
     }
@@ -375,7 +383,9 @@ async fn count_shared_by_address(
     count_shared(state, policy.address, Some(quota), Network::of(ip).as_bytes(), if_down).await?;
     match wider_network(state, quota, ip) {
         None => Ok(()),
-        Some((quota, network)) => count_shared(state, policy.network, Some(quota), network.as_bytes(), if_down).await,
+        Some((wider_quota, network)) => {
+            count_shared(state, policy.network, Some(wider_quota), network.as_bytes(), if_down).await
+        }
     }
 }
 
@@ -386,7 +396,7 @@ fn wider_network(state: &AppState, quota: Quota, ip: Option<IpAddr>) -> Option<(
     Some((Quota { count: quota.count.saturating_mul(settings.factor), ..quota }, network))
 }
 
-/// Counts a refusal in the metrics.
+/// Counts a refusal in the metrics, and returns its error.
 fn count_refusal(state: &AppState, exceeded: LimitExceeded) -> ServiceError {
     state.metrics.rate_limited.with_label_values(&[exceeded.policy.as_str()]).inc();
     exceeded.into()

@@ -14,7 +14,7 @@ struct Migration {
     number: i64,
     name: &'static str,
     sql: &'static str,
-    /// Statements for one dialect, run after `sql`: for SQLite, and for PostgreSQL.
+    /// Statements that run after `sql` in one dialect only: first those for SQLite, then those for PostgreSQL.
     per_dialect: Option<[&'static str; 2]>,
 }
 
@@ -54,6 +54,7 @@ const MIGRATIONS: &[Migration] = &[
         ]),
     },
     Migration {
+        // This migration also runs code (`rekey`).
         number: rekey::MIGRATION,
         name: "names",
         sql: include_str!("../../../migrations/0006_names.sql"),
@@ -173,20 +174,7 @@ impl Sql {
                     return Err(SqlError::ChangedMigration { number: migration.number, name: migration.name });
                 }
                 None => {
-                    tx.execute(migration.sql).await?;
-                    if let Some(sql) = migration.dialect_sql(self.dialect) {
-                        tx.execute(sql).await?;
-                    }
-                    if migration.number == rekey::MIGRATION {
-                        rekey::normalize_names(&mut tx).await?;
-                    }
-                    let sql = "INSERT INTO migrations (number, name, checksum, applied_at) \
-                               VALUES ($1, $2, $3, CAST(CURRENT_TIMESTAMP AS TEXT))";
-                    query(sql).bind(migration.number).bind(migration.name).bind(checksum).execute(&mut *tx).await?;
-                    if let Some((number, requires)) = ADDITIVE.iter().find(|(number, _)| *number == migration.number) {
-                        let sql = "UPDATE migrations SET requires = $2 WHERE number = $1";
-                        query(sql).bind(*number).bind(*requires).execute(&mut *tx).await?;
-                    }
+                    migration.apply(&mut tx, self.dialect, checksum).await?;
                     count += 1;
                 }
             }
@@ -223,7 +211,10 @@ impl Sql {
 /// Refuses a database with a migration of a newer release, unless the migration leaves the schema usable for this release.
 async fn refuse_newer(tx: &mut Transaction<'_, Any>, applied: impl Iterator<Item = i64>) -> Result<(), SqlError> {
     let known = MIGRATIONS.last().map_or(0, |migration| migration.number);
-    let Some(found) = applied.max().filter(|found| *found > known) else { return Ok(()) };
+    let found = applied.max().unwrap_or(0);
+    if found <= known {
+        return Ok(());
+    }
     // A database with a newer migration has the column `requires`, which migration 14 added.
     let sql = "SELECT number FROM migrations WHERE number > $1 AND COALESCE(requires, number) > $1";
     if query(sql).bind(known).fetch_optional(&mut **tx).await?.is_some() {
@@ -234,6 +225,26 @@ async fn refuse_newer(tx: &mut Transaction<'_, Any>, applied: impl Iterator<Item
 }
 
 impl Migration {
+    /// Applies this migration, and adds it to the table of applied migrations.
+    async fn apply(&self, tx: &mut Transaction<'_, Any>, dialect: Dialect, checksum: Vec<u8>) -> Result<(), SqlError> {
+        tx.execute(self.sql).await?;
+        if let Some(sql) = self.dialect_sql(dialect) {
+            tx.execute(sql).await?;
+        }
+        if self.number == rekey::MIGRATION {
+            rekey::normalize_names(tx).await?;
+        }
+        let insert = "INSERT INTO migrations (number, name, checksum, applied_at) \
+                      VALUES ($1, $2, $3, CAST(CURRENT_TIMESTAMP AS TEXT))";
+        query(insert).bind(self.number).bind(self.name).bind(checksum).execute(&mut **tx).await?;
+        if let Some((number, requires)) = ADDITIVE.iter().find(|(number, _)| *number == self.number) {
+            // A statement of its own: the column `requires` exists only since migration 14.
+            let update = "UPDATE migrations SET requires = $2 WHERE number = $1";
+            query(update).bind(*number).bind(*requires).execute(&mut **tx).await?;
+        }
+        Ok(())
+    }
+
     /// The additional statements for a dialect.
     fn dialect_sql(&self, dialect: Dialect) -> Option<&'static str> {
         let [sqlite, postgres] = self.per_dialect?;
@@ -262,9 +273,13 @@ mod tests {
         files.sort();
         let mut listed = Vec::new();
         for migration in MIGRATIONS {
-            let suffixes = if migration.per_dialect.is_some() { &[".postgres", "", ".sqlite"][..] } else { &[""] };
-            let file = |suffix: &&str| format!("{:04}_{}{suffix}.sql", migration.number, migration.name);
-            listed.extend(suffixes.iter().map(file));
+            let name = format!("{:04}_{}", migration.number, migration.name);
+            // in the order of the sorted files
+            if migration.per_dialect.is_some() {
+                listed.extend([format!("{name}.postgres.sql"), format!("{name}.sql"), format!("{name}.sqlite.sql")]);
+            } else {
+                listed.push(format!("{name}.sql"));
+            }
         }
         assert_eq!(files, listed);
         assert!(MIGRATIONS.is_sorted_by_key(|migration| migration.number));

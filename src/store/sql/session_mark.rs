@@ -7,7 +7,7 @@ use super::{Sql, SqlError, query};
 use crate::domain::clock::Timestamp;
 
 impl Sql {
-    /// The last mark; none before the first.
+    /// The stored mark; `None` if no node has stored one yet.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -15,7 +15,9 @@ impl Sql {
         let mut tx = self.begin_read().await?;
         let row = query("SELECT marked_at FROM session_mark WHERE id = 1").fetch_optional(&mut *tx).await?;
         tx.commit().await?;
-        Ok(row.map(|row| row.try_get("marked_at")).transpose()?.map(Timestamp::from_millis))
+        let Some(row) = row else { return Ok(None) };
+        let millis = row.try_get("marked_at")?;
+        Ok(Some(Timestamp::from_millis(millis)))
     }
 
     /// Stores a mark, unless the stored mark is newer.
@@ -24,10 +26,12 @@ impl Sql {
     /// [`SqlError`]
     pub async fn set_session_mark(&self, mark: Timestamp) -> Result<(), SqlError> {
         let mut tx = self.begin_write().await?;
+        // The table has a single row, with the id 1.
         let sql = "INSERT INTO session_mark (id, marked_at) VALUES (1, $1) \
                    ON CONFLICT (id) DO UPDATE SET marked_at = excluded.marked_at \
                    WHERE session_mark.marked_at < excluded.marked_at";
         query(sql).bind(mark.as_millis()).execute(&mut *tx).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(())
     }
 }

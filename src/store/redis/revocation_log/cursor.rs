@@ -11,7 +11,7 @@ use super::event_entry::Position;
 pub(super) struct Cursor {
     /// The last entry that has been applied with all before it; none until the first synchronization.
     position: Option<Position>,
-    /// Increments with every event that may have ended a session.
+    /// The number of events that may have ended a session. Only equality matters ([`Cursor::may_insert`]).
     version: u64,
 }
 
@@ -22,7 +22,7 @@ pub(super) enum Applied {
     New,
     /// The entry had been applied before.
     Duplicate,
-    /// Entries before this one are missing. This one has taken effect, but the position stays.
+    /// Entries before this one are missing, or the cursor has no position yet. This one has taken effect, but the position stays.
     Gap,
 }
 
@@ -65,11 +65,13 @@ impl Cursor {
     /// no longer has entries that were applied, because it lost them or they expired.
     pub(super) fn reconcile(&mut self, before: Option<Position>, redis_position: Position) -> bool {
         match before {
+            // the first synchronization
             None => {
                 self.position = Some(redis_position);
                 false
             }
             Some(before) if redis_position < before => {
+                // If the position has moved since, Redis has the entry that moved it.
                 if self.position == Some(before) {
                     self.position = Some(redis_position);
                 }
@@ -97,13 +99,13 @@ mod tests {
     fn entry_in_sequence_advances_the_cursor_and_a_repeated_entry_changes_nothing() {
         let mut cursor = Cursor::default();
         cursor.reconcile(None, at(1));
-        let version = cursor.version();
+        let before_entry = cursor.version();
         assert_eq!(cursor.apply(at(2), Some(at(1))), Applied::New);
-        assert!(!cursor.may_insert(version));
-        let version = cursor.version();
+        assert!(!cursor.may_insert(before_entry));
+        let before_repeat = cursor.version();
         assert_eq!(cursor.apply(at(2), Some(at(1))), Applied::Duplicate);
-        assert!(cursor.may_insert(version));
-        assert_eq!(cursor.apply(at(5), None), Applied::New);
+        assert!(cursor.may_insert(before_repeat));
+        assert_eq!(cursor.apply(at(5), None), Applied::New, "the caller knows that nothing is missing");
         assert_eq!(cursor.position(), Some(at(5)));
     }
 
@@ -116,16 +118,18 @@ mod tests {
         assert_eq!(cursor.apply(at(3), Some(at(2))), Applied::Gap);
         assert!(!cursor.may_insert(version));
         assert_eq!(cursor.position(), Some(at(1)));
-        assert!(cursor.is_behind(at(3)) && !cursor.is_behind(at(1)));
+        assert!(cursor.is_behind(at(3)));
+        assert!(!cursor.is_behind(at(1)));
     }
 
     #[test]
     fn reconcile_detects_lost_entries_and_keeps_a_position_that_moved_since() {
         let mut cursor = Cursor::default();
         cursor.reconcile(None, at(5));
-        assert!(!cursor.reconcile(Some(at(5)), at(5)));
-        assert!(cursor.reconcile(Some(at(5)), at(3)));
+        assert!(!cursor.reconcile(Some(at(5)), at(5)), "no entries are lost");
+        assert!(cursor.reconcile(Some(at(5)), at(3)), "the entries after 3 are lost");
         assert_eq!(cursor.position(), Some(at(3)));
+        // The position was 3 when Redis was read, and moves before the cursor is reconciled.
         cursor.apply(at(6), None);
         assert!(cursor.reconcile(Some(at(3)), at(2)));
         assert_eq!(cursor.position(), Some(at(6)), "applied after Redis was read");
