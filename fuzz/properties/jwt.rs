@@ -19,6 +19,7 @@ use latchkey::{
 };
 use serde_json::Value;
 
+/// The current time, in the year 2027.
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 const LEEWAY_SECS: i64 = 5;
 const ISSUER: &str = "https://auth.example.com";
@@ -43,7 +44,8 @@ static VERIFIER: LazyLock<TokenVerifier> = LazyLock::new(|| {
         audience: AUDIENCE.to_owned(),
         leeway: Duration::from_secs(LEEWAY_SECS.unsigned_abs()),
     };
-    TokenVerifier::new(rules, Arc::new(keys), 0, &entropy)
+    let cache_capacity = 0;
+    TokenVerifier::new(rules, Arc::new(keys), cache_capacity, &entropy)
 });
 
 /// A valid header.
@@ -51,7 +53,7 @@ fn valid_header() -> String {
     format!(r#"{{"alg":"ES256","typ":"at+jwt","kid":"{}"}}"#, KEY.kid())
 }
 
-/// The part of a token that is signed.
+/// The part of a token that is signed: the header and the payload.
 fn message(header: &str, payload: &str) -> String {
     format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header), BASE64_URL_SAFE_NO_PAD.encode(payload))
 }
@@ -69,23 +71,29 @@ fn signed(header: &str, payload: &str) -> String {
 /// `KID` in the input stands for the id of the trusted key.
 pub fn jwt(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    // otherwise, each refusal below could have the same unrelated cause
+    // shows that the refusals below are not caused by the verifier's rules or by the valid parts
     assert!(VERIFIER.verify(&signed(&valid_header(), CLAIMS), NOW).is_ok());
+
+    // the input as a whole token, and its parts with a signature that the key did not make
     assert!(VERIFIER.verify(text, NOW).is_err());
     let with_kid = text.replace("KID", KEY.kid());
     let (payload, signature) = text.rsplit_once('.').unwrap_or((text, ""));
     for header in [&valid_header(), &with_kid] {
+        // a signature of ES256 has 64 bytes
         for signature in
             [signature, "", &BASE64_URL_SAFE_NO_PAD.encode([0; 64]), &BASE64_URL_SAFE_NO_PAD.encode([255; 64])]
         {
-            assert!(VERIFIER.verify(&format!("{}.{signature}", message(header, payload)), NOW).is_err());
+            let forged = format!("{}.{signature}", message(header, payload));
+            assert!(VERIFIER.verify(&forged, NOW).is_err());
         }
     }
+
+    // the input as the payload or the header of a token that the key did sign
     for (header, payload) in [(valid_header(), text), (with_kid, CLAIMS)] {
         let token = signed(&header, payload);
         let Ok(verified) = VERIFIER.verify(&token, NOW) else { continue };
-        check_header(&header);
-        check_claims(&verified, payload);
+        assert_complete_header(&header);
+        assert_complete_claims(&verified, payload);
         // change one character, chosen by the input
         let hash = bytes.iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
         let position = hash % token.len();
@@ -97,26 +105,31 @@ pub fn jwt(bytes: &[u8]) {
     }
 }
 
-fn check_header(header: &str) {
+fn assert_complete_header(header: &str) {
     let parsed: Value = serde_json::from_str(header).expect("a header is JSON");
-    assert_eq!((parsed["alg"].as_str(), parsed["kid"].as_str()), (Some("ES256"), Some(KEY.kid())));
+    assert_eq!(parsed["alg"], "ES256");
+    assert_eq!(parsed["kid"], KEY.kid());
     assert!(parsed.get("crit").is_none(), "a header with an unknown critical extension is accepted");
     let typ = parsed["typ"].as_str().expect("a type").to_ascii_lowercase();
     assert!(typ == "at+jwt" || typ == "application/at+jwt");
 }
 
-fn check_claims(verified: &IssuedToken, payload: &str) {
+fn assert_complete_claims(verified: &IssuedToken, payload: &str) {
     let parsed: Value = serde_json::from_str(payload).expect("claims are JSON");
     let time = |name: &str| parsed[name].as_i64().expect("a time");
     let now = NOW.as_millis() / 1000;
     assert_eq!(parsed["iss"], ISSUER);
-    assert!(time("exp").saturating_add(LEEWAY_SECS) > now && time("iat") <= now + LEEWAY_SECS);
-    assert!(parsed.get("nbf").and_then(Value::as_i64).is_none_or(|from| from <= now + LEEWAY_SECS));
+    assert!(time("exp").saturating_add(LEEWAY_SECS) > now);
+    assert!(time("iat") <= now + LEEWAY_SECS);
+    let not_before = parsed.get("nbf").and_then(Value::as_i64);
+    assert!(not_before.is_none_or(|from| from <= now + LEEWAY_SECS));
     match verified {
         IssuedToken::Session(token) | IssuedToken::App(token) => {
             let is_service = |audience: &Value| audience == AUDIENCE;
+            let audience = &parsed["aud"];
             let names_service =
-                is_service(&parsed["aud"]) || parsed["aud"].as_array().is_some_and(|all| all.iter().any(is_service));
+                is_service(audience) || audience.as_array().is_some_and(|all| all.iter().any(is_service));
+            // only a session's token is for the service; an app's is for other audiences
             assert_eq!(names_service, matches!(verified, IssuedToken::Session(_)));
             assert!(parsed["sid"].as_str().is_some_and(|sid| sid.parse() == Ok(token.sid)));
             assert!(parsed["sub"].as_str().is_some_and(|sub| sub.parse() == Ok(token.sub)));

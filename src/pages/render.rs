@@ -56,7 +56,7 @@ const TEMPLATES: &[(&str, &str)] = &[
 const STYLE: &str = include_str!("templates/style.css");
 const SCRIPT: &str = include_str!("templates/script.js");
 
-/// The path of all pages, below the path of the issuer.
+/// The path that all pages begin with, below the path of the issuer.
 const PREFIX: &str = "/account";
 
 /// Pages can't be served as configured.
@@ -89,7 +89,7 @@ pub struct FormErrors {
     pub general: Option<String>,
     /// The name and the code of each wrong field. The page shows the error beside the field.
     pub fields: Vec<(String, String)>,
-    /// When to try again.
+    /// How long to wait before the next try.
     pub retry_after: Option<Duration>,
 }
 
@@ -113,9 +113,9 @@ impl FormErrors {
 /// The values that every page has besides its own content.
 #[derive(Clone, Debug, Default)]
 pub struct Frame {
-    /// The language.
+    /// The language of the page.
     pub locale: Locale,
-    /// The time zone of times.
+    /// The time zone in which times are shown; UTC if none.
     pub time_zone: Option<String>,
     /// The token that the forms of the page carry.
     pub csrf: String,
@@ -149,8 +149,9 @@ impl Pages {
     /// [`PagesError`] for the first file that can't be used.
     pub fn load(config: &Config) -> Result<Self, PagesError> {
         let (settings, password) = (&config.pages, &config.password);
-        let base =
+        let issuer_path =
             Url::parse(&config.issuer).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default();
+        let pages_path = format!("{issuer_path}{PREFIX}");
         let mut sources: BTreeMap<String, String> =
             TEMPLATES.iter().map(|(name, source)| ((*name).to_owned(), (*source).to_owned())).collect();
         let mut catalogs = Vec::new();
@@ -185,11 +186,13 @@ impl Pages {
             let catalog = Arc::new(catalog);
             environments.push((locale, localize(&shared, locale, &catalog, &defaults), catalog));
         }
-        let asset = |asset: &Asset| format!("{base}{PREFIX}/assets/{}", asset.name);
+        let asset_path = |asset: &Asset| format!("{pages_path}/assets/{}", asset.name);
+        // a letter that stands for a missing logo: a character may have several in upper case (`ß`)
         let monogram: String = product.chars().next().into_iter().flat_map(char::to_uppercase).collect();
         let globals = context! {
-            product => product, monogram => monogram, path => format!("{base}{PREFIX}"), api => base.clone(),
-            style => asset(&assets.style), script => asset(&assets.script), logo => assets.logo.as_ref().map(asset),
+            product => product, monogram => monogram, path => &pages_path, api => &issuer_path,
+            style => asset_path(&assets.style), script => asset_path(&assets.script),
+            logo => assets.logo.as_ref().map(asset_path),
             terms_url => settings.terms_url.clone(), privacy_url => settings.privacy_url.clone(), support_url => settings.support_url.clone(),
             languages => Locale::ALL.map(|locale| context! { tag => locale.as_str(), name => name_of(locale) }),
         };
@@ -201,7 +204,7 @@ impl Pages {
     /// Renders every state of every page in every language.
     fn check(&self) -> Result<(), PagesError> {
         for locale in Locale::ALL {
-            let path = "/account/sign-in".to_owned();
+            let path = format!("{PREFIX}/sign-in");
             let frame = Frame { locale, path, account: Some("ann@example.com".to_owned()), ..Frame::default() };
             for with_errors in [false, true] {
                 views::render_samples(self, &frame, with_errors)?;
@@ -218,7 +221,7 @@ impl Pages {
     /// The language of a visitor: of `ui_locales` (OpenID Connect Core, section 3.1.2.1), the account's, the best of
     /// `Accept-Language`, or the default.
     pub fn locale(&self, ui_locales: Option<&str>, account: Option<&str>, accept_language: Option<&str>) -> Locale {
-        // a bound on the work for a long parameter
+        // of a long parameter, only the first 16 tags are read, to bound the work
         let requested = ui_locales.and_then(|tags| tags.split(' ').take(16).find_map(Locale::from_tag));
         requested.unwrap_or_else(|| Locale::choose(account, accept_language, self.default_locale))
     }
@@ -232,15 +235,18 @@ impl Pages {
         let text = |code: &str| self.error_text(catalog, code, frame.errors.retry_after);
         let fields: BTreeMap<&str, String> =
             frame.errors.fields.iter().map(|(field, code)| (field.as_str(), text(code))).collect();
-        let general = frame.errors.general.as_deref();
-        let general = general.or_else(|| (!frame.errors.fields.is_empty()).then_some("check_fields"));
+        let general_code = match &frame.errors.general {
+            Some(code) => Some(code.as_str()),
+            None if frame.errors.fields.is_empty() => None,
+            None => Some("check_fields"),
+        };
         let zone = frame.time_zone.as_deref().unwrap_or("UTC");
         let values = merge_maps([
             self.globals.clone(),
             Value::from(Serde(view)),
             context! {
                 csrf => &frame.csrf, query => &frame.query, here => &frame.path, account => &frame.account,
-                errors => fields, error => general.map(text),
+                errors => fields, error => general_code.map(text),
                 notice => frame.notice, time_zone => zone, page => V::TEMPLATE.trim_end_matches(".html"),
             },
         ]);
@@ -253,13 +259,13 @@ impl Pages {
     /// The environment and the texts of a language.
     fn language(&self, locale: Locale) -> (&Environment<'static>, &Catalog) {
         let found = self.environments.iter().find(|(known, ..)| *known == locale);
-        let found = found.map(|(_, environment, catalog)| (environment, &**catalog));
-        found.unwrap_or_else(|| unreachable!("every language has an environment"))
+        let Some((_, environment, catalog)) = found else { unreachable!("every language has an environment") };
+        (environment, catalog)
     }
 
     /// The text of an error; a general text if the error has no text of its own.
     fn error_text(&self, catalog: &Catalog, code: &str, retry_after: Option<Duration>) -> String {
-        // the text `errors.KEY`, with `value` for the placeholder `name`
+        // the text `errors.KEY`, with `value` for the placeholder `name` and the defaults for the others
         let filled = |key: &str, name: &str, value: &str| {
             let value_of = |placeholder: &str| {
                 if placeholder == name { Some(value.to_owned()) } else { self.defaults.get(placeholder).cloned() }
@@ -267,16 +273,17 @@ impl Pages {
             catalog.get(&format!("errors.{key}")).and_then(|text| text.fill(value_of).ok())
         };
         let (unit, count) = unit_and_count(retry_after.unwrap_or_default());
+        // such as "5 minutes"
         let wait = filled(unit, "count", &count.to_string()).unwrap_or_default();
         filled(code, "wait", &wait).or_else(|| filled("other", "wait", &wait)).unwrap_or_default()
     }
 
-    /// Whether there is a text for the error with this code.
+    /// Whether the language has a text for the error with this code.
     pub fn has_error_text(&self, locale: Locale, code: &str) -> bool {
         self.language(locale).1.get(&format!("errors.{code}")).is_some()
     }
 
-    /// Whether this is the key of a text.
+    /// Whether the language has a text with this key.
     pub fn has_text(&self, locale: Locale, key: &str) -> bool {
         self.language(locale).1.get(key).is_some()
     }
@@ -333,8 +340,8 @@ pub(super) fn render_view<V: View>(
 ) -> Result<(), PagesError> {
     let mut frame = frame.clone();
     if with_errors {
-        let field = |field: &&str| ((*field).to_owned(), "required".to_owned());
-        frame.errors = FormErrors { fields: V::FIELDS.iter().map(field).collect(), ..FormErrors::general("other") };
+        let fields = V::FIELDS.iter().map(|field| ((*field).to_owned(), "required".to_owned())).collect();
+        frame.errors = FormErrors { fields, ..FormErrors::general("other") };
         frame.notice = Some("notice.saved");
     }
     for (number, view) in V::samples().iter().enumerate() {

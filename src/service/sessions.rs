@@ -15,7 +15,7 @@ use crate::{
     store::redis::AccountSessions,
 };
 
-/// The cause in the audit log of a session that an operator ended.
+/// The reason in the audit log of the end of a session that an operator ended.
 const BY_OPERATOR: &str = "operator";
 
 /// The live sessions of the caller's account, oldest first.
@@ -49,7 +49,8 @@ pub async fn revoke(
         require_recent(state, caller).await?;
     }
     let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionEnded).because(EndReason::Revoked.as_str());
-    end(state, caller.sub, session, entry.actor(Actor::Account).address(ip)).await
+    let entry = entry.actor(Actor::Account).address(ip);
+    end(state, caller.sub, session, entry).await
 }
 
 /// Ends all sessions of the caller's account, its own included. Returns the number of sessions ended. Needs a recent authentication
@@ -59,7 +60,7 @@ pub async fn revoke(
 /// [`ServiceError`]
 pub async fn revoke_all(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Result<u64, ServiceError> {
     require_recent(state, caller).await?;
-    end_all(state, caller.sub, None, all_revoked(state).actor(Actor::Account).address(ip)).await
+    end_all(state, AccountSessions::all(caller.sub), all_revoked(state, ip)).await
 }
 
 /// Ends all sessions of the caller's account but its own. Returns the number of sessions ended. Needs a recent authentication (ASVS
@@ -69,12 +70,13 @@ pub async fn revoke_all(state: &AppState, caller: &AccessClaims, ip: Option<IpAd
 /// [`ServiceError`]
 pub async fn revoke_others(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Result<u64, ServiceError> {
     require_recent(state, caller).await?;
-    end_all(state, caller.sub, Some(caller.sid), all_revoked(state).actor(Actor::Account).address(ip)).await
+    end_all(state, AccountSessions::all(caller.sub).except(caller.sid), all_revoked(state, ip)).await
 }
 
 /// The audit entry of an owner who ends several sessions.
-fn all_revoked(state: &AppState) -> AuditEntry {
-    AuditEntry::new(state.clock.now(), AuditEvent::SessionsEnded).because(EndReason::Revoked.as_str())
+fn all_revoked(state: &AppState, ip: Option<IpAddr>) -> AuditEntry {
+    let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionsEnded).because(EndReason::Revoked.as_str());
+    entry.actor(Actor::Account).address(ip)
 }
 
 /// Ends a session of an account for an operator. Returns whether there was such a session.
@@ -96,10 +98,10 @@ pub async fn revoke_by_operator(
 /// [`ServiceError`]
 pub async fn revoke_all_by_operator(state: &AppState, account: AccountId) -> Result<u64, ServiceError> {
     let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionsEnded).because(BY_OPERATOR);
-    end_all(state, account, None, entry).await
+    end_all(state, AccountSessions::all(account), entry).await
 }
 
-/// Ends a session and the app sessions beneath it. Writes `entry` to the audit log for each.
+/// Ends a session and the app sessions beneath it. Writes `entry` to the audit log for each. Returns whether there was such a session.
 async fn end(
     state: &AppState,
     account: AccountId,
@@ -107,26 +109,17 @@ async fn end(
     entry: AuditEntry,
 ) -> Result<bool, ServiceError> {
     let ended = state.redis.sessions.revoke_tree(account, session, EndReason::Revoked, entry.at).await?;
-    for session in &ended {
-        state.audit.record(entry.clone().account(account).session(*session));
+    for ended_session in &ended {
+        state.audit.record(entry.clone().account(account).session(*ended_session));
     }
     Ok(!ended.is_empty())
 }
 
-/// Ends all sessions of an account but `except`. Writes `entry` to the audit log with their number.
-async fn end_all(
-    state: &AppState,
-    account: AccountId,
-    except: Option<SessionId>,
-    entry: AuditEntry,
-) -> Result<u64, ServiceError> {
-    let ended = state
-        .redis
-        .sessions
-        .revoke_all(AccountSessions { except, ..AccountSessions::all(account) }, EndReason::Revoked, entry.at)
-        .await?;
+/// Ends sessions of an account. Writes `entry` to the audit log, with their number.
+async fn end_all(state: &AppState, sessions: AccountSessions, entry: AuditEntry) -> Result<u64, ServiceError> {
+    let ended = state.redis.sessions.revoke_all(sessions, EndReason::Revoked, entry.at).await?;
     if ended > 0 {
-        state.audit.record(entry.account(account).count(ended));
+        state.audit.record(entry.account(sessions.account).count(ended));
     }
     Ok(ended)
 }

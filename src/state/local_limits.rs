@@ -19,10 +19,13 @@ const SHARDS: usize = 16;
 /// The maximum number of subjects that are kept. An evicted subject starts again with a full quota.
 const MAX_SUBJECTS: usize = 65_536;
 
-/// A limit and its subject, cut to 64 bytes; no account, network or client id is longer.
-type Key = (LimitPolicy, [u8; 64]);
+/// The length to which subjects are cut; no account, network or client id is longer.
+const SUBJECT_BYTES: usize = 64;
 
-/// Quotas in use, by limit and subject, each with its [`full_at`](crate::domain::limit::QuotaDecision::full_at). Evicts
+/// A limit and its subject.
+type Key = (LimitPolicy, [u8; SUBJECT_BYTES]);
+
+/// Quotas that are partly used, by limit and subject. The value of each is its [`full_at`](crate::domain::limit::QuotaDecision::full_at). Evicts
 /// subjects that were not used recently.
 #[derive(Debug)]
 pub(crate) struct LocalLimits {
@@ -46,13 +49,14 @@ impl LocalLimits {
         quota: Quota,
         now: Timestamp,
     ) -> Option<Duration> {
-        let mut name = [0; 64];
-        let end = subject.len().min(name.len());
-        name[..end].copy_from_slice(&subject[..end]);
-        let key = (policy, name);
-        let shard = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or_default();
-        let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut padded = [0; SUBJECT_BYTES];
+        let end = subject.len().min(SUBJECT_BYTES);
+        padded[..end].copy_from_slice(&subject[..end]);
+        let key = (policy, padded);
+        let index = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or_default();
+        let mut shard = self.shards[index].lock().unwrap_or_else(PoisonError::into_inner);
         let decision = count_request(quota, shard.get(&key).copied(), now);
+        // a refused request does not change the quota
         if decision.refused_for.is_none() {
             shard.insert(key, decision.full_at);
         }
@@ -67,19 +71,18 @@ mod tests {
     #[test]
     fn local_limits_count_each_subject_and_limit_separately_within_bounds() {
         let limits = LocalLimits::default();
-        let (quota, now) =
-            (Quota { count: 2, window: Duration::from_secs(10) }, Timestamp::from_millis(1_800_000_000_000));
+        let quota = Quota { count: 2, window: Duration::from_secs(10) };
+        let now = Timestamp::from_millis(1_800_000_000_000);
         let count = |policy: LimitPolicy, subject: &[u8], now| limits.count_request(policy, subject, quota, now);
         for _ in 0..2 {
             assert_eq!(count(LimitPolicy::RefreshAddress, b"x", now), None);
         }
         // the quota regains a request every 5 s
         assert_eq!(count(LimitPolicy::RefreshAddress, b"x", now), Some(Duration::from_secs(5)));
-        assert_eq!(
-            (count(LimitPolicy::RefreshAddress, b"y", now), count(LimitPolicy::RefreshNetwork, b"x", now)),
-            (None, None)
-        );
+        assert_eq!(count(LimitPolicy::RefreshAddress, b"y", now), None, "another subject");
+        assert_eq!(count(LimitPolicy::RefreshNetwork, b"x", now), None, "another limit");
         assert_eq!(count(LimitPolicy::RefreshAddress, b"x", now + Duration::from_secs(5)), None);
+        // more subjects than fit
         for subject in 0..3 * u32::try_from(MAX_SUBJECTS).unwrap() {
             count(LimitPolicy::RefreshAccount, &subject.to_be_bytes(), now);
         }

@@ -38,7 +38,7 @@ pub struct ServeArgs {}
 /// Number of file descriptors beside those of client connections: Redis, the database, files.
 const OTHER_FILES: u64 = 200;
 
-/// How long a stopping node waits for the tasks of answered requests, and then again for the attempts to send a mail.
+/// How long a stopping node waits for the background tasks of answered requests, and then again for mails that are being sent.
 const BACKGROUND_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The default of `metrics.listen`.
@@ -66,7 +66,7 @@ pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
-    // Before all else: each of these signals ends a process that has no handler for it.
+    // The handlers come first: each of these signals ends a process that has no handler for it.
     let mut stop = StopSignals::listen()?;
     let mut hangup = signal(SignalKind::hangup())?;
     raise_file_limit(config.http.max_connections);
@@ -80,23 +80,25 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         format!("listen: can't listen on {}; choose another address or port (LATCHKEY_LISTEN)", state.config.listen)
     })?;
     state.redis.revocation_log.start_replication();
-    // Ends all sessions if Redis was restored from an old copy.
-    let session_mark = session_mark::check_at_start(&state).await;
+    // Ends all sessions if Redis was restored from an old copy, which the last mark shows.
+    let last_mark = session_mark::check_at_start(&state).await;
     let metrics = listen_for_metrics(&state.config)?;
-    let endpoints =
-        Endpoints { api: listener.local_addr()?, metrics: metrics.as_ref().map(TcpListener::local_addr).transpose()? };
+    let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
+    let endpoints = Endpoints { api: listener.local_addr()?, metrics: metrics_address };
     announce::log_start(&state, endpoints);
 
     let draining = Draining::default();
+    // The metrics and the mail delivery have stop signals of their own: they stop after the API. Dropping the sender stops them.
     let (stop_metrics, metrics_stopped) = oneshot::channel::<()>();
     let metrics_server = metrics.map(|listener| {
         let endpoint = http::metrics::endpoint(Arc::clone(&state), draining.clone());
-        let settings = metrics_http(&state.config.http);
+        let settings = metrics_http_settings(&state.config.http);
         tokio::spawn(async move {
             let stopped = async { drop(metrics_stopped.await) };
             server::run_as("metrics", endpoint, listener, &settings, &Cores::current_runtime(), stopped).await
         })
     });
+    // Tasks that run until the node stops; the last one handles SIGHUP.
     let background = [
         tokio::spawn({
             let state = Arc::clone(&state);
@@ -116,7 +118,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         }),
         tokio::spawn({
             let state = Arc::clone(&state);
-            async move { session_mark::run(&state, session_mark).await }
+            async move { session_mark::run(&state, last_mark).await }
         }),
         tokio::spawn({
             let state = Arc::clone(&state);
@@ -148,9 +150,12 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
             std::process::exit(1);
         });
     };
-    let served = server::run(http::endpoint(Arc::clone(&state)), listener, &state.config.http, &cores, stopped).await;
-    background.iter().for_each(tokio::task::JoinHandle::abort);
-    // Delivery stops after the tasks of answered requests, which may still queue mails.
+    let api = http::endpoint(Arc::clone(&state));
+    let served = server::run(api, listener, &state.config.http, &cores, stopped).await;
+    for task in &background {
+        task.abort();
+    }
+    // Mail delivery stops after the background tasks of answered requests, which may still queue mails.
     state.finish_background(BACKGROUND_STOP_TIMEOUT).await;
     drop(stop_mail);
     if tokio::time::timeout(BACKGROUND_STOP_TIMEOUT, mail).await.is_err() {
@@ -187,8 +192,8 @@ fn listen_for_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
     }
 }
 
-/// Limits of the metrics listener: few connections, and no drain delay.
-fn metrics_http(http: &HttpSettings) -> HttpSettings {
+/// Settings of the metrics listener: few connections, because only collectors call it, and no drain delay.
+fn metrics_http_settings(http: &HttpSettings) -> HttpSettings {
     HttpSettings { max_connections: 16, max_requests: 16, drain_delay: Duration::ZERO, ..http.clone() }
 }
 
@@ -209,7 +214,7 @@ fn raise_file_limit(connections: usize) {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT, which both stop the node.
 struct StopSignals {
     term: Signal,
     int: Signal,

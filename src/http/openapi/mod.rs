@@ -36,7 +36,7 @@ which scripts cannot read and browsers send by themselves; it needs a page of th
 **Fields.** JSON requests with undocumented fields are refused; undocumented form fields are ignored. `null` counts as an \
 absent field. Responses may gain fields; ignore unknown ones.";
 
-/// The configured values that appear in the document, as texts. Durations have a unit: `10 s`.
+/// The settings that appear in the document, as texts. Durations have a unit: `10 s`.
 #[derive(Clone, Debug)]
 pub struct Limits {
     password_min: String,
@@ -55,7 +55,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The values in effect.
+    /// The values that are configured.
     pub fn of(config: &Config) -> Self {
         Self {
             password_min: config.password.min_length.to_string(),
@@ -74,28 +74,31 @@ impl Limits {
         }
     }
 
-    /// The defaults.
+    /// The default values.
     pub fn defaults() -> Self {
         let text = |key| config::default_text(key).to_owned();
-        let duration = |key| config::parse_duration(&text(key)).map(seconds).unwrap_or_default();
+        let duration_in = |unit: fn(Duration) -> String, key| {
+            config::parse_duration(config::default_text(key)).map(unit).unwrap_or_default()
+        };
+        let duration = |key| duration_in(seconds, key);
         Self {
             password_min: text("password.min_length"),
             password_max: text("password.max_length"),
             sessions: text("session.max_per_account"),
+            grace: duration("session.grace"),
             recent: duration("session.recent"),
             step_up_ttl: duration("factors.step_up_ttl"),
             deletion_grace: duration("account.deletion_grace"),
             undo_window: duration("account.undo_window"),
             emails: text("account.max_emails"),
-            grace: duration("session.grace"),
-            retry_window: config::parse_duration(&text("session.retry_window")).map(hours).unwrap_or_default(),
+            retry_window: duration_in(hours, "session.retry_window"),
             counted_repeats: text("session.counted_repeats_limit"),
             passkey_timeout: duration("passkeys.timeout"),
             passkeys: text("passkeys.max_per_account"),
         }
     }
 
-    /// Replaces the placeholders that descriptions hold.
+    /// Replaces the placeholders of descriptions, which are names of settings in braces.
     fn fill_in(&self, text: &str) -> String {
         text.replace("{password.min_length}", &self.password_min)
             .replace("{password.max_length}", &self.password_max)
@@ -121,7 +124,7 @@ fn hours(duration: Duration) -> String {
     format!("{} h", duration.as_secs_f64() / 3600.0)
 }
 
-/// The document in its forms.
+/// The rendered document.
 pub struct Document {
     /// Indented JSON.
     pub json: String,
@@ -139,13 +142,14 @@ impl Document {
         complete::complete(&mut document, limits);
         #[cfg(feature = "swagger-ui")]
         let html = pages::html(&service.swagger_ui_html(), &derived, &document);
+        // Without Swagger UI, the page has only links to the document.
         #[cfg(not(feature = "swagger-ui"))]
         let html = pages::links();
         Self { json: format!("{document:#}\n"), yaml: yaml::to_yaml(&document), html }
     }
 }
 
-/// Combines the APIs and describes them.
+/// Combines the APIs into a service, with the title and the description of the document.
 pub fn service<T: OpenApi>(apis: T) -> OpenApiService<T, ()> {
     OpenApiService::new(apis, "Latchkey", env!("CARGO_PKG_VERSION"))
         .summary("Sessions and authentication.")

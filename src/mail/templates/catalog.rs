@@ -1,4 +1,4 @@
-//! The texts of mails in one language.
+//! The texts of mails in one language: built-in ones, and those of an operator's file that replace them.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use crate::domain::{clock::Timestamp, locale::Locale, mail::Template};
 
-/// The texts that every mail can use, in the section `common`.
+/// The keys of the texts that every mail can use, in the section `common`.
 const COMMON: [&str; 10] = [
     "code_label",
     "only_code_label",
@@ -25,9 +25,9 @@ const DATE: &str = "date";
 /// The key of the names of the months, in the section `common`.
 const MONTHS: &str = "months";
 
-/// The texts that every mail must have.
+/// The keys of the texts that every mail must have, in its own section.
 const REQUIRED: [&str; 3] = ["subject", "title", "intro"];
-/// The texts that a mail may have.
+/// The keys of the texts that a mail may have.
 const OPTIONAL: [&str; 2] = ["action", "outro"];
 
 /// The built-in texts of a language.
@@ -46,7 +46,7 @@ pub(super) const fn built_in(locale: Locale) -> &'static str {
 pub(super) struct Catalog {
     /// The templates, by section and key, such as `password_reset.subject`.
     messages: BTreeMap<String, String>,
-    /// The pattern of times: `{day}`, `{month}`, `{year}`, `{time}` and `{zone}`.
+    /// The pattern of times. Its placeholders are `{day}`, `{month}`, `{year}`, `{time}` and `{zone}`.
     date: String,
     months: Vec<String>,
 }
@@ -58,22 +58,22 @@ pub(super) struct TimeFormat<'a> {
 }
 
 impl Catalog {
-    /// Parses the texts of a language, and checks that no required one is missing.
+    /// Parses the texts of a language, and checks that no required text is missing.
     pub(super) fn parse(source: &str) -> Result<Self, String> {
         let mut catalog = Self { messages: BTreeMap::new(), date: String::new(), months: Vec::new() };
         catalog.merge(source)?;
         let common = COMMON.iter().map(|key| format!("common.{key}"));
         let of_mails = Template::ALL.iter().flat_map(|template| REQUIRED.map(|key| format!("{template}.{key}")));
-        match common.chain(of_mails).find(|key| !catalog.has(key)) {
-            Some(key) => Err(format!("{key} is missing")),
-            None if catalog.date.is_empty() || catalog.months.len() != 12 => {
-                Err("common.date or common.months is missing".to_owned())
-            }
-            None => Ok(catalog),
+        if let Some(key) = common.chain(of_mails).find(|key| !catalog.has(key)) {
+            return Err(format!("{key} is missing"));
         }
+        if catalog.date.is_empty() || catalog.months.is_empty() {
+            return Err("common.date or common.months is missing".to_owned());
+        }
+        Ok(catalog)
     }
 
-    /// Replaces texts with those of a file. The file need not have all sections and keys.
+    /// Replaces texts with those of `source`, a TOML file that need not have all sections and keys.
     pub(super) fn merge(&mut self, source: &str) -> Result<(), String> {
         let table: toml::Table = source.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
         for (section, texts) in table {
@@ -84,9 +84,9 @@ impl Catalog {
             let toml::Value::Table(texts) = texts else { return Err(format!("{section} must be a section")) };
             for (key, value) in texts {
                 let known = if is_common {
-                    COMMON.contains(&&*key) || key == DATE || key == MONTHS
+                    COMMON.contains(&key.as_str()) || key == DATE || key == MONTHS
                 } else {
-                    REQUIRED.contains(&&*key) || OPTIONAL.contains(&&*key)
+                    REQUIRED.contains(&key.as_str()) || OPTIONAL.contains(&key.as_str())
                 };
                 let name = format!("{section}.{key}");
                 if !known {
@@ -102,7 +102,9 @@ impl Catalog {
                         self.months = months.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect();
                     }
                     toml::Value::String(text) if is_common && key == DATE => self.date = text,
-                    toml::Value::String(text) if key != MONTHS => drop(self.messages.insert(name, text)),
+                    toml::Value::String(text) if key != MONTHS => {
+                        self.messages.insert(name, text);
+                    }
                     _ => return Err(format!("{name} must be a string, or twelve strings for months")),
                 }
             }
@@ -135,10 +137,12 @@ impl TimeFormat<'_> {
     pub(super) fn format(&self, at: Timestamp, zone: &TimeZone) -> String {
         let Ok(time) = jiff::Timestamp::from_millisecond(at.as_millis()) else { return at.to_string() };
         let time = time.to_zoned(zone.clone());
-        let month = usize::from(time.month().unsigned_abs()).checked_sub(1).and_then(|month| self.months.get(month));
+        // jiff counts months from 1
+        let month_index = usize::from(time.month().unsigned_abs()).saturating_sub(1);
+        let month = self.months.get(month_index).map_or("", String::as_str);
         self.date
             .replace("{day}", &time.day().to_string())
-            .replace("{month}", month.map_or("", |month| month))
+            .replace("{month}", month)
             .replace("{year}", &time.year().to_string())
             .replace("{time}", &time.strftime("%H:%M").to_string())
             .replace("{zone}", &time.strftime("%Z").to_string())

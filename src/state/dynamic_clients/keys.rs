@@ -1,4 +1,4 @@
-//! The keys by which dynamic clients authenticate: in their metadata, or at their `jwks_uri`.
+//! The public keys by which dynamic clients authenticate: in their metadata, or at the `jwks_uri` that the metadata name.
 
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ impl DynamicClients {
             // An operator who allows only the registration of dynamic clients has not allowed requests to other hosts.
             return Err(MetadataError::Metadata("jwks_uri is not supported here: send jwks.").into());
         }
-        self.check_url(uri).map(|_| ())
+        self.check_url(uri)?;
+        Ok(())
     }
 
     /// Whether the keys of a client are in memory, so that [`Self::keys`] sends no request.
@@ -33,7 +34,7 @@ impl DynamicClients {
         jwks_uri(loaded).is_none_or(|uri| self.keys.get_newer(uri).is_some())
     }
 
-    /// The keys of a client.
+    /// The keys of a client. Fetches those at a `jwks_uri` unless they are in memory.
     ///
     /// # Errors
     /// [`DocumentError`] if the keys are at a `jwks_uri` and can't be fetched.

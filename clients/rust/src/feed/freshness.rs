@@ -11,11 +11,11 @@ use crate::clock::{Clock, millis};
 /// monotonic clock may stop while the machine sleeps.
 #[derive(Debug)]
 pub(crate) struct Freshness {
-    /// In milliseconds of the monotonic clock.
+    /// The time by the monotonic clock, in milliseconds.
     synced_elapsed: AtomicI64,
-    /// In milliseconds since the Unix epoch.
+    /// The time by the wall clock, in milliseconds since the Unix epoch.
     synced_unix: AtomicI64,
-    /// Whether the revocations are complete, apart from those that a silent feed has not delivered.
+    /// Whether the verifier has every revocation up to that time.
     complete: AtomicBool,
 }
 
@@ -33,6 +33,7 @@ impl Freshness {
     pub(crate) fn mark_synced(&self, clock: &dyn Clock) {
         self.synced_unix.store(clock.unix_millis(), Ordering::Release);
         self.synced_elapsed.store(millis(clock.elapsed()), Ordering::Release);
+        // last, so that a reader that sees `complete` also sees the times
         self.complete.store(true, Ordering::Release);
     }
 
@@ -41,7 +42,7 @@ impl Freshness {
         self.complete.store(false, Ordering::Release);
     }
 
-    /// The time since the last event, if the feed has delivered all revocations before it; `None` if revocations are missing.
+    /// The time since the verifier last had every revocation; `None` if revocations are missing.
     /// `elapsed` and `unix` are the current times of both clocks; `unix` is in milliseconds.
     pub(crate) fn silent_for(&self, elapsed: Duration, unix: i64) -> Option<Duration> {
         self.complete.load(Ordering::Acquire).then(|| self.since_synced(elapsed, unix))
@@ -52,6 +53,8 @@ impl Freshness {
     pub(crate) fn since_synced(&self, elapsed: Duration, unix: i64) -> Duration {
         let by_elapsed = millis(elapsed).saturating_sub(self.synced_elapsed.load(Ordering::Acquire));
         let by_unix = unix.saturating_sub(self.synced_unix.load(Ordering::Acquire));
-        Duration::from_millis(by_elapsed.max(by_unix).max(0).unsigned_abs())
+        // both are negative if a concurrent `mark_synced` is later than the given times
+        let longer = by_elapsed.max(by_unix).max(0);
+        Duration::from_millis(longer.unsigned_abs())
     }
 }
