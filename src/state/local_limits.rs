@@ -25,8 +25,8 @@ const SUBJECT_BYTES: usize = 64;
 /// A limit and its subject.
 type Key = (LimitPolicy, [u8; SUBJECT_BYTES]);
 
-/// Quotas that are partly used, by limit and subject. The value of each is its [`full_at`](crate::domain::limit::QuotaDecision::full_at). Evicts
-/// subjects that were not used recently.
+/// Quotas that are partly used, by limit and subject. The value of each is its
+/// [`full_at`](crate::domain::limit::QuotaDecision::full_at). Evicts subjects that were not used recently.
 #[derive(Debug)]
 pub(crate) struct LocalLimits {
     shards: Vec<Mutex<BoundedMap<Key, i64>>>,

@@ -1,4 +1,5 @@
-//! Reachability and configuration of the Redis server: version, rights, persistence, eviction policy (I9).
+//! Reachability and configuration of the Redis server: version, rights, persistence and eviction policy, on
+//! which I9 depends (acknowledged writes survive).
 
 use std::{
     collections::HashMap,
@@ -89,7 +90,8 @@ impl RedisHealth {
             }],
         };
         if findings.iter().any(|finding| finding.code == "role") {
-            // After a failover the connections lead to the former master, and the address may already lead to the new one.
+            // The server is a replica: after a failover the connections lead to the former master, and the address may already lead to
+            // the new one.
             self.connection.reconnect();
         }
         findings.extend(self.inspect_rights().await?);
@@ -132,9 +134,10 @@ impl RedisHealth {
     async fn inspect_rights(&self) -> Result<Vec<Finding>, RedisError> {
         let connection = &self.connection;
         let mut findings = Vec::new();
-        // No throttle has this key, so the script finds no bucket of any name, and changes nothing.
-        let (keys, no_bucket) = (vec![connection.keys.login_throttle("probe")], "".into());
-        match script::call(&connection.scripts.refund, connection, keys, vec![no_bucket]).await {
+        // Any script would do. No throttle has this key, so this one finds no bucket, and changes nothing.
+        let unused_key = connection.keys.login_throttle("probe");
+        let any_bucket = "".into();
+        match script::call(&connection.scripts.refund, connection, vec![unused_key], vec![any_bucket]).await {
             Ok(_) => {}
             Err(error) if is_denied(&error) => findings.push(Finding {
                 code: "rights",
@@ -146,8 +149,9 @@ impl RedisHealth {
             }),
             Err(error) => return Err(connection.explain(error)),
         }
-        let probe = format!("{}:probe", connection.channel);
-        match connection.client().publish::<i64, _, _>(probe, "").await {
+        // No node subscribes to this channel.
+        let unused_channel = format!("{}:probe", connection.channel);
+        match connection.client().publish::<i64, _, _>(unused_channel, "").await {
             Ok(_) => {}
             Err(error) if is_denied(&error) => findings.push(Finding {
                 code: "channel",
@@ -176,11 +180,12 @@ impl RedisHealth {
     }
 }
 
+/// Whether an ACL of Redis has refused a command.
 fn is_denied(error: &FredError) -> bool {
     error.details().contains("NOPERM")
 }
 
-/// The largest difference between this machine's clock and Redis' that is no finding.
+/// The largest difference between this machine's clock and Redis' clock that is not reported.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
 
 /// The server: version, topology and round-trip time.
@@ -206,14 +211,15 @@ impl RedisHealth {
     pub async fn describe(&self) -> Result<RedisDescription, RedisError> {
         let client = self.connection.client();
         let info = self.info().await?.unwrap_or_default();
-        let mut trips = Vec::new();
+        let mut round_trips = Vec::new();
         // An odd number, so that the median is one of them.
         for _ in 0..11 {
             let sent = Instant::now();
             client.ping::<String>(None).await.map_err(|error| self.connection.explain(error))?;
-            trips.push(sent.elapsed());
+            round_trips.push(sent.elapsed());
         }
-        trips.sort_unstable();
+        round_trips.sort_unstable();
+        let median = round_trips[round_trips.len() / 2];
         let clustered = client.is_clustered();
         let cluster_state = if clustered {
             let command = CustomCommand::new_static("CLUSTER", ClusterHash::Random, false);
@@ -228,7 +234,7 @@ impl RedisHealth {
             None => format!("Redis {}", field(&info, "redis_version").unwrap_or("of an unknown version")),
         };
         let replicas = field(&info, "connected_slaves").and_then(|count| count.parse().ok()).unwrap_or_default();
-        Ok(RedisDescription { server, clustered, cluster_state, replicas, round_trip: trips[trips.len() / 2] })
+        Ok(RedisDescription { server, clustered, cluster_state, replicas, round_trip: median })
     }
 
     /// Compares this machine's clock with Redis'. Returns none without a comparison if `clock` is a test's clock, or if the Redis user may
@@ -238,40 +244,41 @@ impl RedisHealth {
     /// [`RedisError::Unavailable`]
     pub async fn inspect_clock(&self, clock: &Clock) -> Result<Option<Finding>, RedisError> {
         // An offset clock follows Redis' clock: it adds the difference to this machine's clock, which is compared here.
-        let own = match clock {
-            Clock::Offset(own, _) => own,
-            own => own,
+        let machine_clock = match clock {
+            Clock::Offset(followed, _) => followed,
+            other => other,
         };
-        if !own.is_system() {
+        if !machine_clock.is_system() {
             return Ok(None);
         }
-        let before = own.now();
+        let before = machine_clock.now();
         let redis_time = match redis_clock::server_time(self.connection.client()).await {
             Ok(time) => time,
             Err(error) if is_denied(&error) => return Ok(None),
             Err(error) => return Err(self.connection.explain(error)),
         };
-        Ok(skew(before, redis_time, own.now()))
+        Ok(skew(before, redis_time, machine_clock.now()))
     }
 }
 
 /// The finding about this machine's clock, if any. Its time was `before` when the command was sent and `after` when the answer
 /// `redis_time` arrived.
 fn skew(before: Timestamp, redis_time: Timestamp, after: Timestamp) -> Option<Finding> {
+    // Redis read its clock between `before` and `after`, so a time between them is no difference.
     let (ahead, behind) = (redis_time.saturating_since(after), before.saturating_since(redis_time));
-    let (apart, direction) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
-    (apart > MAX_CLOCK_SKEW).then(|| Finding {
+    let (difference, direction) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
+    (difference > MAX_CLOCK_SKEW).then(|| Finding {
         code: "clock",
         severity: Severity::Warning,
         detail: format!(
             "Redis' clock is {:.1} s {direction} this machine's; synchronize both (NTP): sessions and tokens follow \
              Redis' clock, and services that verify tokens use their own",
-            apart.as_secs_f64()
+            difference.as_secs_f64()
         ),
     })
 }
 
-/// The value of a field in an answer to `INFO`.
+/// The value of a field in an answer to `INFO` or `CLUSTER INFO`, which has lines of the form `name:value`.
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
@@ -279,8 +286,9 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 /// The major and minor version of Redis.
 fn version(info: &str) -> Option<(u32, u32)> {
     // The field `redis_version` of Valkey is the Redis version that it is compatible with; its own version is `valkey_version`.
-    let mut parts = field(info, "redis_version")?.split('.').map(str::parse);
-    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    let mut numbers = field(info, "redis_version")?.split('.').map(str::parse);
+    let (major, minor) = (numbers.next()?, numbers.next()?);
+    Some((major.ok()?, minor.ok()?))
 }
 
 /// The findings about the answer to `INFO` and the value of `appendfsync`, if it is known.
@@ -372,17 +380,18 @@ mod tests {
     fn findings_of_durable_master_are_empty() {
         let info = "redis_version:6.0.16\r\nrole:master\r\naof_enabled:1\r\nmaxmemory_policy:noeviction\r\n";
         assert_eq!(codes(info, Some("always")), []);
-        assert_eq!(codes(info, None), []);
+        let refused_config = None;
+        assert_eq!(codes(info, refused_config), []);
     }
 
     #[test]
     fn clock_skew_above_two_seconds_is_a_finding() {
-        // All times in milliseconds. `before` and `after` the command, this machine's clock is read.
+        // All times are in milliseconds: this machine's before the command, Redis', and this machine's after the answer.
         let detail = |before, redis_time, after| {
             let at = |millis: i64| Timestamp::from_millis(1_800_000_000_000 + millis);
             skew(at(before), at(redis_time), at(after)).map(|finding| finding.detail)
         };
-        assert_eq!(detail(0, 0, 1), None);
+        assert_eq!(detail(0, 0, 1), None, "no difference");
         assert_eq!(detail(0, 2000, 0), None, "two seconds ahead");
         assert_eq!(detail(2000, 0, 2100), None, "two seconds behind");
         assert_eq!(detail(0, 5000, 10_000), None, "the answer took ten seconds, and Redis' time lies within them");
@@ -408,6 +417,7 @@ mod tests {
                               used_memory:2\r\nmaxmemory:2\r\nmaxmemory_policy:noeviction\r\nloading:1\r\n";
         assert_eq!(
             codes(refuses_writes, None),
+            // the append-only file, the background save and the memory
             [
                 ("loading", Severity::Error),
                 ("writes", Severity::Error),

@@ -1,4 +1,4 @@
-//! The Lua scripts. A typed function of one of the stores calls each of them.
+//! The Lua scripts, and the functions that run them. Each script has a typed function in one of the stores.
 
 use std::{sync::Arc, time::Duration};
 
@@ -53,34 +53,34 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    /// The scripts, for a pool of this many connections.
+    /// The scripts. Those that most requests run are batched, separately on each of the pool's `connections`.
     pub(super) fn new(metrics: &RedisMetrics, connections: usize) -> Self {
         const LIB: &str = include_str!("lua/lib.lua");
         const TREE: &str = include_str!("lua/tree.lua");
         const CREATE: &str = include_str!("lua/create_session.lua");
-        const FAST: &str = include_str!("lua/rotate_fast.lua");
+        const ROTATE_FAST: &str = include_str!("lua/rotate_fast.lua");
         let constants = record::lua_constants();
-        // A script without the library: it does not read session records.
+        // A script without the library, for scripts that read no session records.
         let standalone = |name: &'static str, body: &str| Script {
             name,
             script: fred::types::scripts::Script::from_lua(body),
             timed: metrics.timed(name),
         };
-        let script = |name: &'static str, body: &str| standalone(name, &format!("{constants}{LIB}\n{body}"));
-        let with_tree = |name: &'static str, body: &str| script(name, &format!("{TREE}\n{body}"));
+        let with_library = |name: &'static str, body: &str| standalone(name, &format!("{constants}{LIB}\n{body}"));
+        let with_tree = |name: &'static str, body: &str| with_library(name, &format!("{TREE}\n{body}"));
         let batched = |script| ScriptBatcher::new(script, connections);
         Self {
             create: batched(with_tree("create", &format!("{CREATE}\n{}", include_str!("lua/create.lua")))),
             // The fast path needs nothing of the library, and returns before its definitions are run.
             rotate: batched(standalone(
                 "rotate",
-                &format!("{constants}{FAST}\n{LIB}\n{}", include_str!("lua/rotate.lua")),
+                &format!("{constants}{ROTATE_FAST}\n{LIB}\n{}", include_str!("lua/rotate.lua")),
             )),
-            revoke: batched(script("revoke", include_str!("lua/revoke.lua"))),
-            revoke_all: script("revoke_all", include_str!("lua/revoke_all.lua")),
-            set_claims: script("set_claims", include_str!("lua/set_claims.lua")),
-            step_up: script("step_up", include_str!("lua/step_up.lua")),
-            key_retired: script("key_retired", include_str!("lua/key_retired.lua")),
+            revoke: batched(with_library("revoke", include_str!("lua/revoke.lua"))),
+            revoke_all: with_library("revoke_all", include_str!("lua/revoke_all.lua")),
+            set_claims: with_library("set_claims", include_str!("lua/set_claims.lua")),
+            step_up: with_library("step_up", include_str!("lua/step_up.lua")),
+            key_retired: with_library("key_retired", include_str!("lua/key_retired.lua")),
             limit: standalone("limit", include_str!("lua/limit.lua")),
             login_throttle: standalone("login_throttle", include_str!("lua/login_throttle.lua")),
             trust_device: standalone("trust_device", include_str!("lua/trust_device.lua")),
@@ -94,7 +94,7 @@ impl Scripts {
             ),
             exchange: with_tree("exchange", &format!("{CREATE}\n{}", include_str!("lua/exchange.lua"))),
             revoke_tree: with_tree("revoke_tree", include_str!("lua/revoke_tree.lua")),
-            touch: script("touch", include_str!("lua/touch.lua")),
+            touch: with_library("touch", include_str!("lua/touch.lua")),
             adopt: with_tree("adopt", include_str!("lua/adopt.lua")),
             take_challenge: standalone("take_challenge", include_str!("lua/take_challenge.lua")),
             factor_throttle: standalone("factor_throttle", include_str!("lua/factor_throttle.lua")),
@@ -103,7 +103,8 @@ impl Scripts {
     }
 }
 
-/// Runs a script in one round trip. A server that does not know the script (restarted, failed over) gets its text first.
+/// Runs a script in one round trip. If the server does not know the script, after a restart or a failover, a second round trip sends its
+/// text.
 pub(super) async fn run(
     script: &Script,
     connection: &Arc<RedisConnection>,
@@ -151,7 +152,8 @@ pub(super) fn duration_millis(duration: Duration) -> Value {
     Value::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The first argument of every session script (`lua/lib.lua`), in two forms: for streams that are trimmed by length, and by time.
+/// The first argument of every session script (`lua/lib.lua`), in two forms: for streams that are trimmed by length (before Redis 6.2),
+/// and by time.
 pub(super) fn event_trim_args(retention: Duration, channel: &str) -> [Bytes; 2] {
     ["MAXLEN", "MINID"].map(|trim| format!("{} {trim} {channel}", retention.as_millis()).into())
 }

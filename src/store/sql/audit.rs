@@ -12,7 +12,7 @@ use crate::domain::{
     ids::AccountId,
 };
 
-/// The number of rows of one `INSERT`. Each row has [`COLUMNS`] parameters, and SQLite allows 32,766 parameters.
+/// The largest number of rows of one `INSERT`. Each row has [`COLUMNS`] parameters, and SQLite allows 32,766 parameters.
 const ROWS_PER_INSERT: usize = 64;
 
 /// The number of columns of a row.
@@ -72,8 +72,8 @@ impl Sql {
 
     /// This database, recording client addresses with this precision.
     #[must_use]
-    pub const fn with_address_precision(mut self, addresses: AddressPrecision) -> Self {
-        self.addresses = addresses;
+    pub const fn with_address_precision(mut self, precision: AddressPrecision) -> Self {
+        self.addresses = precision;
         self
     }
 
@@ -95,12 +95,12 @@ impl Sql {
     /// [`SqlError`]
     pub async fn audit(&self, filter: &AuditFilter, limit: u32) -> Result<Vec<AuditRow>, SqlError> {
         let mut tx = self.begin_read().await?;
-        let (sql, equal) = selection(filter);
+        let (sql, filter_values) = selection(filter);
         let mut query = query(AssertSqlSafe(sql))
             .bind(filter.since.map_or(i64::MIN, Timestamp::as_millis))
             .bind(filter.until.map_or(i64::MAX, Timestamp::as_millis))
             .bind(i64::from(limit));
-        for value in equal {
+        for value in filter_values {
             query = query.bind(value);
         }
         let rows = query.fetch_all(&mut *tx).await?;
@@ -114,7 +114,7 @@ impl Sql {
     /// [`SqlError`]
     pub async fn prune_audit(&self, before: Timestamp, limit: u32) -> Result<u64, SqlError> {
         let mut tx = self.pool.begin_with(self.dialect.begin_write()).await?;
-        // The trigger permits the deletion of rows older than `released_until` only.
+        // A trigger of the table refuses to delete rows that are not older than `released_until`.
         query("UPDATE audit_retention SET released_until = $1 WHERE released_until < $1")
             .bind(before.as_millis())
             .execute(&mut *tx)
@@ -130,6 +130,7 @@ impl Sql {
         self.insert_audit(tx, std::iter::once((self.entropy.ordered_uuid(entry.at), entry))).await
     }
 
+    /// Inserts rows by one statement.
     async fn insert_audit<'a>(
         &self,
         tx: &mut Transaction<'_, Any>,
@@ -145,7 +146,7 @@ impl Sql {
         };
         for (id, entry) in entries {
             let facts = &entry.facts;
-            let address = facts.address.and_then(|ip| self.addresses.apply(ip));
+            let recorded_address = facts.address.and_then(|ip| self.addresses.apply(ip));
             query = query
                 .bind(id.to_string())
                 .bind(entry.at.as_millis())
@@ -157,7 +158,7 @@ impl Sql {
                 .bind(facts.client.as_ref().map(ToString::to_string))
                 .bind(facts.detail.clone())
                 .bind(facts.actor.as_ref().unwrap_or(&self.actor).to_string())
-                .bind(address.map(|ip| ip.to_string()))
+                .bind(recorded_address.map(|ip| ip.to_string()))
                 .bind(i64::try_from(entry.count).unwrap_or(i64::MAX));
         }
         query.execute(&mut **tx).await?;
@@ -168,7 +169,7 @@ impl Sql {
 /// The `SELECT` of the newest rows, and the values of its equality conditions. Its first parameters are the start time, the
 /// end time and the limit. It has conditions on filtered columns only, so that the database uses their indexes.
 fn selection(filter: &AuditFilter) -> (String, Vec<String>) {
-    let columns = [
+    let filtered = [
         ("event", filter.event.map(|event| event.as_str().to_owned())),
         ("account_id", filter.account.map(|id| id.to_string())),
         ("address", filter.address.map(|ip| ip.to_string())),
@@ -177,23 +178,25 @@ fn selection(filter: &AuditFilter) -> (String, Vec<String>) {
         "SELECT id, at, event, outcome, reason, account_id, session_id, client_id, detail, actor, address, count \
                    FROM audit WHERE at >= $1 AND at < $2"
             .to_owned();
-    let mut equal = Vec::new();
-    for (column, value) in columns {
+    let mut values = Vec::new();
+    for (column, value) in filtered {
         if let Some(value) = value {
-            equal.push(value);
+            values.push(value);
+            let parameter = 3 + values.len();
             // Writing to a String can't fail.
-            let _ = write!(sql, " AND {column} = ${}", 3 + equal.len());
+            let _ = write!(sql, " AND {column} = ${parameter}");
         }
     }
-    (sql + " ORDER BY at DESC, id DESC LIMIT $3", equal)
+    sql += " ORDER BY at DESC, id DESC LIMIT $3";
+    (sql, values)
 }
 
 /// The `INSERT` of `rows` rows. SQLite gets the parameters as `?`, because it reads `$1` as a name and searches it among all parameters.
 fn insertion(rows: usize, dialect: Dialect) -> String {
-    // Without OR FAIL, SQLite writes a statement journal to a file. The transaction provides atomicity.
-    let or = if dialect == Dialect::Sqlite { " OR FAIL" } else { "" };
+    // Without OR FAIL, SQLite writes a journal to a file, to undo a failed statement. The transaction makes that unnecessary.
+    let or_fail = if dialect == Dialect::Sqlite { " OR FAIL" } else { "" };
     let mut sql = format!(
-        "INSERT{or} INTO audit \
+        "INSERT{or_fail} INTO audit \
          (id, at, event, outcome, reason, account_id, session_id, client_id, detail, actor, address, count) VALUES "
     );
     for row in 0..rows {
@@ -210,7 +213,8 @@ fn insertion(rows: usize, dialect: Dialect) -> String {
             };
         }
     }
-    sql + ") ON CONFLICT (id) DO NOTHING"
+    sql += ") ON CONFLICT (id) DO NOTHING";
+    sql
 }
 
 fn read(row: &AnyRow) -> Result<AuditRow, SqlError> {
@@ -242,11 +246,12 @@ mod tests {
         let mut connection = AnyConnection::connect("sqlite::memory:").await.unwrap();
         connection.execute(include_str!("../../../migrations/0005_audit.sql")).await.unwrap();
         let mut plan = async |filter| {
-            let (sql, equal) = selection(&filter);
+            let (sql, filter_values) = selection(&filter);
+            // any values: the plan does not depend on them
             let (since, until, limit) = (0, 9, 1);
             let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
             let mut query = query(explain).bind(since).bind(until).bind(limit);
-            for value in equal {
+            for value in filter_values {
                 query = query.bind(value);
             }
             query.fetch_all(&mut connection).await.unwrap()[0].get::<String, _>("detail")

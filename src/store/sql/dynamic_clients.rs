@@ -1,4 +1,4 @@
-//! The `dynamic_clients` table: clients that no operator has registered, and that an account has consented to.
+//! The `dynamic_clients` table: clients that no operator has registered, and that an account has consented to at least once.
 
 use sqlx::{
     Any, Row,
@@ -35,13 +35,13 @@ pub struct StoredDynamicClient {
 /// A dynamic client that an account consents to.
 #[derive(Clone, Copy, Debug)]
 pub struct AllowedClient<'a> {
-    /// The reference.
+    /// The reference under which consents and sessions name the client.
     pub id: &'a ClientId,
     /// The `client_id` that the client sends.
     pub client_id: &'a str,
     /// The metadata, as JSON.
     pub metadata: &'a str,
-    /// Where the metadata come from.
+    /// Where the metadata comes from.
     pub source: DynamicSource,
 }
 
@@ -73,7 +73,7 @@ impl Sql {
     }
 
     /// Stores a dynamic client, and the consent of an account to it. Returns false, and stores nothing, if the account has already
-    /// consented to `max` other dynamic clients.
+    /// consented to `max_others` other dynamic clients.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -82,7 +82,7 @@ impl Sql {
         account: AccountId,
         client: AllowedClient<'_>,
         allowed: Permission<'_>,
-        max: u32,
+        max_others: u32,
         now: Timestamp,
     ) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
@@ -90,7 +90,7 @@ impl Sql {
         let sql = "SELECT COUNT(*) AS others FROM consents WHERE account_id = $1 AND client_id <> $2 \
                    AND (client_id LIKE 'url.%' OR client_id LIKE 'dcr.%')";
         let row = query(sql).bind(account.to_string()).bind(client.id.to_string()).fetch_one(&mut *tx).await?;
-        if row.try_get::<i64, _>("others")? >= i64::from(max) {
+        if row.try_get::<i64, _>("others")? >= i64::from(max_others) {
             tx.commit().await?;
             return Ok(false);
         }
@@ -102,6 +102,7 @@ impl Sql {
             .bind(client.id.to_string())
             .bind(client.client_id.to_owned())
             .bind(client.metadata.to_owned())
+            // fetched_at, created_at and allowed_at
             .bind(now.as_millis())
             .bind(now.as_millis())
             .bind(now.as_millis())
@@ -135,10 +136,11 @@ impl Sql {
     /// # Errors
     /// [`SqlError`]
     pub async fn disable_dynamic_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
+        // A client that is disabled already keeps its time.
         let sql = "UPDATE dynamic_clients SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1";
         let statement = query(sql).bind(id.to_string()).bind(now.as_millis());
-        self.change_dynamic_client(statement, &AuditEntry::new(now, AuditEvent::ClientDisabled).client(id.clone()))
-            .await
+        let entry = AuditEntry::new(now, AuditEvent::ClientDisabled).client(id.clone());
+        self.change_dynamic_client(statement, &entry).await
     }
 
     /// Enables a disabled dynamic client. Returns whether the client exists.
@@ -147,7 +149,8 @@ impl Sql {
     /// [`SqlError`]
     pub async fn enable_dynamic_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
         let statement = query("UPDATE dynamic_clients SET disabled_at = NULL WHERE id = $1").bind(id.to_string());
-        self.change_dynamic_client(statement, &AuditEntry::new(now, AuditEvent::ClientEnabled).client(id.clone())).await
+        let entry = AuditEntry::new(now, AuditEvent::ClientEnabled).client(id.clone());
+        self.change_dynamic_client(statement, &entry).await
     }
 
     /// Runs a statement that changes one dynamic client, and records `entry` if the client exists.
@@ -165,14 +168,15 @@ impl Sql {
         Ok(exists)
     }
 
-    /// Deletes the enabled clients that no account consents to, and that no account has consented to since `before`. Returns their number.
+    /// Deletes the clients that no account consents to, and that no account has consented to since `before`. Keeps disabled clients, so that
+    /// they stay disabled. Returns the number of deleted clients.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn prune_dynamic_clients(&self, before: Timestamp) -> Result<u64, SqlError> {
         let mut tx = self.begin_write().await?;
-        // NOT EXISTS misses a consent that is not committed yet. That transaction also sets `allowed_at`, so the deletion waits for its
-        // row and then compares the new value.
+        // NOT EXISTS misses a consent that is not committed yet. But the transaction of the consent also sets `allowed_at`, so the deletion
+        // waits until that transaction has ended, and then compares the new value.
         let sql = "DELETE FROM dynamic_clients WHERE allowed_at < $1 AND disabled_at IS NULL \
                    AND NOT EXISTS (SELECT 1 FROM consents WHERE consents.client_id = dynamic_clients.id)";
         let deleted = query(sql).bind(before.as_millis()).execute(&mut *tx).await?.rows_affected();

@@ -37,7 +37,7 @@ pub struct FoundSession {
 }
 
 impl SessionStore {
-    /// Reads a live session.
+    /// Reads a session from Redis, with the account's roles. Returns none if the session has ended.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -48,9 +48,9 @@ impl SessionStore {
         now: Timestamp,
     ) -> Result<Option<FoundSession>, RedisError> {
         let id = session.as_bytes().as_slice();
-        // Parts 1 to 3 are the details, part 4 is the last use.
+        // A session has parts beside its record (record.rs): 1 to 3 are the details, and 4 is the last use.
         let part_numbers = 1..=4;
-        // The record, the account's roles and claims (`r`), the version of the claims, and the parts (record.rs).
+        // The record, the account's roles and other claims (`r`), the version of the claims, and the parts.
         let claims_version_field = Bytes::from_static(record::CLAIMS_VERSION_FIELD.as_bytes());
         let mut fields = vec![Bytes::copy_from_slice(id), Bytes::from_static(b"r"), claims_version_field];
         fields.extend(part_numbers.clone().map(|number| Bytes::from([id, &[number]].concat())));
@@ -128,7 +128,7 @@ impl SessionStore {
         if let Some(cached) = session_cache.get(account, session, now) {
             return Ok(Some(cached));
         }
-        // taken before Redis is read, so that `insert` refuses a session that may have ended meanwhile
+        // taken before Redis is read, so that `insert` refuses a session that may have ended meanwhile; none while the cache is not valid
         let version = session_cache.version(account);
         let found = self.look_up(account, session, now).await?;
         if let (Some(version), Some(found)) = (version, found) {
@@ -147,6 +147,7 @@ impl SessionStore {
         self.log.session_cache.count_hit();
     }
 
+    /// Reads the times of a live session from Redis.
     #[tracing::instrument(level = "trace", target = "latchkey::span", name = "redis look_up", skip_all, fields(otel.kind = "client", db.system.name = "redis", db.operation.name = "look_up"))]
     async fn look_up(
         &self,
@@ -165,8 +166,8 @@ impl SessionStore {
         let Some(record) = found else { return Ok(None) };
         let Record { created_at, idle_ends_at, ends_at, has_step_up: stepped_up, .. } = Record::decode(&record)?;
         let claims = record::decode_claims_stamp(claims.as_deref())?;
-        let live = Liveness { created_at, idle_ends_at, ends_at, claims, stepped_up };
-        Ok((now < idle_ends_at.min(ends_at)).then_some(live))
+        let is_live = now < idle_ends_at.min(ends_at);
+        Ok(is_live.then_some(Liveness { created_at, idle_ends_at, ends_at, claims, stepped_up }))
     }
 
     /// Extends the idle timeout of a browser's session, which has a cookie and no refresh token whose use would extend the timeout.
@@ -182,7 +183,7 @@ impl SessionStore {
         idle_timeout: Duration,
         now: Timestamp,
     ) -> Result<bool, RedisError> {
-        // A tag (8 bytes), a length (1) and an address (at most 16).
+        // A tag (8 bytes), the length of the address (1) and the address (at most 16).
         let mut encoded = BytesMut::with_capacity(25);
         origin.encode(&mut encoded);
         let arguments = [
@@ -192,6 +193,7 @@ impl SessionStore {
             Value::Bytes(encoded.freeze()),
         ];
         let answer = self.run(&self.connection.scripts.touch, account, arguments).await?;
-        Ok(matches!(answer, Value::Integer(1)))
+        let is_live = matches!(answer, Value::Integer(1));
+        Ok(is_live)
     }
 }
