@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use latchkey::{config::Ipv6Network, domain::limit::Quota};
+use latchkey::{
+    config::{Ipv6Network, LimitSettings},
+    domain::limit::Quota,
+};
 use reqwest::Method;
 use serde_json::json;
 
@@ -10,10 +13,13 @@ use super::{cluster, login};
 use crate::{
     harness::{
         client::{Answer, PASSWORD, Tokens},
-        test_cluster::{TestCluster, limits},
+        test_cluster::{ServiceClient, TestCluster, limits},
     },
     store::server::{DURABLE, Redis},
 };
+
+/// A password that no account has.
+const NEW_PASSWORD: &str = "gravel lantern ostrich nine";
 
 /// A limit of `count` requests in `secs` seconds. A caller who has used it up may send another request after `secs / count` seconds.
 #[expect(clippy::unnecessary_wraps, reason = "the settings are optional")]
@@ -36,14 +42,17 @@ async fn logins_from_one_address_are_counted_across_nodes() {
     cluster.config.limits.login_per_address = quota(4, 60);
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
+    // twice on each node
     for node in nodes.iter().cycle().take(4) {
         node.send(login(node, "2001:db8::1", "ada", PASSWORD)).await.expect(200);
     }
-    // Another address of the same /64.
+    // another address of the same /64
     let refused = nodes[1].send(login(&nodes[1], "2001:db8::2:3", "ada", PASSWORD)).await;
     assert_limited(&refused, "login-address", 15);
     assert_eq!(refused.header("ratelimit-policy"), "\"login-address\";q=4;w=60");
+    // an address of another /64
     nodes[1].send(login(&nodes[1], "2001:db8:0:1::1", "ada", PASSWORD)).await.expect(200);
+    // after this time, the quota has one more request
     cluster.advance(Duration::from_secs(15));
     nodes[1].send(login(&nodes[1], "2001:db8::1", "ada", PASSWORD)).await.expect(200);
     nodes[1].send(login(&nodes[1], "2001:db8::1", "ada", PASSWORD)).await.expect(429);
@@ -57,11 +66,14 @@ async fn login_refused_by_a_limit_is_not_hashed_and_uses_no_wider_quota() {
     let node = cluster.node().await;
     node.register("ada").await;
     node.send(login(&node, "192.0.2.1", "ada", PASSWORD)).await.expect(200);
-    let before = (node.state.passwords.jobs(), node.state.sql.transactions());
+    let hashed_before = node.state.passwords.jobs();
+    let transactions_before = node.state.sql.transactions();
     for _ in 0..10 {
         assert_limited(&node.send(login(&node, "192.0.2.1", "ada", PASSWORD)).await, "login-address", 60);
     }
-    assert_eq!((node.state.passwords.jobs(), node.state.sql.transactions()), before);
+    assert_eq!(node.state.passwords.jobs(), hashed_before);
+    assert_eq!(node.state.sql.transactions(), transactions_before);
+    // the quota of the service still has two requests: only the first login has used it
     for address in ["192.0.2.2", "192.0.2.3"] {
         node.send(login(&node, address, "ada", PASSWORD)).await.expect(200);
     }
@@ -112,6 +124,7 @@ async fn registration_attempts_of_a_stranger_do_not_keep_the_owner_from_register
 async fn ipv6_addresses_are_counted_by_64_bit_prefix_and_by_wider_network() {
     let mut cluster = cluster();
     let limits = &mut cluster.config.limits;
+    // so that only the limits by address refuse the failed logins
     limits.login_backoff = None;
     limits.login_per_address = quota(5, 60);
     // a /48 may send twice as many requests as one of its /64
@@ -125,21 +138,25 @@ async fn ipv6_addresses_are_counted_by_64_bit_prefix_and_by_wider_network() {
     let call = |kind: &str, host: usize| {
         let from = format!("2001:db8:1:{host:x}::1");
         let request = |path: &str| node.request(Method::POST, path).header("x-forwarded-for", &from);
-        let token = [("token", "x"), ("client_id", "nobody"), ("client_secret", "wrong")];
+        let introspection = [("token", "x"), ("client_id", "nobody"), ("client_secret", "wrong")];
         node.send(match kind {
             "login" => login(&node, &from, &format!("nobody{host}"), "wrong"),
             "refresh" => request("/v1/refresh").json(&json!({ "refresh_token": "x" })),
             "registration" => request("/v1/users").json(&json!({ "email": "ada@example.com", "password": PASSWORD })),
-            _ => request("/oauth2/introspect").form(&token),
+            "client-authentication" => request("/oauth2/introspect").form(&introspection),
+            _ => unreachable!("an unknown kind: {kind}"),
         })
     };
     for kind in ["login", "refresh", "registration", "client-authentication"] {
+        // one request from each of 10 /64, which is twice the limit of 5
         for host in 0..10 {
             let status = call(kind, host).await.status;
             assert!(status == 401 || status == 409, "{kind} {host}: {status}");
         }
+        // the quota of the /48 regains a request every 60 / 10 seconds
         assert_limited(&call(kind, 10).await, &format!("{kind}-network"), 6);
     }
+    // another /48, and an IPv4 address
     node.send(login(&node, "2001:db8:2::1", "nobody", "wrong")).await.expect(401);
     node.send(login(&node, "192.0.2.1", "nobody", "wrong")).await.expect(401);
 }
@@ -173,13 +190,13 @@ async fn password_changes_are_limited_by_session() {
     let (thief, owner) = (node.login("ada").await, node.login("ada").await);
     for number in 0..3 {
         let guess = format!("guess {number}");
-        node.change_password(&thief.access, &guess, "gravel lantern ostrich nine").await.expect(403);
+        node.change_password(&thief.access, &guess, NEW_PASSWORD).await.expect(403);
     }
-    let hashed = node.state.passwords.jobs();
-    let refused = node.change_password(&thief.access, PASSWORD, "gravel lantern ostrich nine").await;
+    let hashed_before = node.state.passwords.jobs();
+    let refused = node.change_password(&thief.access, PASSWORD, NEW_PASSWORD).await;
     assert_limited(&refused, "password-change-account", 20);
-    assert_eq!(node.state.passwords.jobs(), hashed);
-    node.change_password(&owner.access, PASSWORD, "gravel lantern ostrich nine").await.expect(200);
+    assert_eq!(node.state.passwords.jobs(), hashed_before);
+    node.change_password(&owner.access, PASSWORD, NEW_PASSWORD).await.expect(200);
 }
 
 #[tokio::test]
@@ -202,6 +219,7 @@ async fn refreshes_are_limited_by_account_and_address() {
     let refresh_at_token_endpoint = || node.send(node.request(Method::POST, "/oauth2/token").form(&form));
     refresh_at_token_endpoint().await.expect(200);
     assert_limited(&refresh_at_token_endpoint().await, "refresh-account", 30);
+    // with the refresh of ada, these are four requests from 192.0.2.1
     let grace = Tokens::of(&refresh(&grace.refresh).await.expect(200));
     refresh("no token at all").await.expect(401);
     refresh("no token at all").await.expect(401);
@@ -218,7 +236,7 @@ async fn introspections_are_limited_by_client() {
     cluster.config.limits.introspection_per_client = quota(3, 60);
     let node = cluster.node().await;
     let (one, other) = (cluster.service_client("one").await, cluster.service_client("other").await);
-    let call = |client: &crate::harness::test_cluster::ServiceClient, path: &str, form: &[(&str, &str)]| {
+    let call = |client: &ServiceClient, path: &str, form: &[(&str, &str)]| {
         node.send(node.request(Method::POST, path).form(form).basic_auth(&client.id, Some(&client.secret)))
     };
     for _ in 0..2 {
@@ -234,8 +252,7 @@ async fn introspections_are_limited_by_client() {
 #[tokio::test]
 async fn login_without_limits_is_never_refused() {
     let mut cluster = TestCluster::new();
-    cluster.config.limits =
-        latchkey::config::LimitSettings { login_per_address: None, login_backoff: None, ..limits() };
+    cluster.config.limits = LimitSettings { login_per_address: None, login_backoff: None, ..limits() };
     let node = cluster.node().await;
     node.register("ada").await;
     for _ in 0..20 {
@@ -248,6 +265,7 @@ async fn login_without_limits_is_never_refused() {
 async fn registrations_without_redis_are_limited_by_the_node() {
     let server = Redis::stopped(DURABLE);
     let mut cluster = crate::degradation::cluster(&server);
+    // so that the calls to the stopped server fail soon
     cluster.config.redis.command_timeout = Duration::from_millis(100);
     cluster.config.limits.registration_per_address = quota(2, 60);
     let node = cluster.node().await;

@@ -15,8 +15,10 @@ use crate::harness::guard::{self, Guard, Spec};
 /// the account page.
 #[tokio::test(flavor = "multi_thread")]
 async fn express_example_signs_in_with_a_passkey_and_is_signed_out_from_the_account_page() {
-    let service = ServiceProcess::start_as_make_run("");
-    let (registry, cache) = (NpmRegistry::start().await, tempfile::tempdir().unwrap());
+    let no_settings = "";
+    let service = ServiceProcess::start_as_make_run(no_settings);
+    let registry = NpmRegistry::start().await;
+    let cache = tempfile::tempdir().unwrap();
     let environment = registry.environment(cache.path());
     let checkout = Checkout::new(&["clients/js", "examples/oidc-express"], &service, &environment);
     let [start] = &code_blocks("examples/oidc-express/README.md", "sh")[..] else {
@@ -30,9 +32,9 @@ async fn express_example_signs_in_with_a_passkey_and_is_signed_out_from_the_acco
         ["sh", "-e", "-c", &commands].map(str::to_owned).into()
     })
     .await;
-    let mails = service.folder().join("latchkey-data/mail").display().to_string();
-    let address = format!("http://{}", app.address().replace("127.0.0.1", "localhost"));
-    let mut arguments = vec![service.issuer(), address, mails];
+    let mail_folder = service.folder().join("latchkey-data/mail").display().to_string();
+    let app_address = format!("http://{}", app.address().replace("127.0.0.1", "localhost"));
+    let mut arguments = vec![service.issuer(), app_address, mail_folder];
     // optional: a folder for screenshots of every step
     arguments.extend(std::env::var("JOURNEY_SCREENSHOTS"));
     let parts = ["registered", "verified", "passkey", "signed in", "opened", "ended", "signed out"];
@@ -46,7 +48,8 @@ async fn oidc_client_ts_example_signs_in_renews_and_signs_out_in_chromium() {
     let settings = format!("http.allowed_origins = [\"http://localhost:{port}\"]\ntoken.access_ttl = \"63s\"\n");
     let service = ServiceProcess::start_as_make_run(&settings);
     service.client().register("ada").await;
-    let (registry, cache) = (NpmRegistry::start().await, tempfile::tempdir().unwrap());
+    let registry = NpmRegistry::start().await;
+    let cache = tempfile::tempdir().unwrap();
     let checkout = Checkout::new(&["examples/oidc-spa"], &service, &registry.environment(cache.path()));
     // all commands but the last install the example, the last one serves it
     let [commands] = &code_blocks("examples/oidc-spa/README.md", "sh")[..] else {
@@ -55,12 +58,13 @@ async fn oidc_client_ts_example_signs_in_renews_and_signs_out_in_chromium() {
     let commands = replace(commands, "localhost:3000", &format!("localhost:{port}"));
     let (install, serve) = commands.trim_end().rsplit_once('\n').unwrap();
     let folder = checkout.path("examples/oidc-spa");
-    let settings = folder.join("src/settings.js");
-    let text = std::fs::read_to_string(&settings).unwrap();
-    std::fs::write(&settings, replace(&text, "http://localhost:8080", &service.issuer())).unwrap();
+    let settings_js = folder.join("src/settings.js");
+    let text = std::fs::read_to_string(&settings_js).unwrap();
+    std::fs::write(&settings_js, replace(&text, "http://localhost:8080", &service.issuer())).unwrap();
     tokio::task::block_in_place(|| checkout.run(&folder, install));
     let serve = format!("cd '{}'\n{serve}", folder.display());
     let variables: Vec<String> = checkout.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
+    // `env NAME=VALUE… sh -c RUN_GROUP sh COMMAND…`: the second `sh` is the script's `$0`
     let words = ["env"].into_iter().chain(variables.iter().map(String::as_str));
     let words: Vec<&str> = words.chain(["sh", "-c", RUN_GROUP, "sh", "sh", "-e", "-c", &serve]).collect();
     let spec = Spec { command: &words, stop: "TERM", folder: None, ready: "http://", unprivileged: false };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use latchkey::{
     config::RelyingParty,
     domain::{account::Roles, factor::FactorPolicy},
+    service::accounts::change_roles,
 };
 
 use super::cluster;
@@ -22,17 +23,19 @@ async fn example_in_chromium_enrols_signs_in_reauthenticates_and_recovers() {
     let mut cluster = cluster();
     let admin = Roles::parse(["admin"]).unwrap();
     cluster.config.factors.required = FactorPolicy::Roles(admin.clone());
+    // an admin must set up a factor at once
     cluster.config.factors.grace = Duration::ZERO;
     cluster.config.http.allowed_origins = vec![page.clone()];
     cluster.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins: vec![page] });
     let node = cluster.node().await;
     node.register("ada").await;
-    // as admins, eve and bob must set up a factor
+    // eve and bob become admins, so they must set up a factor at their sign-in
     for name in ["eve", "bob"] {
         let id = node.register(name).await.text_of("id").parse().unwrap();
-        latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
+        let no_removed_roles = Roles::default();
+        change_roles(&node.state, id, &admin, &no_removed_roles).await.unwrap();
     }
-    let _page = PageServer::start(&client, port);
+    let _page_server = PageServer::start(&client, port);
     let clock = cluster.clock.clone();
     // the step-up of the script needs an authentication that is no longer recent: older than 10 minutes
     let later = Box::new(move || clock.advance(Duration::from_mins(11)));

@@ -29,7 +29,7 @@ struct Entry {
     op: Op,
 }
 
-/// The recorded history.
+/// The recorded history of all users.
 pub struct Record {
     began: Instant,
     entries: Mutex<Vec<Entry>>,
@@ -45,9 +45,11 @@ pub struct Verdict {
     pub operations: usize,
     /// Number of calls without an answer.
     pub unknown: usize,
-    /// Numbers of returned tokens, detected reuses and ended sessions.
+    /// Number of refresh tokens returned, by logins and refreshes.
     pub tokens: usize,
+    /// Number of refreshes answered with a detected reuse.
     pub reuses: usize,
+    /// Number of acknowledged calls that end sessions.
     pub ends: usize,
     pub faults: usize,
     /// Answers that the model does not allow.
@@ -99,6 +101,7 @@ impl Record {
     /// Checks the history of each session.
     pub fn verdict(&self, rules: &Rules) -> Verdict {
         let entries = self.entries.lock().unwrap();
+        // First the calls about one session, which make the sessions known. Then those about all sessions of an account.
         let mut sessions: HashMap<(usize, &str), Vec<Op>> = HashMap::new();
         for entry in &*entries {
             if let Affected::Session(id) = &entry.affected {
@@ -110,7 +113,8 @@ impl Record {
             for ((account, id), ops) in &mut sessions {
                 let concerned = *account == entry.account && except.as_deref() != Some(*id);
                 // A session's first call created it. `entry.op` did not end sessions that were created after its answer.
-                if concerned && ops[0].span.earliest <= entry.op.span.latest {
+                let may_have_existed = ops[0].span.earliest <= entry.op.span.latest;
+                if concerned && may_have_existed {
                     ops.push(entry.op.clone());
                 }
             }
@@ -138,7 +142,8 @@ impl Record {
     /// Lists the faults and their times.
     pub fn faults(&self) -> String {
         let faults = self.faults.lock().unwrap();
-        faults.iter().fold(String::new(), |text, (at, what)| text + &format!("  {at:>10} µs  {what}\n"))
+        let lines: Vec<String> = faults.iter().map(|(at, what)| format!("  {at:>10} µs  {what}\n")).collect();
+        lines.concat()
     }
 
     /// The time since the history began.

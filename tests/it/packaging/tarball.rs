@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::binary::{Service, command};
 
 /// Packs the binary of this build as a release does, and unpacks the tarball. Returns the unpacked folder.
-fn unpacked(into: &Path) -> PathBuf {
+fn pack_and_unpack(into: &Path) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new("sh")
         .args(["packaging/dist.sh", "tarball", env!("CARGO_BIN_EXE_latchkey")])
@@ -20,7 +20,8 @@ fn unpacked(into: &Path) -> PathBuf {
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let sums = fs::read_to_string(root.join("target/dist/SHA256SUMS")).unwrap();
-    let name = sums.lines().find_map(|line| line.split_whitespace().nth(1)?.strip_suffix(".tar.gz")).unwrap();
+    // each line has a digest and the name of a file
+    let name = sums.split_whitespace().find_map(|word| word.strip_suffix(".tar.gz")).unwrap();
     let unpack = Command::new("tar")
         .arg("--extract")
         .arg("--file")
@@ -35,7 +36,7 @@ fn unpacked(into: &Path) -> PathBuf {
 #[tokio::test(flavor = "multi_thread")]
 async fn unpacked_tarball_starts_and_signs_in() {
     let folder = tempfile::tempdir().unwrap();
-    let release = unpacked(folder.path());
+    let release = pack_and_unpack(folder.path());
     for file in ["latchkey.toml", "latchkey.service", "LICENSE", "man/latchkey.1", "completions/latchkey.bash"] {
         assert!(release.join(file).is_file(), "{file} is missing");
     }
@@ -53,7 +54,8 @@ async fn unpacked_tarball_starts_and_signs_in() {
     service.client.register("ada").await;
     let tokens = service.client.login("ada").await;
     service.client.refresh(&tokens.refresh).await.expect(200);
-    assert_eq!(service.end(Signal::TERM).0, Some(0));
+    let (code, _log) = service.end(Signal::TERM);
+    assert_eq!(code, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -68,8 +70,9 @@ async fn healthcheck_succeeds_while_the_node_runs_and_fails_afterwards() {
     assert_eq!(check(&["healthcheck"]), (Some(0), String::new()));
     service.wait_for_log("\"message\":\"ready\"").await;
     assert_eq!(check(&["healthcheck", "--ready"]), (Some(0), String::new()));
-    assert_eq!(service.end(Signal::TERM).0, Some(0));
-    let (code, text) = check(&["healthcheck"]);
+    let (node_code, _log) = service.end(Signal::TERM);
+    assert_eq!(node_code, Some(0));
+    let (code, errors) = check(&["healthcheck"]);
     assert_eq!(code, Some(1));
-    assert!(text.contains(&format!("no answer from http://{address}/livez")), "{text}");
+    assert!(errors.contains(&format!("no answer from http://{address}/livez")), "{errors}");
 }
