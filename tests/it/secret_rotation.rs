@@ -20,12 +20,17 @@ use crate::{
 /// Starts a node with the old secret, and then a node with the new secret and the old one.
 async fn nodes_during_rotation() -> (TestCluster, Node, Node) {
     let mut cluster = TestCluster::new();
+    let (old, new) = start_nodes(&mut cluster).await;
+    (cluster, old, new)
+}
+
+async fn start_nodes(cluster: &mut TestCluster) -> (Node, Node) {
     cluster.config.multi_node = true;
     let old = cluster.node().await;
     let previous = vec![cluster.config.secrets.current.clone()];
     cluster.config.secrets = Secrets { current: "the new secret of a test, 32 bytes".into(), previous };
     let new = cluster.node().await;
-    (cluster, old, new)
+    (old, new)
 }
 
 /// Changes the MAC of a refresh token, whose bytes are the token's last.
@@ -70,6 +75,7 @@ async fn node_without_the_new_secret_logs_that_it_needs_the_secret_and_no_advice
         let log = String::from_utf8_lossy(&log.bytes()).into_owned();
         log.lines().filter(|line| line.contains(&kid) && !line.contains("INFO")).map(str::to_owned).collect::<Vec<_>>()
     };
+    // the first reload is at once, and the next one after the test
     tokio::select! {
         () = old.state.keys.run_reloader(&old.state.redis, Duration::from_hours(1)) => unreachable!("the reloader runs on"),
         () = until("the reload is logged", || async { lines().iter().any(|line| line.contains("ERROR")) }) => {}
@@ -84,11 +90,7 @@ async fn node_without_the_new_secret_logs_that_it_needs_the_secret_and_no_advice
 #[tokio::test(flavor = "multi_thread")]
 async fn second_factor_under_the_newer_secret_is_retried_instead_of_refused() {
     let mut cluster = factors::cluster();
-    cluster.config.multi_node = true;
-    let old = cluster.node().await;
-    let previous = vec![cluster.config.secrets.current.clone()];
-    cluster.config.secrets = Secrets { current: "the new secret of a test, 32 bytes".into(), previous };
-    let new = cluster.node().await;
+    let (old, new) = start_nodes(&mut cluster).await;
     let ada = factors::account_with_app(&cluster, &new, "ada").await;
     let challenge = factors::challenge(&old, "ada").await;
     for (method, code) in [("totp", &ada.app.code(&cluster.clock)), ("recovery_code", &ada.recovery_codes[0])] {
@@ -114,7 +116,7 @@ async fn forged_refresh_token_is_refused_by_node_that_has_all_secrets_and_malfor
     let tokens = new.login("ada").await;
     let forged = with_other_mac(&tokens.refresh);
     assert_eq!(new.refresh(&forged).await.problem(), (401, "invalid_refresh_token".to_owned()));
-    // The old node refuses a malformed token: no secret can have issued it.
+    // The old node refuses a malformed token, here one of 90 characters instead of 106: no secret can have issued it.
     let truncated = &tokens.refresh[..90];
     assert_eq!(old.refresh(truncated).await.problem(), (401, "invalid_refresh_token".to_owned()));
 

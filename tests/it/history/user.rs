@@ -19,12 +19,12 @@ use super::{
     record::{Affected, Record},
 };
 
-/// The addresses of the user's two networks (0 and 1), between which the user moves, and of the thief's.
-const NETWORKS: [&str; 3] = ["192.0.2.7", "198.51.100.4", "203.0.113.9"];
+/// A client address in each network: in the user's two networks (0 and 1), between which the user moves, and in the thief's (2).
+const NETWORK_ADDRESSES: [&str; 3] = ["192.0.2.7", "198.51.100.4", "203.0.113.9"];
 const THIEF: Network = 2;
 /// How long the client of a user waits for a response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often a user presents the credentials of a session that is known to have ended.
+/// How often a user acts on a session that is known to have ended, to test that it stays ended.
 const TRIES_AFTER_END: usize = 4;
 
 /// The outcome of a request.
@@ -50,7 +50,7 @@ struct Session {
     access: String,
     /// Refresh tokens with their generations, oldest first. A correct client presents the last one.
     refresh: Vec<(u32, String)>,
-    /// How often the user may still present the session's credentials, once the session is known to have ended.
+    /// How often the user still acts on the session, once it is known to have ended. `None` while it is live.
     tries: Option<usize>,
 }
 
@@ -96,9 +96,9 @@ impl<'a> User<'a> {
         }
     }
 
-    /// Makes random calls until the record's clock shows `done`.
-    pub async fn run(&mut self, done: Duration) {
-        while self.record.elapsed() < done {
+    /// Makes random calls until `end`, a time since the history began.
+    pub async fn run(&mut self, end: Duration) {
+        while self.record.elapsed() < end {
             self.act().await;
             let pause = self.random.millis(0, 100);
             tokio::time::sleep(pause).await;
@@ -117,6 +117,7 @@ impl<'a> User<'a> {
     /// Makes one random call, or several calls that belong together.
     async fn act(&mut self) {
         self.sessions.retain(|session| session.tries != Some(0));
+        // a user has at most four live sessions
         let live = self.sessions.iter().filter(|session| session.tries.is_none()).count();
         if live == 0 || (live < 4 && self.random.percent(6)) {
             return self.login().await;
@@ -138,8 +139,8 @@ impl<'a> User<'a> {
             // an old token, as of a slow tab or a thief
             50..60 => {
                 // one of the last 3 or of the last 12 tokens
-                let newest = *self.random.pick(&[3, 12]);
-                let old = last.saturating_sub(self.random.below(newest));
+                let last_tokens = *self.random.pick(&[3, 12]);
+                let old = last.saturating_sub(self.random.below(last_tokens));
                 let network = if self.random.percent(50) { THIEF } else { self.network };
                 self.refresh_from(network, index, old, 1).await;
             }
@@ -179,6 +180,7 @@ impl<'a> User<'a> {
             Ok::<_, reqwest::Error>((status, headers, answer.bytes().await?))
         };
         let reply = match tokio::time::timeout(timeout, sending).await {
+            // the request was abandoned
             Err(_) => Reply::Unknown,
             Ok(Err(error)) if error.is_connect() => Reply::Never,
             Ok(Err(_)) => Reply::Unknown,
@@ -204,7 +206,8 @@ impl<'a> User<'a> {
 
     /// Records a call whose network does not matter, and its answer.
     fn note(&self, session: &str, call: Call, answer: Answer, span: Interval) {
-        self.note_from(0, session, call, answer, span);
+        let any_network = 0;
+        self.note_from(any_network, session, call, answer, span);
     }
 
     /// Records a call from this network and its answer.
@@ -229,10 +232,12 @@ impl<'a> User<'a> {
             match reply {
                 Reply::Answered(200, body) => {
                     let text = |field: &str| body[field].as_str().unwrap().to_owned();
-                    let (id, refresh) = (text("session_id"), text("refresh_token"));
-                    self.note_from(self.network, &id, Call::Login, token(&refresh), span);
-                    let (access, refresh) = (text("access_token"), vec![(0, refresh)]);
-                    self.sessions.push(Session { id, access, refresh, tries: None });
+                    let id = text("session_id");
+                    let refresh = text("refresh_token");
+                    self.note_from(self.network, &id, Call::Login, token_answer(&refresh), span);
+                    let first_generation = 0;
+                    let refresh = vec![(first_generation, refresh)];
+                    self.sessions.push(Session { id, access: text("access_token"), refresh, tries: None });
                     return;
                 }
                 Reply::Answered(401, _) => {}
@@ -246,11 +251,12 @@ impl<'a> User<'a> {
         }
     }
 
-    /// Presents a token `times` times concurrently.
+    /// Presents a token `times` times concurrently, from the user's network.
     async fn refresh(&mut self, index: usize, token_index: usize, times: usize) {
         self.refresh_from(self.network, index, token_index, times).await;
     }
 
+    /// Presents a token `times` times concurrently, from this network.
     async fn refresh_from(&mut self, network: Network, index: usize, token_index: usize, times: usize) {
         let (generation, text) = self.sessions[index].refresh[token_index].clone();
         let nodes: Vec<usize> = (0..times).map(|_| self.any_node()).collect();
@@ -296,8 +302,8 @@ impl<'a> User<'a> {
         let answer = match reply {
             Reply::Answered(200, body) => {
                 let text = body["refresh_token"].as_str().unwrap().to_owned();
-                let answer = token(&text);
-                let Answer::Token(generation, _) = answer else { unreachable!("`token` returns a token") };
+                let answer = token_answer(&text);
+                let Answer::Token(generation, _) = answer else { unreachable!("`token_answer` returns a token") };
                 if body["session_id"] != id.as_str() {
                     self.record_violation("a refresh", 200, &body["session_id"]);
                 }
@@ -338,7 +344,7 @@ impl<'a> User<'a> {
         self.refresh(index, last, 1).await;
     }
 
-    /// Closes the connection while the node handles the refresh.
+    /// Closes the connection while the node handles the refresh, if the node has not answered in a few milliseconds.
     async fn abandon_refresh(&mut self, index: usize, last: usize) {
         let (generation, text) = self.sessions[index].refresh[last].clone();
         let (node, timeout) = (self.any_node(), self.random.millis(0, 20));
@@ -366,14 +372,15 @@ impl<'a> User<'a> {
 
 /// Adds the header that a proxy adds to a request from this network.
 fn from_network(request: RequestBuilder, network: Network) -> RequestBuilder {
-    request.header("x-forwarded-for", NETWORKS[usize::from(network)])
+    request.header("x-forwarded-for", NETWORK_ADDRESSES[usize::from(network)])
 }
 
 /// A refresh token as an answer: its generation and a hash of its text. Does not check its MAC.
-fn token(text: &str) -> Answer {
+fn token_answer(text: &str) -> Answer {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.strip_prefix("lk_rt_").unwrap()).unwrap();
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
     // the generation follows the version (1 byte), the account's id and the session's id (16 bytes each)
-    Answer::Token(u32::from_be_bytes(bytes[33..37].try_into().unwrap()), hasher.finish())
+    let generation = u32::from_be_bytes(bytes[33..37].try_into().unwrap());
+    Answer::Token(generation, hasher.finish())
 }

@@ -1,4 +1,4 @@
-//! Caddy with `forward_auth`.
+//! Caddy with `forward_auth`, configured by the example `caddy/Caddyfile`.
 
 use super::{Addresses, Proxy, copy_example};
 use crate::{
@@ -14,21 +14,22 @@ async fn caddy_passes_valid_tokens_only() {
 fn start(addresses: &Addresses) -> Result<Guard, String> {
     let program = tool("caddy");
     let folder = guard::folder("latchkey-caddy-");
-    let settings = folder.join("Caddyfile");
+    let caddyfile = folder.join("Caddyfile");
     copy_example(
         "caddy/Caddyfile",
-        &settings,
+        &caddyfile,
+        // the addresses of the example, and those that take their place
         &[
             ("127.0.0.1:8080", &addresses.latchkey.to_string()),
             ("127.0.0.1:3000", &addresses.app.to_string()),
             ("http://:8000", &format!("http://:{}", addresses.listen.port())),
         ],
     );
-    // Caddy creates a folder for certificates in its data folder, even if it serves none. `HOME` determines the data folder if the
-    // variables of XDG are not set.
+    // Caddy creates a folder for certificates in its data folder, even if it serves none. Without the variables of XDG, the data folder is
+    // below `HOME`.
     let home = format!("HOME={}", folder.display());
     let environment = ["env", "-u", "XDG_DATA_HOME", "-u", "XDG_CONFIG_HOME", &home];
-    let run = [program.to_str().unwrap(), "run", "--adapter", "caddyfile", "--config", settings.to_str().unwrap()];
+    let run = [program.to_str().unwrap(), "run", "--adapter", "caddyfile", "--config", caddyfile.to_str().unwrap()];
     Guard::start(&Spec {
         command: &[&environment[..], &run].concat(),
         stop: "TERM",

@@ -1,5 +1,5 @@
-//! A node confirms the end of a session with all nodes before it answers (I3), also after reuse, the session cap and a repeated revocation:
-//! afterwards no other node reports the session as active, not even one whose connection to Redis has stalled.
+//! I3: a node that ends a session answers only when no other node reports the session as active, not even a node whose connection to Redis
+//! has stalled. So does a node that ends it by reuse or by the session cap, or whose revocation finds it ended.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ async fn i3_repeated_revoke_with_a_stalled_node_waits_for_its_lease() {
         assert_not_active(&proxied, account, session(1)).await;
         ended
     };
-    let (first, second) = tokio::join!(revoke(), revoke());
-    assert!(first != second, "one of the calls has ended the session");
+    let (ended_by_first, ended_by_second) = tokio::join!(revoke(), revoke());
+    assert_ne!(ended_by_first, ended_by_second, "one of the calls has ended the session");
     proxy.set(Mode::Open);
     direct.close().await;
     proxied.close().await;
@@ -43,14 +43,14 @@ async fn i3_repeated_revoke_on_another_node_waits_for_a_stalled_node() {
     super::start_replication(&third).await;
     super::wait_for_peers(&[&direct, &proxied, &third]).await;
     proxy.set(Mode::Frozen);
-    let first = direct.sessions.revoke(account, session(1), EndReason::Logout, NOW);
-    let second = async {
+    let first_revoke = direct.sessions.revoke(account, session(1), EndReason::Logout, NOW);
+    let second_revoke = async {
         let ended = third.sessions.revoke(account, session(1), EndReason::Logout, NOW).await.unwrap();
         assert_not_active(&proxied, account, session(1)).await;
         ended
     };
-    let (first, second) = tokio::join!(first, second);
-    assert!(first.unwrap() != second, "one of the calls has ended the session");
+    let (ended_by_first, ended_by_second) = tokio::join!(first_revoke, second_revoke);
+    assert_ne!(ended_by_first.unwrap(), ended_by_second, "one of the calls has ended the session");
     proxy.set(Mode::Open);
     for store in [direct, proxied, third] {
         store.close().await;
@@ -65,8 +65,8 @@ async fn i3_reuse_with_a_stalled_node_waits_for_its_lease() {
     // caches the session again after the rotation
     assert!(is_live(&proxied, account, session(1)).await);
     proxy.set(Mode::Frozen);
-    let late = NOW + GRACE + Duration::from_millis(1);
-    let rotation = direct.sessions.rotate(account, session(1), Generation(0), GRACE, IDLE, late).await.unwrap();
+    let after_grace = NOW + GRACE + Duration::from_millis(1);
+    let rotation = direct.sessions.rotate(account, session(1), Generation(0), GRACE, IDLE, after_grace).await.unwrap();
     assert_eq!(rotation, Rotation::Reused);
     assert_not_active(&proxied, account, session(1)).await;
     proxy.set(Mode::Open);
@@ -81,10 +81,11 @@ async fn i3_session_cap_with_a_stalled_node_waits_for_its_lease() {
     // the node that ends the session has cached it, too
     assert!(is_live(&direct, account, session(1)).await);
     proxy.set(Mode::Frozen);
-    let new = NewSession { max_per_account: 3, ..new_session(account, session(4)) };
+    // one more than the account may have
+    let fourth = NewSession { max_per_account: 3, ..new_session(account, session(4)) };
     let later = NOW + Duration::from_secs(1);
-    assert!(matches!(direct.sessions.create(new, later).await.unwrap(), CreateOutcome::Created { .. }));
-    // the account has had three sessions, of the same age
+    assert!(matches!(direct.sessions.create(fourth, later).await.unwrap(), CreateOutcome::Created { .. }));
+    // the script ends one of the three former sessions; it may be any of them, because they have the same age
     let mut ended = 0;
     for number in 1..=3 {
         if !is_live(&direct, account, session(number)).await {

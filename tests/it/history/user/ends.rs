@@ -8,7 +8,7 @@ use super::{
         model::{Answer, Call, Interval, Op, UNKNOWN_NETWORK},
         record::Affected,
     },
-    Delivery, REQUEST_TIMEOUT, Reply, Session, User, token,
+    Delivery, REQUEST_TIMEOUT, Reply, Session, User, token_answer,
 };
 
 impl User<'_> {
@@ -150,7 +150,7 @@ impl User<'_> {
                     Affected::All { except: Some(id.clone()) },
                     Op { call: Call::End, answer: Answer::Done, network: 0, span },
                 );
-                self.note_from(UNKNOWN_NETWORK, &id, Call::Login, token(&refresh), span);
+                self.note_from(UNKNOWN_NETWORK, &id, Call::Login, token_answer(&refresh), span);
                 self.sessions.push(Session { id, access, refresh: vec![(0, refresh)], tries: None });
                 self.passwords = vec![new];
                 self.try_old_password(&current).await;
