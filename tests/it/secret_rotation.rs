@@ -24,7 +24,9 @@ async fn nodes_during_rotation() -> (TestCluster, Node, Node) {
     (cluster, old, new)
 }
 
+/// Starts both nodes of [`nodes_during_rotation`] in this cluster.
 async fn start_nodes(cluster: &mut TestCluster) -> (Node, Node) {
+    // otherwise, a node that knows no other node refuses a token without looking for a secret that it lacks
     cluster.config.multi_node = true;
     let old = cluster.node().await;
     let previous = vec![cluster.config.secrets.current.clone()];

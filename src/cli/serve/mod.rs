@@ -80,8 +80,8 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         format!("listen: can't listen on {}; choose another address or port (LATCHKEY_LISTEN)", state.config.listen)
     })?;
     state.redis.revocation_log.start_replication();
-    // Ends all sessions if Redis was restored from an old copy, which the last mark shows.
-    let last_mark = session_mark::check_at_start(&state).await;
+    // Ends all sessions if Redis was restored from an old copy. Returns the last mark that this node knows.
+    let known_mark = session_mark::check_at_start(&state).await;
     let metrics = listen_for_metrics(&state.config)?;
     let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
     let endpoints = Endpoints { api: listener.local_addr()?, metrics: metrics_address };
@@ -118,7 +118,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         }),
         tokio::spawn({
             let state = Arc::clone(&state);
-            async move { session_mark::run(&state, last_mark).await }
+            async move { session_mark::run(&state, known_mark).await }
         }),
         tokio::spawn({
             let state = Arc::clone(&state);

@@ -1,4 +1,4 @@
-//! The public keys by which dynamic clients authenticate: in their metadata, or at the `jwks_uri` that the metadata name.
+//! The public keys by which dynamic clients authenticate: in their metadata, or at the `jwks_uri` that the metadata names.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Reachability and configuration of the Redis server: version, rights, persistence and eviction policy, on
-//! which I9 depends (acknowledged writes survive).
+//! Reachability and configuration of the Redis server: version, rights, persistence and eviction policy. I9 depends on
+//! them: acknowledged writes survive.
 
 use std::{
     collections::HashMap,

@@ -103,8 +103,8 @@ impl Scripts {
     }
 }
 
-/// Runs a script in one round trip. If the server does not know the script, after a restart or a failover, a second round trip sends its
-/// text.
+/// Runs a script in one round trip. If the server does not know the script, after a restart or a failover, further round trips send its
+/// text first.
 pub(super) async fn run(
     script: &Script,
     connection: &Arc<RedisConnection>,
