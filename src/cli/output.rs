@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::domain::text::Printable;
 
-/// Prints a value as one line of JSON.
+/// Writes a value as one line of JSON.
 ///
 /// # Errors
-/// If standard output can't be written.
+/// If the output can't be written.
 pub fn write_json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, value).map_err(io::Error::from)?;
     writeln!(out)
@@ -26,7 +26,9 @@ mod tests {
 
     #[test]
     fn control_and_format_characters_are_escaped() {
+        // U+202E makes a terminal show the rest from right to left.
         assert_eq!(escape("a\u{202e}moc.live@x"), "a\\u{202e}moc.live@x");
+        // U+001B starts a terminal sequence, here for red text.
         assert_eq!(escape("a\u{1b}[31m\n"), "a\\u{1b}[31m\\u{a}");
         assert_eq!(escape("josé \u{1F600} 中文"), "josé \u{1F600} 中文");
     }

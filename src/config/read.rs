@@ -11,6 +11,9 @@ use super::{
 };
 use crate::domain::secret::SecretText;
 
+/// How much of a value a message quotes.
+const MAX_QUOTED_CHARS: usize = 80;
+
 /// Reads [`Settings`] and collects problems and warnings.
 pub(super) struct Reader<'a> {
     settings: &'a Settings,
@@ -33,7 +36,7 @@ impl<'a> Reader<'a> {
         };
         parsed.unwrap_or_else(|problem| {
             self.refuse(key, problem);
-            match schema::find(key).map(|key| &key.default) {
+            match schema::find(key).map(|entry| &entry.default) {
                 Some(Value::One(default)) => {
                     parse(default.expose()).unwrap_or_else(|problem| invalid_default(key, &problem))
                 }
@@ -77,18 +80,23 @@ impl<'a> Reader<'a> {
     pub(super) fn duration(&mut self, key: &'static str, min: Duration, max: Duration) -> Duration {
         self.one(key, |text| {
             let value = duration::parse(text)?;
-            let range = || format!("must be {} to {}", duration::show(min), duration::show(max));
-            Some(value).filter(|value| (min..=max).contains(value)).ok_or_else(range)
+            if (min..=max).contains(&value) {
+                Ok(value)
+            } else {
+                Err(format!("must be {} to {}", duration::show(min), duration::show(max)))
+            }
         })
     }
 
     /// Reads a number of bytes between two limits.
     pub(super) fn size(&mut self, key: &'static str, min: u64, max: u64) -> usize {
         self.one(key, |text| {
-            let range = || format!("must be {} to {}", duration::show_size(min), duration::show_size(max));
+            let out_of_range = || format!("must be {} to {}", duration::show_size(min), duration::show_size(max));
             let value = duration::parse_size(text)?;
-            let value = Some(value).filter(|value| (min..=max).contains(value)).ok_or_else(range)?;
-            usize::try_from(value).map_err(|_| range())
+            if !(min..=max).contains(&value) {
+                return Err(out_of_range());
+            }
+            usize::try_from(value).map_err(|_| out_of_range())
         })
     }
 
@@ -120,7 +128,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Whether a key has a value that is not empty.
+    /// Returns whether a key has a value that is not empty.
     pub(super) fn is_given(&self, key: &str) -> bool {
         match &self.settings.get(key).value {
             Value::One(text) => !text.expose().is_empty(),
@@ -151,9 +159,15 @@ impl<'a> Reader<'a> {
         if schema::is_secret(key) {
             return None;
         }
-        let shorten = |text: &SecretText| match text.expose().char_indices().nth(80) {
-            Some((end, _)) => format!("{:?}", format!("{}…", &text.expose()[..end])),
-            None => format!("{:?}", text.expose()),
+        let shorten = |text: &SecretText| {
+            let text = text.expose();
+            match text.char_indices().nth(MAX_QUOTED_CHARS) {
+                Some((end, _)) => {
+                    let start = format!("{}…", &text[..end]);
+                    format!("{start:?}")
+                }
+                None => format!("{text:?}"),
+            }
         };
         match &self.settings.get(key).value {
             Value::One(text) => Some(shorten(text)),

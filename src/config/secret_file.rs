@@ -17,8 +17,7 @@ use crate::domain::{entropy::Entropy, secret::SecretText};
 /// directory.
 pub(super) fn create_data_dir(path: &Path) -> Result<bool, String> {
     let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    let metadata = created.and_then(|()| fs::metadata(path));
-    let metadata = metadata.map_err(|error| format!("can't be created: {error}"))?;
+    let metadata = created.and_then(|()| fs::metadata(path)).map_err(|error| format!("can't be created: {error}"))?;
     Ok(is_open_to_others(&metadata))
 }
 
@@ -32,21 +31,21 @@ pub(super) struct SecretsInFile {
 
 /// Reads a file of secrets.
 pub(super) fn read(path: &Path) -> Result<SecretsInFile, String> {
-    let is_open_to_others =
-        fs::metadata(path).map(|metadata| is_open_to_others(&metadata)).map_err(|error| cannot_read(path, &error))?;
+    let metadata = fs::metadata(path).map_err(|error| cannot_read(path, &error))?;
     let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| cannot_read(path, &error))?;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let current = lines.next().ok_or_else(|| format!("{} is empty", path.display()))?;
     let secrets = Secrets { current: current.into(), previous: lines.map(SecretText::from).collect() };
-    for secret in [&secrets.current].into_iter().chain(&secrets.previous) {
+    for secret in std::iter::once(&secrets.current).chain(&secrets.previous) {
         check::secret(secret.expose()).map_err(|rule| format!("each line of {} {rule}", path.display()))?;
     }
-    Ok(SecretsInFile { secrets, is_open_to_others })
+    Ok(SecretsInFile { secrets, is_open_to_others: is_open_to_others(&metadata) })
 }
 
-/// Reads the generated secret file, or creates it. Refuses a file to which others have access.
+/// Reads the secret file that Latchkey generates, or creates it. Refuses a file to which others have access.
 pub(super) fn read_or_create(path: &Path, entropy: &Entropy) -> Result<Secrets, String> {
-    if !path.try_exists().map_err(|error| cannot_read(path, &error))? {
+    let exists = path.try_exists().map_err(|error| cannot_read(path, &error))?;
+    if !exists {
         create(path, entropy).map_err(|error| format!("{} can't be created: {error}", path.display()))?;
     }
     read_generated(path)
@@ -55,8 +54,8 @@ pub(super) fn read_or_create(path: &Path, entropy: &Entropy) -> Result<Secrets, 
 /// Reads the generated secret file. Refuses a file to which others have access.
 pub(super) fn read_generated(path: &Path) -> Result<Secrets, String> {
     // Another user who placed the file would know the secret.
-    let file = fs::symlink_metadata(path).map_err(|error| cannot_read(path, &error))?;
-    if file.is_symlink() || file.uid() != rustix::process::geteuid().as_raw() {
+    let metadata = fs::symlink_metadata(path).map_err(|error| cannot_read(path, &error))?;
+    if metadata.is_symlink() || metadata.uid() != rustix::process::geteuid().as_raw() {
         return Err(format!(
             "{} is a link or belongs to another user; if that is intended, set secret_file to this path",
             path.display()
@@ -105,6 +104,7 @@ mod tests {
 
     use super::*;
 
+    /// The permissions of a file, without the bits of its type.
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
     }
@@ -182,6 +182,7 @@ mod tests {
     fn further_lines_are_previous_secrets() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
+        // 32 bytes are the shortest secret. Blank lines and carriage returns are ignored.
         let [new, old, older] = ["n", "o", "p"].map(|letter| letter.repeat(32));
         fs::write(&path, format!("{new}\r\n\n{old}\n{older}")).unwrap();
         let secrets = read(&path).unwrap().secrets;

@@ -13,7 +13,7 @@ pub enum FeedEvent {
     Resumed,
     /// Sessions or access tokens ended. May be repeated; a repetition has no effect.
     Revocation(Arc<Revocation>),
-    /// The snapshot, or the missed revocations, are complete.
+    /// The snapshot, or the missed revocations, are complete up to this position.
     Live(FeedPosition),
     /// Every revocation up to this position was sent.
     Heartbeat(FeedPosition),
@@ -33,7 +33,7 @@ impl FeedPosition {
 
     /// Parses the text that [`fmt::Display`] writes.
     pub fn parse(text: &str) -> Option<Self> {
-        // `1` is the version of the format.
+        // `1` is the version of the format. The number has only digits; `i64::from_str` would also accept a sign.
         let digits = text.strip_prefix("1-").filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
         digits.parse().ok().map(Timestamp::from_millis).map(Self)
     }

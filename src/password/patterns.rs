@@ -7,30 +7,30 @@ use zeroize::Zeroizing;
 
 /// A word that zxcvbn finds within this number of guesses, alone and in lower case, is guessable. The dictionaries of zxcvbn have about
 /// 30,000 words each; misspellings and keyboard patterns take slightly more guesses.
-const GUESSABLE_WORD: u64 = 100_000;
+const MAX_WORD_GUESSES: u64 = 100_000;
 
 /// The estimated guesses, as a power of ten, from which even one word with decoration is strong enough.
-const STRONG_ENOUGH: f64 = 10.0;
+const STRONG_GUESSES_LOG10: f64 = 10.0;
 
-/// The shortest run of letters that counts as a word, in characters.
-const MIN_WORD: usize = 4;
+/// The shortest run of letters that counts as a word.
+const MIN_WORD_CHARS: usize = 4;
 
 /// Words that attackers guess first, although dictionaries of general English rank them low or lack them.
-const WORDS: [&str; 23] = [
+const COMMON_WORDS: [&str; 23] = [
     "latchkey", "summer", "winter", "spring", "autumn", "company", "welcome", "letmein", "changeme", "password",
     "passwort", "qwerty", "azerty", "qwertz", "admin", "login", "secret", "default", "office", "user", "guest", "test",
     "demo",
 ];
 
 /// Whether a password is one guessable word plus decoration. `guesses_log10` is zxcvbn's estimate for the whole password, and
-/// `words` are the words that are guessable for this account, in lower case.
-pub(super) fn is_decorated_word(password: &str, guesses_log10: f64, words: &[String]) -> bool {
-    if guesses_log10 >= STRONG_ENOUGH {
+/// `account_words` are the words that are guessable for this account, in lower case.
+pub(super) fn is_decorated_word(password: &str, guesses_log10: f64, account_words: &[String]) -> bool {
+    if guesses_log10 >= STRONG_GUESSES_LOG10 {
         return false;
     }
     let Some(word) = find_only_word(password) else { return false };
-    let listed = WORDS.contains(&word.as_str()) || words.contains(&word);
-    listed || zxcvbn::zxcvbn(&word, &[]).guesses() <= GUESSABLE_WORD
+    let is_listed = COMMON_WORDS.contains(&word.as_str()) || account_words.contains(&word);
+    is_listed || zxcvbn::zxcvbn(&word, &[]).guesses() <= MAX_WORD_GUESSES
 }
 
 /// The only word of a password, in lower case. Reads `0`, `4`, `$` and the like as letters where they stand between letters. Returns
@@ -44,14 +44,20 @@ fn find_only_word(password: &str) -> Option<Zeroizing<String>> {
         let is_between_letters = index > 0
             && characters[index - 1].is_alphabetic()
             && characters.get(index + 1).is_some_and(|next| next.is_alphabetic());
-        let stand_in = if is_between_letters { read_as_letter(c) } else { None };
-        match stand_in.or(Some(c).filter(|c| c.is_alphabetic())) {
+        let letter = if c.is_alphabetic() {
+            Some(c)
+        } else if is_between_letters {
+            read_as_letter(c)
+        } else {
+            None
+        };
+        match letter {
             Some(letter) => word.push(letter),
             None => words.push(std::mem::take(&mut word)),
         }
     }
     words.push(word);
-    words.retain(|word| word.chars().count() >= MIN_WORD);
+    words.retain(|word| word.chars().count() >= MIN_WORD_CHARS);
     let last = words.pop()?;
     words.iter().all(|word| *word == last).then_some(last)
 }
@@ -74,7 +80,9 @@ mod tests {
     use super::*;
 
     fn decorated(password: &str) -> bool {
-        is_decorated_word(password, zxcvbn::zxcvbn(password, &[]).guesses_log10(), &["initech".to_owned()])
+        let guesses_log10 = zxcvbn::zxcvbn(password, &[]).guesses_log10();
+        let account_words = ["initech".to_owned()];
+        is_decorated_word(password, guesses_log10, &account_words)
     }
 
     #[test]

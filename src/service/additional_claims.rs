@@ -19,23 +19,22 @@ use crate::{
 /// [`SqlError`]
 pub(super) async fn load(state: &AppState, account: &Account) -> Result<AdditionalClaims, SqlError> {
     let settings = &state.config.token;
-    let metadata = match settings.app_metadata[..] {
-        [] => Metadata::default(),
-        _ => state.sql.profile(account.id).await?.app_metadata,
+    let metadata = if settings.app_metadata.is_empty() {
+        Metadata::default()
+    } else {
+        state.sql.profile(account.id).await?.app_metadata
     };
     Ok(select(settings, account, &metadata))
 }
 
-/// The claims of an account that is being changed.
+/// The claims of an account as its change, which is not committed yet, leaves them.
 ///
 /// # Errors
 /// [`SqlError`]
 pub(super) async fn load_in_change(state: &AppState, change: &mut AccountChange) -> Result<AdditionalClaims, SqlError> {
     let settings = &state.config.token;
-    let metadata = match settings.app_metadata[..] {
-        [] => Metadata::default(),
-        _ => change.profile().await?.app_metadata,
-    };
+    let metadata =
+        if settings.app_metadata.is_empty() { Metadata::default() } else { change.profile().await?.app_metadata };
     Ok(select(settings, &change.account, &metadata))
 }
 
@@ -56,7 +55,8 @@ fn select(settings: &TokenSettings, account: &Account, metadata: &Metadata) -> A
         );
         members = Metadata::default();
     }
-    AdditionalClaims::new(settings.email_verified.then_some(account.email_verified), members.into_members())
+    let email_verified = settings.email_verified.then_some(account.email_verified);
+    AdditionalClaims::new(email_verified, members.into_members())
 }
 
 /// Stores the claims of a changed account under a new version, so that no older token is accepted (I16). Does nothing if they equal

@@ -78,9 +78,10 @@ pub async fn end_session(
         Some(token) => Some(state.tokens.verify_id_token_hint(token, state.clock.now()).ok_or(EndSessionError::Hint)?),
     };
     let client_id = match (&request.client_id, &hint) {
-        (Some(named), Some(hint)) if *named != hint.aud => return Err(EndSessionError::Hint),
-        (Some(named), _) => Some(named.clone()),
-        (None, hint) => hint.as_ref().map(|hint| hint.aud.clone()),
+        (Some(client_id), Some(hint)) if *client_id != hint.aud => return Err(EndSessionError::Hint),
+        (Some(client_id), _) => Some(client_id.clone()),
+        (None, Some(hint)) => Some(hint.aud.clone()),
+        (None, None) => None,
     };
     let redirect = match (&request.post_logout_redirect_uri, client_id) {
         (None, _) => None,
@@ -90,8 +91,8 @@ pub async fn end_session(
             if !client.app.allows_post_logout_redirect(uri) {
                 return Err(EndSessionError::RedirectUri);
             }
-            let is_trusted = may_redirect(state, &client, uri, browser).await?;
-            is_trusted.then(|| with_state(uri, request.state.as_deref()))
+            let is_allowed = may_redirect(state, &client, uri, browser).await?;
+            is_allowed.then(|| with_state(uri, request.state.as_deref()))
         }
     };
     match (browser, hint) {
@@ -130,6 +131,7 @@ async fn hint_matches_browser(
     let found = state.redis.sessions.find(hint.sub, hint.sid, state.clock.now()).await?;
     Ok(match found {
         Some(found) => found.session.parent.is_none_or(|parent| parent == browser.session.id),
+        // The app session has ended.
         None => hint.iat >= browser.session.created_at.as_secs(),
     })
 }
@@ -150,6 +152,7 @@ async fn end_tree_of_app_session(
     let Some(parent) = found.session.parent else { return Ok(()) };
     let mut ended = state.redis.sessions.revoke_tree(account, parent, EndReason::Logout, now).await?;
     if ended.is_empty() {
+        // The browser session had ended before.
         ended = state.redis.sessions.revoke_tree(account, session, EndReason::Logout, now).await?;
     }
     for session in ended {
@@ -166,6 +169,7 @@ fn with_state(uri: &str, state: Option<&str>) -> String {
             url.query_pairs_mut().append_pair("state", state);
             url.into()
         }
+        // no state, or not a URI (a registered one always is)
         _ => uri.to_owned(),
     }
 }

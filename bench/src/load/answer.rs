@@ -41,10 +41,11 @@ impl<'a> Answer<'a> {
     /// The value of the first JSON string member of this name, without unescaping.
     pub fn member(&self, name: &str) -> Option<&'a str> {
         let value_if_named = |quote_at: usize| {
-            let rest = self.body[quote_at + 1..].strip_prefix(name.as_bytes())?.strip_prefix(b"\"")?;
-            let rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
-            let end = memchr::memchr(b'"', rest)?;
-            std::str::from_utf8(&rest[..end]).ok()
+            let after_name = self.body[quote_at + 1..].strip_prefix(name.as_bytes())?.strip_prefix(b"\"")?;
+            let after_colon = after_name.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
+            let value = after_colon.strip_prefix(b"\"")?;
+            let end = memchr::memchr(b'"', value)?;
+            std::str::from_utf8(&value[..end]).ok()
         };
         // searches for quotation marks, because they are rarer than any letter of the name
         memchr::memchr_iter(b'"', self.body).find_map(value_if_named)
@@ -57,7 +58,8 @@ impl<'a> Answer<'a> {
 
     /// The error text for an unexpected response: the failed call, the status and the start of the body.
     pub fn unexpected(&self, call: &str) -> String {
-        format!("{call}: {} {}", self.status, String::from_utf8_lossy(&self.body[..self.body.len().min(300)]))
+        let start = &self.body[..self.body.len().min(300)];
+        format!("{call}: {} {}", self.status, String::from_utf8_lossy(start))
     }
 }
 
@@ -72,18 +74,20 @@ pub(super) fn parse_frame(buffer: &[u8]) -> anyhow::Result<Option<Frame>> {
         .get(9..12)
         .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
         .ok_or_else(|| anyhow::anyhow!("the response has no HTTP/1.1 status line"))?;
-    let mut length = if status == 204 { Some(0) } else { None };
-    let mut from = 0;
-    for to in memchr::memchr_iter(b'\n', &buffer[..head_end]).chain([head_end]) {
-        let line = &buffer[from..to];
-        from = to + 1;
+    // a response with 204 has neither a body nor a Content-Length
+    let mut body_length = if status == 204 { Some(0) } else { None };
+    let mut line_start = 0;
+    // the last line ends where the blank line begins
+    for line_end in memchr::memchr_iter(b'\n', &buffer[..head_end]).chain([head_end]) {
+        let line = &buffer[line_start..line_end];
+        line_start = line_end + 1;
         if line.len() > CONTENT_LENGTH.len() && line[..CONTENT_LENGTH.len()].eq_ignore_ascii_case(CONTENT_LENGTH) {
             let value = std::str::from_utf8(&line[CONTENT_LENGTH.len()..])?.trim();
-            length = Some(value.parse::<usize>()?);
+            body_length = Some(value.parse::<usize>()?);
         }
     }
-    let length = length.ok_or_else(|| anyhow::anyhow!("the response has no Content-Length"))?;
+    let body_length = body_length.ok_or_else(|| anyhow::anyhow!("the response has no Content-Length"))?;
     let body_at = head_end + BLANK_LINE.len();
-    let end = body_at + length;
+    let end = body_at + body_length;
     Ok((buffer.len() >= end).then_some(Frame { status, body_at, end }))
 }

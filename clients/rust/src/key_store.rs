@@ -33,7 +33,7 @@ const MAX_RETIRED: usize = 1024;
 
 /// The minimum time for which a retired key is remembered, in milliseconds. A key that the issuer still publishes is
 /// remembered for longer.
-const RETIRED_TTL: i64 = 86_400_000;
+const RETIRED_TTL_MILLIS: i64 = 86_400_000;
 
 /// The cached keys of one issuer.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(crate) struct KeyStore {
     /// The minimum time between two fetches because of an unknown key.
     miss_interval: Duration,
     state: RwLock<State>,
-    /// When the keys expire, by [`Clock::elapsed`], in milliseconds.
+    /// When the keys expire, or a failed fetch is retried, by [`Clock::elapsed`], in milliseconds.
     expires_at: AtomicI64,
     /// Locked during a fetch.
     last_fetch: Mutex<LastFetch>,
@@ -110,55 +110,57 @@ impl KeyStore {
 
     /// Fetches the keys.
     pub(crate) async fn fetch(&self, http: &Http, clock: &dyn Clock) -> Result<(), FetchError> {
-        let mut last = self.last_fetch.lock().await;
-        self.fetch_now(http, clock, &mut last).await
+        let mut last_fetch = self.last_fetch.lock().await;
+        self.fetch_now(http, clock, &mut last_fetch).await
     }
 
     /// Refetches the keys because `kid` is not among them, at most once per `miss_interval`. Returns false if the fetch
     /// failed: the issuer may have the key nevertheless.
     pub(crate) async fn refetch_on_miss(&self, kid: &str, http: &Http, clock: &dyn Clock) -> bool {
-        let mut last = self.last_fetch.lock().await;
+        let mut last_fetch = self.last_fetch.lock().await;
+        // Another caller may have fetched the key while this one waited for the lock.
         if matches!(self.look_up(kid), Lookup::Found(_) | Lookup::Retired) {
             return true;
         }
-        if last.at.is_some_and(|at| clock.elapsed().saturating_sub(at) < self.miss_interval) {
-            return last.succeeded;
+        if last_fetch.at.is_some_and(|at| clock.elapsed().saturating_sub(at) < self.miss_interval) {
+            return last_fetch.succeeded;
         }
-        self.fetch_now(http, clock, &mut last).await.is_ok()
+        self.fetch_now(http, clock, &mut last_fetch).await.is_ok()
     }
 
-    async fn fetch_now(&self, http: &Http, clock: &dyn Clock, last: &mut LastFetch) -> Result<(), FetchError> {
+    async fn fetch_now(&self, http: &Http, clock: &dyn Clock, last_fetch: &mut LastFetch) -> Result<(), FetchError> {
         // Set before the fetch: if the caller is dropped, the rest of this function does not run.
-        *last = LastFetch { at: Some(clock.elapsed()), succeeded: false };
-        let fetched = async {
+        *last_fetch = LastFetch { at: Some(clock.elapsed()), succeeded: false };
+        let fetch = async {
             let answer = http.get(&self.url).await?;
             let keys = jwk::parse_jwk_set(&answer.body)
                 .ok_or_else(|| fetch_error(&self.url, "the response is not a JWK set"))?;
             Ok((keys, answer.max_age))
         };
-        let (age, outcome) = match fetched.await {
-            Ok((keys, age)) => {
+        let (next_fetch_in, outcome) = match fetch.await {
+            Ok((keys, max_age)) => {
                 self.replace(keys);
-                last.succeeded = true;
-                (age.unwrap_or(DEFAULT_AGE).clamp(MIN_AGE, MAX_AGE), Ok(()))
+                last_fetch.succeeded = true;
+                (max_age.unwrap_or(DEFAULT_AGE).clamp(MIN_AGE, MAX_AGE), Ok(()))
             }
             Err(error) => (RETRY_INTERVAL, Err(error)),
         };
-        self.expires_at.store(millis(clock.elapsed().saturating_add(age)), Ordering::Release);
+        self.expires_at.store(millis(clock.elapsed().saturating_add(next_fetch_in)), Ordering::Release);
         outcome
     }
 
     /// Replaces the key set. Keys that the new set doesn't list are no longer trusted.
     pub(crate) fn replace(&self, keys: Vec<Key>) {
         let mut state = self.write();
-        let mut before = std::mem::take(&mut state.keys);
+        let mut former = std::mem::take(&mut state.keys);
         state.retired.values_mut().for_each(|retired| retired.listed = false);
         for key in keys {
             if let Some(retired) = state.retired.get_mut(key.kid()) {
                 retired.listed = true;
                 continue;
             }
-            let key = match before.remove(key.kid()) {
+            let key = match former.remove(key.kid()) {
+                // The same object stays, because cached tokens refer to it.
                 Some(current) if current.is_same_as(&key) => current,
                 Some(other) => {
                     other.distrust();
@@ -168,7 +170,7 @@ impl KeyStore {
             };
             state.keys.insert(key.kid().to_owned(), key);
         }
-        before.into_values().for_each(|gone| gone.distrust());
+        former.into_values().for_each(|key| key.distrust());
     }
 
     /// Retires a key; `at` in milliseconds since the Unix epoch. Returns false if too many retired keys are remembered.
@@ -184,7 +186,7 @@ impl KeyStore {
             return true;
         }
         if state.retired.len() >= MAX_RETIRED {
-            state.retired.retain(|_, retired| retired.listed || retired.at > at - RETIRED_TTL);
+            state.retired.retain(|_, retired| retired.listed || retired.at > at - RETIRED_TTL_MILLIS);
         }
         let has_room = state.retired.len() < MAX_RETIRED;
         if has_room {
@@ -231,7 +233,8 @@ mod tests {
     use super::*;
 
     fn store() -> KeyStore {
-        KeyStore::new("https://auth.example.com/jwks".parse().unwrap(), Duration::from_secs(1))
+        let miss_interval = Duration::from_secs(1);
+        KeyStore::new("https://auth.example.com/jwks".parse().unwrap(), miss_interval)
     }
 
     fn key(signing: &SigningKey) -> Key {
@@ -247,16 +250,18 @@ mod tests {
 
     #[test]
     fn key_missing_from_new_set_is_no_longer_trusted() {
-        let (store, one, other) =
-            (store(), SigningKey::generate(Algorithm::Es256).unwrap(), SigningKey::generate(Algorithm::EdDsa).unwrap());
-        store.replace(vec![key(&one), key(&other)]);
-        let (first, second) = (find(&store, &one).unwrap(), find(&store, &other).unwrap());
-        store.replace(vec![key(&other)]);
-        assert!(!first.is_trusted() && second.is_trusted());
-        assert!(find(&store, &one).is_none());
-        assert!(Arc::ptr_eq(&second, &find(&store, &other).unwrap()));
+        let store = store();
+        let removed = SigningKey::generate(Algorithm::Es256).unwrap();
+        let kept = SigningKey::generate(Algorithm::EdDsa).unwrap();
+        store.replace(vec![key(&removed), key(&kept)]);
+        let (removed_key, kept_key) = (find(&store, &removed).unwrap(), find(&store, &kept).unwrap());
+        store.replace(vec![key(&kept)]);
+        assert!(!removed_key.is_trusted());
+        assert!(kept_key.is_trusted());
+        assert!(find(&store, &removed).is_none());
+        assert!(Arc::ptr_eq(&kept_key, &find(&store, &kept).unwrap()), "the same object");
         store.replace(vec![]);
-        assert!(!second.is_trusted());
+        assert!(!kept_key.is_trusted());
         assert_eq!(store.len(), 0);
     }
 
@@ -277,8 +282,8 @@ mod tests {
         let (store, one) = (store(), SigningKey::generate(Algorithm::Es256).unwrap());
         store.replace(vec![key(&one)]);
         let before = find(&store, &one).unwrap();
-        let other = SigningKey::generate(Algorithm::Es256).unwrap().public_jwk().to_owned();
-        let mut other: serde_json::Value = serde_json::from_str(&other).unwrap();
+        let other = SigningKey::generate(Algorithm::Es256).unwrap();
+        let mut other: serde_json::Value = serde_json::from_str(other.public_jwk()).unwrap();
         other["kid"] = one.kid().into();
         store.replace(jwk::parse_jwk_set(format!(r#"{{"keys":[{other}]}}"#).as_bytes()).unwrap());
         assert!(!before.is_trusted());
@@ -288,12 +293,16 @@ mod tests {
     #[test]
     fn retired_keys_are_bounded() {
         let store = store();
-        assert!((0..MAX_RETIRED).all(|kid| store.retire(&kid.to_string(), 0)));
+        for kid in 0..MAX_RETIRED {
+            let has_room = store.retire(&kid.to_string(), 0);
+            assert!(has_room, "{kid}");
+        }
         // A second retirement of the key "0" renews its time: 1 instead of 0.
         assert!(store.retire("0", 1));
-        // At RETIRED_TTL, the store may forget the keys that were retired at the time 0.
-        assert!(!store.retire("one more", RETIRED_TTL - 1));
-        assert!(store.retire("one more", RETIRED_TTL));
-        assert!(matches!(store.look_up("0"), Lookup::Retired) && matches!(store.look_up("1"), Lookup::Unknown));
+        // A key is retired at RETIRED_TTL_MILLIS: from then on, the store may forget the keys that were retired at the time 0.
+        assert!(!store.retire("one more", RETIRED_TTL_MILLIS - 1));
+        assert!(store.retire("one more", RETIRED_TTL_MILLIS));
+        assert!(matches!(store.look_up("0"), Lookup::Retired));
+        assert!(matches!(store.look_up("1"), Lookup::Unknown));
     }
 }

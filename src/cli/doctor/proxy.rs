@@ -20,8 +20,8 @@ const CHECK: &str = "proxy";
 /// The time limit for connecting to the node, and for each read and write.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How much of a page of metrics is read, in bytes.
-const MAX_PAGE: u64 = 1 << 20;
+/// How much of a page of metrics is read.
+const MAX_PAGE_BYTES: u64 = 1 << 20;
 
 /// Compares the counters with the settings. Returns a finding of the status ok if no counters can be read.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -33,9 +33,11 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     }
     findings.extend(match config.metrics.listen {
         None => vec![not_compared("metrics.listen is \"off\"")],
-        Some(address) => match fetch_metrics(address).map(|page| Counts::parse(&page)) {
-            Ok(Some(counts)) => compare(&counts, config),
-            Ok(None) => vec![not_compared(&format!("metrics.listen ({address}) is not a node of this release"))],
+        Some(address) => match fetch_metrics(address) {
+            Ok(page) => match Counts::parse(&page) {
+                Some(counts) => compare(&counts, config),
+                None => vec![not_compared(&format!("metrics.listen ({address}) is not a node of this release"))],
+            },
             Err(error) => {
                 let why =
                     format!("no node answers at metrics.listen ({address}: {error}); run doctor where a node runs");
@@ -67,6 +69,7 @@ impl Counts {
     /// Parses a page of metrics. `None` if it is not from a node of this release.
     fn parse(page: &str) -> Option<Self> {
         let count = |result: &str| {
+            // such as `latchkey_forwarded_requests_total{result="read"} 7`
             let series = format!("{FORWARDED_REQUESTS}{{result=\"{result}\"}} ");
             page.lines().find_map(|line| line.strip_prefix(&series)?.trim().parse().ok())
         };
@@ -130,7 +133,7 @@ fn fetch_metrics(address: SocketAddr) -> io::Result<String> {
     // In HTTP/1.0 the page ends with the connection, and is not chunked.
     write!(stream, "GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut page = String::new();
-    stream.take(MAX_PAGE).read_to_string(&mut page)?;
+    stream.take(MAX_PAGE_BYTES).read_to_string(&mut page)?;
     Ok(page)
 }
 
@@ -148,6 +151,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let settings = [("LATCHKEY_HTTP_TRUSTED_PROXIES", "10.0.0.1")];
         let config = load(&Sources::from_environment(folder.path(), settings), &Entropy::system()).unwrap();
+        // no request yet
         let none = Counts::default();
         for (counts, status, text) in [
             (none, Status::Ok, "no request came through a proxy yet"),
@@ -161,14 +165,15 @@ mod tests {
             (Counts { read: 7, other_header: 1, ..none }, Status::Warn, "http.forwarded_header = \"x-forwarded-for\""),
         ] {
             let findings = compare(&counts, &config);
-            let found: Vec<_> = findings.into_iter().map(|finding| (finding.status, finding.detail)).collect();
-            assert!(found.len() == 1 && found[0].0 == status && found[0].1.contains(text), "{found:?}");
+            assert_eq!(findings.len(), 1, "{findings:?}");
+            assert!(findings[0].status == status, "{findings:?}");
+            assert!(findings[0].detail.contains(text), "{findings:?}");
         }
     }
 
     #[test]
     fn counts_are_read_from_a_page_of_this_release_only() {
-        let series = |result: &str, count: u64| format!("{FORWARDED_REQUESTS}{{result=\"{result}\"}} {count}\n");
+        let line = |result: &str, count: u64| format!("{FORWARDED_REQUESTS}{{result=\"{result}\"}} {count}\n");
         let page: String = [
             (forwarded::READ, 4),
             (forwarded::UNTRUSTED_PEER, 3),
@@ -176,7 +181,7 @@ mod tests {
             (forwarded::ABSENT, 1),
         ]
         .iter()
-        .map(|(result, count)| series(result, *count))
+        .map(|(result, count)| line(result, *count))
         .collect();
         let expected = Counts { read: 4, untrusted_peer: 3, other_header: 2, absent: 1 };
         assert_eq!(Counts::parse(&page), Some(expected));

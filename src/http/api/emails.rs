@@ -193,9 +193,9 @@ impl Problems for AddProblems {
 }
 
 /// The errors of removing an address, and of making an address the primary address.
-struct ChangeProblems;
+struct RemoveOrPromoteProblems;
 
-impl Problems for ChangeProblems {
+impl Problems for RemoveOrPromoteProblems {
     const CODES: &'static [Code] = codes![
         RECENT,
         COOKIE,
@@ -230,8 +230,8 @@ impl From<ChangeEmailsError> for ProblemError {
 /// Parses the e-mail address that was entered in a field. An error names the field.
 pub(in crate::http) fn parse_email(field: &'static str, text: &str) -> Result<Email, ProblemError> {
     Email::parse(text).map_err(|error| {
-        let field = FieldError::new(field, (&error).into(), sentence(&error));
-        ProblemError::fields(Code::InvalidFields, vec![field])
+        let field_error = FieldError::new(field, (&error).into(), sentence(&error));
+        ProblemError::fields(Code::InvalidFields, vec![field_error])
     })
 }
 
@@ -266,7 +266,8 @@ impl EmailsApi {
         Data(state): Data<&Arc<AppState>>,
         SignedIn(caller): SignedIn,
     ) -> Result<ListedResponse, Failed<ListProblems>> {
-        let emails = emails::list(state, &caller).await?.into_iter().map(EmailResponse::from).collect();
+        let listed = emails::list(state, &caller).await?;
+        let emails = listed.into_iter().map(EmailResponse::from).collect();
         Ok(ListedResponse::Ok(Json(EmailsResponse { emails })))
     }
 
@@ -287,7 +288,8 @@ impl EmailsApi {
         let email = parse_email("email", &request.email)?;
         // the call starts no session, so the response sets no cookie that could be refused
         let caller = Caller { claims: &caller, origin: &origin, accepted: AcceptedTransport::Any };
-        Ok(AddedResponse::Accepted(Json(emails::add::request(state, &caller, &email).await?.into())))
+        let added = emails::add::request(state, &caller, &email).await?;
+        Ok(AddedResponse::Accepted(Json(added.into())))
     }
 
     /// Remove an e-mail address
@@ -304,10 +306,11 @@ impl EmailsApi {
         SignedIn(caller): SignedIn,
         /// The address's id.
         Path(id): Path<Uuid>,
-    ) -> Result<RemovedResponse, Failed<ChangeProblems>> {
+    ) -> Result<RemovedResponse, Failed<RemoveOrPromoteProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let removed = emails::change::remove(state, &caller, EmailId(id)).await;
-        Ok(match removed.map_err(|error| cookie_refusal.explain(error))? {
+        let new_tokens = removed.map_err(|error| cookie_refusal.explain(error))?;
+        Ok(match new_tokens {
             Some(tokens) => {
                 let (body, cookie) = TokensResponse::with_cookie(tokens);
                 RemovedResponse::Replaced(body, cookie)
@@ -331,10 +334,11 @@ impl EmailsApi {
         SignedIn(caller): SignedIn,
         /// The address's id.
         Path(id): Path<Uuid>,
-    ) -> Result<PrimaryResponse, Failed<ChangeProblems>> {
+    ) -> Result<PrimaryResponse, Failed<RemoveOrPromoteProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let changed = emails::change::make_primary(state, &caller, EmailId(id)).await;
-        let (body, cookie) = TokensResponse::with_cookie(changed.map_err(|error| cookie_refusal.explain(error))?);
+        let new_tokens = changed.map_err(|error| cookie_refusal.explain(error))?;
+        let (body, cookie) = TokensResponse::with_cookie(new_tokens);
         Ok(PrimaryResponse::Replaced(body, cookie))
     }
 }

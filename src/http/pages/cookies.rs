@@ -14,13 +14,13 @@ pub(super) const TYPED: &str = "__Host-latchkey-typed";
 /// How long [`TYPED`] is kept.
 pub(super) const TYPED_TTL: Duration = Duration::from_mins(15);
 
-/// `Set-Cookie` for a cookie that the browser also sends when the user follows a link from elsewhere, such as a mail
+/// Returns the value of `Set-Cookie` for a cookie that the browser also sends when the user follows a link from elsewhere, such as a mail
 /// (`SameSite=Lax`). The browser keeps the cookie for `max_age`.
 pub(super) fn set(name: &str, value: &str, max_age: Duration) -> String {
     format!("{name}={value}; Path=/; Max-Age={}; Secure; HttpOnly; SameSite=Lax", max_age.as_secs())
 }
 
-/// `Set-Cookie` that deletes a cookie.
+/// Returns the value of `Set-Cookie` that deletes a cookie.
 pub(super) fn clear(name: &str) -> String {
     set(name, "", Duration::ZERO)
 }

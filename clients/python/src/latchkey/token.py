@@ -15,7 +15,7 @@ from .errors import InvalidToken
 from .jwks import ALGORITHMS, Key
 
 MAX_BYTES = 8192
-"""Longer tokens are refused without being parsed."""
+"""Longer tokens are refused without being parsed. A valid token is ASCII: each character is one byte."""
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 _TYPES = ("at+jwt", "application/at+jwt")
@@ -54,7 +54,7 @@ def parse_token(token: str) -> UnverifiedToken:
         raise InvalidToken("critical_header")
     if typ is None or typ.lower() not in _TYPES:
         raise InvalidToken("wrong_type")
-    if not kid:
+    if not kid:  # missing or empty
         raise InvalidToken("unknown_key")
     _decode(parts[2])  # raises if the signature is not base64url
     return UnverifiedToken(alg=alg, kid=kid, _text=token, _payload=parts[1])
@@ -71,11 +71,13 @@ def verify_signature(token: UnverifiedToken, key: Key) -> dict[str, Any]:
         _JWS.decode_complete(token._text, key.public, algorithms=[key.alg])
     except (PyJWTError, ValueError, TypeError):
         raise InvalidToken("bad_signature") from None
+    # PyJWT's own result is not used: its JSON parser accepts what `strict_json` refuses.
     return _decode_object(token._payload)
 
 
 def _decode(part: str) -> bytes:
     # b64decode would skip foreign characters, and ignore unused bits of the last character that are not zero.
+    # No base64 text without padding has a length of 4n + 1.
     if not _BASE64URL.fullmatch(part) or len(part) % 4 == 1:
         raise InvalidToken("malformed")
     decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))

@@ -18,7 +18,8 @@ from latchkey.fastapi import current_session, current_token, require_role, requi
 
 pytestmark = pytest.mark.anyio
 SCOPES = require_scope("orders:read", "orders:write")
-CASES = json.loads((Path(__file__).parents[4] / "tests/fixtures/verifier_cases.json").read_text())
+REPOSITORY = Path(__file__).parents[4]
+CASES = json.loads((REPOSITORY / "tests/fixtures/verifier_cases.json").read_text())
 
 
 def token_of(issuer: FakeIssuer, case: dict[str, Any]) -> str:
@@ -36,7 +37,7 @@ def token_of(issuer: FakeIssuer, case: dict[str, Any]) -> str:
             del members[name]
     texts = {"header": json.dumps(header), "payload": case.get("payload", json.dumps(payload))}
     for part in texts:
-        # JSON text, since a dict cannot hold a member twice.
+        # Inserts a member after the opening brace of the JSON text, since a dict cannot hold a member twice.
         if f"{part}_member" in case:
             texts[part] = "{" + case[f"{part}_member"] + "," + texts[part][1:]
     token = issuer.keys["one"].sign(texts["header"], texts["payload"])
@@ -91,7 +92,7 @@ async def apps(issuer: FakeIssuer) -> AsyncIterator[tuple[httpx.AsyncClient, htt
     """Clients of an app that follows the feed, and of one whose feed is lost."""
     async with AsyncExitStack() as stack:
 
-        async def client(latchkey: Latchkey) -> httpx.AsyncClient:
+        async def client_of(latchkey: Latchkey) -> httpx.AsyncClient:
             transport = httpx.ASGITransport(app_of(latchkey))
             return await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://shop"))
 
@@ -100,7 +101,7 @@ async def apps(issuer: FakeIssuer) -> AsyncIterator[tuple[httpx.AsyncClient, htt
         # from here on, the issuer serves no feed
         issuer.feed = None
         lost = await stack.enter_async_context(issuer.latchkey(feed_lost="refuse"))
-        yield await client(live), await client(lost)
+        yield await client_of(live), await client_of(lost)
 
 
 async def test_shared_case_requests_get_their_status_and_challenge(issuer: FakeIssuer) -> None:
@@ -115,6 +116,7 @@ async def test_shared_case_requests_get_their_status_and_challenge(issuer: FakeI
         for case in CASES["requests"]:
             path = case.get("path", "/")
             headers = [("Authorization", value.format(**tokens)) for value in case["authorization"]]
-            response = await (lost if path == "/lost" else live).get(path, headers=headers)
+            client = lost if path == "/lost" else live
+            response = await client.get(path, headers=headers)
             actual = (response.status_code, response.headers.get("WWW-Authenticate"), response.headers.get("Retry-After"))
             assert actual == (case["status"], case.get("www_authenticate"), case.get("retry_after")), case["name"]
