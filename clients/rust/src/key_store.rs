@@ -299,7 +299,7 @@ mod tests {
         }
         // A second retirement of the key "0" renews its time: 1 instead of 0.
         assert!(store.retire("0", 1));
-        // A key is retired at RETIRED_TTL_MILLIS: from then on, the store may forget the keys that were retired at the time 0.
+        // From RETIRED_TTL_MILLIS on, the store may forget the keys that were retired at the time 0.
         assert!(!store.retire("one more", RETIRED_TTL_MILLIS - 1));
         assert!(store.retire("one more", RETIRED_TTL_MILLIS));
         assert!(matches!(store.look_up("0"), Lookup::Retired));

@@ -24,26 +24,29 @@ pub async fn enable(state: &AppState, caller: &Caller<'_>) -> Result<FactorsChan
         return Err(ChangeFactorsError::EmailCodeOff);
     }
     let mut change = change::begin(state, caller).await?;
-    let (now, factors) = (state.clock.now(), change.account.factors);
+    let now = state.clock.now();
+    let factors = change.account.factors;
     if factors.contains(FactorKind::EmailCode) {
         return Err(ChangeFactorsError::EmailCodeOn);
     }
     if !change.account.email_verified {
         return Err(ChangeFactorsError::EmailNotVerified);
     }
+    // A code by mail is the second factor of a sign-in by password only.
     if change.account.password_hash.is_none() {
         return Err(ChangeFactorsError::NoPassword);
     }
     change.set_factor(FactorKind::EmailCode, true, now).await?;
-    let had_codes = factors.contains(FactorKind::RecoveryCode);
-    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
+    let has_codes = factors.contains(FactorKind::RecoveryCode);
+    let recovery_codes = if has_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
     let summary =
         ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::EmailCode };
     let tokens = change::commit(state, change, caller, summary).await?;
     Ok(FactorsChanged { tokens, recovery_codes })
 }
 
-/// Switches codes by mail off for the caller's account. Removes the recovery codes if no other factor is left.
+/// Switches codes by mail off for the caller's account, also while `factors.email_code` is off. Removes the recovery codes if no other
+/// factor is left.
 ///
 /// # Errors
 /// [`ChangeFactorsError`]

@@ -57,19 +57,19 @@ pub async fn sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInSt
 }
 
 async fn try_sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInStep, PasskeyError> {
-    let origin =
+    let request_origin =
         RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
     let credential = input.credential.clone();
     // A passkey without user verification is one factor: the sign-in may continue with another one.
     let is_complete = |user_verified: bool| user_verified;
-    let verified = verify::verify(state, PasskeyTask::SignIn, credential, &origin, is_complete).await?;
-    let (now, passkey) = (state.clock.now(), verified.passkey);
+    let verified = verify::verify(state, PasskeyTask::SignIn, credential, &request_origin, is_complete).await?;
+    let now = state.clock.now();
     let acr = if verified.user_verified { Acr::Aal2 } else { Acr::Aal1 };
     let authentication = Authentication { at: now, methods: verified.methods, acr };
-    let (id, factors) = (verified.account.id, verified.account.factors_version);
+    let (id, factors_version) = (verified.account.id, verified.account.factors_version);
     let attempt = LoginAttempt::recognize(state, id, input.origin.ip, input.device.as_ref()).await?;
     let mut account = verified.account;
-    // At most twice: an account that has changed is read once more. If its factors have not changed, the passkey still exists.
+    // Tries at most twice: an account that has changed is read once more. If its factors have not changed, the passkey still exists.
     for is_last in [false, true] {
         let proved = Authenticated {
             account: account.clone(),
@@ -79,19 +79,21 @@ async fn try_sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInSt
             attempt: &attempt,
             device: input.device.as_ref(),
             replaces: input.replaces.as_deref(),
+            // the client requests no level
             wanted_acr: Acr::default(),
         };
         match sign_in::proceed(state, proved).await? {
             SignInStep::AccountChanged if is_last => break,
             SignInStep::AccountChanged => {
                 let changed = state.sql.account(id).await?;
-                let same = changed.filter(|changed| changed.factors_version == factors && !changed.is_closed(now));
-                account = same.ok_or(PasskeyError::Refused)?;
+                let still_allowed =
+                    changed.filter(|changed| changed.factors_version == factors_version && !changed.is_closed(now));
+                account = still_allowed.ok_or(PasskeyError::Refused)?;
             }
             step => {
                 // `verify` has stored the time of use only if the passkey verified its user.
                 if !verified.user_verified && matches!(step, SignInStep::SignedIn(_)) {
-                    state.sql.set_passkey_used_at(passkey, now).await?;
+                    state.sql.set_passkey_used_at(verified.passkey, now).await?;
                 }
                 return Ok(step);
             }

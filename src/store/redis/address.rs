@@ -37,9 +37,10 @@ impl Address {
         let text = store_url::with_host(url.expose());
         store_url::check_redis(&text).map_err(invalid)?;
         let mut parsed = Url::parse(&text).map_err(|error| invalid(error.to_string()))?;
-        // In the URL of a Unix socket the path is the socket, so fred reads no database from it. `check_redis` has refused a value that
-        // is no number.
-        let database = parsed.query_pairs().find(|(name, _)| name == "db").and_then(|(_, value)| value.parse().ok());
+        // In the URL of a Unix socket the path is the socket, so the parameter `db` names the database. fred doesn't read it.
+        // `check_redis` has refused a value that is no number.
+        let socket_database =
+            parsed.query_pairs().find(|(name, _)| name == "db").and_then(|(_, value)| value.parse().ok());
         let is_socket = parsed.scheme().ends_with("+unix");
         if is_socket {
             parsed.set_query(None);
@@ -55,9 +56,9 @@ impl Address {
         })?;
         if let ServerConfig::Unix { path } = &mut config.server {
             *path = percent_decoded(parsed.path()).into_owned().into();
-            config.database = database;
+            config.database = socket_database;
         }
-        // Otherwise a client whose configured node is gone never finds the other nodes of the cluster.
+        // Uses the last known nodes, too. Otherwise a client whose configured node is gone never finds the other nodes of the cluster.
         if let ServerConfig::Clustered { policy, .. } = &mut config.server {
             *policy = ClusterDiscoveryPolicy::UseCache;
         }
@@ -67,7 +68,8 @@ impl Address {
         // fred sends HELLO as an inline command, in which blanks and quotes are syntax.
         config.username = config.username.as_deref().map(inline_argument);
         config.password = config.password.as_deref().map(inline_argument);
-        let label = Label::new(&config.server, settings.url.is_none());
+        let is_embedded = settings.url.is_none();
+        let label = Label::new(&config.server, is_embedded);
         Ok(Self { config, label })
     }
 }

@@ -79,16 +79,17 @@ struct Model(BTreeMap<Name, State>);
 impl Model {
     /// Counts an attempt as a failure until it is refunded. Returns the bucket that counts it, or how long to wait.
     fn attempt(&mut self, device: Option<&str>, address: &str, now: i64) -> Result<Name, Duration> {
-        let mut trusted = device
-            .into_iter()
-            .chain([address])
-            .filter(|name| self.0.get(*name).is_some_and(|state| now < state.trusted_until));
-        let (name, without_delay) = trusted.next().map_or((UNRECOGNIZED, BACKOFF.failures_without_delay), |name| {
-            (name, BACKOFF.failures_without_delay_if_trusted())
-        });
+        let is_trusted = |name: &str| self.0.get(name).is_some_and(|state| now < state.trusted_until);
+        // the device takes precedence over the address
+        let trusted = device.into_iter().chain([address]).find(|name| is_trusted(name));
+        let (name, without_delay) = match trusted {
+            Some(name) => (name, BACKOFF.failures_without_delay_if_trusted()),
+            None => (UNRECOGNIZED, BACKOFF.failures_without_delay),
+        };
         let mut state = self.0.get(name).copied().unwrap_or_default();
         if now >= state.forgotten_at {
-            (state.failures, state.not_before) = (0, 0);
+            state.failures = 0;
+            state.not_before = 0;
         }
         if now < state.not_before {
             return Err(Duration::from_millis((state.not_before - now).unsigned_abs()));
@@ -98,7 +99,9 @@ impl Model {
         // Failures without a delay are forgotten after an hour, others after a day.
         state.forgotten_at = now + HOUR;
         if delayed > 0 {
-            let wait = BACKOFF.first_delay * 2_u32.pow(u32::try_from(delayed - 1).unwrap().min(20));
+            // 2^20 s exceeds the maximum delay by far, and does not overflow.
+            let doublings = u32::try_from(delayed - 1).unwrap().min(20);
+            let wait = BACKOFF.first_delay * 2_u32.pow(doublings);
             state.not_before = now + i64::try_from(wait.min(BACKOFF.max_delay).as_millis()).unwrap();
             state.forgotten_at = now + 24 * HOUR;
         }
@@ -113,8 +116,8 @@ impl Model {
         let unrecognized = self.0.get(UNRECOGNIZED).copied();
         let trusted_until = now + i64::try_from(BACKOFF.trust_ttl.as_millis()).unwrap();
         for name in [device, address] {
-            let kept = self.0.get(name).copied().filter(|_| used != Some(name));
-            self.0.insert(name.to_owned(), State { trusted_until, ..kept.unwrap_or_default() });
+            let former = if used == Some(name) { None } else { self.0.get(name).copied() };
+            self.0.insert(name.to_owned(), State { trusted_until, ..former.unwrap_or_default() });
         }
         if let (Some(UNRECOGNIZED), Some(state)) = (used, unrecognized) {
             self.0.insert(
@@ -133,14 +136,17 @@ impl Model {
 
     fn refund(&mut self, name: &str) {
         if let Some(state) = self.0.get_mut(name) {
-            (state.failures, state.not_before) = ((state.failures - 1).max(0), 0);
+            state.failures = (state.failures - 1).max(0);
+            state.not_before = 0;
         }
     }
 }
 
 /// Runs the steps with the scripts and with the model. Fails where they decide differently, or if their buckets differ at the end.
 async fn run_steps(server: &Redis, store: &RedisStores, account: &str, steps: &[Step]) -> Result<(), TestCaseError> {
-    let (mut model, mut now, mut admitted) = (Model::default(), NOW, Vec::<(Name, ThrottleBucket)>::new());
+    let (mut model, mut now) = (Model::default(), NOW);
+    // For each admitted attempt, the bucket that counted it: in the model and in Redis.
+    let mut admitted = Vec::<(Name, ThrottleBucket)>::new();
     for step in steps {
         match step {
             Step::Advance { millis } => now = now + Duration::from_millis(millis.unsigned_abs()),
@@ -169,6 +175,7 @@ async fn run_steps(server: &Redis, store: &RedisStores, account: &str, steps: &[
                 }
             }
             Step::Trust { attempt, device, address } => {
+                // The index may exceed the admitted attempts; without any, nothing is found.
                 let used = attempt.and_then(|index| admitted.get(index % admitted.len().max(1)));
                 let (device, address) = (format!("d{device}"), format!("a{address}"));
                 let used_bucket = used.map(|(_, bucket)| bucket);

@@ -21,7 +21,7 @@ async fn redis_out_of_memory_ends_sessions_but_starts_none() {
     node.register("ada").await;
     let [kept, ended] = [node.login("ada").await, node.login("ada").await];
 
-    // less than Redis uses already
+    // less than Redis uses already: it refuses scripts that may need memory, except those that end sessions
     server.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
     assert_unavailable(&node.refresh(&kept.refresh).await);
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
@@ -30,6 +30,7 @@ async fn redis_out_of_memory_ends_sessions_but_starts_none() {
     node.get("/v1/me", &ended.access).await.expect(401);
     assert_eq!(server.events().len(), 1, "the event of the revocation");
 
+    // 0 stands for no limit
     server.command(&["CONFIG", "SET", "maxmemory", "0"]);
     node.refresh(&kept.refresh).await.expect(200);
     assert_eq!(node.refresh(&ended.refresh).await.problem().0, 401);
@@ -59,6 +60,7 @@ async fn node_at_a_redis_replica_is_not_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_busy_with_script_returns_503() {
+    // 10 ms after the start of a script, Redis answers other commands with BUSY
     let server = Redis::start_with(&["--lua-time-limit", "10"]);
     let cluster = cluster(&server);
     let node = cluster.node().await;
@@ -84,7 +86,7 @@ async fn redis_that_cannot_save_returns_503() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
 
-    // a folder in place of the snapshot file makes the snapshot fail
+    // a folder in place of the snapshot file, which a rename cannot replace because it is not empty, makes the snapshot fail
     let snapshot = server.folder().join("dump.rdb");
     std::fs::create_dir_all(snapshot.join("blocker")).unwrap();
     server.command(&["BGSAVE"]);

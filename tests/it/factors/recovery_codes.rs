@@ -1,4 +1,4 @@
-//! Recovery codes.
+//! Recovery codes: each works once, in place of the app's code, and its owner learns of each use by mail.
 
 use reqwest::Method;
 use serde_json::json;
@@ -20,7 +20,7 @@ async fn recovery_code_replaces_the_app_once() {
     let tokens = Tokens::of(&second_factor(&node, &first, "recovery_code", &code).await.expect(200));
     assert_eq!(claims(&tokens.access)["acr"], "aal2");
     let listed = node.get("/v1/me/factors", &tokens.access).await.json();
-    assert_eq!(listed["recovery_codes_left"], 9);
+    assert_eq!(listed["recovery_codes_left"], 9, "one of ten is used");
     let second = challenge(&node, "ada").await;
     assert_eq!(second_factor(&node, &second, "recovery_code", &code).await.problem(), problem(401, "invalid_code"));
     second_factor(&node, &second, "recovery_code", &ada.recovery_codes[1]).await.expect(200);
@@ -60,16 +60,18 @@ async fn each_use_and_few_codes_left_send_the_owner_a_mail() {
     let tokens = node.login("ada").await;
     verify_address(&cluster, &node, "ada", &tokens).await;
     let ada = super::enrol(&cluster, &node, "ada").await;
+    // the notice of the new factor, which is sent before those of the codes
     cluster.mail_to(&email("ada"), "factor_changed").await;
-    for (used, code) in ada.recovery_codes.iter().enumerate() {
+    for (used_before, code) in ada.recovery_codes.iter().enumerate() {
+        let used = used_before + 1;
         let challenge = challenge(&node, "ada").await;
         second_factor(&node, &challenge, "recovery_code", code).await.expect(200);
-        let is_notified = || async { count_mails(&cluster, "ada", "recovery_code_used") == used + 1 };
+        let is_notified = || async { count_mails(&cluster, "ada", "recovery_code_used") == used };
         wait::until("the owner has the notice", is_notified).await;
         // each use that leaves three codes or fewer sends this notice: of ten codes, the seventh use and those after it
-        let expected = (used + 1).saturating_sub(6);
-        let is_notified = || async { count_mails(&cluster, "ada", "recovery_codes_low") == expected };
-        wait::until("the owner has the notice of few codes", is_notified).await;
+        let expected = used.saturating_sub(6);
+        let is_warned = || async { count_mails(&cluster, "ada", "recovery_codes_low") == expected };
+        wait::until("the owner has the notice of few codes", is_warned).await;
     }
     let mail = cluster.mail_to(&email("ada"), "recovery_codes_low").await;
     assert!(mail.text.contains("No recovery codes are left"), "{}", mail.text);

@@ -41,6 +41,7 @@ struct Fixture {
 impl Fixture {
     async fn start() -> Self {
         let mut cluster = TestCluster::new();
+        // no rate limits
         cluster.config.limits.refresh_per_account = None;
         cluster.config.limits.refresh_per_address = None;
         cluster.config.limits.introspection_per_client = None;
@@ -57,9 +58,9 @@ impl Fixture {
         introspect(node, &self.service, token).await
     }
 
-    /// An access token without a version of claims, as nodes of 0.1 issue it, with the other claims of `like`.
-    fn token_of_0_1(&self, like: &Tokens, issued_at: i64) -> String {
-        let claims = self.nodes[0].verified(&like.access).claims.clone();
+    /// An access token without a version of claims, as nodes of 0.1 issue it, with the other claims of `template`.
+    fn token_of_0_1(&self, template: &Tokens, issued_at: i64) -> String {
+        let claims = self.nodes[0].verified(&template.access).claims.clone();
         let claims = AccessClaims { claims_version: None, iat: issued_at, ..claims };
         let keys = self.nodes[0].state.keys.current();
         keys.signer(self.cluster.clock.now()).unwrap().encode(&claims).unwrap().into_exposed()
@@ -77,6 +78,7 @@ async fn add_and_remove_roles(node: &Node, account: AccountId, add: &[&str], rem
     accounts::change_roles(&node.state, account, &roles(add), &roles(remove)).await.unwrap();
 }
 
+/// The problem of a request with an older access token.
 fn claims_changed() -> (u16, String) {
     (401, "claims_changed".to_owned())
 }
@@ -85,7 +87,7 @@ fn claims_changed() -> (u16, String) {
 async fn i16_removed_role_is_gone_on_every_node() {
     let fixture = Fixture::start().await;
     let tokens = fixture.nodes[0].login("ada").await;
-    // Both nodes cache the session, the token and the response.
+    // Both nodes cache the session, the token and the response: the second pass uses the caches.
     for node in &fixture.nodes {
         for _ in 0..2 {
             assert_eq!(fixture.introspect(node, &tokens.access).await.json()["roles"][0], "editor");
@@ -106,7 +108,8 @@ async fn i16_removed_role_is_gone_on_every_node() {
     }
     let refreshed = Tokens::of(&fixture.nodes[1].refresh(&tokens.refresh).await.expect(200));
     let claims = fixture.nodes[1].verified(&refreshed.access);
-    assert_eq!((&claims.roles, claims.claims_version), (&Vec::new(), Some(ClaimsVersion(2))));
+    assert!(claims.roles.is_empty(), "{:?}", claims.roles);
+    assert_eq!(claims.claims_version, Some(ClaimsVersion(2)));
     for node in &fixture.nodes {
         assert_eq!(fixture.introspect(node, &refreshed.access).await.json()["active"], true);
         assert_eq!(node.get("/v1/verify", &refreshed.access).await.expect(200).header("x-auth-roles"), "");
@@ -129,6 +132,7 @@ async fn i16_cached_token_of_current_claims_needs_no_redis() {
         assert_eq!(fixture.introspect(node, &tokens.access).await.json()["active"], true);
         node.get("/v1/verify", &tokens.access).await.expect(200);
     };
+    // fills the caches
     request().await;
     let mut monitor = Monitor::start(&fixture.cluster.redis);
     for _ in 0..20 {
@@ -146,7 +150,7 @@ async fn i16_cached_token_of_current_claims_needs_no_redis() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i16_token_without_a_version_is_refused_if_issued_in_or_before_the_second_of_the_change() {
     let fixture = Fixture::start().await;
-    // A token from one second ago was then issued after the fixture's own change of roles.
+    // After 10 s, a token that is one second old was issued after the fixture's own change of roles.
     fixture.cluster.advance(Duration::from_secs(10));
     let tokens = fixture.nodes[0].login("ada").await;
     let now = fixture.cluster.clock.now().as_secs();
@@ -181,7 +185,8 @@ async fn i16_sign_in_after_a_change_has_its_version_on_every_node() {
     for node in &fixture.nodes {
         let tokens = node.login("ada").await;
         let claims = node.verified(&tokens.access);
-        assert_eq!((&claims.roles[..], claims.claims_version), (&["owner".to_owned()][..], Some(ClaimsVersion(2))));
+        assert_eq!(claims.roles, ["owner"]);
+        assert_eq!(claims.claims_version, Some(ClaimsVersion(2)));
         for other in &fixture.nodes {
             other.get("/v1/verify", &tokens.access).await.expect(200);
         }
@@ -216,15 +221,15 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
     // A role is named after its changer and the round: `one-7`.
     let assert_current = |roles: &[&str], floors: [u32; 2], what: &str| {
         for (name, floor) in ["one", "two"].into_iter().zip(floors) {
-            let round = roles.iter().filter_map(|role| role.strip_prefix(name)?.strip_prefix('-')?.parse::<u32>().ok());
-            let rounds: Vec<u32> = round.collect();
+            let round_of = |role: &&str| role.strip_prefix(name)?.strip_prefix('-')?.parse::<u32>().ok();
+            let rounds: Vec<u32> = roles.iter().filter_map(round_of).collect();
             assert!(rounds.iter().all(|round| *round >= floor), "{what}: {roles:?} after round {floor} of {name}");
             assert!(floor == 0 || !rounds.is_empty(), "{what}: {roles:?} without a role of {name} after round {floor}");
         }
     };
 
     let racer = async |number: usize| {
-        // Each node meets each session.
+        // Each node gets the tokens of each session.
         let (node, session) = (&fixture.nodes[number % 2], number / 2 % 2);
         // 0 and 1 change roles, 2 to 5 refresh, 6 to 10 introspect, the others call `/v1/verify`
         if number < 2 {
@@ -271,6 +276,7 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
     assert!(accepted.load(Ordering::Relaxed) > 0, "some tokens are accepted");
 
     let account = accounts::find(&fixture.nodes[0].state.sql, "ada").await.unwrap();
+    // version 1 is the fixture's, and each of the two changers made one change a round
     assert_eq!(account.claims_version, ClaimsVersion(1 + 2 * ROUNDS), "no change is lost");
     let token = refresh_tokens[0].lock().unwrap().clone();
     let last = Tokens::of(&fixture.nodes[1].refresh(&token).await.expect(200));
@@ -295,11 +301,12 @@ async fn i16_change_by_a_command_reaches_every_node() {
     let cores = latchkey::runtime::Cores::start().unwrap();
     let command =
         RedisStores::connect(config.redis.url.as_ref().unwrap(), &config.redis, &config.cache, &cores).unwrap();
-    let epoch = accounts::find(&fixture.nodes[0].state.sql, "ada").await.unwrap().epoch.next();
+    let account = accounts::find(&fixture.nodes[0].state.sql, "ada").await.unwrap();
+    let (next_version, epoch) = (account.claims_version.next(), account.epoch.next());
     let now = fixture.cluster.clock.now();
     command
         .sessions
-        .set_claims(fixture.account, &Roles::default(), &AdditionalClaims::default(), ClaimsVersion(2), epoch, now)
+        .set_claims(fixture.account, &Roles::default(), &AdditionalClaims::default(), next_version, epoch, now)
         .await
         .unwrap();
     for node in &fixture.nodes {
@@ -318,7 +325,8 @@ async fn i16_change_that_the_database_did_not_store_is_undone_by_the_next_sign_i
     let node = &fixture.nodes[0];
     let tokens = node.login("ada").await;
     let account = accounts::find(&node.state.sql, "ada").await.unwrap();
-    let (roles, epoch, now) = (Roles::parse(["owner"]).unwrap(), account.epoch.next(), fixture.cluster.clock.now());
+    let roles = Roles::parse(["owner"]).unwrap();
+    let (epoch, now) = (account.epoch.next(), fixture.cluster.clock.now());
     // Redis stores the change, as if the transaction of the database had failed to commit afterwards.
     let sessions = &node.state.redis.sessions;
     let version = sessions
@@ -331,7 +339,8 @@ async fn i16_change_that_the_database_did_not_store_is_undone_by_the_next_sign_i
 
     let after = fixture.nodes[1].login("ada").await;
     let claims = fixture.nodes[1].verified(&after.access);
-    assert_eq!((&claims.roles[..], claims.claims_version), (&["editor".to_owned()][..], Some(ClaimsVersion(3))));
+    assert_eq!(claims.roles, ["editor"]);
+    assert_eq!(claims.claims_version, Some(ClaimsVersion(3)));
     for node in &fixture.nodes {
         node.get("/v1/verify", &after.access).await.expect(200);
         assert_eq!(node.get("/v1/verify", &before.access).await.problem(), claims_changed());

@@ -25,10 +25,12 @@ use crate::{
     },
 };
 
+/// A web client that asks for consent. Its pages show the name "The Forum".
 fn app_with_consent(name: &str) -> NewClient {
-    let new = web(name);
-    let app = AppSettings { asks_consent: true, name: Some("The Forum".to_owned()), ..new.app };
-    NewClient { app, ..web(name) }
+    let mut client = web(name);
+    client.app.asks_consent = true;
+    client.app.name = Some("The Forum".to_owned());
+    client
 }
 
 /// The session of the browser's cookie.
@@ -39,11 +41,11 @@ async fn session(node: &Node, browser: &Browser) -> BrowserSession {
 
 /// Consents as the page does, and returns the authorization code.
 async fn consent(node: &Node, browser: &Browser, handle: &str) -> String {
-    let parsed = RequestHandle::parse(handle).unwrap();
+    let request_handle = RequestHandle::parse(handle).unwrap();
     let session = session(node, browser).await;
-    let pending = authorize::pending(&node.state, &parsed, Some(&session)).await.unwrap();
+    let pending = authorize::pending(&node.state, &request_handle, Some(&session)).await.unwrap();
     assert_eq!(pending.step, Some(authorize::AuthorizeStep::Consent));
-    authorize::consent(&node.state, &parsed, &session).await.unwrap();
+    authorize::consent(&node.state, &request_handle, &session).await.unwrap();
     let answer = browser.get(node, &format!("/oauth2/authorize?request={handle}")).await;
     response_of(&answer).remove("code").unwrap()
 }
@@ -59,6 +61,7 @@ async fn consent_is_asked_once_for_each_scope() {
     assert_eq!(page, "/account/consent");
     let code = consent(&node, &browser, &handle).await;
     exchange(&node, &forum, &code).await.expect(200);
+    // The next sign-in gets a code at once, also without any page (`prompt=none`).
     browser.code(&node, &request).await;
     let silent = request.with("prompt", "none");
     browser.code(&node, &silent).await;
@@ -83,13 +86,14 @@ async fn consent_without_a_resource_covers_no_resource() {
     let (node, browser) = dynamic_clients::node_with_browser(&cluster).await;
     let client_id = server.app(dynamic_clients::PATH, &[]);
     let without_resource = dynamic_clients::request(&server, &client_id);
+    // The user consents to the request without a resource, and then to the one with a resource.
     dynamic_clients::allow(&node, &browser, &server, &without_resource).await;
     let with_resource = without_resource.with_another("resource", dynamic_clients::RESOURCE);
     let silent = browser.authorize(&node, &with_resource.with("prompt", "none")).await.expect(303);
     assert!(silent.header("location").contains("?error=consent_required&"), "{silent:?}");
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &with_resource).await);
     let page = browser.get(&node, &format!("{page}?request={handle}")).await.expect(200);
-    assert!(page.text.contains("mcp.example.com"), "{}", page.text);
+    assert!(page.text.contains("mcp.example.com"), "the page names the resource: {}", page.text);
     dynamic_clients::allow(&node, &browser, &server, &with_resource).await;
     for request in [with_resource, without_resource] {
         let silent = browser.authorize(&node, &request.with("prompt", "none")).await.expect(303);
@@ -132,10 +136,12 @@ async fn refused_consent_is_an_error_for_the_client() {
     cluster.service_client_with(app_with_consent("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &Request::for_client("forum")).await);
-    let parsed = RequestHandle::parse(&handle).unwrap();
-    let response = authorize::deny(&node.state, &parsed, AuthorizationError::AccessDenied).await.unwrap();
+    let request_handle = RequestHandle::parse(&handle).unwrap();
+    let response = authorize::deny(&node.state, &request_handle, AuthorizationError::AccessDenied).await.unwrap();
     let url = response.to_url();
-    assert!(url.contains("error=access_denied") && url.contains("state=a+state") && url.contains("iss=https"), "{url}");
+    for parameter in ["error=access_denied", "state=a+state", "iss=https"] {
+        assert!(url.contains(parameter), "{url}");
+    }
     // the request was answered, so its handle no longer works
     browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await.expect(400);
     node.stop().await;
@@ -156,22 +162,26 @@ async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
     let login_tokens = node.login("ada").await;
     let apps = node.get("/v1/me/consents", &login_tokens.access).await.expect(200).json();
     // The operator registered the shop without consent, so it has no scope that the user has allowed.
-    let (first, second) = (&apps["apps"][0], &apps["apps"][1]);
-    assert_eq!((text(first, "client_id"), text(first, "name")), ("forum", "The Forum"));
-    assert_eq!((text(first, "scope"), &first["sessions"]), ("openid offline_access", &1.into()));
-    assert_eq!((text(second, "client_id"), &second["scope"]), ("shop", &serde_json::Value::Null));
+    let (listed_forum, listed_shop) = (&apps["apps"][0], &apps["apps"][1]);
+    assert_eq!(text(listed_forum, "client_id"), "forum");
+    assert_eq!(text(listed_forum, "name"), "The Forum");
+    assert_eq!(text(listed_forum, "scope"), "openid offline_access");
+    assert_eq!(listed_forum["sessions"], 1);
+    assert_eq!(text(listed_shop, "client_id"), "shop");
+    assert_eq!(listed_shop["scope"], serde_json::Value::Null);
     node.delete("/v1/me/consents/forum", &login_tokens.access).await.expect(204);
+    // The session and the code of the forum have ended; the shop's session continues.
     refresh(&node, &forum, text(&tokens, "refresh_token")).await.expect(400);
     exchange(&node, &forum, &unused_code).await.expect(400);
     refresh(&node, &shop, text(&shop_tokens, "refresh_token")).await.expect(200);
     assert_eq!(page_and_handle(&node, &browser.authorize(&node, &request).await).0, "/account/consent");
-    let missing = node.delete("/v1/me/consents/forum", &login_tokens.access).await;
-    assert_eq!(missing.problem(), (404, "unknown_app".to_owned()));
+    let repeated = node.delete("/v1/me/consents/forum", &login_tokens.access).await;
+    assert_eq!(repeated.problem(), (404, "unknown_app".to_owned()));
     node.stop().await;
 }
 
-/// An attacker registers the victim's address and consents to an app of their own. If the consent survived, the app would never ask the
-/// victim (I13).
+/// An attacker (a squatter) registers the victim's address and consents to an app of their own. If the consent survived, the app would
+/// never ask the victim. I13: what another person set up does not survive the verification of an address.
 #[tokio::test(flavor = "multi_thread")]
 async fn i13_consent_of_a_squatter_does_not_survive_the_reset_of_the_password() {
     let cluster = TestCluster::new();
@@ -201,11 +211,13 @@ async fn i13_consent_of_a_session_that_ended_meanwhile_is_withdrawn() {
     cluster.service_client_with(app_with_consent("trojan")).await;
     let squatter = Browser::signed_in(&node, "ada").await;
     let (_, handle) = page_and_handle(&node, &squatter.authorize(&node, &Request::for_client("trojan")).await);
-    let read_before = session(&node, &squatter).await;
+    let session_before_reset = session(&node, &squatter).await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
-    authorize::consent(&node.state, &RequestHandle::parse(&handle).unwrap(), &read_before).await.unwrap();
-    assert!(node.state.sql.consents(read_before.session.account).await.unwrap().is_empty());
+    let request_handle = RequestHandle::parse(&handle).unwrap();
+    authorize::consent(&node.state, &request_handle, &session_before_reset).await.unwrap();
+    let stored = node.state.sql.consents(session_before_reset.session.account).await.unwrap();
+    assert!(stored.is_empty());
     node.stop().await;
 }
 
@@ -216,25 +228,25 @@ async fn reported_password_change_withdraws_recent_consents_and_keeps_older_ones
     let tokens = node.login("ada").await;
     verify_address(&cluster, &node, "ada", &tokens).await;
     // At the report the consents are 81 hours and one hour old. It withdraws those of the last 72 hours (`account.undo_window`).
-    for (app, hours) in [("forum", 80), ("trojan", 1)] {
+    for (app, hours_afterwards) in [("forum", 80), ("trojan", 1)] {
         cluster.service_client_with(app_with_consent(app)).await;
         let browser = Browser::signed_in(&node, "ada").await;
         let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &Request::for_client(app)).await);
         consent(&node, &browser, &handle).await;
-        cluster.advance(Duration::from_hours(hours));
+        cluster.advance(Duration::from_hours(hours_afterwards));
     }
     let thief = node.login("ada").await;
     node.change_password(&thief.access, PASSWORD, NEW_PASSWORD).await.expect(200);
-    let not_me = cluster.mail_to(&email("ada"), "password_changed").await.token().to_owned();
-    node.post("/v1/account/secure", serde_json::json!({ "token": not_me })).await.expect(204);
+    // The owner reports the change with the link of the notice.
+    let report_token = cluster.mail_to(&email("ada"), "password_changed").await.token().to_owned();
+    node.post("/v1/account/secure", serde_json::json!({ "token": report_token })).await.expect(204);
     let owner = Browser::signed_in(&node, "ada").await;
     owner.code(&node, &Request::for_client("forum")).await;
-    assert_eq!(
-        page_and_handle(&node, &owner.authorize(&node, &Request::for_client("trojan")).await).0,
-        "/account/consent"
-    );
+    let (page, _) = page_and_handle(&node, &owner.authorize(&node, &Request::for_client("trojan")).await);
+    assert_eq!(page, "/account/consent");
     node.state.audit.flush().await.unwrap();
-    let rows = node.state.sql.audit(&AuditFilter::default(), 1000).await.unwrap();
+    let limit = 1000;
+    let rows = node.state.sql.audit(&AuditFilter::default(), limit).await.unwrap();
     let withdrawn: Vec<_> = rows.iter().filter(|row| row.event == "consent_withdrawn").collect();
     assert_eq!(withdrawn.len(), 1, "{withdrawn:?}");
     node.stop().await;
@@ -251,20 +263,21 @@ async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     let request = Request::for_client("cli").with("redirect_uri", "http://127.0.0.1:49152/cb");
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     assert_eq!(page, "/account/consent");
-    let parsed = RequestHandle::parse(&handle).unwrap();
-    authorize::consent(&node.state, &parsed, &session(&node, &browser).await).await.unwrap();
-    let uri = "http://127.0.0.1:1/cb";
+    let request_handle = RequestHandle::parse(&handle).unwrap();
+    let session = session(&node, &browser).await;
+    authorize::consent(&node.state, &request_handle, &session).await.unwrap();
+    let uri_with_other_port = "http://127.0.0.1:1/cb";
     let authorize_again = async || {
-        let answer = browser.authorize(&node, &request.with("redirect_uri", uri)).await.expect(303);
+        let answer = browser.authorize(&node, &request.with("redirect_uri", uri_with_other_port)).await.expect(303);
         let (_, code) = answer.header("location").split_once("?code=").unwrap_or_else(|| panic!("{answer:?}"));
         code.split('&').next().unwrap().to_owned()
     };
     let cli = ServiceClient { id: "cli".to_owned(), secret: String::new() };
-    exchange_with(&node, &cli, &authorize_again().await, uri, VERIFIER).await.expect(200);
+    exchange_with(&node, &cli, &authorize_again().await, uri_with_other_port, VERIFIER).await.expect(200);
     // If the consent is withdrawn before the exchange, the exchange fails.
     let code = authorize_again().await;
     let login_tokens = node.login("ada").await;
     node.delete("/v1/me/consents/cli", &login_tokens.access).await.expect(204);
-    exchange_with(&node, &cli, &code, uri, VERIFIER).await.expect(400);
+    exchange_with(&node, &cli, &code, uri_with_other_port, VERIFIER).await.expect(400);
     node.stop().await;
 }

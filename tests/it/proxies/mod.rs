@@ -45,6 +45,7 @@ const COOKIE: &str = "only-for=the-app";
 struct Addresses {
     latchkey: SocketAddr,
     app: SocketAddr,
+    /// Where the proxy listens.
     listen: SocketAddr,
 }
 
@@ -57,7 +58,7 @@ struct Proxy {
 }
 
 impl Proxy {
-    /// Runs all checks.
+    /// Runs all checks: what passes to the app, what is refused, and outages of Latchkey.
     async fn check(&self) {
         let cluster = TestCluster::new();
         let node = cluster.node().await;
@@ -65,7 +66,7 @@ impl Proxy {
         // The link from the proxy to Latchkey.
         let link = FaultProxy::start(node.address()).await;
         let app = App::start().await;
-        let (guard, proxy) = self.run(link.address, app.address);
+        let (proxy_process, proxy) = self.run(link.address, app.address);
         let caller = Caller { proxy, app: &app, account };
         wait::until("the proxy calls Latchkey", || caller.is_refused(None)).await;
 
@@ -74,9 +75,14 @@ impl Proxy {
         caller.check_identity_headers(&tokens).await;
         caller.check_spoofed_headers_are_removed(&tokens.access).await;
         caller.check_bodies_pass(&tokens.access).await;
-        let sent = link.sent();
-        assert!(sent.contains("/v1/verify"));
-        assert!(!sent.contains(BODY) && !sent.contains(COOKIE), "the proxy sends more than Latchkey needs: {sent}");
+        let sent_to_latchkey = link.sent();
+        assert!(sent_to_latchkey.contains("/v1/verify"));
+        for private in [BODY, COOKIE] {
+            assert!(
+                !sent_to_latchkey.contains(private),
+                "the proxy sends more than Latchkey needs: {sent_to_latchkey}"
+            );
+        }
         caller.check_connections_are_reused(&tokens.access, &link).await;
         caller.check_websockets_pass(&tokens.access).await;
 
@@ -86,7 +92,7 @@ impl Proxy {
 
         let access = node.login("ada").await.access;
         self.check_outages(&cluster, node, link, &caller, &access).await;
-        drop(guard);
+        drop(proxy_process);
     }
 
     /// Latchkey hangs, stops, restarts, loses Redis and becomes unreachable. No request reaches the app during these outages.
@@ -123,12 +129,13 @@ impl Proxy {
         cluster.redis.signal(Signal::CONT);
         wait::until("the proxy accepts the token again", async || caller.passes(access).await).await;
 
+        // Without the link, the proxy can't connect to Latchkey.
         drop(link);
         caller.check_token_is_unavailable(access).await;
         node.stop().await;
     }
 
-    /// Starts the proxy on a free port.
+    /// Starts the proxy on a free port. Tries again if another process has taken the port meanwhile.
     fn run(&self, latchkey: SocketAddr, app: SocketAddr) -> (Guard, Client) {
         let mut last_error = String::new();
         for _ in 0..5 {
@@ -193,6 +200,7 @@ impl Caller<'_> {
     async fn check_request_without_token_is_refused(&self) {
         let answer = self.send_and_expect_refusal(None).await.expect(401);
         assert_eq!(answer.header("www-authenticate"), r#"Bearer realm="latchkey""#);
+        // The last one is a JWT without a signature (`alg` is `none`).
         for wrong in ["", "x", "eyJhbGciOiJub25lIn0.e30."] {
             let answer = self.send_and_expect_refusal(Some(wrong)).await.expect(401);
             assert!(answer.header("www-authenticate").starts_with(r#"Bearer realm="latchkey""#), "{answer:?}");
@@ -203,11 +211,13 @@ impl Caller<'_> {
 
     async fn check_identity_headers(&self, tokens: &Tokens) {
         let received = self.send_and_expect_pass(self.get(Some(&tokens.access)).header("Cookie", COOKIE)).await;
-        assert_eq!((&received["method"], &received["uri"]), (&"GET".into(), &"/orders?of=today".into()));
+        assert_eq!(received["method"], "GET");
+        assert_eq!(received["uri"], "/orders?of=today");
         assert_eq!(values(&received, "x-auth-subject"), [self.account.as_str()], "{received}");
         assert_eq!(values(&received, "x-auth-session"), [tokens.session.as_str()], "{received}");
         assert_eq!(values(&received, "x-auth-client"), ["latchkey"], "{received}");
         assert_eq!(values(&received, "x-auth-scope"), ["account"], "{received}");
+        // An empty list: the account has no roles.
         assert_eq!(values(&received, "x-auth-roles"), [""; 0], "{received}");
         // The manual clock stands at 1800000000, and an access token is valid for 300 s.
         assert_eq!(values(&received, "x-auth-expires"), ["1800000300"], "{received}");
@@ -222,11 +232,9 @@ impl Caller<'_> {
         for alias in aliases {
             let mut request = self.get(Some(access));
             for name in IDENTITY {
-                request = request.header(name.replace('-', &alias.to_string()), "forged").header(
-                    // the name with only one separator replaced
-                    name.replacen("auth-", &format!("auth{alias}"), 1),
-                    "forged",
-                );
+                let both_replaced = name.replace('-', &alias.to_string());
+                let second_replaced = name.replace("auth-", &format!("auth{alias}"));
+                request = request.header(both_replaced, "forged").header(second_replaced, "forged");
             }
             let received = self.send_and_expect_pass(request).await;
             for name in IDENTITY {
@@ -258,24 +266,28 @@ impl Caller<'_> {
             }
         }
         let before = self.app.requests();
-        let refused = self.proxy.request(Method::POST, "/orders").body(BODY);
-        self.proxy.send(refused).await.expect(401);
+        let without_token = self.proxy.request(Method::POST, "/orders").body(BODY);
+        self.proxy.send(without_token).await.expect(401);
         assert_eq!(self.app.requests(), before);
     }
 
     /// A WebSocket handshake passes with a valid token only, and the app receives the caller's identity.
     async fn check_websockets_pass(&self, access: &str) {
-        assert!(self.open_websocket("").await.0.starts_with("HTTP/1.1 401 "));
+        let without_token = "";
+        let (head, _) = self.open_websocket(without_token).await;
+        assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
         let (head, mut connection) = self.open_websocket(&format!("Authorization: Bearer {access}\r\n")).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        // The app first sends the account that the proxy has named, and then echoes all bytes.
         let mut line = String::new();
         connection.read_line(&mut line).await.unwrap();
         assert_eq!(line.trim_end(), self.account);
+        let sent = b"bytes in both directions";
         for _ in 0..3 {
-            connection.write_all(b"bytes in both directions").await.unwrap();
+            connection.write_all(sent).await.unwrap();
             let mut echoed = [0; 24];
             connection.read_exact(&mut echoed).await.unwrap();
-            assert_eq!(&echoed, b"bytes in both directions");
+            assert_eq!(&echoed, sent);
         }
     }
 
@@ -307,6 +319,7 @@ impl Caller<'_> {
         assert_eq!(received["uri"], "/vault/gold?of=today", "{received}");
         assert_eq!(values(&received, "x-auth-session"), [enrolled.tokens.session.as_str()], "{received}");
 
+        // One second more than `/vault/` allows.
         cluster.advance(Duration::from_secs(301));
         let late = Tokens::of(&node.refresh(&enrolled.tokens.refresh).await.expect(200));
         self.check_vault_is_refused(&late.access).await;
@@ -355,6 +368,7 @@ impl Caller<'_> {
             self.send_and_expect_pass(self.get(Some(access))).await;
         }
         let connections = link.connections() - before;
+        // A proxy may open a few, for example one for each worker.
         assert!(connections < 5, "{connections} connections to Latchkey for 20 requests");
     }
 }

@@ -16,7 +16,8 @@ async fn connection_is_kept_alive() {
 async fn pipelined_requests_are_answered_in_order() {
     let server = Server::start(|_| {}).await;
     let mut client = server.connect().await;
-    client.send(&format!("{HELLO}POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc{HELLO}")).await;
+    let echo = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc";
+    client.send(&format!("{HELLO}{echo}{HELLO}")).await;
     let mut bodies = Vec::new();
     for _ in 0..3 {
         bodies.push(client.answer().await.body);
@@ -45,8 +46,10 @@ async fn http2_with_prior_knowledge_is_served_and_closed_when_idle() {
     })
     .await;
     let mut client = server.connect().await;
+    // the connection preface (RFC 9113, section 3.4), with empty settings
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    client.send_frame(SETTINGS, 0, 0, &[]).await;
+    let (no_flags, connection_stream) = (0, 0);
+    client.send_frame(SETTINGS, no_flags, connection_stream, &[]).await;
     // GET http://x/hello in HPACK. By their numbers in the static table (RFC 7541, appendix A): 2 is `:method: GET`, 6 is
     // `:scheme: http`; `:path` (4) and `:authority` (1) have literal values.
     const END_STREAM_AND_HEADERS: u8 = 0x5;
@@ -58,6 +61,7 @@ async fn http2_with_prior_knowledge_is_served_and_closed_when_idle() {
             // Static table entry 8 is ":status: 200".
             (HEADERS, 1) => assert_eq!(payload[0], 0x88),
             (DATA, 1) => body.extend(payload),
+            // The connection was idle.
             (GOAWAY, 0) => break,
             _ => {}
         }

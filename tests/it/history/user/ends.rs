@@ -14,15 +14,16 @@ use super::{
 impl User<'_> {
     /// Signs out of a session, by its access token or its last refresh token.
     pub(super) async fn logout(&mut self, index: usize) {
-        let (node, by_access) = (self.any_node(), self.random.percent(50));
+        let (node, by_access_token) = (self.any_node(), self.random.percent(50));
         let session = &self.sessions[index];
         let (id, access) = (session.id.clone(), session.access.clone());
-        let body = json!({ "refresh_token": session.refresh.last().unwrap().1 });
+        let (_, last_refresh_token) = session.refresh.last().unwrap();
+        let body = json!({ "refresh_token": last_refresh_token });
         let with_token =
-            |request: RequestBuilder| if by_access { request.bearer_auth(access) } else { request.json(&body) };
+            |request: RequestBuilder| if by_access_token { request.bearer_auth(access) } else { request.json(&body) };
         let (reply, span) = self.send(node, with_token, (Method::POST, "/v1/logout"), REQUEST_TIMEOUT).await;
         let answer = match reply {
-            // also for a token that has expired, or whose session has ended before
+            // a logout is also answered with 204 if the token has expired, or its session has ended before
             Reply::Answered(204, _) => Answer::Done,
             Reply::Answered(status, body) => return self.record_violation("a logout", status, &body),
             Reply::Unknown => Answer::Unknown,
@@ -36,12 +37,13 @@ impl User<'_> {
 
     /// Presents a refresh token of a session for a refresh and for a logout at the same time.
     pub(super) async fn logout_during_refresh(&mut self, index: usize, token_index: usize) {
-        let (generation, text) = self.sessions[index].refresh[token_index].clone();
-        let (id, nodes) = (self.sessions[index].id.clone(), [self.any_node(), self.any_node()]);
-        let body = json!({ "refresh_token": text });
+        let (generation, refresh_token) = self.sessions[index].refresh[token_index].clone();
+        let id = self.sessions[index].id.clone();
+        let (refresh_node, logout_node) = (self.any_node(), self.any_node());
+        let body = json!({ "refresh_token": refresh_token });
         let ((refresh_reply, refresh_span), (logout_reply, logout_span)) = tokio::join!(
-            self.present(nodes[0], &text, self.network, REQUEST_TIMEOUT),
-            self.send(nodes[1], |request| request.json(&body), (Method::POST, "/v1/logout"), REQUEST_TIMEOUT),
+            self.present(refresh_node, &refresh_token, self.network, REQUEST_TIMEOUT),
+            self.send(logout_node, |request| request.json(&body), (Method::POST, "/v1/logout"), REQUEST_TIMEOUT),
         );
         self.note_refresh(index, (generation, self.network), refresh_reply, refresh_span, Delivery::Arrives);
         match logout_reply {
@@ -55,7 +57,7 @@ impl User<'_> {
         }
     }
 
-    /// Ends a random session of the account with the credentials of the session `caller`, which may be the same session.
+    /// Ends a random session of the account with the access token of the session `caller`, which may be the same session.
     pub(super) async fn end_another(&mut self, caller: usize) {
         let ended = self.random.below(self.sessions.len());
         let (node, id) = (self.any_node(), self.sessions[ended].id.clone());
@@ -65,6 +67,7 @@ impl User<'_> {
             self.send(node, |request| request.bearer_auth(access), (Method::DELETE, &path), REQUEST_TIMEOUT).await;
         match reply {
             Reply::Answered(204, _) => {
+                // a caller that ends another session was live
                 if ended != caller {
                     self.note(&caller_id, Call::Check, Answer::Live, span);
                 }
@@ -107,7 +110,7 @@ impl User<'_> {
         );
     }
 
-    /// Ends all sessions of the account with the credentials of the session `caller`, except that session if `keep_caller` is set.
+    /// Ends all sessions of the account with the access token of the session `caller`, except that session if `keep_caller` is set.
     pub(super) async fn end_all(&mut self, caller: usize, keep_caller: bool) {
         let (node, access) = (self.any_node(), self.sessions[caller].access.clone());
         let path = if keep_caller { "/v1/sessions?keep_current=true" } else { "/v1/sessions" };
@@ -132,7 +135,7 @@ impl User<'_> {
         let [current] = &self.passwords[..] else { return self.login().await };
         let (current, node) = (current.clone(), self.random.below(self.cluster.nodes.len()));
         self.changes += 1;
-        // Two primes make a password that no other user or change has, long enough for the password policy.
+        // A password that no other user or change has. Multiplied by primes, the numbers are long enough for the password policy.
         let new = format!("{} lantern orchid {}", self.number * 7919, self.changes * 104_729);
         let body = json!({ "current_password": &current, "new_password": &new });
         let access = self.sessions[caller].access.clone();
@@ -151,7 +154,8 @@ impl User<'_> {
                     Op { call: Call::End, answer: Answer::Done, network: 0, span },
                 );
                 self.note_from(UNKNOWN_NETWORK, &id, Call::Login, token_answer(&refresh), span);
-                self.sessions.push(Session { id, access, refresh: vec![(0, refresh)], tries: None });
+                let generation = 0;
+                self.sessions.push(Session { id, access, refresh: vec![(generation, refresh)], tries: None });
                 self.passwords = vec![new];
                 self.try_old_password(&current).await;
             }
@@ -162,7 +166,8 @@ impl User<'_> {
             }
             Reply::Answered(status, body) => self.record_violation("changing a password", status, &body),
             Reply::Unknown => {
-                self.note_all_ended(caller, false, Answer::Unknown, span);
+                let keep_caller = false;
+                self.note_all_ended(caller, keep_caller, Answer::Unknown, span);
                 self.passwords.push(new);
             }
             Reply::Never => {}

@@ -11,7 +11,7 @@ const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
-/// How soon a rule detects a kind of thief: the number of the owner's refreshes until then, over many simulated thefts.
+/// How soon a rotation rule detects a kind of thief: the number of the owner's refreshes until then, over many simulated thefts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detection {
     /// The median, or none if half of the thieves are not detected.
@@ -23,25 +23,28 @@ pub struct Detection {
 }
 
 impl Detection {
-    /// The number of the owner's refreshes after which a thief counts as undetected.
+    /// The number of the owner's refreshes after which a simulation ends, and a thief counts as undetected.
     pub const MAX_REFRESHES: u32 = 100;
 
     /// Stands for an undetected thief. Sorts behind all numbers of refreshes.
     const UNDETECTED: u32 = u32::MAX;
 
-    /// Simulates this number of thefts.
+    /// Simulates this number of thefts, each with a seed of its own.
     pub fn of(thief: thief::Thief, owner: thief::Owner, policy: policies::Policy, thefts: u64, seed: u64) -> Self {
-        let detected = |theft| thief.detected_after(owner, policy, Self::MAX_REFRESHES, seed.wrapping_add(theft));
-        let mut refreshes: Vec<u32> = (0..thefts).map(|theft| detected(theft).unwrap_or(Self::UNDETECTED)).collect();
+        let detected_after = |theft| {
+            let detected = thief.detected_after(owner, policy, Self::MAX_REFRESHES, seed.wrapping_add(theft));
+            detected.unwrap_or(Self::UNDETECTED)
+        };
+        let mut refreshes: Vec<u32> = (0..thefts).map(detected_after).collect();
         refreshes.sort_unstable();
         let quantile = |thousandths: usize| {
-            let refreshes = refreshes.get(refreshes.len() * thousandths / 1000).copied();
-            refreshes.filter(|refreshes| *refreshes != Self::UNDETECTED)
+            let value = refreshes.get(refreshes.len() * thousandths / 1000).copied();
+            value.filter(|value| *value != Self::UNDETECTED)
         };
         Self {
             median: quantile(500),
             percentile_99_9: quantile(999),
-            never: refreshes.iter().filter(|refreshes| **refreshes == Self::UNDETECTED).count() as u64,
+            never: refreshes.iter().filter(|value| **value == Self::UNDETECTED).count() as u64,
         }
     }
 }
