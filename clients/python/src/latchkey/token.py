@@ -71,7 +71,7 @@ def verify_signature(token: UnverifiedToken, key: Key) -> dict[str, Any]:
         _JWS.decode_complete(token._text, key.public, algorithms=[key.alg])
     except (PyJWTError, ValueError, TypeError):
         raise InvalidToken("bad_signature") from None
-    # PyJWT's own result is not used: its JSON parser accepts what `strict_json` refuses.
+    # PyJWS verifies the signature, and does not parse the payload.
     return _decode_object(token._payload)
 
 
