@@ -24,7 +24,7 @@ use crate::{
 pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.load_existing_config()?;
     let (clock, entropy) = (Clock::System, Entropy::system());
-    // reads the files that the arguments name before the database is opened
+    // `add` reads the files that its arguments name before the database is opened
     let new_client = match command {
         ClientCommand::Add(args) => Some(args.to_new_client()?),
         _ => None,
@@ -33,7 +33,9 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
         let sql = open_existing_database(&config).await?;
         match command {
             ClientCommand::Add(args) => {
-                let added = clients::add(&config.token, &clock, &entropy, &sql, new_client.unwrap_or_default()).await;
+                // always `Some` for this subcommand
+                let new_client = new_client.unwrap_or_default();
+                let added = clients::add(&config.token, &clock, &entropy, &sql, new_client).await;
                 let (client, secret) = added.with_context(|| format!("{:?}", args.name))?;
                 if client.kind == ClientKind::Public {
                     println!("client_id: {}", client.id);
@@ -60,6 +62,7 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
                 println!("Enabled {}. Running nodes apply this within seconds.", args.name);
             }
             ClientCommand::Delete(args) => {
+                // fails before the question if there is no such client
                 clients::show(&sql, &args.name).await.with_context(|| format!("{:?}", args.name))?;
                 prompt::confirm(&format!("Delete the client {} permanently?", args.name), args.yes)?;
                 clients::delete(&clock, &sql, &args.name).await.with_context(|| format!("{:?}", args.name))?;
@@ -82,8 +85,6 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
 /// configuration.
 fn issuer_origin(global: &Global) -> anyhow::Result<SettingOrigin> {
     let (settings, _warnings) = inspect(&global.sources()?)?;
-    Ok(settings
-        .into_iter()
-        .find(|setting| setting.key == "issuer")
-        .map_or(SettingOrigin::Default, |setting| setting.origin))
+    let issuer = settings.into_iter().find(|setting| setting.key == "issuer");
+    Ok(issuer.map_or(SettingOrigin::Default, |setting| setting.origin))
 }

@@ -1,5 +1,5 @@
 //! Refresh tokens: opaque to clients and authenticated by a MAC. Encoding is deterministic, so every node computes the same
-//! successor of a token (I1).
+//! successor of a token (I1: a token has one successor).
 //!
 //! A token is `lk_rt_` and 100 characters of base64url, which encode 75 bytes, numbers in big-endian order:
 //!
@@ -32,9 +32,9 @@ pub const PREFIX: &str = "lk_rt_";
 
 const VERSION: u8 = 1;
 /// The bytes that the MAC covers: version, account, session, generation and expiry.
-const CLAIMS_BYTES: usize = 43;
+const CLAIMS_BYTES: usize = 1 + 16 + 16 + 4 + 6;
 const TOKEN_BYTES: usize = CLAIMS_BYTES + 32;
-/// The characters of a token after its prefix.
+/// The characters of a token after its prefix: base64url encodes three bytes in four characters.
 const ENCODED_BYTES: usize = TOKEN_BYTES / 3 * 4;
 
 /// An encoded refresh token. Any client that has the text can refresh the session, so `Debug` does not print it.
@@ -98,6 +98,7 @@ impl RefreshTokens {
         bytes[1..17].copy_from_slice(claims.account.as_bytes());
         bytes[17..33].copy_from_slice(claims.session.as_bytes());
         bytes[33..37].copy_from_slice(&claims.generation.0.to_be_bytes());
+        // the six low bytes; a time before 1970 becomes 0
         bytes[37..43].copy_from_slice(&claims.expires_at.as_millis().max(0).to_be_bytes()[2..]);
         let mac = hmac::sign(&self.current, &bytes[..CLAIMS_BYTES]);
         bytes[CLAIMS_BYTES..].copy_from_slice(mac.as_ref());
@@ -123,16 +124,16 @@ impl RefreshTokens {
         if claims[0] != VERSION {
             return Err(Malformed);
         }
-        std::iter::once(&self.current)
-            .chain(&self.previous)
-            .find(|key| hmac::verify(key, claims, mac).is_ok())
-            .ok_or(UnknownKey)?;
-        let id = |offset: usize| <[u8; 16]>::try_from(&claims[offset..offset + 16]).map_err(|_| Malformed);
+        let verifies = |key: &hmac::Key| hmac::verify(key, claims, mac).is_ok();
+        if !verifies(&self.current) && !self.previous.iter().any(verifies) {
+            return Err(UnknownKey);
+        }
+        let id_at = |offset: usize| <[u8; 16]>::try_from(&claims[offset..offset + 16]).map_err(|_| Malformed);
         let mut expires_at = [0; 8];
         expires_at[2..].copy_from_slice(&claims[37..43]);
         Ok(RefreshClaims {
-            account: AccountId::from_bytes(id(1)?),
-            session: SessionId::from_bytes(id(17)?),
+            account: AccountId::from_bytes(id_at(1)?),
+            session: SessionId::from_bytes(id_at(17)?),
             generation: Generation(u32::from_be_bytes([claims[33], claims[34], claims[35], claims[36]])),
             expires_at: Timestamp::from_millis(i64::from_be_bytes(expires_at)),
         })
@@ -185,6 +186,7 @@ mod tests {
     }
 
     proptest! {
+        // the expiry has 48 bits
         #[test]
         fn encoded_token_is_decoded(account: [u8; 16], session: [u8; 16], generation: u32, expires_at in 0_u64..1 << 48) {
             let tokens = RefreshTokens::new(&[7; 32], []);
@@ -196,11 +198,11 @@ mod tests {
         }
 
         #[test]
-        fn token_with_changed_character_is_refused(at in 0..PREFIX.len() + ENCODED_BYTES, with in "[A-Za-z0-9_-]") {
+        fn token_with_changed_character_is_refused(at in 0..PREFIX.len() + ENCODED_BYTES, other in "[A-Za-z0-9_-]") {
             let tokens = RefreshTokens::new(&[7; 32], []);
             let mut text = tokens.encode(&claims([1; 16], [2; 16], 3, 4)).expose().to_owned();
-            prop_assume!(text[at..=at] != with);
-            text.replace_range(at..=at, &with);
+            prop_assume!(text[at..=at] != other);
+            text.replace_range(at..=at, &other);
             prop_assert!(tokens.decode(&text).is_err());
         }
 

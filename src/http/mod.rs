@@ -68,8 +68,8 @@ use paths::Paths;
 /// | `/.well-known/oauth-authorization-server`, `/.well-known/openid-configuration` | [`api::metadata`] |
 /// | `/v1/revocations` | [`api::revocations`] |
 /// | `/v1/verify` | [`api::verify`] |
-/// | `/oauth2/authorize`, `/oauth2/userinfo`, `/oauth2/logout` | [`oauth`] |
 /// | `/v1/me/consents`, `/v1/me/consents/{client_id}` | [`api::consents`] |
+/// | `/oauth2/authorize`, `/oauth2/userinfo`, `/oauth2/logout` | [`oauth`] |
 /// | `/oauth2/token`, `/oauth2/introspect`, `/oauth2/revoke`, `/oauth2/register` | [`oauth`] |
 /// | `/livez`, `/readyz` | [`api::health`] |
 /// | `/account`, `/account/…` | `pages` |
@@ -87,10 +87,11 @@ pub fn endpoint(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'sta
     (LoginApi, IntrospectApi).add_routes(&mut frequent);
     let read_body = body::ReadBody::new(http);
     state.metrics.register(read_body.pending().metrics().clone());
+    // the layers, innermost first
     let routes = Routes { documentation, pages, frequent, api: service.into_endpoint() }
         .data(Arc::clone(&state))
         .with(timeout::RequestTimeout::new(http.request_timeout))
-        // Applies after `read_body`, so that a request whose body has not arrived does not count.
+        // Inside `read_body`: a request counts only after its body has arrived.
         .with(concurrency_limit::ConcurrencyLimit::new(http.max_requests))
         .with(read_body.clone())
         .map_to_response();
@@ -116,7 +117,8 @@ impl<A: Endpoint> Endpoint for Routes<A> {
 
     async fn call(&self, mut request: Request) -> Result<Response> {
         let path = request.uri().path();
-        if let Some(endpoint) = self.frequent.get(path).and_then(|methods| methods.get(request.method())) {
+        let frequent = self.frequent.get(path).and_then(|methods| methods.get(request.method()));
+        if let Some(endpoint) = frequent {
             return Ok(client_info::move_device_token_to_cookie(endpoint.call(request).await?));
         }
         if documentation::PATHS.contains(&path)

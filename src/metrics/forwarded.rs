@@ -15,7 +15,7 @@ pub const ABSENT: &str = "absent";
 /// The name of the metric, which `latchkey doctor` reads.
 pub const FORWARDED_REQUESTS: &str = "latchkey_forwarded_requests_total";
 
-/// Counts requests through proxies by result: how the proxy named its client.
+/// Counts requests through proxies by result: whether and how the proxy reported its client's address.
 pub struct ForwardedMetrics {
     /// Counts [`READ`].
     pub read: IntCounter,
@@ -32,9 +32,9 @@ impl ForwardedMetrics {
     pub(super) fn new() -> (Self, IntCounterVec) {
         let help = "Requests from trusted proxies, and requests with a proxy's header from other loopback, private and link-local \
                     addresses, by result.";
-        let all = super::counters(FORWARDED_REQUESTS, help, &["result"]);
+        let by_result = super::counters(FORWARDED_REQUESTS, help, &["result"]);
         let [read, untrusted_peer, other_header, absent] =
-            [READ, UNTRUSTED_PEER, OTHER_HEADER, ABSENT].map(|result| all.with_label_values(&[result]));
-        (Self { read, untrusted_peer, other_header, absent }, all)
+            [READ, UNTRUSTED_PEER, OTHER_HEADER, ABSENT].map(|result| by_result.with_label_values(&[result]));
+        (Self { read, untrusted_peer, other_header, absent }, by_result)
     }
 }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    crypto::{access_token::AccessClaims, client_registration::reference},
+    crypto::{access_token::AccessClaims, client_registration},
     domain::{
         account::{Account, Email},
         audit::{Actor, AuditEntry, AuditEvent},
@@ -45,9 +45,10 @@ impl AuthorizedApp {
 
     /// Whether a consent or a session of the app contains the scope `email`.
     fn has_email_scope(&self) -> bool {
-        let consented = self.consent.iter().any(|consent| consent.scope.items().iter().any(|scope| scope == "email"));
-        let granted = self.sessions.iter().filter_map(|session| session.client.as_ref());
-        consented || granted.into_iter().any(|grant| has_scope(&grant.scope, "email"))
+        let is_consented =
+            self.consent.as_ref().is_some_and(|consent| consent.scope.items().iter().any(|scope| scope == "email"));
+        let mut grants = self.sessions.iter().filter_map(|session| session.client.as_ref());
+        is_consented || grants.any(|grant| has_scope(&grant.scope, "email"))
     }
 }
 
@@ -55,7 +56,7 @@ impl AuthorizedApp {
 /// `client_id`.
 pub fn stored_client_id(client_id: &str) -> Option<ClientId> {
     match ClientRegistry::dynamic_source(client_id) {
-        Some(source) => Some(reference(source, client_id)),
+        Some(source) => Some(client_registration::reference(source, client_id)),
         None => ClientId::parse(client_id).ok(),
     }
 }
@@ -79,6 +80,7 @@ pub async fn apps(state: &AppState, caller: &AccessClaims) -> Result<Vec<Authori
             None => apps.push(AuthorizedApp::new(client_id, None, vec![session])),
         }
     }
+    // loaded once, and only if an app gets the address
     let mut account = None;
     for app in &mut apps {
         // Consents and sessions name a dynamic client by a digest. The label has the `client_id` that the client sends.
@@ -89,14 +91,14 @@ pub async fn apps(state: &AppState, caller: &AccessClaims) -> Result<Vec<Authori
             continue;
         }
         // The URL contains the e-mail address (`login_hint`), and reaches the app's logs. Only an app with the scope `email` gets the address.
-        if app.has_email_scope() && account.is_none() {
+        let gets_email = app.has_email_scope();
+        if gets_email && account.is_none() {
             account = state.sql.account(caller.sub).await?;
         }
-        let account = account.as_ref().filter(|_| app.has_email_scope());
-        let email = account.and_then(Account::primary_email).map(Email::as_str);
-        app.open_url = settings.initiate_login_url(&state.config.issuer, email);
+        let email = if gets_email { account.as_ref().and_then(Account::primary_email) } else { None };
+        app.open_url = settings.initiate_login_url(&state.config.issuer, email.map(Email::as_str));
     }
-    apps.sort_by(|one, other| one.client_id.cmp(&other.client_id));
+    apps.sort_by(|left, right| left.client_id.cmp(&right.client_id));
     Ok(apps)
 }
 
@@ -114,7 +116,8 @@ pub async fn revoke(
     // The consent is deleted first. A code that is exchanged at the same time is then refused, or its session is found below.
     let mut found = state.sql.delete_consent(caller.sub, client, now).await?;
     for session in state.redis.sessions.list(caller.sub, now).await? {
-        if session.client.as_ref().is_none_or(|grant| grant.client_id != client.as_str()) {
+        let belongs_to_app = session.client.as_ref().is_some_and(|grant| grant.client_id == client.as_str());
+        if !belongs_to_app {
             continue;
         }
         if state.redis.sessions.revoke(caller.sub, session.id, EndReason::Revoked, now).await? {

@@ -34,9 +34,10 @@ export function parseToken(text) {
     throw new InvalidToken("malformed");
   }
   if ("crit" in header) throw new InvalidToken("critical_header");
+  // A JWT without `typ`, or with another one, is not an access token: it may be an ID token (RFC 9068, section 4).
   if (typ === null || !["at+jwt", "application/at+jwt"].includes(typ.toLowerCase())) throw new InvalidToken("wrong_type");
   if (!kid) throw new InvalidToken("unknown_key");
-  decode(signature); // refuses an encoding that is not strict
+  decodeBase64Url(signature); // throws unless the encoding is canonical
   return { text, alg, kid, payload };
 }
 
@@ -58,21 +59,19 @@ export async function verifySignature(token, key) {
   return decodeObject(token.payload);
 }
 
-/**
- * Decodes base64url.
- *
- * @param {string} part
- */
-function decode(part) {
-  const decoded = BASE64URL.test(part) ? Buffer.from(part, "base64url") : undefined;
+/** @param {string} part */
+function decodeBase64Url(part) {
+  // `Buffer.from` skips characters that are not base64url.
+  if (!BASE64URL.test(part)) throw new InvalidToken("malformed");
+  const decoded = Buffer.from(part, "base64url");
   // Only the canonical encoding is accepted: unused bits of the last character must be zero.
-  if (decoded?.toString("base64url") !== part) throw new InvalidToken("malformed");
+  if (decoded.toString("base64url") !== part) throw new InvalidToken("malformed");
   return decoded;
 }
 
 /** @param {string} part */
 function decodeObject(part) {
-  const decoded = decode(part);
+  const decoded = decodeBase64Url(part);
   try {
     return parseObject(decoded);
   } catch {

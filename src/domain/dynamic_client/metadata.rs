@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::app_client::{ClientAuthMethod, GrantType};
 
 /// The client metadata (RFC 7591, section 2) that Latchkey uses. The stored form is JSON with names of one letter, because an
-/// issued `client_id` can contain it.
+/// issued `client_id` can contain it. So the letters never change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientMetadata {
     /// `client_name`, sanitized for display. None if nothing of it can be displayed.
@@ -47,9 +47,12 @@ impl ClientMetadata {
         ClientAuthMethod::parse(&self.auth_method).unwrap_or(ClientAuthMethod::PrivateKeyJwt)
     }
 
-    /// The grant types.
+    /// The grant types that the client may use.
     pub fn grant_types(&self) -> Vec<GrantType> {
-        let refresh = self.refreshes.then_some(GrantType::RefreshToken);
-        std::iter::once(GrantType::AuthorizationCode).chain(refresh).collect()
+        let mut grant_types = vec![GrantType::AuthorizationCode];
+        if self.refreshes {
+            grant_types.push(GrantType::RefreshToken);
+        }
+        grant_types
     }
 }

@@ -188,7 +188,7 @@ impl Problems for VerifyEmailProblems {
 
 impl From<VerifyEmailError> for ProblemError {
     fn from(error: VerifyEmailError) -> Self {
-        let field = |code, name: &str, field_code, detail: &str| {
+        let field_problem = |code, name: &str, field_code, detail: &str| {
             Self::fields(code, vec![FieldError::new(name, field_code, detail)])
         };
         match error {
@@ -199,14 +199,16 @@ impl From<VerifyEmailError> for ProblemError {
                  new password, which ends all its sessions.",
             ),
             VerifyEmailError::WrongPassword => {
-                field(Code::WrongPassword, "password", FieldCode::WrongPassword, "This is not the account's password.")
+                let detail = "This is not the account's password.";
+                field_problem(Code::WrongPassword, "password", FieldCode::WrongPassword, detail)
             }
             VerifyEmailError::WeakPassword(reason) => weak_password("new_password", &reason),
             VerifyEmailError::EmailTaken => {
-                field(Code::EmailTaken, "email", FieldCode::Taken, "Another account has verified this e-mail address.")
+                let detail = "Another account has verified this e-mail address.";
+                field_problem(Code::EmailTaken, "email", FieldCode::Taken, detail)
             }
             VerifyEmailError::SessionEnded => AuthenticateError::InvalidToken.into(),
-            VerifyEmailError::CookieNotAccepted => ProblemError::cookie_not_accepted(),
+            VerifyEmailError::CookieNotAccepted => Self::cookie_not_accepted(),
             VerifyEmailError::Service(error) => error.into(),
         }
     }
@@ -318,6 +320,7 @@ impl RecoveryApi {
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<VerifyEmailRequest>,
     ) -> Result<VerifiedResponse, Failed<VerifyEmailProblems>> {
+        // A new password needs no proof, so it takes precedence over the password.
         let proof = match (request.new_password, request.password) {
             (Some(new), _) => {
                 let new = state.passwords.check_new(new.0).map_err(|reason| weak_password("new_password", &reason))?;
@@ -334,7 +337,8 @@ impl RecoveryApi {
             origin,
         };
         let verified = verify_email::verify_email(state, input).await;
-        Ok(match verified.map_err(|error| cookie_refusal.explain(error))? {
+        let tokens = verified.map_err(|error| cookie_refusal.explain(error))?;
+        Ok(match tokens {
             Some(tokens) => {
                 let (body, cookie) = TokensResponse::with_cookie(tokens);
                 VerifiedResponse::Replaced(body, cookie)

@@ -80,17 +80,19 @@ struct SessionsResponse {
 
 impl Example for SessionsResponse {
     fn example() -> Self {
+        // in seconds
         const NEW_YEAR_2026: i64 = 1_767_225_600;
+        const LAST_REFRESH: i64 = 300;
         const IDLE_TIMEOUT: i64 = 7 * 24 * 3600;
-        let then = |secs: i64| Timestamp::from_millis((NEW_YEAR_2026 + secs) * 1000).into();
+        let after_sign_in = |secs: i64| Timestamp::from_millis((NEW_YEAR_2026 + secs) * 1000).into();
         Self {
             sessions: vec![SessionResponse {
                 id: Uuid::from_u128(0x5f0c_2f0e_7d1c_4a58_9a3b_2f1f_6a1e_0d42),
-                created_at: then(0),
-                last_used_at: then(300),
+                created_at: after_sign_in(0),
+                last_used_at: after_sign_in(LAST_REFRESH),
                 last_used_ip: Some("192.0.2.7".to_owned()),
                 counted_repeats: 0,
-                expires_at: then(300 + IDLE_TIMEOUT),
+                expires_at: after_sign_in(LAST_REFRESH + IDLE_TIMEOUT),
                 ip: Some("192.0.2.7".to_owned()),
                 user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".to_owned()),
                 device: Some("Ada's laptop".to_owned()),
@@ -174,11 +176,11 @@ impl SessionApi {
         let sessions = sessions::list(state, &caller).await?;
         let mut described = Vec::with_capacity(sessions.len());
         for session in sessions {
-            let app = match &session.client {
+            let label = match &session.client {
                 Some(grant) => Some(state.clients.label(&grant.client_id).await.map_err(ServiceError::from)?),
                 None => None,
             };
-            described.push(describe(session, app, caller.sid));
+            described.push(describe(session, label, caller.sid));
         }
         Ok(ListResponse::Ok(Json(SessionsResponse { sessions: described })))
     }
@@ -231,8 +233,9 @@ impl SessionApi {
     }
 }
 
-fn describe(session: Session, app: Option<ClientLabel>, current: SessionId) -> SessionResponse {
-    let (client_id, app) = app.map(|label| (label.client_id, label.name)).unzip();
+/// The response for a session. `label` is that of the session's app, if it has one; `calling` is the calling session.
+fn describe(session: Session, label: Option<ClientLabel>, calling: SessionId) -> SessionResponse {
+    let (client_id, app) = label.map(|label| (label.client_id, label.name)).unzip();
     SessionResponse {
         browser: session.transport == Transport::Browser,
         app,
@@ -247,13 +250,14 @@ fn describe(session: Session, app: Option<ClientLabel>, current: SessionId) -> S
         ip: session.origin.ip.map(|ip| ip.to_string()),
         user_agent: session.origin.user_agent,
         device: session.origin.device,
-        current: session.id == current,
+        current: session.id == calling,
     }
 }
 
 /// The time of the last use, rounded down to the minute and not before the sign-in: the holder of a stolen token must not learn from
 /// the list when its owner refreshes.
 pub(in crate::http) fn last_used_to_the_minute(session: &Session) -> Timestamp {
+    const MINUTE_MILLIS: i64 = 60_000;
     let millis = session.last_used_at.as_millis();
-    Timestamp::from_millis(millis - millis.rem_euclid(60_000)).max(session.created_at)
+    Timestamp::from_millis(millis - millis.rem_euclid(MINUTE_MILLIS)).max(session.created_at)
 }

@@ -58,9 +58,9 @@ fn describe_queries(document: &mut Value, schemas: &Value) {
 
 /// Puts the tags in the order in which readers need them.
 fn order_tags(document: &mut Value) {
-    let order = |tag: &Value| Tag::ORDER.iter().position(|name| tag["name"] == *name).unwrap_or(usize::MAX);
+    let position = |tag: &Value| Tag::ORDER.iter().position(|name| tag["name"] == *name).unwrap_or(usize::MAX);
     if let Some(tags) = document["tags"].as_array_mut() {
-        tags.sort_by_key(order);
+        tags.sort_by_key(position);
     }
 }
 
@@ -133,17 +133,18 @@ fn complete_schemas(schemas: &mut Value, requests: &[String], forms: &[String], 
             }
         }
     }
-    let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
-    schemas["Problem"]["properties"]["code"]["enum"] = json!(codes);
-    let codes: Vec<&str> = FieldCode::ALL.iter().map(|code| code.as_str()).collect();
-    schemas["FieldError"]["properties"]["code"]["enum"] = json!(codes);
-    let codes: Vec<&str> = OAuthCode::ALL.iter().map(|code| code.as_str()).collect();
-    schemas[oauth::SCHEMA]["properties"]["error"]["enum"] = json!(codes);
+    let problem_codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+    schemas["Problem"]["properties"]["code"]["enum"] = json!(problem_codes);
+    let field_codes: Vec<&str> = FieldCode::ALL.iter().map(|code| code.as_str()).collect();
+    schemas["FieldError"]["properties"]["code"]["enum"] = json!(field_codes);
+    let oauth_codes: Vec<&str> = OAuthCode::ALL.iter().map(|code| code.as_str()).collect();
+    schemas[oauth::SCHEMA]["properties"]["error"]["enum"] = json!(oauth_codes);
     for (name, field) in NEW_PASSWORDS {
         let property = &mut schemas[name]["properties"][field];
         property["minLength"] = json!(limits.password_min.parse::<u64>().unwrap_or_default());
         property["maxLength"] = json!(limits.password_max.parse::<u64>().unwrap_or_default());
     }
+    // the enums that `make_nullable` may have copied
     remove_unused(schemas, &["Transport", "Delivery"]);
 }
 
@@ -182,8 +183,8 @@ fn make_nullable(property: &mut Value, definitions: &Value) {
 fn remove_unused(schemas: &mut Value, names: &[&str]) {
     for name in names {
         let reference = format!("#/components/schemas/{name}");
-        let used = schemas.to_string().contains(&reference);
-        if let Some(schemas) = schemas.as_object_mut().filter(|_| !used) {
+        let is_used = schemas.to_string().contains(&reference);
+        if !is_used && let Some(schemas) = schemas.as_object_mut() {
             schemas.remove(*name);
         }
     }
@@ -224,6 +225,7 @@ fn complete_operation(operation: &mut Value, schemas: &Value) {
         codes.extend(texts.flat_map(|text| text.split(' ')).filter_map(parse_code));
     }
     let request = schema_name(&operation["requestBody"], json_body::CONTENT_TYPE).map(|name| &schemas[name]);
+    // `codes` can name a code twice, so `Code::ALL` is filtered
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in Code::ALL.iter().filter(|code| codes.contains(code)) {
         by_status.entry(code.status().as_u16()).or_default().push(*code);
@@ -263,6 +265,7 @@ fn capitalized(name: &str) -> String {
         upper @ ("WWW" | "ID") if !name.eq_ignore_ascii_case("x-request-id") => upper.to_owned(),
         "RATELIMIT" => "RateLimit".to_owned(),
         upper => {
+            // an empty part has no first character
             let (first, rest) = upper.split_at(upper.len().min(1));
             format!("{first}{}", rest.to_ascii_lowercase())
         }
@@ -340,18 +343,18 @@ fn example(code: Code, request: Option<&Value>) -> Value {
         "code": code.as_str(),
         "request_id": "0b0f2d1e-6a41-4f57-9f0c-3d1a5c8e7b90",
     });
-    let has = |field: &str| request.is_some_and(|request| request["properties"][field].is_object());
-    let field = match code {
+    let request_has = |field: &str| request.is_some_and(|request| request["properties"][field].is_object());
+    let wrong_field = match code {
         Code::InvalidFields => invalid_field(request),
         Code::WeakPassword => {
-            let field = if has("new_password") { "new_password" } else { "password" };
+            let field = if request_has("new_password") { "new_password" } else { "password" };
             Some((field.to_owned(), FieldCode::PasswordCommon, "This password is too common."))
         }
         Code::WrongPassword => {
-            let field = if has("current_password") { "current_password" } else { "password" };
+            let field = if request_has("current_password") { "current_password" } else { "password" };
             Some((field.to_owned(), FieldCode::WrongPassword, "This is not the current password."))
         }
-        Code::EmailTaken if has("email") => {
+        Code::EmailTaken if request_has("email") => {
             Some(("email".to_owned(), FieldCode::Taken, "An account with this e-mail address exists."))
         }
         Code::UsernameTaken => Some(("username".to_owned(), FieldCode::Taken, "An account with this username exists.")),
@@ -364,7 +367,7 @@ fn example(code: Code, request: Option<&Value>) -> Value {
         example["methods"] = methods;
         example["expires_in"] = json!(600);
     }
-    if let Some((field, code, detail)) = field {
+    if let Some((field, code, detail)) = wrong_field {
         example["detail"] = json!(format!("{field}: {detail}"));
         example["errors"] = json!([{ "field": field, "code": code.as_str(), "detail": detail }]);
     }

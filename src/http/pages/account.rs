@@ -42,19 +42,21 @@ pub(super) async fn owner(visit: &mut Visit) -> Result<Option<Owner>, ProblemErr
     let (account, profile) = match authenticate::account_and_profile(&visit.state, &caller).await {
         Ok(found) => found,
         Err(authenticate::AuthenticateError::Service(error)) => return Err(error.into()),
+        // the account was deleted
         Err(_) => return Ok(None),
     };
     visit.account = Some(profile.display_name.clone().unwrap_or_else(|| account.display_identifier()));
     visit.time_zone = profile.time_zone.as_ref().map(|zone| zone.as_str().to_owned());
-    let locale = profile.locale.as_ref().map(|tag| tag.as_str());
+    let preferred = profile.locale.as_ref().map(|tag| tag.as_str());
     if let Some(pages) = &visit.state.pages {
         let (requested, accepted) = (visit.parameter("ui_locales"), visit.origin.accept_language.as_deref());
-        visit.locale = pages.locale(requested, locale, accepted);
+        visit.locale = pages.locale(requested, preferred, accepted);
     }
     Ok(Some(Owner { caller, account, profile }))
 }
 
-/// Reads the signed-in user, or sends the browser to the sign-in, from where it returns to `$page`.
+/// Reads the signed-in user, or sends the browser to the sign-in, from where it returns to `$page`, a path
+/// below `/account`.
 macro_rules! require_owner {
     ($visit:ident, $page:literal) => {{
         match $crate::http::pages::account::owner(&mut $visit).await? {
@@ -94,7 +96,7 @@ pub(super) fn notice(visit: &Visit) -> Option<&'static str> {
 }
 
 /// Redirects to the step-up page if `problem` is that the change needs a more recent or stronger authentication. The step-up page
-/// returns to `page`.
+/// returns to `page`, a path below `/account`.
 ///
 /// # Errors
 /// `problem`, if it is another one.
@@ -180,8 +182,8 @@ pub(super) async fn save_profile(mut visit: Visit, mut form: Form) -> Result<Res
             time_zone: Some(view.zone.clone()),
             user_metadata: None,
         })?;
-        let saved = update_account::update_account(&visit.state, &owner.caller, update, visit.client.ip).await;
-        saved.map(drop).map_err(ProblemError::from)
+        update_account::update_account(&visit.state, &owner.caller, update, visit.client.ip).await?;
+        Ok::<(), ProblemError>(())
     };
     match saved.await {
         Ok(()) => Ok(visit.reply().redirect_to_page("?done=saved")),
@@ -225,12 +227,14 @@ pub(super) async fn set_password(mut visit: Visit, mut form: Form) -> Result<Res
 }
 
 fn data_view(visit: &Visit) -> Data {
-    Data { grace_days: visit.state.config.account.deletion_grace.as_secs() / 86_400 }
+    const SECONDS_PER_DAY: u64 = 24 * 3600;
+    Data { grace_days: visit.state.config.account.deletion_grace.as_secs() / SECONDS_PER_DAY }
 }
 
 /// `GET /account/data`
 #[handler]
 pub(super) async fn show_data(mut visit: Visit) -> Result<Response> {
+    // only for the redirect and for the settings of the page
     let _ = require_owner!(visit, "/data");
     visit.reply().page(&data_view(&visit))
 }
@@ -249,8 +253,8 @@ pub(super) async fn export_data(mut visit: Visit, mut form: Form) -> Result<Resp
         Ok(export) => {
             let body = ExportResponse::from(export).to_json_string();
             let mut response = Response::builder().content_type("application/json").body(body);
-            let name = header::HeaderValue::from_static("attachment; filename=\"account.json\"");
-            response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
+            let disposition = header::HeaderValue::from_static("attachment; filename=\"account.json\"");
+            response.headers_mut().insert(header::CONTENT_DISPOSITION, disposition);
             Ok(response)
         }
         Err(problem) => match step_up(&visit, problem, "/data") {
@@ -267,7 +271,7 @@ pub(super) async fn schedule_deletion(mut visit: Visit, mut form: Form) -> Resul
     let deleted = async {
         visit.check_csrf(&mut form)?;
         if !form.is_checked("confirm") {
-            // `required` refuses the empty text. So the page shows the error at the box.
+            // `require_filled` refuses the empty text. So the page shows the error at the box.
             super::recovery::require_filled("confirm", "")?;
         }
         let deleted = delete_account::request(&visit.state, &owner.caller, &visit.origin).await;
@@ -275,6 +279,7 @@ pub(super) async fn schedule_deletion(mut visit: Visit, mut form: Form) -> Resul
     };
     match deleted.await {
         Ok(deletes_at) => {
+            // the page no longer names the account, which is signed out
             visit.account = None;
             let view = Message { at: Some(deletes_at.as_millis()), ..Message::new("deletion_scheduled", "sign-in") };
             visit.reply().cookie(cookie::clear_browser()).page(&view)

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     domain::session::AcceptedTransport,
     http::{
-        api::recovery::parse_link_or_code,
+        api::{account::weak_password, recovery::parse_link_or_code},
         problem::{Code, ProblemError},
         types::Secret,
     },
@@ -48,6 +48,7 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let proof = form.text("proof");
     let mut view = VerifyAddress { email: form.text("email"), ..view(&visit) };
+    // the page shows the fields of the submitted form again if there is an error
     if matches!(proof.as_str(), "new_password" | "password") {
         view.proof = proof;
     }
@@ -61,10 +62,8 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         let presented = parse_link_or_code(link.map(Secret), "email", email, code)?;
         let proof = match (form.secret("new_password"), form.secret("password")) {
             (Some(new), _) => {
-                let new = visit.state.passwords.check_new(new);
-                Proof::NewPassword(
-                    new.map_err(|reason| crate::http::api::account::weak_password("new_password", &reason))?,
-                )
+                let checked = visit.state.passwords.check_new(new);
+                Proof::NewPassword(checked.map_err(|reason| weak_password("new_password", &reason))?)
             }
             (None, Some(password)) => Proof::Password(password),
             (None, None) => Proof::None,
@@ -81,6 +80,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let tokens = match verified.await {
         Ok(tokens) => tokens,
         Err(problem) => {
+            // the browser's session, if any, is not one of this account
             if problem.code == Code::ProofRequired {
                 view.proof = "password".to_owned();
             }
@@ -104,6 +104,7 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let sent = async {
         visit.check_csrf(&mut form)?;
         if let Some(session) = &visit.browser.session {
+            // a secondary address of the signed-in account
             let claims = session.caller(&visit.state);
             let caller = Caller { claims: &claims, origin: &visit.origin, accepted: AcceptedTransport::Any };
             if emails::add::resend_if_unverified(&visit.state, &caller, &email).await? {

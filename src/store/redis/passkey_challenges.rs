@@ -33,7 +33,7 @@ pub struct ChallengeBinding {
 }
 
 impl ChallengeBinding {
-    /// The bytes with which the stored string begins.
+    /// The bytes with which the stored string begins: purpose, account, context.
     fn bytes(&self) -> Vec<u8> {
         let account = self.account.map_or([0; 16], |account| *account.as_bytes());
         [&[self.purpose.byte()][..], &account, &self.context].concat()
@@ -66,13 +66,15 @@ impl PasskeyChallenges {
         let value = Bytes::from([&binding.bytes(), state].concat());
         // Redis refuses an expiry of 0 ms.
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
+        // overwrites an older value, and does not return it
         let (set_options, return_previous) = (None, false);
         let client = self.connection.client_for_request()?;
         let answer = Box::pin(client.set(key, value, Some(ttl), set_options, return_previous)).await;
         answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 
-    /// Consumes a challenge and returns the state of its ceremony. Exactly one of several concurrent callers gets the state (I11). None if
+    /// Consumes a challenge and returns the state of its ceremony. Exactly one of several concurrent callers gets the state (I11: a
+    /// challenge works once). None if
     /// the challenge was used, has expired, or has another binding.
     ///
     /// # Errors

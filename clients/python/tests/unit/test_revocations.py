@@ -26,7 +26,7 @@ CLAIMS = Claims(
 
 
 def empty_set() -> RevocationSet:
-    """A set of at most 10 revocations, each kept for 310 seconds."""
+    """A set of at most 10 revocations, each kept until more than 310 seconds have passed."""
     return RevocationSet(max_entries=10, retain=310)
 
 
@@ -67,6 +67,7 @@ def test_session_excepted_by_one_revocation_is_ended_by_another() -> None:
 
 
 def test_service_client_token_is_affected_by_key_revocations_only() -> None:
+    # A token without a user has neither a session nor a time of authentication.
     claims = replace(CLAIMS, sid=None, auth_time=None)
     revocations = set_of(AccountRevocation(SUB, 5000, None), SessionRevocation(SID), ClaimsChange(SUB, 9, 5000))
     assert revocations.cause_of("one", claims) is None
@@ -88,6 +89,7 @@ def test_account_wide_revocation_compares_session_start_if_the_token_has_it(
     session_start: int | None, auth_time: int, cause: str | None
 ) -> None:
     claims = replace(CLAIMS, session_start=session_start, auth_time=auth_time)
+    # Sessions that began before second 1001 are revoked.
     assert set_of(AccountRevocation(SUB, 1001, None)).cause_of("one", claims) == cause
 
 
@@ -97,6 +99,7 @@ def test_account_wide_revocation_compares_session_start_if_the_token_has_it(
 )
 def test_token_with_an_older_version_of_the_claims_is_refused(version: int | None, iat: int, cause: str | None) -> None:
     claims = replace(CLAIMS, claims_version=version, iat=iat)
+    # The change to version 7 in second 1100. A token without a version is compared by its `iat`.
     assert set_of(ClaimsChange(SUB, 7, 1100)).cause_of("one", claims) == cause
 
 
@@ -143,10 +146,11 @@ def test_full_set_is_incomplete_until_the_dropped_revocation_expires() -> None:
     revocations = set_of(*(SessionRevocation(str(number)) for number in range(10)))
     assert revocations.is_complete(0)
     revocations.add(SessionRevocation("1"), now=50)
-    assert revocations.is_complete(50), "the set has this revocation already"
+    assert revocations.is_complete(50), "nothing is dropped: the set has this revocation already"
     revocations.add(SessionRevocation(SID), now=60)
     assert len(revocations) == 10, "the new revocation is dropped"
     assert not revocations.is_complete(60)
+    # The dropped revocation would have been kept until 60 + 310.
     assert not revocations.is_complete(370)
     assert revocations.is_complete(371)
 

@@ -1,4 +1,4 @@
-//! Operations on sessions. Each function is one atomic round trip within one slot (I8).
+//! Operations on sessions. Each function is one atomic round trip within one slot (I8: one round trip).
 
 mod claims;
 mod create;
@@ -90,6 +90,7 @@ impl SessionStore {
     ) -> Result<Value, RedisError> {
         let (keys, bucket) = (&self.connection.keys, key::bucket(account));
         let keys = vec![keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
+        // the two common arguments, and room for seven own ones
         let mut arguments = Vec::with_capacity(9);
         arguments.extend([self.connection.event_trim_args(), bytes(account.as_bytes())]);
         arguments.extend(own_arguments);
@@ -100,7 +101,8 @@ impl SessionStore {
 /// The beginning of the first argument of a batched operation: the account id and the session id, with capacity for
 /// `additional` bytes. The operation's values are one argument, since each further argument costs Redis as much as a small command.
 fn session_arg_prefix(account: AccountId, session: SessionId, additional: usize) -> BytesMut {
-    let mut argument = BytesMut::with_capacity(32 + additional);
+    const ID_BYTES: usize = 16;
+    let mut argument = BytesMut::with_capacity(2 * ID_BYTES + additional);
     argument.extend_from_slice(account.as_bytes());
     argument.extend_from_slice(session.as_bytes());
     argument
@@ -157,7 +159,9 @@ pub(super) fn decode_client_grant(
     if !record.has_grant {
         return Ok(None);
     }
-    Ok(Some(record::decode_grant(details.and_then(Value::as_bytes).unwrap_or_default())?.0))
+    let details = details.and_then(Value::as_bytes).unwrap_or_default();
+    let (grant, _rest) = record::decode_grant(details)?;
+    Ok(Some(grant))
 }
 
 /// The error for a client grant that does not fit into a session.
