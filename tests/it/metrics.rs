@@ -1,6 +1,6 @@
 //! The metrics endpoint, and the alerts and the dashboard built on it.
 
-use std::{collections::BTreeSet, fs, io, process::Command, sync::Arc};
+use std::{collections::BTreeSet, fs, io, process::Command, sync::Arc, time::Duration};
 
 use latchkey::{
     domain::limit::LimitPolicy,
@@ -45,6 +45,7 @@ impl MetricsListener {
     }
 
     async fn stop(self) {
+        // Dropping `stop` stops the listener, which waits for the connections of clients.
         drop((self.client, self.stop));
         self.task.await.unwrap().unwrap();
     }
@@ -65,6 +66,7 @@ async fn scrape(node: &Node) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readyz_of_the_metrics_listener_names_problems_and_draining() {
+    // a setting that Redis should not have: the check warns of it
     let redis = Redis::start_with(&["--appendonly", "no"]);
     let cluster = TestCluster::with_redis(redis);
     let node = cluster.node().await;
@@ -76,6 +78,7 @@ async fn readyz_of_the_metrics_listener_names_problems_and_draining() {
     let mut body = answer.json();
     let problems = body["checks"][0]["problems"].take();
     assert!(problems[0].as_str().unwrap().contains("set `appendonly yes`"), "{problems}");
+    // `take` has left null in place of the problems of Redis
     let checks = json!([
         { "name": "redis", "status": "warning", "problems": null },
         { "name": "database", "status": "ok", "problems": [] },
@@ -124,9 +127,10 @@ async fn counters_of_sign_ins_have_every_documented_label_before_the_first_event
     }
     let metric = "latchkey_second_factors_total";
     let outcomes = ["success", "wrong_code", "invalid_challenge", "refused", "limited", "unavailable", "failed"];
-    let shown = ["totp", "passkey", "recovery_code", "email_code"];
-    let shown = shown.into_iter().flat_map(|method| outcomes.map(|outcome| (method, outcome)));
-    for (method, outcome) in shown.chain([("remembered_device", "success")]) {
+    let methods = ["totp", "passkey", "recovery_code", "email_code"];
+    let series = methods.into_iter().flat_map(|method| outcomes.map(|outcome| (method, outcome)));
+    // a device that is not remembered is no failure, so this method has one outcome
+    for (method, outcome) in series.chain([("remembered_device", "success")]) {
         assert_eq!(value(&text, &format!("{metric}{{method=\"{method}\",outcome=\"{outcome}\"}}")), 0.0);
         assert!(documents(metric, method) && documents(metric, outcome), "{method} {outcome}");
     }
@@ -136,20 +140,21 @@ async fn counters_of_sign_ins_have_every_documented_label_before_the_first_event
 async fn counters_count_logins_refreshes_and_requests() {
     let mut cluster = TestCluster::new();
     // so that a repeat after the grace window is reuse
-    cluster.config.session.retry_window = std::time::Duration::ZERO;
+    cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     // the node must use its session cache, whose hits and misses are counted
     cluster.wait_for_peers().await;
     let client = cluster.service_client("billing").await;
     node.register("ada").await;
-    let wrong = serde_json::json!({ "identifier": "ada", "password": "wrong horse battery staple" });
+    let wrong = json!({ "identifier": "ada", "password": "wrong horse battery staple" });
     node.send(node.request(Method::POST, "/v1/login").json(&wrong)).await.expect(401);
     let first = node.login("ada").await;
     let second = node.login("ada").await;
     node.refresh(&first.refresh).await.expect(200);
+    // a repeat within the grace window
     node.refresh(&first.refresh).await.expect(200);
     // after the grace window of 10 s
-    cluster.advance(std::time::Duration::from_secs(11));
+    cluster.advance(Duration::from_secs(11));
     node.refresh(&first.refresh).await.expect(401);
     for _ in 0..3 {
         let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", &second.access)]);
@@ -193,7 +198,7 @@ async fn counters_count_logins_refreshes_and_requests() {
     assert_eq!(requests(&before, "method=\"POST\",route=\"login\",status=\"401\""), 1.0);
     assert_eq!(requests(&before, "method=\"POST\",route=\"introspect\",status=\"200\""), 3.0);
     assert_eq!(requests(&before, "method=\"GET\",route=\"unknown\",status=\"404\""), 1.0);
-    // The metrics contain no name, id or token (I6).
+    // I6: the metrics contain no name, id or token.
     for secret in
         [&first.refresh, &second.access, &second.session, &client.secret, &"ada".to_owned(), &"billing".to_owned()]
     {
@@ -223,12 +228,14 @@ async fn database_gauges_count_connections_in_use() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let account = node.register("ada").await.json()["id"].as_str().unwrap().parse().unwrap();
+    // the transaction keeps a connection
     let held = node.state.sql.change_account(account).await.unwrap();
     let text = scrape(&node).await;
     assert!(value(&text, "latchkey_database_connections_in_use") >= 1.0, "{text}");
     drop(held);
     node.state.sql.close().await;
-    assert!(node.state.sql.ping().await.is_err());
+    let ping = node.state.sql.ping().await;
+    assert!(ping.is_err(), "the connections are closed");
     assert!(value(&scrape(&node).await, "latchkey_database_errors_total") >= 1.0);
 }
 
@@ -266,7 +273,9 @@ fn metric_names(text: &str) -> BTreeSet<String> {
 #[test]
 fn printed_configuration_of_prometheus_is_valid() {
     let document = read("docs/monitoring.md");
-    let printed = document.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    // the first block of YAML
+    let (_, from_block) = document.split_once("```yaml\n").unwrap();
+    let (printed, _) = from_block.split_once("```").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("prometheus.yml");
     fs::write(&file, printed).unwrap();
@@ -284,8 +293,8 @@ async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
     let tokens = node.login("ada").await;
     node.logout(&tokens.refresh).await.expect(204);
     let text = scrape(&node).await;
-    let metrics: BTreeSet<String> =
-        text.lines().filter_map(|line| Some(line.strip_prefix("# HELP ")?.split(' ').next()?.to_owned())).collect();
+    let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP "));
+    let metrics: BTreeSet<String> = helps.filter_map(|help| help.split(' ').next()).map(str::to_owned).collect();
     let served: BTreeSet<_> = metrics.iter().filter(|name| name.starts_with("latchkey_")).cloned().collect();
 
     let folder = tempfile::tempdir().unwrap();
@@ -334,8 +343,8 @@ async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
     );
 
     let alerts = read("monitoring/alerts.yml");
-    let shown = metric_names(&queries.join(" "));
-    for (what, names) in [("an alert", metric_names(&alerts)), ("the dashboard", shown)] {
+    let queried = metric_names(&queries.join(" "));
+    for (what, names) in [("an alert", metric_names(&alerts)), ("the dashboard", queried)] {
         let unknown: Vec<_> = names.difference(&metrics).collect();
         assert!(unknown.is_empty(), "{what} names {unknown:?}, which do not exist");
     }

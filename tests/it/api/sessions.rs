@@ -22,8 +22,8 @@ async fn session_list_shows_client_of_each_session() {
     // The trusted proxy appends the client's address to the header that the client sent.
     let login = login.header("x-forwarded-for", "6.6.6.6, 192.0.2.7").header("user-agent", "Browser/1");
     let first = Tokens::of(&node.send(login).await.expect(200));
-    // 1 min 29.5 s: the list shows the last use to the minute
-    cluster.advance(Duration::from_secs(60) + Duration::from_millis(29_500));
+    // 1 min 29.5 s: the list shows the last use to the minute, and the exact expiry
+    cluster.advance(Duration::from_millis(89_500));
     let first = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
     let second = node.login("ada").await;
     let answer = node.get("/v1/sessions", &first.access).await.expect(200);
@@ -32,6 +32,7 @@ async fn session_list_shows_client_of_each_session() {
     assert_fields(&body, &["sessions"]);
     let list = body["sessions"].as_array().unwrap();
     assert_eq!(list.len(), 2);
+    // the clock of the cluster starts at 08:00:00; the idle timeout is 7 days
     let expected = json!({
         "id": first.session,
         "created_at": "2027-01-15T08:00:00.000Z",
@@ -46,7 +47,8 @@ async fn session_list_shows_client_of_each_session() {
         "browser": false,
     });
     assert_eq!(list[0], expected);
-    assert_eq!((&list[1]["id"], &list[1]["current"]), (&json!(second.session), &json!(false)));
+    assert_eq!(list[1]["id"], second.session);
+    assert_eq!(list[1]["current"], false);
     assert_eq!(list[1]["ip"], "127.0.0.1");
 }
 
@@ -71,6 +73,7 @@ async fn delete_session_ends_no_session_of_another_account() {
     let path = |session: &str| format!("/v1/sessions/{session}");
     assert_eq!(node.delete(&path(&bob.session), &ada.access).await.problem(), problem(404, "unknown_session"));
     node.get("/v1/me", &bob.access).await.expect(200);
+    // not a UUID
     assert_eq!(node.delete(&path("x"), &ada.access).await.problem(), problem(400, "malformed_request"));
     assert_eq!(node.delete(&path(&other.session), &ada.access).await.expect(204).text, "");
     assert_eq!(node.refresh(&other.refresh).await.problem(), problem(401, "invalid_refresh_token"));
@@ -85,12 +88,13 @@ async fn delete_sessions_ends_all_or_all_but_the_current() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (ada, other) = (node.login("ada").await, node.login("ada").await);
-    let misspelled = node.delete("/v1/sessions?keep_current=perhaps", &ada.access).await;
-    assert_eq!(misspelled.problem(), problem(400, "malformed_request"));
+    let not_boolean = node.delete("/v1/sessions?keep_current=perhaps", &ada.access).await;
+    assert_eq!(not_boolean.problem(), problem(400, "malformed_request"));
     let answer = node.delete("/v1/sessions?keep_current=true", &ada.access).await.expect(200);
     assert_eq!(answer.json(), json!({ "revoked": 1 }));
     node.get("/v1/me", &ada.access).await.expect(200);
     node.get("/v1/me", &other.access).await.expect(401);
+    // the current session is the only one left
     let answer = node.delete("/v1/sessions", &ada.access).await.expect(200);
     assert_eq!(answer.json(), json!({ "revoked": 1 }));
     node.refresh(&ada.refresh).await.expect(401);
@@ -114,6 +118,7 @@ async fn control_characters_in_device_name_are_replaced() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
+    // U+202E reverses the direction of the text after it
     let body = json!({ "identifier": "ada", "password": PASSWORD, "device": "a\u{0}b\u{202e}c\n" });
     let tokens = Tokens::of(&node.post("/v1/login", body).await.expect(200));
     let list = node.get("/v1/sessions", &tokens.access).await.expect(200).json();

@@ -8,6 +8,7 @@ pub struct Random(u64);
 impl Random {
     /// Creates a generator. The streams of a seed are independent of each other.
     pub fn new(seed: u64, stream: u64) -> Self {
+        // the multiplier is odd, so different streams start in different states
         Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
@@ -18,7 +19,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`, which must not be 0.
+    /// A number below `end`, which must not be 0. The bias of the remainder is negligible for the small numbers of the tests.
     pub fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(end).unwrap()).unwrap()
     }
@@ -30,7 +31,8 @@ impl Random {
 
     /// A duration of `from` to `to` milliseconds, both included.
     pub fn millis(&mut self, from: usize, to: usize) -> Duration {
-        Duration::from_millis(u64::try_from(from + self.below(to - from + 1)).unwrap())
+        let millis = from + self.below(to - from + 1);
+        Duration::from_millis(u64::try_from(millis).unwrap())
     }
 
     /// One of these values.

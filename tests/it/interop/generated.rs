@@ -12,7 +12,7 @@ use crate::{
     openapi_external::{succeed, tool},
 };
 
-/// Runs `generate` with a folder that contains `openapi.json`, and then the program in that folder.
+/// Runs `generate` with a folder that contains `openapi.json`, and then `program` of that folder, which uses the generated client.
 async fn check(generate: fn(&Path), program: &'static str) {
     let mut cluster = TestCluster::new();
     let node = cluster.node_at_issuer().await;
@@ -30,31 +30,33 @@ async fn check(generate: fn(&Path), program: &'static str) {
 
 /// Runs a program of an npm package of tests/tools. Replaces `./` at the beginning of each argument by the folder.
 fn run_node(program: &str, arguments: &[&str], folder: &Path) {
-    let program = folder.join("node_modules").join(program);
+    let script = folder.join("node_modules").join(program);
     // The program would resolve relative paths in the working directory of the test.
     let paths = arguments.iter().map(|argument| match argument.strip_prefix("./") {
         Some(path) => folder.join(path).display().to_string(),
         None => (*argument).to_owned(),
     });
-    succeed(Command::new(tool("node")).arg(program).args(paths));
+    succeed(Command::new(tool("node")).arg(script).args(paths));
 }
 
 fn run_tsc(arguments: &[&str], folder: &Path) {
-    let common = ["--strict", "--skipLibCheck", "--target", "es2022", "--noUncheckedIndexedAccess", "--types", "node"];
-    let roots = folder.join("node_modules/@types").display().to_string();
-    let arguments: Vec<&str> = common.iter().chain(&["--typeRoots", &roots]).chain(arguments).copied().collect();
-    run_node("typescript/bin/tsc", &arguments, folder);
+    let strict = ["--strict", "--skipLibCheck", "--target", "es2022", "--noUncheckedIndexedAccess"];
+    // The compiler would look for types beside the working directory of the test.
+    let types = ["--types", "node", "--typeRoots", "./node_modules/@types"];
+    run_node("typescript/bin/tsc", &[&strict[..], &types, arguments].concat(), folder);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openapi_python_client_generates_a_working_client() {
     let generate = |folder: &Path| {
         let (document, settings) = (folder.join("openapi.json"), folder.join("settings.yaml"));
+        // By default, the generator formats the client with a tool that need not be installed.
         fs::write(&settings, "post_hooks: []\n").unwrap();
         let mut generate = Command::new(tool("python"));
         generate.args(["-m", "openapi_python_client", "generate", "--meta", "none", "--fail-on-warning"]);
         generate.arg("--path").arg(document).arg("--config").arg(settings);
         succeed(generate.arg("--output-path").arg(folder.join("latchkey_api")));
+        // Checks the syntax of all modules, also of those that the program does not import.
         succeed(Command::new(tool("python")).args(["-m", "compileall", "-q"]).arg(folder.join("latchkey_api")));
     };
     check(generate, "generated_python.py").await;

@@ -24,12 +24,12 @@ async fn skewed_nodes(cluster: &mut TestCluster) -> [Node; 2] {
     [fast, slow]
 }
 
+/// The tokens of a successful refresh.
 async fn refreshed(node: &Node, token: &str) -> Tokens {
     Tokens::of(&node.refresh(token).await.expect(200))
 }
 
-/// A refusal with status 401.
-fn problem(code: &str) -> (u16, String) {
+fn unauthorized(code: &str) -> (u16, String) {
     (401, code.to_owned())
 }
 
@@ -44,6 +44,7 @@ async fn i1_sixteen_concurrent_refreshes_on_skewed_nodes_get_one_successor() {
             answers.into_iter().map(|answer| Tokens::of(&answer.expect(200)).refresh).collect();
         assert_eq!(tokens.len(), 1);
         current = tokens.into_iter().next().unwrap();
+        // sixteen refreshes have rotated the token once
         assert_eq!(nodes[1].state.refresh_tokens.decode(&current).unwrap().generation.0, round);
         cluster.advance(SECOND);
     }
@@ -52,7 +53,7 @@ async fn i1_sixteen_concurrent_refreshes_on_skewed_nodes_get_one_successor() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_grace_window_is_exact_on_skewed_nodes() {
     let mut cluster = TestCluster::new();
-    // only the grace window answers repeats
+    // Without the retry window, a superseded token is answered in the grace window only.
     cluster.config.session.retry_window = Duration::ZERO;
     let nodes = skewed_nodes(&mut cluster).await;
     for (node, peer) in [(0, 1), (1, 0)] {
@@ -62,7 +63,7 @@ async fn i2_grace_window_is_exact_on_skewed_nodes() {
         cluster.advance(Duration::from_millis(9_999));
         assert_eq!(refreshed(&nodes[peer], &first.refresh).await.refresh, next.refresh);
         cluster.advance(Duration::from_millis(1));
-        assert_eq!(nodes[peer].refresh(&first.refresh).await.problem(), problem("refresh_token_reused"));
+        assert_eq!(nodes[peer].refresh(&first.refresh).await.problem(), unauthorized("refresh_token_reused"));
     }
 }
 
@@ -77,8 +78,8 @@ async fn i4_sessions_expire_at_the_same_moment_on_skewed_nodes() {
         cluster.advance(7 * DAY - Duration::from_millis(1));
         refreshed(&nodes[peer], &refreshed_in_time.refresh).await;
         cluster.advance(Duration::from_millis(1));
-        for node in &nodes {
-            assert_eq!(node.refresh(&idle.refresh).await.problem(), problem("session_expired"));
+        for either in &nodes {
+            assert_eq!(either.refresh(&idle.refresh).await.problem(), unauthorized("session_expired"));
         }
     }
 }
@@ -86,13 +87,16 @@ async fn i4_sessions_expire_at_the_same_moment_on_skewed_nodes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn access_token_of_each_skewed_node_is_valid_on_the_other_for_its_whole_lifetime() {
     let mut cluster = TestCluster::new();
+    // The leeway would hide a difference between the clocks.
     cluster.config.token.leeway = Duration::ZERO;
     let nodes = skewed_nodes(&mut cluster).await;
     for (node, peer) in [(0, 1), (1, 0)] {
         let tokens = nodes[node].login("ada").await;
         let claims = nodes[peer].verified(&tokens.access);
         let now = cluster.clock.now().as_secs();
-        assert_eq!((claims.iat, claims.exp, claims.auth_time), (now, now + 300, now));
+        assert_eq!(claims.iat, now);
+        assert_eq!(claims.auth_time, now);
+        assert_eq!(claims.exp, now + 300, "the lifetime is 5 minutes");
         cluster.advance(299 * SECOND);
         nodes[peer].get("/v1/me", &tokens.access).await.expect(200);
         cluster.advance(SECOND);
@@ -109,7 +113,7 @@ async fn node_follows_the_clock_of_redis_when_its_own_is_set() {
         let zero = Timestamp::from_millis(0);
         // a measurement as if a reference clock were `millis` ahead of the node's own
         skew.measure(zero, Timestamp::from_millis(millis), zero);
-        let follows = || async { node.state.clock.now() == cluster.clock.now() };
-        wait::until("the node has measured its clock", follows).await;
+        let follows_redis = || async { node.state.clock.now() == cluster.clock.now() };
+        wait::until("the node has measured its clock", follows_redis).await;
     }
 }

@@ -41,22 +41,24 @@ async fn session_beyond_the_cap_ends_the_oldest_on_every_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_concurrent_logins_never_exceed_the_session_cap() {
+    const CAP: usize = 3;
+    const LOGINS: usize = 16;
     let mut cluster = TestCluster::new();
-    cluster.config.session.max_per_account = 3;
+    cluster.config.session.max_per_account = u32::try_from(CAP).unwrap();
     // The throttle would limit concurrent logins.
     cluster.config.limits.login_backoff = None;
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     for round in 1..=5 {
-        let racers = join_all((0..16).map(|i| nodes[i % 2].login("ada"))).await;
+        let racers = join_all((0..LOGINS).map(|i| nodes[i % 2].login("ada"))).await;
         let account = nodes[0].state.refresh_tokens.decode(&racers[0].refresh).unwrap().account;
         let live = nodes[0].state.redis.sessions.list(account, cluster.clock.now()).await.unwrap();
-        assert_eq!(live.len(), 3);
+        assert_eq!(live.len(), CAP);
         let events = events::sessions_and_causes(&cluster.redis, account);
-        assert_eq!(events.len(), 16 * round - 3, "all sessions so far have ended, except the three that are live");
-        let ended: HashSet<_> = events.iter().map(|(session, _)| session.clone()).collect();
-        assert_eq!(ended.len(), events.len(), "one event for each ended session");
-        assert!(events.iter().all(|(_, reason)| reason == "limit"));
-        assert!(live.iter().all(|session| !ended.contains(&session.id.to_string())), "no event for live sessions");
+        assert_eq!(events.len(), LOGINS * round - CAP, "all sessions so far have ended, except the live ones");
+        let ended_ids: HashSet<_> = events.iter().map(|(session, _)| session.clone()).collect();
+        assert_eq!(ended_ids.len(), events.len(), "one event for each ended session");
+        assert!(events.iter().all(|(_, cause)| cause == "limit"), "{events:?}");
+        assert!(live.iter().all(|session| !ended_ids.contains(&session.id.to_string())), "no event for live sessions");
     }
 }

@@ -48,7 +48,7 @@ async fn connection_with_rapid_resets_is_closed() {
             frame(&mut pairs, HEADERS, END_STREAM | END_HEADERS, stream_id, &get(b"/readyz"));
             frame(&mut pairs, RST_STREAM, 0, stream_id, &CANCEL.to_be_bytes());
         }
-        // an error: the node has closed the connection already
+        // fails if the node has closed the connection already
         let _ = within(stream.write_all(&pairs)).await;
         sent += PER_CONNECTION;
         connections += 1;
@@ -62,6 +62,8 @@ async fn connection_with_rapid_resets_is_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_headers_are_not_buffered() {
+    /// Unbounded headers of this size would use up [`BUDGET`].
+    const MAX_ACCEPTED_BYTES: usize = 64 << 20;
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
     assert!(is_alive(&client).await);
@@ -70,14 +72,14 @@ async fn endless_headers_are_not_buffered() {
         let mut stream = connect(&client).await;
         let mut head = Vec::new();
         frame(&mut head, HEADERS, END_STREAM, 1, &get(b"/livez"));
-        let field = literal(b"x-endless", &[b'x'; 100]).repeat(100);
+        let fields = literal(b"x-endless", &[b'x'; 100]).repeat(100);
+        // without END_HEADERS, so the headers never end
         let mut more = Vec::new();
-        frame(&mut more, CONTINUATION, 0, 1, &field);
+        frame(&mut more, CONTINUATION, 0, 1, &fields);
         let mut sent = 0_usize;
         let mut ended = stream.write_all(&head).await.is_err();
         while !ended {
-            // the node accepts less than 64 MiB: unbounded headers would exhaust the memory
-            assert!(sent < 64 << 20, "the node accepted {sent} bytes of headers");
+            assert!(sent < MAX_ACCEPTED_BYTES, "the node accepted {sent} bytes of headers");
             ended = within(stream.write_all(&more)).await.is_err();
             sent += more.len();
         }
@@ -90,6 +92,7 @@ async fn endless_headers_are_not_buffered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn acknowledgements_are_not_buffered_for_client_that_does_not_read() {
+    const GIB: usize = 1 << 30;
     let process = Process::start(&["http.write_timeout=1s"]);
     let client = Client::new(process.node.client.base.clone());
     assert!(is_alive(&client).await);
@@ -105,8 +108,7 @@ async fn acknowledgements_are_not_buffered_for_client_that_does_not_read() {
     // until the node closes the connection
     while within(stream.write_all(&requests)).await.is_ok() {
         sent += requests.len();
-        // 1 GiB
-        assert!(sent < 1 << 30, "the node accepted {sent} bytes");
+        assert!(sent < GIB, "the node accepted {sent} bytes");
     }
     assert!(is_alive(&client).await);
     let peak = process.peak_memory();
@@ -116,29 +118,32 @@ async fn acknowledgements_are_not_buffered_for_client_that_does_not_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn header_and_body_limits_equal_those_of_http1() {
+    /// Less than the maximum size of a frame, 16 KiB.
+    const PART_BYTES: usize = 16_000;
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
 
     let mut stream = connect(&client).await;
     let mut large = get(b"/livez");
-    // about 39 kB, more than `http.max_header` (32 KiB), in frames below the maximum size of 16 KiB
+    // about 39 kB, more than `http.max_header` (32 KiB)
     large.extend(literal(b"x-large", &[b'x'; 120]).repeat(300));
     let mut frames = Vec::new();
-    let (first, rest) = large.split_at(16_000);
+    let (first, rest) = large.split_at(PART_BYTES);
     frame(&mut frames, HEADERS, END_STREAM, 1, first);
-    for (number, part) in rest.chunks(16_000).enumerate() {
-        let last = (number + 1) * 16_000 >= rest.len();
-        frame(&mut frames, CONTINUATION, if last { END_HEADERS } else { 0 }, 1, part);
+    let mut parts = rest.chunks(PART_BYTES).peekable();
+    while let Some(part) = parts.next() {
+        let flags = if parts.peek().is_none() { END_HEADERS } else { 0 };
+        frame(&mut frames, CONTINUATION, flags, 1, part);
     }
     stream.write_all(&frames).await.unwrap();
     assert_eq!(status(&mut stream, 1).await, "431");
 
     let mut stream = connect(&client).await;
-    // A POST request, as in `get`: entry 3 of the static table is `:method: POST`.
+    // A POST request, encoded as in `get`: entry 3 of the static table is `:method: POST`, and the path has 9 bytes.
     let mut large = vec![0x83, 0x86, 0x04, 9];
     large.extend(b"/v1/login\x01\x01x");
     large.extend(literal(b"content-type", b"application/json"));
-    // one byte more than `http.max_body`
+    // one byte more than `http.max_body` (64 KiB)
     large.extend(literal(b"content-length", b"65537"));
     let mut frames = Vec::new();
     frame(&mut frames, HEADERS, END_HEADERS, 1, &large);
@@ -171,6 +176,7 @@ async fn is_alive(client: &Client) -> bool {
 
 /// Appends a frame.
 pub(super) fn frame(to: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    // the length has three bytes
     to.extend(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
     to.extend([kind, flags]);
     to.extend(stream.to_be_bytes());
@@ -178,7 +184,8 @@ pub(super) fn frame(to: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload:
 }
 
 /// The HPACK block of a GET request for a path of `http://x`. By their numbers in the static table (RFC 7541, appendix A): 2 is
-/// `:method: GET`, 6 is `:scheme: http`; `:path` (4) and `:authority` (1) have literal values.
+/// `:method: GET`, 6 is `:scheme: http`; `:path` (4) and `:authority` (1) have literal values. The
+/// bit 0x80 marks an entry that is used with its value.
 fn get(path: &[u8]) -> Vec<u8> {
     let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
     block.extend(path);
@@ -209,6 +216,7 @@ async fn goaway_code(mut stream: TcpStream) -> Option<u32> {
     let mut reason = None;
     while let Some((kind, _, payload)) = next(&mut stream).await {
         if kind == GOAWAY {
+            // after the last stream's id (RFC 9113, section 6.8)
             reason = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
         }
     }
@@ -225,7 +233,10 @@ async fn status(stream: &mut TcpStream, stream_id: u32) -> String {
                     0x8d => "404".to_owned(),
                     0x8e => "500".to_owned(),
                     // a literal named by entry 8, in plain text or in the Huffman code
-                    _ => digits(&block[2..2 + usize::from(block[1] & 0x7f)], block[1] & 0x80 != 0),
+                    _ => {
+                        let (length, is_huffman_coded) = (usize::from(block[1] & 0x7f), block[1] & 0x80 != 0);
+                        digits(&block[2..2 + length], is_huffman_coded)
+                    }
                 };
             }
             (RST_STREAM | GOAWAY, _, payload) => panic!("no response: {payload:?}"),
@@ -246,10 +257,12 @@ fn digits(text: &[u8], is_huffman_coded: bool) -> String {
         let five = u32::from_str_radix(&rest[..5], 2).unwrap();
         let (digit, length) = match five {
             0..=2 => (five, 5),
+            // only the padding of the last byte is left
             _ if rest.len() < 6 => break,
             // the codes of 3 to 9 are 0x19 to 0x1f
             _ => (u32::from_str_radix(&rest[..6], 2).unwrap().wrapping_sub(0x19).wrapping_add(3), 6),
         };
+        // not a digit: the padding, whose bits are all one
         let Some(digit) = char::from_digit(digit, 10) else { break };
         digits.push(digit);
         rest = &rest[length..];

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use latchkey::domain::account::Identifier;
+use serde_json::{Value, json};
 
 use super::{
     cluster,
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     harness::{
         client::{Answer, PASSWORD},
-        test_cluster::Node,
+        test_cluster::{Node, TestCluster},
     },
     oidc::{self, Request, claims, exchange, refresh, response_of, text},
     passkeys::authenticator::Authenticator,
@@ -26,7 +27,7 @@ const NOT_RECENT: Duration = Duration::from_mins(11);
 
 /// Sets an authenticator app up, and advances the clock until the app shows another code. Returns the app's secret and the recovery
 /// codes.
-async fn set_up_totp(cluster: &crate::harness::test_cluster::TestCluster, ada: &mut Visitor) -> (String, Vec<String>) {
+async fn set_up_totp(cluster: &TestCluster, ada: &mut Visitor) -> (String, Vec<String>) {
     ada.open("/account/security").await.expect(200);
     let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
     let correct = [("state", state.as_str()), ("code", &totp_code(&secret, &cluster.clock))];
@@ -44,7 +45,8 @@ fn redirect_path(node: &Node, answer: &Answer) -> String {
 /// The value of an HTML attribute that contains JSON.
 fn json_in(page: &Answer, attribute: &str) -> Value {
     let (_, rest) = page.text.split_once(&format!("{attribute}=\"")).unwrap_or_else(|| panic!("{}", page.text));
-    serde_json::from_str(&rest.split('"').next().unwrap().replace("&quot;", "\"")).unwrap()
+    let (escaped, _) = rest.split_once('"').unwrap();
+    serde_json::from_str(&escaped.replace("&quot;", "\"")).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +59,8 @@ async fn step_up_by_password_keeps_the_session_and_returns_to_the_page() {
     let session = ada.cookies[COOKIE].clone();
     cluster.advance(NOT_RECENT);
     ada.open("/account/devices").await.expect(200);
-    let (form, earlier_csrf) = ("/account/devices/end-others", ada.csrf.clone());
+    let earlier_csrf = ada.csrf.clone();
+    let form = "/account/devices/end-others";
     let to_reauthenticate = ada.submit(form, &[]).await.expect(303);
     assert_eq!(to_reauthenticate.header("location"), "/account/reauthenticate?next=/devices");
     let page = ada.follow(&to_reauthenticate).await.expect(200);
@@ -68,10 +71,12 @@ async fn step_up_by_password_keeps_the_session_and_returns_to_the_page() {
     let fields = [("method", "password"), ("password", PASSWORD)];
     let done = ada.submit("/account/reauthenticate?next=/devices", &fields).await.expect(303);
     assert_eq!(done.header("location"), "/account/devices");
-    assert_eq!((done.header("set-cookie"), &ada.cookies[COOKIE]), ("", &session));
+    assert_eq!(done.header("set-cookie"), "");
+    assert_eq!(ada.cookies[COOKIE], session);
     // The form of the page that was opened before still works.
     ada.submit_with(form, &[], &earlier_csrf).await.expect(303);
     node.client.refresh(&phone.refresh).await.expect(401);
+    // The page redirects to paths of the service only.
     for hostile in ["//evil.example", "https://evil.example"] {
         let path = format!("/account/reauthenticate?next={hostile}");
         ada.open(&path).await.expect(200);
@@ -90,20 +95,22 @@ async fn i14_account_with_a_second_factor_shows_it_and_not_the_password() {
     let path = "/account/reauthenticate?next=/data";
     for method in ["totp", "recovery_code"] {
         cluster.advance(NOT_RECENT);
-        let value = if method == "totp" { totp_code(&secret, &cluster.clock) } else { codes[0].clone() };
+        let correct_code = if method == "totp" { totp_code(&secret, &cluster.clock) } else { codes[0].clone() };
         ada.open("/account/data").await.expect(200);
         let to_reauthenticate = ada.submit("/account/data/export", &[]).await.expect(303);
         assert_eq!(to_reauthenticate.header("location"), path);
         let page = ada.open(&format!("{path}&method={method}")).await.expect(200);
         assert!(!page.text.contains("type=\"password\""), "{}", page.text);
         assert!(page.text.contains(&format!("name=\"method\" value=\"{method}\"")), "{}", page.text);
+        // The password alone is not a second factor.
         let refused = ada.submit(path, &[("method", "password"), ("password", PASSWORD)]).await.expect(422);
         assert_eq!(refused.header("location"), "");
         let wrong_code = wrong_code(&secret, &cluster.clock);
         let wrong = ada.submit(path, &[("method", method), ("code", &wrong_code)]).await.expect(422);
         assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
-        let done = ada.submit(path, &[("method", method), ("code", &value)]).await.expect(303);
-        assert_eq!((done.header("location"), &ada.cookies[COOKIE]), ("/account/data", &session));
+        let done = ada.submit(path, &[("method", method), ("code", &correct_code)]).await.expect(303);
+        assert_eq!(done.header("location"), "/account/data");
+        assert_eq!(ada.cookies[COOKIE], session);
         ada.open("/account/data").await.expect(200);
         ada.submit("/account/data/export", &[]).await.expect(200);
     }
@@ -118,17 +125,18 @@ async fn passkey_steps_up_the_browsers_session() {
     let mut authenticator = Authenticator::new();
     ada.open("/account/security").await.expect(200);
     let page = ada.submit("/account/security/passkeys/options", &[]).await.expect(200);
-    let credential = authenticator.create(&json_in(&page, "data-value")).to_string();
-    ada.submit("/account/security/passkeys", &[("name", "Key"), ("credential", &credential)]).await;
+    let created = authenticator.create(&json_in(&page, "data-value")).to_string();
+    ada.submit("/account/security/passkeys", &[("name", "Key"), ("credential", &created)]).await;
     let session = ada.cookies[COOKIE].clone();
     cluster.advance(NOT_RECENT);
     let path = "/account/reauthenticate?next=/security";
     let page = ada.open(path).await.expect(200);
     assert!(page.text.contains("name=\"method\" value=\"passkey\""), "{}", page.text);
-    let credential = authenticator.get(&json_in(&page, "data-value")).to_string();
-    let fields = [("method", "passkey"), ("credential", credential.as_str())];
+    let assertion = authenticator.get(&json_in(&page, "data-value")).to_string();
+    let fields = [("method", "passkey"), ("credential", assertion.as_str())];
     let done = ada.submit(path, &fields).await.expect(303);
-    assert_eq!((done.header("location"), &ada.cookies[COOKIE]), ("/account/security", &session));
+    assert_eq!(done.header("location"), "/account/security");
+    assert_eq!(ada.cookies[COOKIE], session);
     let replayed = ada.submit(path, &fields).await.expect(422);
     assert!(replayed.text.contains("data-passkey=\"get\""), "the page has new options: {}", replayed.text);
     ada.open("/account/data").await.expect(200);
@@ -141,8 +149,7 @@ async fn account_without_password_and_factor_signs_in_again() {
     let node = cluster.node().await;
     node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
-    let account =
-        node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap();
+    let account = node.state.sql.find_account(&Identifier::parse("ada")).await.unwrap().unwrap();
     let mut change = node.state.sql.change_account(account.id).await.unwrap().unwrap();
     change.remove_password(node.state.clock.now()).await.unwrap();
     change.commit().await.unwrap();
@@ -168,25 +175,28 @@ async fn app_that_requires_a_recent_authentication_gets_a_step_up() {
         let page = ada.open(&path).await.expect(200);
         assert!(page.text.contains("shop") && page.text.contains("again=1"), "{}", page.text);
         let back = ada.submit(&path, &[("method", "password"), ("password", PASSWORD)]).await.expect(303);
-        let back = ada.follow(&back).await.expect(303);
-        response_of(&back).remove("code").unwrap()
+        let to_app = ada.follow(&back).await.expect(303);
+        response_of(&to_app).remove("code").unwrap()
     };
     let first_code = authorize(&mut ada, &Request::for_client("shop")).await;
     let first = exchange(&node, &shop, &first_code).await.expect(200).json();
     for request in
         [Request::for_client("shop").with("prompt", "login"), Request::for_client("shop").with("max_age", "60")]
     {
+        // longer than the `max_age` of 60 seconds
         cluster.advance(Duration::from_mins(5));
         let now = cluster.clock.now().as_secs();
-        let tokens = exchange(&node, &shop, &authorize(&mut ada, &request).await).await.expect(200).json();
+        let code = authorize(&mut ada, &request).await;
+        let tokens = exchange(&node, &shop, &code).await.expect(200).json();
         assert_eq!(claims(text(&tokens, "id_token"))["auth_time"], now);
         assert_eq!(claims(text(&tokens, "access_token"))["auth_time"], now);
         assert_eq!(ada.cookies[COOKIE], session);
     }
+    // The app's first session is still live.
     refresh(&node, &shop, text(&first, "refresh_token")).await.expect(200);
     // The page redirects back at once if a request needs no authentication. This request needs a consent only.
-    let sent =
-        ada.open(&format!("/oauth2/authorize?{}", Request::for_client("shop").with("prompt", "consent").query())).await;
+    let request = Request::for_client("shop").with("prompt", "consent");
+    let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await;
     let path = redirect_path(&node, &sent).replace("/consent", "/reauthenticate");
     let answer = ada.open(&path).await.expect(303);
     assert!(answer.header("location").starts_with("/oauth2/authorize?request="), "{answer:?}");
@@ -214,18 +224,19 @@ async fn i14_app_that_requires_two_factors_gets_the_level_of_the_step_up() {
     ada.open(&path).await.expect(200);
     let fields = [("method", "totp"), ("code", &totp_code(&secret, &cluster.clock))];
     let back = ada.submit(&path, &fields).await.expect(303);
-    let back = ada.follow(&back).await.expect(303);
-    let tokens = exchange(&node, &shop, &response_of(&back)["code"]).await.expect(200).json();
-    let again = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
-    for tokens in [&tokens, &again] {
+    let to_app = ada.follow(&back).await.expect(303);
+    let tokens = exchange(&node, &shop, &response_of(&to_app)["code"]).await.expect(200).json();
+    let refreshed = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
+    for tokens in [&tokens, &refreshed] {
         for token in ["id_token", "access_token"] {
             let claims = claims(text(tokens, token));
-            assert_eq!((text(&claims, "acr"), &claims["amr"]), ("aal2", &serde_json::json!(["pwd", "otp", "mfa"])));
+            assert_eq!(claims["acr"], "aal2");
+            assert_eq!(claims["amr"], json!(["pwd", "otp", "mfa"]));
         }
     }
     // The level of a step-up expires. Then the app's request requires another one.
     cluster.advance(node.state.config.factors.step_up_ttl);
-    let later = refresh(&node, &shop, text(&again, "refresh_token")).await.expect(200).json();
+    let later = refresh(&node, &shop, text(&refreshed, "refresh_token")).await.expect(200).json();
     assert_eq!(claims(text(&later, "access_token"))["acr"], "aal1");
     let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
     assert!(redirect_path(&node, &sent).starts_with("/account/reauthenticate?request="), "{sent:?}");

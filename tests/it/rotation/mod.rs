@@ -30,17 +30,20 @@ const THIEF: u64 = 3;
 
 /// The policy with this name in [`Policy::ALL`].
 fn policy(name: &str) -> Policy {
-    Policy::ALL.into_iter().find(|(policy, _)| *policy == name).map(|(_, policy)| policy).unwrap()
+    let (_, policy) = Policy::ALL.into_iter().find(|(known, _)| *known == name).unwrap();
+    policy
 }
 
 /// Presents tokens to a new session, and returns the decisions. Each presentation is a generation, a tag and a time.
 fn decisions(settings: &Settings, presentations: &[(u32, u64, u64)]) -> Vec<Decision> {
-    let mut session = Session::begin(0, HOME, 0);
+    let (generation, now) = (0, 0);
+    let mut session = Session::begin(generation, HOME, now);
     presentations.iter().map(|(generation, tag, at)| session.present(*generation, *tag, *at, settings)).collect()
 }
 
 #[test]
 fn repeats_from_the_same_network_are_never_counted() {
+    // each of twenty tokens is presented twice, an hour apart
     let presentations: Vec<_> = (0..40).map(|i| (i / 2, HOME, u64::from(i) * HOUR)).collect();
     let expected: Vec<_> = (0..40).map(|i| if i % 2 == 0 { Rotated } else { UNCOUNTED }).collect();
     assert_eq!(decisions(&DEFAULTS, &presentations), expected);
@@ -94,6 +97,7 @@ fn counted_repeat_counts_every_generation_that_its_holder_lacked() {
 
 #[test]
 fn single_counted_repeat_never_ends_the_session() {
+    // all rotations are within the grace window, so generation 0 can be repeated
     for behind in 1..7 {
         let burst = (0..behind).map(|generation| (generation, HOME, u64::from(generation)));
         let presentations: Vec<_> = burst.chain([(0, OTHER_NETWORK, 5 * SECOND)]).collect();
@@ -110,8 +114,8 @@ fn second_use_without_grace_and_retry_window_is_reuse() {
 #[test]
 fn honest_holders_are_not_signed_out() {
     let latchkey = policy("Latchkey");
-    let goals = ["phone, 1 % lost", "phone, 5 % lost", "1 tab", "2 tabs", "script, three retries"];
-    for (name, holder) in Honest::ALL.into_iter().filter(|(name, _)| goals.contains(name)) {
+    let goal_names = ["phone, 1 % lost", "phone, 5 % lost", "1 tab", "2 tabs", "script, three retries"];
+    for (name, holder) in Honest::ALL.into_iter().filter(|(name, _)| goal_names.contains(name)) {
         assert_eq!(holder.false_sign_outs(latchkey, 100_000, SEED), 0, "{name}");
         // Strict rotation signs the holder out after a lost response, so the simulation does lose responses.
         assert!(holder.false_sign_outs(policy("strict"), 10_000, SEED) > 50, "{name}");
@@ -122,7 +126,8 @@ fn honest_holders_are_not_signed_out() {
 fn thieves_that_strict_rotation_detects_are_detected_within_four_refreshes_of_the_owner() {
     for (name, thief) in Thief::DETECTABLE {
         for owner in [Owner::Desk, Owner::Moving, Owner::Tabs] {
-            let detection = |policy| Detection::of(thief, owner, policy, 200, SEED);
+            let thefts = 200;
+            let detection = |policy| Detection::of(thief, owner, policy, thefts, SEED);
             assert!(detection(policy("strict")).percentile_99_9.is_some_and(|refreshes| refreshes <= 2), "{name}");
             let latchkey = detection(policy("Latchkey"));
             assert!(
@@ -182,6 +187,7 @@ fn longest_theft(
     for (before, after) in (0..4).flat_map(|before| (0..4).map(move |after| (before, after))) {
         let mut next = shared.clone();
         let mut first = first.or((before > 0).then_some(refresh));
+        // a typical time between two refreshes, longer than the grace window
         next.now += 5 * 60 * SECOND;
         if !next.thief_presents(before) {
             continue;
@@ -214,7 +220,8 @@ fn every_thief_in_another_network_loses_access_before_the_fourth_refresh_of_the_
     for owner_rotates in 1..=3 {
         let session = Session::begin(0, HOME, 0);
         let shared = SharedSession { session, owner_generation: 0, thief_generation: 0, now: 0 };
-        let longest = longest_theft(&shared, owner_rotates, None, 0, 6);
+        let (first, refresh, max_refreshes) = (None, 0, 6);
+        let longest = longest_theft(&shared, owner_rotates, first, refresh, max_refreshes);
         // At least 1: the search does find thieves that keep access for a while.
         assert!((1..4).contains(&longest), "{longest} refreshes, {owner_rotates} rotations each");
     }

@@ -14,6 +14,7 @@ pub struct VerifiedSession {
 }
 
 impl VerifiedSession {
+    // only the middlewares create it
     #[cfg(any(feature = "tower", feature = "poem"))]
     pub(crate) fn new(verifier: Verifier, claims: Arc<Claims>) -> Self {
         Self { verifier, claims }

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::harness::client::Answer;
 
+/// The app's registered `post_logout_redirect_uri`.
 const BYE: &str = "https://app.example.com/bye";
 
 /// A browser that has signed in to the app.
@@ -20,7 +21,8 @@ impl SignedIn {
     async fn start() -> Self {
         let suite = Suite::start(Query).await;
         let browser = suite.browser().await;
-        let id_token = text(&suite.tokens(&browser, &suite.request()).await, "id_token").to_owned();
+        let tokens = suite.tokens(&browser, &suite.request()).await;
+        let id_token = text(&tokens, "id_token").to_owned();
         Self { suite, browser, id_token }
     }
 
@@ -41,7 +43,7 @@ impl SignedIn {
         }
     }
 
-    /// Signs out, and asserts that the browser is redirected at once.
+    /// Signs out, and asserts that the browser is redirected at once, and that the user is signed out.
     async fn expect_return(self, parameters: &[(&str, &str)], location: &str) {
         let answer = self.log_out(parameters).await.expect(303);
         assert_eq!(answer.header("location"), location);
@@ -60,6 +62,7 @@ impl SignedIn {
     /// Signs out, and asserts that a page shows an error without a redirect, and that the user is still signed in.
     async fn expect_error(self, parameters: &[(&str, &str)]) {
         let page = self.log_out(parameters).await.expect(400);
+        // `header` returns an empty text for a header that is absent
         assert_eq!(page.header("location"), "");
         assert!(self.is_signed_in().await);
         self.suite.finish().await;
@@ -99,6 +102,7 @@ async fn oidcc_rp_initiated_logout_bad_post_logout_redirect_uri() {
 async fn oidcc_rp_initiated_logout_modified_id_token_hint() {
     let fixture = SignedIn::start().await;
     let (message, signature) = fixture.id_token.rsplit_once('.').unwrap();
+    // another first character than the signature has
     let first = if signature.starts_with('A') { "B" } else { "A" };
     let hint = format!("{message}.{first}{}", &signature[1..]);
     fixture.expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)]).await;
