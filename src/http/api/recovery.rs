@@ -320,7 +320,7 @@ impl RecoveryApi {
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<VerifyEmailRequest>,
     ) -> Result<VerifiedResponse, Failed<VerifyEmailProblems>> {
-        // A new password needs no proof, so it takes precedence over the password.
+        // A new password takes precedence: it needs no proof.
         let proof = match (request.new_password, request.password) {
             (Some(new), _) => {
                 let new = state.passwords.check_new(new.0).map_err(|reason| weak_password("new_password", &reason))?;

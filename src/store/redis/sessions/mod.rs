@@ -1,4 +1,4 @@
-//! Operations on sessions. Each function is one atomic round trip within one slot (I8: one round trip).
+//! Operations on sessions. I8: each function is one atomic round trip within one slot.
 
 mod claims;
 mod create;
