@@ -53,7 +53,7 @@ impl Results {
         self.samples.keys().copied()
     }
 
-    /// The samples of a key.
+    /// The samples of a key; none if nothing was measured for the key.
     pub fn samples(&self, key: Key) -> &[Sample] {
         self.samples.get(&key).map_or(&[], Vec::as_slice)
     }
@@ -65,10 +65,10 @@ impl Results {
 
     /// The spread of the ratio of two keys' figures, paired by round. A round in which the reference's figure is 0 is left out.
     pub fn ratio(&self, measured: Key, reference: Key, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
-        let pairs = self.samples(measured).iter().zip(self.samples(reference));
-        Spread::of(
-            pairs.map(|(measured, reference)| figure(measured) / figure(reference)).filter(|ratio| ratio.is_finite()),
-        )
+        let rounds = self.samples(measured).iter().zip(self.samples(reference));
+        let ratios = rounds.map(|(sample, reference_sample)| figure(sample) / figure(reference_sample));
+        // a division by 0 results in infinity or NaN
+        Spread::of(ratios.filter(|ratio| ratio.is_finite()))
     }
 
     /// All samples as JSON: an array with one object per key.

@@ -8,7 +8,7 @@ use std::{
 
 use crate::harness::{client::Client, redis::Redis, test_cluster::ServiceClient};
 
-/// The secret of the nodes.
+/// The nodes' setting `secret`.
 pub const SECRET: &str = "a benchmark's secret that is long enough";
 
 /// A running node. Killed when dropped.
@@ -19,7 +19,7 @@ pub struct NodeProcess {
 }
 
 /// The `latchkey` command with these arguments. `settings` are further environment variables.
-fn latchkey(folder: &Path, redis: &Redis, settings: &[(&str, &str)], arguments: &[&str]) -> Command {
+fn latchkey_command(folder: &Path, redis: &Redis, settings: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
     command
         .args(arguments)
@@ -33,7 +33,7 @@ fn latchkey(folder: &Path, redis: &Redis, settings: &[(&str, &str)], arguments: 
         .env("LATCHKEY_SECRET", SECRET)
         // info includes the line `started`, from which `NodeProcess::start` reads the address
         .env("LATCHKEY_LOG_FILTER", "error,latchkey::cli=info")
-        // all callers share one address
+        // without rate limits, because all callers share one address
         .env("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "off")
         .env("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "off")
         .env("LATCHKEY_LIMITS_REGISTRATION_PER_ADDRESS", "off")
@@ -44,8 +44,9 @@ fn latchkey(folder: &Path, redis: &Redis, settings: &[(&str, &str)], arguments: 
 impl NodeProcess {
     /// Starts a node and waits until it listens.
     pub fn start(folder: &Path, redis: &Redis, settings: &[(&str, &str)]) -> Self {
-        let mut child = latchkey(folder, redis, settings, &["serve"]).spawn().unwrap();
+        let mut child = latchkey_command(folder, redis, settings, &["serve"]).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        // the line `started` is the first with the address of the API
         let api = lines.find_map(|line| {
             let line: serde_json::Value = serde_json::from_str(&line.unwrap()).ok()?;
             Some(line["api"].as_str()?.to_owned())
@@ -65,7 +66,7 @@ impl Drop for NodeProcess {
 
 /// Adds a service client, and returns its id and secret.
 pub fn service_client(folder: &Path, redis: &Redis, settings: &[(&str, &str)]) -> ServiceClient {
-    let added = latchkey(folder, redis, settings, &["client", "add", "bench"]).output().unwrap();
+    let added = latchkey_command(folder, redis, settings, &["client", "add", "bench"]).output().unwrap();
     assert!(added.status.success(), "{added:?}");
     let text = String::from_utf8(added.stdout).unwrap();
     let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();

@@ -110,7 +110,7 @@ pub fn run(args: &AuditArgs, global: &Global) -> anyhow::Result<()> {
     block_on(async {
         let sql = open_existing_database(&config).await?;
         let now = Clock::System.now();
-        let mut filter = AuditFilter {
+        let filter = AuditFilter {
             since: args.since.map(|when| when.resolve(now)),
             until: args.until.map(|when| when.resolve(now)),
             event: args.event,
@@ -123,16 +123,17 @@ pub fn run(args: &AuditArgs, global: &Global) -> anyhow::Result<()> {
         // `follow` reads the events of the last `LOOK_BACK` again and again, and prints those that are not in `seen`. Some are left out below
         // because of `--limit`, and `follow` must not print them either: so all of them are in `seen`. They are read before the rows, so that
         // an event that a node writes in between is either among the rows or printed by `follow`.
-        let mut seen = if args.follow { Some(read_recent(&sql, &mut filter.clone()).await?) } else { None };
+        let seen = if args.follow { Some(read_recent(&sql, &filter).await?) } else { None };
         let mut rows = sql.audit(&filter, args.limit).await?;
+        // the database returns the newest event first
         rows.reverse();
         if !args.json {
             print_heading()?;
         }
         print_rows(&rows, args.json)?;
-        if let Some(seen) = &mut seen {
+        if let Some(mut seen) = seen {
             seen.extend(rows);
-            follow(&sql, &mut filter, seen, args.json).await?;
+            follow(&sql, &filter, &seen, args.json).await?;
         }
         sql.close().await;
         Ok(())
@@ -140,7 +141,7 @@ pub fn run(args: &AuditArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 /// Prints events that are not in `seen`, as they are written.
-async fn follow(sql: &Sql, filter: &mut AuditFilter, seen: &[AuditRow], json: bool) -> anyhow::Result<()> {
+async fn follow(sql: &Sql, filter: &AuditFilter, seen: &[AuditRow], json: bool) -> anyhow::Result<()> {
     let mut seen: HashSet<String> = seen.iter().map(|row| row.id.clone()).collect();
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
@@ -149,14 +150,15 @@ async fn follow(sql: &Sql, filter: &mut AuditFilter, seen: &[AuditRow], json: bo
         let ids = rows.iter().map(|row| row.id.clone()).collect();
         rows.retain(|row| !seen.contains(&row.id));
         print_rows(&rows, json)?;
+        // events from before `LOOK_BACK` are not read again, so their ids are dropped
         seen = ids;
     }
 }
 
-/// Reads the events of the last [`LOOK_BACK`], newest first. Replaces the filter's `since`.
-async fn read_recent(sql: &Sql, filter: &mut AuditFilter) -> anyhow::Result<Vec<AuditRow>> {
-    filter.since = Some(Clock::System.now() - LOOK_BACK);
-    Ok(sql.audit(filter, FOLLOW_LIMIT).await?)
+/// Reads the events of the last [`LOOK_BACK`], newest first, whatever the filter's `since` is.
+async fn read_recent(sql: &Sql, filter: &AuditFilter) -> anyhow::Result<Vec<AuditRow>> {
+    let since = Some(Clock::System.now() - LOOK_BACK);
+    Ok(sql.audit(&AuditFilter { since, ..filter.clone() }, FOLLOW_LIMIT).await?)
 }
 
 /// Returns the id of the account with this name, as [`accounts::find`] takes it. A UUID that no account has, with or without the prefix
@@ -172,7 +174,7 @@ async fn account_id(sql: &Sql, name: &str) -> anyhow::Result<AccountId> {
 }
 
 fn print_heading() -> io::Result<()> {
-    let heading = line(["TIME", "EVENT", "OUTCOME", "REASON", "COUNT", "ADDRESS", "ACTOR", "CONCERNS"]);
+    let heading = align(["TIME", "EVENT", "OUTCOME", "REASON", "COUNT", "ADDRESS", "ACTOR", "CONCERNS"]);
     writeln!(io::stdout().lock(), "{heading}")
 }
 
@@ -197,7 +199,7 @@ fn table_row(row: &AuditRow) -> String {
         row.detail.clone(),
     ];
     let concerns: Vec<String> = concerns.into_iter().flatten().collect();
-    line([
+    align([
         &row.at.to_string(),
         &row.event,
         &row.outcome,
@@ -209,7 +211,8 @@ fn table_row(row: &AuditRow) -> String {
     ])
 }
 
-fn line([time, event, outcome, reason, count, address, actor, concerns]: [&str; 8]) -> String {
+/// Pads the columns of a line of the table.
+fn align([time, event, outcome, reason, count, address, actor, concerns]: [&str; 8]) -> String {
     let line = format!(
         "{time:<24}  {event:<21}  {outcome:<7}  {reason:<17}  {count:>5}  {address:<15}  {actor:<13}  {concerns}"
     );
@@ -272,6 +275,6 @@ mod tests {
     #[test]
     fn unknown_event_is_refused() {
         assert_eq!(parse_event("sign_in"), Ok(AuditEvent::SignIn));
-        assert!(parse_event("signin").unwrap_err().contains("sign_in, "));
+        assert!(parse_event("signin").unwrap_err().contains("sign_in, "), "the error lists the known events");
     }
 }

@@ -151,11 +151,11 @@ pub struct NewCredential {
 /// The signed statements of a valid assertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assertion {
-    /// Whether the authenticator has verified its user, by a PIN or biometrics. Signed.
+    /// Whether the authenticator has verified its user, by a PIN or biometrics.
     pub user_verified: bool,
-    /// Whether there is a copy of the key. Signed.
+    /// Whether there is a copy of the key.
     pub backed_up: bool,
-    /// The signature counter. Signed.
+    /// The signature counter.
     pub counter: u32,
 }
 
@@ -202,6 +202,7 @@ impl PasskeyCeremonies {
     /// # Errors
     /// [`WebauthnError`] if a name is empty.
     pub fn begin_registration(&self, owner: PasskeyOwner<'_>, existing: &[Passkey]) -> Result<Ceremony, WebauthnError> {
+        // Unless attestation is requested, browsers may replace the model of the authenticator by zeros.
         let attestation = if self.allowed_aaguids.is_empty() {
             AttestationConveyancePreference::None
         } else {
@@ -216,6 +217,7 @@ impl PasskeyCeremonies {
             .extensions(Some(RequestRegistrationExtensions {
                 cred_protect: None,
                 uvm: None,
+                // The browser says whether the credential is discoverable.
                 cred_props: Some(true),
                 min_pin_length: None,
                 hmac_create_secret: None,
@@ -246,10 +248,10 @@ impl PasskeyCeremonies {
         if !self.allowed_aaguids.is_empty() && !self.allowed_aaguids.contains(&aaguid) {
             return Err(PasskeyRefusal::Model);
         }
-        let hints = presented.response.response.transports.iter().flatten();
-        let hints =
-            hints.filter(|hint| !matches!(hint, AuthenticatorTransport::Unknown | AuthenticatorTransport::Test));
-        let mut transports: Vec<&str> = hints.map(AsRef::as_ref).collect();
+        let all_hints = presented.response.response.transports.iter().flatten();
+        let known_hints =
+            all_hints.filter(|hint| !matches!(hint, AuthenticatorTransport::Unknown | AuthenticatorTransport::Test));
+        let mut transports: Vec<&str> = known_hints.map(AsRef::as_ref).collect();
         transports.sort_unstable();
         transports.dedup();
         Ok(NewCredential {
@@ -352,7 +354,7 @@ fn read_attested_data(attestation_object: &[u8]) -> Result<(Aaguid, Vec<u8>), Pa
     const AAGUID_OFFSET: usize = 32 + 1 + 4;
     let object: AttestationObject<'_> =
         serde_cbor_2::from_slice(attestation_object).map_err(|_| PasskeyRefusal::Malformed)?;
-    let read = || {
+    let parse_auth_data = || {
         let (aaguid, rest) = object.auth_data.get(AAGUID_OFFSET..)?.split_first_chunk::<16>()?;
         let (id_length, rest) = rest.split_first_chunk::<2>()?;
         let key = rest.get(usize::from(u16::from_be_bytes(*id_length))..)?;
@@ -362,7 +364,7 @@ fn read_attested_data(attestation_object: &[u8]) -> Result<(Aaguid, Vec<u8>), Pa
         let key = serde_cbor_2::to_vec(&key).ok()?;
         Some((Aaguid(uuid::Uuid::from_bytes(*aaguid)), key))
     };
-    read().ok_or(PasskeyRefusal::Malformed)
+    parse_auth_data().ok_or(PasskeyRefusal::Malformed)
 }
 
 /// Serializes options to a JSON object.

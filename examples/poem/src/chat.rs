@@ -24,14 +24,16 @@ impl Room {
 /// Adds a signed-in user to the chat until the session ends.
 #[handler]
 pub(crate) fn chat(socket: SessionWebSocket, Data(room): Data<&Room>) -> impl IntoResponse + use<> {
-    let (room, name) = (room.0.clone(), socket.claims().sub.clone());
+    let room = room.0.clone();
+    let account_id = socket.claims().sub.clone();
     socket.on_upgrade(|mut socket| async move {
         let mut messages = room.subscribe();
         loop {
             tokio::select! {
                 received = socket.next() => match received {
                     // sending fails only without subscribers, and this connection is one
-                    Some(Ok(Message::Text(text))) => drop(room.send(format!("{name}: {text}"))),
+                    Some(Ok(Message::Text(text))) => drop(room.send(format!("{account_id}: {text}"))),
+                    // the chat ignores binary messages, pings and pongs
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => break,
                 },

@@ -83,7 +83,7 @@ fn print_banner(state: &AppState, endpoints: Endpoints, checks: &[Check]) {
 
 /// Which Redis the node uses: the address without the password.
 fn redis(state: &AppState) -> String {
-    if state.config.redis.url.is_some() { without_setting(&state.redis.label()) } else { "embedded".to_owned() }
+    if state.config.redis.url.is_some() { location_of(&state.redis.label()) } else { "embedded".to_owned() }
 }
 
 /// Which database the node uses: for PostgreSQL with the address, without the password.
@@ -91,12 +91,12 @@ fn database(state: &AppState) -> String {
     if state.config.database.url.expose().starts_with("sqlite:") {
         "SQLite".to_owned()
     } else {
-        format!("PostgreSQL, {}", without_setting(state.sql.label()))
+        format!("PostgreSQL, {}", location_of(state.sql.label()))
     }
 }
 
 /// The location in a label such as `redis.url, 127.0.0.1:6379`.
-fn without_setting(label: &str) -> String {
+fn location_of(label: &str) -> String {
     label.split_once(", ").map_or(label, |(_, location)| location).to_owned()
 }
 
@@ -113,19 +113,20 @@ fn uses_data_dir(config: &Config) -> bool {
     config.redis.url.is_none() || config.data_dir.exists()
 }
 
-/// The machine's name, which is the pod's in Kubernetes.
+/// The host name: in Kubernetes, the name of the pod.
 fn node_name() -> Option<String> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok())?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+    let name = name.trim();
+    if name.is_empty() { None } else { Some(name.to_owned()) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::without_setting;
+    use super::location_of;
 
     #[test]
     fn location_of_a_label_omits_the_setting() {
-        assert_eq!(without_setting("redis.url, cluster at a:1, b:2"), "cluster at a:1, b:2");
-        assert_eq!(without_setting("database.url, db.internal:5432/latchkey"), "db.internal:5432/latchkey");
+        assert_eq!(location_of("redis.url, cluster at a:1, b:2"), "cluster at a:1, b:2");
+        assert_eq!(location_of("database.url, db.internal:5432/latchkey"), "db.internal:5432/latchkey");
     }
 }

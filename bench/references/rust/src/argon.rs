@@ -14,6 +14,10 @@ const ITERATIONS: u32 = 2;
 const LANES: u32 = 1;
 const HASH_BYTES: usize = 32;
 
+const PASSWORD: &[u8] = b"correct horse";
+/// 16 bytes, as Latchkey's salts.
+const SALT: &[u8] = b"a salt of 16 b..";
+
 /// Measures for `seconds`, and prints the hashes per second of all threads together.
 pub(crate) fn run(threads: u64, seconds: u64) -> anyhow::Result<()> {
     let (stop, hashed) = (AtomicBool::new(false), AtomicU64::new(0));
@@ -25,10 +29,8 @@ pub(crate) fn run(threads: u64, seconds: u64) -> anyhow::Result<()> {
                 let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
                 let mut output = [0; HASH_BYTES];
                 while !stop.load(Ordering::Relaxed) {
-                    if argon2
-                        .hash_password_into_with_memory(b"correct horse", b"a salt of 16 b..", &mut output, &mut memory)
-                        .is_ok()
-                    {
+                    let result = argon2.hash_password_into_with_memory(PASSWORD, SALT, &mut output, &mut memory);
+                    if result.is_ok() {
                         hashed.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -36,11 +38,13 @@ pub(crate) fn run(threads: u64, seconds: u64) -> anyhow::Result<()> {
         }
         // a warm-up, so that the measured time begins when all threads are hashing
         std::thread::sleep(Duration::from_millis(300));
-        let (started, before) = (Instant::now(), hashed.load(Ordering::Relaxed));
+        let started = Instant::now();
+        let hashed_before = hashed.load(Ordering::Relaxed);
         std::thread::sleep(Duration::from_secs(seconds));
-        let (elapsed_s, after) = (started.elapsed().as_secs_f64(), hashed.load(Ordering::Relaxed));
+        let elapsed_s = started.elapsed().as_secs_f64();
+        let hashed_after = hashed.load(Ordering::Relaxed);
         stop.store(true, Ordering::Relaxed);
-        (after - before, elapsed_s)
+        (hashed_after - hashed_before, elapsed_s)
     });
     #[expect(clippy::cast_precision_loss, reason = "a few thousand hashes")]
     let rate = hashes as f64 / elapsed_s;

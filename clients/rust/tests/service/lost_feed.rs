@@ -9,7 +9,7 @@ use crate::{
     harness::{fault_proxy::Mode, wait},
 };
 
-/// Longer than the default of `max_staleness`, 5 s.
+/// One millisecond longer than the default of `max_staleness`, 5 s.
 const PAST_MAX_STALENESS: Duration = Duration::from_millis(5001);
 
 async fn wait_until_live(verifier: &Verifier) {
@@ -32,7 +32,7 @@ async fn lost_feed_falls_back_to_introspection() {
     assert!(!verifier.status().live);
     assert_eq!(verifier.verify(&first.access).await, Err(VerifyError::Revoked));
     assert!(verifier.verify(&second.access).await.is_ok());
-    assert_eq!(fixture.proxy.count_requests("introspect"), 2);
+    assert_eq!(fixture.proxy.count_requests("introspect"), 2, "one for each token");
     assert!(verifier.verify_locally(&second.access).unwrap_err().is_unavailable());
     // introspection fails, too
     fixture.proxy.set(Mode::Cut);
@@ -77,12 +77,13 @@ async fn frozen_feed_is_reconnected_without_a_gap() {
     // A verifier drops a stream that sends no event for `max_staleness`, by default 5 s of real time.
     let verifier = fixture.verifier().await;
     fixture.proxy.set(Mode::Frozen);
-    let connected = verifier.status().connections;
+    let connections_before = verifier.status().connections;
+    // the first sign-out happens on the frozen connection, the second one while the verifier is disconnected
     fixture.node.logout(&tokens[0].refresh).await.expect(204);
     wait::until("the frozen feed is dropped", async || verifier.status().last_error.is_some()).await;
     fixture.node.logout(&tokens[1].refresh).await.expect(204);
     fixture.proxy.set(Mode::Open);
-    wait::until("the verifier has reconnected", async || verifier.status().connections > connected).await;
+    wait::until("the verifier has reconnected", async || verifier.status().connections > connections_before).await;
     wait_until_revoked(&verifier, &tokens[0].access).await;
     wait_until_revoked(&verifier, &tokens[1].access).await;
     wait_until_live(&verifier).await;
@@ -119,14 +120,14 @@ async fn more_revocations_than_the_limit_make_the_feed_lost() {
     let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await, fixture.node.login("ada").await];
     let refusing = fixture.verifier_with(|builder| builder.max_revocations(1).on_feed_lost(OnFeedLost::Refuse)).await;
     let introspecting = fixture.verifier_with(|builder| builder.max_revocations(1)).await;
-    for tokens in &tokens[..2] {
-        fixture.node.logout(&tokens.refresh).await.expect(204);
+    for signed_out in &tokens[..2] {
+        fixture.node.logout(&signed_out.refresh).await.expect(204);
     }
     wait::until("both feeds are lost", async || !refusing.status().live && !introspecting.status().live).await;
     // Only one of the two revocations fits. Of the two tokens, `refusing` refuses one as revoked and the other as unverifiable.
-    for tokens in &tokens[..2] {
-        assert!(refusing.verify(&tokens.access).await.is_err());
-        assert_eq!(introspecting.verify(&tokens.access).await, Err(VerifyError::Revoked));
+    for signed_out in &tokens[..2] {
+        assert!(refusing.verify(&signed_out.access).await.is_err());
+        assert_eq!(introspecting.verify(&signed_out.access).await, Err(VerifyError::Revoked));
     }
     assert!(refusing.verify(&tokens[2].access).await.unwrap_err().is_unavailable());
     assert!(introspecting.verify(&tokens[2].access).await.is_ok());
