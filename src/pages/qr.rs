@@ -5,23 +5,25 @@ use std::fmt::Write;
 use qrcode::{Color, EcLevel, QrCode};
 
 /// The quiet zone around the code, in modules (ISO/IEC 18004, section 7.3.7).
-const QUIET: usize = 4;
+const QUIET_ZONE_MODULES: usize = 4;
 
 /// The SVG element of a QR code, labelled by the page's element `qr-label`. None if the text is too long for a QR code.
 pub fn qr_code(text: &str) -> Option<String> {
     let code = QrCode::with_error_correction_level(text.as_bytes(), EcLevel::M).ok()?;
     let (width, modules) = (code.width(), code.to_colors());
-    let size = width + 2 * QUIET;
+    let size = width + 2 * QUIET_ZONE_MODULES;
     let mut path = String::new();
     for (y, row) in modules.chunks(width).enumerate() {
         let mut x = 0;
         while x < width {
-            let run = row[x..].iter().take_while(|module| **module == Color::Dark).count();
+            let run_length = row[x..].iter().take_while(|module| **module == Color::Dark).count();
             // a rectangle for each run of dark modules in a row
-            if run > 0 {
-                let _ = write!(path, "M{} {}h{run}v1h-{run}z", x + QUIET, y + QUIET);
+            if run_length > 0 {
+                let (left, top) = (x + QUIET_ZONE_MODULES, y + QUIET_ZONE_MODULES);
+                let _ = write!(path, "M{left} {top}h{run_length}v1h-{run_length}z");
             }
-            x += run.max(1);
+            // skips the run, or one light module
+            x += run_length.max(1);
         }
     }
     Some(format!(

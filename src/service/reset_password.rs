@@ -29,7 +29,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ResetPasswordError {
     /// The link or the code does not work: it was used, has expired, or the account has changed since. The same error is
-    /// returned if the account does not exist (I12).
+    /// returned if the account does not exist (I12: no answer tells which accounts exist).
     #[error("the link or the code does not work any more")]
     InvalidToken,
     /// The new password does not satisfy the policy.
@@ -47,7 +47,7 @@ const PURPOSES: [TokenPurpose; 2] = [TokenPurpose::ResetPassword, TokenPurpose::
 
 /// Sets the password and ends all sessions. The reader of the mail owns the address, so the address is verified. If it was not verified
 /// before, another person may have set up the account. Every password, session, factor, link, consent, secondary address and change of
-/// address from before then stops working (I13).
+/// address from before then stops working (I13: nothing of that person survives).
 ///
 /// # Errors
 /// [`ResetPasswordError`]. On an error nothing has changed, except that the account's sessions may have ended if the database failed to
@@ -71,6 +71,7 @@ pub async fn reset_password(
         other => ResetPasswordError::Service(other.into()),
     })?;
     let change = state.sql.change_account(claim.account.id).await?;
+    // The account may have been disabled or deleted meanwhile.
     let change = change.filter(|change| !change.account.is_closed(state.clock.now()));
     let change = change.ok_or(ResetPasswordError::InvalidToken)?;
     let Some(token) = one_time_tokens::take(state, &claim, &change.account).await? else {
@@ -114,7 +115,7 @@ async fn apply(
         change.clear_former_addresses().await?;
         change.withdraw_consents(now, origin.ip).await?;
     }
-    // The mailbox was enough to set the password, so a code by mail would not be a second factor (I14).
+    // The mailbox was enough to set the password, so a code by mail would not be a second factor (I14: factors can't be bypassed).
     change.suspend_email_code().await?;
     let epoch = change.bump_epoch().await?;
     // If the account belonged to nobody, there is no owner to notify.
@@ -125,6 +126,7 @@ async fn apply(
         let notice = account_mail::notice(state, &change.account, origin, now).await?;
         account_mail::enqueue(state, &mut change, &to, origin, MailData::PasswordChanged { notice }).await?;
     }
+    // The sessions end before the commit, so that none survives the new password, even if the node stops in between.
     let ended = state
         .redis
         .sessions

@@ -36,12 +36,13 @@ pub async fn revoke_token(
         Some(client) if client.audiences.contains(&state.config.token.audience) => {
             (EndReason::Revoked, Actor::Client(client.id.clone()))
         }
+        // A service client without the audience of the sessions' tokens.
         Some(_) => return Ok(()),
     };
     let now = state.clock.now();
     let (account, session) = match decode_refresh_token(state, token).await? {
         // The holder of a refresh token may end the token's session, even the session of an app without the app's credentials. To
-        // find out whether an app has the session would take a second round trip (I8).
+        // find out whether an app has the session would take a second round trip (I8: one round trip a logout).
         Some(claims) => (claims.account, claims.session),
         None => match verify_issued_token(state, token).await {
             Ok(IssuedToken::Session(verified)) => (verified.sub, verified.sid),
@@ -77,7 +78,7 @@ async fn revoke_own(state: &AppState, client: &Client, token: &str, ip: Option<I
 }
 
 /// Whether a live session was issued to another client than `app`. False for a session that has ended: to revoke such a session changes
-/// nothing, but waits until no node accepts the session (I3).
+/// nothing, but waits until no node accepts the session (I3: revoked stays revoked).
 async fn is_issued_to_another(
     state: &AppState,
     account: AccountId,
@@ -86,8 +87,7 @@ async fn is_issued_to_another(
     now: Timestamp,
 ) -> Result<bool, ServiceError> {
     let found = state.redis.sessions.find(account, session, now).await?;
-    Ok(found.is_some_and(|found| {
-        let owner = found.session.client.as_deref().map(|grant| grant.client_id.as_str());
-        owner != Some(app.as_str())
-    }))
+    let Some(found) = found else { return Ok(false) };
+    let owner = found.session.client.as_deref().map(|grant| grant.client_id.as_str());
+    Ok(owner != Some(app.as_str()))
 }

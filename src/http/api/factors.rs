@@ -75,6 +75,7 @@ struct FactorsResponse {
 
 impl From<FactorList> for FactorsResponse {
     fn from(list: FactorList) -> Self {
+        // the list has no other kinds than authenticator apps and passkeys
         let factors = list.factors.into_iter().map(|factor| FactorResponse {
             id: factor.id.0,
             kind: if factor.kind == FactorKind::Passkey { FactorKindName::Passkey } else { FactorKindName::Totp },
@@ -82,8 +83,7 @@ impl From<FactorList> for FactorsResponse {
             created_at: factor.created_at.into(),
             last_used_at: factor.last_used_at.map(Time::from),
         });
-        let (recovery_codes_left, email_code) = (list.recovery_codes, list.email_code);
-        Self { factors: factors.collect(), recovery_codes_left, email_code }
+        Self { factors: factors.collect(), recovery_codes_left: list.recovery_codes, email_code: list.email_code }
     }
 }
 
@@ -230,7 +230,8 @@ impl FactorsApi {
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let change = email_code::enable(state, &caller).await;
-        Ok(changed(change.map_err(|error| cookie_refusal.explain(error))?))
+        let change = change.map_err(|error| cookie_refusal.explain(error))?;
+        Ok(changed(change))
     }
 
     /// Switch codes by mail off
@@ -266,6 +267,7 @@ impl FactorsApi {
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let change = recovery_codes::renew(state, &caller).await;
-        Ok(changed(change.map_err(|error| cookie_refusal.explain(error))?))
+        let change = change.map_err(|error| cookie_refusal.explain(error))?;
+        Ok(changed(change))
     }
 }

@@ -41,15 +41,15 @@ const LOGGED_CHARACTERS: usize = 128;
 
 /// Evaluates requests against the allowed origins.
 pub struct Cors {
-    origins: Vec<HeaderValue>,
-    refused: RefusedOrigins,
+    allowed_origins: Vec<HeaderValue>,
+    refused_origins: RefusedOrigins,
 }
 
 /// The origins that may read the responses of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Readers {
     /// No page of another origin.
-    None,
+    Nobody,
     /// Every page.
     Everyone,
     /// Pages of the allowed origins.
@@ -69,11 +69,12 @@ impl Readers {
             }
             "/docs" | "/openapi.json" | "/openapi.yaml" => Self::Everyone,
             _ if path.starts_with("/.well-known/") => Self::Everyone,
+            // a single session
             _ if path.strip_prefix("/v1/sessions/").is_some_and(|id| !id.contains('/')) => {
                 Self::Allowed { credentials: true }
             }
             _ if path.starts_with("/v1/login/") || path.starts_with("/v1/me/") => Self::Allowed { credentials: true },
-            _ => Self::None,
+            _ => Self::Nobody,
         }
     }
 }
@@ -91,23 +92,23 @@ impl Cors {
     pub fn new(config: &Config) -> Self {
         let own = origin_of(&config.issuer);
         let origins = std::iter::once(&own).chain(&config.http.allowed_origins);
-        let origins = origins.filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
-        Self { origins, refused: RefusedOrigins::default() }
+        let allowed_origins = origins.filter_map(|origin| HeaderValue::from_str(origin).ok()).collect();
+        Self { allowed_origins, refused_origins: RefusedOrigins::default() }
     }
 
     /// Decides who may read the response to this request. Logs an origin that is not allowed.
     pub fn evaluate(&self, request: &Request, clock: &Clock) -> Sharing {
         let readers = Readers::of(request.uri().path());
         let origin = match readers {
-            Readers::None => None,
+            Readers::Nobody => None,
             Readers::Everyone => Some(EVERY_ORIGIN),
             Readers::Allowed { .. } => request.headers().get(header::ORIGIN).and_then(|origin| {
-                let allowed = self.origins.contains(origin);
+                let is_allowed = self.allowed_origins.contains(origin);
                 // Browsers do not block a page that calls its own origin, even if that is not the issuer's.
-                if !allowed && !is_same_origin(request) {
-                    self.refused.log(origin, clock);
+                if !is_allowed && !is_same_origin(request) {
+                    self.refused_origins.log(origin, clock);
                 }
-                allowed.then(|| origin.clone())
+                is_allowed.then(|| origin.clone())
             }),
         };
         Sharing { readers, origin }
@@ -163,31 +164,31 @@ struct RefusedOrigins(Mutex<LoggedOrigins>);
 #[derive(Debug, Default)]
 struct LoggedOrigins {
     origins: VecDeque<HeaderValue>,
-    /// The time of the last log line.
-    last: Option<Timestamp>,
+    last_logged_at: Option<Timestamp>,
 }
 
 impl LoggedOrigins {
-    /// Whether to log this origin now. If so, remembers it.
-    fn is_due(&mut self, origin: &HeaderValue, now: Timestamp) -> bool {
+    /// Remembers an origin as logged if it must be logged now. Returns whether it must.
+    fn remember_if_due(&mut self, origin: &HeaderValue, now: Timestamp) -> bool {
         if self.origins.contains(origin) {
             return false;
         }
         if self.origins.len() >= MAX_LOGGED_ORIGINS {
-            if self.last.is_some_and(|last| now < last + LOG_INTERVAL) {
+            if self.last_logged_at.is_some_and(|last| now < last + LOG_INTERVAL) {
                 return false;
             }
             self.origins.pop_front();
         }
         self.origins.push_back(origin.clone());
-        self.last = Some(now);
+        self.last_logged_at = Some(now);
         true
     }
 }
 
 impl RefusedOrigins {
     fn log(&self, origin: &HeaderValue, clock: &Clock) {
-        if !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_due(origin, clock.now()) {
+        let is_due = self.0.lock().unwrap_or_else(PoisonError::into_inner).remember_if_due(origin, clock.now());
+        if !is_due {
             return;
         }
         let text = String::from_utf8_lossy(origin.as_bytes());
@@ -208,13 +209,13 @@ mod tests {
         let (mut logged, start) = (LoggedOrigins::default(), Timestamp::from_millis(1_800_000_000_000));
         let origin = |number: usize| HeaderValue::from_str(&format!("https://{number}.example")).unwrap();
         for number in 0..MAX_LOGGED_ORIGINS {
-            assert!(logged.is_due(&origin(number), start), "{number}");
-            assert!(!logged.is_due(&origin(number), start), "{number}: once");
+            assert!(logged.remember_if_due(&origin(number), start), "{number}");
+            assert!(!logged.remember_if_due(&origin(number), start), "{number}: once");
         }
         let (further, another) = (origin(MAX_LOGGED_ORIGINS), origin(MAX_LOGGED_ORIGINS + 1));
-        assert!(!logged.is_due(&further, start), "the interval since the last line is not over");
-        assert!(logged.is_due(&further, start + LOG_INTERVAL));
-        assert!(!logged.is_due(&another, start + LOG_INTERVAL), "the next interval begins with the last line");
+        assert!(!logged.remember_if_due(&further, start), "the interval since the last line is not over");
+        assert!(logged.remember_if_due(&further, start + LOG_INTERVAL));
+        assert!(!logged.remember_if_due(&another, start + LOG_INTERVAL), "the next interval begins with the last line");
         assert_eq!(logged.origins.len(), MAX_LOGGED_ORIGINS);
     }
 }

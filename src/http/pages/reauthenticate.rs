@@ -55,6 +55,7 @@ async fn page(
     if methods.is_empty() {
         return Ok(visit.reply().redirect_to_page("/sign-in?again=1"));
     }
+    // an unknown method, or none, is replaced by the best one
     let chosen = methods.iter().position(|method| Some(*method) == requested).unwrap_or(0);
     let method = methods.remove(chosen);
     let passkey_options = if method == FactorKind::Passkey.as_str() {
@@ -114,6 +115,7 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
 
 /// Reads the password, code or passkey from the form.
 fn read_proof(visit: &Visit, form: &mut Form, method: &str) -> Result<Reauthenticate, ProblemError> {
+    // an empty value is refused like a wrong one
     let mut code = || form.secret("code").unwrap_or_else(|| "".into());
     let factor = match FactorKind::parse(method) {
         Some(FactorKind::Totp) => Some(SecondFactor::Totp(code())),
@@ -122,6 +124,7 @@ fn read_proof(visit: &Visit, form: &mut Form, method: &str) -> Result<Reauthenti
     };
     let is_passkey = method == FactorKind::Passkey.as_str();
     let credential = if is_passkey { Some(passkeys::credential(form)?) } else { None };
+    // a method that the page does not offer counts as the password
     let is_password = factor.is_none() && credential.is_none();
     Ok(Reauthenticate {
         password: is_password.then(|| form.secret(PASSWORD).unwrap_or_else(|| "".into())),

@@ -1,4 +1,4 @@
-//! Reads the export files of other systems. They need no conversion first.
+//! Reads the export files of other systems as they are, without a conversion before the import.
 
 use aws_lc_rs::digest;
 use serde_json::{Map, Value};
@@ -126,8 +126,11 @@ impl Object {
             Some(Value::String(text)) => text.clone(),
             Some(_) => return Err(BadRecord::WrongType { field: name, expected: "a time" }),
         };
-        let as_utc = || parse_time(name, &format!("{text}Z"));
-        parse_time(name, &text).or_else(|_| as_utc()).map(Some)
+        if let Ok(time) = parse_time(name, &text) {
+            return Ok(Some(time));
+        }
+        let text_in_utc = format!("{text}Z");
+        parse_time(name, &text_in_utc).map(Some)
     }
 
     /// A time in milliseconds since 1970, as a number or a string.
@@ -137,7 +140,8 @@ impl Object {
             Some(Value::String(text)) => text.parse().ok(),
             Some(value) => value.as_i64(),
         };
-        number.and_then(|number| time_from_millis(name, number).ok()).ok_or(BadRecord::Millis(name)).map(Some)
+        let time = number.and_then(|number| time_from_millis(name, number).ok());
+        time.ok_or(BadRecord::Millis(name)).map(Some)
     }
 }
 
@@ -213,7 +217,8 @@ fn keycloak_hash(credential: &Value) -> Result<String, BadHash> {
     let (Some(secret), Some(data)) = (secret, data) else { return Err(BadHash::Malformed) };
     let bytes = |name: &str| -> Result<Vec<u8>, BadHash> {
         use base64::{Engine, prelude::BASE64_STANDARD};
-        BASE64_STANDARD.decode(secret[name].as_str().ok_or(BadHash::Malformed)?).map_err(|_| BadHash::Malformed)
+        let text = secret[name].as_str().ok_or(BadHash::Malformed)?;
+        BASE64_STANDARD.decode(text).map_err(|_| BadHash::Malformed)
     };
     let (hash, salt) = (bytes("value")?, bytes("salt")?);
     let iterations = data["hashIterations"].as_u64().and_then(|number| u32::try_from(number).ok());
@@ -249,7 +254,8 @@ fn keycloak_argon2(parameters: &Value, passes: u32, salt: &[u8], hash: &[u8]) ->
 fn auth0(user: &Object) -> Result<Record, BadRecord> {
     let email = user.text("email")?;
     // An export of password hashes has the id in MongoDB. The user id of the other exports is `auth0|` and that id.
-    let mongo_id = user.get("_id").and_then(|id| id["$oid"].as_str().or(id.as_str()).map(|id| format!("auth0|{id}")));
+    let mongo_id = user.get("_id").and_then(|id| id["$oid"].as_str().or(id.as_str()));
+    let id_from_mongo = mongo_id.map(|id| format!("auth0|{id}"));
     let hash = match (user.text("passwordHash")?.or(user.text("password_hash")?), user.get("custom_password_hash")) {
         (Some(hash), _) => Some(hash),
         (None, Some(custom)) => {
@@ -259,7 +265,7 @@ fn auth0(user: &Object) -> Result<Record, BadRecord> {
         (None, None) => None,
     };
     Ok(Record {
-        id: user.text("user_id")?.or(mongo_id).map(|id| account_id("auth0", &id)),
+        id: user.text("user_id")?.or(id_from_mongo).map(|id| account_id("auth0", &id)),
         username: username(user.text("username")?, email.as_ref()),
         email,
         email_verified: user.flag("email_verified")?.unwrap_or(false),
@@ -273,18 +279,17 @@ fn auth0(user: &Object) -> Result<Record, BadRecord> {
 
 /// An element of `users` in an export of the Firebase command line.
 fn firebase(user: &Object, config: &FirebaseHashConfig) -> Result<Record, BadRecord> {
-    let hash = match (user.text("passwordHash")?, user.text("salt")?) {
-        (Some(hash), salt) => {
-            let hash = config.hash(&salt.unwrap_or_default(), &hash);
-            Some(hash.ok_or(BadRecord::PasswordHash(BadHash::Malformed))?)
-        }
-        (None, _) => None,
+    let firebase_hash = user.text("passwordHash")?;
+    let salt = user.text("salt")?.unwrap_or_default();
+    let password_hash = match firebase_hash {
+        Some(hash) => Some(config.hash(&salt, &hash).ok_or(BadRecord::PasswordHash(BadHash::Malformed))?),
+        None => None,
     };
     Ok(Record {
         id: user.text("localId")?.map(|id| account_id("firebase", &id)),
         email: user.text("email")?,
         email_verified: user.flag("emailVerified")?.unwrap_or(false),
-        password_hash: hash,
+        password_hash,
         disabled: user.flag("disabled")?.unwrap_or(false),
         created_at: user.millis("createdAt")?,
         ..Record::default()
@@ -333,11 +338,13 @@ mod tests {
             assert!(bad.to_string().starts_with(&format!("{field} is not a time since 1970 in the form")), "{bad}");
         }
         let bad = django(&object(r#"{"fields":{"password":"!","date_joined":"yesterday"}}"#)).err().unwrap();
-        assert_eq!((&bad, bad.code()), (&BadRecord::Time("date_joined"), "invalid_created_at"));
+        assert_eq!(bad.code(), "invalid_created_at");
+        assert_eq!(bad, BadRecord::Time("date_joined"));
         // Not a number, before 1970, a fraction, and the year 10000.
         for number in [r#""yesterday""#, "-1", "1.5", "253402300800000"] {
             let bad = keycloak(&object(&format!(r#"{{"createdTimestamp":{number}}}"#))).err().unwrap();
-            assert_eq!((&bad, bad.code()), (&BadRecord::Millis("createdTimestamp"), "invalid_created_at"));
+            assert_eq!(bad.code(), "invalid_created_at");
+            assert_eq!(bad, BadRecord::Millis("createdTimestamp"));
         }
     }
 

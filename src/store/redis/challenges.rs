@@ -83,8 +83,10 @@ impl ChallengeStore {
             return Ok(());
         }
         let key = self.connection.keys.challenge(pending.account, name);
-        let set = self.connection.client_for_request()?.set(key, value, Some(Expiration::PX(ttl)), None, false).await;
-        let (): () = set.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
+        let (condition, returns_former_value) = (None, false);
+        let client = self.connection.client_for_request()?;
+        let result = client.set(key, value, Some(Expiration::PX(ttl)), condition, returns_former_value).await;
+        let (): () = result.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         Ok(())
     }
 
@@ -98,13 +100,16 @@ impl ChallengeStore {
         name: &str,
         now: Timestamp,
     ) -> Result<Option<FoundChallenge>, RedisError> {
-        let found = self.connection.client_for_request()?.get(self.connection.keys.challenge(account, name)).await;
-        let found: Option<Bytes> = found.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
-        let found = found.and_then(|value| Some(FoundChallenge { pending: decode(&value)?, value }));
-        Ok(found.filter(|found| found.pending.account == account && now < found.pending.expires_at))
+        let key = self.connection.keys.challenge(account, name);
+        let result = self.connection.client_for_request()?.get(key).await;
+        let value: Option<Bytes> = result.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
+        let Some(value) = value else { return Ok(None) };
+        let Some(pending) = decode(&value) else { return Ok(None) };
+        let is_live = pending.account == account && now < pending.expires_at;
+        Ok(is_live.then_some(FoundChallenge { pending, value }))
     }
 
-    /// Consumes a challenge. Returns true to exactly one of several concurrent callers (I11).
+    /// Consumes a challenge. Returns true to exactly one of several concurrent callers (I11: single use).
     ///
     /// # Errors
     /// [`RedisError`]
@@ -117,23 +122,24 @@ impl ChallengeStore {
 }
 
 fn encode(pending: &PendingSignIn) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(FIXED_BYTES + 64);
+    const USUAL_NAME_BYTES: usize = 64;
+    let mut bytes = Vec::with_capacity(FIXED_BYTES + USUAL_NAME_BYTES);
     // The first two of the eight bytes are zero, and are not stored.
-    let time = |time: Timestamp| time.as_millis().max(0).to_be_bytes();
+    let eight_bytes = |time: Timestamp| time.as_millis().max(0).to_be_bytes();
     bytes.extend([VERSION, pending.purpose.byte()]);
     bytes.extend(pending.account.as_bytes());
     bytes.extend(pending.epoch.0.to_be_bytes());
     bytes.extend(pending.factors_version.0.to_be_bytes());
     bytes.extend(pending.proved.methods.bits().to_be_bytes());
     bytes.push(pending.proved.acr.level());
-    bytes.extend(&time(pending.proved.at)[2..]);
+    bytes.extend(&eight_bytes(pending.proved.at)[2..]);
     bytes.push(match pending.transport {
         Transport::Bearer => 0,
         Transport::Cookie => 1,
         Transport::Browser => 2,
     });
     bytes.extend(pending.device.unwrap_or_default());
-    bytes.extend(&time(pending.expires_at)[2..]);
+    bytes.extend(&eight_bytes(pending.expires_at)[2..]);
     bytes.extend(pending.device_name.iter().flat_map(|name| name.bytes()));
     bytes
 }
@@ -141,8 +147,8 @@ fn encode(pending: &PendingSignIn) -> Vec<u8> {
 /// Decodes a value. Returns `None` for a damaged value, and for one of a newer release.
 fn decode(bytes: &[u8]) -> Option<PendingSignIn> {
     let (fixed, name) = bytes.split_first_chunk::<FIXED_BYTES>()?;
-    let number = |offset: usize| Some(u32::from_be_bytes(fixed[offset..offset + 4].try_into().ok()?));
-    let time = |offset: usize| {
+    let u32_at = |offset: usize| Some(u32::from_be_bytes(fixed[offset..offset + 4].try_into().ok()?));
+    let time_at = |offset: usize| {
         let mut millis = [0; 8];
         millis[2..].copy_from_slice(&fixed[offset..offset + 6]);
         Timestamp::from_millis(i64::from_be_bytes(millis))
@@ -155,12 +161,12 @@ fn decode(bytes: &[u8]) -> Option<PendingSignIn> {
     Some(PendingSignIn {
         purpose: ChallengePurpose::from_byte(fixed[1])?,
         account: AccountId::from_bytes(fixed[2..18].try_into().ok()?),
-        epoch: Epoch(number(18)?),
-        factors_version: FactorsVersion(number(22)?),
+        epoch: Epoch(u32_at(18)?),
+        factors_version: FactorsVersion(u32_at(22)?),
         proved: Authentication {
             methods: AuthenticationMethods::from_bits(u16::from_be_bytes([fixed[26], fixed[27]])),
             acr: Acr::from_level(fixed[28]),
-            at: time(29),
+            at: time_at(29),
         },
         transport: match fixed[35] {
             0 => Transport::Bearer,
@@ -170,7 +176,7 @@ fn decode(bytes: &[u8]) -> Option<PendingSignIn> {
         },
         device: Some(device).filter(|device| *device != [0; 16]),
         device_name: Some(String::from_utf8(name.to_vec()).ok()?).filter(|name| !name.is_empty()),
-        expires_at: time(52),
+        expires_at: time_at(52),
     })
 }
 
