@@ -42,7 +42,7 @@ pub async fn revoke_token(
     let now = state.clock.now();
     let (account, session) = match decode_refresh_token(state, token).await? {
         // The holder of a refresh token may end the token's session, even the session of an app without the app's credentials. To
-        // find out whether an app has the session would take a second round trip (I8: one round trip a logout).
+        // find out whether an app has the session would take a second round trip (I8: a logout takes one).
         Some(claims) => (claims.account, claims.session),
         None => match verify_issued_token(state, token).await {
             Ok(IssuedToken::Session(verified)) => (verified.sub, verified.sid),

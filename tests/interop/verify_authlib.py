@@ -1,4 +1,7 @@
-"""Verifies access tokens with Authlib's validator for RFC 9068: one token per line in, one result per line out."""
+"""Verifies access tokens with Authlib's validator for RFC 9068: one token per line in, one result per line out.
+
+The argument is a JSON object: the `issuer`, and the `audience` of the tokens.
+"""
 
 import json
 import sys
@@ -13,17 +16,17 @@ warnings.filterwarnings("ignore", module="authlib")
 config = json.loads(sys.argv[1])
 
 
-def read(url):
+def fetch_json(url):
     with urllib.request.urlopen(url) as response:
         return json.load(response)
 
 
-metadata = read(f"{config['issuer']}/.well-known/oauth-authorization-server")
+metadata = fetch_json(f"{config['issuer']}/.well-known/oauth-authorization-server")
 
 
 class Validator(JWTBearerTokenValidator):
     def get_jwks(self):
-        return read(metadata["jwks_uri"])
+        return fetch_json(metadata["jwks_uri"])
 
 
 validator = Validator(issuer=config["issuer"], resource_server=config["audience"])
@@ -31,7 +34,7 @@ for line in sys.stdin:
     try:
         claims = validator.authenticate_token(line.strip())
         validator.validate_token(claims, scopes=None, request=None)
-        answer = f"valid {claims['sub']}"
+        result = f"valid {claims['sub']}"
     except (OAuth2Error, ValueError) as error:
-        answer = f"refused {error}"
-    print(answer, flush=True)
+        result = f"refused {error}"
+    print(result, flush=True)

@@ -124,7 +124,7 @@ fn read_proof(visit: &Visit, form: &mut Form, method: &str) -> Result<Reauthenti
     };
     let is_passkey = method == FactorKind::Passkey.as_str();
     let credential = if is_passkey { Some(passkeys::credential(form)?) } else { None };
-    // a method that the page does not offer counts as the password
+    // any other method counts as the password
     let is_password = factor.is_none() && credential.is_none();
     Ok(Reauthenticate {
         password: is_password.then(|| form.secret(PASSWORD).unwrap_or_else(|| "".into())),

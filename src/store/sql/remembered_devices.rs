@@ -4,7 +4,10 @@ use sqlx::{Row, any::AnyRow};
 
 use super::{AccountChange, Sql, SqlError, query};
 use crate::domain::{
-    audit::AuditEntry, clock::Timestamp, ids::AccountId, ids::RememberedDeviceId, remembered_device::RememberedDevice,
+    audit::AuditEntry,
+    clock::Timestamp,
+    ids::{AccountId, RememberedDeviceId},
+    remembered_device::RememberedDevice,
 };
 
 /// Selects the devices that may skip the second factor of an account: those that were remembered in the account's current state and after
@@ -43,7 +46,9 @@ impl Sql {
             .fetch_optional(&mut *tx)
             .await?;
         tx.commit().await?;
-        row.map(|row| parse(&row.try_get::<String, _>("id")?)).transpose()
+        let Some(row) = row else { return Ok(None) };
+        let id: String = row.try_get("id")?;
+        parse_id(&id).map(Some)
     }
 
     /// The remembered devices that may skip the second factor, newest first.
@@ -63,7 +68,7 @@ impl Sql {
             .fetch_all(&mut *tx)
             .await?;
         tx.commit().await?;
-        rows.iter().map(read).collect()
+        rows.iter().map(read_device).collect()
     }
 
     /// Forgets a device of an account. Returns whether the account had the device. If so, writes `entry` to the audit log.
@@ -117,7 +122,7 @@ impl AccountChange {
             .bind(device.created_at.as_millis())
             .execute(&mut *self.tx)
             .await?;
-        // One place is for the new device.
+        // Keeps at most `max - 1` devices: the last place is for the new one.
         let sql = "DELETE FROM remembered_devices WHERE account_id = $1 AND id NOT IN (\
                    SELECT id FROM remembered_devices WHERE account_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2)";
         query(sql).bind(account.clone()).bind(i64::from(max.saturating_sub(1))).execute(&mut *self.tx).await?;
@@ -148,12 +153,12 @@ impl AccountChange {
     }
 }
 
-fn read(row: &AnyRow) -> Result<RememberedDevice, SqlError> {
+fn read_device(row: &AnyRow) -> Result<RememberedDevice, SqlError> {
     let id: String = row.try_get("id")?;
     let (digest, binding): (Vec<u8>, Vec<u8>) = (row.try_get("digest")?, row.try_get("binding")?);
     let unreadable = || SqlError::Corrupt(format!("the remembered device {id}"));
     Ok(RememberedDevice {
-        id: parse(&id)?,
+        id: parse_id(&id)?,
         digest: digest.try_into().map_err(|_| unreadable())?,
         binding: binding.try_into().map_err(|_| unreadable())?,
         name: row.try_get("name")?,
@@ -164,6 +169,6 @@ fn read(row: &AnyRow) -> Result<RememberedDevice, SqlError> {
     })
 }
 
-fn parse(id: &str) -> Result<RememberedDeviceId, SqlError> {
+fn parse_id(id: &str) -> Result<RememberedDeviceId, SqlError> {
     id.parse().map_err(|_| SqlError::Corrupt(format!("the id {id} of a remembered device")))
 }

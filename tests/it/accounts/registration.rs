@@ -16,7 +16,7 @@ async fn later_verification_sends_a_mail_and_allows_sign_in() {
     cluster.config.registration.verification = Verification::Later;
     let node = cluster.node().await;
     node.register("ada").await;
-    let (token, _) = first_mail(&cluster, "ada", "verify_address").await;
+    let (token, _code) = first_mail(&cluster, "ada", "verify_address").await;
     node.login("ada").await;
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
 }
@@ -27,8 +27,9 @@ async fn required_verification_refuses_sign_in_until_address_is_verified() {
     cluster.config.registration.verification = Verification::Required;
     let node = cluster.node().await;
     node.register("ada").await;
-    let (token, _) = first_mail(&cluster, "ada", "verify_address").await;
-    // Attempts with the right password do not count as failures: as many wrong ones would be throttled (`limits.login_backoff_after`).
+    let (token, _code) = first_mail(&cluster, "ada", "verify_address").await;
+    // Attempts with the right password do not count as failures: of eight wrong ones, the last would be throttled
+    // (`limits.login_backoff_after` is 5).
     for _ in 0..8 {
         assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(403, "email_not_verified"));
     }
@@ -46,7 +47,7 @@ async fn concealed_registration_of_a_taken_address_is_answered_alike_and_its_own
     let node = cluster.node().await;
     let register = |name: &str| node.post("/v1/users", json!({ "email": email(name), "password": PASSWORD }));
     let first = register("ada").await.expect(201);
-    let (token, _) = first_mail(&cluster, "ada", "verify_address").await;
+    let (token, _code) = first_mail(&cluster, "ada", "verify_address").await;
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
 
     let second = register("ada").await.expect(201);

@@ -19,7 +19,7 @@ fn logout(node: &Node) -> RequestBuilder {
 }
 
 /// Signs in with the transport `cookie`. Returns the access token and the cookie.
-async fn cookie_session(node: &Node) -> (String, String) {
+async fn login_with_cookie(node: &Node) -> (String, String) {
     let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
     let answer = node.post("/v1/login", body).await.expect(200);
     let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
@@ -40,7 +40,8 @@ async fn logout_ends_session_and_can_be_repeated() {
     let by_access = node.login("ada").await;
     for _ in 0..2 {
         let answer = node.logout(&by_refresh.refresh).await.expect(204);
-        assert_eq!((answer.text.as_str(), answer.header("set-cookie")), ("", ""));
+        assert_eq!(answer.text, "");
+        assert_eq!(answer.header("set-cookie"), "", "the session has no cookie to remove");
         node.send(logout(&node).bearer_auth(&by_access.access)).await.expect(204);
     }
     for ended in [by_refresh, by_access] {
@@ -63,6 +64,7 @@ async fn logout_with_only_invalid_credentials_succeeds_and_clears_cookie() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.logout("lk_rt_x").await.expect(204);
+    // a script with an undefined variable sends `undefined`; `YTpi` is `a:b` in Base64
     for authorization in ["Bearer x", "Bearer undefined", "Bearer ", "Basic YTpi", "nonsense"] {
         node.send(logout(&node).header("authorization", authorization)).await.expect(204);
     }
@@ -76,7 +78,7 @@ async fn logout_with_expired_or_broken_bearer_ends_cookie_session() {
     let node = cluster.node().await;
     node.register("ada").await;
     for is_broken in [false, true] {
-        let (access, cookie) = cookie_session(&node).await;
+        let (access, cookie) = login_with_cookie(&node).await;
         // the access token, which is valid for 300 s, has expired
         cluster.advance(Duration::from_secs(600));
         let bearer = if is_broken { "undefined" } else { &access };
@@ -104,8 +106,8 @@ async fn logout_with_several_credentials_ends_all_their_sessions() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (by_body, by_bearer) = (node.login("ada").await, node.login("ada").await);
-    let (_, cookie) = cookie_session(&node).await;
-    let other: Tokens = node.login("ada").await;
+    let (_, cookie) = login_with_cookie(&node).await;
+    let unrelated: Tokens = node.login("ada").await;
     let request = logout(&node).bearer_auth(&by_bearer.access).header("cookie", &cookie);
     let request = request.json(&json!({ "refresh_token": by_body.refresh }));
     assert_eq!(node.send(request).await.expect(204).header("set-cookie"), CLEARED);
@@ -113,5 +115,5 @@ async fn logout_with_several_credentials_ends_all_their_sessions() {
     for ended in [by_body, by_bearer] {
         assert_eq!(node.refresh(&ended.refresh).await.problem(), problem(401, "invalid_refresh_token"));
     }
-    node.refresh(&other.refresh).await.expect(200);
+    node.refresh(&unrelated.refresh).await.expect(200);
 }

@@ -75,7 +75,8 @@ impl Postgres {
             let data = folder.join("data");
             init(&programs, &data)?;
             prepare(&data);
-            let (port, owns_folder) = (guard::free_port(), true);
+            let port = guard::free_port();
+            let owns_folder = true;
             match serve(&programs, &folder, port, owns_folder, settings) {
                 Ok(guard) => return Ok(Self { guard, port, folder }),
                 Err(error) => last_error = error,
@@ -92,7 +93,8 @@ impl Postgres {
     /// Starts an ended server of [`Postgres::start`] again on its data. Keep `self` while the new server runs: the folder is
     /// deleted with `self`.
     pub fn restart(&self) -> Guard {
-        let (owns_folder, no_settings): (bool, [&str; 0]) = (false, []);
+        let owns_folder = false;
+        let no_settings: [&str; 0] = [];
         serve(&programs().unwrap(), &self.folder, self.port, owns_folder, &no_settings)
             .unwrap_or_else(|error| panic!("{error}"))
     }
@@ -137,7 +139,7 @@ impl Postgres {
 fn programs() -> Option<PathBuf> {
     // Debian, Red Hat, Alpine and Homebrew keep the server's programs outside PATH, in one folder per version
     let mut versions = Vec::new();
-    for (parent, below) in [
+    for (parent, programs_in_version) in [
         ("/usr/lib/postgresql", "bin"),
         ("/usr", "bin"),
         ("/usr/libexec", ""),
@@ -150,8 +152,8 @@ fn programs() -> Option<PathBuf> {
             let version: String = name.chars().filter(char::is_ascii_digit).collect();
             let is_postgres =
                 parent.ends_with("postgresql") || name.starts_with("postgresql") || name.starts_with("pgsql-");
-            if let (true, Ok(version)) = (is_postgres, version.parse::<u32>()) {
-                versions.push((version, entry.path().join(below)));
+            if is_postgres && let Ok(version) = version.parse::<u32>() {
+                versions.push((version, entry.path().join(programs_in_version)));
             }
         }
     }
@@ -165,6 +167,7 @@ fn init(programs: &Path, data: &Path) -> Result<(), String> {
     initdb
         .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync", "--pgdata"])
         .arg(data)
+        // the unprivileged user may have no access to the current folder
         .current_dir("/");
     if let Some((uid, gid)) = guard::unprivileged_user() {
         initdb.uid(uid).gid(gid);
@@ -180,9 +183,9 @@ fn init(programs: &Path, data: &Path) -> Result<(), String> {
 /// Starts the server on its data in `folder`. With `owns_folder`, the returned guard deletes the folder when it is dropped.
 fn serve(programs: &Path, folder: &Path, port: u16, owns_folder: bool, settings: &[&str]) -> Result<Guard, String> {
     let data = folder.join("data").display().to_string();
-    let (program, sockets) = (programs.join("postgres"), folder.display().to_string());
+    let program = programs.join("postgres");
     let port = port.to_string();
-    let sockets = format!("unix_socket_directories={sockets}");
+    let sockets = format!("unix_socket_directories={}", folder.display());
     let mut command = vec![program.to_str().unwrap(), "-D", &data, "-p", &port, "-h", "127.0.0.1", "-c", &sockets];
     for setting in
         ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"].iter().chain(settings)
@@ -195,6 +198,7 @@ fn serve(programs: &Path, folder: &Path, port: u16, owns_folder: bool, settings:
         stop: "QUIT",
         folder: owns_folder.then_some(folder),
         ready: "database system is ready to accept connections",
+        // PostgreSQL refuses to run as root
         unprivileged: true,
     };
     Guard::start(&spec)
