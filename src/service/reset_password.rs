@@ -126,7 +126,7 @@ async fn apply(
         let notice = account_mail::notice(state, &change.account, origin, now).await?;
         account_mail::enqueue(state, &mut change, &to, origin, MailData::PasswordChanged { notice }).await?;
     }
-    // The sessions end before the commit, so that none survives the new password, even if the node stops in between.
+    // The sessions end before the commit. Otherwise they would outlive the former password if the node stopped in between.
     let ended = state
         .redis
         .sessions

@@ -36,17 +36,15 @@ async fn browser_without_session_is_sent_to_sign_in_and_returns_with_handle() {
     let (page, handle) = page_and_handle(&node, &answer);
     assert_eq!(page, "/account/sign-in");
     let back = format!("/oauth2/authorize?request={handle}");
-    assert_eq!(page_and_handle(&node, &browser.get(&node, &back).await), ("/account/sign-in".to_owned(), handle));
+    let answer = browser.get(&node, &back).await;
+    assert_eq!(page_and_handle(&node, &answer), ("/account/sign-in".to_owned(), handle));
     let browser = Browser::signed_in(&node, "ada").await;
     let answer = browser.get(&node, &back).await;
     assert_eq!(response_of(&answer)["state"], "a state");
     // A second tab, or the button to go back, gets no second code.
     let again = browser.get(&node, &back).await.expect(400);
-    assert!(
-        again.header("content-type").starts_with("text/html") && again.text.contains("finished before"),
-        "{}",
-        again.text
-    );
+    assert!(again.header("content-type").starts_with("text/html"));
+    assert!(again.text.contains("finished before"), "{}", again.text);
     node.stop().await;
 }
 
@@ -72,15 +70,15 @@ async fn form_post_response_is_a_form_that_the_page_script_submits() {
     let request = Request::for_client(&shop.id).with("response_mode", "form_post").with("state", "\"><script>");
     let answer = browser.authorize(&node, &request).await.expect(200);
     let policy = answer.header("content-security-policy");
-    assert!(policy.contains("script-src 'self'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert!(policy.contains("script-src 'self'"), "{policy}");
+    assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
     assert!(!policy.contains("form-action"), "the client may redirect anywhere: {policy}");
-    assert_eq!((answer.header("cache-control"), answer.header("x-frame-options")), ("no-store", "DENY"));
-    assert!(!answer.text.contains("name=\"csrf\"") && answer.text.contains("data-submit"), "{}", answer.text);
-    assert!(
-        answer.text.contains(&format!("<form method=\"post\" action=\"{CALLBACK}\" data-submit>")),
-        "{}",
-        answer.text
-    );
+    assert_eq!(answer.header("cache-control"), "no-store");
+    assert_eq!(answer.header("x-frame-options"), "DENY");
+    // the client must not get the user's CSRF token
+    assert!(!answer.text.contains("name=\"csrf\""), "{}", answer.text);
+    let form = format!("<form method=\"post\" action=\"{CALLBACK}\" data-submit>");
+    assert!(answer.text.contains(&form), "{}", answer.text);
     assert!(answer.text.contains("name=\"state\" value=\"&quot;&gt;&lt;script&gt;\""));
     assert!(answer.text.contains("name=\"iss\" value=\"https://auth.example.com\""));
     let (_, code) = answer.text.split_once("name=\"code\" value=\"").unwrap();
@@ -113,6 +111,7 @@ async fn error_of_request_goes_to_client() {
         (valid.with("max_age", "-1"), "invalid_request"),
         // the user has just authenticated (the clock stands still), so a new authentication would not reach aal3
         (valid.with("acr_values", "aal3"), "unmet_authentication_requirements"),
+        // `e30` is an empty object in base64url
         (valid.with("id_token_hint", "e30.e30.e30"), "invalid_request"),
         (valid.with_another("request", "e30.e30."), "request_not_supported"),
         (valid.with_another("request_uri", "https://app.example.com/r"), "request_uri_not_supported"),
@@ -128,11 +127,13 @@ async fn error_of_request_goes_to_client() {
         assert_eq!(response["error"], error, "{request:?}");
         assert_eq!(response["iss"], "https://auth.example.com");
         assert_eq!(response["state"], "a state", "{request:?}");
-        assert!(!response["error_description"].is_empty() && !response.contains_key("code"));
+        assert!(!response["error_description"].is_empty(), "{request:?}");
+        assert!(!response.contains_key("code"), "{request:?}");
     }
     // A repeated state is not returned: it is ambiguous.
     let response = response_of(&browser.authorize(&node, &valid.with_another("state", "another")).await);
-    assert_eq!((response["error"].as_str(), response.get("state")), ("invalid_request", None));
+    assert_eq!(response["error"], "invalid_request");
+    assert_eq!(response.get("state"), None);
     // An error is returned in the response mode of the request.
     let request = valid.with("response_mode", "form_post").with("scope", "unknown");
     let answer = browser.authorize(&node, &request).await.expect(200);
@@ -224,11 +225,13 @@ async fn prompt_and_max_age_require_a_new_authentication() {
         let back = format!("/oauth2/authorize?request={handle}");
         // The old session is not enough, however often the browser returns.
         assert_eq!(page_and_handle(&node, &browser.get(&node, &back).await).0, expected);
+        // a new authentication must be later than the request
         cluster.advance(Duration::from_secs(1));
         let again = Browser::signed_in(&node, "ada").await;
         let code = response_of(&again.get(&node, &back).await).remove("code").unwrap();
         let tokens = exchange(&node, &shop, &code).await.expect(200).json();
         assert_eq!(claims(text(&tokens, "id_token"))["auth_time"], node.state.clock.now().as_secs());
+        // ages the session for the next request
         cluster.advance(Duration::from_secs(10));
     }
     let create = valid.with("prompt", "create");
@@ -252,10 +255,11 @@ async fn acr_values_require_a_session_of_that_level() {
     let response = response_of(&again.get(&node, &format!("/oauth2/authorize?request={second_handle}")).await);
     assert_eq!(response["error"], "unmet_authentication_requirements");
     let strong = Browser::signed_in_at_aal2(&node, "ada").await;
-    let code = response_of(&strong.get(&node, &format!("/oauth2/authorize?request={handle}")).await);
-    let tokens = exchange(&node, &shop, &code["code"]).await.expect(200).json();
-    let id = claims(text(&tokens, "id_token"));
-    assert_eq!((text(&id, "acr"), &id["amr"]), (Acr::Aal2.as_str(), &serde_json::json!(["pwd", "otp", "mfa"])));
+    let response = response_of(&strong.get(&node, &format!("/oauth2/authorize?request={handle}")).await);
+    let tokens = exchange(&node, &shop, &response["code"]).await.expect(200).json();
+    let id_claims = claims(text(&tokens, "id_token"));
+    assert_eq!(id_claims["acr"], Acr::Aal2.as_str());
+    assert_eq!(id_claims["amr"], serde_json::json!(["pwd", "otp", "mfa"]));
     // Of several values, the lowest is required: the browser's session of level aal1 suffices.
     let request = Request::for_client(&shop.id).with("acr_values", "aal2 aal1");
     assert!(response_of(&browser.authorize(&node, &request).await).contains_key("code"));
@@ -266,10 +270,11 @@ async fn acr_values_require_a_session_of_that_level() {
 async fn waiting_request_expires_after_ten_minutes() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    let (_, handle) =
-        page_and_handle(&node, &Browser::default().authorize(&node, &Request::for_client(&shop.id)).await);
-    cluster.advance(Duration::from_secs(601));
     let browser = Browser::default();
+    let answer = browser.authorize(&node, &Request::for_client(&shop.id)).await;
+    let (_, handle) = page_and_handle(&node, &answer);
+    // one second more than ten minutes
+    cluster.advance(Duration::from_secs(601));
     browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await.expect(400);
     node.stop().await;
 }

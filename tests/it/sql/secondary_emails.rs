@@ -31,15 +31,15 @@ fn verified(account: &NewAccount, text: &str) -> SecondaryEmail {
     SecondaryEmail { verified_at: Some(NOW), ..unverified(account, text) }
 }
 
-/// Imports all rows as one batch, without factors. `emails` are secondary addresses, each with the index of its account in `rows`.
+/// Imports all rows of the import `source` as one batch, without factors. `emails` are secondary addresses, each with the index of its account in `rows`.
 async fn import(
     sql: &Sql,
     source: &str,
     rows: &[NewAccount],
     emails: &[(usize, SecondaryEmail)],
 ) -> Vec<ImportOutcome> {
-    let last_record = rows.len() as u64;
-    sql.import_accounts(source, last_record, rows, &[], emails, NOW).await.unwrap()
+    let (last_record, factors) = (rows.len() as u64, []);
+    sql.import_accounts(source, last_record, rows, &factors, emails, NOW).await.unwrap()
 }
 
 async fn change(sql: &Sql, account: &NewAccount) -> AccountChange {
@@ -47,7 +47,7 @@ async fn change(sql: &Sql, account: &NewAccount) -> AccountChange {
 }
 
 /// Inserts an account with an unverified secondary address.
-async fn with_secondary(sql: &Sql, primary: &str, other: &str) -> (NewAccount, SecondaryEmail) {
+async fn insert_with_secondary(sql: &Sql, primary: &str, other: &str) -> (NewAccount, SecondaryEmail) {
     let new = new_account(primary);
     sql.insert_account(&new).await.unwrap();
     let added = unverified(&new, other);
@@ -65,7 +65,7 @@ async fn find(sql: &Sql, name: &str) -> Option<Account> {
 async fn account_is_found_by_each_verified_address_with_one_query() {
     on_every_backend(async |backend| {
         let sql = backend.migrated_pool().await;
-        let (ann, other) = with_secondary(&sql, "ann@example.com", "Ann@Work.example").await;
+        let (ann, other) = insert_with_secondary(&sql, "ann@example.com", "Ann@Work.example").await;
         assert_eq!(find(&sql, "ann@work.example").await, None);
         let mut change = change(&sql, &ann).await;
         change.verify_secondary_email(&other, LATER).await.unwrap();
@@ -89,7 +89,7 @@ async fn account_is_found_by_each_verified_address_with_one_query() {
 async fn loss_of_an_unverified_address_is_logged_with_both_accounts_after_the_commit() {
     on_every_backend(async |backend| {
         let sql = backend.migrated_pool().await;
-        let (ann, other) = with_secondary(&sql, "ann@example.com", "shared@example.com").await;
+        let (ann, other) = insert_with_secondary(&sql, "ann@example.com", "shared@example.com").await;
         let bob = new_account("shared@example.com");
         sql.insert_account(&bob).await.unwrap();
         let (loser, verifier) = (format!("account={}", bob.id), format!("verified_by={}", ann.id));
@@ -103,9 +103,8 @@ async fn loss_of_an_unverified_address_is_logged_with_both_accounts_after_the_co
                 drop(change);
             }
             let text = String::from_utf8(log.bytes()).unwrap();
-            let is_loss = |line: &str| line.contains("lost its unverified primary address");
-            let mut losses = text.lines().filter(|line| is_loss(line) && line.contains(&loser));
-            let logged = losses.next();
+            let mut losses = text.lines().filter(|line| line.contains("lost its unverified primary address"));
+            let logged = losses.find(|line| line.contains(&loser));
             assert_eq!(logged.is_some(), commits, "{logged:?}");
             assert!(logged.is_none_or(|line| line.contains(&verifier)), "{logged:?}");
         }
@@ -118,7 +117,7 @@ async fn loss_of_an_unverified_address_is_logged_with_both_accounts_after_the_co
 async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_verified_it() {
     on_every_backend(async |backend| {
         let sql = backend.migrated_pool().await;
-        let (ann, other) = with_secondary(&sql, "ann@example.com", "shared@example.com").await;
+        let (ann, other) = insert_with_secondary(&sql, "ann@example.com", "shared@example.com").await;
         let mut owner = change(&sql, &ann).await;
         owner.verify_secondary_email(&other, LATER).await.unwrap();
         owner.commit().await.unwrap();
@@ -153,7 +152,7 @@ async fn address_gets_one_owner_among_sixteen_racers() {
             let shared = format!("shared{round}@example.com");
             let mut racers = Vec::new();
             for racer in 0..15 {
-                racers.push(with_secondary(&sql, &format!("racer{round}.{racer}@example.com"), &shared).await);
+                racers.push(insert_with_secondary(&sql, &format!("racer{round}.{racer}@example.com"), &shared).await);
             }
             let registered = new_account(&shared);
             sql.insert_account(&registered).await.unwrap();
@@ -199,22 +198,25 @@ async fn address_gets_one_owner_among_sixteen_racers() {
 async fn promoted_address_swaps_with_primary_and_deletion_frees_both() {
     on_every_backend(async |backend| {
         let sql = backend.migrated_pool().await;
-        let (ann, other) = with_secondary(&sql, "ann@example.com", "ann@work.example").await;
+        let (ann, other) = insert_with_secondary(&sql, "ann@example.com", "ann@work.example").await;
         let mut owner = change(&sql, &ann).await;
         owner.verify_email(NOW).await.unwrap();
         owner.verify_secondary_email(&other, LATER).await.unwrap();
         owner.commit().await.unwrap();
         let stored = sql.secondary_emails(ann.id).await.unwrap();
         let mut owner = change(&sql, &ann).await;
-        let former = Entropy::system().email_id(LATER);
-        owner.make_primary(&stored[0], stored[0].verified_at.unwrap(), former, LATER).await.unwrap();
+        let former_id = Entropy::system().email_id(LATER);
+        owner.make_primary(&stored[0], stored[0].verified_at.unwrap(), former_id, LATER).await.unwrap();
         assert_eq!(owner.account.email.as_str(), "ann@work.example");
         owner.commit().await.unwrap();
         let stored = sql.secondary_emails(ann.id).await.unwrap();
-        assert_eq!((stored.len(), stored[0].id, stored[0].email.as_str()), (1, former, "ann@example.com"));
+        assert_eq!(stored.len(), 1);
+        assert_eq!(stored[0].id, former_id);
+        assert_eq!(stored[0].email.as_str(), "ann@example.com");
         assert_eq!(stored[0].verified_at, Some(NOW));
         let account = sql.account(ann.id).await.unwrap().unwrap();
-        assert_eq!((account.email.as_str(), account.email_verified), ("ann@work.example", true));
+        assert_eq!(account.email.as_str(), "ann@work.example");
+        assert!(account.email_verified);
         let mut owner = change(&sql, &ann).await;
         owner.delete().await.unwrap();
         owner.commit().await.unwrap();

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Every sensitive call: method, path, body, and the status of its answer after a step-up. The two calls about one secondary address name an
-/// address that does not exist, so their answer is 404. The last call schedules the account's deletion.
+/// address that does not exist (they pass a session's id), so their answer is 404. The last call schedules the account's deletion.
 fn calls(other: &Tokens) -> Vec<(Method, String, Value, u16)> {
     vec![
         (Method::PATCH, "/v1/me".to_owned(), json!({ "username": "lovelace" }), 200),
@@ -38,6 +38,7 @@ async fn sensitive_call_long_after_the_sign_in_is_challenged_and_succeeds_after_
     let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     for (method, path, body, _) in calls(&other) {
         let answer = signed_in(&node, &tokens, method, &path, body).await;
+        // the default of `session.recent`, in seconds
         assert_challenge(&answer, ", max_age=\"600\"");
     }
     // Calls that are not sensitive need no step-up, such as a change of the display name, or the list of sessions.
