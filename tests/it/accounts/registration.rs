@@ -28,7 +28,8 @@ async fn required_verification_refuses_sign_in_until_address_is_verified() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (token, _code) = first_mail(&cluster, "ada", "verify_address").await;
-    // Attempts with the right password do not count as failures: eight wrong ones would be throttled (`limits.login_backoff_after` is 5).
+    // Attempts with the right password do not count as failures: eight wrong ones would be throttled (`limits.login_backoff_after`
+    // is 5).
     for _ in 0..8 {
         assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(403, "email_not_verified"));
     }

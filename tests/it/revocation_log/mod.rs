@@ -62,7 +62,8 @@ async fn next_revocation(feed: &mut Receiver<FeedMessage>) -> Revocation {
     }
 }
 
-/// Asserts that a node does not report an ended session as active (I3: revoked stays revoked). A node that can't reach Redis may return an error.
+/// Asserts that a node does not report an ended session as active (I3: revoked stays revoked). A node that can't reach Redis may return
+/// an error.
 async fn assert_not_active(store: &RedisStores, account: AccountId, session: SessionId) {
     let answer = store.sessions.liveness(account, session, NOW).await;
     assert!(!matches!(answer, Ok(Some(_))), "{answer:?}");

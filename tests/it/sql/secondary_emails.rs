@@ -31,7 +31,8 @@ fn verified(account: &NewAccount, text: &str) -> SecondaryEmail {
     SecondaryEmail { verified_at: Some(NOW), ..unverified(account, text) }
 }
 
-/// Imports all rows of the import `source` as one batch, without factors. `emails` are secondary addresses, each with the index of its account in `rows`.
+/// Imports all rows of the import `source` as one batch, without factors. `emails` are secondary addresses, each with
+/// the index of its account in `rows`.
 async fn import(
     sql: &Sql,
     source: &str,

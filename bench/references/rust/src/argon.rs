@@ -15,7 +15,7 @@ const LANES: u32 = 1;
 const HASH_BYTES: usize = 32;
 
 const PASSWORD: &[u8] = b"correct horse";
-/// 16 bytes, as Latchkey's salts.
+/// 16 bytes, like Latchkey's salts.
 const SALT: &[u8] = b"a salt of 16 b..";
 
 /// Measures for `seconds`, and prints the hashes per second of all threads together.
