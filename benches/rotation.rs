@@ -17,9 +17,9 @@ use simulation::{
 };
 
 const SEED: u64 = 19;
-/// Refreshes of each honest holder.
+/// The simulated refreshes of each honest holder under each policy.
 const REFRESHES: u64 = 4_000_000;
-/// Thefts by each thief.
+/// The simulated thefts by each thief under each policy.
 const THEFTS: u64 = 20_000;
 
 fn main() {
@@ -58,16 +58,17 @@ fn main() {
     row("---:", &["---:"; 4]);
     for limit in 2..=6 {
         let policy = Policy::Latchkey(Settings { counted_repeats_limit: limit, ..DEFAULTS });
-        let phones = [(0.05, Moves::Hourly), (0.20, Moves::Hourly), (0.05, Moves::AfterEachLoss)];
-        let phones = phones.map(|(loss, moves)| Honest::Phone(loss, moves).false_sign_outs(policy, REFRESHES, SEED));
-        let [few_lost, many_lost, new_networks] = phones.map(per_million);
-        let shadowing_thief = detection(Detection::of(Thief::Shadows, Owner::Desk, policy, THEFTS, SEED));
+        let phone = |loss, moves| per_million(Honest::Phone(loss, moves).false_sign_outs(policy, REFRESHES, SEED));
+        let few_lost = phone(0.05, Moves::Hourly);
+        let many_lost = phone(0.20, Moves::Hourly);
+        let new_networks = phone(0.05, Moves::AfterEachLoss);
+        let shadowing_thief = detection_cell(Detection::of(Thief::Shadows, Owner::Desk, policy, THEFTS, SEED));
         row(&limit.to_string(), &[few_lost, many_lost, new_networks, shadowing_thief]);
     }
     eprintln!("\nsimulated in {:.1} s", began.elapsed().as_secs_f64());
 }
 
-/// Prints a row of a Markdown table.
+/// Prints a row of a Markdown table. The second row has dashes, which align the columns.
 fn row(name: &str, cells: &[impl AsRef<str>]) {
     let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
     println!("| {name} | {} |", cells.join(" | "));
@@ -75,10 +76,11 @@ fn row(name: &str, cells: &[impl AsRef<str>]) {
 
 /// Prints when each policy detects a thief.
 fn detection_row(name: &str, thief: Thief, owner: Owner) {
-    let cells = Policy::ALL.map(|(_, policy)| detection(Detection::of(thief, owner, policy, THEFTS, SEED)));
+    let cells = Policy::ALL.map(|(_, policy)| detection_cell(Detection::of(thief, owner, policy, THEFTS, SEED)));
     row(name, &cells);
 }
 
+/// The false sign-outs per million refreshes, as a cell of the table.
 fn per_million(sign_outs: u64) -> String {
     let rate = sign_outs as f64 * 1e6 / REFRESHES as f64;
     if sign_outs == 0 {
@@ -91,11 +93,12 @@ fn per_million(sign_outs: u64) -> String {
 }
 
 /// The median and the 99.9th percentile of the owner's refreshes until the session ends, as a cell of the table.
-fn detection(detection: Detection) -> String {
-    let never = 100.0 * detection.never as f64 / THEFTS as f64;
+fn detection_cell(detection: Detection) -> String {
+    let never_percent = 100.0 * detection.never as f64 / THEFTS as f64;
+    // A percentile is `None` if the theft at that percentile is never detected.
     match (detection.median, detection.percentile_99_9) {
         (Some(median), Some(percentile_99_9)) => format!("{median} / {percentile_99_9}"),
-        (Some(median), None) => format!("{median} / never ({never:.1} %)"),
-        _ => format!("never ({never:.0} %)"),
+        (Some(median), None) => format!("{median} / never ({never_percent:.1} %)"),
+        _ => format!("never ({never_percent:.0} %)"),
     }
 }

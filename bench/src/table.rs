@@ -11,11 +11,12 @@ use crate::{
 /// Renders one table per scenario.
 pub fn all(results: &Results) -> String {
     let mut text = String::new();
-    let mut last = None;
+    let mut previous_scenario = None;
     for key in results.keys() {
-        let (scenario, connections, name) = key;
-        if last != Some(scenario) {
-            last = Some(scenario);
+        let (scenario, connections, target) = key;
+        if previous_scenario != Some(scenario) {
+            previous_scenario = Some(scenario);
+            // Writing to a string cannot fail.
             let _ = write!(
                 text,
                 "\n### {}\n\n| connections | | requests/s | p50 ms | p99 ms | p99.9 ms | server µs | Redis µs | RSS MiB | errors | latchkey is |\n\
@@ -23,27 +24,28 @@ pub fn all(results: &Results) -> String {
                 scenario.text()
             );
         }
-        let _ = writeln!(text, "| {connections} | {} | {}", name.text(), measured_cells(results, key));
+        let _ = writeln!(text, "| {connections} | {} | {} |", target.text(), measured_cells(results, key));
     }
     text
 }
 
-/// Renders the cells of a row after its connections and its target. A figure that was not measured is 0, and leaves its cell
-/// empty. The last cell is Latchkey's rate divided by the target's.
+/// Renders the cells that follow the connections and the target in a row. A figure that was not measured is 0, and leaves its
+/// cell empty. The last cell is Latchkey's rate divided by the target's.
 fn measured_cells(results: &Results, key: Key) -> String {
     let median_and_range = |spread: Option<Spread>, digits: usize| match spread {
-        Some(s) if s.median == 0.0 && s.max == 0.0 => String::new(),
-        Some(s) => format!("{:.digits$} ({:.digits$} to {:.digits$})", s.median, s.min, s.max),
-        None => String::new(),
+        Some(Spread { median, min, max }) if max > 0.0 => {
+            format!("{median:.digits$} ({min:.digits$} to {max:.digits$})")
+        }
+        _ => String::new(),
     };
     let median = |spread: Option<Spread>, digits: usize| match spread {
-        Some(s) if s.median > 0.0 => format!("{:.digits$}", s.median),
+        Some(Spread { median, .. }) if median > 0.0 => format!("{median:.digits$}"),
         _ => String::new(),
     };
     let errors: u64 = results.samples(key).iter().map(|sample| sample.errors).sum();
-    let (scenario, connections, name) = key;
+    let (scenario, connections, target) = key;
     let latchkey = latchkey_node(scenario);
-    let ratio = if name == latchkey {
+    let ratio = if target == latchkey {
         None
     } else {
         results.ratio((scenario, connections, latchkey), key, |sample| sample.per_second)
@@ -57,7 +59,7 @@ fn measured_cells(results: &Results, key: Key) -> String {
         median(results.spread(key, |sample| sample.redis_micros), 1),
         median(results.spread(key, |sample| sample.resident_mib), 0),
         errors.to_string(),
-        ratio.map(|ratio| format!("{:.2} times", ratio.median)).unwrap_or_default() + " |",
+        ratio.map(|ratio| format!("{:.2} times", ratio.median)).unwrap_or_default(),
     ]
     .join(" | ")
 }

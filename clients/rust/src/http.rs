@@ -37,10 +37,8 @@ impl Http {
     /// Creates a client. `plain_http` allows URLs without TLS for other hosts than this machine, `timeout` limits one whole
     /// request, and the PEM `certificates` are trusted in addition to the system's.
     pub(crate) fn new(plain_http: bool, timeout: Duration, certificates: &[Vec<u8>]) -> Result<Self, BuildError> {
-        let certificates = certificates.iter().map(|pem| reqwest::Certificate::from_pem(pem));
-        let certificates: Vec<_> = certificates
-            .collect::<Result<_, _>>()
-            .map_err(|_| BuildError::Setting("a root certificate is not a PEM certificate"))?;
+        let parsed: Result<Vec<_>, _> = certificates.iter().map(|pem| reqwest::Certificate::from_pem(pem)).collect();
+        let certificates = parsed.map_err(|_| BuildError::Setting("a root certificate is not a PEM certificate"))?;
         let mut client = Client::builder()
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
@@ -56,14 +54,17 @@ impl Http {
     /// Parses the URL of a document. An `https` URL may name any host. An `http` URL must name this machine, unless plain HTTP is allowed.
     /// Returns `None` for other URLs, and for URLs with a username or a password.
     pub(crate) fn parse_url(&self, text: &str) -> Option<Url> {
-        let url = Url::parse(text).ok().filter(|url| url.username().is_empty() && url.password().is_none())?;
-        let local = match url.host_str()? {
+        let url = Url::parse(text).ok()?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return None;
+        }
+        let is_this_machine = match url.host_str()? {
             "localhost" | "[::1]" => true,
             host => host.parse::<std::net::Ipv4Addr>().is_ok_and(|ip| ip.is_loopback()),
         };
         match url.scheme() {
             "https" => Some(url),
-            "http" if local || self.plain_http => Some(url),
+            "http" if is_this_machine || self.plain_http => Some(url),
             _ => None,
         }
     }
@@ -99,8 +100,8 @@ impl Http {
                 }
                 body.extend_from_slice(&chunk);
             }
-            let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-            Ok((status, headers, body))
+            let headers = std::mem::take(response.headers_mut());
+            Ok((response.status(), headers, body))
         };
         tokio::time::timeout(self.timeout, response).await.unwrap_or_else(|_| Err("no response in time".to_owned()))
     }
@@ -115,7 +116,7 @@ pub(crate) fn describe(error: &reqwest::Error) -> String {
     source.to_string()
 }
 
-/// `Retry-After` in seconds (RFC 9110, section 10.2.3).
+/// `Retry-After`, if it is a number of seconds and not a date (RFC 9110, section 10.2.3).
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
     seconds.parse().ok().map(Duration::from_secs)
@@ -126,7 +127,7 @@ pub(crate) fn fetch_error(url: &Url, reason: impl Into<String>) -> FetchError {
     FetchError { url: url.to_string(), reason: reason.into() }
 }
 
-/// `max-age` of a response (RFC 9111, section 5.2.2.1). It is zero for `no-store` and `no-cache`.
+/// How long a response may be cached: its `max-age` (RFC 9111, section 5.2.2.1), or zero for `no-store` and `no-cache`.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let mut age = None;
     for value in headers.get_all(CACHE_CONTROL) {
@@ -150,32 +151,33 @@ mod tests {
     #[test]
     fn url_without_tls_is_accepted_on_loopback_or_if_allowed() {
         let timeout = Duration::from_secs(1);
-        let (strict, lax) = (Http::new(false, timeout, &[]).unwrap(), Http::new(true, timeout, &[]).unwrap());
+        let http = |plain_http: bool| Http::new(plain_http, timeout, &[]).unwrap();
+        let (tls_only, plain_allowed) = (http(false), http(true));
         for url in ["https://auth.example.com", "http://localhost:8080", "http://127.0.0.1:1", "http://[::1]:1/x"] {
-            assert!(strict.parse_url(url).is_some(), "{url}");
+            assert!(tls_only.parse_url(url).is_some(), "{url}");
         }
         for url in ["http://auth.example.com", "http://localhost.example.com", "http://10.0.0.1"] {
-            assert!(strict.parse_url(url).is_none(), "{url}");
-            assert!(lax.parse_url(url).is_some(), "{url}");
+            assert!(tls_only.parse_url(url).is_none(), "{url}");
+            assert!(plain_allowed.parse_url(url).is_some(), "{url}");
         }
         for url in ["", "auth.example.com", "file:///etc/passwd", "https://user:password@auth.example.com"] {
-            assert!(lax.parse_url(url).is_none(), "{url}");
+            assert!(plain_allowed.parse_url(url).is_none(), "{url}");
         }
     }
 
     #[test]
     fn max_age_is_read_from_cache_control() {
-        let age = |values: &[&str]| {
+        let max_age_seconds = |values: &[&str]| {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append(CACHE_CONTROL, value.parse().unwrap());
             }
             max_age(&headers).map(|age| age.as_secs())
         };
-        assert_eq!(age(&[]), None);
-        assert_eq!(age(&["public, max-age=300"]), Some(300));
-        assert_eq!(age(&["public", "Max-Age=\"5\""]), Some(5));
-        assert_eq!(age(&["no-store, max-age=300"]), Some(0));
-        assert_eq!(age(&["max-age=soon"]), None);
+        assert_eq!(max_age_seconds(&[]), None);
+        assert_eq!(max_age_seconds(&["public, max-age=300"]), Some(300));
+        assert_eq!(max_age_seconds(&["public", "Max-Age=\"5\""]), Some(5));
+        assert_eq!(max_age_seconds(&["no-store, max-age=300"]), Some(0));
+        assert_eq!(max_age_seconds(&["max-age=soon"]), None);
     }
 }

@@ -11,12 +11,13 @@ pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// The `typ` of access tokens, and its long form (RFC 9068, section 4).
 const TYPES: [&str; 2] = ["at+jwt", "application/at+jwt"];
 
-/// Why a text is not an access token, whatever its signature.
+/// Why a text cannot be an access token, even with a valid signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderError {
     /// The token is longer than [`MAX_TOKEN_BYTES`].
     TooLong,
-    /// The token is not a JWS in compact form, or its header lacks `alg`, or has a duplicate member or one of a wrong type.
+    /// The token is not a JWS in compact form, or its header lacks `alg`, has a member twice, or has a member of a wrong
+    /// type.
     Malformed,
     /// The header has a `crit` member. No extension is supported (RFC 7515, section 4.1.11).
     CriticalHeader,
@@ -83,9 +84,11 @@ pub struct RawClaims {
 }
 
 impl RawClaims {
-    /// The later of `iat` and `nbf`, in seconds since the Unix epoch. A token without both is never valid: `i64::MAX`.
+    /// The later of `iat` and `nbf`, in seconds since the Unix epoch. `i64::MAX` for a token with neither,
+    /// which is never valid.
     pub fn not_before(&self) -> i64 {
-        self.iat.into_iter().chain(self.nbf).max().unwrap_or(i64::MAX)
+        // `None` is less than any number
+        self.iat.max(self.nbf).unwrap_or(i64::MAX)
     }
 
     /// Whether `sub` is the client itself, as for the `client_credentials` grant (RFC 9068, section 2.2).
@@ -130,7 +133,7 @@ mod tests {
 
     /// The error of a token with this header; `None` if the header is accepted.
     fn error_of(header: &str) -> Option<HeaderError> {
-        // `e30` is `{}`
+        // The payload `e30` is `{}`. Parsing does not verify the signature, so `AAAA` is as good as any.
         let token = format!("{}.e30.AAAA", BASE64_URL_SAFE_NO_PAD.encode(header));
         UnverifiedToken::parse(&token).err()
     }

@@ -13,10 +13,11 @@ const MAX_MEMBERS: usize = 64;
 
 /// Parses `bytes` as a `T`. `None` if they are not unambiguous JSON ([`is_unambiguous`]) or not a `T`.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    // Two passes: a `T` does not reveal duplicates of members that it ignores.
     if is_unambiguous(bytes) { serde_json::from_slice(bytes).ok() } else { None }
 }
 
-/// Whether `bytes` are one JSON value in which no object has a duplicate member or more than 64 members.
+/// Whether `bytes` are one JSON value in which no object has a duplicate member or more than 64 members (`MAX_MEMBERS`).
 pub fn is_unambiguous(bytes: &[u8]) -> bool {
     serde_json::from_slice::<Unambiguous>(bytes).is_ok()
 }
@@ -43,7 +44,7 @@ impl<'de> Visitor<'de> for Unambiguous {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
         let mut names = Vec::new();
-        while let Some((name, Self)) = map.next_entry::<Name<'de>, Self>()? {
+        while let Some((name, _value)) = map.next_entry::<Name<'de>, Self>()? {
             if names.len() == MAX_MEMBERS || names.contains(&name) {
                 return Err(A::Error::custom("a duplicate member, or too many members"));
             }
@@ -112,6 +113,7 @@ mod tests {
     fn anything_but_one_json_value_is_refused() {
         let byte_order_mark = "\u{feff}{}";
         let unpaired_surrogate = r#"{"a":"\ud800"}"#;
+        // far beyond the recursion limit of serde_json, 128
         let too_deep = format!("{}{}", "[".repeat(4000), "]".repeat(4000));
         for text in ["", "{}{}", "{} x", r#"{"a":1,}"#, byte_order_mark, unpaired_surrogate, &too_deep] {
             assert_eq!(from_slice::<Value>(text.as_bytes()), None, "{text}");
@@ -122,8 +124,9 @@ mod tests {
 
     #[test]
     fn object_with_more_than_64_members_is_refused() {
-        let object = |members: usize| {
-            format!("{{{}}}", (0..members).map(|n| format!("\"{n}\":0")).collect::<Vec<_>>().join(","))
+        let object = |member_count: usize| {
+            let members: Vec<String> = (0..member_count).map(|n| format!("\"{n}\":0")).collect();
+            format!("{{{}}}", members.join(","))
         };
         assert!(from_slice::<Value>(object(64).as_bytes()).is_some());
         assert!(from_slice::<Value>(object(65).as_bytes()).is_none());

@@ -1,10 +1,13 @@
+// The Latchkey client of the example, and React hooks for it.
+
 import { LatchkeyClient, LatchkeyProblem, LatchkeyUnreachable, SignedOut, passkeysSupported } from "latchkey-browser";
 import { useEffect, useState } from "react";
 
-// The transport `cookie` requires that the page and Latchkey are on the same site. Here both are on localhost.
+// `?api=` and `?transport=` in the address of the page replace the defaults.
 const parameters = new URLSearchParams(location.search);
 export const auth = new LatchkeyClient({
   baseUrl: parameters.get("api") ?? "http://localhost:8080",
+  // `cookie` requires that the page and Latchkey are on the same site. Here both are on localhost.
   transport: parameters.get("transport") ?? "cookie",
 });
 globalThis.latchkey = auth; // for the developer console
@@ -23,7 +26,7 @@ export function useSession(onError) {
   return session;
 }
 
-/** Returns a sentence for the user about an error of a call to Latchkey. Throws any other error again. */
+/** Returns a text for the user about an error of a call to Latchkey, empty if there is nothing to show. Rethrows any other error. */
 export function explain(error) {
   if (error instanceof SignedOut) return ""; // useSession reports the change
   if (error instanceof LatchkeyProblem) return [error.detail, ...error.errors.map((field) => field.detail)].join(" ");
@@ -44,7 +47,9 @@ export function usePasskeyOffer(onStep, onError) {
       if (!passkeysSupported() || !(await PublicKeyCredential.isConditionalMediationAvailable?.())) return;
       if (!offer.signal.aborted) onStep(await auth.signInWithPasskey({ conditional: true, signal: offer.signal }));
     };
-    start().catch((error) => error.code === "invalid_passkey" && onError(error));
+    start().catch((error) => {
+      if (error.code === "invalid_passkey") onError(error);
+    });
     return () => offer.abort();
   }, [onStep, onError]);
 }
