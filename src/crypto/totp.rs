@@ -43,11 +43,12 @@ impl TotpSecret {
     /// text is not base32, or the secret is shorter than 10 bytes or longer than 64.
     pub fn from_base32(text: &str) -> Option<Self> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() * 5 / 8 + 1));
+        // the bits that do not fill a byte yet, and their number
         let (mut buffer, mut bits) = (0_u32, 0);
         for c in text.trim_end_matches('=').bytes().filter(|c| !matches!(c, b' ' | b'-')) {
             let value = match c.to_ascii_uppercase() {
-                c @ b'A'..=b'Z' => c - b'A',
-                c @ b'2'..=b'7' => c - b'2' + 26,
+                letter @ b'A'..=b'Z' => letter - b'A',
+                digit @ b'2'..=b'7' => digit - b'2' + 26,
                 _ => return None,
             };
             // At most 12 bits are needed: 7 from before and 5 new ones.
@@ -80,6 +81,7 @@ impl TotpSecret {
                 text.push(char::from(ALPHABET[(buffer >> bits & 31) as usize]));
             }
         }
+        // zeros fill up the last character
         if bits > 0 {
             text.push(char::from(ALPHABET[(buffer << (5 - bits) & 31) as usize]));
         }
@@ -89,13 +91,16 @@ impl TotpSecret {
     /// The URI that a QR code passes to an app. The app shows `service` and `account` to its user.
     pub fn uri(&self, service: &str, account: &str) -> SecretText {
         let encode = |text: &str| -> String {
-            let is_unreserved =
+            // unreserved characters, and `@`, which needs no encoding in a path or a query (RFC 3986)
+            let needs_no_encoding =
                 |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'@');
             text.bytes()
-                .map(|byte| if is_unreserved(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+                .map(
+                    |byte| if needs_no_encoding(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") },
+                )
                 .collect()
         };
-        // A colon separates the service from the account.
+        // A colon separates the service from the account, so neither may contain one.
         let (service, account) = (encode(&service.replace(':', " ")), encode(&account.replace(':', " ")));
         let secret = self.to_base32();
         format!(
@@ -105,14 +110,14 @@ impl TotpSecret {
         .into()
     }
 
-    /// Finds the time step of a code, if the code is valid at `now`. Codes of the step `last_used` and earlier ones are refused, because a
-    /// code works once (RFC 6238, section 5.2). `last_used` is 0 if no code was used.
+    /// Finds the time step of a code, if the code is valid at `now`. Codes of the step `last_used` and of earlier
+    /// steps are refused, because a code works once (RFC 6238, section 5.2). `last_used` is 0 if no code was used.
     pub fn find_step(&self, code: &TotpCode, now: Timestamp, last_used: u64) -> Option<u64> {
         let totp = self.totp();
-        let current = now.as_secs().max(0).unsigned_abs() / STEP_SECONDS;
+        let current_step = now.as_secs().max(0).unsigned_abs() / STEP_SECONDS;
         let mut found = None;
         // All steps are compared, so that the running time reveals nothing about the code.
-        for step in current.saturating_sub(MAX_DRIFT_STEPS)..=current + MAX_DRIFT_STEPS {
+        for step in current_step.saturating_sub(MAX_DRIFT_STEPS)..=current_step + MAX_DRIFT_STEPS {
             let expected = totp.generate(step * STEP_SECONDS).to_string();
             let equal: bool = expected.as_bytes().ct_eq(code.0.expose().as_bytes()).into();
             if equal && step > last_used {
@@ -146,7 +151,7 @@ pub struct TotpCode(SecretText);
 impl TotpCode {
     /// Reads a code. Spaces, no-break spaces and hyphens are ignored. None if the rest is not six digits.
     pub fn parse(text: &str) -> Option<Self> {
-        // leaves room for separators, of which a no-break space has two bytes
+        // Four bytes for each digit leave room for separators. A no-break space has two bytes.
         if text.len() > 4 * usize::from(DIGITS) {
             return None;
         }
@@ -167,21 +172,28 @@ impl fmt::Debug for TotpCode {
 mod tests {
     use super::*;
 
+    /// The secret of the test vectors of RFC 6238, appendix B, for SHA-1.
+    fn rfc_6238_secret() -> TotpSecret {
+        TotpSecret::from_bytes(Zeroizing::new(b"12345678901234567890".to_vec()))
+    }
+
     /// The test vectors of RFC 6238, appendix B, for SHA-1, cut to six digits.
     #[test]
     fn codes_match_the_vectors_of_rfc_6238() {
-        let secret = TotpSecret::from_bytes(Zeroizing::new(b"12345678901234567890".to_vec()));
+        let secret = rfc_6238_secret();
         for (seconds, code) in
             [(59, "287082"), (1_111_111_109, "081804"), (1_234_567_890, "005924"), (2_000_000_000, "279037")]
         {
             let now = Timestamp::from_millis(seconds * 1000);
             let step = secret.find_step(&TotpCode::parse(code).unwrap(), now, 0);
+            // the step that contains the time, and not one of its neighbours
             assert_eq!(step, Some(seconds.unsigned_abs() / STEP_SECONDS), "{code}");
         }
     }
 
     #[test]
     fn code_is_accepted_one_step_early_and_late_and_once() {
+        // any step
         const STEP: u64 = 60_000_000;
         let secret = TotpSecret::generate(&Entropy::system());
         let code = TotpCode::parse(&secret.totp().generate(STEP * STEP_SECONDS).to_string()).unwrap();
@@ -195,7 +207,7 @@ mod tests {
 
     #[test]
     fn secret_round_trips_through_base32() {
-        let secret = TotpSecret::from_bytes(Zeroizing::new(b"12345678901234567890".to_vec()));
+        let secret = rfc_6238_secret();
         assert_eq!(secret.to_base32().expose(), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
         for text in [
             "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ",
@@ -205,8 +217,9 @@ mod tests {
             assert_eq!(TotpSecret::from_base32(text).unwrap().expose(), secret.expose(), "{text}");
         }
         assert_eq!(TotpSecret::from_base32("GEZDGNBVGY3TQOJQGEZA====").unwrap().expose(), b"123456789012");
-        // 9 and 65 bytes
+        // 15 characters hold 9 whole bytes, and 104 hold 65
         let (too_short, too_long) = ("A".repeat(15), "A".repeat(104));
+        // `1` is not in the alphabet
         for bad in ["", &too_short, &too_long, "GEZDGNBVGY3TQOJ1", "GEZDGNBVGY3TQOJÄ"] {
             assert!(TotpSecret::from_base32(bad).is_none(), "{bad}");
         }
@@ -214,7 +227,7 @@ mod tests {
 
     #[test]
     fn uri_escapes_names_and_debug_output_omits_secrets() {
-        let secret = TotpSecret::from_bytes(Zeroizing::new(b"12345678901234567890".to_vec()));
+        let secret = rfc_6238_secret();
         assert_eq!(
             secret.uri("Acme: Café & Co", "ada@example.com").expose(),
             "otpauth://totp/Acme%20%20Caf%C3%A9%20%26%20Co:ada@example.com?secret=GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\

@@ -8,9 +8,9 @@ use super::{
 /// The step of a sign-in that a challenge is for. A challenge for one step works in no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChallengePurpose {
-    /// A second factor must be shown.
+    /// The user must present a second factor.
     SecondFactor,
-    /// A second factor must be set up.
+    /// The user must set up a second factor.
     Enrolment,
 }
 
@@ -18,7 +18,7 @@ impl ChallengePurpose {
     /// All purposes.
     pub const ALL: [Self; 2] = [Self::SecondFactor, Self::Enrolment];
 
-    /// The byte in challenges and in Redis.
+    /// The byte that stands for the purpose in challenges and in Redis.
     pub const fn byte(self) -> u8 {
         match self {
             Self::SecondFactor => b'f',
@@ -32,7 +32,7 @@ impl ChallengePurpose {
     }
 }
 
-/// A sign-in that waits until a second factor is shown or set up. Only the client that began the sign-in can complete it, and
+/// A sign-in that waits until the user presents or sets up a second factor. Only the client that began the sign-in can complete it, and
 /// only while the epoch and the factors of the account are unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingSignIn {

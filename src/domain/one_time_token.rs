@@ -1,5 +1,5 @@
 //! One-time tokens: the links and codes of mails. A token is issued for a purpose, an account and the current state of the
-//! account. It stops working when that state changes (I11).
+//! account. It works once, and stops working when that state changes (I11).
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ impl TokenPurpose {
         }
     }
 
-    /// Reads the byte of [`Self::byte`].
+    /// Reads the byte of [`Self::byte`]; `None` for any other byte.
     pub fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|purpose| purpose.byte() == byte)
     }
@@ -137,6 +137,7 @@ mod tests {
         for purpose in TokenPurpose::ALL {
             assert_eq!(TokenPurpose::from_byte(purpose.byte()), Some(purpose));
         }
-        assert_eq!(TokenPurpose::from_byte(b'x'), None);
+        let unused = b'x';
+        assert_eq!(TokenPurpose::from_byte(unused), None);
     }
 }

@@ -28,7 +28,7 @@ use crate::{
 /// The last chunk of a body and its empty trailers (RFC 9112, section 7.1).
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
 /// How many bytes a peer may send after its request. The bytes are dropped.
-const MAX_DROPPED: usize = 64 * 1024;
+const MAX_DROPPED_BYTES: usize = 64 * 1024;
 
 /// How a connection sends its events.
 pub(super) struct Settings<E> {
@@ -42,10 +42,12 @@ pub(super) struct Settings<E> {
     pub stop: CancellationToken,
 }
 
+/// The connection of one subscriber. Its task and the task of the fan-out share it.
 struct FeedConnection<E> {
     stream: TcpStream,
     client: ClientId,
     settings: Settings<E>,
+    /// The task that may write to the socket now.
     writer: Mutex<Writer>,
     /// Notified when the fan-out has detached the subscriber.
     detached: Notify,
@@ -101,6 +103,7 @@ impl<E> FeedConnection<E>
 where
     E: Fn(&FeedEvent) -> EncodedEvent + Send + Sync + 'static,
 {
+    /// Sends events, alternately from this task and by the fan-out, until the subscription ends or `stop` is cancelled.
     async fn send_all(self: &Arc<Self>, mut subscription: Subscription) -> io::Result<()> {
         loop {
             let next = tokio::select! {
@@ -116,6 +119,7 @@ where
         }
     }
 
+    /// Collects the events that wait, at most `max_batch`. Without any, attaches if possible, or waits.
     fn poll_next(&self, subscription: &mut Subscription, cx: &mut std::task::Context<'_>) -> Poll<Next> {
         let mut events = Vec::new();
         while events.len() < self.settings.max_batch {
@@ -132,6 +136,7 @@ where
 
     /// Attaches the subscriber until the fan-out detaches it or the stream must end.
     async fn run_attached(self: &Arc<Self>, subscription: &mut Subscription) -> io::Result<()> {
+        // before `attach`, because the fan-out may send as soon as the subscriber is attached
         *self.writer() = Writer::FanOut;
         let this: Arc<dyn AttachedSubscriber> = Arc::clone(self) as _;
         if !subscription.attach(Arc::downgrade(&this)) {
@@ -145,6 +150,7 @@ where
             () = self.detached.notified() => {}
             () = self.settings.stop.cancelled() => {}
         }
+        // From here on, the fan-out's `try_send` writes nothing.
         let writer = std::mem::replace(&mut *self.writer(), Writer::Connection);
         if let Writer::Detached { unsent, receiver } = writer {
             self.write(unsent).await?;
@@ -179,7 +185,7 @@ where
     /// everything that the peer sends is dropped.
     async fn wait_for_peer_to_close(&self) {
         let (mut buffer, mut dropped) = ([0; 512], 0);
-        while dropped < MAX_DROPPED && self.stream.readable().await.is_ok() {
+        while dropped < MAX_DROPPED_BYTES && self.stream.readable().await.is_ok() {
             match self.stream.try_read(&mut buffer) {
                 Ok(0) => return,
                 Ok(read) => dropped += read,

@@ -10,9 +10,9 @@ use crate::{
     state::AppState,
 };
 
-/// Whether space-separated scopes contain a scope.
+/// Whether the space-separated `scopes` contain `scope`.
 pub(super) fn has_scope(scopes: &str, scope: &str) -> bool {
-    scopes.split(' ').any(|word| word == scope)
+    scopes.split(' ').any(|granted| granted == scope)
 }
 
 /// Issues the ID token of a grant beside its access token; `None` if `openid` was not granted.
@@ -26,6 +26,7 @@ pub(super) async fn issue(
     let Some(client) = grant.client.as_deref().filter(|client| has_scope(&client.scope, "openid")) else {
         return Ok(None);
     };
+    // without claims about the user if the account was deleted meanwhile
     let user = user_claims(state, grant.account, &client.scope).await?.unwrap_or_default();
     let step_up_ttl = state.config.factors.step_up_ttl;
     let authentication = grant.authentication.with_step_up(grant.step_up, step_up_ttl, now);
@@ -69,10 +70,10 @@ pub(super) async fn user_claims(
     Ok(Some(claims))
 }
 
-/// Adds the claims of the scope `profile`.
+/// Adds the claims of the scope `profile`. An account without a username goes by the part of its address before the `@`.
 fn reveal_profile(claims: &mut UserClaims, account: &Account, profile: Profile) {
-    let local_part = || account.primary_email().and_then(|email| email.as_str().split('@').next());
-    let username = account.username.as_ref().map(|name| name.as_str()).or_else(local_part);
+    let part_before_at = || account.primary_email().and_then(|email| email.as_str().split('@').next());
+    let username = account.username.as_ref().map(|name| name.as_str()).or_else(part_before_at);
     claims.preferred_username = username.map(str::to_owned);
     claims.name = profile.display_name.or_else(|| claims.preferred_username.clone());
     claims.locale = profile.locale.map(|locale| locale.as_str().to_owned());

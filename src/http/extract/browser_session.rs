@@ -27,6 +27,7 @@ pub struct Browser {
     pub session: Option<BrowserSession>,
     /// The address and the user agent of the request.
     pub origin: SessionOrigin,
+    /// The token of the visitor's cookie, which stands for the browser before sign-in.
     visitor: Option<VisitorToken>,
 }
 
@@ -40,16 +41,17 @@ impl Browser {
             set_cookie = Some(cookie::set_visitor(&visitor));
             self.visitor = Some(visitor);
         }
-        // the browser has a session or a visitor's cookie by now
+        // Never the default: the browser has a session or a visitor's cookie by now.
         let token = self.csrf_subject().map(|subject| state.csrf.token(subject)).unwrap_or_default();
         (token, set_cookie)
     }
 
-    /// Whether a submitted form has the token of this browser.
+    /// Whether `presented`, the hidden field of a submitted form, is a token of this browser.
     pub fn accepts_csrf(&self, state: &AppState, presented: &str) -> bool {
         self.csrf_subject().is_some_and(|subject| state.csrf.verify(subject, presented))
     }
 
+    /// The session or the visitor that the tokens are bound to; none if the browser has neither.
     fn csrf_subject(&self) -> Option<CsrfSubject<'_>> {
         match (&self.session, &self.visitor) {
             (Some(browser), _) => Some(CsrfSubject::Session(browser.session.id)),

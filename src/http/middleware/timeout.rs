@@ -38,7 +38,7 @@ impl ResponseError for TimedOut {
 pub struct RequestTimeout(Duration);
 
 impl RequestTimeout {
-    /// Allows `limit` per request.
+    /// Allows each request to take `limit`.
     pub fn new(limit: Duration) -> Self {
         Self(limit)
     }
@@ -80,6 +80,7 @@ mod tests {
 
     #[tokio::test]
     async fn request_over_the_timeout_records_setting_as_cause() {
+        // the handler never answers
         let endless = make(|_| std::future::pending::<&'static str>());
         let limited = RequestTimeout::new(Duration::ZERO).transform(endless);
         let (outcome, cause) = cause::collect(limited.call(Request::default())).await;

@@ -10,9 +10,9 @@ use futures_util::future::try_join_all;
 use super::{RedisError, SessionStore};
 
 /// The number of sampled keys.
-const SAMPLE: usize = 100;
+const SAMPLED_KEYS: usize = 100;
 
-/// The length of a field that holds a session record: a session id (`record.rs`).
+/// The length, in bytes, of the name of a field that holds a session record: the name is the session's id (`record.rs`).
 const ID_LENGTH: usize = 16;
 
 impl SessionStore {
@@ -31,15 +31,18 @@ impl SessionStore {
             return Ok(Some(0.0));
         }
         let prefix = self.connection.keys.sessions_prefix();
-        let sampled = (0..SAMPLE).map(|_| async {
-            let command = CustomCommand::new_static("RANDOMKEY", ClusterHash::Random, false);
-            let key: Option<String> = client.custom(command, Vec::<String>::new()).await?;
+        let sampled = (0..SAMPLED_KEYS).map(|_| async {
+            let blocks = false;
+            let command = CustomCommand::new_static("RANDOMKEY", ClusterHash::Random, blocks);
+            let no_arguments = Vec::<String>::new();
+            let key: Option<String> = client.custom(command, no_arguments).await?;
+            // A key of another kind holds no sessions.
             let Some(key) = key.filter(|key| key.starts_with(&prefix)) else { return Ok(0) };
             let fields: Vec<Bytes> = client.hkeys(key).await?;
             Ok::<_, RedisError>(fields.iter().filter(|field| field.len() == ID_LENGTH).count())
         });
         let sessions: usize = try_join_all(sampled).await?.into_iter().sum();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        Ok(Some(keys as f64 * sessions as f64 / SAMPLE as f64))
+        Ok(Some(keys as f64 * sessions as f64 / SAMPLED_KEYS as f64))
     }
 }

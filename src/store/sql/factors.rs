@@ -1,5 +1,5 @@
 //! The tables `totp_factors`, `recovery_keys` and `recovery_codes`: authenticator apps and recovery codes. A change of factors
-//! locks the account's row. The use of a code does not.
+//! locks the account's row. The use of a code does not. A *sealed* value is encrypted under the secret of the nodes.
 
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
@@ -25,7 +25,7 @@ pub struct TotpFactor {
     pub created_at: Timestamp,
     /// When its first accepted code confirmed it; none before.
     pub confirmed_at: Option<Timestamp>,
-    /// The time step of the last accepted code.
+    /// The time step of the last accepted code; 0 before the first.
     pub last_step: u64,
     /// When the last code was accepted.
     pub last_used_at: Option<Timestamp>,
@@ -60,7 +60,7 @@ impl Sql {
     }
 
     /// Marks the time step of an authenticator app's code as used. Returns false if this or a later step was used before, or if the app was
-    /// removed. Returns true to exactly one of several concurrent callers (I11).
+    /// removed. Returns true to exactly one of several concurrent callers (I11: a code works once).
     ///
     /// # Errors
     /// [`SqlError`]
@@ -85,8 +85,9 @@ impl Sql {
         let row = query(sql).bind(account.to_string()).fetch_optional(&mut *tx).await?;
         tx.commit().await?;
         let Some(row) = row else { return Ok(None) };
+        let sealed = row.try_get("sealed")?;
         let codes: i64 = row.try_get("codes")?;
-        Ok(Some((row.try_get("sealed")?, u32::try_from(codes).unwrap_or(u32::MAX))))
+        Ok(Some((sealed, u32::try_from(codes).unwrap_or(u32::MAX))))
     }
 
     /// Whether an account has an unused recovery code with this digest.
@@ -147,6 +148,7 @@ impl Sql {
         self.outdated(sql, prefix, after.map(|id| id.to_string()), limit).await
     }
 
+    /// Reads the outdated values that `sql` selects. `after` is the id after which they begin.
     async fn outdated(
         &self,
         sql: &'static str,
@@ -156,9 +158,9 @@ impl Sql {
     ) -> Result<Vec<SealedFactor>, SqlError> {
         let mut tx = self.begin_read().await?;
         // `substr` of PostgreSQL takes a 32-bit integer.
-        let length = i32::try_from(prefix.len()).unwrap_or(i32::MAX);
+        let prefix_length = i32::try_from(prefix.len()).unwrap_or(i32::MAX);
         let rows = query(sql)
-            .bind(length)
+            .bind(prefix_length)
             .bind(prefix.to_vec())
             .bind(after.unwrap_or_default()) // every id is greater than the empty string
             .bind(i64::from(limit))
@@ -392,6 +394,7 @@ async fn totp_of(tx: &mut Transaction<'_, Any>, account: AccountId) -> Result<Ve
     rows.iter().map(read_totp).collect()
 }
 
+/// The number of an account's unused recovery codes.
 async fn count_codes(tx: &mut Transaction<'_, Any>, account: AccountId) -> Result<u32, SqlError> {
     let sql = "SELECT COUNT(*) AS codes FROM recovery_codes WHERE account_id = $1";
     let row = query(sql).bind(account.to_string()).fetch_one(&mut **tx).await?;
@@ -401,8 +404,8 @@ async fn count_codes(tx: &mut Transaction<'_, Any>, account: AccountId) -> Resul
 fn read_totp(row: &AnyRow) -> Result<TotpFactor, SqlError> {
     let id: String = row.try_get("id")?;
     let account: String = row.try_get("account_id")?;
-    let (confirmed_at, last_used_at): (Option<i64>, Option<i64>) =
-        (row.try_get("confirmed_at")?, row.try_get("last_used_at")?);
+    let confirmed_at: Option<i64> = row.try_get("confirmed_at")?;
+    let last_used_at: Option<i64> = row.try_get("last_used_at")?;
     Ok(TotpFactor {
         id: parse(&id)?,
         account: parse(&account)?,

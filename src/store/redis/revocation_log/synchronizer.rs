@@ -66,24 +66,21 @@ impl Synchronizer {
                 Ok(Err(error)) => Some(error.to_string()),
                 Err(_) => Some("no answer from Redis in time".to_owned()),
             };
-            match error {
-                None if !synced => {
-                    synced = true;
-                    tracing::info!("revocation log synchronized");
-                }
-                None => {}
-                Some(error) => {
-                    self.cache.clear();
-                    if synced {
-                        synced = false;
-                        tracing::warn!(
-                            error,
-                            "revocation log out of sync with Redis, retrying: this node caches no sessions, and disconnects its feed \
-                             subscribers after 5 s. If this lasts, check the connection to Redis (`latchkey doctor`)"
-                        );
-                    }
-                }
+            if error.is_some() {
+                self.cache.clear();
             }
+            // Only changes are logged.
+            let was_synced = std::mem::replace(&mut synced, error.is_none());
+            match error {
+                None if !was_synced => tracing::info!("revocation log synchronized"),
+                Some(error) if was_synced => tracing::warn!(
+                    error,
+                    "revocation log out of sync with Redis, retrying: this node caches no sessions, and disconnects its feed \
+                     subscribers after 5 s. If this lasts, check the connection to Redis (`latchkey doctor`)"
+                ),
+                _ => {}
+            }
+            // not interrupted by `wake`, so that many wake-ups cause one synchronization
             tokio::time::sleep(MIN_PAUSE).await;
             let _ = tokio::time::timeout(self.pause().saturating_sub(MIN_PAUSE), self.wake.notified()).await;
         }
@@ -91,26 +88,27 @@ impl Synchronizer {
 
     /// The pause before the next synchronization: the usual interval, or the rest of the probation if the rest is shorter.
     fn pause(&self) -> Duration {
-        let rest = self.acks.cache_usable_from().map(|from| from.saturating_duration_since(Instant::now()));
-        let rest = rest.filter(|rest| !rest.is_zero());
-        rest.map_or(self.timing.sync_interval(), |rest| rest.min(self.timing.sync_interval()))
+        let interval = self.timing.sync_interval();
+        let Some(probation_end) = self.acks.cache_usable_from() else { return interval };
+        let rest = probation_end.saturating_duration_since(Instant::now());
+        if rest.is_zero() { interval } else { rest.min(interval) }
     }
 
     /// Synchronizes once. On success, every entry that was in Redis at the start has been applied.
     async fn synchronize(&self) -> Result<(), RedisError> {
         let client = self.pool.next();
-        let before: Vec<_> = (0..BUCKETS).map(|bucket| self.cache.position(bucket)).collect();
+        let applied_positions: Vec<_> = (0..BUCKETS).map(|bucket| self.cache.position(bucket)).collect();
         let began = Instant::now();
         // the time by Redis' clock before the positions are read
         let watermark = self.connection.clock.measure(client).await?;
         let redis_positions = self.positions(client).await?;
 
         let mut lost = false;
-        for (bucket, (before, redis_position)) in before.iter().zip(&redis_positions).enumerate() {
-            let entries_are_gone = self.cache.reconcile(bucket, *before, *redis_position);
+        for (bucket, (applied, redis_position)) in applied_positions.iter().zip(&redis_positions).enumerate() {
+            let entries_are_gone = self.cache.reconcile(bucket, *applied, *redis_position);
             // Redis no longer has entries that this node applied. It has lost them, unless they are old enough to have expired.
             if entries_are_gone {
-                lost |= !before.is_some_and(|before| self.has_expired(before, *redis_position, watermark));
+                lost |= !applied.is_some_and(|applied| self.has_expired(applied, *redis_position, watermark));
             }
         }
         let mut behind = self.buckets_behind(&redis_positions);
@@ -152,9 +150,9 @@ impl Synchronizer {
         published && self.acks.cache_usable_from().is_some_and(|from| from <= Instant::now())
     }
 
-    /// Whether a bucket is empty because its entries have expired. `before` is the id of the last entry that was applied.
-    fn has_expired(&self, before: Position, redis_position: Position, now: Timestamp) -> bool {
-        let appended = Timestamp::from_millis(i64::try_from(before.millis).unwrap_or(i64::MAX));
+    /// Whether a bucket is empty because its entries have expired. `applied` is the id of the last entry that was applied.
+    fn has_expired(&self, applied: Position, redis_position: Position, now: Timestamp) -> bool {
+        let appended = Timestamp::from_millis(i64::try_from(applied.millis).unwrap_or(i64::MAX));
         redis_position.is_zero() && now + EXPIRY_SLACK >= appended + self.event_retention
     }
 
@@ -181,17 +179,18 @@ impl Synchronizer {
 
     /// Applies the missing entries of a bucket. Returns false if the stream lacks some of them.
     async fn apply_missing(&self, client: &Client, bucket: usize) -> Result<bool, RedisError> {
-        let Some(before) = self.cache.position(bucket) else { return Ok(false) };
-        // Complete if the stream still has the entry that was applied last, or if no entry was applied yet.
-        let mut complete = before.is_zero();
-        let mut from = before.to_string();
+        let Some(applied) = self.cache.position(bucket) else { return Ok(false) };
+        // The read begins with the entry that was applied last: nothing is missing if the stream still has it, or if no entry was
+        // applied yet.
+        let mut complete = applied.is_zero();
+        let mut from = applied.to_string();
         loop {
             let entries = read(client, self.keys.events_of_bucket(bucket), &from).await?;
             let is_full_page = entries.len() as u64 >= PAGE_SIZE;
             for entry in entries {
                 let position = entry.as_ref().map_or_else(|position| *position, |entry| entry.position);
-                complete |= position == before;
-                // The parenthesis excludes the position itself.
+                complete |= position == applied;
+                // The next page begins after this position: in Redis, `(` excludes the position itself.
                 from = format!("({position}");
                 match entry {
                     Ok(entry) => {
@@ -199,7 +198,7 @@ impl Synchronizer {
                         self.cache.apply(entry, nothing_is_missing_before);
                     }
                     // the entry where the read began, which was skipped before
-                    Err(_) if position <= before => {}
+                    Err(_) if position <= applied => {}
                     Err(_) => {
                         tracing::warn!(
                             %position,
