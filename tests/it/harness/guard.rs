@@ -22,8 +22,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// `$1` is the signal that stops the server, `$2` the folder to delete afterwards (empty for none), and the rest is the server's
-/// command. The first line of output, `guarded PID`, names the server's process. The shell closes its own copy of the output, so that a
+/// Runs the server. `$1` is the signal that stops the server, `$2` the folder to delete afterwards (empty for none), and the rest
+/// is the server's command. The first line of output, `guarded PID`, names the server's process. The shell closes its own copy of the output, so that a
 /// reader sees the end of the output when the server has ended.
 const GUARDIAN: &str = r#"
 signal=$1 folder=$2; shift 2
@@ -55,7 +55,7 @@ pub struct Spec<'a> {
 
 /// A running server. Stopped when dropped, or when the process ends.
 pub struct Guard {
-    /// The guardian.
+    /// The guardian. It runs until its standard input is closed.
     shell: Child,
     /// The process id of the server.
     pid: i32,
@@ -122,6 +122,7 @@ impl Guard {
         self.end()
     }
 
+    /// Closes the guardian's standard input, and waits for the guardian. Does nothing if it has ended already.
     fn end(&mut self) -> ExitStatus {
         drop(self.shell.stdin.take());
         self.shell.wait().unwrap_or_else(|_| ExitStatus::from_raw(0))
@@ -158,9 +159,10 @@ pub fn unprivileged_user() -> Option<(u32, u32)> {
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let ids = |name: &str| {
         users.lines().find_map(|line| {
+            // name:password:uid:gid:…
             let fields: Vec<&str> = line.split(':').collect();
-            (fields.first() == Some(&name))
-                .then(|| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))?
+            let [user, _, uid, gid, ..] = fields.as_slice() else { return None };
+            if *user == name { Some((uid.parse().ok()?, gid.parse().ok()?)) } else { None }
         })
     };
     // 65534 is `nobody` on most systems
@@ -195,10 +197,11 @@ fn folder_in(parent: &Path, prefix: &str) -> PathBuf {
 /// above another port, where a node of a Redis Cluster listens to its peers.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    // 12,000 to 21,999: no port of the range is 10,000 above another
     const FIRST: u16 = 12_000;
     const COUNT: u32 = 10_000;
     for _ in 0..COUNT {
-        // test processes that run at the same time begin at different ports
+        // Test processes that run at the same time begin at different ports: 251 apart if their ids are consecutive.
         let number = std::process::id().wrapping_mul(251).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let port = FIRST + u16::try_from(number).unwrap();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
@@ -208,9 +211,10 @@ pub fn free_port() -> u16 {
     panic!("none of {COUNT} ports is free")
 }
 
-/// Finds the first folder, of `folders` and then of `PATH`, that contains all `programs`.
+/// Finds the first folder, of `folders`, of `PATH` and then of the system's, that contains all `programs`.
 pub fn find_programs(programs: &[&str], folders: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
+    // servers are installed in folders that may be missing in the `PATH` of a user
     let system_folders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"].map(PathBuf::from);
     folders
         .into_iter()

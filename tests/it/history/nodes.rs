@@ -1,12 +1,14 @@
 //! Nodes as separate processes that share one Redis and one database; each reaches Redis through its own fault proxy.
 
 use std::{
-    sync::{Mutex, RwLock},
+    path::Path,
+    sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
 
 use reqwest::{Method, RequestBuilder};
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 use super::model::Rules;
 use crate::{
@@ -46,29 +48,32 @@ pub struct Node {
     guard: Mutex<Option<Guard>>,
     client: RwLock<Client>,
     // dropped last, so that the node has ended before its files are deleted
-    _folder: std::sync::Arc<tempfile::TempDir>,
+    _folder: Arc<TempDir>,
 }
 
 impl ProcessCluster {
-    /// Starts this number of nodes, and waits until they are ready.
-    pub async fn start(nodes: usize) -> Self {
-        // During a slow script, Redis answers BUSY after 50 ms.
-        let durable = ["--appendonly", "yes", "--appendfsync", "always", "--lua-time-limit", "50"];
-        let server = Redis::start_with(&durable);
-        let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
-        let database = postgres::shared().url(&postgres::shared().create_database().await);
+    /// Starts `count` nodes, and waits until they are ready.
+    pub async fn start(count: usize) -> Self {
+        // Every write is synced, so that a killed Redis loses none. During a slow script, Redis answers BUSY after 50 ms.
+        let options = ["--appendonly", "yes", "--appendfsync", "always", "--lua-time-limit", "50"];
+        let server = Redis::start_with(&options);
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let postgres = postgres::shared();
+        let database_name = postgres.create_database().await;
+        let database_url = postgres.url(&database_name);
         let mut cluster = Self { server: Mutex::new(server), nodes: Vec::new() };
-        for number in 0..nodes {
+        for number in 0..count {
             let socket = cluster.server.lock().unwrap().socket();
             let proxy = FaultProxy::start(socket).await;
-            let command = command(&folder.path().display().to_string(), number, &proxy.redis_url(), &database);
+            let data_dir = folder.path().join(number.to_string());
+            let command = serve_command(&data_dir, &proxy.redis_url(), &database_url);
             let (guard, client) = tokio::task::block_in_place(|| launch(&command));
             cluster.nodes.push(Node {
                 proxy,
                 command,
                 guard: Mutex::new(Some(guard)),
                 client: RwLock::new(client),
-                _folder: std::sync::Arc::clone(&folder),
+                _folder: Arc::clone(&folder),
             });
         }
         cluster.wait_until_ready().await;
@@ -131,8 +136,8 @@ impl Node {
     }
 }
 
-/// The command that starts node `number`, with its data in `folder`.
-fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<String> {
+/// The command that starts a node.
+fn serve_command(data_dir: &Path, redis_url: &str, database_url: &str) -> Vec<String> {
     let mut command = vec![
         "env".to_owned(),
         "LATCHKEY_SECRET=the secret of all nodes of a test, long enough".to_owned(),
@@ -142,14 +147,15 @@ fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<Stri
     for setting in [
         "listen=127.0.0.1:0",
         "issuer=https://auth.example.com",
-        &format!("data_dir={folder}/{number}"),
+        &format!("data_dir={}", data_dir.display()),
         "multi_node=true",
-        &format!("redis.url={redis}"),
-        &format!("database.url={database}"),
+        &format!("redis.url={redis_url}"),
+        &format!("database.url={database_url}"),
         &format!("session.grace={}ms", GRACE.as_millis()),
         &format!("session.retry_window={}ms", RETRY.as_millis()),
         &format!("session.idle_timeout={}s", IDLE.as_secs()),
         &format!("session.absolute_timeout={}s", ABSOLUTE.as_secs()),
+        // more than a user starts, so that no session ends by the cap
         "session.max_per_account=1000",
         // the simulated users set X-Forwarded-For
         "http.trusted_proxies=127.0.0.1",
@@ -173,10 +179,9 @@ fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<Stri
 /// Starts a node, and returns its process and a client of its API.
 fn launch(command: &[String]) -> (Guard, Client) {
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
-    // the log line `started` has the member `api`
+    // The log line `started` has the member `api`. `KILL` leaves the node no time to announce its shutdown.
     let spec = Spec { command: &command, stop: "KILL", folder: None, ready: "\"api\":", unprivileged: false };
     let guard = Guard::start(&spec).unwrap_or_else(|error| panic!("{error}"));
-    let log = guard.log();
-    let address = api_url(&log).unwrap();
+    let address = api_url(&guard.log()).unwrap();
     (guard, Client::new(address))
 }

@@ -17,10 +17,10 @@ use crate::harness::{
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// `session.retry_window`.
+/// The default of `session.retry_window`.
 const RETRY_WINDOW: Duration = Duration::from_hours(24);
 
-/// The client of a request.
+/// The address and the user agent of a request.
 #[derive(Clone, Copy)]
 struct Requester {
     address: &'static str,
@@ -40,6 +40,7 @@ fn cluster() -> TestCluster {
     cluster
 }
 
+/// Two nodes, and the account `ada`.
 async fn two_nodes(cluster: &TestCluster) -> [Node; 2] {
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
@@ -64,19 +65,22 @@ async fn refreshed(node: &Node, token: &str, origin: Requester) -> Tokens {
     Tokens::of(&present(node, token, origin).await.expect(200))
 }
 
-/// The audit rows about superseded tokens, oldest first: event, reason, address and count.
-async fn audited(node: &Node) -> Vec<(String, Option<String>, Option<String>, i64)> {
+/// The event, reason, address and count of an audit row. A row with a count stands for several equal events.
+type AuditSummary = (String, Option<String>, Option<String>, i64);
+
+/// The audit rows about superseded tokens, oldest first.
+async fn audited(node: &Node) -> Vec<AuditSummary> {
     node.state.audit.flush().await.unwrap();
-    let mut rows = node.state.sql.audit(&AuditFilter::default(), 1000).await.unwrap();
-    rows.reverse();
+    let newest_first = node.state.sql.audit(&AuditFilter::default(), 1000).await.unwrap();
     let summary = |row: AuditRow| (row.event, row.reason, row.address, row.count);
-    rows.into_iter().filter(|row| row.event.starts_with("refresh_")).map(summary).collect()
+    newest_first.into_iter().rev().filter(|row| row.event.starts_with("refresh_")).map(summary).collect()
 }
 
-fn repeats_from(origin: Requester, count: i64) -> (String, Option<String>, Option<String>, i64) {
+fn repeats_from(origin: Requester, count: i64) -> AuditSummary {
     ("refresh_repeat".to_owned(), None, Some(origin.address.to_owned()), count)
 }
 
+/// The status and code of the problem that answers reuse.
 fn reuse() -> (u16, String) {
     (401, "refresh_token_reused".to_owned())
 }
@@ -100,8 +104,7 @@ async fn i2_superseded_token_without_retry_window_revokes_its_session_only_and_i
     assert_eq!(Tokens::of(&nodes[1].refresh(&stolen.refresh).await.expect(200)).refresh, newest.refresh);
     assert_eq!(events::of_account(&cluster.redis, account), []);
     cluster.advance(Duration::from_millis(1));
-    let answer = nodes[1].refresh(&stolen.refresh).await;
-    assert_eq!(answer.problem(), reuse());
+    assert_eq!(nodes[1].refresh(&stolen.refresh).await.problem(), reuse());
 
     // Every token of the session is invalid on every node.
     for node in &nodes {
@@ -117,7 +120,8 @@ async fn i2_superseded_token_without_retry_window_revokes_its_session_only_and_i
     nodes[1].get("/v1/me", &other.access).await.expect(200);
     let events = events::of_account(&cluster.redis, account);
     assert_eq!(events.len(), 1, "{events:?}");
-    assert_eq!((events[0].session.as_str(), events[0].cause.as_str()), (stolen.session.as_str(), "reuse"));
+    assert_eq!(events[0].session, stolen.session);
+    assert_eq!(events[0].cause, "reuse");
     assert_eq!(events[0].at, cluster.clock.now().as_millis().to_string());
     let address = Some("127.0.0.1".to_owned());
     assert_eq!(audited(&nodes[1]).await, [("refresh_reuse".to_owned(), Some("superseded".to_owned()), address, 1)]);
@@ -133,6 +137,7 @@ async fn i2_sixteen_concurrent_reuses_are_recorded_once() {
         let first = nodes[0].login("ada").await;
         let account = nodes[0].verified(&first.access).sub;
         let newest = Tokens::of(&nodes[0].refresh(&first.refresh).await.expect(200));
+        // the end of the grace window
         cluster.advance(Duration::from_secs(10));
         // Half of the requests present the current token: they succeed until the first reuse, and not afterwards.
         let tokens = [&first.refresh, &newest.refresh];
@@ -158,7 +163,7 @@ async fn i2_token_thirty_generations_behind_revokes_session() {
         current = Tokens::of(&node.refresh(&current).await.expect(200)).refresh;
         cluster.advance(Duration::from_millis(700));
     }
-    // superseded 21 s ago, beyond the grace window, and not the predecessor of the current token
+    // superseded 30 × 0.7 s = 21 s ago, beyond the grace window, and not the predecessor of the current token
     assert_eq!(node.refresh(&first.refresh).await.problem(), reuse());
     assert_eq!(node.refresh(&current).await.problem(), (401, "invalid_refresh_token".to_owned()));
 }
@@ -174,7 +179,8 @@ async fn i2_lost_response_retried_hours_later_from_another_network_is_answered_c
     let retried = refreshed(&nodes[1], &first.refresh, OTHER_NETWORK).await;
     assert_eq!(retried.refresh, lost.refresh, "the current token");
     let list = listed(&nodes[0], &retried.access).await;
-    assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(1), &json!(HOME.address)));
+    assert_eq!(list["counted_repeats"], 1);
+    assert_eq!(list["last_used_ip"], HOME.address, "a repeat does not change the last use");
     assert_eq!(audited(&nodes[1]).await, [repeats_from(OTHER_NETWORK, 1)]);
 
     // The session continues, and the repeat is no longer counted after eight generations.
@@ -184,7 +190,8 @@ async fn i2_lost_response_retried_hours_later_from_another_network_is_answered_c
         current = refreshed(&nodes[round % 2], &current.refresh, OTHER_NETWORK).await;
     }
     let list = listed(&nodes[0], &current.access).await;
-    assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(0), &json!(OTHER_NETWORK.address)));
+    assert_eq!(list["counted_repeats"], 0);
+    assert_eq!(list["last_used_ip"], OTHER_NETWORK.address);
     assert_eq!(events::of_account(&cluster.redis, account), []);
 }
 
@@ -230,11 +237,11 @@ async fn i2_repeats_from_the_network_of_the_rotation_are_not_counted() {
     assert_eq!(audited(&nodes[1]).await, []);
 }
 
-/// In each round the owner refreshes from `HOME`, and then each origin of the round repeats the superseded token. Returns the tokens of the
-/// sign-in and the last answer.
+/// In each round the owner refreshes from `HOME`, and then each origin of that round repeats the superseded token. `origins` has a list
+/// of origins for each round. Returns the tokens of the sign-in and the last answer.
 async fn run_rounds(cluster: &TestCluster, nodes: &[Node; 2], origins: &[&[Requester]]) -> (Tokens, Answer) {
-    let mut current = sign_in(&nodes[0], HOME).await;
-    let session = current.clone();
+    let signed_in = sign_in(&nodes[0], HOME).await;
+    let mut current = signed_in.clone();
     let mut last = None;
     for (round, origins) in origins.iter().enumerate() {
         cluster.advance(HOUR);
@@ -244,18 +251,18 @@ async fn run_rounds(cluster: &TestCluster, nodes: &[Node; 2], origins: &[&[Reque
         }
         current = next;
     }
-    (session, last.unwrap())
+    (signed_in, last.unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_four_consecutive_generations_with_a_counted_repeat_end_the_session() {
     let cluster = cluster();
     let nodes = two_nodes(&cluster).await;
-    let (session, last) =
+    let (signed_in, last) =
         run_rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[OTHER_NETWORK, THIEF], &[THIEF], &[OTHER_NETWORK]]).await;
     assert_eq!(last.problem(), reuse());
-    let account = nodes[0].state.refresh_tokens.decode(&session.refresh).unwrap().account;
-    assert_eq!(events::causes_of_session(&cluster.redis, account, &session.session), ["reuse"]);
+    let account = nodes[0].state.refresh_tokens.decode(&signed_in.refresh).unwrap().account;
+    assert_eq!(events::causes_of_session(&cluster.redis, account, &signed_in.session), ["reuse"]);
     // A generation without a counted repeat restarts the count of consecutive generations.
     let (_, last) = run_rounds(
         &cluster,
@@ -288,7 +295,7 @@ async fn i2_second_use_without_grace_and_retry_window_revokes_session() {
     assert_eq!(present(&nodes[1], &first.refresh, HOME).await.problem(), reuse());
 }
 
-/// A thief with a copy of the refresh token polls the list of sessions, and presents the token that the owner has used two seconds ago.
+/// A thief with a copy of the owner's refresh token presents each token two seconds after the owner has used it.
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_thief_who_repeats_the_owners_tokens_is_recorded_at_once_and_ends_the_session_within_four_refreshes() {
     let cluster = cluster();
@@ -299,7 +306,7 @@ async fn i2_thief_who_repeats_the_owners_tokens_is_recorded_at_once_and_ends_the
     let mut owner = sign_in(&nodes[0], HOME).await;
     let mut thief = owner.clone();
     for round in 1..=4 {
-        // the owner's access token has expired
+        // longer than the lifetime of an access token, 5 minutes
         cluster.advance(Duration::from_mins(6));
         owner = refreshed(&nodes[0], &owner.refresh, HOME).await;
         cluster.advance(Duration::from_secs(2));
@@ -313,11 +320,13 @@ async fn i2_thief_who_repeats_the_owners_tokens_is_recorded_at_once_and_ends_the
         // The list shows the repeats to the owner. It rounds times to the minute, so that it does not show a thief the second at which the
         // owner refreshes.
         let list = listed(&nodes[0], &owner.access).await;
-        assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(round), &json!(HOME.address)));
+        assert_eq!(list["counted_repeats"], round);
+        assert_eq!(list["last_used_ip"], HOME.address);
         assert!(list["last_used_at"].as_str().unwrap().ends_with(":00.000Z"), "{list}");
     }
     let event = feed.revocation().await;
-    assert_eq!((&event["session_id"], &event["reason"]), (&json!(owner.session), &json!("reuse")));
+    assert_eq!(event["session_id"], owner.session);
+    assert_eq!(event["reason"], "reuse");
     for (node, tokens) in [(&nodes[0], &owner), (&nodes[1], &thief)] {
         assert_eq!(present(node, &tokens.refresh, HOME).await.problem().1, "invalid_refresh_token");
         node.get("/v1/me", &tokens.access).await.expect(401);
@@ -335,17 +344,19 @@ async fn i2_sixteen_concurrent_requests_from_two_networks_end_the_session_once_i
         let mut current = sign_in(&nodes[0], HOME).await;
         let account = nodes[0].verified(&current.access).sub;
         for round in 1..=4 {
+            // eight requests of each network, alternately at both nodes
             let racers = (0..16).map(|i| present(&nodes[i % 2], &current.refresh, [HOME, THIEF][i / 8]));
             let answers = join_all(racers).await;
-            let next: Vec<Tokens> = answers.iter().filter(|answer| answer.status == 200).map(Tokens::of).collect();
-            assert!(next.iter().all(|tokens| tokens.refresh == next[0].refresh), "one successor");
+            let successors: Vec<Tokens> =
+                answers.iter().filter(|answer| answer.status == 200).map(Tokens::of).collect();
+            assert!(successors.iter().all(|tokens| tokens.refresh == successors[0].refresh), "one successor");
             if round == 4 {
                 let refused = answers.iter().filter(|answer| answer.status == 401).map(Answer::problem);
                 assert_eq!(refused.filter(|problem| *problem == reuse()).count(), 1);
             } else {
-                assert_eq!(next.len(), 16);
+                assert_eq!(successors.len(), 16);
             }
-            current = next[0].clone();
+            current = successors[0].clone();
             cluster.advance(Duration::from_mins(1));
         }
         assert_eq!(events::causes_of_session(&cluster.redis, account, &current.session), ["reuse"]);

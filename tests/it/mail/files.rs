@@ -37,11 +37,12 @@ async fn mail_of_a_killed_node_is_sent_by_another() {
     let mut first = cluster.node().await;
     first.kill_mail();
     enqueue(&first.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
-    // A worker claims the mail and dies before it sends it.
+    // The first node claims the mail, and dies before it sends the mail.
     let lease = Duration::from_mins(5);
     assert_eq!(first.state.sql.claim_mails(1, cluster.clock.now(), lease).await.unwrap().len(), 1);
     drop(first);
     let second = cluster.node().await;
+    // After the lease, another node may claim the mail.
     cluster.advance(lease);
     cluster.mail_to("ann@example.com", "verify_address").await;
     wait_until_done(&second.state.sql).await;
@@ -54,9 +55,10 @@ async fn link_and_code_are_in_no_column_before_and_after_sending() {
     let mut node = cluster.node().await;
     // the mail stays in the outbox until another node starts
     node.stop_mail().await;
-    let prepared =
-        node.state.mailer.prepare(&verification_mail("ann@example.com", cluster.clock.now())).unwrap().unwrap();
+    let verification = verification_mail("ann@example.com", cluster.clock.now());
+    let prepared = node.state.mailer.prepare(&verification).unwrap().expect("the mail is not disabled");
     node.state.sql.enqueue_mail(&prepared).await.unwrap();
+    // the bytes of the database, its write-ahead log included
     let database = || {
         let files = fs::read_dir(cluster.folder()).unwrap().map(|entry| entry.unwrap().path());
         let files = files.filter(|path| path.is_file() && path.to_string_lossy().contains("latchkey.db"));
@@ -69,15 +71,13 @@ async fn link_and_code_are_in_no_column_before_and_after_sending() {
     let other = cluster.node().await;
     wait_until_done(&other.state.sql).await;
     let row = other.state.sql.mail(prepared.id).await.unwrap().unwrap();
-    assert_eq!((row.state, row.attempts), (OutboxState::Sent, 1));
+    assert_eq!(row.state, OutboxState::Sent);
+    assert_eq!(row.attempts, 1);
     let after = database();
     assert!(!contains(&after, TOKEN) && !contains(&after, CODE));
     let all_mails = None;
-    assert_eq!(
-        other.state.sql.retry_mails(all_mails, cluster.clock.now()).await.unwrap(),
-        0,
-        "the data of a sent mail is deleted"
-    );
+    let retried = other.state.sql.retry_mails(all_mails, cluster.clock.now()).await.unwrap();
+    assert_eq!(retried, 0, "the data of a sent mail is deleted");
     other.stop().await;
     node.stop().await;
 }
@@ -132,8 +132,8 @@ async fn disabled_notice_is_not_prepared() {
     let mut cluster = TestCluster::new();
     cluster.config.mail.notices_off = vec![Template::AccountDisabled];
     let node = cluster.node().await;
-    let off = mail("ann@example.com", MailData::AccountDisabled { at: cluster.clock.now() });
-    assert_eq!(node.state.mailer.prepare(&off), Ok(None));
+    let disabled = mail("ann@example.com", MailData::AccountDisabled { at: cluster.clock.now() });
+    assert_eq!(node.state.mailer.prepare(&disabled), Ok(None));
     node.stop().await;
 }
 

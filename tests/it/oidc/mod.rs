@@ -48,7 +48,8 @@ pub const CALLBACK: &str = "https://app.example.com/callback";
 /// The code verifier of every request.
 pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
-/// An app with a secret. Without scopes of its own, the app gets those of `SIGN_IN_SCOPES` (`service/clients`): `openid` and three more.
+/// An app with a secret, to be registered. Without scopes of its own, the app gets those of `SIGN_IN_SCOPES`
+/// (`service/clients`): `openid` and three more.
 pub fn web(name: &str) -> NewClient {
     NewClient {
         name: name.to_owned(),
@@ -62,7 +63,7 @@ pub fn web(name: &str) -> NewClient {
     }
 }
 
-/// An app without a secret.
+/// An app without a secret, to be registered.
 pub fn public(name: &str) -> NewClient {
     NewClient { kind: ClientKind::Public, ..web(name) }
 }
@@ -101,10 +102,11 @@ impl Browser {
     /// Stores a browser session of an account. Without an `authentication`, the session is one of a sign-in by password at this time.
     async fn signed_in_with(node: &Node, name: &str, authentication: Option<Authentication>) -> Self {
         let identifier = Identifier::parse(name);
-        let account = node.state.sql.find_account(&identifier).await.unwrap().unwrap();
+        let account = node.state.sql.find_account(&identifier).await.unwrap().expect("the account is registered");
         let settings = &node.state.config.session;
-        let new = NewSession {
-            id: node.state.entropy.session_id(),
+        let id = node.state.entropy.session_id();
+        let new_session = NewSession {
+            id,
             account: account.id,
             roles: account.roles.clone(),
             additional_claims: Default::default(),
@@ -118,8 +120,7 @@ impl Browser {
             absolute_timeout: settings.absolute_timeout,
             max_per_account: settings.max_per_account,
         };
-        let id = new.id;
-        let created = node.state.redis.sessions.create(new, node.state.clock.now()).await.unwrap();
+        let created = node.state.redis.sessions.create(new_session, node.state.clock.now()).await.unwrap();
         assert!(matches!(created, CreateOutcome::Created { .. }));
         let token = browser_session::credential(&node.state, account.id, id);
         let cookie = format!("__Host-latchkey-browser={}", token.expose());
@@ -205,7 +206,7 @@ pub fn response_of(answer: &Answer) -> std::collections::BTreeMap<String, String
     Url::parse(location).unwrap().query_pairs().into_owned().collect()
 }
 
-/// The path of the page to which a browser is sent, and the handle of the authorization request that waits meanwhile.
+/// The path of the page to which an answer redirects the browser, and the handle of the authorization request that waits meanwhile.
 #[track_caller]
 pub fn page_and_handle(node: &Node, answer: &Answer) -> (String, String) {
     assert_eq!(answer.status, 303, "{answer:?}");
@@ -220,7 +221,7 @@ pub async fn exchange(node: &Node, client: &ServiceClient, code: &str) -> Answer
     exchange_with(node, client, code, CALLBACK, VERIFIER).await
 }
 
-/// Exchanges a code with another redirect URI or verifier.
+/// Exchanges a code with this redirect URI and verifier.
 pub async fn exchange_with(
     node: &Node,
     client: &ServiceClient,
@@ -248,7 +249,7 @@ pub async fn token(node: &Node, client: &ServiceClient, form: &[(&str, &str)]) -
     node.send(request.basic_auth(&client.id, Some(&client.secret))).await
 }
 
-/// Signs the browser's user in to an app, and returns the response of the token endpoint.
+/// Signs the browser's user in to an app with a space-separated scope, and returns the response of the token endpoint.
 pub async fn sign_in(node: &Node, browser: &Browser, client: &ServiceClient, scope: &str) -> Value {
     let code = browser.code(node, &Request::for_client(&client.id).with("scope", scope)).await;
     exchange(node, client, &code).await.expect(200).json()

@@ -16,6 +16,7 @@ async fn pages_of_the_account_lead_to_the_sign_in_and_back() {
     let node = cluster.node().await;
     node.client.register("ada").await;
     let mut ada = Visitor::new(&node);
+    // `next` is a path beneath /account
     for page in ["", "/address", "/password", "/devices", "/data"] {
         let refused = ada.open(&format!("/account{page}")).await.expect(303);
         let next = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", page).finish();
@@ -84,17 +85,14 @@ async fn sessions_are_listed_and_ended_and_the_end_of_the_own_session_signs_out(
     let page = ada.open("/account/devices").await.expect(200);
     assert_eq!(page.text.matches("action=\"/account/devices/end\"").count(), 2, "{}", page.text);
     assert_eq!(page.text.matches("This device").count(), 1, "{}", page.text);
+    let sign_out_buttons = page.text.matches(">Sign out</button>").count();
+    assert_eq!(sign_out_buttons, 3, "the browser's own, and one for each session: {}", page.text);
     let ended = ada.submit("/account/devices/end", &[("id", &phone.session)]).await.expect(303);
-    assert_eq!(
-        page.text.matches(">Sign out</button>").count(),
-        3,
-        "the browser's own, and one for each session: {}",
-        page.text
-    );
     assert!(ada.follow(&ended).await.text.contains(">Signed out.<"));
     assert_eq!(node.client.refresh(&phone.refresh).await.problem().0, 401);
-    let mut listed = page.text.split("name=\"id\" value=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
-    let own_session = listed.find(|id| *id != phone.session).unwrap().to_owned();
+    let after_ids = page.text.split("name=\"id\" value=\"").skip(1);
+    let mut listed_ids = after_ids.map(|rest| rest.split('"').next().unwrap());
+    let own_session = listed_ids.find(|id| *id != phone.session).unwrap().to_owned();
     let signed_out = ada.submit("/account/devices/end", &[("id", &own_session)]).await.expect(303);
     assert_eq!(signed_out.header("location"), "/account/signed-out");
     ada.open("/account/devices").await.expect(303);
@@ -156,6 +154,7 @@ async fn export_is_a_download_and_deletion_requires_the_checked_box() {
     let file = ada.submit("/account/data/export", &[]).await.expect(200);
     assert_eq!(file.header("content-disposition"), "attachment; filename=\"account.json\"");
     assert_eq!(file.json()["account"]["email"], ADA);
+    // a form without the checked box
     ada.submit("/account/data/delete", &[]).await.expect(422);
     let deleted = ada.submit("/account/data/delete", &[("confirm", "1")]).await.expect(200);
     assert!(deleted.text.contains("Your account will be deleted"), "{}", deleted.text);
@@ -188,21 +187,24 @@ async fn end_of_another_session_needs_a_recent_authentication() {
     node.refresh(&phone.refresh).await.expect(401);
 }
 
-/// The roles, and with them the required factor, may change after the browser has signed in (I14).
+/// The roles, and with them the required factor, may change after the browser has signed in (I14: factors cannot be
+/// bypassed).
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_browsers_session_without_the_required_factor_ends() {
     use latchkey::domain::{account::Roles, factor::FactorPolicy};
     let roles = |names: &[&str]| Roles::parse(names).unwrap();
     let mut cluster = cluster();
     let policy = FactorPolicy::Roles(roles(&["admin"]));
-    (cluster.config.factors.required, cluster.config.factors.grace) = (policy, Duration::from_hours(1));
+    cluster.config.factors.required = policy;
+    cluster.config.factors.grace = Duration::from_hours(1);
     let node = cluster.node().await;
     let account = node.client.register("ada").await.text_of("id").parse().unwrap();
     let mut ada = signed_in(&node).await;
     // Longer than `factors.grace`. Without the role, the account needs no second factor.
     cluster.advance(Duration::from_hours(2));
     ada.open("/account").await.expect(200);
-    latchkey::service::accounts::change_roles(&node.state, account, &roles(&["admin"]), &roles(&[])).await.unwrap();
+    let (added, removed) = (roles(&["admin"]), roles(&[]));
+    latchkey::service::accounts::change_roles(&node.state, account, &added, &removed).await.unwrap();
     let answer = ada.open("/account").await.expect(303);
     assert_eq!(answer.header("location"), "/account/sign-in?next=");
     let remaining = node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap();
@@ -212,6 +214,7 @@ async fn i14_browsers_session_without_the_required_factor_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_are_added_verified_made_primary_and_removed() {
     let mut cluster = cluster();
+    // the primary address and one more
     cluster.config.account.max_emails = 2;
     let node = cluster.node().await;
     node.client.register("ada").await;
@@ -235,6 +238,7 @@ async fn addresses_are_added_verified_made_primary_and_removed() {
     assert!(verified.text.contains("Your address is confirmed"), "{}", verified.text);
     assert_ne!(ada.cookies["__Host-latchkey-browser"], former, "a new session takes the place of the former one");
 
+    // the id of the first address that has a button: a secondary one
     let first_id = |page: &crate::harness::client::Answer| {
         page.text.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
     };
@@ -246,13 +250,13 @@ async fn addresses_are_added_verified_made_primary_and_removed() {
     let removed = ada.submit("/account/address/remove", &[("id", &first_id(&page))]).await.expect(303);
     let page = ada.follow(&removed).await.expect(200);
     assert!(page.text.contains("The address is removed") && !page.text.contains(ADA), "{}", page.text);
-    let gone = ada.submit("/account/address/remove", &[("id", "x")]).await.expect(404);
-    assert!(alert(&gone).is_some(), "{}", gone.text);
+    let unknown = ada.submit("/account/address/remove", &[("id", "x")]).await.expect(404);
+    assert!(alert(&unknown).is_some(), "{}", unknown.text);
     node.client.try_login("ada@work.example", PASSWORD).await.expect(200);
     node.client.try_login(ADA, PASSWORD).await.expect(401);
 }
 
-/// Another account has verified the address, which this account had not verified.
+/// I13: an unverified address belongs to nobody. Bob verifies the address that Ada had not verified, so Ada loses it.
 #[tokio::test(flavor = "multi_thread")]
 async fn i13_account_that_has_lost_its_address_is_shown_by_its_username() {
     let cluster = cluster();
@@ -269,7 +273,8 @@ async fn i13_account_that_has_lost_its_address_is_shown_by_its_username() {
     assert!(page.text.contains("<span class=\"me\">ada</span>"), "{}", page.text);
     let page = ada.open("/account/address").await.expect(200);
     assert!(page.text.contains("Your account has no primary address"), "{}", page.text);
-    assert!(!page.text.contains("<strong class=\"break\"></strong>"), "{}", page.text);
+    let empty_address = "<strong class=\"break\"></strong>";
+    assert!(!page.text.contains(empty_address), "{}", page.text);
     for path in ["/account/password", "/account/reauthenticate?next=/data"] {
         let page = ada.open(path).await.expect(200);
         assert!(page.text.contains("name=\"username\" value=\"ada\""), "{}", page.text);
@@ -280,6 +285,7 @@ async fn i13_account_that_has_lost_its_address_is_shown_by_its_username() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_of_an_added_address_is_sent_again() {
     let mut cluster = cluster();
+    // `limits.mail_per_account` may refuse a second mail within 5 minutes
     crate::accounts::without_limits(&mut cluster);
     let node = cluster.node().await;
     node.client.register("ada").await;

@@ -11,6 +11,7 @@ use crate::store::{
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_on_every_master_of_a_cluster_reaches_every_node() {
     let masters = redis_cluster().await;
+    // any master: the nodes learn the others from it
     let url = format!("redis-cluster://127.0.0.1:{}", masters[0].port());
     let (first, second) = (store(&url), store(&url));
     start_replication(&first).await;

@@ -1,4 +1,5 @@
-//! A node that loses the channel or Redis does not report a session as active once its end is confirmed (I3).
+//! A node that loses the channel or Redis does not report a session as active once the call that ended it has returned (I3:
+//! revoked stays revoked).
 
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ async fn i3_node_that_receives_no_messages_does_not_report_an_ended_session_as_a
     let server = Redis::redis_7_0();
     let Nodes { direct, proxied, proxy, account: ada } = two_nodes(&server).await;
     let mut feed = proxied.revocation_log.subscribe();
+    // The node receives nothing on the channel, and has to read the streams.
     proxy.set(Mode::MuteSubscribers);
     for number in 1..=2 {
         direct.sessions.revoke(ada, session(number), EndReason::Logout, NOW).await.unwrap();
@@ -104,30 +106,30 @@ async fn i3_node_with_a_cut_connection_reconnects_and_misses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn restarted_redis_loses_no_revocation() {
     let mut server = Redis::redis_7_0();
-    let (store, peer) = (server.store(), server.store());
-    start_replication(&store).await;
+    let (node, peer) = (server.store(), server.store());
+    start_replication(&node).await;
     start_replication(&peer).await;
-    wait_for_peers(&[&store, &peer]).await;
+    wait_for_peers(&[&node, &peer]).await;
     let mut feed = peer.revocation_log.subscribe();
     let ada = account();
     for number in 1..=2 {
-        create(&store, ada, session(number), NOW).await;
+        create(&node, ada, session(number), NOW).await;
         assert!(is_live(&peer, ada, session(number)).await);
     }
-    store.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
+    node.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     server.kill();
     assert_not_active(&peer, ada, session(1)).await;
     server.restart();
-    wait_until_synced(&store).await;
+    wait_until_synced(&node).await;
     wait_until_synced(&peer).await;
     assert!(!is_live(&peer, ada, session(1)).await);
     assert!(is_live(&peer, ada, session(2)).await);
     next_revocation(&mut feed).await;
-    store.sessions.revoke(ada, session(2), EndReason::Logout, NOW).await.unwrap();
+    node.sessions.revoke(ada, session(2), EndReason::Logout, NOW).await.unwrap();
     assert_not_active(&peer, ada, session(2)).await;
     next_revocation(&mut feed).await;
-    assert!(feed.is_empty());
-    store.close().await;
+    assert!(feed.is_empty(), "each revocation is reported once");
+    node.close().await;
     peer.close().await;
 }
 
@@ -152,6 +154,7 @@ async fn sign_out_waits_for_a_dead_node_until_its_lease_lapses() {
     wait::until("the third node has left", || async { first.revocation_log.peers() <= 1 }).await;
     first.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     assert_eq!(first.revocation_log.peers(), 0, "the sign-out returns after the lease has lapsed");
-    assert_eq!(first.sessions.revoke_all(AccountSessions::all(ada), EndReason::Revoked, NOW).await.unwrap(), 2);
+    let ended = first.sessions.revoke_all(AccountSessions::all(ada), EndReason::Revoked, NOW).await.unwrap();
+    assert_eq!(ended, 2, "the sessions that are left of three");
     first.close().await;
 }

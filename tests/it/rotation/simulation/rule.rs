@@ -17,7 +17,7 @@ pub struct Settings {
 /// The default settings.
 pub const DEFAULTS: Settings = Settings { grace: 10_000, retry_window: 86_400_000, counted_repeats_limit: 4 };
 
-/// A network and user agent: requests with the same tag are assumed to come from one client.
+/// Stands for a network and a user agent: requests with the same tag are assumed to come from one client.
 pub type Tag = u64;
 
 /// The decision about a presented token.
@@ -47,7 +47,7 @@ pub struct Session {
     /// The tag of the sign-in or rotation that issued the current token.
     tag: Tag,
     /// Bit `n` is set if a counted repeat presented a token older than the `n`-th generation before the current one.
-    counted: u8,
+    counted_bits: u8,
     /// The superseded generations that were within grace when the current token was issued, newest first, each with the time at which it was
     /// superseded.
     recent: Vec<(u32, u64)>,
@@ -56,8 +56,9 @@ pub struct Session {
 impl Session {
     /// A session whose first token, of this generation, is issued now.
     pub fn begin(generation: u32, tag: Tag, now: u64) -> Self {
-        let before = generation.checked_sub(1).map(|before| (before, now));
-        Self { generation, issued: now, tag, counted: 0, recent: before.into_iter().collect() }
+        // The generation before, if any, counts as superseded now.
+        let predecessor = generation.checked_sub(1).map(|before| (before, now));
+        Self { generation, issued: now, tag, counted_bits: 0, recent: predecessor.into_iter().collect() }
     }
 
     /// Decides about the token of this generation. The caller drops a session that is revoked.
@@ -69,8 +70,9 @@ impl Session {
         }
         let superseded_at = self.recent.iter().find(|(recent, _)| *recent == generation).map(|(_, at)| *at);
         let allowed = superseded_at.is_some_and(|at| {
-            now.saturating_sub(at) < settings.grace
-                || (settings.retry_window > 0 && now.saturating_sub(self.issued) <= settings.retry_window)
+            let in_grace = now.saturating_sub(at) < settings.grace;
+            let in_retry_window = settings.retry_window > 0 && now.saturating_sub(self.issued) <= settings.retry_window;
+            in_grace || in_retry_window
         });
         if !allowed {
             return Decision::Reused;
@@ -81,23 +83,26 @@ impl Session {
         // The holder lacked every generation after the presented one: their bits are set. The session ends only if the bit of the
         // presented generation is set too, which an earlier repeat must have set. So a single repeat never ends the session.
         let lacked = self.generation - generation;
-        self.counted |= low_bits(lacked);
-        let consecutive = low_bits(settings.counted_repeats_limit.max(lacked + 1));
-        if self.counted & consecutive == consecutive {
+        self.counted_bits |= low_bits(lacked);
+        let limit_bits = low_bits(settings.counted_repeats_limit.max(lacked + 1));
+        if self.counted_bits & limit_bits == limit_bits {
             Decision::SecondHolder
         } else {
             Decision::Repeated { counted: true }
         }
     }
 
+    /// Makes the token after `presented` the current one. `presented` is the current generation or a later one.
     fn rotate(&mut self, presented: u32, tag: Tag, now: u64, settings: &Settings) {
         let advanced = presented + 1 - self.generation;
         self.recent.retain(|(_, at)| now.saturating_sub(*at) < settings.grace);
         for generation in self.generation..=presented {
             self.recent.insert(0, (generation, now));
         }
-        self.counted = self.counted.checked_shl(advanced).unwrap_or(0);
-        (self.generation, self.issued, self.tag) = (presented + 1, now, tag);
+        self.counted_bits = self.counted_bits.checked_shl(advanced).unwrap_or(0);
+        self.generation = presented + 1;
+        self.issued = now;
+        self.tag = tag;
     }
 }
 
