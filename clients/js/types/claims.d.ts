@@ -1,5 +1,5 @@
 /**
- * Validates a signed payload.
+ * Validates the payload of a token whose signature has been verified.
  *
  * @param {Members} payload
  * @param {{ issuer: string, audience: string, leewayMs: number }} expected
@@ -20,6 +20,9 @@ export type Claims = {
      * The account's UUID, or the client id if the token is a service client's own.
      */
     sub: string;
+    /**
+     * The OAuth client that the token was issued to.
+     */
     clientId: string;
     scope: readonly string[];
     roles: readonly string[];

@@ -104,10 +104,10 @@ export class EndRegistry {
     onKeysReplaced(isPublished: (kid: string) => boolean): void;
     /**
      * Ends the registrations whose session's last known token has expired. If the feed has been silent for longer than
-     * `endAfterSilenceMs`, also ends the registrations that are older than that. The timer calls this function.
+     * `endAfterSilenceMs`, also ends the registrations that are older than `endAfterSilenceMs`. The timer calls this function.
      */
     endExpired(): void;
-    /** Ends all registrations: the verifier is closed. */
+    /** Ends all registrations, because a closed verifier receives no revocations. */
     close(): void;
     /**
      * Logs that a callback has failed.
@@ -123,8 +123,14 @@ export type Claims = Readonly<import("./claims.js").Claims>;
  */
 export type EndCause = "session_revoked" | "account_revoked" | "key_retired" | "claims_changed" | "token_expired" | "feed_lost";
 export type Settings = {
+    /**
+     * how long after its `exp` a token is still accepted
+     */
     leewayMs: number;
     maxRegistrations: number;
+    /**
+     * the silence of the feed after which registrations end
+     */
     endAfterSilenceMs: number;
     log: (message: string) => void;
 };
@@ -145,7 +151,7 @@ export type Environment = {
      */
     causeOf: (kid: string | undefined, claims: Claims) => EndCause | undefined;
     /**
-     * the milliseconds since the verifier last had every revocation that the feed had sent
+     * how long the feed has been silent: the milliseconds since the verifier last had every revocation
      */
     silentMs: () => number;
     /**

@@ -1,5 +1,5 @@
 /**
- * Describes an error and its cause, for logs and other errors.
+ * Returns an error's message, or its name if the message is empty, and the message of its cause. For logs and other errors.
  *
  * @param {unknown} error
  * @returns {string}
@@ -13,8 +13,8 @@ export class LatchkeyError extends Error {
 /**
  * The token is forged, damaged, expired, revoked or for another service.
  *
- * `reason` and the message are for the log and contain nothing of the token. Send the client only the error `invalid_token`
- * (RFC 6750). If the reason is `claims_changed`, send that, too: the client then refreshes the token.
+ * `reason` and the message are for the log and contain nothing of the token. Send the client the error `invalid_token` (RFC 6750)
+ * without the reason. Only the reason `claims_changed` is sent, too: the client then refreshes the token.
  */
 export class InvalidToken extends LatchkeyError {
     /**
@@ -32,14 +32,14 @@ export class InvalidToken extends LatchkeyError {
  */
 export class Unavailable extends LatchkeyError {
 }
-/** A registration of `onEnd` cannot be renewed: it has ended or is closed, or the token belongs to another session. */
+/** A registration, which `onEnd` returned, cannot be renewed: it has ended or is closed, or the token belongs to another session. */
 export class RenewError extends LatchkeyError {
     /**
      * @param {string} message
      * @param {import("./end-registry.js").EndCause} [ended]
      */
     constructor(message: string, ended?: import("./end-registry.js").EndCause);
-    /** Why the registration has ended, if it has. @type {import("./end-registry.js").EndCause | undefined} */
+    /** Why the registration has ended; absent if it has not. @type {import("./end-registry.js").EndCause | undefined} */
     ended: import("./end-registry.js").EndCause | undefined;
 }
 /** Latchkey, or a server that answers in its place, sent an unexpected response. */

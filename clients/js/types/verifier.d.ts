@@ -27,7 +27,7 @@ export class Verifier {
      */
     waitLive(timeoutMs?: number): Promise<boolean>;
     /**
-     * Verifies an access token, and returns its claims: it is valid, its session has not ended, and its account's claims have not changed.
+     * Verifies an access token, and returns its claims. A token whose session has ended, or whose account's claims have changed, is not valid.
      *
      * @param {string} text
      * @returns {Promise<Readonly<import("./claims.js").Claims>>}
