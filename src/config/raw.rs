@@ -67,6 +67,7 @@ fn flatten(text: &str, section: &str, table: &DeTable<'_>, entries: &mut Vec<Ent
                 let items: Option<Vec<_>> = items.iter().map(|item| scalar(item.get_ref())).collect();
                 items.map_or(Value::Nested, Value::Many)
             }
+            // `scalar` refuses only lists and tables, which are matched above
             plain => scalar(plain).map_or(Value::Nested, Value::One),
         };
         entries.push(Entry { key, value, line });

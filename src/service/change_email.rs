@@ -290,7 +290,7 @@ async fn apply_undo(
     record_event(&mut change, AuditEvent::EmailChangeUndone, now, origin.ip).await?;
     secure_account::secure(state, &mut change, ResetLink::Send, origin).await?;
     change.commit().await?;
-    tracing::info!(account = %id, "change of e-mail address undone by the owner of the former address");
+    tracing::info!(account = %id, "change of e-mail address undone by the owner of the former address: the account may have been taken over. It was secured, and a reset link was sent");
     Ok(())
 }
 

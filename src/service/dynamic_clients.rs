@@ -27,7 +27,7 @@ pub async fn run_pruning(state: &AppState) {
             Ok(0) => {}
             Ok(clients) => tracing::info!(clients, "dynamic clients deleted: no account allows them any more"),
             Err(error) => {
-                tracing::warn!(%error, "deleting dynamic clients that no account allows failed; retrying in an hour")
+                tracing::warn!(%error, "could not delete unused dynamic clients, retrying in an hour; nothing else is affected")
             }
         }
     }

@@ -115,7 +115,8 @@ impl<E: Endpoint> Endpoint for ReadBodyEndpoint<E> {
 
 impl ReadBody {
     /// Takes a request's body if all of it has arrived. If not, the body is left for [`ReadBodyEndpoint`], which waits for
-    /// the rest. A body without a `Content-Length` within the limit is left, too.
+    /// the rest. A body without a `Content-Length` within the limit is left, too. For the introspection cache, which answers before
+    /// [`ReadBodyEndpoint`] runs.
     pub(in crate::http) async fn try_read_buffered(&self, request: &mut Request) -> Result<Option<Bytes>, BodyError> {
         let has_accepted_length = declared_length(request).is_some_and(|length| self.is_within_limit(length));
         if !has_accepted_length {
@@ -124,11 +125,11 @@ impl ReadBody {
         let mut collected = Box::pin(collect(request.take_body(), self.max_bytes));
         match poll_twice(&mut collected).await {
             Some(Ok(Some(bytes))) => Ok(Some(bytes)),
+            // hyper yields no more than the declared length, so this does not happen
             Some(Ok(None)) => Err(BodyError::TooLarge { limit: self.max_bytes }),
             Some(Err(error)) => Err(BodyError::Unreadable(error)),
             None => {
-                // Puts the body back, to be read on. It is never too large, and so never `None`: hyper reads no more than the
-                // declared length, which is within the limit.
+                // Puts the body back; `ReadBodyEndpoint` reads the rest.
                 let rest = collected.map_ok(Option::unwrap_or_default);
                 request.set_body(Body::from_bytes_stream(rest.into_stream()));
                 Ok(None)

@@ -254,8 +254,8 @@ impl TokenApi {
     ///
     /// `refresh_token` exchanges a session's refresh token for its next tokens, as `/v1/refresh` does, for OAuth client
     /// libraries. A `web` app authenticates. A `public` app sends its `client_id` and no secret or, by HTTP Basic, an empty one. For a
-    /// refresh token from the REST API, send no secret, and no `client_id` or the value of `token.client_id`. A refresh token of a cookie
-    /// session is not valid here.
+    /// refresh token from the REST API, send no secret. Omit `client_id`, or send the value of `token.client_id`. A refresh token of a
+    /// cookie session is not valid here.
     ///
     /// `client_credentials` issues an access token of the service client itself: its `sub` is the client, its `aud` is the
     /// client's audiences, and it has no session.
@@ -294,12 +294,12 @@ impl TokenApi {
                 let Secret(token) =
                     form.refresh_token.ok_or(OAuthError::invalid_request("refresh_token is missing."))?;
                 let Some(client) = caller.client_or_app(state)? else {
-                    // the session was started by the REST API, and so has no client
+                    // the first-party client, whose sessions the REST API starts
                     check_scope(form.scope.as_deref(), &state.config.token.scope)?;
                     let tokens = refresh::refresh_in_body(state, token.expose(), &info.into_origin()).await?;
                     return Ok(TokenAnswer::for_first_party(tokens));
                 };
-                // a service client has no sessions
+                // A service client has no sessions, so another client's token was presented (RFC 6749, section 5.2).
                 if client.is_service() {
                     let description = "The refresh token was issued to another client.";
                     return Err(OAuthError::new(OAuthCode::InvalidGrant, description).into());
@@ -316,12 +316,12 @@ impl TokenApi {
     }
 }
 
-/// Refuses scopes that a session can't have: a refresh must not ask for more than was granted (RFC 6749, section 6). A request for fewer
-/// scopes gets all scopes of the session, as `scope` of the response says (section 3.3).
-fn check_scope(requested: Option<&str>, granted: &str) -> Result<(), OAuthError> {
-    let is_granted = |scope: &str| granted.split(' ').any(|other| other == scope);
-    if requested.is_some_and(|requested| !requested.split(' ').all(is_granted)) {
-        return Err(OAuthError::new(OAuthCode::InvalidScope, "The session does not have all of these scopes."));
+/// Refuses scopes that no session of the client can have. Only the rotation tells what this session was granted: the request gets all
+/// scopes of the session, as `scope` of the response says, and others are ignored (RFC 6749, sections 3.3 and 6).
+fn check_scope(requested: Option<&str>, possible: &str) -> Result<(), OAuthError> {
+    let is_possible = |scope: &str| possible.split(' ').any(|other| other == scope);
+    if requested.is_some_and(|requested| !requested.split(' ').all(is_possible)) {
+        return Err(OAuthError::new(OAuthCode::InvalidScope, "The client does not have all of these scopes."));
     }
     Ok(())
 }

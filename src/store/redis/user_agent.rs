@@ -74,7 +74,7 @@ mod tests {
     const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1";
     const FIREFOX: &str = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
 
-    /// The lengths count one byte for each phrase, and one for each other character: 3 phrases and the characters `131` for Chrome.
+    /// The lengths count one byte for each phrase, and one for each other character: 4 phrases and the characters `131` for Chrome.
     #[test]
     fn shortened_common_headers_are_restored_unchanged() {
         for (agent, expected_len) in [(CHROME, 7), (IPHONE, 16), (FIREFOX, 18), ("curl/8.5.0", 10), ("", 0)] {

@@ -56,8 +56,8 @@ impl Drop for NpmRegistry {
 
 /// The folder in which `.ci/install.sh` installs the packages of tests/tools.
 pub(super) fn node_modules() -> PathBuf {
-    // the folder with `bin/node` and `node/node_modules`
     let node = tool("node");
+    // the folder with `bin/node` and `node/node_modules`
     let tools = node.parent().and_then(Path::parent).unwrap();
     tools.join("node/node_modules")
 }
@@ -108,7 +108,7 @@ fn versions_of(name: &str, versions: &BTreeMap<String, PathBuf>, address: Socket
         document["dist"] = json!({ "tarball": format!("http://{address}/{name}/-/{version}.tgz") });
         (version.clone(), document)
     });
-    // npm needs the tag `latest`: the last version in the order of text, since few packages have several
+    // npm needs the tag `latest`: the last version in alphabetical order. 9 comes after 10, but few packages have several versions.
     let latest = versions.keys().next_back();
     let document = json!({
         "name": name,

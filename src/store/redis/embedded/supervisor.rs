@@ -46,7 +46,10 @@ async fn restart(launcher: &Launcher, pause: &mut Duration) -> Server {
         *pause = (*pause * 2).min(LONGEST_PAUSE);
         match launcher.launch().await {
             Ok(server) => return server,
-            Err(error) => tracing::error!(%error, "the embedded Redis does not start, retrying"),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(tracing::field::display);
+                tracing::error!(%error, cause, "the embedded Redis does not start, retrying; meanwhile requests get 503");
+            }
         }
     }
 }
