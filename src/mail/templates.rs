@@ -299,7 +299,7 @@ impl std::fmt::Debug for Templates {
     }
 }
 
-/// The name of a text of a catalog in errors, for one part. Its extension decides about HTML escaping.
+/// The name by which errors show a text of a catalog. It ends with the part's extension, by which minijinja decides about HTML escaping.
 fn message_name(locale: Locale, key: &str, part: Part) -> String {
     format!("{locale}.toml: {key}.{}", part.extension())
 }
@@ -309,8 +309,8 @@ fn add_template(environment: &mut Environment<'static>, name: &str, source: &str
     added.map_err(|error| TemplateError::from_minijinja(name, &error))
 }
 
-/// Reads the files of `mail.templates`, in the order of their names. Each must have the name of a built-in file or template, so that a
-/// misspelt name is noticed.
+/// Reads the files of `mail.templates`, in the order of their names. Each must have the name of a layout, of a language's texts, or
+/// of a kind of mail, so that a misspelt name is noticed.
 fn read_folder(
     folder: &Path,
     environment: &mut Environment<'static>,

@@ -249,7 +249,7 @@ fn log(mail: &ClaimedMail, result: &DeliveryResult) {
             tracing::error!(%id, %template, attempts, "mail not sent, not retried (`latchkey mail list --state failed`): {error}");
         }
         DeliveryResult::Expired(error) => {
-            tracing::error!(%id, %template, attempts, "mail expired before it was delivered, not retried: {error}");
+            tracing::error!(%id, %template, attempts, "mail expired before it was delivered, not retried: its link or code must be requested again: {error}");
         }
     }
 }

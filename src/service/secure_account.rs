@@ -76,7 +76,7 @@ async fn apply(state: &AppState, mut change: AccountChange, origin: &RequestOrig
     let link = restore_earliest_address(state, &mut change, origin).await?;
     secure(state, &mut change, link, origin).await?;
     change.commit().await?;
-    tracing::info!(account = %id, "account secured by its owner");
+    tracing::info!(account = %id, "account secured, because its owner reported an action as not theirs: the password was removed and all sessions ended");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! A chat over WebSocket. A connection closes when its user signs out.
+//! A chat over WebSocket. `SessionWebSocket` closes a connection when its session ends, such as by a sign-out.
 
 use futures_util::{SinkExt, StreamExt};
 use latchkey_verify::poem::SessionWebSocket;

@@ -39,8 +39,8 @@ impl CookieRefusal {
         }
     }
 
-    /// Converts an error of a use case to a problem. If the use case did not accept a cookie session, which it reports as
-    /// [`Code::CrossSiteRequest`], the problem is the actual reason.
+    /// Converts an error of a use case to a problem. A use case does not know why it must not accept a cookie
+    /// session: its error always becomes [`Code::CrossSiteRequest`]. This function replaces it by the actual reason.
     pub fn explain<E>(self, error: E) -> ProblemError
     where
         ProblemError: From<E>,

@@ -316,7 +316,7 @@ impl TokenApi {
     }
 }
 
-/// Refuses scopes that no session of the client can have. Only the rotation tells what this session was granted: the request gets all
+/// Refuses scopes that no session of the client can have. What this session was granted is known after the rotation: the request gets all
 /// scopes of the session, as `scope` of the response says, and others are ignored (RFC 6749, sections 3.3 and 6).
 fn check_scope(requested: Option<&str>, possible: &str) -> Result<(), OAuthError> {
     let is_possible = |scope: &str| possible.split(' ').any(|other| other == scope);

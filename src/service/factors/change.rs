@@ -30,7 +30,7 @@ use crate::{
 pub struct FactorsChanged {
     /// The tokens.
     pub tokens: Tokens,
-    /// The recovery codes, if the account had none.
+    /// The new recovery codes; empty if the account keeps its former ones.
     pub recovery_codes: Vec<SecretText>,
 }
 
@@ -132,8 +132,8 @@ pub(in crate::service) async fn begin(
 
 /// Stores a change of factors: ends all sessions of the account, starts the session that replaces the caller's, and commits.
 ///
-/// With a new factor, the account also forgets the devices that it recognizes: an attacker who knew the password before may have made
-/// the account recognize theirs.
+/// With a new factor, the account also forgets the devices that the throttle of sign-ins recognizes: an attacker who knew the password before
+/// may have made the account recognize theirs.
 pub(in crate::service) async fn commit(
     state: &AppState,
     change: AccountChange,
@@ -169,7 +169,8 @@ async fn store_change(
     let reason = EndReason::FactorsChanged;
     // without a proved factor, the new session has the authentication of the caller's
     let raised = proved.map(|proved| replacement_authentication(claims, proved));
-    // The sessions end before the commit: if it fails, they have ended without a change, and never the reverse.
+    // The sessions end before the commit. If the commit fails, they have ended for nothing, but a change is never stored while old
+    // sessions live.
     let tokens = replace_sessions_with(state, &mut change, claims, accepted, reason, origin.ip, raised).await?;
     if summary.event == AuditEvent::FactorAdded {
         limits::forget_devices(state, claims.sub).await?;

@@ -17,9 +17,9 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// From this character on, a refresh token has only the MAC: 6 characters are the prefix, and 60 are the first 45 bytes in base64url, of
-/// which 43 precede the MAC. The first 2 bytes of the MAC share characters with the bytes before.
-const REFRESH_TOKEN_MAC_START: usize = 66;
+/// From this character on, a refresh token has only the MAC. 43 bytes precede the MAC, and base64url encodes 3 bytes as 4 characters: the
+/// first group with only bytes of the MAC begins at byte 45, after the 6 characters of the prefix.
+const REFRESH_TOKEN_MAC_START: usize = 6 + 45 / 3 * 4;
 
 /// The secrets that must appear nowhere, with their descriptions.
 #[derive(Default)]
@@ -196,7 +196,7 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     let text = log.bytes();
     assert!(contains(&text, "password changed"), "the search covers the expected content");
     assert!(contains(&text, "TRACE"), "the search covers all levels");
-    // The hashes are secrets only from here on, because the database contains them. Redis and the log do not.
+    // Added only now: the database may contain the hashes. Redis and the log must not.
     for hash in [first_hash, second_hash] {
         assert!(hash.starts_with("$argon2id$"));
         secrets.add_text("a password's hash", &hash);

@@ -110,7 +110,7 @@ impl fmt::Debug for VerificationKey {
 }
 
 /// A key as JSON (RFC 7517, section 4): the members of a public key that are read, and the members that only private (`d`) and
-/// symmetric (`k`) keys have. Their values are not kept.
+/// symmetric (`k`) keys have. The values of `d` and `k` are not kept.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "the members are those of the RFC")]
 pub struct Jwk {
