@@ -94,6 +94,7 @@ class Latchkey:
         Raises ``InvalidToken`` if the token is not valid, and ``Unavailable`` if its validity cannot be decided now.
         """
         claims = await self._verify(token)
+        # A newer token keeps the registrations of its session alive.
         self._registry.on_accepted(claims)
         return claims
 
@@ -123,8 +124,6 @@ class Latchkey:
             await self._introspect(token)
             # A revocation may have arrived during the introspection.
             self._reject_revoked(unverified.kid, claims)
-        # A newer token keeps the registrations of its session alive.
-        self._registry.on_accepted(claims)
         return claims
 
     def _on_revocation(self, revocation: Revocation) -> None:

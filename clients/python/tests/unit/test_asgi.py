@@ -152,7 +152,7 @@ async def test_websocket_handler_that_only_sends_is_disconnected(issuer: FakeIss
         await until("the handler is disconnected", lambda: app.log == ["disconnected"])
 
 
-async def test_websocket_closes_when_the_claims_change_unless_it_was_renewed_with_a_token_of_the_new_claims(issuer: FakeIssuer) -> None:
+async def test_websocket_closes_when_the_claims_change_unless_it_was_renewed(issuer: FakeIssuer) -> None:
     async with (
         serving(issuer) as (_, _, address),
         dial(address, "/chat", issuer.token(claims_version=6)) as old,
