@@ -173,7 +173,7 @@ mod tests {
         assert!(!opened.outdated);
         assert!(sealed.starts_with(&sealer("one", &[]).current_header()));
         assert!(!sealed.starts_with(&sealer("two", &["one"]).current_header()));
-        assert!(!sealed.windows(PLAINTEXT.len()).any(|window| window == PLAINTEXT));
+        assert!(!sealed.windows(9).any(|window| window == &PLAINTEXT[PLAINTEXT.len() - 9..]));
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn value_with_other_associated_data_is_refused() {
-        let error = sealer("one", &[]).open(&sealed_under("one"), b"other place").unwrap_err();
+        let error = sealer("one", &[]).open(&sealed_under("one"), b"its plac").unwrap_err();
         assert_eq!(error, SealError::Tampered);
     }
 

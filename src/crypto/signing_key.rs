@@ -329,7 +329,7 @@ mod tests {
             let key = testing::key(algorithm);
             let signature = key.sign(b"message").unwrap();
             assert_eq!(key.public().verify(b"message", &signature), Ok(()), "{algorithm}");
-            assert_eq!(key.public().verify(b"other message", &signature), Err(BadSignature), "{algorithm}");
+            assert_eq!(key.public().verify(b"massage", &signature), Err(BadSignature), "{algorithm}");
             assert_eq!(key.public().verify(b"message", &signature[1..]), Err(BadSignature), "{algorithm}");
             assert_eq!(key.public().verify(b"message", &[]), Err(BadSignature), "{algorithm}");
             // the test keys of RS256 and PS256 are the same key pair, so they differ in the algorithm only

@@ -71,7 +71,7 @@ impl Refusal {
             Self::MissingScope(scopes) => format!(r#", error="insufficient_scope", scope="{scopes}""#),
             Self::Authentication { acr_values, max_age } => {
                 let mut parameters = r#", error="insufficient_user_authentication""#.to_owned();
-                if !acr_values.is_empty() {
+                if !acr_values.is_empty() && !acr_values.contains(['"', '\\']) {
                     parameters += &format!(r#", acr_values="{acr_values}""#);
                 }
                 if let Some(max_age) = max_age {

@@ -201,6 +201,7 @@ pub(in crate::service) async fn confirm_pending(
     let pending = factors.iter().find(|factor| factor.confirmed_at.is_none());
     let Some(pending) = pending.filter(|factor| now < factor.created_at + CONFIRM_WITHIN) else { return Ok(false) };
     let Some(secret) = open(state, pending)? else {
+        Box::pin(require_secret_of_peers(state)).await?;
         log_undecryptable(pending.account, SealError::UnknownSecret);
         return Ok(false);
     };
@@ -275,11 +276,15 @@ pub(in crate::service) async fn find(
         }
     }
     if undecryptable > 0 {
-        // Boxed, because the future is rarely needed and would make that of every sign-in larger.
-        Box::pin(require_secret_of_peers(state)).await?;
         log_undecryptable(account, SealError::UnknownSecret);
     }
-    Ok(if undecryptable > 0 && decrypted == 0 { CodeSearch::Undecryptable } else { CodeSearch::Wrong })
+    if undecryptable == 0 || decrypted > 0 {
+        return Ok(CodeSearch::Wrong);
+    }
+    // Only without a decrypted app: the error refunds the attempt, and guesses at an app must be counted (I14: no free guesses). Boxed,
+    // because the future is rarely needed and would make that of every sign-in larger.
+    Box::pin(require_secret_of_peers(state)).await?;
+    Ok(CodeSearch::Undecryptable)
 }
 
 /// The confirmed authenticator apps of an account.

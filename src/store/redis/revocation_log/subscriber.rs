@@ -49,7 +49,7 @@ impl Subscriber {
             tokio::select! {
                 reconnected = reconnections.recv() => match reconnected {
                     // A lag means several reconnections: one subscription, on the current connection, is enough.
-                    Ok(_) | Err(RecvError::Lagged(_)) => has_failed = !self.subscribe().await,
+                    Ok(_) | Err(RecvError::Lagged(_)) => has_failed = !self.subscribe(has_failed).await,
                     Err(RecvError::Closed) => return,
                 },
                 message = messages.recv() => match message {
@@ -69,7 +69,7 @@ impl Subscriber {
                     Err(RecvError::Closed) => return,
                 },
                 () = tokio::time::sleep(RETRY_PAUSE), if has_failed || self.is_denied() => {
-                    has_failed = !self.subscribe().await;
+                    has_failed = !self.subscribe(has_failed).await;
                 }
             }
         }
@@ -77,11 +77,14 @@ impl Subscriber {
 
     /// Subscribes to the shared channel and to the channel of this node, on a new connection. Returns false if it is
     /// unknown whether that worked. Redis may also have denied the subscription: see [`Self::is_denied`].
-    async fn subscribe(&self) -> bool {
+    async fn subscribe(&self, has_failed_before: bool) -> bool {
         self.acks.on_channel_lost();
         let own_channel = self.acks.own_channel(&self.channel);
         let subscribed = self.connection.subscribe(own_channel, slice::from_ref(&self.channel)).await;
-        if let Err(error) = &subscribed {
+        // Only the first failure is logged, not each attempt of an outage.
+        if let Err(error) = &subscribed
+            && !has_failed_before
+        {
             tracing::warn!(
                 error = failure::reason(error),
                 "subscribing to the revocation channel failed, retrying: until it works, this node caches no sessions, and sign-outs take up \
