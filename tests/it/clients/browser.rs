@@ -64,8 +64,9 @@ async fn readme_program_in_node_signs_in_once_and_then_resumes_from_its_storage(
     let program = code_blocks("clients/browser/README.md", "js").pop().unwrap();
     fs::write(folder.path().join("program.mjs"), replace(&program, "http://localhost:8080", &node.base)).unwrap();
     let run = || {
-        let mut command = Command::new(tool("node"));
-        command.arg("program.mjs").current_dir(folder.path());
+        // `succeed` runs a command in a new folder, and the program keeps its tokens in the folder in which it runs
+        let mut command = Command::new("sh");
+        command.args(["-c", "cd \"$0\" && exec \"$1\" program.mjs"]).arg(folder.path()).arg(tool("node"));
         let output = tokio::task::block_in_place(|| succeed(&mut command));
         String::from_utf8(output.stdout).unwrap()
     };
