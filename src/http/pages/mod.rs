@@ -42,7 +42,7 @@ use crate::state::AppState;
 /// The path under which all pages are.
 const PREFIX: &str = "/account";
 
-/// The routes of [`endpoint`], which must have the same paths: each path, as the log and the metrics name it, and its methods.
+/// The routes of `endpoint`, which must have the same paths: each path, as the log and the metrics name it, and its methods.
 pub const PATHS: &[(&str, &str)] = &[
     ("/account/assets/{name}", "GET"),
     ("/account", "GET"),
