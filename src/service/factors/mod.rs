@@ -57,7 +57,7 @@ pub(in crate::service) enum CodeSearch<T> {
 }
 
 impl<T> CodeSearch<T> {
-    /// Converts what was found, if the code belongs to a factor.
+    /// Converts the value of a match.
     pub(in crate::service) fn map<U>(self, convert: impl FnOnce(T) -> U) -> CodeSearch<U> {
         match self {
             Self::Match(found) => CodeSearch::Match(convert(found)),
