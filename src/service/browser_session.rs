@@ -134,8 +134,7 @@ pub async fn renew(
     let reason = EndReason::Logout;
     // The sessions that were live until now: a session that had ended is in the audit log already.
     let ended = if former.account == account {
-        let existed = state.redis.sessions.adopt(account, former.id, session, reason, now).await?;
-        if existed { vec![former.id] } else { Vec::new() }
+        state.redis.sessions.adopt(account, former.id, session, reason, now).await?
     } else {
         state.redis.sessions.revoke_tree(former.account, former.id, reason, now).await?
     };

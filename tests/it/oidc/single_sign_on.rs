@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use latchkey::{
-    domain::{account::Roles, event::EndReason, factor::FactorPolicy},
-    service::{accounts, browser_session},
+    domain::{account::Roles, event::EndReason, factor::FactorPolicy, session::SessionOrigin},
+    service::{
+        accounts,
+        browser_session::{self, BrowserSession},
+    },
     store::sql::AuditFilter,
 };
 
@@ -123,17 +126,12 @@ async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
     let (node, shop) = shop(&cluster).await;
     node.register("bob").await;
     let state = &node.state;
-    // The live session of a browser, by the value of its cookie.
-    let load = async |browser: &Browser| {
-        let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
-        browser_session::load(state, token, &latchkey::domain::session::SessionOrigin::default()).await.unwrap()
-    };
     let replace = async |former: &Browser, new: &Browser| {
-        let former_session = load(former).await.unwrap();
+        let former_session = load(&node, former).await.unwrap();
         let (account, session) = new.session.unwrap();
         let ip = None;
         browser_session::renew(state, &former_session, account, session, ip).await.unwrap();
-        assert_eq!(load(former).await, None, "the former session has ended");
+        assert_eq!(load(&node, former).await, None, "the former session has ended");
     };
     let first = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &first, &shop, "openid").await;
@@ -144,23 +142,59 @@ async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
     let bobs = Browser::signed_in(&node, "bob").await;
     replace(&second, &bobs).await;
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
-    // The audit log names each session that ended.
-    state.audit.flush().await.unwrap();
-    let filter = AuditFilter { account: first.session.map(|(account, _)| account), ..AuditFilter::default() };
-    let recorded = state.sql.audit(&filter, 100).await.unwrap();
+    let app_session = claims(text(&tokens, "access_token"))["sid"].as_str().unwrap().to_owned();
+    let mut expected = [(session_of(&first), "replaced"), (session_of(&second), "replaced"), (app_session, "logout")]
+        .map(|(session, reason)| (session, reason.to_owned()));
+    expected.sort();
+    assert_eq!(recorded_ends(&node, &first).await, expected);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn former_session_and_its_apps_end_when_the_session_of_the_new_sign_in_has_ended() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let state = &node.state;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let tokens = sign_in(&node, &browser, &shop, "openid").await;
+    let former = load(&node, &browser).await.unwrap();
+    let new = Browser::signed_in(&node, "ada").await;
+    let (account, new_session) = new.session.unwrap();
+    let ip = None;
+    browser_session::end(state, &load(&node, &new).await.unwrap(), ip).await.unwrap();
+    browser_session::renew(state, &former, account, new_session, ip).await.unwrap();
+    assert_eq!(load(&node, &browser).await, None);
+    refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
+    let app_session = claims(text(&tokens, "access_token"))["sid"].as_str().unwrap().to_owned();
+    let mut expected = [(session_of(&browser), "replaced"), (session_of(&new), "logout"), (app_session, "logout")]
+        .map(|(session, reason)| (session, reason.to_owned()));
+    expected.sort();
+    assert_eq!(recorded_ends(&node, &browser).await, expected);
+    node.stop().await;
+}
+
+/// The live session of a browser, by the value of its cookie.
+async fn load(node: &Node, browser: &Browser) -> Option<BrowserSession> {
+    let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
+    browser_session::load(&node.state, token, &SessionOrigin::default()).await.unwrap()
+}
+
+fn session_of(browser: &Browser) -> String {
+    browser.session.unwrap().1.to_string()
+}
+
+/// The ended sessions of a browser's account with the reasons of their ends, as the audit log names them, sorted.
+async fn recorded_ends(node: &Node, browser: &Browser) -> Vec<(String, String)> {
+    node.state.audit.flush().await.unwrap();
+    let filter = AuditFilter { account: browser.session.map(|(account, _)| account), ..AuditFilter::default() };
+    let recorded = node.state.sql.audit(&filter, 100).await.unwrap();
     let mut ends: Vec<_> = recorded
         .into_iter()
         .filter(|row| row.event == "session_ended")
         .map(|row| (row.session_id.unwrap(), row.reason.unwrap()))
         .collect();
     ends.sort();
-    let id = |browser: &Browser| browser.session.unwrap().1.to_string();
-    let apps = claims(text(&tokens, "access_token"))["sid"].as_str().unwrap().to_owned();
-    let mut expected = [(id(&first), "replaced"), (id(&second), "replaced"), (apps, "logout")]
-        .map(|(session, reason)| (session, reason.to_owned()));
-    expected.sort();
-    assert_eq!(ends, expected);
-    node.stop().await;
+    ends
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,11 +2,12 @@
 -- former session. If the new session is not live, ends the former session and those beneath it.
 -- ARGV  1, 2 lib.lua  3 id of the former session  4 id of the new session  5 reason  6 now, ms
 --       7 the node that waits for acknowledgements, or ''
--- Returns 1, or the id of the bucket's last event ('' for none) if the former session had ended.
+-- Returns the ids of the ended sessions. If the former session had ended before, returns the id of the bucket's last event ('' for none).
 
 local key, former, new, now = KEYS[1], ARGV[3], ARGV[4], tonumber(ARGV[6])
 local fields = redis.call('HGETALL', key) -- each field is followed by its value
 local former_exists, new_is_live = false, false
+local ended = { former }
 for i = 1, #fields, 2 do
   if fields[i] == former then former_exists = true end
   if fields[i] == new then new_is_live = is_live(fields[i + 1], now) end
@@ -21,15 +22,13 @@ if new_is_live then
         write_last_use(origin, counted_at, counted, child_authentication(authentication, new)))
     end
   end
-  remove_sessions(key, { former })
-  append_event(event_of(uuid(former), ARGV[5], now), ARGV[7])
 else
   local is_browser_session = true
-  local ids = with_children(fields, former, is_browser_session)
-  remove_sessions(key, ids)
-  -- The former session, ids[1], comes last. Only the last event asks for acknowledgements: a node that acknowledges it has applied those
-  -- before.
-  for i = #ids, 1, -1 do append_event(event_of(uuid(ids[i]), ARGV[5], now), i == 1 and ARGV[7] or nil) end
+  ended = with_children(fields, former, is_browser_session)
 end
+remove_sessions(key, ended)
+-- The former session, ended[1], comes last. Only the last event asks for acknowledgements: a node that acknowledges it has applied those
+-- before.
+for i = #ended, 1, -1 do append_event(event_of(uuid(ended[i]), ARGV[5], now), i == 1 and ARGV[7] or nil) end
 publish()
-return 1
+return ended

@@ -2,7 +2,7 @@
 
 use fred::types::Value;
 
-use super::{FENCE_DURATION, SessionStore, bytes, parse_position, session_arg_prefix};
+use super::{FENCE_DURATION, SessionStore, bytes, parse_position, session_arg_prefix, session_ids};
 use crate::{
     domain::{
         account::Epoch,
@@ -101,14 +101,13 @@ impl SessionStore {
         // after an error as well, as in `revoke`
         self.log.session_cache.remove_session(account, session);
         let answer = answer?;
-        let Value::Array(ids) = &answer else {
+        let Value::Array(ended) = &answer else {
             // The session had ended before.
             let position = parse_position("revoke_tree", &answer)?;
             self.log.confirm_position(pending, account, position).await;
             return Ok(Vec::new());
         };
-        let ids = ids.iter().filter_map(|id| <[u8; 16]>::try_from(id.as_bytes()?).ok());
-        let ended: Vec<_> = ids.map(SessionId::from_bytes).collect();
+        let ended = session_ids(ended);
         for ended_session in &ended {
             self.log.session_cache.remove_session(account, *ended_session);
         }
@@ -118,7 +117,8 @@ impl SessionStore {
     }
 
     /// Moves the sessions beneath the browser's session `former` to its replacement `new`, and ends `former` (I3). If `new` is not live,
-    /// ends `former` and the sessions beneath it. Returns whether `former` existed. `reason` is the reason of every end.
+    /// ends `former` and the sessions beneath it. Returns the sessions that ended, none if `former` had ended before. `reason` is the
+    /// reason of every end.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -129,7 +129,7 @@ impl SessionStore {
         new: SessionId,
         reason: EndReason,
         now: Timestamp,
-    ) -> Result<bool, RedisError> {
+    ) -> Result<Vec<SessionId>, RedisError> {
         let pending = self.log.acks.open();
         let arguments = [
             bytes(former.as_bytes()),
@@ -139,19 +139,18 @@ impl SessionStore {
             pending.origin().into(),
         ];
         let answer = self.run(&self.connection.scripts.adopt, account, arguments).await;
-        // The answer does not name the app sessions that ended, so all sessions of the account are removed, except the new one.
+        // The answer does not name the app sessions that moved, so all sessions of the account are removed, except the new one.
         self.log.session_cache.remove_account(account, Some(new));
         let answer = answer?;
-        if matches!(answer, Value::Integer(1)) {
-            self.count_revocation(reason);
-            pending.confirmed().await;
-            Ok(true)
-        } else {
+        let Value::Array(ended) = &answer else {
             // `former` had ended before.
             let position = parse_position("adopt", &answer)?;
             self.log.confirm_position(pending, account, position).await;
-            Ok(false)
-        }
+            return Ok(Vec::new());
+        };
+        self.count_revocation(reason);
+        pending.confirmed().await;
+        Ok(session_ids(ended))
     }
 
     /// Ends the sessions of an account (I3). Returns the number of live sessions ended, once no other node can call them active.

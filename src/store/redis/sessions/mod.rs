@@ -111,7 +111,12 @@ fn session_arg_prefix(account: AccountId, session: SessionId, additional: usize)
 /// The ids of the sessions that `create.lua` has ended, from its answer: `{'created', position, ids…}`.
 pub(super) fn evicted_ids(answer: &Value) -> Vec<SessionId> {
     let Value::Array(parts) = answer else { return Vec::new() };
-    let ids = parts.iter().skip(2).filter_map(|id| <[u8; 16]>::try_from(id.as_bytes()?).ok());
+    session_ids(parts.get(2..).unwrap_or_default())
+}
+
+/// The session ids in a list that a script has returned.
+fn session_ids(ids: &[Value]) -> Vec<SessionId> {
+    let ids = ids.iter().filter_map(|id| <[u8; 16]>::try_from(id.as_bytes()?).ok());
     ids.map(SessionId::from_bytes).collect()
 }
 
