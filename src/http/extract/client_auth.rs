@@ -89,9 +89,8 @@ fn parse_basic(value: &str) -> Option<Authorization> {
 
 /// Decodes one form-encoded value: `+` is a space, `%` and two hexadecimal digits are a byte.
 pub(in crate::http) fn form_decode(text: &str) -> Option<String> {
-    // Most values have nothing to decode, and the tokens in forms are long, so this check must be fast. It reads all bytes: an early exit
-    // would keep the compiler from vectorising the loop.
-    if !text.bytes().fold(false, |found, byte| found | (byte == b'+') | (byte == b'%')) {
+    // Most values have nothing to decode, and the tokens in forms are long, so this check must be fast.
+    if memchr::memchr2(b'+', b'%', text.as_bytes()).is_none() {
         return Some(text.to_owned());
     }
     let mut bytes = Vec::with_capacity(text.len());

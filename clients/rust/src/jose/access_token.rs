@@ -1,7 +1,12 @@
 //! Splits access tokens, and checks their size, form and header (RFC 8725; RFC 9068, section 4). The signature is checked
 //! later.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor, value::SeqAccessDeserializer},
+};
 
 use super::jws::Jws;
 
@@ -98,13 +103,37 @@ impl RawClaims {
 }
 
 /// One audience or several (RFC 7519, section 4.1.3).
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub enum Audience {
     /// A string.
     One(String),
     /// An array of strings.
     Several(Vec<String>),
+}
+
+// By hand, because a derived untagged enum copies the value before it looks at its type.
+impl<'de> Deserialize<'de> for Audience {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AudienceVisitor)
+    }
+}
+
+struct AudienceVisitor;
+
+impl<'de> Visitor<'de> for AudienceVisitor {
+    type Value = Audience;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or an array of strings")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Audience, E> {
+        Ok(Audience::One(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Audience, A::Error> {
+        Deserialize::deserialize(SeqAccessDeserializer::new(seq)).map(Audience::Several)
+    }
 }
 
 impl Audience {
@@ -142,6 +171,18 @@ mod tests {
     fn header_of_access_token_is_accepted_and_its_jwk_is_ignored() {
         for typ in ["at+jwt", "application/at+jwt", "AT+JWT"] {
             assert_eq!(error_of(&format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"k","jwk":{{}}}}"#)), None, "{typ}");
+        }
+    }
+
+    #[test]
+    fn audience_is_one_string_or_an_array_of_strings() {
+        let parse = |json: &str| serde_json::from_str::<Audience>(json).map(Audience::into_list).ok();
+        assert_eq!(parse(r#""api""#), Some(vec!["api".to_owned()]));
+        assert_eq!(parse(r#""\u0061pi""#), Some(vec!["api".to_owned()]));
+        assert_eq!(parse(r#"["api","app"]"#), Some(vec!["api".to_owned(), "app".to_owned()]));
+        assert_eq!(parse("[]"), Some(vec![]));
+        for json in ["null", "1", "{}", r#"["api",1]"#, r#"[["api"]]"#] {
+            assert_eq!(parse(json), None, "{json}");
         }
     }
 

@@ -11,15 +11,24 @@ use serde::{
 /// The maximum number of members of one object. The bound keeps the search for duplicates cheap.
 const MAX_MEMBERS: usize = 64;
 
+/// The number of members for which there is room without another allocation: the claims of most access tokens.
+const TYPICAL_MEMBERS: usize = 16;
+
 /// Parses `bytes` as a `T`. `None` if they are not unambiguous JSON ([`is_unambiguous`]) or not a `T`.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let text = str::from_utf8(bytes).ok()?;
     // Two passes: a `T` does not reveal duplicates of members that it ignores.
-    if is_unambiguous(bytes) { serde_json::from_slice(bytes).ok() } else { None }
+    if is_unambiguous_text(text) { serde_json::from_str(text).ok() } else { None }
 }
 
 /// Whether `bytes` are one JSON value in which no object has a duplicate member or more than 64 members (`MAX_MEMBERS`).
 pub fn is_unambiguous(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<Unambiguous>(bytes).is_ok()
+    // UTF-8 is checked once here: `serde_json::from_slice` would check each string, which is slower.
+    str::from_utf8(bytes).is_ok_and(is_unambiguous_text)
+}
+
+fn is_unambiguous_text(text: &str) -> bool {
+    serde_json::from_str::<Unambiguous>(text).is_ok()
 }
 
 /// Any JSON value without duplicate members. The value itself is not kept.
@@ -43,7 +52,7 @@ impl<'de> Visitor<'de> for Unambiguous {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
-        let mut names = Vec::new();
+        let mut names = Vec::with_capacity(TYPICAL_MEMBERS);
         while let Some((name, _value)) = map.next_entry::<Name<'de>, Self>()? {
             if names.len() == MAX_MEMBERS || names.contains(&name) {
                 return Err(A::Error::custom("a duplicate member, or too many members"));
