@@ -100,6 +100,7 @@ impl fmt::Debug for IdToken {
 /// expired ID token is still a valid hint.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct IdTokenHint {
+    /// The issuer. The verifier refuses a hint of another issuer.
     pub(super) iss: String,
     /// The account.
     pub sub: AccountId,
@@ -115,12 +116,12 @@ impl SigningKey {
     /// Encodes and signs an ID token.
     ///
     /// # Errors
-    /// [`SigningKeyError::Sign`]
+    /// [`SigningKeyError::Sign`] if signing fails.
     pub fn encode_id_token(&self, claims: &IdClaims) -> Result<IdToken, SigningKeyError> {
         self.encode_as_id_token(claims).map(IdToken)
     }
 
-    /// The claim `at_hash` for an access token, with the hash of this key's algorithm.
+    /// The claim `at_hash` for an access token, with the hash function of this key's algorithm. That of Ed25519 is SHA-512.
     pub fn at_hash(&self, access_token: &str) -> String {
         match self.algorithm() {
             Algorithm::EdDsa => left_half_sha512(access_token),
@@ -129,8 +130,9 @@ impl SigningKey {
     }
 }
 
-/// The id of the key that an ID token names; none if the text is not an ID token. The key, not the header, decides the algorithm.
-pub(super) fn id_token_key(token: &str) -> Option<String> {
+/// The id of the key that an ID token names; `None` if the text is not an ID token. The header's `alg` is not read: the key determines
+/// the algorithm.
+pub(super) fn id_token_kid(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Header {
         typ: Option<String>,

@@ -16,7 +16,7 @@ use super::{
     access_token::{AccessClaims, IssuedToken, TokenError, VerifiedToken},
     client_token::ClientClaims,
     digest_cache::DigestCache,
-    id_token::{IdTokenHint, id_token_key},
+    id_token::{IdTokenHint, id_token_kid},
     key_ring::{KeyRing, SharedKeyRing},
 };
 use crate::{
@@ -85,7 +85,7 @@ impl TokenVerifier {
     /// Core 1.0, section 3.1.2.1; RP-Initiated Logout 1.0, section 2). `None` if the text is not a valid ID token.
     pub fn verify_id_token_hint(&self, token: &str, now: Timestamp) -> Option<IdTokenHint> {
         let keys = self.keys.current();
-        let key = keys.verification_key(&id_token_key(token)?, now)?;
+        let key = keys.verification_key(&id_token_kid(token)?, now)?;
         let hint: IdTokenHint = key.key().decode(token).ok()?;
         (hint.iss == self.rules.issuer).then_some(hint)
     }

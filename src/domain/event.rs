@@ -13,13 +13,13 @@ use super::{
 pub enum EndReason {
     /// The owner logged out.
     Logout,
-    /// The owner, a service client or an operator ended the sessions.
+    /// The owner, a service client or an operator ended the sessions. Also if the owner changed an address or asked to delete the account.
     Revoked,
     /// A superseded refresh token was reused (I2; RFC 9700, section 4.14.2).
     Reuse,
     /// The account exceeded `session.max_per_account`, and its oldest session ended.
     Limit,
-    /// The account's password was changed.
+    /// The account's password was changed, set or removed.
     PasswordChanged,
     /// A second factor of the account was added, removed or reset.
     FactorsChanged,
@@ -68,8 +68,9 @@ impl EndReason {
         }
     }
 
-    /// The stored reasons that release 0.1 can't read, in the order in which they were added. [`Self::ClaimsChanged`] is not stored: Redis
-    /// holds a change of claims in a form that 0.1 reads (`set_claims.lua`).
+    /// The stored reasons that release 0.1 can't read, in the order in which they were added. The order is fixed: events in Redis encode
+    /// a reason's position in this list. [`Self::ClaimsChanged`] is not stored: Redis holds a change of claims in a form that 0.1 reads
+    /// (`set_claims.lua`).
     pub const AFTER_0_1: [Self; 2] = [Self::FactorsChanged, Self::FactorRequired];
 
     /// Parses the text of [`EndReason::as_str`].
@@ -99,8 +100,9 @@ pub enum RevocationTarget {
         /// The session.
         session: SessionId,
     },
-    /// Every session of an account that began before a time, with at most one exception. `session_start` counts whole seconds, so it
-    /// does not tell which sessions of the revocation's second have ended; each of these sessions has an event of its own too.
+    /// Every session of an account that began before a time, with at most one exception. Tokens contain the start of their session in
+    /// whole seconds (`session_start`). Of the sessions that began in the revocation's second, each one that has ended therefore also has
+    /// an event of its own.
     Account {
         /// The account.
         account: AccountId,
@@ -109,7 +111,8 @@ pub enum RevocationTarget {
         /// The session that continues, or that a password change has started.
         except: Option<SessionId>,
     },
-    /// The access tokens of an account with an older version of its claims. Its sessions continue (I16).
+    /// The access tokens of an account with an older version of its claims (I16: a change of claims applies at once). The account's
+    /// sessions continue.
     Claims {
         /// The account.
         account: AccountId,
@@ -123,11 +126,11 @@ pub enum RevocationTarget {
     },
 }
 
-/// A message to the subscribers of a node's revocations.
+/// A message from a node's revocation log to the subscribers of its feed.
 #[derive(Clone, Debug)]
 pub enum FeedMessage {
     /// A revocation.
     Revoked(Arc<Revocation>),
-    /// Revocations were lost for good: subscribers must start with a snapshot.
+    /// The node has missed revocations that it cannot read any more: subscribers must start with a snapshot.
     Lost,
 }

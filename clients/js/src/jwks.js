@@ -17,6 +17,9 @@ export const ALGORITHMS = new Map([
 /** Keys beyond this number in one JWK Set are ignored. */
 const MAX_KEYS = 100;
 
+/** The smallest modulus of an RSA key (RFC 7518, section 3.3). */
+const MIN_RSA_BITS = 2048;
+
 /** @typedef {import("jose").CryptoKey} CryptoKey */
 /** @typedef {{ kid: string, alg: string, public: CryptoKey }} Key A public key and the only algorithm that it may be used with. */
 
@@ -34,6 +37,7 @@ export async function parseJwks(document) {
   const keys = new Map();
   for (const entry of entries.slice(0, MAX_KEYS)) {
     const key = await parseKey(entry).catch(() => undefined);
+    // Of several keys with one `kid`, the first counts.
     if (key && !keys.has(key.kid)) keys.set(key.kid, key);
   }
   return keys;
@@ -46,16 +50,17 @@ export async function parseJwks(document) {
  * @returns {Promise<Key | undefined>}
  */
 async function parseKey(entry) {
+  // `use` and `key_ops` are optional: a key without them may verify signatures.
   const { kid, alg, kty, crv, x, y, n, e, use = "sig", key_ops: operations = ["verify"] } = entry;
-  const type = typeof alg === "string" ? ALGORITHMS.get(alg) : undefined;
-  const verifies = use === "sig" && Array.isArray(operations) && operations.includes("verify");
-  if (!verifies || typeof kid !== "string" || kid === "" || typeof alg !== "string" || !type) return undefined;
-  if (kty !== type.kty || (type.crv !== undefined && crv !== type.crv)) return undefined;
+  const mayVerify = use === "sig" && Array.isArray(operations) && operations.includes("verify");
+  if (!mayVerify || typeof kid !== "string" || kid === "" || typeof alg !== "string") return undefined;
+  const type = ALGORITHMS.get(alg);
+  if (!type || kty !== type.kty || (type.crv !== undefined && crv !== type.crv)) return undefined;
   // Public members only: a private key that was published by mistake is never loaded.
   const jwk = /** @type {import("jose").JWK} */ (kty === "RSA" ? { kty, n, e } : { kty, crv, x, y });
-  const key = /** @type {CryptoKey} */ (await importJWK(jwk, alg));
-  const { modulusLength } = /** @type {{ modulusLength?: number }} */ (key.algorithm);
-  // Only RSA keys have a modulus. It has at least 2048 bits (RFC 7518, section 3.3).
-  if (modulusLength !== undefined && modulusLength < 2048) return undefined;
-  return { kid, alg, public: key };
+  const publicKey = /** @type {CryptoKey} */ (await importJWK(jwk, alg));
+  // Only RSA keys have a modulus.
+  const { modulusLength } = /** @type {{ modulusLength?: number }} */ (publicKey.algorithm);
+  if (modulusLength !== undefined && modulusLength < MIN_RSA_BITS) return undefined;
+  return { kid, alg, public: publicKey };
 }

@@ -19,8 +19,10 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from latchkey import Latchkey
 
 SECRET = "lk_cs_a-secret-that-must-not-be-printed"
-RSA_KEY = rsa.generate_private_key(65537, 2048)
-SID, SUB = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42", "0192f0c1-2345-7abc-8def-0123456789ab"
+RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+SID = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42"
+SUB = "0192f0c1-2345-7abc-8def-0123456789ab"
+# The lifetime of a token (300 s), the leeway and a margin (5 s each).
 SNAPSHOT = 'event: snapshot\ndata: {"retain_seconds":310}\n\n'
 RESUMED = SNAPSHOT.replace("snapshot", "resumed")
 LIVE = 'event: live\nid: event-1\ndata: {"at":"2026-11-23T04:08:30.325Z"}\n\n'
@@ -47,22 +49,24 @@ class SigningKey:
     @classmethod
     def new(cls, alg: str) -> SigningKey:
         """Generates a key. RSA keys are shared, since generating one is slow."""
-        generators = {
-            "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
-            "EdDSA": ed25519.Ed25519PrivateKey.generate,
-        }
-        return cls(alg, generators.get(alg, lambda: RSA_KEY)())
+        match alg:
+            case "ES256":
+                return cls(alg, ec.generate_private_key(ec.SECP256R1()))
+            case "EdDSA":
+                return cls(alg, ed25519.Ed25519PrivateKey.generate())
+        return cls(alg, RSA_KEY)
 
     def sign(self, header: dict[str, Any] | str, payload: dict[str, Any] | str) -> str:
-        """Signs a header and a payload. Strings are signed as they are."""
+        """Signs a header and a payload, and returns the token. A string is used as it is, even if it is not JSON."""
         texts = [each if isinstance(each, str) else json.dumps(each) for each in (header, payload)]
         signed = ".".join(b64(text.encode()) for text in texts)
-        return f"{signed}.{b64(jwt.get_algorithm_by_name(self.alg).sign(signed.encode(), self.private))}"
+        signature = jwt.get_algorithm_by_name(self.alg).sign(signed.encode(), self.private)
+        return f"{signed}.{b64(signature)}"
 
     def jwk(self, kid: str) -> dict[str, Any]:
         """The public key as it is published."""
-        kind: Any = {"ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}.get(self.alg, RSAAlgorithm)
-        public = kind.to_jwk(self.private.public_key(), as_dict=True)
+        algorithm: Any = {"ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}.get(self.alg, RSAAlgorithm)
+        public = algorithm.to_jwk(self.private.public_key(), as_dict=True)
         return {**public, "kid": kid, "alg": self.alg, "use": "sig", "key_ops": ["verify"]}
 
 
@@ -119,7 +123,7 @@ class FakeIssuer:
                 await subscriber.drain()
 
     async def disconnect(self) -> None:
-        """Closes all subscriptions."""
+        """Closes all subscriptions. Subscribers that reconnect meanwhile stay connected."""
         subscribers, self.subscribers = self.subscribers, []
         for subscriber in subscribers:
             subscriber.close()
@@ -137,10 +141,12 @@ class FakeIssuer:
         path = head[0].split(" ")[1]
         self.requests.append((path, headers, body))
         if path == "/v1/revocations":
-            first = self.resumed if "last-event-id" in headers and self.resumed is not None else self.feed
-            if first is not None and not self.unavailable:
+            resumes = "last-event-id" in headers and self.resumed is not None
+            first_events = self.resumed if resumes else self.feed
+            if first_events is not None and not self.unavailable:
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
-                writer.write(first.encode())
+                writer.write(first_events.encode())
+                # The connection stays open for further events.
                 self.subscribers.append(writer)
                 return
         document = None if self.unavailable else self.document(path, body)
@@ -189,12 +195,14 @@ async def running_issuer() -> AsyncIterator[FakeIssuer]:
 
 
 async def until(condition: str, holds: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Polls until the condition holds. The timeout is generous, since test machines can be slow."""
+    """Polls until ``holds`` is true. The timeout is generous, since test machines can be slow."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(60):
             while True:
                 result = holds()
-                if result if isinstance(result, bool) else await result:
+                if not isinstance(result, bool):
+                    result = await result
+                if result:
                     return
                 await asyncio.sleep(0.01)
     raise AssertionError(f"timed out waiting until {condition}")

@@ -22,7 +22,7 @@ pub struct SystemClock {
 }
 
 impl SystemClock {
-    /// The machine's clocks; [`Clock::elapsed`] counts from now.
+    /// The machine's clocks. [`Clock::elapsed`] counts from this call.
     pub fn new() -> Self {
         Self { started: Instant::now() }
     }
@@ -37,8 +37,9 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[allow(clippy::disallowed_methods, reason = "the only place that reads the machine's clock")]
     fn unix_millis(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        // a clock before the Unix epoch counts as zero
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        millis(since_epoch)
     }
 
     fn elapsed(&self) -> Duration {
@@ -46,7 +47,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// The duration in milliseconds, saturating.
+/// The duration in milliseconds, at most [`i64::MAX`].
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

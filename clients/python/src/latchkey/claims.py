@@ -10,10 +10,11 @@ from .errors import InvalidToken
 from .settings import Settings
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_STRINGS = ("iss", "sub", "client_id", "jti", "sid", "acr", "scope")
-_STRING_LISTS = ("amr", "roles")
-_INTEGERS = ("exp", "iat", "nbf", "auth_time", "session_start", "claims_version")
-_REQUIRED = ("sub", "client_id", "iat", "exp", "jti")
+_STRING_CLAIMS = ("iss", "sub", "client_id", "jti", "sid", "acr", "scope")
+_STRING_LIST_CLAIMS = ("amr", "roles")
+_INTEGER_CLAIMS = ("exp", "iat", "nbf", "auth_time", "session_start", "claims_version")
+_REQUIRED_CLAIMS = ("sub", "client_id", "iat", "exp", "jti")
+"""The required claims besides ``iss`` and ``aud``, which are checked before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Claims:
     claims_version: int | None = None
     """The version of the account's claims; None in tokens of Latchkey 0.1 and in a service client's own token."""
     _kid: str | None = field(default=None, repr=False, compare=False, kw_only=True)
-    """The key that signed the token; None for claims that no verifier returned."""
+    """The id of the key that signed the token; None if the claims were not returned by a verifier."""
 
     @property
     def is_service_client(self) -> bool:
@@ -73,13 +74,14 @@ def validate_claims(payload: dict[str, Any], settings: Settings, now: float, kid
     audiences = (claims["aud"],) if isinstance(claims["aud"], str) else tuple(claims["aud"])
     if settings.audience not in audiences:
         raise InvalidToken("wrong_audience")
-    for name in _REQUIRED:
+    for name in _REQUIRED_CLAIMS:
         if name not in claims:
             raise InvalidToken("missing_claim", name)
     _check_session(claims)
     if now >= claims["exp"] + settings.leeway:
         raise InvalidToken("expired")
-    if max(claims["iat"], claims.get("nbf", claims["iat"])) > now + settings.leeway:
+    valid_from = max(claims["iat"], claims.get("nbf", claims["iat"]))
+    if valid_from > now + settings.leeway:
         raise InvalidToken("not_yet_valid")
     return Claims(
         sub=claims["sub"],
@@ -102,10 +104,11 @@ def validate_claims(payload: dict[str, Any], settings: Settings, now: float, kid
 
 
 def _check_types(claims: dict[str, Any]) -> None:
+    # The defaults are of the right type: a missing claim is not malformed.
     valid = (
-        all(isinstance(claims.get(name, ""), str) for name in _STRINGS)
-        and all(_is_string_list(claims.get(name, [])) for name in _STRING_LISTS)
-        and all(_is_integer(claims.get(name, 0)) for name in _INTEGERS)
+        all(isinstance(claims.get(name, ""), str) for name in _STRING_CLAIMS)
+        and all(_is_string_list(claims.get(name, [])) for name in _STRING_LIST_CLAIMS)
+        and all(_is_integer(claims.get(name, 0)) for name in _INTEGER_CLAIMS)
         and claims.get("claims_version", 0) >= 0
         and (isinstance(claims.get("aud", ""), str) or _is_string_list(claims["aud"]))
     )

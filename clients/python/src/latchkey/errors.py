@@ -44,8 +44,9 @@ _MESSAGES: dict[Reason, str] = {
 EndCause = Literal[
     "session_revoked", "account_revoked", "key_retired", "claims_changed", "token_expired", "feed_lost"
 ]
-"""Why a registration ended. The codes are stable and the same in Latchkey's Rust and JavaScript packages."""
+"""Why a registration of ``on_end`` ended. The codes are stable and the same in Latchkey's Rust and JavaScript packages."""
 
+# Every reason has a message.
 assert tuple(_MESSAGES) == get_args(Reason)
 
 
@@ -74,9 +75,9 @@ class Unavailable(LatchkeyError):
 
 
 class RenewError(LatchkeyError):
-    """A registration cannot be renewed: it has ended or is closed, or the token belongs to another session.
+    """A registration of ``on_end`` cannot be renewed: it has ended or is closed, or the token belongs to another session.
 
-    ``ended`` is the cause of its end, if it has ended.
+    ``ended`` is the cause of the registration's end, if it has ended.
     """
 
     def __init__(self, message: str, ended: EndCause | None = None) -> None:
