@@ -15,7 +15,7 @@ use crate::{
 /// A use case failed for a reason that is not its caller's input.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// A dependency does not answer. It is unknown whether a change was made. Repeating the request is safe.
+    /// A dependency does not answer, or the mail outbox is full. It is unknown whether a change was made. Repeating the request is safe.
     #[error("{dependency} is unavailable: {source}")]
     Unavailable {
         /// The dependency: `redis`, `database`, `mail`, `client's key set` or `token key`.
@@ -25,7 +25,7 @@ pub enum ServiceError {
         /// The cause, for the log.
         source: anyhow::Error,
     },
-    /// Another request changed the account in the meantime. Repeating the request is safe. Carries what the request was doing.
+    /// Another request changed the account in the meantime. Repeating the request is safe. The text names what the request was doing.
     #[error("the account changed while {0}")]
     AccountChanged(&'static str),
     /// The queue of the password threads is full (`password.queue`); nothing was done.
@@ -111,6 +111,7 @@ impl From<StateError> for ServiceError {
     fn from(error: StateError) -> Self {
         match error {
             StateError::Sql(error) => error.into(),
+            // The database did not answer a moment ago.
             StateError::Backoff => {
                 Self::Unavailable { dependency: "database", retry_after: RETRY_AFTER, source: error.into() }
             }
@@ -135,7 +136,8 @@ impl From<EncodeError> for ServiceError {
     }
 }
 
-/// Implements the conversions of store errors into the variant `Service` of a use case's error, so that `?` converts them.
+/// Implements the conversions of store errors into the variant `Service` of a use case's error, so that `?` converts them. The types of
+/// the store errors may be listed after the error's type; by default, they are those of Redis and SQL.
 macro_rules! from_store_errors {
     ($error:ty) => {
         $crate::service::error::from_store_errors!($error: $crate::store::redis::RedisError, $crate::store::sql::SqlError);

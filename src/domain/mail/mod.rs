@@ -1,7 +1,7 @@
 //! Mails to account owners: templates with their data, recipients, and rows of the outbox.
 //!
-//! Mails contain no text that another person chose, such as a display name, because anyone can cause a mail to any address. The
-//! notices of changed addresses name an address: they go to verified addresses of the account only.
+//! Mails contain no text that another person chose, such as a display name, because anyone can cause a mail to any address. The only
+//! exception: notices of changed addresses name an address, because they go to verified addresses of the account only.
 
 mod device;
 mod recipient;
@@ -148,7 +148,7 @@ pub struct LinkAndCode {
     /// The URL with its token. The settings `mail.links` have its template.
     #[serde(serialize_with = "expose")]
     pub link: SecretText,
-    /// The code to type instead. None for mails that have only a link.
+    /// The code to type instead of following the link. None for mails that have only a link.
     #[serde(serialize_with = "expose_optional")]
     pub code: Option<SecretText>,
     /// The time at which link and code stop working. The mail is not sent after that time.
@@ -198,7 +198,7 @@ pub enum AddressChange {
     MadePrimary,
 }
 
-/// A kind of second factor.
+/// A kind of second factor, as notices name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeFactor {
@@ -218,7 +218,7 @@ pub enum NoticeFactor {
 pub enum MailData {
     /// [`Template::VerifyAddress`]
     VerifyAddress {
-        /// Verifies the address.
+        /// The link and the code that verify the address.
         challenge: LinkAndCode,
     },
     /// [`Template::AddressTaken`]
@@ -230,7 +230,7 @@ pub enum MailData {
     },
     /// [`Template::PasswordReset`]
     PasswordReset {
-        /// Sets a new password.
+        /// The link and the code that set a new password.
         challenge: LinkAndCode,
         /// Where the request came from.
         origin: ActionOrigin,
@@ -260,12 +260,12 @@ pub enum MailData {
     },
     /// [`Template::ConfirmAddress`], to the new address.
     ConfirmAddress {
-        /// Confirms the change.
+        /// The link and the code that confirm the change.
         challenge: LinkAndCode,
     },
     /// [`Template::SignInCode`]
     SignInCode {
-        /// Signs in.
+        /// The link and the code that sign in.
         challenge: LinkAndCode,
         /// Where the request came from.
         origin: ActionOrigin,
@@ -289,7 +289,7 @@ pub enum MailData {
     },
     /// [`Template::Invitation`]
     Invitation {
-        /// Sets the account's first password.
+        /// The link and the code that set the account's first password.
         challenge: LinkAndCode,
     },
     /// [`Template::NewDevice`]
@@ -341,7 +341,7 @@ pub enum MailData {
 }
 
 impl MailData {
-    /// The template.
+    /// The template that this data is for.
     pub const fn template(&self) -> Template {
         match self {
             Self::VerifyAddress { .. } => Template::VerifyAddress,
@@ -444,10 +444,11 @@ mod tests {
 
     #[test]
     fn template_names_are_unique_and_parse() {
+        // of two templates with one name, the second would be parsed as the first
         for template in Template::ALL {
             assert_eq!(template.as_str().parse(), Ok(*template));
         }
-        assert_eq!("dance".parse::<Template>(), Err(UnknownTemplate));
+        assert_eq!("no_such_template".parse::<Template>(), Err(UnknownTemplate));
     }
 
     #[test]

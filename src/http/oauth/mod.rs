@@ -1,4 +1,4 @@
-//! The OAuth 2.0 endpoints: form-encoded requests (JSON to register an app), errors as in RFC 6749.
+//! The OAuth 2.0 and OpenID Connect endpoints. Requests are form-encoded, except the registration of an app, which is JSON.
 //!
 //! Errors of the OAuth request itself (400 and 401) are RFC 6749's JSON, which OAuth client libraries parse. Errors of
 //! HTTP or the service (405, 408, 413, 500, 503) are problems, as everywhere else.
@@ -19,7 +19,7 @@ mod userinfo;
 pub use authorize::AuthorizeApi;
 pub use end_session::EndSessionApi;
 pub use error::OAuthError;
-pub(super) use error::{OAuthCode, SCHEMA};
+pub(super) use error::{OAuthCode, SCHEMA as ERROR_SCHEMA};
 pub(super) use form::CONTENT_TYPE as FORM;
 pub use introspect::IntrospectApi;
 pub use introspection_cache::IntrospectionCache;
@@ -28,6 +28,6 @@ pub use revoke::RevokeApi;
 pub use token::TokenApi;
 pub use userinfo::UserInfoApi;
 
-/// The paths whose GET requests have the parameters of a form in their query, each with the name of the form's schema.
+/// The paths that accept the parameters of their form also in the query of a GET request, each with the name of the form's schema.
 pub(super) const QUERY_FORMS: [(&str, &str); 2] =
     [(authorize::PATH, "AuthorizationForm"), (end_session::PATH, "EndSessionForm")];

@@ -53,7 +53,7 @@ impl FormBody for RevokeForm {
 
 #[derive(ApiResponse)]
 enum RevokeResponse {
-    /// The session has ended, or the token was not one that this caller may revoke.
+    /// The token's session has ended, or the token is not one that this caller may revoke.
     #[oai(status = 200)]
     Done,
 }
@@ -70,11 +70,11 @@ impl OAuthErrors for RevokeErrors {
 impl RevokeApi {
     /// Revoke a token
     ///
-    /// Ends the session of a refresh token or an access token, which revokes both. The holder of a token from the REST API revokes it
-    /// without authentication, as with `/v1/logout` (reason `logout`). Apps revoke the tokens that were issued to them (reason
-    /// `logout`). Service clients with the audience `token.audience` revoke tokens from the REST API (reason `revoked`). The response
-    /// is 200 for every token, so that it does not reveal whether the token is genuine: invalid tokens, and tokens of other clients or
-    /// for other audiences, have no effect.
+    /// Ends the session of a refresh token or an access token, which revokes both tokens. The holder of a token from the REST API revokes
+    /// it without authentication, as with `/v1/logout`. Apps revoke the tokens that were issued to them. In both cases, the feed reports
+    /// the reason `logout`. Service clients with the audience `token.audience` revoke tokens from the REST API (reason `revoked`). Invalid
+    /// tokens, and tokens of other clients or for other audiences, have no effect. The response is 200 for these too, so that it does not
+    /// reveal whether a token is genuine.
     #[oai(path = "/oauth2/revoke", method = "post", operation_id = "revoke")]
     async fn revoke(
         &self,
@@ -83,8 +83,10 @@ impl RevokeApi {
         Form(form): Form<RevokeForm>,
     ) -> Result<RevokeResponse, OAuthFailed<RevokeErrors>> {
         let ip = authorization.ip;
-        let caller = credentials::authenticate(state, authorization, form.client).await?.client_or_app(state)?;
-        revoke_token(state, caller.as_deref(), form.token.0.expose(), ip).await?;
+        let authenticated = credentials::authenticate(state, authorization, form.client).await?;
+        // `None` for the holder of a token from the REST API
+        let client = authenticated.client_or_app(state)?;
+        revoke_token(state, client.as_deref(), form.token.0.expose(), ip).await?;
         Ok(RevokeResponse::Done)
     }
 }

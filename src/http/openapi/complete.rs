@@ -138,7 +138,7 @@ fn complete_schemas(schemas: &mut Value, requests: &[String], forms: &[String], 
     let field_codes: Vec<&str> = FieldCode::ALL.iter().map(|code| code.as_str()).collect();
     schemas["FieldError"]["properties"]["code"]["enum"] = json!(field_codes);
     let oauth_codes: Vec<&str> = OAuthCode::ALL.iter().map(|code| code.as_str()).collect();
-    schemas[oauth::SCHEMA]["properties"]["error"]["enum"] = json!(oauth_codes);
+    schemas[oauth::ERROR_SCHEMA]["properties"]["error"]["enum"] = json!(oauth_codes);
     for (name, field) in NEW_PASSWORDS {
         let property = &mut schemas[name]["properties"][field];
         property["minLength"] = json!(limits.password_min.parse::<u64>().unwrap_or_default());
@@ -275,7 +275,7 @@ fn capitalized(name: &str) -> String {
 
 /// Replaces the error codes in the description of an OAuth error response with sentences, and adds examples.
 fn describe_oauth_errors(response: &mut Value) {
-    let schema = format!("#/components/schemas/{}", oauth::SCHEMA);
+    let schema = format!("#/components/schemas/{}", oauth::ERROR_SCHEMA);
     if response["content"]["application/json"]["schema"]["$ref"] != schema {
         return;
     }

@@ -30,15 +30,15 @@ fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
     Caller { claims: &owner.caller, origin: &visit.origin, accepted: AcceptedTransport::Any }
 }
 
-/// The contents of the page, with empty fields.
-async fn view(visit: &Visit, owner: &Owner) -> Result<Address, ProblemError> {
+/// Loads the contents of the page, with empty form fields.
+async fn load_view(visit: &Visit, owner: &Owner) -> Result<Address, ProblemError> {
     let pending = change_email::pending(&visit.state, &owner.caller).await?;
     let emails = emails::list(&visit.state, &owner.caller).await?;
     let can_add = emails.len() < visit.state.config.account.max_emails;
-    let secondary = emails.into_iter().filter(|it| !it.is_primary).map(|it| SecondaryAddress {
-        id: it.id.to_string(),
-        email: it.email.as_str().to_owned(),
-        is_verified: it.is_verified,
+    let secondary = emails.into_iter().filter(|email| !email.is_primary).map(|email| SecondaryAddress {
+        id: email.id.to_string(),
+        email: email.email.as_str().to_owned(),
+        is_verified: email.is_verified,
     });
     Ok(Address {
         current: owner.account.email.as_str().to_owned(),
@@ -52,10 +52,10 @@ async fn view(visit: &Visit, owner: &Owner) -> Result<Address, ProblemError> {
 }
 
 /// Answers a form whose change was refused: redirects to the step-up if it is required, or shows the page with the error.
-async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
+async fn reply_to_refusal(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
     match step_up(visit, problem, "/address") {
         Ok(response) => Ok(response),
-        Err(problem) => visit.reply().error(&problem).page(&view(visit, owner).await?),
+        Err(problem) => visit.reply().error(&problem).page(&load_view(visit, owner).await?),
     }
 }
 
@@ -63,13 +63,15 @@ async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<R
 #[handler]
 pub(super) async fn show(mut visit: Visit) -> Result<Response> {
     let owner = require_owner!(visit, "/address");
-    let view = view(&visit, &owner).await?;
+    let mut view = load_view(&visit, &owner).await?;
     // After a step-up, the form shows the address again that the user typed before, unless the page lists that address already.
     let typed = visit.typed_identifier();
     let is_listed = typed == view.current
-        || Some(&typed) == view.pending.as_ref()
+        || view.pending.as_ref() == Some(&typed)
         || view.addresses.iter().any(|address| address.email == typed);
-    let view = Address { email: if is_listed { String::new() } else { typed }, ..view };
+    if !is_listed {
+        view.email = typed;
+    }
     visit.reply().notice(notice(&visit)).page(&view)
 }
 
@@ -78,6 +80,7 @@ pub(super) async fn show(mut visit: Visit) -> Result<Response> {
 pub(super) async fn change(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/address");
     let typed = form.text("email");
+    // a block of its own, so that `?` leads to the replies below
     let sent = async {
         visit.check_csrf(&mut form)?;
         let email = parse_email("email", &typed)?;
@@ -88,11 +91,12 @@ pub(super) async fn change(mut visit: Visit, mut form: Form) -> Result<Response>
     let typed_cookie = cookies::set(cookies::TYPED, &percent_encode(&typed), cookies::TYPED_TTL);
     match sent.await {
         Ok(()) => Ok(visit.reply().cookie(typed_cookie).redirect_to_page("/address?done=mail_sent")),
+        // not by `step_up`, whose reply has no cookie
         Err(problem) if problem.code == Code::InsufficientUserAuthentication => {
             Ok(visit.reply().cookie(typed_cookie).redirect_to_page("/reauthenticate?next=/address"))
         }
         Err(problem) => {
-            let view = Address { email: typed, ..view(&visit, &owner).await? };
+            let view = Address { email: typed, ..load_view(&visit, &owner).await? };
             visit.reply().error(&problem).page(&view)
         }
     }
@@ -117,7 +121,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
         Err(problem) => match step_up(&visit, problem, "/address") {
             Ok(response) => Ok(response),
             Err(problem) => {
-                let view = Address { secondary: typed, ..view(&visit, &owner).await? };
+                let view = Address { secondary: typed, ..load_view(&visit, &owner).await? };
                 visit.reply().error(&problem).page(&view)
             }
         },
@@ -134,10 +138,11 @@ pub(super) async fn make_primary(mut visit: Visit, mut form: Form) -> Result<Res
         emails::change::make_primary(&visit.state, &caller(&visit, &owner), id).await.map_err(ProblemError::from)
     };
     match changed.await {
+        // The change has replaced the browser's session, so the reply sets the cookie of the new one.
         Ok(tokens) => {
             Ok(signed_in(&visit, tokens.account, tokens.session).redirect_to_page("/address?done=primary_changed"))
         }
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Err(problem) => reply_to_refusal(&visit, &owner, problem).await,
     }
 }
 
@@ -154,8 +159,9 @@ pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response>
         Ok(Some(tokens)) => {
             Ok(signed_in(&visit, tokens.account, tokens.session).redirect_to_page("/address?done=address_removed"))
         }
+        // The address was not verified: the session continues.
         Ok(None) => Ok(visit.reply().redirect_to_page("/address?done=address_removed")),
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Err(problem) => reply_to_refusal(&visit, &owner, problem).await,
     }
 }
 

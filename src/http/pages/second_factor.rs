@@ -52,11 +52,12 @@ impl PendingChallenge {
     fn parse(visit: &Visit, cookie: &str) -> Option<Self> {
         let mut parts = cookie.split('.');
         let challenge = parts.next()?.into();
-        let parts: Vec<_> = parts.collect();
-        let is_on = |kind: &FactorKind| *kind != FactorKind::Passkey || super::passkeys_are_on(&visit.state);
-        let is_usable = |name: &&str| METHODS.iter().any(|kind| kind.as_str() == *name && is_on(kind));
-        let methods = parts.iter().copied().filter(is_usable).map(str::to_owned).collect();
-        Some(Self { challenge, methods, can_remember: parts.contains(&REMEMBER) })
+        let names: Vec<_> = parts.collect();
+        let is_on = |kind: FactorKind| kind != FactorKind::Passkey || super::passkeys_are_on(&visit.state);
+        let is_usable =
+            |name: &&str| FactorKind::parse(name).is_some_and(|kind| METHODS.contains(&kind) && is_on(kind));
+        let methods = names.iter().copied().filter(is_usable).map(str::to_owned).collect();
+        Some(Self { challenge, methods, can_remember: names.contains(&REMEMBER) })
     }
 
     /// Whether a factor of this kind answers the challenge.
@@ -78,9 +79,12 @@ impl PendingChallenge {
 
 /// The value of the cookie of a challenge.
 fn cookie_value(issued: &IssuedChallenge) -> String {
-    let names = issued.methods.iter().map(|kind| kind.as_str()).chain(issued.remember_for.map(|_| REMEMBER));
-    let names: String = names.map(|name| format!(".{name}")).collect();
-    format!("{}{names}", issued.challenge.expose())
+    let mut parts = vec![issued.challenge.expose()];
+    parts.extend(issued.methods.iter().map(|kind| kind.as_str()));
+    if issued.remember_for.is_some() {
+        parts.push(REMEMBER);
+    }
+    parts.join(".")
 }
 
 /// The cookie of a challenge.
@@ -120,12 +124,15 @@ pub(super) async fn begin(visit: &Visit, issued: &IssuedChallenge) -> Result<Res
     if issued.methods.first() != Some(&FactorKind::EmailCode) {
         return Ok(reply.redirect_to_page("/sign-in/second-factor"));
     }
+    // as later requests read it from the cookie
     let Some(pending) = PendingChallenge::parse(visit, &cookie_value(issued)) else {
         return Ok(reply.redirect_to_page("/sign-in?again=1"));
     };
+    let email_code = Some(FactorKind::EmailCode.as_str());
     let shown = match second_factor::send_email_code(&visit.state, &pending.continuation(visit), &visit.origin).await {
         Ok(_) => return Ok(reply.redirect_to_page("/sign-in/second-factor")),
-        Err(SecondFactorError::Service(error)) => ask(visit, reply.error(&error.into()), &pending, None).await,
+        Err(SecondFactorError::Service(error)) => ask(visit, reply.error(&error.into()), &pending, email_code).await,
+        // all other errors: the challenge does not work
         Err(_) => expired(visit).await,
     };
     // the callers need a `ProblemError`, which a page's error contains
@@ -139,14 +146,14 @@ pub(super) async fn begin(visit: &Visit, issued: &IssuedChallenge) -> Result<Res
 #[handler]
 pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let Some(pending) = PendingChallenge::of(&visit) else { return expired(&visit).await };
-    let method = Some(FactorKind::EmailCode.as_str());
+    let email_code = Some(FactorKind::EmailCode.as_str());
     if let Err(problem) = visit.check_csrf(&mut form) {
-        return ask(&visit, visit.reply().error(&problem), &pending, method).await;
+        return ask(&visit, visit.reply().error(&problem), &pending, email_code).await;
     }
     match second_factor::send_email_code(&visit.state, &pending.continuation(&visit), &visit.origin).await {
         Ok(_) => Ok(visit.reply().redirect_to_page("/sign-in/second-factor?method=email_code&done=mail_sent")),
         Err(SecondFactorError::Service(error)) => {
-            ask(&visit, visit.reply().error(&error.into()), &pending, method).await
+            ask(&visit, visit.reply().error(&error.into()), &pending, email_code).await
         }
         Err(_) => expired(&visit).await,
     }
@@ -223,15 +230,19 @@ fn factor(form: &mut Form, method: &str) -> Result<SecondFactor, ProblemError> {
     Ok(match FactorKind::parse(method) {
         Some(FactorKind::RecoveryCode) => SecondFactor::RecoveryCode(code),
         Some(FactorKind::EmailCode) => SecondFactor::EmailCode(code),
+        // also for an unknown method, which no page of ours sends: its code is then refused as wrong
         _ => SecondFactor::Totp(code),
     })
 }
 
 /// The problem of a wrong code.
 pub(super) fn wrong_code() -> ProblemError {
-    let (field, code) = ("code".to_owned(), "wrong_code".to_owned());
-    let field = FieldError { field, code, detail: "The code is wrong or was used.".to_owned() };
-    ProblemError::fields(Code::InvalidCode, vec![field])
+    let error = FieldError {
+        field: "code".to_owned(),
+        code: "wrong_code".to_owned(),
+        detail: "The code is wrong or was used.".to_owned(),
+    };
+    ProblemError::fields(Code::InvalidCode, vec![error])
 }
 
 /// The sign-in page after a challenge that has expired or does not work.

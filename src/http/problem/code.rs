@@ -35,8 +35,8 @@ macro_rules! codes {
     };
 }
 
-// The order matters: an error of the framework gets the first code with its status (`middleware::problem_mapping`). So a general code
-// precedes the special ones.
+// The order matters: an error of the framework gets the first code with its status (`middleware::problem_mapping`). So for each status
+// that the framework uses, the general code precedes the special ones.
 codes! {
     /// The request is not valid HTTP or JSON.
     MalformedRequest = "malformed_request", BAD_REQUEST, "The request is malformed";
@@ -58,7 +58,7 @@ codes! {
     RefreshTokenReused = "refresh_token_reused", UNAUTHORIZED, "The refresh token was already used";
     /// The link or the code of a mail was used before, has expired, or was issued for a state that has changed.
     InvalidCode = "invalid_code", UNAUTHORIZED, "The link or the code does not work";
-    /// The challenge was used, has expired, belongs to another flow or device, or the account has changed: sign in again.
+    /// The challenge was used, has expired, belongs to another use case or device, or the account has changed: sign in again.
     InvalidChallenge = "invalid_challenge", UNAUTHORIZED, "The challenge does not work";
     /// The session was authenticated too long ago or too weakly; `WWW-Authenticate` says what is needed (RFC 9470).
     InsufficientUserAuthentication = "insufficient_user_authentication", UNAUTHORIZED, "A more recent or stronger authentication is required";
@@ -70,7 +70,7 @@ codes! {
     RegistrationClosed = "registration_closed", FORBIDDEN, "Registration is closed";
     /// The account must verify its e-mail address before it can sign in.
     EmailNotVerified = "email_not_verified", FORBIDDEN, "The e-mail address is not verified";
-    /// The first factor is right, and a second one must be shown: `challenge`, `methods` and `expires_in` say how.
+    /// The first factor is right, and a second one must be presented: `challenge`, `methods` and `expires_in` say how.
     SecondFactorRequired = "second_factor_required", FORBIDDEN, "A second factor is required";
     /// The first factor is right, and the account must set up a second one: `challenge`, `methods` and `expires_in` say how.
     FactorEnrolmentRequired = "factor_enrolment_required", FORBIDDEN, "A second factor must be set up";
@@ -213,7 +213,7 @@ field_codes! {
     MetadataTooLarge = "metadata_too_large";
     /// See [`InvalidPasskeyName`](crate::domain::passkey::InvalidPasskeyName).
     InvalidPasskeyName = "invalid_passkey_name";
-    /// Another account has the name.
+    /// Another account has the e-mail address or the username.
     Taken = "taken";
     /// The password is not the current one.
     WrongPassword = "wrong_password";

@@ -12,15 +12,15 @@ pub struct Profile {
     pub email: String,
     /// Whether the primary address is verified.
     pub email_verified: bool,
-    /// The username.
+    /// The username. Like the fields below, empty if the user has not chosen one.
     pub username: String,
     /// The display name.
     pub display_name: String,
-    /// The language of mails and pages.
+    /// The language of mails and pages, a BCP 47 tag.
     pub locale_tag: String,
-    /// The time zone for times in mails and on pages.
+    /// The IANA time zone for times in mails and on pages.
     pub zone: String,
-    /// The names of time zones to choose from.
+    /// The names of the time zones to choose from.
     pub zones: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ pub struct Address {
     pub current: String,
     /// Whether the primary address is verified.
     pub email_verified: bool,
-    /// The new primary address, as typed.
+    /// The new primary address that the form shows, as typed before.
     pub email: String,
     /// The new primary address that waits for its confirmation.
     pub pending: Option<String>,
@@ -67,22 +67,24 @@ pub struct Address {
     pub addresses: Vec<SecondaryAddress>,
     /// Whether the account may have another secondary address.
     pub can_add: bool,
-    /// The secondary address to add, as typed.
+    /// The secondary address to add that the form shows, as typed before.
     pub secondary: String,
 }
 
 impl Address {
     pub(super) fn states() -> Vec<Self> {
-        let state = Self { current: text("ann@example.com"), email_verified: true, can_add: true, ..Self::default() };
-        let other =
+        let verified =
+            Self { current: text("ann@example.com"), email_verified: true, can_add: true, ..Self::default() };
+        let secondary =
             |email: &str, is_verified| SecondaryAddress { id: text("019b7a63"), email: text(email), is_verified };
-        let addresses = vec![other("ann@work.example", true), other("ann@school.example", false)];
+        let addresses = vec![secondary("ann@work.example", true), secondary("ann@school.example", false)];
         vec![
-            state.clone(),
-            Self { email_verified: false, ..state.clone() },
-            Self { addresses, can_add: false, ..state.clone() },
-            Self { pending: Some(text("ann@example.org")), ..state.clone() },
-            Self { current: String::new(), email_verified: false, ..state },
+            verified.clone(),
+            Self { email_verified: false, ..verified.clone() },
+            Self { addresses, can_add: false, ..verified.clone() },
+            Self { pending: Some(text("ann@example.org")), ..verified.clone() },
+            // another account has verified the address
+            Self { current: String::new(), email_verified: false, ..verified },
         ]
     }
 }

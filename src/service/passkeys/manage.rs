@@ -41,6 +41,7 @@ pub async fn rename(
     limits::check_passkey(state, caller.origin.ip).await?;
     let mut change = change::begin(state, caller).await?;
     let renamed = change.rename_passkey(id, name).await?.ok_or(ChangeFactorsError::UnknownFactor)?;
+    // not by `change::commit`, which ends the sessions
     change.commit().await?;
     Ok(renamed)
 }
@@ -59,6 +60,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: PasskeyId) -> Res
     }
     if !change.account.factors.has_aal2_factor() {
         if state.config.factors.required.applies_to(&change.account.roles) {
+            // without a commit, the passkey stays
             return Err(ChangeFactorsError::FactorRequired);
         }
         recovery_codes::remove_unless_needed(&mut change, now).await?;

@@ -2,7 +2,7 @@
 //!
 //! A change in SQL is recorded in its own transaction by [`crate::store::sql`], so that neither happens without the other.
 //! Other events are queued here in memory, within bounds and without waiting, so that recording an event never delays an
-//! answer (I7). One task writes the queue in batches.
+//! answer (I7: the timing of an answer reveals nothing). One task writes the queue in batches.
 
 mod pending;
 
@@ -35,10 +35,13 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The maximum number of rows in one transaction. It is large, because a page of an index is written once per transaction, however
 /// many of its rows are new.
-const BATCH: usize = 4096;
+const MAX_BATCH: usize = 4096;
 
-/// Number of expired rows deleted in one transaction.
+/// The maximum number of expired rows that one transaction deletes. It is small, so that no other writer waits long.
 const PRUNE_BATCH: u32 = 500;
+
+/// The pause between two such transactions, in which other writers get their turn.
+const PRUNE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Interval at which expired rows are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_mins(10);
@@ -102,7 +105,8 @@ impl AuditLog {
         Self { shared }
     }
 
-    /// Queues an event; never waits. If there is no room, counts the event as lost; the counts of lost events are written later.
+    /// Queues an event; never waits. If there is no room, counts the event as lost. The log gets an entry with the number of lost events
+    /// later.
     pub fn record(&self, entry: AuditEntry) {
         let event = entry.facts.event;
         let lost = self.shared.pending().add(entry);
@@ -164,7 +168,7 @@ impl Shared {
         }
     }
 
-    /// Logs the first of several failures of the writer, and the first success afterwards. Logs no failure after [`AuditLog::close`].
+    /// Logs the first of several failures of the writer, and the first success after them. Logs no failure after [`AuditLog::close`].
     fn report(&self, outcome: Result<(), SqlError>, is_failing: &mut bool) {
         match outcome {
             Ok(()) if *is_failing => {
@@ -189,7 +193,7 @@ impl Shared {
         let mut batch = self.writing.lock().await;
         loop {
             if batch.is_empty() {
-                let taken = self.pending().take(BATCH, self.clock.now());
+                let taken = self.pending().take(MAX_BATCH, self.clock.now());
                 batch.extend(taken.into_iter().map(|entry| (self.entropy.ordered_uuid(entry.at), entry)));
             }
             if batch.is_empty() {
@@ -204,9 +208,9 @@ impl Shared {
     async fn prune(&self) -> Result<(), SqlError> {
         let Some(retention) = self.settings.retention else { return Ok(()) };
         let before = self.clock.now() - retention;
-        // In small transactions with pauses, so that no other writer waits long.
+        // A full batch: there may be more expired rows.
         while self.sql.prune_audit(before, PRUNE_BATCH).await? >= u64::from(PRUNE_BATCH) {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(PRUNE_PAUSE).await;
         }
         Ok(())
     }
@@ -278,10 +282,10 @@ mod tests {
         let (log, sql) = start_log(folder.path()).await;
         log.close().await;
         sql.close().await;
-        let late = log.shared.prune().await;
-        assert!(late.is_err(), "the database is closed");
+        let outcome = log.shared.prune().await;
+        assert!(outcome.is_err(), "the database is closed");
         let mut is_failing = false;
-        log.shared.report(late, &mut is_failing);
+        log.shared.report(outcome, &mut is_failing);
         let text = lines.text();
         assert!(!text.contains("ERROR"), "{text}");
     }
@@ -295,7 +299,7 @@ mod tests {
         for _ in 0..3 {
             log.record(AuditEntry::new(Clock::System.now(), AuditEvent::SignIn));
         }
-        // Takes the events out of the queue, as the writer does.
+        // Moves the events from the queue to the batch, as the writer does.
         assert!(log.flush().await.is_err(), "the database is closed");
         log.close().await;
         let text = lines.text();

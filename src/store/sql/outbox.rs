@@ -149,17 +149,23 @@ impl Sql {
         self.mail_enqueued.notified().await;
     }
 
-    /// Claims at most `limit` mails that are due, oldest first, until `now + lease`.
+    /// Claims at most `limit` mails that are due, oldest first, until `now + lease_duration`.
     ///
     /// # Errors
     /// [`SqlError`]. If the database became unavailable, mails may be claimed until the lease ends.
-    pub async fn claim_mails(&self, limit: u32, now: Timestamp, lease: Duration) -> Result<Vec<ClaimedMail>, SqlError> {
+    pub async fn claim_mails(
+        &self,
+        limit: u32,
+        now: Timestamp,
+        lease_duration: Duration,
+    ) -> Result<Vec<ClaimedMail>, SqlError> {
         // A read precedes the write: an idle worker must not take SQLite's write lock.
         if !self.is_mail_due(now).await? {
             return Ok(Vec::new());
         }
-        let claim = self.entropy.uuid();
+        let lease = self.entropy.uuid();
         let mut tx = self.begin_write().await?;
+        // PostgreSQL skips rows that another worker is claiming. SQLite has one writer at a time.
         let sql = match self.dialect {
             Dialect::Sqlite => concat!(
                 "UPDATE mail_outbox SET due_at = $1, lease = $2, attempts = attempts + 1 WHERE id IN (\
@@ -175,8 +181,8 @@ impl Sql {
             ),
         };
         let rows = query(sql)
-            .bind((now + lease).as_millis())
-            .bind(claim.to_string())
+            .bind((now + lease_duration).as_millis())
+            .bind(lease.to_string())
             .bind(now.as_millis())
             .bind(i64::from(limit))
             .fetch_all(&mut *tx)
@@ -187,7 +193,7 @@ impl Sql {
             // `retry_mails` leaves mails without data as they are. If it were missing, only this mail would fail, because empty data
             // can't be opened.
             let sealed: Option<Vec<u8>> = row.try_get("sealed")?;
-            Ok(ClaimedMail { row: read(row)?, sealed: sealed.unwrap_or_default(), lease: claim })
+            Ok(ClaimedMail { row: read(row)?, sealed: sealed.unwrap_or_default(), lease })
         };
         let mut mails: Vec<ClaimedMail> = rows.iter().map(claimed).collect::<Result<_, SqlError>>()?;
         // `RETURNING` has no order. Ids of mails begin with the time of their creation.
@@ -226,24 +232,24 @@ impl Sql {
         result: &DeliveryResult,
         now: Timestamp,
     ) -> Result<bool, SqlError> {
-        let (set, error, due) = match result {
+        let (assignments, error, due_at) = match result {
             DeliveryResult::Sent => ("state = 'sent', sealed = NULL, done_at = $5", None, now),
             DeliveryResult::GivenUp(error) => ("state = 'failed', done_at = $5", Some(error.clone()), now),
             DeliveryResult::Expired(error) => {
                 ("state = 'failed', sealed = NULL, done_at = $5", Some(error.clone()), now)
             }
-            DeliveryResult::Retry(error, due) => ("done_at = NULL", Some(error.clone()), *due),
+            DeliveryResult::Retry(error, due_at) => ("done_at = NULL", Some(error.clone()), *due_at),
         };
         // Only the statements of final results have the parameter $5.
-        let is_final = matches!(result, DeliveryResult::Sent | DeliveryResult::GivenUp(_) | DeliveryResult::Expired(_));
+        let is_final = !matches!(result, DeliveryResult::Retry(..));
         let sql = format!(
-            "UPDATE mail_outbox SET lease = NULL, error = $1, due_at = $2, {set} \
+            "UPDATE mail_outbox SET lease = NULL, error = $1, due_at = $2, {assignments} \
              WHERE id = $3 AND lease = $4 AND state = 'waiting'"
         );
         let mut tx = self.begin_write().await?;
         let mut update = query(sqlx::AssertSqlSafe(sql))
             .bind(error)
-            .bind(due.as_millis())
+            .bind(due_at.as_millis())
             .bind(mail.row.id.to_string())
             .bind(mail.lease.to_string());
         if is_final {
@@ -265,7 +271,10 @@ impl Sql {
         tx.commit().await?;
         let waiting: i64 = row.try_get("waiting")?;
         let oldest: Option<i64> = row.try_get("oldest")?;
-        Ok(QueueState { waiting: waiting.max(0).unsigned_abs(), oldest: oldest.map(Timestamp::from_millis) })
+        Ok(QueueState {
+            waiting: u64::try_from(waiting).unwrap_or_default(),
+            oldest: oldest.map(Timestamp::from_millis),
+        })
     }
 
     /// Lists at most `limit` mails, newest first, in one state or in all.
@@ -359,7 +368,7 @@ impl Sql {
     }
 }
 
-/// Inserts a mail as part of a transaction. The mail is due at once.
+/// Inserts a mail as part of a transaction. The mail is due from `created_at` on: at once.
 pub(super) async fn insert(tx: &mut Transaction<'_, Any>, mail: &OutboxMail) -> Result<(), SqlError> {
     let sql = "INSERT INTO mail_outbox (id, template, account_id, recipient, locale, sealed, state, attempts, due_at, lease, \
                error, created_at, expires_at, done_at) \

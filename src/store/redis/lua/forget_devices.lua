@@ -1,5 +1,6 @@
--- Forgets the devices and addresses that an account recognizes. The failures of unrecognized ones (bucket 's') stay.
--- KEYS  1 the account's throttle (login_throttle.lua)
+-- Forgets the devices and addresses that an account recognizes: removes the throttle buckets that count their failures. The
+-- bucket 's', which counts the failures of all others, stays.
+-- KEYS  1 the account's throttle, a hash of buckets (login_throttle.lua)
 -- Returns the number of removed buckets.
 
 local buckets = {}
