@@ -13,7 +13,8 @@ use super::{
 pub enum EndReason {
     /// The owner logged out.
     Logout,
-    /// The owner, a service client or an operator ended the sessions. Also if the owner changed an address or asked to delete the account.
+    /// The owner, a service client or an operator ended the sessions. Also if the owner changed an address or requested the
+    /// deletion of the account, or if Redis was restored from an old copy.
     Revoked,
     /// A superseded refresh token was reused (I2; RFC 9700, section 4.14.2).
     Reuse,

@@ -15,9 +15,9 @@ import { chromium } from "playwright-core";
 const [api, pageUrl, repository] = process.argv.slice(2);
 const PASSWORD = "tidal engine verse marmalade";
 // Chromium runs as root in a container, and must not send requests of its own.
-const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
+const CHROMIUM_ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
 
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: CHROMIUM_ARGS.split(" ") });
 const context = await browser.newContext();
 context.setDefaultTimeout(30_000);
 // the page is loaded without its own code: `open` adds the code of a document
@@ -48,7 +48,12 @@ async function open(code) {
 }
 
 /** Calls a function that the page's code has assigned to `window.app`. */
-const call = (name, ...words) => page.evaluate(([name, words]) => window.app[name](...words), [name, words]);
+const call = (name, ...args) => page.evaluate(([name, args]) => window.app[name](...args), [name, args]);
+
+/** Asserts that the page received these responses since it was opened. */
+function assertAnswered(...expected) {
+  for (const answer of expected) assert.ok(answers.includes(answer), `no ${answer} in ${answers.join()}`);
+}
 
 /** Calls the API from outside of the page. */
 async function post(path, body, access) {
@@ -63,7 +68,7 @@ const [signIn, refresh, request, signOut] = blocks("docs/quickstart-browser.md")
 const quickstart = `${signIn}\n${refresh}\n${request}
 window.app = {
   access: () => access,
-  signIn: async (...words) => { access = await signIn(...words); },
+  signIn: async (...args) => { access = await signIn(...args); },
   call: async (url) => (await call(url)).status,
   callAfterExpiry: (url) => { access = "expired"; return Promise.all([call(url), call(url)].map(async (response) => (await response).status)); },
   signOut: async () => { ${signOut}\n },
@@ -75,17 +80,18 @@ await call("signIn", "ada@example.com", PASSWORD);
 assert.equal(await call("call", `${api}/v1/me`), 200);
 await open(quickstart); // after a reload, the cookie signs in
 assert.equal(await call("call", `${api}/v1/me`), 200);
+// two calls at the same time, each of which finds that the token has expired
 assert.deepEqual(await call("callAfterExpiry", `${api}/v1/me`), [200, 200]);
 await call("signOut");
-await open(quickstart);
+await open(quickstart); // the cookie does not sign in any more
 assert.equal(await call("access"), null);
 console.log("quick start: ok");
 
-// clients/browser/README.md: the program, the second step of a sign-in, and the step-up
+// clients/browser/README.md: the program, which signs in, calls an API and signs out; the second step of a sign-in; the step-up
 const [program, secondStep, stepUp] = blocks("clients/browser/README.md");
 await open(program);
 // the server of the page has no /api/orders
-for (const answer of ["POST /v1/login 200", "GET /api/orders 404", "POST /v1/logout 204"]) assert.ok(answers.includes(answer), answers.join());
+assertAnswered("POST /v1/login 200", "GET /api/orders 404", "POST /v1/logout 204");
 const { access_token: access } = await login("carol");
 const { secret } = await post("/v1/me/factors/totp", { label: "Phone" }, access);
 /**
@@ -114,11 +120,12 @@ window.app = {
 await call("signIn", "carol@example.com", PASSWORD, await totpCode(0));
 await call("stepUp", await totpCode(1));
 await call("signOut");
-for (const answer of ["POST /v1/login/second-factor 200", "POST /v1/me/reauthenticate 200"]) assert.ok(answers.includes(answer), answers.join());
+assertAnswered("POST /v1/login/second-factor 200", "POST /v1/me/reauthenticate 200");
 console.log("client: ok");
 
 // docs/passkeys.md: registration, also as a required factor, sign-in, and the second step of the client
 const [registration, enrolment, passkeySignIn, passkeyStep] = blocks("docs/passkeys.md");
+// the block has two paragraphs: the function `post`, and the calls
 const [helper, add] = registration.split("\n\n");
 const passkeys = `import { LatchkeyClient } from "latchkey-browser";
 let accessToken;
@@ -145,12 +152,13 @@ await open(passkeys);
 assert.equal(await hasCookie(), false);
 assert.ok((await call("signIn")).access_token);
 assert.equal(await hasCookie(), true);
-await context.clearCookies();
+await context.clearCookies(); // ends the session in the browser, so that the next sign-in is a new one
 await open(passkeys);
 assert.equal((await call("signInWithPassword", "ada@example.com", PASSWORD)).email, "ada@example.com");
 await open(passkeys);
 const enrolled = await call("enrol", "bob@example.com", PASSWORD);
-assert.ok(enrolled.access_token && enrolled.recovery_codes.length === 10);
+assert.ok(enrolled.access_token);
+assert.equal(enrolled.recovery_codes.length, 10);
 console.log("passkeys: ok");
 
 await browser.close();

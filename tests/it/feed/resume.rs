@@ -20,8 +20,9 @@ async fn missed_revocations_are_replayed_by_any_node() {
     for node in [&node, &peer] {
         let mut feed = Feed::open_after(node, &service, Some(&last)).await;
         let first = feed.next().await.unwrap();
+        assert_eq!(first.name, "resumed");
         // 310 seconds: the lifetime of an access token (300), the leeway (5) and a margin for clocks (5)
-        assert_eq!((first.name.as_str(), &first.data), ("resumed", &json!({ "retain_seconds": 310 })));
+        assert_eq!(first.data, json!({ "retain_seconds": 310 }));
         assert_eq!(sessions(&feed.caught_up().await), missed);
     }
     for node in [node, peer] {
@@ -53,7 +54,8 @@ async fn broken_connections_lose_no_revocation() {
             feed = Feed::open_after(next_node, &service, Some(&last)).await;
             assert_eq!(feed.next().await.unwrap().name, "resumed");
             // reconnects after one to three events, partly while missed revocations are replayed
-            for _ in 0..=received.len() % 3 {
+            let event_count = 1 + received.len() % 3;
+            for _ in 0..event_count {
                 let event = feed.next().await.unwrap();
                 if event.name == "revocation" {
                     received.push(event.data["session_id"].as_str().unwrap().to_owned());
@@ -65,6 +67,7 @@ async fn broken_connections_lose_no_revocation() {
         ended = end_sessions => ended,
         () = read_and_reconnect => unreachable!("the loop has no end"),
     };
+    // the revocations that arrived after the last event that was read
     let mut feed = Feed::open_after(&node, &service, feed.last_id.clone().as_deref()).await;
     received.extend(sessions(&feed.caught_up().await).into_iter().map(str::to_owned));
     for session in &ended {
@@ -87,9 +90,13 @@ async fn unusable_last_event_id_causes_a_gap() {
     feed.caught_up().await;
     // an id is the version of its format, which is 1, and a time in milliseconds
     let now: i64 = feed.last_id.unwrap().strip_prefix("1-").unwrap().parse().unwrap();
-    let hour = 3_600_000;
-    // as old as `redis.event_retention` (1 h) or older, in the future, of another version, or not an id of this service
-    for last in [&format!("1-{}", now - hour), &format!("1-{}", now + hour), "7-1", "x"] {
+    let id_at = |time: i64| format!("1-{time}");
+    let hour_ms = 3_600_000;
+    // at least as old as `redis.event_retention` (1 h)
+    let too_old = id_at(now - hour_ms);
+    let in_the_future = id_at(now + hour_ms);
+    let of_another_version = "7-1";
+    for last in [too_old.as_str(), in_the_future.as_str(), of_another_version, "x"] {
         let mut feed = Feed::open_after(&node, &service, Some(last)).await;
         let gap = feed.next().await.unwrap();
         assert_eq!(gap.name, "gap", "{last}");
@@ -98,8 +105,8 @@ async fn unusable_last_event_id_causes_a_gap() {
         assert_eq!(sessions(&feed.caught_up().await), [&session]);
         assert_ne!(feed.last_id.as_deref(), Some(last));
     }
-    // an id within the retention
-    let mut feed = Feed::open_after(&node, &service, Some(&format!("1-{}", now - hour / 2))).await;
+    let within_retention = id_at(now - hour_ms / 2);
+    let mut feed = Feed::open_after(&node, &service, Some(&within_retention)).await;
     assert_eq!(feed.next().await.unwrap().name, "resumed");
     drop(feed);
     node.stop().await;

@@ -17,14 +17,21 @@ pub struct Event {
 
 /// Returns the events of an account, oldest first.
 pub fn of_account(redis: &Redis, account: AccountId) -> Vec<Event> {
-    let answer = redis.command(&["XRANGE", &Keys::new("lk:").events(account), "-", "+"]);
+    // `lk:` is the default of `redis.prefix`
+    let stream = Keys::new("lk:").events(account);
+    let answer = redis.command(&["XRANGE", &stream, "-", "+"]);
     let lines: Vec<&str> = answer.lines().collect();
     let mut events = Vec::new();
     // redis-cli prints an entry as six lines: id, field `e`, and the four lines of its value
-    for entry in lines.chunks_exact(6) {
-        assert_eq!(entry[1], "e", "{answer}");
-        let [account, session, cause, at] = [2, 3, 4, 5].map(|i: usize| entry[i].to_owned());
-        events.push(Event { account, session, cause, at });
+    let (entries, _) = lines.as_chunks::<6>();
+    for &[_id, field, account, session, cause, at] in entries {
+        assert_eq!(field, "e", "{answer}");
+        events.push(Event {
+            account: account.to_owned(),
+            session: session.to_owned(),
+            cause: cause.to_owned(),
+            at: at.to_owned(),
+        });
     }
     // Accounts of the same bucket share the stream.
     events.retain(|event| event.account == account.to_string());

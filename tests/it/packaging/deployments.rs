@@ -8,7 +8,7 @@ use crate::{
     openapi_external::{succeed, tool},
 };
 
-const INSTALL: &str = "this test needs kubectl: `apt-get install kubernetes-client` (Debian), `dnf install kubernetes-client` \
+const INSTALL_KUBECTL: &str = "this test needs kubectl: `apt-get install kubernetes-client` (Debian), `dnf install kubernetes-client` \
                        (Fedora), `apk add kubectl` (Alpine), `brew install kubernetes-cli` (macOS); or run `make test`, which \
                        installs it";
 
@@ -30,8 +30,8 @@ fn check_config(arguments: &[&str], variables: &[(String, String)]) -> (Option<i
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// The variables in a text, as names and values. Their lines have the form `NAME<separator>value`.
-fn variables(text: &str, separator: &str) -> Vec<(String, String)> {
+/// Parses the variables of Latchkey in a text into names and values. Their lines have the form `NAME<separator>value`.
+fn parse_variables(text: &str, separator: &str) -> Vec<(String, String)> {
     let lines = text.lines().map(str::trim).filter(|line| line.starts_with("LATCHKEY_"));
     let pairs = lines.filter_map(|line| line.split_once(separator));
     pairs.map(|(name, value)| (name.to_owned(), value.trim().trim_matches('"').to_owned())).collect()
@@ -40,10 +40,10 @@ fn variables(text: &str, separator: &str) -> Vec<(String, String)> {
 #[test]
 fn kubernetes_configuration_is_accepted_beside_service_link_variables() {
     let file = packaging().join("kubernetes/latchkey.toml");
-    let mut variables = variables(&read("kubernetes/secret.env.example"), "=");
-    assert_eq!(variables.len(), 3, "{variables:?}");
+    let mut variables = parse_variables(&read("kubernetes/secret.env.example"), "=");
+    assert_eq!(variables.len(), 3, "the secret and the URLs of Redis and PostgreSQL: {variables:?}");
     assert_eq!(variables[0], ("LATCHKEY_SECRET".to_owned(), String::new()), "the example leaves the secret empty");
-    variables[0].1 = "a secret that was filled in, of 32 bytes".to_owned();
+    variables[0].1 = "a secret that was filled in, of at least 32 bytes".to_owned();
     // Kubernetes sets these variables for the services `latchkey` and `latchkey-redis` of the namespace if service links are enabled.
     for (name, value) in [
         ("LATCHKEY_SERVICE_HOST", "10.96.0.11"),
@@ -58,8 +58,10 @@ fn kubernetes_configuration_is_accepted_beside_service_link_variables() {
     ] {
         variables.push((name.to_owned(), value.to_owned()));
     }
-    let (code, text) = check_config(&["--config", file.to_str().unwrap()], &variables);
-    assert_eq!((code, text.as_str()), (Some(0), ""));
+    let (code, messages) = check_config(&["--config", file.to_str().unwrap()], &variables);
+    assert_eq!(code, Some(0), "{messages}");
+    // not even a warning about an unknown variable
+    assert_eq!(messages, "");
 }
 
 #[test]
@@ -75,31 +77,33 @@ fn kubernetes_manifests_name_the_ports_of_the_configuration() {
     let kustomization = read("kubernetes/kustomization.yaml");
     for file in fs::read_dir(packaging().join("kubernetes")).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
+        // an example is listed by the name of its copy
         let is_listed = kustomization.contains(name.trim_end_matches(".example"));
         assert!(is_listed || name == "kustomization.yaml" || name.starts_with('.'), "{name}");
     }
 }
 
-/// As docs/installation.md describes, with the values of the example.
+/// Follows docs/installation.md, with the values of the example.
 #[test]
 fn kubernetes_folder_renders_to_objects_that_match_the_schemas() {
-    let kubectl = guard::find_programs(&["kubectl"], []).expect(INSTALL).join("kubectl");
+    let kubectl = guard::find_programs(&["kubectl"], []).expect(INSTALL_KUBECTL).join("kubectl");
     let folder = tempfile::tempdir().unwrap();
     for file in fs::read_dir(packaging().join("kubernetes")).unwrap() {
         let path = file.unwrap().path();
         fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
     }
     fs::copy(packaging().join("kubernetes/secret.env.example"), folder.path().join("secret.env")).unwrap();
-    let rendered =
-        String::from_utf8(succeed(Command::new(kubectl).arg("kustomize").arg(folder.path())).stdout).unwrap();
+    let output = succeed(Command::new(kubectl).arg("kustomize").arg(folder.path()));
+    let rendered = String::from_utf8(output.stdout).unwrap();
     let file = folder.path().join("rendered.yaml");
     fs::write(&file, &rendered).unwrap();
 
+    // the versions that docs/installation.md names
     for version in ["1.31.0", "1.34.0", "1.37.0"] {
         let mut validate = Command::new(tool("kubernetes-validate"));
         validate.args(["--strict", "--kubernetes-version", version]).arg(&file);
         let output = String::from_utf8(succeed(&mut validate).stdout).unwrap();
-        // An object without a schema causes a warning only.
+        // An object without a schema causes a warning only, so each must be reported: "… passed for resource KIND/NAME …".
         let valid = output.lines().filter_map(|line| line.split_once(" passed for resource ")?.1.split(' ').next());
         let (mut kinds, names): (Vec<_>, Vec<_>) = valid.map(|object| object.split_once('/').unwrap()).unzip();
         kinds.sort_unstable();
@@ -116,7 +120,7 @@ fn kubernetes_folder_renders_to_objects_that_match_the_schemas() {
         ];
         assert_eq!(kinds, expected, "{version}: {output}");
         assert_eq!(rendered.matches("\nkind: ").count(), expected.len(), "{rendered}");
-        // kustomize generates the names of the configuration and of the secrets. Each stands in its object and in the deployment.
+        // kustomize generates the names of the configuration and of the secrets. Each occurs in its object and in the deployment.
         let generated: Vec<_> = names.into_iter().filter(|name| name.starts_with("latchkey-")).collect();
         assert_eq!(generated.len(), 2, "{output}");
         for name in generated {
@@ -128,20 +132,22 @@ fn kubernetes_folder_renders_to_objects_that_match_the_schemas() {
 #[test]
 fn compose_environment_is_accepted() {
     let compose = read("container/compose.yaml");
-    let mut variables = variables(&compose, ": ");
+    let mut variables = parse_variables(&compose, ": ");
     assert!(variables.len() > 5, "most variables were not found: {variables:?}");
-    // Compose would insert the required variables and the defaults.
+    // Compose would insert the required variables, and the default of `${NAME:-default}`.
     for (_, value) in &mut variables {
         *value = value.replace("${POSTGRES_PASSWORD:?}", "password");
         if let Some(rest) = value.strip_prefix("${") {
-            *value = rest.trim_end_matches('}').split_once(":-").unwrap().1.to_owned();
+            let (_, default) = rest.trim_end_matches('}').split_once(":-").unwrap();
+            *value = default.to_owned();
         }
     }
     let image = read("container/Containerfile");
-    let environment = image.lines().map(|line| line.trim_start().trim_start_matches("ENV ").trim_end_matches(" \\"));
-    variables.extend(self::variables(&environment.collect::<Vec<_>>().join("\n"), "="));
-    let (code, text) = check_config(&[], &variables);
-    assert_eq!(code, Some(0), "{text}");
+    // `ENV` is one instruction with several lines
+    let environment = image.replace("ENV ", "").replace(" \\\n", "\n");
+    variables.extend(parse_variables(&environment, "="));
+    let (code, messages) = check_config(&[], &variables);
+    assert_eq!(code, Some(0), "{messages}");
 }
 
 #[test]
@@ -149,6 +155,7 @@ fn caddyfile_of_compose_is_valid() {
     let home = tempfile::tempdir().unwrap();
     let mut validate = Command::new(tool("caddy"));
     validate.args(["validate", "--adapter", "caddyfile", "--config"]).arg(packaging().join("container/Caddyfile"));
+    // Caddy writes its files below HOME, unless the variables of XDG name other folders
     succeed(validate.env("HOME", home.path()).env_remove("XDG_DATA_HOME").env_remove("XDG_CONFIG_HOME"));
 }
 
@@ -164,9 +171,10 @@ async fn setup_file_of_compose_creates_the_admin_and_the_client() {
     // in the container, the secrets are in /run/secrets
     let setup = read("container/setup.toml").replace("/run/secrets", secrets.to_str().unwrap());
     fs::write(folder.path().join("setup.toml"), setup).unwrap();
-    for printed in ["Applied.", "Nothing to change."] {
+    // the output of the first and of the second run
+    for expected in ["Applied.", "Nothing to change."] {
         let output = run(folder.path(), &["apply", "setup.toml"]);
-        assert!(String::from_utf8_lossy(&output.stdout).contains(printed), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains(expected), "{output:?}");
     }
     let password = "admin-password 4M0yGpZ9b1Hn7Q2wKxV5tRc8";
     let tokens = service.client.login_with("admin@example.com", password).await;

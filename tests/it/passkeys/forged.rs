@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     Authenticator, add_passkey, audit,
-    authenticator::{self as flags, bytes, text},
+    authenticator::{BACKED_UP, BACKUP_ELIGIBLE, USER_PRESENT, USER_VERIFIED, bytes, text},
     list_passkeys, login, login_options, register, registration_options, sign_in, signed_in, with_passkey,
 };
 use crate::{
@@ -38,15 +38,16 @@ async fn response_of_another_origin_relying_party_or_frame_is_refused() {
         change(&mut phone);
         assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"), "{reason}");
         assert_eq!(recorded_refusals(&node, reason).await, 1);
-        let mut second = Authenticator::new();
-        change(&mut second);
+        // a registration with the same fault
+        let mut other_phone = Authenticator::new();
+        change(&mut other_phone);
         let options = registration_options(&node, &tokens).await;
-        let answer = add_passkey(&node, &tokens, second.create(&options)).await;
+        let answer = add_passkey(&node, &tokens, other_phone.create(&options)).await;
         assert_eq!(answer.problem(), problem(422, "passkey_rejected"), "{reason}");
         assert_eq!(recorded_refusals(&node, reason).await, 2);
         assert_eq!(list_passkeys(&node, &tokens).await.len(), 1);
     }
-    // The configuration allows the origin of an app.
+    // The configuration of the tests allows this origin of an app.
     let (_cluster, node, _, mut phone) = with_passkey().await;
     phone.origin = "https://app.example.com".into();
     sign_in(&node, &mut phone).await.expect(200);
@@ -60,7 +61,7 @@ async fn replayed_response_is_refused() {
     login(&node, response.clone()).await.expect(200);
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
     assert!(refusal_is_recorded(&node, "no_such_challenge").await);
-    // A refused response consumes the challenge, too.
+    // A refused response consumes the challenge, too: the owner's response to it is refused afterwards.
     let options = login_options(&node).await;
     let mut stranger = Authenticator::new();
     stranger.user_handle.clone_from(&phone.user_handle);
@@ -135,37 +136,36 @@ async fn response_of_another_account_is_refused() {
 #[tokio::test]
 async fn truncated_and_damaged_responses_are_refused() {
     let (_cluster, node, tokens, mut phone) = with_passkey().await;
+    // functions of the length, because signatures differ in length
+    let shorter_lengths: [fn(usize) -> usize; 4] = [|_| 0, |_| 1, |length| length / 2, |length| length - 1];
     for field in ["clientDataJSON", "authenticatorData", "signature"] {
-        let cuts: [fn(usize) -> usize; 4] = [|_| 0, |_| 1, |length| length / 2, |length| length - 1];
-        for cut in cuts {
+        for shorter in shorter_lengths {
             let mut response = phone.get(&login_options(&node).await);
             let whole = bytes(&response["response"][field]);
-            let cut = cut(whole.len());
-            let short = whole[..cut].to_vec();
-            response["response"][field] = json!(text(short));
+            let length = shorter(whole.len());
+            response["response"][field] = json!(text(&whole[..length]));
             let answer = login(&node, response).await;
-            assert_eq!(answer.problem(), problem(401, "invalid_passkey"), "{field} cut to {cut}");
+            assert_eq!(answer.problem(), problem(401, "invalid_passkey"), "{field} cut to {length} bytes");
         }
     }
+    // The attestation objects of all these authenticators have the same length.
     let options = registration_options(&node, &tokens).await;
-    let whole = bytes(&Authenticator::new().create(&options)["response"]["attestationObject"]);
-    for cut in [0, 1, 40, whole.len() / 2, whole.len() - 1] {
+    let whole_length = bytes(&Authenticator::new().create(&options)["response"]["attestationObject"]).len();
+    for length in [0, 1, 40, whole_length / 2, whole_length - 1] {
         let options = registration_options(&node, &tokens).await;
         let mut response = Authenticator::new().create(&options);
-        let short = bytes(&response["response"]["attestationObject"])[..cut].to_vec();
-        response["response"]["attestationObject"] = json!(text(short));
+        let whole = bytes(&response["response"]["attestationObject"]);
+        response["response"]["attestationObject"] = json!(text(&whole[..length]));
         let answer = add_passkey(&node, &tokens, response).await;
-        assert_eq!(answer.problem(), problem(422, "passkey_rejected"), "attestationObject cut to {cut}");
+        assert_eq!(answer.problem(), problem(422, "passkey_rejected"), "attestationObject cut to {length} bytes");
     }
     let malformed: [Value; 4] = [json!({}), json!({ "id": 7 }), json!({ "response": [] }), json!({ "rawId": "%%%" })];
     for credential in malformed {
         assert_eq!(login(&node, credential.clone()).await.problem(), problem(401, "invalid_passkey"));
         assert_eq!(add_passkey(&node, &tokens, credential).await.problem(), problem(422, "passkey_rejected"));
     }
-    assert_eq!(
-        node.post("/v1/login/passkey", json!({ "credential": "x" })).await.problem(),
-        problem(422, "invalid_fields")
-    );
+    let answer = login(&node, json!("not an object")).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
     sign_in(&node, &mut phone).await.expect(200);
 }
 
@@ -173,28 +173,28 @@ async fn truncated_and_damaged_responses_are_refused() {
 #[tokio::test]
 async fn flags_counter_and_client_data_changed_after_signing_are_refused() {
     let (_cluster, node, _, mut phone) = with_passkey().await;
-    phone.flags = flags::USER_PRESENT;
     // user verification that was not signed: byte 32 has the flags
+    phone.flags = USER_PRESENT;
     let mut response = phone.get(&login_options(&node).await);
     let mut data = bytes(&response["response"]["authenticatorData"]);
-    data[32] |= flags::USER_VERIFIED;
+    data[32] |= USER_VERIFIED;
     response["response"]["authenticatorData"] = json!(text(data));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
     assert!(refusal_is_recorded(&node, "wrong_signature").await);
-    // a counter that was not signed: bytes 33 to 36
-    phone.flags |= flags::USER_VERIFIED;
+    // a counter that was not signed: bytes 33 to 36, in big-endian order, so it becomes large
+    phone.flags |= USER_VERIFIED;
     let mut response = phone.get(&login_options(&node).await);
     let mut data = bytes(&response["response"]["authenticatorData"]);
     data[33] = 1;
     response["response"]["authenticatorData"] = json!(text(data));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
     assert!(refusal_is_recorded(&node, "wrong_signature").await);
-    // an origin that was not signed
+    // an origin that was not signed: the allowed one replaces the page's
     phone.origin = "https://evil.example".into();
     let mut response = phone.get(&login_options(&node).await);
-    let data = String::from_utf8(bytes(&response["response"]["clientDataJSON"])).unwrap();
-    response["response"]["clientDataJSON"] =
-        json!(text(data.replace("https://evil.example", "https://auth.example.com")));
+    let signed = String::from_utf8(bytes(&response["response"]["clientDataJSON"])).unwrap();
+    let changed = signed.replace("https://evil.example", "https://auth.example.com");
+    response["response"]["clientDataJSON"] = json!(text(changed));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
     assert!(refusal_is_recorded(&node, "wrong_signature").await);
 }
@@ -203,15 +203,15 @@ async fn flags_counter_and_client_data_changed_after_signing_are_refused() {
 async fn backup_flags_that_contradict_the_registration_are_refused() {
     // The passkey was registered without backup flags.
     let (_cluster, node, _, mut phone) = with_passkey().await;
-    for false_flags in [flags::BACKUP_ELIGIBLE, flags::BACKED_UP, flags::BACKUP_ELIGIBLE | flags::BACKED_UP] {
-        phone.flags = flags::USER_PRESENT | flags::USER_VERIFIED | false_flags;
+    for false_flags in [BACKUP_ELIGIBLE, BACKED_UP, BACKUP_ELIGIBLE | BACKED_UP] {
+        phone.flags = USER_PRESENT | USER_VERIFIED | false_flags;
         assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
         assert!(refusal_is_recorded(&node, "backup_flags_changed").await);
     }
     // A passkey that can't be backed up can't have been backed up.
     let (_cluster, node, tokens) = signed_in().await;
     let mut impossible = Authenticator::new();
-    impossible.flags |= flags::BACKED_UP;
+    impossible.flags |= BACKED_UP;
     let options = registration_options(&node, &tokens).await;
     let answer = add_passkey(&node, &tokens, impossible.create(&options)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
@@ -220,6 +220,7 @@ async fn backup_flags_that_contradict_the_registration_are_refused() {
 #[tokio::test]
 async fn counter_that_does_not_increase_is_refused_recorded_and_reported() {
     let (cluster, node, tokens, mut phone) = with_passkey().await;
+    // The notice goes to verified addresses only.
     verify_address(&cluster, &node, "ada", &tokens).await;
     phone.counter = 100;
     sign_in(&node, &mut phone).await.expect(200);

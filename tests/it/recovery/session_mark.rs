@@ -22,29 +22,31 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// The Redis key of the mark: the time that nodes write to Redis and to the database once a minute.
 const MARK_KEY: &str = "lk:m";
 
-/// Whether the session's refresh token is accepted.
+/// Whether the session's refresh token is accepted. A later call with the same tokens is a repeat in the grace window, which is accepted
+/// while the session is live.
 async fn is_live(client: &Client, tokens: &Tokens) -> bool {
-    match client.refresh(&tokens.refresh).await {
-        answer if answer.status == 200 => true,
-        answer => {
-            assert_eq!(answer.problem().1, "invalid_refresh_token");
-            false
-        }
+    let answer = client.refresh(&tokens.refresh).await;
+    if answer.status == 200 {
+        return true;
     }
+    let (_, code) = answer.problem();
+    assert_eq!(code, "invalid_refresh_token");
+    false
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_emptied_while_a_node_runs_is_logged_as_a_warning_about_all_users() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let mut known = None;
-    check(&node.state, &mut known).await.unwrap();
-    let expected = known.unwrap().to_string();
+    let mut last_mark = None;
+    check(&node.state, &mut last_mark).await.unwrap();
+    // The warning contains the time of the mark that Redis has lost.
+    let lost_mark = last_mark.unwrap().to_string();
     cluster.redis.command(&["FLUSHALL"]);
     let log = Log::start();
-    check(&node.state, &mut known).await.unwrap();
-    let log = String::from_utf8_lossy(&log.bytes()).into_owned();
-    let line = log.lines().find(|line| line.contains("Redis has no sessions") && line.contains(&expected)).unwrap();
+    check(&node.state, &mut last_mark).await.unwrap();
+    let text = String::from_utf8_lossy(&log.bytes()).into_owned();
+    let line = text.lines().find(|line| line.contains("Redis has no sessions") && line.contains(&lost_mark)).unwrap();
     assert!(line.contains("WARN") && line.contains("All users must sign in again"), "{line}");
 }
 
@@ -55,34 +57,34 @@ async fn i3_sessions_of_a_redis_older_than_the_database_end_on_all_nodes() {
     cluster.wait_for_peers().await;
     nodes[0].register("ada").await;
     // The last mark that each node knows.
-    let mut known = [None, None];
-    check(&nodes[0].state, &mut known[0]).await.unwrap();
+    let mut last_marks = [None, None];
+    check(&nodes[0].state, &mut last_marks[0]).await.unwrap();
     let old_mark = cluster.redis.command(&["GET", MARK_KEY]);
     let session = nodes[0].login("ada").await;
 
     // A failover may lose the last mark, which is simulated by the mark before it. No session ends then.
     cluster.advance(MINUTE);
-    check(&nodes[0].state, &mut known[0]).await.unwrap();
-    check(&nodes[1].state, &mut known[1]).await.unwrap();
+    check(&nodes[0].state, &mut last_marks[0]).await.unwrap();
+    check(&nodes[1].state, &mut last_marks[1]).await.unwrap();
     assert_ne!(cluster.redis.command(&["GET", MARK_KEY]), old_mark);
     cluster.redis.command(&["SET", MARK_KEY, &old_mark]);
-    check(&nodes[0].state, &mut known[0]).await.unwrap();
+    check(&nodes[0].state, &mut last_marks[0]).await.unwrap();
     let session = Tokens::of(&nodes[1].refresh(&session.refresh).await.expect(200));
 
-    // A mark that is older than the tolerance shows that Redis was restored.
+    // A mark that is older than the tolerance (2 min) shows that Redis was restored. The old mark is now three minutes old.
     cluster.advance(TOLERANCE);
-    check(&nodes[0].state, &mut known[0]).await.unwrap();
+    check(&nodes[0].state, &mut last_marks[0]).await.unwrap();
     assert!(is_live(&nodes[0].client, &session).await);
     cluster.redis.command(&["SET", MARK_KEY, &old_mark]);
-    check(&nodes[1].state, &mut known[1]).await.unwrap();
+    check(&nodes[1].state, &mut last_marks[1]).await.unwrap();
     for node in &nodes {
         assert!(!is_live(&node.client, &session).await);
     }
 
     // The new mark is current, so later sessions continue.
     let session = nodes[1].login("ada").await;
-    for (node, known) in nodes.iter().zip(&mut known) {
-        check(&node.state, known).await.unwrap();
+    for (node, last_mark) in nodes.iter().zip(&mut last_marks) {
+        check(&node.state, last_mark).await.unwrap();
     }
     assert!(is_live(&nodes[0].client, &session).await);
 }
@@ -93,12 +95,15 @@ async fn i3_redis_without_a_mark_ends_its_sessions_only_if_the_database_has_one(
     let node = cluster.node().await;
     node.register("ada").await;
     let session = node.login("ada").await;
-    // At the first start of a release with marks, neither Redis nor the database has one. The node knows no mark before its first check.
-    check(&node.state, &mut None).await.unwrap(); // writes both
+    // At the first start of a release with marks, neither Redis nor the database has one. The check writes both.
+    let mut last_mark = None;
+    check(&node.state, &mut last_mark).await.unwrap();
     assert!(is_live(&node.client, &session).await);
     let session = node.login("ada").await;
     cluster.redis.command(&["DEL", MARK_KEY]);
-    check(&node.state, &mut None).await.unwrap();
+    // as if the node had started again: it knows no mark before its first check
+    last_mark = None;
+    check(&node.state, &mut last_mark).await.unwrap();
     assert!(!is_live(&node.client, &session).await);
 }
 
@@ -123,7 +128,8 @@ async fn i3_session_that_ended_after_the_copy_of_redis_stays_ended() {
     service.client.logout(&session.refresh).await.expect(204);
     drop(service.end(Signal::TERM));
     // as if the service had run for three more minutes: longer than the tolerance
-    let later = marked_at(&data).await.unwrap() + 180_000;
+    let three_minutes_ms = 180_000;
+    let later = marked_at(&data).await.unwrap() + three_minutes_ms;
     execute_sql(&database_url(&data), &format!("UPDATE session_mark SET marked_at = {later}")).await;
 
     std::fs::remove_dir_all(data.join("redis")).unwrap();

@@ -1,4 +1,5 @@
-//! The modules of the profile Form Post, which are the modules of Basic with `response_mode=form_post`.
+//! The modules of the conformance suite's profile Form Post, which are those of Basic with `response_mode=form_post`. Their steps are in
+//! `walk.rs`.
 
 use super::{Mode::FormPost, walk};
 
