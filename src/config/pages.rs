@@ -55,20 +55,23 @@ pub struct Colour {
 impl Colour {
     /// Parses `#rrggbb`.
     pub fn parse(text: &str) -> Option<Self> {
-        let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6 && digits.is_ascii())?;
+        let digits = text.strip_prefix('#')?;
+        // `from_str_radix` would also accept a sign
+        if digits.len() != 6 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
         let part = |start: usize| u8::from_str_radix(&digits[start..start + 2], 16).ok();
-        // checked because `from_str_radix` also accepts a sign
-        digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(())?;
         Some(Self { red: part(0)?, green: part(2)?, blue: part(4)? })
     }
 
     /// The contrast ratio with another colour, 1 to 21 (WCAG 2.2, "contrast ratio").
     pub fn contrast(self, other: Self) -> f64 {
-        let (a, b) = (self.luminance(), other.luminance());
-        (a.max(b) + 0.05) / (a.min(b) + 0.05)
+        let lighter = self.luminance().max(other.luminance());
+        let darker = self.luminance().min(other.luminance());
+        (lighter + 0.05) / (darker + 0.05)
     }
 
-    /// The relative luminance, 0 to 1 (WCAG 2.2, "relative luminance").
+    /// The relative luminance, 0 to 1 (WCAG 2.2, "relative luminance", which has the numbers).
     fn luminance(self) -> f64 {
         let linear = |part: u8| {
             let part = f64::from(part) / 255.0;
@@ -84,6 +87,8 @@ impl fmt::Display for Colour {
     }
 }
 
+/// Reads the settings of the pages. Files are relative to `working_dir`. Without a product name of their own, the pages have that
+/// of the mails.
 pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name: &str) -> PagesSettings {
     let product_name = read.one("pages.product_name", |text| {
         let is_invalid = text.contains(is_deceptive) || text.chars().count() > 64 || text.trim() != text;
@@ -95,8 +100,10 @@ pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name
             Ok(text.to_owned())
         }
     });
+    // any text may be a path
     let mut file = |key: &'static str| read.optional(key, |_| Ok(())).map(|path| working_dir.join(path.expose()));
-    let (logo, templates) = (file("pages.logo"), file("pages.templates"));
+    let logo = file("pages.logo");
+    let templates = file("pages.templates");
     let mut link = |key: &'static str| {
         read.one(key, |text| match text {
             "" => Ok(None),
@@ -106,14 +113,15 @@ pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name
             _ => Err("must be an http, https or mailto URL".into()),
         })
     };
-    let (terms_url, privacy_url, support_url) =
-        (link("pages.terms_url"), link("pages.privacy_url"), link("pages.support_url"));
+    let terms_url = link("pages.terms_url");
+    let privacy_url = link("pages.privacy_url");
+    let support_url = link("pages.support_url");
     PagesSettings {
         enabled: read.boolean("pages.enabled"),
         product_name: if product_name.is_empty() { mail_product_name.to_owned() } else { product_name },
         logo,
-        accent: read.one("pages.accent", |text| accent(text, LIGHT_CARD, "white")),
-        accent_dark: read.one("pages.accent_dark", |text| accent(text, DARK_CARD, "dark")),
+        accent: read.one("pages.accent", |text| parse_accent(text, LIGHT_CARD, "white")),
+        accent_dark: read.one("pages.accent_dark", |text| parse_accent(text, DARK_CARD, "dark")),
         terms_url,
         privacy_url,
         support_url,
@@ -121,8 +129,9 @@ pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name
     }
 }
 
-/// Parses an accent, and refuses a colour that is hard to read as text on a card. `background` names the card's colour in the error.
-fn accent(text: &str, card: Colour, background: &str) -> Result<Option<Colour>, String> {
+/// Parses an accent, and refuses a colour that is hard to read as text on a card. An empty text is no accent. `background` names
+/// the card's colour in the error.
+fn parse_accent(text: &str, card: Colour, background: &str) -> Result<Option<Colour>, String> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -130,7 +139,7 @@ fn accent(text: &str, card: Colour, background: &str) -> Result<Option<Colour>, 
     let contrast = colour.contrast(card);
     if contrast < MIN_CONTRAST {
         return Err(format!(
-            "has a contrast of {contrast:.1} with the {background} background; links need at least 4.5"
+            "has a contrast of {contrast:.1} with the {background} background; links need at least {MIN_CONTRAST}"
         ));
     }
     Ok(Some(colour))
@@ -142,12 +151,15 @@ mod tests {
 
     #[test]
     fn accent_that_is_hard_to_read_is_refused() {
-        assert_eq!(accent("", LIGHT_CARD, "white"), Ok(None));
-        assert_eq!(accent("#2b57c7", LIGHT_CARD, "white").unwrap().unwrap().to_string(), "#2b57c7");
-        assert!(accent("#8fb1ff", LIGHT_CARD, "white").unwrap_err().contains("has a contrast of 2.1"));
-        assert!(accent("#8fb1ff", DARK_CARD, "dark").is_ok());
+        assert_eq!(parse_accent("", LIGHT_CARD, "white"), Ok(None));
+        let blue = Colour { red: 0x2b, green: 0x57, blue: 0xc7 };
+        assert_eq!(parse_accent("#2b57c7", LIGHT_CARD, "white"), Ok(Some(blue)));
+        assert_eq!(blue.to_string(), "#2b57c7");
+        // a light blue: the luminance is 0.445, so the contrast with white is 1.05 / 0.495
+        assert!(parse_accent("#8fb1ff", LIGHT_CARD, "white").unwrap_err().contains("has a contrast of 2.1"));
+        assert!(parse_accent("#8fb1ff", DARK_CARD, "dark").is_ok());
         for bad in ["blue", "#12345", "#1234567", "#12345g", "2b57c7", "#+1+2+3", "#ääü"] {
-            assert!(accent(bad, LIGHT_CARD, "white").is_err(), "{bad}");
+            assert!(parse_accent(bad, LIGHT_CARD, "white").is_err(), "{bad}");
         }
     }
 
@@ -155,6 +167,8 @@ mod tests {
     fn contrast_matches_the_guidelines() {
         let black = Colour::parse("#000000").unwrap();
         assert!((LIGHT_CARD.contrast(black) - 21.0).abs() < 1e-9);
-        assert!((LIGHT_CARD.contrast(Colour::parse("#777777").unwrap()) - 4.48).abs() < 0.005);
+        // the darkest grey that is too light for text on white
+        let grey = Colour::parse("#777777").unwrap();
+        assert!((LIGHT_CARD.contrast(grey) - 4.48).abs() < 0.005);
     }
 }

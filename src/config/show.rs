@@ -64,7 +64,7 @@ pub fn to_toml(settings: &[EffectiveSetting]) -> String {
             text += &format!("\n[{section}]\n");
         }
         let line = format!("{name} = {value}");
-        // Writing to a String can't fail.
+        // The origins form a column. Writing to a String can't fail.
         let _ = writeln!(text, "{line:<44} # {origin}");
     }
     text
@@ -72,21 +72,23 @@ pub fn to_toml(settings: &[EffectiveSetting]) -> String {
 
 /// Formats a value as TOML, masked if it is secret. The default shows whether the key has a list.
 fn format_value(value: &Value, is_secret: bool, default: &Value) -> String {
-    let mask = |text: &str| if is_secret { mask(text) } else { text.to_owned() };
+    let shown = |text: &str| if is_secret { mask(text) } else { text.to_owned() };
     match value {
         Value::Many(items) => {
-            let items: Vec<_> = items.iter().map(|item| quote(&mask(item.expose()))).collect();
+            let items: Vec<_> = items.iter().map(|item| quote(&shown(item.expose()))).collect();
             format!("[{}]", items.join(", "))
         }
         // An environment variable has one text. If the key has a list, commas separate the items.
         Value::One(text) if matches!(default, Value::Many(_)) => {
             let items = text.expose().split(',').map(str::trim).filter(|item| !item.is_empty());
-            format!("[{}]", items.map(|item| quote(&mask(item))).collect::<Vec<_>>().join(", "))
+            format!("[{}]", items.map(|item| quote(&shown(item))).collect::<Vec<_>>().join(", "))
         }
-        Value::One(text) => match text.expose() {
-            plain if plain.parse::<u64>().is_ok() || plain == "true" || plain == "false" => mask(plain),
-            text => quote(&mask(text)),
-        },
+        Value::One(text) => {
+            let text = text.expose();
+            let is_number_or_boolean = text.parse::<u64>().is_ok() || matches!(text, "true" | "false");
+            if is_number_or_boolean { shown(text) } else { quote(&shown(text)) }
+        }
+        // the reader has refused these values
         Value::Nested | Value::Section => String::new(),
     }
 }
@@ -104,7 +106,8 @@ fn mask(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else { return MASK.into() };
     let has_user = !url.username().is_empty() || url.password().is_some();
     // An unescaped /, ? or # in a password ends what the parser reads as the password. A later @ shows that the password continues.
-    let has_stray_at = text.matches('@').count() > usize::from(has_user);
+    let ats_before_host = usize::from(has_user);
+    let has_stray_at = text.matches('@').count() > ats_before_host;
     // `hunter2:hunter2` parses as a URL, too
     let is_readable_url = text.contains("://") && !has_stray_at && url.fragment().is_none();
     if !is_readable_url {
@@ -145,7 +148,7 @@ mod tests {
             ("hunter2:hunter2", "[secret]"),
             ("", ""),
         ] {
-            assert_eq!(mask(url), shown);
+            assert_eq!(mask(url), shown, "{url}");
         }
     }
 
@@ -179,6 +182,7 @@ mod tests {
         assert!(!text.contains("hunter2"));
         assert!(!folder.path().join("latchkey-data").exists(), "inspect created the data directory");
 
+        // the output, with a secret, is a configuration file
         let copy = tempfile::tempdir().unwrap();
         // a secret has at least 32 bytes
         std::fs::write(copy.path().join("latchkey.toml"), text.replace("[secret]", &"x".repeat(32))).unwrap();

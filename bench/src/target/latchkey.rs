@@ -5,7 +5,6 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::Path,
     process::{Command, Stdio},
-    sync::Mutex,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -44,8 +43,8 @@ use crate::{
 pub type Settings<'a> = &'a [(&'a str, &'a str)];
 
 const SECRET: &str = "a benchmark's secret that is long enough";
-const IDLE: Duration = Duration::from_hours(7 * 24);
-const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
+const IDLE_TIMEOUT: Duration = Duration::from_hours(7 * 24);
+const ABSOLUTE_TIMEOUT: Duration = Duration::from_hours(30 * 24);
 /// Address and user agent of the sessions: those of the load generator, because most refreshes come from the same caller as
 /// the previous one.
 const CALLER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -78,10 +77,10 @@ fn command(program: &Path, name: Name, folder: &Path, redis_url: &str, port: u16
     let mut command = Command::new(program);
     command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     // The environment of the benchmark may set Latchkey's settings. LATCHKEY_PROGRAM is the benchmark's own variable.
-    for (name, value) in
-        std::env::vars().filter(|(name, _)| name.starts_with("LATCHKEY_") && name != "LATCHKEY_PROGRAM")
-    {
-        command.env(name, value);
+    for (variable, value) in std::env::vars() {
+        if variable.starts_with("LATCHKEY_") && variable != "LATCHKEY_PROGRAM" {
+            command.env(variable, value);
+        }
     }
     command
         .env("LATCHKEY_LISTEN", format!("127.0.0.1:{port}"))
@@ -89,13 +88,13 @@ fn command(program: &Path, name: Name, folder: &Path, redis_url: &str, port: u16
         .env("LATCHKEY_REDIS_URL", redis_url)
         .env("LATCHKEY_SECRET", SECRET)
         .env("LATCHKEY_DATA_DIR", folder)
-        // the references have no access log either
+        // no access log: the services that Latchkey is compared with have none either
         .env("LATCHKEY_LOG_FILTER", "warn")
         // the tokens must outlive the benchmark
         .env("LATCHKEY_TOKEN_ACCESS_TTL", "1h")
         .env("LATCHKEY_REDIS_EVENT_RETENTION", format!("{}s", EVENT_RETENTION.as_secs()));
-    let newer: &[&str] = if name == Name::Baseline { &[] } else { &NEWER_LIMITS };
-    for limit in LIMITS.iter().chain(newer) {
+    let newer_limits: &[&str] = if name == Name::Baseline { &[] } else { &NEWER_LIMITS };
+    for limit in LIMITS.iter().chain(newer_limits) {
         command.env(format!("LATCHKEY_LIMITS_{limit}"), "off");
     }
     command
@@ -147,18 +146,14 @@ impl Target {
         run(&["migrate"])?;
         run(&["user", "import", &common.accounts.to_string_lossy()])?;
         let client = run(&["client", "add", "bench"])?;
-        let value = |name: &str| {
-            client.lines().find_map(|line| line.strip_prefix(name)).context("`client add` printed no credentials")
-        };
-        let authorization = basic(&format!("{}:{}", value("client_id: ")?, value("client_secret: ")?));
+        let client_id = printed_value(&client, "client_id: ")?;
+        let client_secret = printed_value(&client, "client_secret: ")?;
+        let authorization = basic(&format!("{client_id}:{client_secret}"));
         let (app, authenticator) = if name == Name::Baseline {
             (None, None)
         } else {
             let added = run(&["client", "add", "bench-app", "--kind", "web", "--redirect-uri", CALLBACK])?;
-            let secret = added
-                .lines()
-                .find_map(|line| line.strip_prefix("client_secret: "))
-                .context("`client add` printed no secret")?;
+            let secret = printed_value(&added, "client_secret: ")?;
             let authorization = basic(&format!("bench-app:{secret}"));
             let app = AppClient { id: "bench-app".to_owned(), authorization };
             (Some(app), Some(Authenticator::register(&folder, common.count)?))
@@ -193,9 +188,9 @@ impl Target {
         warm.another_node("cold", &without_caches).map(|node| Self { name, access, ..node })
     }
 
-    /// Starts another node on the same Redis and database. `log` is the name of its log file.
-    pub fn another_node(&self, log: &str, settings: Settings<'_>) -> anyhow::Result<Self> {
-        let (process, address) = serve(&self.program, self.name, &self.folder, &self.url, log, settings)?;
+    /// Starts another node on the same Redis and database. `log_name` is the name of its log file.
+    pub fn another_node(&self, log_name: &str, settings: Settings<'_>) -> anyhow::Result<Self> {
+        let (process, address) = serve(&self.program, self.name, &self.folder, &self.url, log_name, settings)?;
         Ok(Self {
             name: self.name,
             resident_idle: process.usage().resident,
@@ -217,20 +212,27 @@ impl Target {
     }
 }
 
-/// Starts a node on a free port, and waits until it answers. `log` is the name of its log file.
+/// The rest of the line of `client add`'s output that starts with `label`.
+fn printed_value<'a>(output: &'a str, label: &str) -> anyhow::Result<&'a str> {
+    let value = output.lines().find_map(|line| line.strip_prefix(label));
+    value.with_context(|| format!("`client add` printed no `{label}`"))
+}
+
+/// Starts a node on a free port, and waits until it answers. `log_name` is the name of its log file.
 fn serve(
     program: &Path,
     name: Name,
     folder: &Path,
     redis_url: &str,
-    log: &str,
+    log_name: &str,
     settings: Settings<'_>,
 ) -> anyhow::Result<(Process, std::net::SocketAddr)> {
     let port = free_port()?;
     let mut command = command(program, name, folder, redis_url, port);
     command.arg("serve").envs(settings.iter().copied());
     let address = local(port);
-    Ok((Process::start(command, &folder.join(log), || is_alive(address))?, address))
+    let process = Process::start(command, &folder.join(log_name), || is_alive(address))?;
+    Ok((process, address))
 }
 
 /// Creates sessions with Latchkey's own script, many concurrently.
@@ -250,15 +252,18 @@ impl Filler {
             url: None,
             prefix: "lk:".to_owned(),
             pool_size: 4,
+            // a command may wait for the hundreds of concurrent creations before it
             command_timeout: Duration::from_secs(20),
             event_retention: EVENT_RETENTION,
             tls_ca: None,
             tls_cert: None,
             tls_key: None,
         };
+        // the staleness 0 turns the session cache off: the filler only creates sessions
         let cache = CacheSettings { max_staleness: Duration::ZERO, max_sessions: 1024, max_tokens: 0 };
         let redis = runtime.block_on(async {
             let redis = RedisStores::connect(&SecretText::from(url), &settings, &cache, &Cores::current_runtime())?;
+            // `connect` returns before the connection is open
             while redis.health.ping().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -278,68 +283,66 @@ impl Filler {
     /// reveals nothing about an account but the id.
     pub fn browsers(&self, count: usize) -> anyhow::Result<VecDeque<String>> {
         self.runtime.block_on(async {
-            let mut made = stream::iter(0..count)
+            let mut created = stream::iter(0..count)
                 .map(|_| async {
                     let account = AccountId::from_bytes(random()?);
-                    let grant = self.session(account, Transport::Browser).await?;
+                    let grant = self.create_session(account, Transport::Browser).await?;
                     let token = self.browser_tokens.encode(account, grant.session);
                     anyhow::Ok(format!("Cookie: __Host-latchkey-browser={}\r\n", token.expose()))
                 })
                 .buffer_unordered(CONCURRENT_CREATES);
-            let mut browsers = VecDeque::with_capacity(count);
-            while let Some(browser) = made.next().await {
-                browsers.push_back(browser?);
+            let mut headers = VecDeque::with_capacity(count);
+            while let Some(header) = created.next().await {
+                headers.push_back(header?);
             }
-            Ok(browsers)
+            Ok(headers)
         })
     }
 
     /// Creates sessions, `per_account` for each account, and returns their refresh tokens in no particular order.
     pub fn fill(&self, count: usize, per_account: usize) -> anyhow::Result<Vec<String>> {
-        let made = Mutex::new(Vec::with_capacity(count));
         let accounts = count.div_ceil(per_account);
         self.runtime.block_on(async {
-            let mut outcomes = stream::iter(0..accounts)
+            let mut created = stream::iter(0..accounts)
                 .map(|_| async {
                     let account = AccountId::from_bytes(random()?);
+                    let mut account_tokens = Vec::with_capacity(per_account);
                     for _ in 0..per_account {
-                        let token = self.create_with_retries(account).await?;
-                        if let Ok(mut made) = made.lock() {
-                            made.push(token);
-                        }
+                        account_tokens.push(self.create_with_retries(account).await?);
                     }
-                    anyhow::Ok(())
+                    anyhow::Ok(account_tokens)
                 })
                 .buffer_unordered(CONCURRENT_CREATES);
-            while let Some(outcome) = outcomes.next().await {
-                outcome?;
+            let mut tokens = Vec::with_capacity(count);
+            while let Some(account_tokens) = created.next().await {
+                tokens.extend(account_tokens?);
             }
-            anyhow::Ok(())
-        })?;
-        made.into_inner().map_err(|_| anyhow::anyhow!("a panic while filling"))
+            Ok(tokens)
+        })
     }
 
-    /// Creates a session. Retries for five seconds, because Redis may be slow on a busy machine.
+    /// Creates a session, and returns its refresh token. Retries for five seconds, because Redis may be slow on a busy machine.
     async fn create_with_retries(&self, account: AccountId) -> anyhow::Result<String> {
         for _ in 0..20 {
-            if let Ok(token) = self.create(account).await {
+            if let Ok(token) = self.create_token(account).await {
                 return Ok(token);
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
-        self.create(account).await
+        self.create_token(account).await
     }
 
-    async fn create(&self, account: AccountId) -> anyhow::Result<String> {
-        let grant = self.session(account, Transport::Bearer).await?;
+    /// Creates a session, and returns its refresh token.
+    async fn create_token(&self, account: AccountId) -> anyhow::Result<String> {
+        let grant = self.create_session(account, Transport::Bearer).await?;
         let expires_at = grant.expires_at();
         let claims = RefreshClaims { account, session: grant.session, generation: grant.generation, expires_at };
         Ok(self.tokens.encode(&claims).expose().to_owned())
     }
 
-    async fn session(&self, account: AccountId, transport: Transport) -> anyhow::Result<Grant> {
+    async fn create_session(&self, account: AccountId, transport: Transport) -> anyhow::Result<Grant> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH)?.saturating_sub(SESSION_AGE);
-        let now = Timestamp::from_millis(i64::try_from(created.as_millis())?);
+        let created_at = Timestamp::from_millis(i64::try_from(created.as_millis())?);
         let new = NewSession {
             id: SessionId::from_bytes(random()?),
             account,
@@ -351,11 +354,12 @@ impl Filler {
             origin: SessionOrigin { ip: Some(CALLER), user_agent: Some(USER_AGENT.to_owned()), device: None },
             tag: self.tag,
             basis: SessionBasis::default(),
-            idle_timeout: IDLE,
-            absolute_timeout: ABSOLUTE,
+            idle_timeout: IDLE_TIMEOUT,
+            absolute_timeout: ABSOLUTE_TIMEOUT,
+            // the most that a benchmark creates for an account (growth.rs)
             max_per_account: 50,
         };
-        match self.redis.sessions.create(new, now).await? {
+        match self.redis.sessions.create(new, created_at).await? {
             CreateOutcome::Created { grant, .. } => Ok(grant),
             CreateOutcome::Stale => anyhow::bail!("a new account can't have changed"),
         }

@@ -16,11 +16,14 @@ from websockets.exceptions import ConnectionClosed
 @asynccontextmanager
 async def serving_app(app: Any) -> AsyncIterator[str]:
     """Serves an ASGI app, and yields the address of the server."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+    # Without the timeout, in seconds, an open WebSocket could keep the server from stopping.
+    config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve())
     await until("the server has started", lambda: server.started)
+    _host, port = server.servers[0].sockets[0].getsockname()
     try:
-        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"127.0.0.1:{port}"
     finally:
         server.should_exit = True
         await task
@@ -32,7 +35,7 @@ def bearer(token: str | None) -> dict[str, str]:
 
 
 def dial(address: str, path: str, token: str | None) -> connect:
-    """Opens a WebSocket."""
+    """Opens a WebSocket, directly even if the environment names a proxy. The result is awaited or entered."""
     return connect(f"ws://{address}{path}", additional_headers=bearer(token), proxy=None)
 
 
@@ -43,5 +46,5 @@ async def close_code_and_reason(socket: ClientConnection) -> tuple[int | None, s
             while True:
                 await socket.recv()
     except ConnectionClosed as closed:
-        assert closed.rcvd is not None
+        assert closed.rcvd is not None, "the connection ended without a close frame"
         return closed.rcvd.code, closed.rcvd.reason

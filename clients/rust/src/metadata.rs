@@ -24,24 +24,25 @@ struct Document {
     latchkey_revocations_endpoint: Option<String>,
 }
 
-/// Fetches the metadata of an issuer and checks that it names this issuer (RFC 8414, section 3.3).
+/// Fetches the metadata of an issuer and checks that it names this issuer (RFC 8414, section 3.3). `issuer_url` is `issuer`, parsed. An
+/// error quotes at most 200 characters of the metadata.
 pub(crate) async fn fetch(http: &Http, issuer: &str, issuer_url: &Url) -> Result<Metadata, FetchError> {
     let url = well_known(issuer_url);
-    let answer = http.get(&url).await?;
+    let response = http.get(&url).await?;
     let document: Document =
-        serde_json::from_slice(&answer.body).map_err(|_| fetch_error(&url, "the response is not issuer metadata"))?;
+        serde_json::from_slice(&response.body).map_err(|_| fetch_error(&url, "the response is not issuer metadata"))?;
     if document.issuer != issuer {
         return Err(fetch_error(&url, format!("the metadata belongs to another issuer, {:.200}", document.issuer)));
     }
-    let endpoint = |text: String| {
+    let parse_endpoint = |text: String| {
         http.parse_url(&text).ok_or_else(|| {
             fetch_error(&url, format!("the metadata has an invalid URL or one without TLS: {text:.200}"))
         })
     };
     Ok(Metadata {
-        jwks: endpoint(document.jwks_uri)?,
-        revocations: document.latchkey_revocations_endpoint.map(endpoint).transpose()?,
-        introspection: document.introspection_endpoint.map(endpoint).transpose()?,
+        jwks: parse_endpoint(document.jwks_uri)?,
+        revocations: document.latchkey_revocations_endpoint.map(parse_endpoint).transpose()?,
+        introspection: document.introspection_endpoint.map(parse_endpoint).transpose()?,
     })
 }
 

@@ -11,13 +11,17 @@ use poem::{EndpointExt, IntoResponse, Route, Server, get, handler, listener::Tcp
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
-    tungstenite::{Message as Received, client::IntoClientRequest},
+    tungstenite::{Message as ClientMessage, client::IntoClientRequest},
 };
 
 use crate::{
     fixture::Fixture,
     harness::{client::Tokens, fault_proxy::Mode, wait},
 };
+
+/// Close codes (RFC 6455, section 7.4.1, and IANA's registry).
+const POLICY_VIOLATION: u16 = 1008;
+const TRY_AGAIN_LATER: u16 = 1013;
 
 /// Echoes each message. A message `token TOKEN` renews the socket with the token, and is answered with the outcome.
 #[handler]
@@ -59,6 +63,7 @@ async fn serve(verifier: &Verifier) -> SocketAddr {
     address
 }
 
+/// A client's end of a WebSocket.
 pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
@@ -74,14 +79,14 @@ impl Socket {
 
     /// Sends a message, and returns the next one that arrives.
     pub async fn ask(&mut self, text: &str) -> String {
-        self.0.send(Received::text(text)).await.unwrap();
+        self.0.send(ClientMessage::text(text)).await.unwrap();
         self.0.next().await.unwrap().unwrap().into_text().unwrap().to_string()
     }
 
-    /// The code and the reason of the close frame; `None` if the connection ends without one.
-    pub async fn closed(mut self) -> Option<(u16, String)> {
+    /// Waits for the end of the connection. Returns the code and the reason of the close frame, or `None` if the connection ends without one.
+    pub async fn close_code_and_reason(mut self) -> Option<(u16, String)> {
         while let Some(Ok(message)) = self.0.next().await {
-            if let Received::Close(Some(frame)) = message {
+            if let ClientMessage::Close(Some(frame)) = message {
                 return Some((frame.code.into(), frame.reason.to_string()));
             }
         }
@@ -93,26 +98,25 @@ impl Socket {
 async fn websocket_is_closed_with_the_cause_of_the_end() {
     let fixture = Fixture::new().await;
     fixture.node.register("ada").await;
-    let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await];
+    let ended = fixture.node.login("ada").await;
+    let live = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let address = serve(&verifier).await;
-    let mut sockets = [
-        Socket::open(address, "/echo", &tokens[0].access).await,
-        Socket::open(address, "/echo", &tokens[1].access).await,
-    ];
-    for socket in &mut sockets {
-        assert_eq!(socket.ask("hello").await, "hello");
-    }
-    fixture.node.logout(&tokens[0].refresh).await.expect(204);
-    let [first, mut second] = sockets;
-    assert_eq!(first.closed().await, Some((1008, "session_revoked".to_owned())));
-    assert_eq!(second.ask("still here").await, "still here");
-    let refused = Socket::try_open(address, "/echo", &tokens[0].access).await;
+    let mut ended_socket = Socket::open(address, "/echo", &ended.access).await;
+    let mut live_socket = Socket::open(address, "/echo", &live.access).await;
+    assert_eq!(ended_socket.ask("hello").await, "hello");
+    assert_eq!(live_socket.ask("hello").await, "hello");
+
+    fixture.node.logout(&ended.refresh).await.expect(204);
+    assert_eq!(ended_socket.close_code_and_reason().await, Some((POLICY_VIOLATION, "session_revoked".to_owned())));
+    assert_eq!(live_socket.ask("still here").await, "still here");
+    let refused = Socket::try_open(address, "/echo", &ended.access).await;
     assert!(refused.is_err_and(|error| error.contains("401")));
-    fixture.proxy.set(Mode::Frozen);
+
+    fixture.proxy.set(Mode::Frozen); // the feed's connection stays open, but nothing arrives
     fixture.clock.advance(Duration::from_secs(6)); // more than the default of `max_staleness`, 5 s
-    assert_eq!(second.closed().await, Some((1013, "feed_lost".to_owned())));
-    wait::until("nothing is registered", async || verifier.status().registrations == 0).await;
+    assert_eq!(live_socket.close_code_and_reason().await, Some((TRY_AGAIN_LATER, "feed_lost".to_owned())));
+    wait::until("no WebSocket is registered", async || verifier.status().registrations == 0).await;
     drop(verifier);
     fixture.stop().await;
 }
@@ -126,8 +130,8 @@ async fn idle_handler_of_a_closed_websocket_is_dropped() {
     let socket = Socket::open(serve(&verifier).await, "/idle", &tokens.access).await;
     assert_eq!(verifier.status().registrations, 1);
     fixture.node.logout(&tokens.refresh).await.expect(204);
-    // the handler does not poll the socket, so no close frame is sent
-    assert_eq!(socket.closed().await, None);
+    // the connection ends because the handler is dropped with its socket; nothing polled the socket, so no close frame is sent
+    assert_eq!(socket.close_code_and_reason().await, None);
     drop(verifier);
     fixture.stop().await;
 }
@@ -136,12 +140,13 @@ async fn idle_handler_of_a_closed_websocket_is_dropped() {
 async fn websocket_is_renewed_with_a_newer_token() {
     let fixture = Fixture::new().await;
     fixture.node.register("ada").await;
-    let (tokens, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let tokens = fixture.node.login("ada").await;
+    let other_session = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let mut socket = Socket::open(serve(&verifier).await, "/echo", &tokens.access).await;
     let refreshed = Tokens::of(&fixture.node.refresh(&tokens.refresh).await.expect(200));
     assert_eq!(socket.ask(&format!("token {}", refreshed.access)).await, "renewed");
-    assert_eq!(socket.ask(&format!("token {}", other.access)).await, "the token is of another session");
+    assert_eq!(socket.ask(&format!("token {}", other_session.access)).await, "the token is of another session");
     assert_eq!(verifier.status().registrations, 1);
     drop(socket);
     wait::until("the registration is gone", async || verifier.status().registrations == 0).await;
