@@ -146,51 +146,56 @@ pub async fn reauthenticate_session(
     if input.password.is_none() && input.credential.is_none() && input.factor.is_none() {
         return Err(ReauthenticateError::NothingPresented);
     }
-    if input.credential.is_none() && input.factor.is_none() && required_acr(&account) > Acr::Aal1 {
-        refuse(state, caller, input.origin.ip, "second_factor_required");
+    let has_password_only = input.credential.is_none() && input.factor.is_none();
+    if has_password_only && required_acr(&account) > Acr::Aal1 {
+        record_refusal(state, caller, input.origin.ip, "second_factor_required");
         return Err(ReauthenticateError::SecondFactorRequired);
     }
-    let mut shown = AuthenticationMethods::default();
+    let mut methods = AuthenticationMethods::default();
     if let Some(password) = input.password {
         verify_password(state, caller, &account, password, &input.origin, input.device.as_ref()).await?;
-        shown = shown.with(AuthenticationMethod::Password);
+        methods = methods.with(AuthenticationMethod::Password);
     }
     let mut acr = Acr::Aal1;
     if let Some(factor) = &input.factor {
         second_factor::verify(state, &account, factor, &input.origin, input.device.as_ref()).await?;
         // the first factor is the password shown now, or else the session's own
-        let first_methods = if shown.contains(AuthenticationMethod::Password) {
-            shown
+        let first_methods = if methods.contains(AuthenticationMethod::Password) {
+            methods
         } else {
             session_methods(caller, AuthenticationMethod::ALL)
         };
         let code = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
-        (shown, acr) = policy::combine(&account, first_methods, code);
+        (methods, acr) = policy::combine(&account, first_methods, code);
     }
     if let Some(credential) = input.credential {
         let origin =
             RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
         let task = PasskeyTask::StepUp(caller.sub, caller.sid);
         // The session's own first factor counts, unless it was a passkey too.
-        let first_methods =
-            if shown.contains(AuthenticationMethod::Password) { shown } else { session_methods(caller, NOT_PASSKEY) };
+        let first_methods = if methods.contains(AuthenticationMethod::Password) {
+            methods
+        } else {
+            session_methods(caller, NOT_PASSKEY)
+        };
         let has_first_factor = first_methods != AuthenticationMethods::default();
         // only a complete step-up sets the time of the passkey's last use, which `verify` stores
         let is_complete = |user_verified| user_verified || has_first_factor;
         let verified = passkeys::verify::verify(state, task, credential, &origin, is_complete).await?;
-        shown = verified.methods.iter().fold(shown, AuthenticationMethods::with);
+        methods = verified.methods.iter().fold(methods, AuthenticationMethods::with);
         if is_complete(verified.user_verified) {
             acr = Acr::Aal2;
+            // without the verification of the user, the passkey is the second factor, beside the first
             if !verified.user_verified {
-                shown = first_methods.iter().fold(shown, AuthenticationMethods::with);
+                methods = first_methods.iter().fold(methods, AuthenticationMethods::with);
             }
-            shown = shown.with(AuthenticationMethod::MultipleFactors);
+            methods = methods.with(AuthenticationMethod::MultipleFactors);
         } else if required_acr(&account) > Acr::Aal1 {
-            refuse(state, caller, input.origin.ip, "second_factor_required");
+            record_refusal(state, caller, input.origin.ip, "second_factor_required");
             return Err(ReauthenticateError::SecondFactorRequired);
         }
     }
-    let authentication = Authentication { at: state.clock.now(), methods: shown, acr };
+    let authentication = Authentication { at: state.clock.now(), methods, acr };
     let grant = step_up(state, caller, &account, authentication, &input.origin).await?;
     Ok((grant, authentication))
 }
@@ -217,12 +222,13 @@ async fn verify_password(
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     let attempt = limits::begin_reauthentication(state, account.id, origin.ip, device).await?;
     match state.passwords.verify(password, account.password_hash.clone()).await {
+        // only wrong passwords count
         Ok(Verified::Match { .. }) => {
             attempt.refund(state).await;
             Ok(())
         }
         Ok(Verified::Mismatch | Verified::Unusable(_)) => {
-            refuse(state, caller, origin.ip, "wrong_password");
+            record_refusal(state, caller, origin.ip, "wrong_password");
             Err(ReauthenticateError::WrongPassword)
         }
         Err(error) => {
@@ -261,7 +267,7 @@ async fn step_up(
 }
 
 /// Records a refused re-authentication.
-fn refuse(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>, reason: &'static str) {
+fn record_refusal(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>, reason: &'static str) {
     let entry = AuditEntry::new(state.clock.now(), AuditEvent::Reauthentication).refused(reason);
     state.audit.record(entry.account(caller.sub).session(caller.sid).actor(Actor::Account).address(ip));
 }

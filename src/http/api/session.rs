@@ -200,7 +200,7 @@ impl SessionApi {
         request: &Request,
     ) -> Result<RevokeAllResponse, Failed<RevokeAllProblems>> {
         // a typo must not end more sessions than intended
-        query::only(request, "keep_current")?;
+        query::require_only(request, "keep_current")?;
         let revoked = if keep_current.unwrap_or(false) {
             sessions::revoke_others(state, &caller, client.ip).await?
         } else {

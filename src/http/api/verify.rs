@@ -145,7 +145,7 @@ impl VerifyApi {
         request: &Request,
     ) -> Result<VerifyResponse, Failed<VerifyProblems>> {
         for parameter in ["allow", "acr", "max_age"] {
-            query::at_most_once(request, parameter)?;
+            query::require_at_most_once(request, parameter)?;
         }
         if matches!(verified, IssuedToken::Client(_)) && allow != Some(Allow::Clients) {
             let detail = "The access token is a service client's own, and only users may pass. Clients may pass \

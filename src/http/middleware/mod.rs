@@ -1,4 +1,4 @@
-//! The layers around every endpoint, one per file.
+//! The layers around every endpoint, and the limits and the request id that they use.
 
 pub mod body;
 pub mod concurrency_limit;

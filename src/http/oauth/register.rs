@@ -75,7 +75,7 @@ impl Example for ClientMetadataForm {
     }
 }
 
-/// Reads the metadata from the body. Refuses a malformed body with an error of RFC 7591 (section 3.2.2), not with a problem.
+/// The members of the body, which `register_client` checks. [`ClientMetadataForm`] documents them. Refuses a malformed body with an error of RFC 7591 (section 3.2.2), not with a problem.
 struct Metadata(Map<String, Value>);
 
 const NOT_JSON: OAuthError = OAuthError::new(
@@ -100,8 +100,9 @@ impl<'a> ApiExtractor<'a> for Metadata {
 
     async fn from_request(request: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
         let bytes = body.take()?.into_bytes().await?;
-        let essence = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);
-        if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(json::CONTENT_TYPE)) {
+        // without parameters such as `charset`
+        let media_type = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);
+        if !media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case(json::CONTENT_TYPE)) {
             return Err(NOT_JSON.into());
         }
         match strict_json::from_slice(&bytes) {
@@ -174,6 +175,7 @@ impl RegistrationBody {
             client_uri: metadata.client_uri,
             scope: scopes.to_string(),
             post_logout_redirect_uris: Some(metadata.post_logout_redirect_uris).filter(|uris| !uris.is_empty()),
+            // the registration has checked that the text is JSON
             jwks: metadata.jwks.and_then(|jwks| serde_json::from_str(&jwks).ok()),
             jwks_uri: metadata.jwks_uri,
             initiate_login_uri: metadata.initiate_login_uri,
@@ -187,7 +189,7 @@ impl Example for RegistrationBody {
             client_id: "lk_dc_eyJpIjoi…".to_owned(),
             client_secret: None,
             client_secret_expires_at: None,
-            client_id_issued_at: 1_767_225_600,
+            client_id_issued_at: 1_767_225_600, // 2026-01-01
             redirect_uris: vec!["http://127.0.0.1/callback".to_owned()],
             token_endpoint_auth_method: "none".to_owned(),
             grant_types: vec!["authorization_code".to_owned(), "refresh_token".to_owned()],
@@ -255,6 +257,8 @@ impl RegisterApi {
         Metadata(metadata): Metadata,
     ) -> Result<RegistrationAnswer, OAuthFailed<RegistrationErrors>> {
         let app = register_client(state, &metadata, client.ip)?;
-        Ok(RegistrationAnswer::Created(RawJson::of(&RegistrationBody::of(app)), "no-cache".to_owned()))
+        let body = RawJson::of(&RegistrationBody::of(app));
+        let pragma = "no-cache".to_owned();
+        Ok(RegistrationAnswer::Created(body, pragma))
     }
 }

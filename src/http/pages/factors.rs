@@ -25,13 +25,16 @@ use crate::{
     },
 };
 
+/// For a change that issues no recovery codes.
+const NO_CODES: &[SecretText] = &[];
+
 /// The signed-in owner as the caller of a change of factors.
 fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
     Caller { claims: &owner.caller, origin: &visit.origin, accepted: AcceptedTransport::Any }
 }
 
 /// The problem of a change that was not made.
-fn problem(error: ChangeFactorsError) -> ProblemError {
+fn to_problem(error: ChangeFactorsError) -> ProblemError {
     let code = match error {
         ChangeFactorsError::NoAccount | ChangeFactorsError::SessionEnded => {
             return AuthenticateError::InvalidToken.into();
@@ -52,7 +55,7 @@ fn problem(error: ChangeFactorsError) -> ProblemError {
 }
 
 /// The response to a refused change: the step-up page if the change needs an authentication, else the list of factors with the problem.
-async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
+async fn failure_response(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
     match step_up(visit, problem, "/security") {
         Ok(response) => Ok(response),
         Err(problem) => visit.reply().error(&problem).page(&security::view(visit, owner).await?),
@@ -61,11 +64,12 @@ async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<R
 
 /// The response to a change: the page with new recovery codes, which are shown once, or the list of factors if there are no codes.
 /// `tokens` are of the session that replaces the browser's, which the change has ended. `notice` is the code of the text above the list.
-fn done(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> Result<Response> {
+fn success_response(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> Result<Response> {
     let reply = signed_in(visit, tokens.account, tokens.session);
     if codes.is_empty() {
         return Ok(reply.redirect_to_page(&format!("/security?done={notice}")));
     }
+    // unlike `redirect_to_page`, a link in a page needs the whole path
     let next = format!("{}{}/security?done={notice}", super::respond::issuer_path(visit), super::PREFIX);
     reply.page(&RecoveryCodes { codes: codes.iter().map(|code| code.expose().to_owned()).collect(), next })
 }
@@ -77,11 +81,11 @@ pub(super) async fn start_totp(mut visit: Visit, mut form: Form) -> Result<Respo
     let started = async {
         visit.check_csrf(&mut form)?;
         let no_label = None;
-        totp::start(&visit.state, &caller(&visit, &owner), no_label).await.map_err(problem)
+        totp::start(&visit.state, &caller(&visit, &owner), no_label).await.map_err(to_problem)
     };
     match started.await {
         Ok(enrolment) => visit.reply().page(&totp_view(enrolment.uri.expose())),
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Err(problem) => failure_response(&visit, &owner, problem).await,
     }
 }
 
@@ -90,14 +94,16 @@ pub(super) async fn start_totp(mut visit: Visit, mut form: Form) -> Result<Respo
 pub(super) async fn confirm_totp(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     // the field `state` has the app's `otpauth:` URI, to show the page again after a wrong code
-    let (uri, code) = (form.text("state"), form.secret("code").unwrap_or_else(|| "".into()));
+    let uri = form.text("state");
+    // a missing code is refused like a wrong one
+    let code = form.secret("code").unwrap_or_else(|| "".into());
     let confirmed = async {
         visit.check_csrf(&mut form)?;
         let device = visit.client.device_token.as_ref();
-        totp::confirm(&visit.state, &caller(&visit, &owner), &code, device).await.map_err(problem)
+        totp::confirm(&visit.state, &caller(&visit, &owner), &code, device).await.map_err(to_problem)
     };
     match confirmed.await {
-        Ok(confirmed) => done(&visit, &confirmed.tokens, &confirmed.recovery_codes, "factor_added"),
+        Ok(confirmed) => success_response(&visit, &confirmed.tokens, &confirmed.recovery_codes, "factor_added"),
         Err(problem) if problem.code == Code::InvalidCode => {
             visit.reply().field_error("code", "wrong_code").page(&totp_view(&uri))
         }
@@ -114,13 +120,12 @@ pub(super) async fn remove_totp(mut visit: Visit, mut form: Form) -> Result<Resp
     let owner = require_owner!(visit, "/security");
     let removed = async {
         visit.check_csrf(&mut form)?;
-        let id =
-            Uuid::try_parse(&form.text("id")).map(FactorId).map_err(|_| problem(ChangeFactorsError::UnknownFactor))?;
-        totp::remove(&visit.state, &caller(&visit, &owner), id).await.map_err(problem)
+        let id = Uuid::try_parse(&form.text("id")).map_err(|_| to_problem(ChangeFactorsError::UnknownFactor))?;
+        totp::remove(&visit.state, &caller(&visit, &owner), FactorId(id)).await.map_err(to_problem)
     };
     match removed.await {
-        Ok(tokens) => done(&visit, &tokens, &[], "factor_removed"),
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Ok(tokens) => success_response(&visit, &tokens, NO_CODES, "factor_removed"),
+        Err(problem) => failure_response(&visit, &owner, problem).await,
     }
 }
 
@@ -130,11 +135,11 @@ pub(super) async fn enable_email_code(mut visit: Visit, mut form: Form) -> Resul
     let owner = require_owner!(visit, "/security");
     let enabled = async {
         visit.check_csrf(&mut form)?;
-        email_code::enable(&visit.state, &caller(&visit, &owner)).await.map_err(problem)
+        email_code::enable(&visit.state, &caller(&visit, &owner)).await.map_err(to_problem)
     };
     match enabled.await {
-        Ok(enabled) => done(&visit, &enabled.tokens, &enabled.recovery_codes, "factor_added"),
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Ok(enabled) => success_response(&visit, &enabled.tokens, &enabled.recovery_codes, "factor_added"),
+        Err(problem) => failure_response(&visit, &owner, problem).await,
     }
 }
 
@@ -144,11 +149,11 @@ pub(super) async fn disable_email_code(mut visit: Visit, mut form: Form) -> Resu
     let owner = require_owner!(visit, "/security");
     let disabled = async {
         visit.check_csrf(&mut form)?;
-        email_code::disable(&visit.state, &caller(&visit, &owner)).await.map_err(problem)
+        email_code::disable(&visit.state, &caller(&visit, &owner)).await.map_err(to_problem)
     };
     match disabled.await {
-        Ok(tokens) => done(&visit, &tokens, &[], "factor_removed"),
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Ok(tokens) => success_response(&visit, &tokens, NO_CODES, "factor_removed"),
+        Err(problem) => failure_response(&visit, &owner, problem).await,
     }
 }
 
@@ -158,10 +163,10 @@ pub(super) async fn renew_recovery_codes(mut visit: Visit, mut form: Form) -> Re
     let owner = require_owner!(visit, "/security");
     let renewed = async {
         visit.check_csrf(&mut form)?;
-        recovery_codes::renew(&visit.state, &caller(&visit, &owner)).await.map_err(problem)
+        recovery_codes::renew(&visit.state, &caller(&visit, &owner)).await.map_err(to_problem)
     };
     match renewed.await {
-        Ok(renewed) => done(&visit, &renewed.tokens, &renewed.recovery_codes, "saved"),
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Ok(renewed) => success_response(&visit, &renewed.tokens, &renewed.recovery_codes, "saved"),
+        Err(problem) => failure_response(&visit, &owner, problem).await,
     }
 }

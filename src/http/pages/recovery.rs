@@ -44,10 +44,12 @@ pub(super) async fn forgot(visit: Visit, mut form: Form) -> Result<Response> {
     if let Err(problem) = sent.await {
         return visit.reply().error(&problem).page(&view);
     }
+    // the next page fills in the identifier
     let typed = cookies::set(cookies::TYPED, &percent_encode(&view.identifier), cookies::TYPED_TTL);
     Ok(visit.reply().cookie(typed).redirect_to_page("/reset-password?sent=1"))
 }
 
+/// The empty form for a new password. The page's script fills in the token of the link, which the URL's fragment contains.
 fn reset_view(visit: &Visit) -> ResetPassword {
     ResetPassword {
         is_invitation: visit.path.ends_with("/invitation"),
@@ -69,18 +71,19 @@ pub(super) async fn reset(visit: Visit, mut form: Form) -> Result<Response> {
     let mut view = ResetPassword { identifier: form.text("identifier"), ..reset_view(&visit) };
     let link = form.link_token("token");
     view.token = link.as_ref().map(|link| link.expose().to_owned()).unwrap_or_default();
-    let set = async {
+    let outcome = async {
         visit.check_csrf(&mut form)?;
         // A missing password is refused like one that is too short.
-        let new = form.secret("new_password").unwrap_or_else(|| "".into());
-        let new = visit.state.passwords.check_new(new).map_err(|reason| weak_password("new_password", &reason))?;
+        let typed_password = form.secret("new_password").unwrap_or_else(|| "".into());
+        let checked = visit.state.passwords.check_new(typed_password);
+        let new_password = checked.map_err(|reason| weak_password("new_password", &reason))?;
         let identifier = Some(view.identifier.clone()).filter(|identifier| !identifier.is_empty());
-        let presented =
-            parse_link_or_code(link.map(Secret), "identifier", identifier, form.secret("code").map(Secret))?;
-        let set = reset_password::reset_password(&visit.state, &presented, new, &visit.origin).await;
-        set.map_err(ProblemError::from)
+        let code = form.secret("code").map(Secret);
+        let presented = parse_link_or_code(link.map(Secret), "identifier", identifier, code)?;
+        let reset = reset_password::reset_password(&visit.state, &presented, new_password, &visit.origin).await;
+        reset.map_err(ProblemError::from)
     };
-    if let Err(problem) = set.await {
+    if let Err(problem) = outcome.await {
         return visit.reply().error(&problem).page(&view);
     }
     visit.reply().cookie(cookies::clear(cookies::TYPED)).page(&Message::new("password_reset", SIGN_IN_PAGE))
@@ -90,7 +93,8 @@ pub(super) async fn reset(visit: Visit, mut form: Form) -> Result<Response> {
 #[handler]
 pub(super) async fn show_link(visit: Visit) -> Result<Response> {
     let kind = if visit.path.ends_with("/not-me") { "not_me" } else { "undo_address" };
-    visit.reply().page(&Link { kind: kind.to_owned(), token: String::new() })
+    let token = String::new(); // the page's script fills it in
+    visit.reply().page(&Link { kind: kind.to_owned(), token })
 }
 
 /// `POST /account/undo-address`: undoes a change of the primary address
@@ -134,6 +138,7 @@ fn finish_link(
     }
 }
 
+/// Refuses a form without a link, with the problem of an invalid one.
 fn require_link(link: Option<&SecretText>) -> Result<&SecretText, ProblemError> {
     link.ok_or_else(invalid_code)
 }

@@ -47,11 +47,13 @@ pub(super) async fn is_known(
     client: &Client,
     browser: Option<&BrowserSession>,
 ) -> Result<bool, ServiceError> {
-    match (&client.dynamic, browser) {
-        (None, _) => Ok(true),
-        (Some(_), None) => Ok(false),
-        (Some(_), Some(browser)) => Ok(state.sql.consent(browser.session.account, client.id.as_str()).await?.is_some()),
+    let is_registered_by_operator = client.dynamic.is_none();
+    if is_registered_by_operator {
+        return Ok(true);
     }
+    let Some(browser) = browser else { return Ok(false) };
+    let consent = state.sql.consent(browser.session.account, client.id.as_str()).await?;
+    Ok(consent.is_some())
 }
 
 /// Whether this browser may be redirected to the client without an action of its user. Anyone can publish the metadata of a client, so an
@@ -63,7 +65,10 @@ pub(crate) async fn may_redirect(
     uri: &str,
     browser: Option<&BrowserSession>,
 ) -> Result<bool, ServiceError> {
-    Ok(!is_owned_by_a_server(uri) || is_known(state, client, browser).await?)
+    if !is_owned_by_a_server(uri) {
+        return Ok(true);
+    }
+    is_known(state, client, browser).await
 }
 
 /// Finds a client that no operator has registered. Other endpoints find such a client only once an account has allowed it.
@@ -77,6 +82,7 @@ async fn find_dynamic(
         return Err(UntrustedRequest::UnknownClient.into());
     }
     let found = match source {
+        // the id itself contains the registration
         DynamicSource::Registration => {
             state.clients.unseal_registration(client_id).ok_or(UntrustedRequest::UnknownClient)?
         }
@@ -90,7 +96,7 @@ async fn find_dynamic(
                     state.clients.fetch_document(client_id).await
                 }
             };
-            outcome.map_err(untrusted)?
+            outcome.map_err(untrusted_document)?
         }
     };
     if state.clients.is_disabled(&found.client).await? {
@@ -99,9 +105,9 @@ async fn find_dynamic(
     Ok(found)
 }
 
-/// Returns the reason that the page shows. The cause of a failed fetch is only in the log: the page must not reveal which hosts the
-/// service can reach.
-fn untrusted(error: DocumentError) -> UntrustedRequest {
+/// Returns the end of the sentence that the page shows. The cause of a failed fetch is only in the log: the page must not reveal which
+/// hosts the service can reach.
+fn untrusted_document(error: DocumentError) -> UntrustedRequest {
     UntrustedRequest::ClientDocument(match error {
         DocumentError::Fetch(_) => "it can't be fetched",
         DocumentError::Url(_) => "its address is not allowed",

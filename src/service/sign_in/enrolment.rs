@@ -70,8 +70,11 @@ from_store_errors!(EnrolPasskeyError);
 
 /// The kinds of factors that can be set up at a sign-in.
 pub(super) fn methods(state: &AppState) -> Vec<FactorKind> {
-    let passkey = state.passkeys.is_some().then_some(FactorKind::Passkey);
-    [FactorKind::Totp].into_iter().chain(passkey).collect()
+    let mut kinds = vec![FactorKind::Totp];
+    if state.passkeys.is_some() {
+        kinds.push(FactorKind::Passkey);
+    }
+    kinds
 }
 
 /// Starts to set up an authenticator app. Replaces a set-up that was not confirmed.
@@ -111,8 +114,8 @@ pub async fn confirm_totp(
         Err(_) => factor_attempt.refund(state).await,
     }
     let (account, recovery_codes) = confirmed?;
-    let shown = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
-    let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
+    let factor_methods = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
+    let signed_in = second_factor::finish(state, &open, account, input, &attempt, factor_methods).await?;
     Ok(Enrolled { signed_in, recovery_codes })
 }
 
@@ -166,8 +169,8 @@ pub async fn register_passkey(
     let mut change = lock(state, &open).await?;
     let passkey = register::store(state, &mut change, new_credential, name, now).await?;
     let (account, recovery_codes) = commit(state, &open, change, NoticeFactor::Passkey, origin, now).await?;
-    let shown = passkey.methods(user_verified);
-    let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
+    let factor_methods = passkey.methods(user_verified);
+    let signed_in = second_factor::finish(state, &open, account, input, &attempt, factor_methods).await?;
     Ok(Enrolled { signed_in, recovery_codes })
 }
 
@@ -180,12 +183,14 @@ fn binding(open: &OpenChallenge) -> ChallengeBinding {
 /// Locks the account of a challenge. The account must be unchanged and have no factor of level `aal2` yet.
 async fn lock(state: &AppState, open: &OpenChallenge) -> Result<AccountChange, SecondFactorError> {
     let change = state.sql.change_account(open.account.id).await?;
-    let is_unchanged = |change: &AccountChange| {
-        let (current, opened) = (&change.account, &open.account);
-        (current.factors_version, current.epoch) == (opened.factors_version, opened.epoch)
+    let may_enrol = |change: &AccountChange| {
+        let current = &change.account;
+        let opened = &open.account;
+        current.factors_version == opened.factors_version
+            && current.epoch == opened.epoch
             && !current.factors.has_aal2_factor()
     };
-    change.filter(is_unchanged).ok_or(SecondFactorError::InvalidChallenge)
+    change.filter(may_enrol).ok_or(SecondFactorError::InvalidChallenge)
 }
 
 /// Consumes the challenge and stores the change that added the first factor. The account gets recovery codes, its owner gets a notice, and
@@ -206,10 +211,13 @@ async fn commit(
     let no_session = None; // the sign-in is not complete yet
     record_and_notify(state, &mut change, summary, no_session, origin, now).await?;
     let epoch = change.bump_epoch().await?;
-    let (reason, account) = (EndReason::FactorsChanged, change.account.clone());
-    let ended =
-        state.redis.sessions.revoke_all(AccountSessions::all(account.id).with_epoch(epoch), reason, now).await?;
+    let account = change.account.clone();
+    let reason = EndReason::FactorsChanged;
+    // the sessions end before the change is committed, so none outlives the change
+    let sessions = AccountSessions::all(account.id).with_epoch(epoch);
+    let ended = state.redis.sessions.revoke_all(sessions, reason, now).await?;
     record_ended(&mut change, reason, ended, now).await?;
+    // the account recognizes a device again once it has signed in with the factor
     limits::forget_devices(state, account.id).await?;
     change.commit().await?;
     Ok((account, codes))

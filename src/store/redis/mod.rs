@@ -63,7 +63,7 @@ pub struct RedisStores {
     pub sessions: SessionStore,
     /// Rate limits and login throttling shared by all nodes.
     pub rate_limits: RateLimiter,
-    /// The replicated log of revocations, and the session cache that it keeps up to date.
+    /// The revocation log, which every node follows, and the session cache that it keeps up to date.
     pub revocation_log: Arc<RevocationLog>,
     /// Identifiers of credentials that are accepted once.
     pub replay_guard: ReplayGuard,
@@ -90,7 +90,7 @@ impl RedisStores {
     /// `redis.command_timeout`. The connections are spread over the cores. Must be called in a tokio runtime.
     ///
     /// # Errors
-    /// [`RedisError::Setting`]
+    /// [`RedisError::Setting`] if `redis.url` or a TLS file can't be used.
     pub fn connect(
         url: &SecretText,
         settings: &RedisSettings,
@@ -120,6 +120,7 @@ impl RedisStores {
     pub async fn follow_clock(&self, own: &Clock, replacement: Option<Clock>) -> Clock {
         let clock = self.connection.clock.follow(own, replacement);
         if let Err(error) = self.connection.clock.measure(self.connection.client()).await {
+            // not worth a warning: each synchronization of the revocation log measures the clock again
             tracing::debug!(%error, "measuring the clock of Redis failed");
         }
         clock

@@ -28,7 +28,7 @@ pub(super) async fn find(search: &OsStr) -> Result<PathBuf, EmbeddedError> {
     for binary in NAMES.iter().filter_map(|name| locate(name, search)) {
         match check_version(&binary).await {
             Ok(()) => return Ok(binary),
-            Err(error) => _ = first_problem.get_or_insert(error),
+            Err(error) => first_problem = first_problem.or(Some(error)),
         }
     }
     Err(first_problem.unwrap_or(EmbeddedError::NotFound))
@@ -36,9 +36,12 @@ pub(super) async fn find(search: &OsStr) -> Result<PathBuf, EmbeddedError> {
 
 /// Finds an executable file with this name in the folders of `search`.
 fn locate(name: &str, search: &OsStr) -> Option<PathBuf> {
-    std::env::split_paths(search).map(|dir| dir.join(name)).find(|path| {
-        path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    })
+    const ANY_EXECUTE_BIT: u32 = 0o111;
+    let is_executable = |path: &PathBuf| {
+        let metadata = path.metadata();
+        metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & ANY_EXECUTE_BIT != 0)
+    };
+    std::env::split_paths(search).map(|dir| dir.join(name)).find(is_executable)
 }
 
 /// Runs `--version`, and checks that the version is supported.
@@ -50,7 +53,8 @@ async fn check_version(binary: &Path) -> Result<(), EmbeddedError> {
         .map_err(|_| unusable("it did not end in time".into()))?
         .map_err(|error| unusable(error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let version = version(&text).ok_or_else(|| unusable(format!("its output was {:?}", text.trim())))?;
+    let version = find_version(&text).ok_or_else(|| unusable(format!("its output was {:?}", text.trim())))?;
+    // a version without two numbers counts as too old
     if major_minor(version).is_none_or(|numbers| numbers < OLDEST) {
         return Err(EmbeddedError::TooOld { binary: binary.to_owned(), version: version.to_owned() });
     }
@@ -58,13 +62,16 @@ async fn check_version(binary: &Path) -> Result<(), EmbeddedError> {
 }
 
 /// The version in the output of `--version`: `Redis server v=7.0.15 sha=…` or `Valkey server v=8.0.1 sha=…`.
-fn version(text: &str) -> Option<&str> {
+fn find_version(text: &str) -> Option<&str> {
     text.split_whitespace().find_map(|word| word.strip_prefix("v="))
 }
 
+/// The first two numbers of a version.
 fn major_minor(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    let major = parts.next()?.parse().ok()?;
+    let minor = parts.next()?.parse().ok()?;
+    Some((major, minor))
 }
 
 #[cfg(test)]
@@ -78,9 +85,10 @@ mod tests {
         dir
     }
 
+    /// Adds a program that prints `text`.
     fn add_program(dir: &Path, name: &str, text: &str) {
         let program = dir.join(name);
-        // A shell writes the program. If this process did, a concurrent fork could hold the file open for writing, and the program could
+        // A shell writes the program, whose path is `$0`. If this process did, a concurrent fork could hold the file open for writing, and the program could
         // not be run (ETXTBSY).
         let script = format!("printf '#!/bin/sh\\necho {text}\\n' > \"$0\" && chmod 755 \"$0\"");
         let made = std::process::Command::new("/bin/sh").arg("-c").arg(script).arg(&program).status().unwrap();
