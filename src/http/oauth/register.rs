@@ -75,7 +75,8 @@ impl Example for ClientMetadataForm {
     }
 }
 
-/// The members of the body, which `register_client` checks. [`ClientMetadataForm`] documents them. Refuses a malformed body with an error of RFC 7591 (section 3.2.2), not with a problem.
+/// The members of the body, which `register_client` checks. [`ClientMetadataForm`] documents them. Refuses a malformed body with an
+/// error of RFC 7591 (section 3.2.2), not with a problem.
 struct Metadata(Map<String, Value>);
 
 const NOT_JSON: OAuthError = OAuthError::new(

@@ -1,4 +1,4 @@
-//! `PATCH /v1/me`.
+//! `PATCH /v1/me`: changes of profile fields, and the refusal of invalid ones.
 
 use latchkey::domain::profile::MAX_METADATA_BYTES;
 use reqwest::Method;
@@ -17,17 +17,21 @@ async fn profile_changes_field_by_field_and_empty_texts_remove_fields() {
     let body =
         json!({ "display_name": " Ada ", "locale": "pt-BR", "time_zone": "Europe/London", "username": "Lovelace" });
     let me = patch(body).await.expect(200).json();
-    assert_eq!(
-        (&me["display_name"], &me["locale"], &me["username"]),
-        (&json!("Ada"), &json!("pt-BR"), &json!("Lovelace"))
-    );
+    assert_eq!(me["display_name"], "Ada");
+    assert_eq!(me["locale"], "pt-BR");
+    assert_eq!(me["username"], "Lovelace");
+
     let me = patch(json!({ "user_metadata": { "a": [1, { "b": null }] }, "locale": "" })).await.expect(200).json();
-    assert_eq!((&me["display_name"], me.get("locale")), (&json!("Ada"), None));
+    assert_eq!(me["display_name"], "Ada");
+    assert_eq!(me.get("locale"), None);
     assert_eq!(node.get("/v1/me", &tokens.access).await.json(), me);
+    // the username of the registration was replaced
     node.try_login("lovelace", PASSWORD).await.expect(200);
     node.try_login("ada", PASSWORD).await.expect(401);
+
     let me = patch(json!({ "username": "", "user_metadata": {} })).await.expect(200).json();
-    assert_eq!((me.get("username"), me.get("user_metadata")), (None, None));
+    assert_eq!(me.get("username"), None);
+    assert_eq!(me.get("user_metadata"), None);
 }
 
 #[tokio::test]
@@ -38,6 +42,7 @@ async fn invalid_fields_are_listed_together_and_nothing_changes() {
     node.register("grace").await;
     let tokens = node.login("ada").await;
     let patch = |body| signed_in(&node, &tokens, Method::PATCH, "/v1/me", body);
+    // the display name changes the direction of text; the JSON around `x` exceeds the limit of the metadata
     let body = json!({
         "display_name": "a\u{202e}b", "locale": "english", "time_zone": "/etc", "username": "a b",
         "user_metadata": { "x": "y".repeat(MAX_METADATA_BYTES) },
@@ -49,6 +54,7 @@ async fn invalid_fields_are_listed_together_and_nothing_changes() {
         codes,
         ["invalid_username", "invalid_display_name", "invalid_locale", "invalid_time_zone", "metadata_too_large"]
     );
+    // another account's username, in other case
     assert_eq!(patch(json!({ "username": "GRACE" })).await.problem(), problem(409, "username_taken"));
     // a reserved name
     assert_eq!(patch(json!({ "username": "root" })).await.problem(), problem(422, "invalid_fields"));

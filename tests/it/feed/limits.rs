@@ -26,19 +26,15 @@ use crate::harness::{
 async fn revoke_thousands(node: &Node, thousands: u64) {
     let now = node.state.clock.now();
     for _ in 0..thousands {
-        let revoking = (0..1000).map(|_| {
+        let revocations = (0..1000).map(|_| {
             let account = AccountId(Entropy::system().uuid());
             // on a busy machine a command may time out; repeating it has no further effect
             wait::until("the revocation succeeds", move || async move {
-                node.state
-                    .redis
-                    .sessions
-                    .revoke_all(AccountSessions::all(account), EndReason::Disabled, now)
-                    .await
-                    .is_ok()
+                let sessions = AccountSessions::all(account);
+                node.state.redis.sessions.revoke_all(sessions, EndReason::Disabled, now).await.is_ok()
             })
         });
-        join_all(revoking).await;
+        join_all(revocations).await;
     }
 }
 
@@ -58,7 +54,7 @@ async fn stalled_subscriber(client: &Client, service: &ServiceClient, until: &st
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_subscriber_is_dropped_and_others_receive_everything() {
     let mut cluster = TestCluster::new();
-    cluster.config.redis.command_timeout = Duration::from_secs(10);
+    cluster.config.redis.command_timeout = Duration::from_secs(10); // for 1000 concurrent revocations
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
     // The subscribers are at the peer, to which the settings below apply.
@@ -68,8 +64,9 @@ async fn slow_subscriber_is_dropped_and_others_receive_everything() {
     let _slow = stalled_subscriber(&peer, &service, "event: live").await;
     let mut quick = Feed::open(&peer, &service).await;
     quick.caught_up().await;
-    let (count, mut counted) = watch::channel(0);
-    let quick = tokio::spawn(async move {
+    let (count, mut counted) = watch::channel(0); // the revocations that the quick subscriber has received
+    let quick_task = tokio::spawn(async move {
+        // the logout below is the last event
         while quick.revocation().await["reason"] != "logout" {
             count.send_modify(|count| *count += 1);
         }
@@ -87,7 +84,7 @@ async fn slow_subscriber_is_dropped_and_others_receive_everything() {
     }
     node.register("ada").await;
     logged_out_session(&node, "ada").await;
-    quick.await.unwrap();
+    quick_task.await.unwrap();
     for node in [node, peer] {
         node.stop().await;
     }
@@ -97,10 +94,11 @@ async fn slow_subscriber_is_dropped_and_others_receive_everything() {
 async fn slow_subscriber_is_dropped_during_its_snapshot() {
     let mut cluster = TestCluster::new();
     cluster.config.feed.max_subscribers = 1;
-    cluster.config.redis.command_timeout = Duration::from_secs(10);
+    cluster.config.redis.command_timeout = Duration::from_secs(10); // for 1000 concurrent revocations
     cluster.config.http.write_timeout = Duration::from_millis(200);
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
+    // the snapshot is larger than the socket's buffers
     revoke_thousands(&node, 40).await;
     let slow = stalled_subscriber(&node, &service, "event: snapshot").await;
     // With one subscriber allowed, this succeeds once the slow subscriber is dropped.
@@ -125,8 +123,8 @@ async fn subscribers_above_the_limit_get_503_with_retry_after() {
     assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
     assert_eq!(refused.header("retry-after"), "1");
 
-    let [one, _other] = subscribers;
-    drop(one);
+    let [first, _second] = subscribers;
+    drop(first);
     wait::until("a subscription is free", || async { Feed::try_open(&node, &service, None).await.status() == 200 })
         .await;
     node.stop().await;
@@ -136,7 +134,8 @@ async fn subscribers_above_the_limit_get_503_with_retry_after() {
 async fn client_at_its_limit_of_subscribers_is_refused_while_other_clients_subscribe() {
     let mut cluster = TestCluster::new();
     cluster.config.feed.max_subscribers_per_client = 1;
-    let (billing, search) = (cluster.service_client("billing").await, cluster.service_client("search").await);
+    let billing = cluster.service_client("billing").await;
+    let search = cluster.service_client("search").await;
     let node = cluster.node().await;
     let mut first = Feed::open(&node, &billing).await;
     first.caught_up().await;
@@ -196,7 +195,7 @@ async fn subscribers_that_do_not_read_use_little_memory() {
         return;
     }
     let mut cluster = TestCluster::new();
-    cluster.config.redis.command_timeout = Duration::from_secs(10);
+    cluster.config.redis.command_timeout = Duration::from_secs(10); // for 1000 concurrent revocations
     // Subscribers that do not read stay connected for this long.
     cluster.config.http.write_timeout = Duration::from_hours(1);
     let node = cluster.node().await;
@@ -222,7 +221,7 @@ async fn subscribers_that_do_not_read_use_little_memory() {
     }
     revoke_thousands(&node, 10).await;
     let growth = resident_memory().saturating_sub(before);
-    let limit = 64 * 1024 * 1024;
+    let limit = 64 << 20; // 64 MiB, less than a third of the copies
     assert!(growth < limit, "{growth} bytes");
     drop((live, waiting));
     node.stop().await;

@@ -25,14 +25,18 @@ use random::Random;
 use record::{Record, Verdict};
 use user::User;
 
+/// Each user has an account of its own.
 const USERS: usize = 16;
+/// The random stream of the first user. Streams 1 and 2 are those of the faults.
+const FIRST_USER_STREAM: u64 = 100;
 
 /// Reads a number from the environment. `HISTORY_SEED` repeats the choices of a run, `HISTORY_SECONDS` sets its length.
 fn env_number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-/// Runs simulated users on these nodes, with or without faults, and checks all answers.
+/// Runs simulated users on these nodes for `length`, with or without faults, and checks all answers. `seed` determines the choices of
+/// users and faults.
 async fn history(
     cluster: &ProcessCluster,
     name_prefix: &str,
@@ -42,23 +46,23 @@ async fn history(
 ) -> (Record, Verdict) {
     let record = Record::new();
     {
-        // random streams: 1 and 2 for the faults, 100 and above for the users
         let register = |number: usize| {
-            let random = Random::new(seed, 100 + u64::try_from(number).unwrap());
+            let random = Random::new(seed, FIRST_USER_STREAM + u64::try_from(number).unwrap());
             User::register(cluster, &record, number, format!("{name_prefix}{number}"), random)
         };
         let mut users = join_all((0..USERS).map(register)).await;
-        let done = record.elapsed() + length;
+        let end = record.elapsed() + length;
         // a thread for each kind of fault, since starting and stopping servers blocks
         let runtime = tokio::runtime::Handle::current();
         tokio::task::block_in_place(|| {
             std::thread::scope(|scope| {
                 if with_faults {
-                    let (for_redis, for_nodes) = (Random::new(seed, 1), Random::new(seed, 2));
-                    scope.spawn(|| runtime.block_on(faults::inject_into_redis(cluster, &record, for_redis, done)));
-                    scope.spawn(|| runtime.block_on(faults::inject_into_nodes(cluster, &record, for_nodes, done)));
+                    let for_redis = Random::new(seed, 1);
+                    let for_nodes = Random::new(seed, 2);
+                    scope.spawn(|| runtime.block_on(faults::inject_into_redis(cluster, &record, for_redis, end)));
+                    scope.spawn(|| runtime.block_on(faults::inject_into_nodes(cluster, &record, for_nodes, end)));
                 }
-                runtime.block_on(join_all(users.iter_mut().map(|user| user.run(done))));
+                runtime.block_on(join_all(users.iter_mut().map(|user| user.run(end))));
             });
         });
         cluster.wait_until_ready().await;
@@ -87,5 +91,6 @@ async fn random_history_with_faults_matches_the_session_model() {
         }
         panic!("{} violations with HISTORY_SEED={seed}:\n{}", violations.len(), violations.join("\n"));
     }
+    // the history was not trivial
     assert!(verdict.sessions > 0 && verdict.tokens > 0 && verdict.reuses > 0 && verdict.ends > 0, "{verdict}");
 }

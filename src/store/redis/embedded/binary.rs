@@ -88,8 +88,8 @@ mod tests {
     /// Adds a program that prints `text`.
     fn add_program(dir: &Path, name: &str, text: &str) {
         let program = dir.join(name);
-        // A shell writes the program, whose path is `$0`. If this process did, a concurrent fork could hold the file open for writing, and the program could
-        // not be run (ETXTBSY).
+        // A shell writes the program, whose path is `$0`. If this process did, a concurrent fork could hold the file open for writing,
+        // and the program could not be run (ETXTBSY).
         let script = format!("printf '#!/bin/sh\\necho {text}\\n' > \"$0\" && chmod 755 \"$0\"");
         let made = std::process::Command::new("/bin/sh").arg("-c").arg(script).arg(&program).status().unwrap();
         assert!(made.success());
