@@ -2,7 +2,8 @@
 
     smtp_server.py PORT FOLDER [--tls CERT KEY] [--starttls CERT KEY] [--user NAME:PASSWORD]
 
---tls encrypts every connection from its beginning, --starttls requires STARTTLS, and --user requires authentication.
+--tls encrypts every connection from its beginning, --starttls requires STARTTLS, and --user requires authentication. The server prints
+"ready" when it listens.
 
 The server appends each accepted message to FOLDER/received.jsonl before it acknowledges the message, and each delivery attempt to
 FOLDER/attempts.jsonl. While FOLDER/down exists, it closes every connection at once.
@@ -30,14 +31,15 @@ def is_encrypted(server):
 
 
 class Handler:
+    """Answers the commands RCPT and DATA."""
+
     def __init__(self, folder):
         self.folder = folder
-        self.attempts = Counter()
+        self.attempts = Counter()  # by recipient
 
     def append(self, name, value):
         with open(self.folder / name, "a", encoding="utf-8") as file:
             file.write(json.dumps(value) + "\n")
-            file.flush()
 
     async def handle_RCPT(self, server, session, envelope, address, options):
         self.append("attempts.jsonl", {"to": address, "tls": is_encrypted(server), "user": bool(session.authenticated)})
@@ -50,13 +52,13 @@ class Handler:
         return "250 OK"
 
     async def handle_DATA(self, server, session, envelope):
-        address = envelope.rcpt_tos[0]
+        address = envelope.rcpt_tos[0]  # the node sends each mail to one recipient
         is_first = self.attempts[address] == 1
         if is_first and address.startswith("crash"):
             server.transport.abort()
             return "451 unreachable"  # not sent: the connection is closed
         if is_first and address.startswith("hang"):
-            await asyncio.Event().wait()
+            await asyncio.Event().wait()  # nothing sets the event
         message = {
             "from": envelope.mail_from,
             "to": address,
@@ -67,7 +69,7 @@ class Handler:
         self.append("received.jsonl", message)
         if is_first and address.startswith("lost"):
             server.transport.abort()
-        return "250 accepted"
+        return "250 accepted"  # does not arrive if the connection is closed
 
 
 class Server(SMTP):
@@ -83,6 +85,7 @@ class Server(SMTP):
 def tls_context(paths):
     if not paths:
         return None
+    # the paths of the certificate and its key
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*paths)
     return context
@@ -100,7 +103,7 @@ async def main():
 
     def authenticate(server, session, envelope, mechanism, data):
         credentials = f"{data.login.decode()}:{data.password.decode()}"
-        # not handled: aiosmtpd sends the response
+        # `handled=False`: aiosmtpd sends the response
         return AuthResult(success=credentials == arguments.user, handled=False)
 
     def protocol():

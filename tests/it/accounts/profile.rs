@@ -42,7 +42,7 @@ async fn invalid_fields_are_listed_together_and_nothing_changes() {
     node.register("grace").await;
     let tokens = node.login("ada").await;
     let patch = |body| signed_in(&node, &tokens, Method::PATCH, "/v1/me", body);
-    // the display name changes the direction of text; the JSON around `x` exceeds the limit of the metadata
+    // the display name changes the direction of text; the JSON around the value of `x` exceeds the limit of metadata
     let body = json!({
         "display_name": "a\u{202e}b", "locale": "english", "time_zone": "/etc", "username": "a b",
         "user_metadata": { "x": "y".repeat(MAX_METADATA_BYTES) },

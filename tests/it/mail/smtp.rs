@@ -7,7 +7,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use latchkey::{
-    config::SmtpSecurity,
+    config::{MailTransport, SmtpSecurity},
+    domain::mail::MailData,
     store::sql::{OutboxRow, OutboxState},
 };
 
@@ -18,6 +19,9 @@ use crate::harness::{
     wait,
 };
 
+/// The server requires no authentication.
+const NO_USER: Option<&str> = None;
+
 /// A cluster whose nodes send mails to this server.
 fn cluster(server: &SmtpServer) -> TestCluster {
     let mut cluster = TestCluster::new();
@@ -27,7 +31,9 @@ fn cluster(server: &SmtpServer) -> TestCluster {
 
 /// The newest mail of the outbox.
 async fn newest_row(node: &Node) -> OutboxRow {
-    node.state.sql.mails(None, 1).await.unwrap().remove(0)
+    let in_any_state = None;
+    let limit = 1;
+    node.state.sql.mails(in_any_state, limit).await.unwrap().remove(0)
 }
 
 /// Waits until an attempt has failed, and returns the row.
@@ -54,7 +60,8 @@ async fn mail_is_sent_over_starttls_and_tls_with_authentication() {
         enqueue(&node.state, &verification_mail("zoë@bücher.example", cluster.clock.now())).await;
         let received = server.wait_for(1).await.remove(0);
         assert!(received.is_encrypted && received.is_authenticated, "{security:?}");
-        assert_eq!((&*received.from, &*received.to), ("no-reply@auth.example.com", "zoë@xn--bcher-kva.example"));
+        assert_eq!(received.from, "no-reply@auth.example.com");
+        assert_eq!(received.to, "zoë@xn--bcher-kva.example"); // the domain in Punycode
         assert_eq!(received.mail.token(), TOKEN);
         wait_until_done(&node.state.sql).await;
         node.stop().await;
@@ -63,18 +70,18 @@ async fn mail_is_sent_over_starttls_and_tls_with_authentication() {
 
 #[tokio::test]
 async fn mail_is_not_sent_without_the_configured_encryption_or_user() {
-    let plain = SmtpServer::start(SmtpSecurity::None, None);
+    let plain = SmtpServer::start(SmtpSecurity::None, NO_USER);
     let strict = SmtpServer::start(SmtpSecurity::StartTls, Some("latchkey:right"));
     let mut wrong_user = strict.settings();
     wrong_user.credentials.as_mut().unwrap().password = "wrong".into();
     let mut untrusted = strict.settings();
-    untrusted.tls_ca = None;
+    untrusted.tls_ca = None; // the certificate authority of the test server
     let mut without_starttls = plain.settings();
     without_starttls.security = SmtpSecurity::StartTls;
     // 535 is the reply of SMTP to wrong credentials
     for (settings, cause) in [(without_starttls, "STARTTLS"), (wrong_user, "535"), (untrusted, "certificate")] {
         let mut cluster = TestCluster::new();
-        cluster.config.mail.transport = latchkey::config::MailTransport::Smtp(settings);
+        cluster.config.mail.transport = MailTransport::Smtp(settings);
         let node = cluster.node().await;
         enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
         let row = wait_for_failed_attempt(&node).await;
@@ -93,7 +100,7 @@ async fn mail_is_not_sent_without_the_configured_encryption_or_user() {
 
 #[tokio::test]
 async fn greylisted_mail_is_sent_by_a_later_attempt() {
-    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let server = SmtpServer::start(SmtpSecurity::None, NO_USER);
     let cluster = cluster(&server);
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("greylist@example.com", cluster.clock.now())).await;
@@ -101,48 +108,52 @@ async fn greylisted_mail_is_sent_by_a_later_attempt() {
     assert!(row.error.as_ref().unwrap().contains("greylisted"), "{row:?}");
     let delay = row.due_at.saturating_since(cluster.clock.now());
     // `mail.retry_first` is 30 s, of which half is random
-    assert!(delay >= Duration::from_secs(15) && delay <= Duration::from_secs(30), "{delay:?}");
+    let possible = Duration::from_secs(15)..=Duration::from_secs(30);
+    assert!(possible.contains(&delay), "{delay:?}");
     advance_to(&cluster, &row);
     server.wait_for(1).await;
     wait_until_done(&node.state.sql).await;
-    let attempts = 2;
-    assert_eq!(super::outbox_state(&node.state).await, (OutboxState::Sent, attempts));
+    let (state, attempts) = super::outbox_state(&node.state).await;
+    assert_eq!(state, OutboxState::Sent);
+    assert_eq!(attempts, 2);
     node.stop().await;
 }
 
 #[tokio::test]
 async fn rejected_mail_fails_and_can_be_retried() {
-    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let server = SmtpServer::start(SmtpSecurity::None, NO_USER);
     let cluster = cluster(&server);
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("reject@example.com", cluster.clock.now())).await;
     wait_until_done(&node.state.sql).await;
-    let found = newest_row(&node).await;
-    assert_eq!((found.state, found.attempts), (OutboxState::Failed, 1));
-    assert!(found.error.unwrap().contains("550"));
-    assert_eq!(node.state.sql.retry_mails(Some(found.id), cluster.clock.now()).await.unwrap(), 1);
+    let failed = newest_row(&node).await;
+    assert_eq!(failed.state, OutboxState::Failed);
+    assert_eq!(failed.attempts, 1);
+    assert!(failed.error.unwrap().contains("550"));
+    let retried = node.state.sql.retry_mails(Some(failed.id), cluster.clock.now()).await.unwrap();
+    assert_eq!(retried, 1);
     wait::until("the server was tried again", || async { server.attempts().len() == 2 }).await;
     node.stop().await;
 }
 
 #[tokio::test]
 async fn server_that_hangs_delays_its_mail_only() {
-    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let server = SmtpServer::start(SmtpSecurity::None, NO_USER);
     let mut settings = server.settings();
     settings.timeout = Duration::from_secs(1);
     let mut cluster = TestCluster::new();
-    cluster.config.mail.transport = latchkey::config::MailTransport::Smtp(settings);
+    cluster.config.mail.transport = MailTransport::Smtp(settings);
     let node = cluster.node().await;
     let now = cluster.clock.now();
     enqueue(&node.state, &verification_mail("hang@example.com", now)).await;
     enqueue(&node.state, &verification_mail("ann@example.com", now)).await;
     let first = server.wait_for(1).await;
     assert_eq!(first[0].to, "ann@example.com");
-    let hung = || async {
+    let has_timed_out = || async {
         let rows = node.state.sql.mails(Some(OutboxState::Waiting), 10).await.unwrap();
         rows.first().is_some_and(|row| row.error.as_ref().is_some_and(|error| error.contains("mail.timeout")))
     };
-    wait::until("the attempt timed out", hung).await;
+    wait::until("the attempt timed out", has_timed_out).await;
     // longer than `mail.retry_first` (30 s): the server hangs only once
     cluster.advance(Duration::from_mins(2));
     server.wait_for(2).await;
@@ -152,7 +163,7 @@ async fn server_that_hangs_delays_its_mail_only() {
 
 #[tokio::test]
 async fn connection_lost_in_the_message_loses_no_mail() {
-    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let server = SmtpServer::start(SmtpSecurity::None, NO_USER);
     let cluster = cluster(&server);
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("crash@example.com", cluster.clock.now())).await;
@@ -167,26 +178,25 @@ async fn connection_lost_in_the_message_loses_no_mail() {
 
 #[tokio::test]
 async fn mail_sent_again_after_a_lost_acknowledgement_has_the_same_message_id() {
-    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let server = SmtpServer::start(SmtpSecurity::None, NO_USER);
     let cluster = cluster(&server);
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("lost@example.com", cluster.clock.now())).await;
     let row = wait_for_failed_attempt(&node).await;
     advance_to(&cluster, &row);
     let received = server.wait_for(2).await;
-    let headers = received.iter().map(|mail| (mail.mail.header("Message-ID"), mail.mail.header("Date")));
-    assert_eq!(
-        headers.collect::<BTreeSet<_>>().len(),
-        1,
-        "the two copies have equal headers, so that mail programs show one"
-    );
+    // mail programs show copies with equal headers once
+    let first = &received[0].mail;
+    let second = &received[1].mail;
+    assert_eq!(first.header("Message-ID"), second.header("Message-ID"));
+    assert_eq!(first.header("Date"), second.header("Date"));
     wait_until_done(&node.state.sql).await;
     node.stop().await;
 }
 
 #[tokio::test]
 async fn two_nodes_send_each_mail_once() {
-    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let server = SmtpServer::start(SmtpSecurity::None, NO_USER);
     let cluster = cluster(&server);
     let nodes = [cluster.node().await, cluster.node().await];
     for number in 0..60 {
@@ -205,32 +215,38 @@ async fn two_nodes_send_each_mail_once() {
 
 #[tokio::test]
 async fn outage_of_an_hour_causes_few_attempts_and_loses_no_mail() {
-    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let server = SmtpServer::start(SmtpSecurity::None, NO_USER);
     let mut cluster = cluster(&server);
-    cluster.config.mail.max_queued = 100;
+    cluster.config.mail.max_queued = 100; // the 50 mails fit
     server.refuse_connections();
     let node = cluster.node().await;
     let now = cluster.clock.now();
     for number in 0..50 {
         let mut mail = verification_mail(&format!("user{number}@example.com"), now);
-        if let latchkey::domain::mail::MailData::VerifyAddress { challenge } = &mut mail.data {
+        if let MailData::VerifyAddress { challenge } = &mut mail.data {
             // later than the end of the outage
             challenge.expires_at = now + Duration::from_hours(2);
         }
         enqueue(&node.state, &mail).await;
     }
+    // the number of waiting mails, and of all attempts to send them
     let waiting_and_attempts = || async {
         let rows = node.state.sql.mails(Some(OutboxState::Waiting), 100).await.unwrap();
-        // while an attempt is in progress, its outcome is not known: the test must wait
+        // while an attempt is in progress, its outcome is not known: with 0 attempts, the test waits
         let is_trying = rows.iter().any(|row| row.is_claimed);
-        (rows.len(), if is_trying { 0 } else { rows.iter().map(|row| row.attempts).sum::<u32>() })
+        let attempts = if is_trying { 0 } else { rows.iter().map(|row| row.attempts).sum::<u32>() };
+        (rows.len(), attempts)
     };
     let mut attempts_before = 0;
     // an hour, in steps that are longer than the pause between two probes of the server
     for _ in 0..12 {
         cluster.advance(Duration::from_mins(5));
-        wait::until("a probe has failed", || async { waiting_and_attempts().await.1 > attempts_before }).await;
-        attempts_before = waiting_and_attempts().await.1;
+        let has_failed = || async {
+            let (_, attempts) = waiting_and_attempts().await;
+            attempts > attempts_before
+        };
+        wait::until("a probe has failed", has_failed).await;
+        (_, attempts_before) = waiting_and_attempts().await;
     }
     let (waiting, attempts) = waiting_and_attempts().await;
     assert_eq!(waiting, 50, "all mails still wait");
@@ -250,8 +266,7 @@ async fn outage_of_an_hour_causes_few_attempts_and_loses_no_mail() {
 
 #[tokio::test]
 async fn full_outbox_refuses_codes_and_drops_notices() {
-    use latchkey::domain::mail::MailData;
-    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let server = SmtpServer::start(SmtpSecurity::None, NO_USER);
     server.refuse_connections();
     let mut cluster = cluster(&server);
     cluster.config.mail.max_queued = 100;
@@ -269,7 +284,7 @@ async fn full_outbox_refuses_codes_and_drops_notices() {
 
 #[tokio::test]
 async fn expired_mail_is_not_sent() {
-    let server = SmtpServer::start(SmtpSecurity::None, None);
+    let server = SmtpServer::start(SmtpSecurity::None, NO_USER);
     let cluster = cluster(&server);
     let mut node = cluster.node().await;
     // nothing sends the mail before it expires
@@ -281,7 +296,8 @@ async fn expired_mail_is_not_sent() {
     wait_until_done(&other.state.sql).await;
     assert_eq!(newest_row(&other).await.state, OutboxState::Failed);
     assert!(server.attempts().is_empty());
-    let retried = other.state.sql.retry_mails(None, cluster.clock.now()).await.unwrap();
+    let every_mail = None;
+    let retried = other.state.sql.retry_mails(every_mail, cluster.clock.now()).await.unwrap();
     assert_eq!(retried, 0, "an expired mail is not sent later either");
     other.stop().await;
     node.stop().await;

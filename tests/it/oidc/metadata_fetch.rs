@@ -27,15 +27,17 @@ async fn fetch(settings: &DynamicClientSettings, url: &str) -> Result<Vec<u8>, F
     fetch_whole(settings, url).await.map(|fetched| fetched.body)
 }
 
+/// Fetches a document. Returns its body and its freshness.
 async fn fetch_whole(settings: &DynamicClientSettings, url: &str) -> Result<Fetched, FetchError> {
-    let (url, purpose) = (Url::parse(url).unwrap(), FetchPurpose::Authorization);
-    Fetcher::new(settings).unwrap().get_json(&url, purpose).await
+    let url = Url::parse(url).unwrap();
+    Fetcher::new(settings).unwrap().get_json(&url, FetchPurpose::Authorization).await
 }
 
 #[tokio::test]
 async fn document_of_a_trusted_host_is_fetched() {
     let server = DocumentServer::start().await;
     server.set("/c.json?v=1", Reply::json(&json!({ "a": 1 })));
+    // a type with the suffix `+json`, and a parameter
     let headers = ["Content-Type: application/client+json; charset=utf-8", "Cache-Control: max-age=60"];
     server.set("/plus", Reply::with("200 OK", &headers, b"{}"));
     let settings = settings(&server);
@@ -73,10 +75,8 @@ async fn redirect_is_not_followed() {
             [server.url("/secret"), "http://169.254.169.254/latest/meta-data/".to_owned(), "/secret".to_owned()]
         {
             let location = format!("Location: {target}");
-            server.set(
-                "/c.json",
-                Reply::with(&format!("{code} Redirect"), &["Content-Type: application/json", &location], b"{}"),
-            );
+            let headers = ["Content-Type: application/json", location.as_str()];
+            server.set("/c.json", Reply::with(&format!("{code} Redirect"), &headers, b"{}"));
             let outcome = fetch(&settings(&server), &server.url("/c.json")).await;
             assert_eq!(outcome, Err(FetchError::Status(code)), "{target}");
         }
@@ -91,15 +91,16 @@ async fn response_that_is_too_large_compressed_or_not_json_is_refused() {
     let settings = DynamicClientSettings { max_document_bytes: MAX_BYTES, ..settings(&server) };
     let json_type = "Content-Type: application/json";
     let large = vec![b' '; MAX_BYTES + 1];
-    // a gzip member, which would expand to nothing
-    let bomb = [0x1f, 0x8b, 0x08, 0x00, 0, 0, 0, 0, 0, 0x03, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // a gzip member of no bytes
+    let gzip = [0x1f, 0x8b, 0x08, 0x00, 0, 0, 0, 0, 0, 0x03, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     // more than 16 KiB of headers, and more than 64 headers: the limits of the fetcher
-    let header = format!("X-Padding: {}", "x".repeat(32 << 10));
-    let many: Vec<String> = (0..200).map(|number| format!("X-{number}: 1")).collect();
-    let many: Vec<&str> = std::iter::once(json_type).chain(many.iter().map(String::as_str)).collect();
+    let long_header = format!("X-Padding: {}", "x".repeat(32 << 10));
+    let short_headers: Vec<String> = (0..200).map(|number| format!("X-{number}: 1")).collect();
+    let mut many_headers = vec![json_type];
+    many_headers.extend(short_headers.iter().map(String::as_str));
     for (name, reply, error) in [
         ("large", Reply::with("200 OK", &[json_type], &large), FetchError::TooLarge),
-        ("gzip", Reply::with("200 OK", &[json_type, "Content-Encoding: gzip"], &bomb), FetchError::ContentEncoding),
+        ("gzip", Reply::with("200 OK", &[json_type, "Content-Encoding: gzip"], &gzip), FetchError::ContentEncoding),
         ("html", Reply::with("200 OK", &["Content-Type: text/html"], b"{}"), FetchError::ContentType),
         ("untyped", Reply::with("200 OK", &[], b"{}"), FetchError::ContentType),
         (
@@ -109,11 +110,11 @@ async fn response_that_is_too_large_compressed_or_not_json_is_refused() {
         ),
         ("missing", Reply::with("404 Not Found", &[json_type], b"{}"), FetchError::Status(404)),
         ("partial", Reply::with("206 Partial", &[json_type], b"{}"), FetchError::Status(206)),
-        ("headers", Reply::with("200 OK", &[json_type, &header], b"{}"), FetchError::Http),
-        ("many headers", Reply::with("200 OK", &many, b"{}"), FetchError::Http),
+        ("headers", Reply::with("200 OK", &[json_type, &long_header], b"{}"), FetchError::Http),
+        ("many headers", Reply::with("200 OK", &many_headers, b"{}"), FetchError::Http),
         ("no http", Reply { bytes: b"SSH-2.0-OpenSSH\r\n\r\n".to_vec(), stalls: false }, FetchError::Http),
         (
-            "cut",
+            "cut", // the body has 1 of 9 bytes
             Reply {
                 bytes: b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{".to_vec(),
                 stalls: false,
@@ -135,6 +136,7 @@ async fn response_that_is_too_large_compressed_or_not_json_is_refused() {
 async fn fetch_from_a_stalled_host_times_out() {
     let server = DocumentServer::start().await;
     let settings = DynamicClientSettings { fetch_timeout: Duration::from_millis(300), ..settings(&server) };
+    // nothing, a part of the headers, a part of the body
     for bytes in
         ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"]
     {
@@ -145,7 +147,8 @@ async fn fetch_from_a_stalled_host_times_out() {
 
 #[tokio::test]
 async fn host_without_trusted_certificate_is_refused() {
-    let (server, other) = (DocumentServer::start().await, DocumentServer::start().await);
+    let server = DocumentServer::start().await;
+    let other = DocumentServer::start().await; // each server has its own certificate authority
     server.set("/c.json", Reply::json(&json!({})));
     let foreign = DynamicClientSettings { ca_file: Some(other.ca_file()), ..settings(&server) };
     assert_eq!(fetch(&foreign, &server.url("/c.json")).await, Err(FetchError::Tls));

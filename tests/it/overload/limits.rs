@@ -25,10 +25,11 @@ async fn requests_above_limit_return_503_and_probes_are_exempt() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
 
-    redis.signal(Signal::STOP);
+    redis.signal(Signal::STOP); // Redis answers no command until it gets CONT
     let waiting: Vec<_> = (0..2)
         .map(|_| {
-            let (client, token) = (node.client.clone(), tokens.refresh.clone());
+            let client = node.client.clone();
+            let token = tokens.refresh.clone();
             tokio::spawn(async move { client.refresh(&token).await })
         })
         .collect();
@@ -40,9 +41,10 @@ async fn requests_above_limit_return_503_and_probes_are_exempt() {
     call("/livez").await.expect(200);
 
     redis.signal(Signal::CONT);
-    for waiting in waiting {
-        waiting.await.unwrap().expect(200);
+    for refresh in waiting {
+        refresh.await.unwrap().expect(200);
     }
+    // the limit counts no request that has ended
     node.login("ada").await;
     node.stop().await;
 }
@@ -52,11 +54,12 @@ async fn requests_above_limit_return_503_and_probes_are_exempt() {
 fn service_raises_its_limit_of_open_files() {
     let folder = tempfile::tempdir().unwrap();
     let mut node = Command::new("sh")
+        // the shell replaces itself with the program `$0`
         .args(["-c", "ulimit -S -n 200 && ulimit -H -n 1000 && exec \"$0\" serve", env!("CARGO_BIN_EXE_latchkey")])
         .current_dir(folder.path())
         .env("LATCHKEY_LISTEN", "127.0.0.1:0")
         .env("LATCHKEY_LOG_FORMAT", "text")
-        // this test needs no Redis
+        // no server: this test needs no Redis
         .env("LATCHKEY_REDIS_URL", "redis://127.0.0.1:1")
         .env("LATCHKEY_LOG_FILTER", "latchkey::cli=info")
         .stdin(Stdio::null())
@@ -71,12 +74,14 @@ fn service_raises_its_limit_of_open_files() {
         log += &line.unwrap();
         log.contains(" api=")
     });
+    // read while the process exists, unwrapped after it has ended: a panic before would leave it running
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.id()));
     node.kill().unwrap();
     node.wait().unwrap();
     assert!(started, "{log}");
     let limits = limits.unwrap();
-    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
-    assert_eq!(files.split_whitespace().next(), Some("1000"));
+    // the columns are the soft limit, the hard limit and the unit
+    let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    assert_eq!(open_files.split_whitespace().next(), Some("1000"));
     assert!(log.contains("the limit of open files is 1000"), "{log}");
 }

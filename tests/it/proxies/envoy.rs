@@ -16,14 +16,14 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
     let folder = guard::folder("latchkey-envoy-");
     let settings = folder.join("envoy.yaml");
     // The example's ports of Latchkey, the app and Envoy are replaced with free ones.
-    let port = |port: u16| format!("address: 127.0.0.1, port_value: {port} ");
+    let address = |port: u16| format!("address: 127.0.0.1, port_value: {port} ");
     copy_example(
         "envoy/envoy.yaml",
         &settings,
         &[
-            (&port(8080), &port(addresses.latchkey.port())),
-            (&port(3000), &port(addresses.app.port())),
-            (&port(8000), &port(addresses.listen.port())),
+            (&address(8080), &address(addresses.latchkey.port())),
+            (&address(3000), &address(addresses.app.port())),
+            (&address(8000), &address(addresses.listen.port())),
         ],
     );
     Guard::start(&Spec {
