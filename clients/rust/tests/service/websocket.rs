@@ -83,8 +83,9 @@ impl Socket {
         self.0.next().await.unwrap().unwrap().into_text().unwrap().to_string()
     }
 
-    /// Waits for the end of the connection. Returns the code and the reason of the close frame, or `None` if the connection ends without one.
-    pub async fn close_code_and_reason(mut self) -> Option<(u16, String)> {
+    /// Waits for the end of the connection. Returns the code and the reason of the close frame, or `None` if the connection ends without
+    /// one.
+    pub async fn closed(mut self) -> Option<(u16, String)> {
         while let Some(Ok(message)) = self.0.next().await {
             if let ClientMessage::Close(Some(frame)) = message {
                 return Some((frame.code.into(), frame.reason.to_string()));
@@ -108,14 +109,14 @@ async fn websocket_is_closed_with_the_cause_of_the_end() {
     assert_eq!(live_socket.ask("hello").await, "hello");
 
     fixture.node.logout(&ended.refresh).await.expect(204);
-    assert_eq!(ended_socket.close_code_and_reason().await, Some((POLICY_VIOLATION, "session_revoked".to_owned())));
+    assert_eq!(ended_socket.closed().await, Some((POLICY_VIOLATION, "session_revoked".to_owned())));
     assert_eq!(live_socket.ask("still here").await, "still here");
     let refused = Socket::try_open(address, "/echo", &ended.access).await;
     assert!(refused.is_err_and(|error| error.contains("401")));
 
     fixture.proxy.set(Mode::Frozen); // the feed's connection stays open, but nothing arrives
     fixture.clock.advance(Duration::from_secs(6)); // more than the default of `max_staleness`, 5 s
-    assert_eq!(live_socket.close_code_and_reason().await, Some((TRY_AGAIN_LATER, "feed_lost".to_owned())));
+    assert_eq!(live_socket.closed().await, Some((TRY_AGAIN_LATER, "feed_lost".to_owned())));
     wait::until("no WebSocket is registered", async || verifier.status().registrations == 0).await;
     drop(verifier);
     fixture.stop().await;
@@ -131,7 +132,7 @@ async fn idle_handler_of_a_closed_websocket_is_dropped() {
     assert_eq!(verifier.status().registrations, 1);
     fixture.node.logout(&tokens.refresh).await.expect(204);
     // the connection ends because the handler is dropped with its socket; nothing polled the socket, so no close frame is sent
-    assert_eq!(socket.close_code_and_reason().await, None);
+    assert_eq!(socket.closed().await, None);
     drop(verifier);
     fixture.stop().await;
 }
