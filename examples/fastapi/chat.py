@@ -1,4 +1,7 @@
-"""A chat client for the command line: `python chat.py HOST:PORT ACCESS_TOKEN MESSAGE`. Prints all messages until the chat closes."""
+"""A chat client for the command line: `python chat.py HOST:PORT ACCESS_TOKEN MESSAGE`.
+
+Sends MESSAGE and prints all messages of the chat until the server closes the connection, for example after a sign-out.
+"""
 
 import asyncio
 import sys
@@ -8,8 +11,9 @@ from websockets.exceptions import ConnectionClosed
 
 
 async def main(address: str, token: str, message: str) -> None:
-    """Sends the message and prints all messages."""
-    async with connect(f"ws://{address}/chat", additional_headers={"Authorization": f"Bearer {token}"}, proxy=None) as chat:
+    authorization = {"Authorization": f"Bearer {token}"}
+    # The app runs on this machine: no proxy from the environment.
+    async with connect(f"ws://{address}/chat", additional_headers=authorization, proxy=None) as chat:
         try:
             await chat.send(message)
             while True:
@@ -18,4 +22,5 @@ async def main(address: str, token: str, message: str) -> None:
             print(f"closed: {chat.close_code} {chat.close_reason}")
 
 
-asyncio.run(main(*sys.argv[1:]))
+_program, address, token, message = sys.argv
+asyncio.run(main(address, token, message))

@@ -16,11 +16,12 @@ use crate::domain::ids::{AccountId, SessionId};
 pub const PREFIX: &str = "lk_bs_";
 
 const VERSION: u8 = 1;
-/// The bytes that the MAC covers: version, account and session.
-const CLAIMS_BYTES: usize = 33;
-const TOKEN_BYTES: usize = CLAIMS_BYTES + 32;
-/// The characters of a token after its prefix.
-const ENCODED_BYTES: usize = (TOKEN_BYTES * 4).div_ceil(3);
+/// The bytes that the MAC covers: version (1), account (16) and session (16).
+const SIGNED_BYTES: usize = 1 + 16 + 16;
+const MAC_BYTES: usize = 32;
+const TOKEN_BYTES: usize = SIGNED_BYTES + MAC_BYTES;
+/// The length of a token without its prefix.
+const ENCODED_CHARS: usize = (TOKEN_BYTES * 4).div_ceil(3);
 
 /// An encoded browser token. `Debug` omits it: it is all that a browser needs to be signed in.
 #[derive(Clone, PartialEq, Eq)]
@@ -57,10 +58,10 @@ impl BrowserTokens {
         let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
         bytes[0] = VERSION;
         bytes[1..17].copy_from_slice(account.as_bytes());
-        bytes[17..CLAIMS_BYTES].copy_from_slice(session.as_bytes());
-        let mac = hmac::sign(&self.current, &bytes[..CLAIMS_BYTES]);
-        bytes[CLAIMS_BYTES..].copy_from_slice(mac.as_ref());
-        let mut text = String::with_capacity(PREFIX.len() + ENCODED_BYTES);
+        bytes[17..SIGNED_BYTES].copy_from_slice(session.as_bytes());
+        let mac = hmac::sign(&self.current, &bytes[..SIGNED_BYTES]);
+        bytes[SIGNED_BYTES..].copy_from_slice(mac.as_ref());
+        let mut text = String::with_capacity(PREFIX.len() + ENCODED_CHARS);
         text.push_str(PREFIX);
         BASE64_URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
         BrowserToken(Zeroizing::new(text))
@@ -68,16 +69,20 @@ impl BrowserTokens {
 
     /// The account and the session of a token that was encoded with one of the keys; none for any other text.
     pub fn decode(&self, text: &str) -> Option<(AccountId, SessionId)> {
-        let encoded = text.strip_prefix(PREFIX).filter(|encoded| encoded.len() == ENCODED_BYTES)?;
+        let encoded = text.strip_prefix(PREFIX).filter(|encoded| encoded.len() == ENCODED_CHARS)?;
         let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
         BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
-        let (claims, mac) = bytes.split_at(CLAIMS_BYTES);
-        if claims[0] != VERSION {
+        let (signed, mac) = bytes.split_at(SIGNED_BYTES);
+        if signed[0] != VERSION {
             return None;
         }
-        std::iter::once(&self.current).chain(&self.previous).find(|key| hmac::verify(key, claims, mac).is_ok())?;
-        let account = AccountId::from_bytes(claims[1..17].try_into().ok()?);
-        Some((account, SessionId::from_bytes(claims[17..].try_into().ok()?)))
+        let mut keys = std::iter::once(&self.current).chain(&self.previous);
+        if !keys.any(|key| hmac::verify(key, signed, mac).is_ok()) {
+            return None;
+        }
+        let account = AccountId::from_bytes(signed[1..17].try_into().ok()?);
+        let session = SessionId::from_bytes(signed[17..].try_into().ok()?);
+        Some((account, session))
     }
 }
 
@@ -94,13 +99,14 @@ mod tests {
     #[test]
     fn browser_token_is_decoded_with_current_and_previous_key_only() {
         let (account, session) = (AccountId::from_bytes([1; 16]), SessionId::from_bytes([2; 16]));
-        let old = BrowserTokens::new(&[7; 32], []).encode(account, session);
-        assert_eq!(format!("{old:?}"), "[browser token]");
-        assert_eq!(old.expose().len(), "lk_bs_".len() + 87);
-        let claims = Some((account, session));
-        assert_eq!(BrowserTokens::new(&[7; 32], []).decode(old.expose()), claims);
-        assert_eq!(BrowserTokens::new(&[8; 32], [&[7; 32]]).decode(old.expose()), claims);
-        assert_eq!(BrowserTokens::new(&[8; 32], []).decode(old.expose()), None);
+        let (old_key, new_key) = ([7; 32], [8; 32]);
+        let token = BrowserTokens::new(&old_key, []).encode(account, session);
+        assert_eq!(format!("{token:?}"), "[browser token]");
+        assert_eq!(token.expose().len(), "lk_bs_".len() + 87);
+        let encoded_ids = Some((account, session));
+        assert_eq!(BrowserTokens::new(&old_key, []).decode(token.expose()), encoded_ids);
+        assert_eq!(BrowserTokens::new(&new_key, [&old_key]).decode(token.expose()), encoded_ids);
+        assert_eq!(BrowserTokens::new(&new_key, []).decode(token.expose()), None);
     }
 
     #[test]
@@ -109,11 +115,12 @@ mod tests {
         let token = tokens.encode(AccountId::from_bytes([1; 16]), SessionId::from_bytes([2; 16]));
         for at in 0..token.expose().len() {
             let mut text = token.expose().to_owned();
-            let other = if &text[at..=at] == "A" { "B" } else { "A" };
-            text.replace_range(at..=at, other);
+            let replacement = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
+            text.replace_range(at..=at, replacement);
             assert_eq!(tokens.decode(&text), None, "{at}");
         }
-        for text in ["", "lk_bs_", "lk_rt_AQ"] {
+        let start_of_a_refresh_token = "lk_rt_AQ";
+        for text in ["", "lk_bs_", start_of_a_refresh_token] {
             assert_eq!(tokens.decode(text), None);
         }
     }

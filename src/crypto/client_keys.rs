@@ -56,8 +56,8 @@ pub fn to_jwks(file: &str) -> Result<String, ClientKeysError> {
     } else {
         vec![strict_json::from_slice::<Jwk>(text.as_bytes()).ok_or(ClientKeysError::Unreadable)?]
     };
-    parse(&keys)?;
-    serde_json::to_string(&Jwks { keys }).map_err(|_| ClientKeysError::Unreadable)
+    parse_jwks(&keys)?; // refuses what could not be used later
+    to_json(keys)
 }
 
 /// Converts a JWK set that a dynamic client has published to the set to store. Omits keys that can't verify a signature here: the set
@@ -77,13 +77,19 @@ pub fn usable_jwks(set: &str) -> Result<String, ClientKeysError> {
     let mut keys = Vec::new();
     for key in set.keys {
         let Ok(key) = serde_json::from_value::<Jwk>(key) else { continue };
-        match parse(std::slice::from_ref(&key)) {
+        match parse_jwks(std::slice::from_ref(&key)) {
             Ok(_) => keys.push(key),
             Err(ClientKeysError::Private) => return Err(ClientKeysError::Private),
             Err(_) => {}
         }
     }
-    parse(&keys)?;
+    if keys.is_empty() {
+        return Err(ClientKeysError::Count);
+    }
+    to_json(keys)
+}
+
+fn to_json(keys: Vec<Jwk>) -> Result<String, ClientKeysError> {
     serde_json::to_string(&Jwks { keys }).map_err(|_| ClientKeysError::Unreadable)
 }
 
@@ -103,17 +109,20 @@ impl ClientKeys {
     /// [`ClientKeysError`]
     pub fn parse(jwks: &str) -> Result<Self, ClientKeysError> {
         let set: Jwks = strict_json::from_slice(jwks.as_bytes()).ok_or(ClientKeysError::Unreadable)?;
-        parse(&set.keys)
+        parse_jwks(&set.keys)
     }
 
     /// Whether one of the keys made the signature of a JWS. Only keys of the header's algorithm are tried. If the header and
     /// a key both have a key id, the ids must be equal.
     pub fn verify(&self, jws: &Jws<'_>) -> bool {
-        let candidates = self.0.iter().filter(|key| {
-            let kid_matches = jws.header.kid.as_deref().zip(key.kid.as_deref()).is_none_or(|(kid, own)| kid == own);
-            key.key.algorithm().as_str() == jws.header.alg && kid_matches
-        });
-        candidates.into_iter().any(|key| key.key.verify_encoded(jws.message, jws.signature))
+        self.0.iter().any(|ClientKey { kid, key }| {
+            let kid_matches = match (jws.header.kid.as_deref(), kid.as_deref()) {
+                (Some(wanted), Some(kid)) => wanted == kid,
+                _ => true,
+            };
+            let algorithm_matches = key.algorithm().as_str() == jws.header.alg;
+            kid_matches && algorithm_matches && key.verify_encoded(jws.message, jws.signature)
+        })
     }
 }
 
@@ -124,7 +133,7 @@ impl fmt::Debug for ClientKeys {
 }
 
 /// Parses JWKs, all of which must be usable public keys.
-fn parse(jwks: &[Jwk]) -> Result<ClientKeys, ClientKeysError> {
+fn parse_jwks(jwks: &[Jwk]) -> Result<ClientKeys, ClientKeysError> {
     if jwks.is_empty() || jwks.len() > MAX_KEYS {
         return Err(ClientKeysError::Count);
     }
@@ -136,7 +145,7 @@ fn parse(jwks: &[Jwk]) -> Result<ClientKeys, ClientKeysError> {
         if !jwk.may_verify() {
             return Err(ClientKeysError::Unusable);
         }
-        let before = keys.len();
+        let count_before = keys.len();
         // An RSA key without `alg` is used with both RSA algorithms.
         for algorithm in Algorithm::ALL {
             if let Some(key) = jwk.verification_key(algorithm) {
@@ -144,7 +153,7 @@ fn parse(jwks: &[Jwk]) -> Result<ClientKeys, ClientKeysError> {
                 keys.push(ClientKey { kid: jwk.kid.clone(), key });
             }
         }
-        if keys.len() == before {
+        if keys.len() == count_before {
             return Err(ClientKeysError::Unusable);
         }
     }
@@ -158,7 +167,7 @@ const P256_INFO: [u8; 26] = [
 ];
 /// The start of a `SubjectPublicKeyInfo` for Ed25519 (RFC 8410); the key follows.
 const ED25519_INFO: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
-/// The algorithm identifier of an RSA key (RFC 3279).
+/// The contents of an RSA key's algorithm identifier: `rsaEncryption` and NULL (RFC 3279, section 2.3.1).
 const RSA_ALGORITHM: [u8; 13] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
 /// Converts a public key in PEM (RFC 7468, section 13) to a JWK without a key id.
@@ -169,20 +178,20 @@ fn from_pem(text: &str) -> Result<Jwk, ClientKeysError> {
         .ok_or(ClientKeysError::Unreadable)?;
     let body: String = body.split_ascii_whitespace().collect();
     let der = BASE64_STANDARD.decode(body).map_err(|_| ClientKeysError::Unreadable)?;
-    let encode = |bytes: &[u8]| Some(BASE64_URL_SAFE_NO_PAD.encode(bytes));
+    let member = |bytes: &[u8]| Some(BASE64_URL_SAFE_NO_PAD.encode(bytes));
     // The byte 4 marks an uncompressed point (SEC 1, section 2.3.3).
     if let Some([4, point @ ..]) = der.strip_prefix(&P256_INFO)
         && let Some((x, y)) = point.split_at_checked(32)
     {
         let crv = Some("P-256".to_owned());
-        return Ok(Jwk { kty: "EC".to_owned(), crv, x: encode(x), y: encode(y), ..Jwk::default() });
+        return Ok(Jwk { kty: "EC".to_owned(), crv, x: member(x), y: member(y), ..Jwk::default() });
     }
     if let Some(x) = der.strip_prefix(&ED25519_INFO) {
         let crv = Some("Ed25519".to_owned());
-        return Ok(Jwk { kty: "OKP".to_owned(), crv, x: encode(x), ..Jwk::default() });
+        return Ok(Jwk { kty: "OKP".to_owned(), crv, x: member(x), ..Jwk::default() });
     }
     let (n, e) = extract_rsa_numbers(&der).ok_or(ClientKeysError::Unusable)?;
-    Ok(Jwk { kty: "RSA".to_owned(), n: encode(n), e: encode(e), ..Jwk::default() })
+    Ok(Jwk { kty: "RSA".to_owned(), n: member(n), e: member(e), ..Jwk::default() })
 }
 
 /// Tags of DER elements (X.690, section 8).
@@ -199,21 +208,22 @@ fn extract_rsa_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (numbers, []) = split_element(bits.strip_prefix(&[0])?, SEQUENCE)? else { return None };
     let (n, rest) = split_element(numbers, INTEGER)?;
     let (e, []) = split_element(rest, INTEGER)? else { return None };
-    // DER puts a zero byte before a number whose first bit is set.
+    // DER puts a zero byte before a number whose first bit is set. A JWK has none (RFC 7518, section 6.3.1).
     let leading_zeros = |number: &[u8]| number.iter().take_while(|byte| **byte == 0).count();
     (algorithm == RSA_ALGORITHM).then_some((&n[leading_zeros(n)..], &e[leading_zeros(e)..]))
 }
 
 /// Splits off the first DER element, which must have this tag, and returns its contents and the rest (X.690, section 8.1).
 fn split_element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let [found, first, rest @ ..] = der else { return None };
-    let (length, rest) = match *first {
-        short @ 0..=0x7f => (usize::from(short), rest),
+    let [found_tag, length_byte, rest @ ..] = der else { return None };
+    // A length from 128 takes one byte after 0x81, or two bytes after 0x82.
+    let (length, rest) = match *length_byte {
+        length @ 0..=0x7f => (usize::from(length), rest),
         0x81 => (usize::from(*rest.first()?), rest.get(1..)?),
         0x82 => (usize::from(u16::from_be_bytes([*rest.first()?, *rest.get(1)?])), rest.get(2..)?),
         _ => return None,
     };
-    if *found == tag { rest.split_at_checked(length) } else { None }
+    if *found_tag == tag { rest.split_at_checked(length) } else { None }
 }
 
 #[cfg(test)]
@@ -228,23 +238,31 @@ mod tests {
         testing::key(algorithm).public_jwk().to_owned()
     }
 
+    fn encryption_jwk(algorithm: Algorithm) -> String {
+        jwk(algorithm).replace("\"sig\"", "\"enc\"")
+    }
+
+    /// A JWK with the member `d`, which only private keys have.
+    fn private_jwk(algorithm: Algorithm) -> String {
+        jwk(algorithm).replace("\"kty\"", "\"d\":\"AA\",\"kty\"")
+    }
+
     #[test]
     fn signature_verifies_with_registered_key_only() {
         for algorithm in Algorithm::ALL {
             let keys = ClientKeys::parse(&to_jwks(&jwk(algorithm)).unwrap()).unwrap();
-            // The signature covers "message", so that "massage" is a changed message.
+            // The signature always covers "message", whatever message is sent.
             let verify = |alg: &str, kid: Option<&str>, message: &str| {
-                let header = json!({ "alg": alg, "kid": kid }).to_string();
-                let encoded = format!("{}.{message}", BASE64_URL_SAFE_NO_PAD.encode(header));
-                let signature = testing::key(algorithm).sign(encoded.replace("massage", "message").as_bytes()).unwrap();
-                let text = format!("{encoded}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature));
+                let header = BASE64_URL_SAFE_NO_PAD.encode(json!({ "alg": alg, "kid": kid }).to_string());
+                let signature = testing::key(algorithm).sign(format!("{header}.message").as_bytes()).unwrap();
+                let text = format!("{header}.{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature));
                 keys.verify(&Jws::parse(&text).unwrap())
             };
             let alg = algorithm.as_str();
             assert!(verify(alg, None, "message"), "{algorithm}");
             assert!(verify(alg, Some(testing::key(algorithm).kid()), "message"), "{algorithm}");
             assert!(!verify(alg, Some("other"), "message"), "{algorithm}");
-            assert!(!verify(alg, None, "massage"), "{algorithm}");
+            assert!(!verify(alg, None, "another"), "{algorithm}");
             for other in Algorithm::ALL.map(Algorithm::as_str).into_iter().chain(["none", "HS256", ""]) {
                 assert_eq!(verify(other, None, "message"), other == alg, "{algorithm}, {other}");
             }
@@ -270,26 +288,25 @@ mod tests {
             let kept = to_jwks(pem).unwrap();
             assert_eq!(ClientKeys::parse(&kept).unwrap().0.len(), count, "{kept}");
         }
-        // Another first byte of the DER
-        assert_eq!(
-            to_jwks(&p256.replace("BEGIN PUBLIC KEY-----\nM", "BEGIN PUBLIC KEY-----\nN")),
-            Err(ClientKeysError::Unusable)
-        );
+        // the first byte of the DER is 0x34, and not a sequence's 0x30
+        let not_a_sequence = p256.replace("\nMFkw", "\nNFkw");
+        assert_eq!(to_jwks(&not_a_sequence), Err(ClientKeysError::Unusable));
     }
 
     #[test]
     fn published_jwk_set_is_stored_without_keys_for_other_purposes() {
         let usable = jwk(Algorithm::Es256);
-        let for_encryption = jwk(Algorithm::EdDsa).replace("\"sig\"", "\"enc\"");
+        let for_encryption = encryption_jwk(Algorithm::EdDsa);
         let unsupported = r#"{"kty":"EC","crv":"P-384","x":"AA","y":"AA"}"#;
         let set = |keys: &str| format!("{{\"keys\":[{keys}]}}");
         let kept = usable_jwks(&set(&format!("{for_encryption},{unsupported},{{}},{usable}"))).unwrap();
         assert_eq!(kept, to_jwks(&usable).unwrap());
-        let private = usable.replace("\"kty\"", "\"d\":\"AA\",\"kty\"");
+        let private = private_jwk(Algorithm::Es256);
         assert_eq!(usable_jwks(&set(&format!("{usable},{private}"))), Err(ClientKeysError::Private));
-        let oct = r#"{"kty":"oct","k":"AAAA"}"#;
-        assert_eq!(usable_jwks(&set(&format!("{usable},{oct}"))), Err(ClientKeysError::Private));
-        assert_eq!(usable_jwks(&set(&[usable.as_str(); MAX_KEYS + 1].join(","))), Err(ClientKeysError::Count));
+        let symmetric = r#"{"kty":"oct","k":"AAAA"}"#;
+        assert_eq!(usable_jwks(&set(&format!("{usable},{symmetric}"))), Err(ClientKeysError::Private));
+        let too_many = [usable.as_str(); MAX_KEYS + 1].join(",");
+        assert_eq!(usable_jwks(&set(&too_many)), Err(ClientKeysError::Count));
         for unusable in [set(""), set(&for_encryption), set("{}")] {
             assert_eq!(usable_jwks(&unusable), Err(ClientKeysError::Count), "{unusable}");
         }
@@ -300,20 +317,22 @@ mod tests {
 
     #[test]
     fn anything_but_usable_public_keys_is_refused() {
-        let private = jwk(Algorithm::Es256).replace("\"kty\"", "\"d\":\"AA\",\"kty\"");
+        let es256 = jwk(Algorithm::Es256);
+        let too_short_rsa = r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#;
         for (text, error) in [
             ("", ClientKeysError::Unreadable),
             ("{}", ClientKeysError::Unreadable),
             ("-----BEGIN PUBLIC KEY-----", ClientKeysError::Unreadable),
             ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", ClientKeysError::Private),
-            (&private, ClientKeysError::Private),
+            (&private_jwk(Algorithm::Es256), ClientKeysError::Private),
             (r#"{"kty":"oct","k":"AAAA"}"#, ClientKeysError::Private),
             (r#"{"keys":[]}"#, ClientKeysError::Count),
             (r#"{"kty":"EC","crv":"P-384","x":"AA","y":"AA"}"#, ClientKeysError::Unusable),
-            (r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#, ClientKeysError::Unusable),
-            (&jwk(Algorithm::Es256).replace("\"sig\"", "\"enc\""), ClientKeysError::Unusable),
-            (&jwk(Algorithm::Es256).replace("\"kty\"", "\"key_ops\":[\"encrypt\"],\"kty\""), ClientKeysError::Unusable),
-            (&jwk(Algorithm::Es256).replace("ES256", "RS256"), ClientKeysError::Unusable),
+            (too_short_rsa, ClientKeysError::Unusable),
+            (&encryption_jwk(Algorithm::Es256), ClientKeysError::Unusable),
+            (&es256.replace("\"kty\"", "\"key_ops\":[\"encrypt\"],\"kty\""), ClientKeysError::Unusable),
+            // the algorithm does not fit the type of the key
+            (&es256.replace("ES256", "RS256"), ClientKeysError::Unusable),
         ] {
             assert_eq!(to_jwks(text), Err(error), "{text}");
         }

@@ -55,10 +55,8 @@ pub struct BadSignature;
 /// A parsed private key with its public key.
 pub struct SigningKey {
     pair: Arc<KeyPair>,
-    /// Encodes access tokens.
-    encoder: JwtEncoder,
-    /// Encodes ID tokens.
-    id_encoder: JwtEncoder,
+    access_token_encoder: JwtEncoder,
+    id_token_encoder: JwtEncoder,
     public: PublicKey,
 }
 
@@ -112,14 +110,16 @@ impl SigningKey {
             return Err(SigningKeyError::ForeignProvider);
         }
         let pair = Arc::new(pair);
-        let (kid, jwk) = pair.jwk().ok_or(SigningKeyError::Rejected)?;
-        let key = VerificationKey::new(pair.algorithm(), pair.public_bytes().to_vec());
-        let key = JwtKey::new(key.ok_or(SigningKeyError::Rejected)?).ok_or(SigningKeyError::ForeignProvider)?;
-        let encoder =
-            JwtEncoder::new(Arc::clone(&pair), ACCESS_TOKEN_TYPE, &kid).ok_or(SigningKeyError::ForeignProvider)?;
-        let id_encoder = JwtEncoder::new(Arc::clone(&pair), id_token::TOKEN_TYPE, &kid);
-        let id_encoder = id_encoder.ok_or(SigningKeyError::ForeignProvider)?;
-        Ok(Self { pair, encoder, id_encoder, public: PublicKey { kid, key, jwk } })
+        let (kid, jwk) = pair.kid_and_jwk().ok_or(SigningKeyError::Rejected)?;
+        let verification_key = VerificationKey::new(pair.algorithm(), pair.public_bytes().to_vec());
+        let verification_key = verification_key.ok_or(SigningKeyError::Rejected)?;
+        let key = JwtKey::new(verification_key).ok_or(SigningKeyError::ForeignProvider)?;
+        let encoder = |token_type: &str| {
+            JwtEncoder::new(Arc::clone(&pair), token_type, &kid).ok_or(SigningKeyError::ForeignProvider)
+        };
+        let access_token_encoder = encoder(ACCESS_TOKEN_TYPE)?;
+        let id_token_encoder = encoder(id_token::TOKEN_TYPE)?;
+        Ok(Self { pair, access_token_encoder, id_token_encoder, public: PublicKey { kid, key, jwk } })
     }
 
     /// The private key as PKCS#8 version 1, for [`super::seal`].
@@ -145,12 +145,12 @@ impl SigningKey {
 
     /// Encodes and signs an access token with these claims.
     pub(super) fn encode_claims(&self, claims: &impl Serialize) -> Result<String, SigningKeyError> {
-        self.encoder.encode(claims).map_err(|_| SigningKeyError::Sign)
+        self.access_token_encoder.encode(claims).map_err(|_| SigningKeyError::Sign)
     }
 
     /// Encodes and signs an ID token with these claims.
     pub(super) fn encode_as_id_token(&self, claims: &impl Serialize) -> Result<String, SigningKeyError> {
-        self.id_encoder.encode(claims).map_err(|_| SigningKeyError::Sign)
+        self.id_token_encoder.encode(claims).map_err(|_| SigningKeyError::Sign)
     }
 
     /// The public key.
@@ -213,8 +213,8 @@ impl KeyPair {
         }
     }
 
-    /// The key id, and the public JWK as JSON, with `use`, `alg` and `kid`.
-    fn jwk(&self) -> Option<(String, String)> {
+    /// The key id, and the public JWK as JSON, with `use`, `alg` and `kid`. The id is the JWK's thumbprint.
+    fn kid_and_jwk(&self) -> Option<(String, String)> {
         let mut jwk = Jwk { common: CommonParameters::default(), algorithm: self.jwk_parameters()? };
         let kid = jwk.thumbprint(ThumbprintHash::SHA256).ok()?;
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
@@ -299,7 +299,7 @@ pub(super) mod testing {
 
     use super::*;
 
-    static RSA: LazyLock<Zeroizing<Vec<u8>>> =
+    static RSA_PKCS8: LazyLock<Zeroizing<Vec<u8>>> =
         LazyLock::new(|| SigningKey::generate(Algorithm::Rs256).unwrap().to_pkcs8().unwrap());
     static KEYS: LazyLock<[SigningKey; 4]> = LazyLock::new(|| Algorithm::ALL.map(fresh));
 
@@ -312,7 +312,7 @@ pub(super) mod testing {
     pub(crate) fn fresh(algorithm: Algorithm) -> SigningKey {
         match algorithm {
             Algorithm::Es256 | Algorithm::EdDsa => SigningKey::generate(algorithm).unwrap(),
-            Algorithm::Rs256 | Algorithm::Ps256 => SigningKey::from_pkcs8(algorithm, &RSA).unwrap(),
+            Algorithm::Rs256 | Algorithm::Ps256 => SigningKey::from_pkcs8(algorithm, &RSA_PKCS8).unwrap(),
         }
     }
 }
@@ -329,7 +329,7 @@ mod tests {
             let key = testing::key(algorithm);
             let signature = key.sign(b"message").unwrap();
             assert_eq!(key.public().verify(b"message", &signature), Ok(()), "{algorithm}");
-            assert_eq!(key.public().verify(b"massage", &signature), Err(BadSignature), "{algorithm}");
+            assert_eq!(key.public().verify(b"another message", &signature), Err(BadSignature), "{algorithm}");
             assert_eq!(key.public().verify(b"message", &signature[1..]), Err(BadSignature), "{algorithm}");
             assert_eq!(key.public().verify(b"message", &[]), Err(BadSignature), "{algorithm}");
             // the test keys of RS256 and PS256 are the same key pair, so they differ in the algorithm only
@@ -372,27 +372,30 @@ mod tests {
 
     #[test]
     fn jwk_has_required_members_and_no_private_ones() {
-        let members = [
+        let cases = [
             (Algorithm::Es256, vec!["alg", "crv", "kid", "kty", "use", "x", "y"], json!(["EC", "P-256"])),
             (Algorithm::EdDsa, vec!["alg", "crv", "kid", "kty", "use", "x"], json!(["OKP", "Ed25519"])),
             (Algorithm::Rs256, vec!["alg", "e", "kid", "kty", "n", "use"], json!(["RSA", null])),
             (Algorithm::Ps256, vec!["alg", "e", "kid", "kty", "n", "use"], json!(["RSA", null])),
         ];
-        for (algorithm, names, kind) in members {
+        for (algorithm, members, kty_and_crv) in cases {
             let key = testing::key(algorithm);
             let jwk: Value = serde_json::from_str(key.public_jwk()).unwrap();
             let mut found: Vec<_> = jwk.as_object().unwrap().keys().map(String::as_str).collect();
             found.sort_unstable();
-            assert_eq!(found, names);
-            assert_eq!(json!([jwk["kty"], jwk["crv"]]), kind);
-            assert_eq!(json!([jwk["use"], jwk["alg"], jwk["kid"]]), json!(["sig", algorithm.as_str(), key.kid()]));
+            assert_eq!(found, members);
+            assert_eq!(json!([jwk["kty"], jwk["crv"]]), kty_and_crv);
+            assert_eq!(jwk["use"], "sig");
+            assert_eq!(jwk["alg"], algorithm.as_str());
+            assert_eq!(jwk["kid"], key.kid());
         }
     }
 
     /// Section 3.1 of RFC 7638.
     #[test]
     fn thumbprint_matches_example_of_rfc_7638() {
-        assert!(install_provider());
+        let is_installed = install_provider();
+        assert!(is_installed);
         let jwk: Jwk = serde_json::from_value(json!({
             "kty": "RSA",
             "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRX\

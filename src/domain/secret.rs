@@ -36,6 +36,7 @@ impl fmt::Debug for SecretText {
     }
 }
 
+/// Compares in constant time, so that the duration does not tell how much of a guess is right.
 impl PartialEq for SecretText {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
@@ -44,7 +45,7 @@ impl PartialEq for SecretText {
 
 impl Eq for SecretText {}
 
-/// A password hash, as a PHC string or in a foreign format. `Debug` omits it.
+/// A password hash, as a PHC string or in the format of the system from which it was imported. `Debug` omits it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use poem::{Endpoint, EndpointExt, IntoResponse, Response, Route, get, handler, http::StatusCode, web::Data};
-
 use serde_json::json;
 
 use crate::{
@@ -45,9 +44,12 @@ async fn readyz(Data(state): Data<&Arc<AppState>>, Data(draining): Data<&Drainin
     };
     let is_draining = draining.0.is_cancelled();
     let summary = if is_draining { "draining" } else { status_text(worst) };
-    let body = json!({ "status": summary, "checks": checks.iter().map(describe).collect::<Vec<_>>() });
-    let status = if is_draining || worst == Status::Failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    Response::builder().status(status).content_type("application/json").body(body.to_string())
+    let descriptions: Vec<_> = checks.iter().map(describe).collect();
+    let body = json!({ "status": summary, "checks": descriptions });
+    // a node with warnings is ready
+    let is_ready = !is_draining && worst != Status::Failed;
+    let status_code = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    Response::builder().status(status_code).content_type("application/json").body(body.to_string())
 }
 
 fn status_text(status: Status) -> &'static str {

@@ -55,12 +55,13 @@ impl<E: Endpoint> Endpoint for VerifyEndpoint<E> {
     async fn call(&self, mut request: Request) -> Result<Response> {
         match self.guard.authorize(request.headers()).await {
             Ok(session) => {
+                // a handler takes either of the two
                 request.extensions_mut().insert(Caller(Arc::clone(session.claims())));
                 request.extensions_mut().insert(session.clone());
                 let response = self.inner.call(request).await?.into_response();
                 Ok(end_with_session(response, &session))
             }
-            Err(refusal) => Ok(response(&refusal)),
+            Err(refusal) => Ok(refusal_response(&refusal)),
         }
     }
 }
@@ -92,23 +93,23 @@ impl<'a> FromRequest<'a> for VerifiedSession {
 /// The extension of type `T` that [`Verify`] added to the request. Without [`Verify`], the error is the response 401.
 fn added_by_verify<T: Clone + Send + Sync + 'static>(request: &Request) -> Result<T> {
     let added = request.extensions().get::<T>().cloned();
-    added.ok_or_else(|| poem::Error::from_response(response(&Refusal::NoToken)))
+    added.ok_or_else(|| poem::Error::from_response(refusal_response(&Refusal::NoToken)))
 }
 
-/// Ends a body of unknown length when the session ends.
+/// Ends a body of unknown length when the session ends. Another body stays as it is, without a wrapper.
 fn end_with_session(mut response: Response, session: &VerifiedSession) -> Response {
     let body: BoxBody<_, io::Error> = response.take_body().into();
-    let body = if http_body::Body::size_hint(&body).exact().is_some() {
-        body
+    let has_unknown_length = http_body::Body::size_hint(&body).exact().is_none();
+    if has_unknown_length {
+        let session_body = SessionBody::new(body, response.headers(), session);
+        response.set_body(BoxBody::new(session_body.map_err(io::Error::other)));
     } else {
-        let body = SessionBody::new(body, response.headers(), session);
-        BoxBody::new(body.map_err(io::Error::other))
-    };
-    response.set_body(body);
+        response.set_body(body);
+    }
     response
 }
 
-fn response(refusal: &Refusal) -> Response {
+fn refusal_response(refusal: &Refusal) -> Response {
     let mut response =
         Response::builder().status(refusal.status()).content_type("application/problem+json").body(refusal.problem());
     response.headers_mut().extend(refusal.headers());

@@ -105,7 +105,7 @@ pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
             findings.extend(machine::check(&config));
             findings.extend(proxy::check(&config));
             block_on(async {
-                findings.extend(stores::check(&config, &Clock::System).await?);
+                findings.extend(stores::check(&config, &Clock::System).await);
                 findings.extend(mail::check(&config, &Clock::System, args.test_mail.as_ref()).await);
                 Ok(())
             })?;

@@ -23,12 +23,13 @@ const SLOW_ROUND_TRIP: Duration = Duration::from_millis(5);
 /// The oldest tested PostgreSQL.
 const OLDEST_POSTGRES: u32 = 15;
 
-pub(super) async fn check(config: &Config, clock: &Clock) -> anyhow::Result<Vec<Finding>> {
+/// The findings of both stores. A store that cannot be checked is a finding, too.
+pub(super) async fn check(config: &Config, clock: &Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
     match open_redis_without_database(config).await {
         Err(error) => findings.push(Finding::fail("redis", format!("{error:#}"))),
         Ok((redis, embedded_redis)) => {
-            match redis_findings(&redis.health, clock).await {
+            match check_redis(&redis.health, clock).await {
                 Ok(found) => findings.extend(found),
                 Err(error) => {
                     let remedy = redis_remedy(config).await;
@@ -41,15 +42,18 @@ pub(super) async fn check(config: &Config, clock: &Clock) -> anyhow::Result<Vec<
             }
         }
     }
-    findings.extend(check_database(config, clock).await.unwrap_or_else(|error| {
-        let remedy = if error.is_unavailable() {
-            "; start the database, or correct database.url (LATCHKEY_DATABASE_URL)"
-        } else {
-            ""
-        };
-        vec![Finding::fail("database", format!("{error}{remedy}"))]
-    }));
-    Ok(findings)
+    match check_database(config, clock).await {
+        Ok(found) => findings.extend(found),
+        Err(error) => {
+            let remedy = if error.is_unavailable() {
+                "; start the database, or correct database.url (LATCHKEY_DATABASE_URL)"
+            } else {
+                ""
+            };
+            findings.push(Finding::fail("database", format!("{error}{remedy}")));
+        }
+    }
+    findings
 }
 
 /// The remedy for a Redis that does not answer.
@@ -57,7 +61,8 @@ async fn redis_remedy(config: &Config) -> String {
     if config.redis.url.is_some() {
         return "check that a supported Redis runs there, or correct redis.url (LATCHKEY_REDIS_URL)".to_owned();
     }
-    match server_process(&EmbeddedRedis::socket_in(&config.data_dir.join("redis"))).await {
+    let embedded_socket = EmbeddedRedis::socket_in(&config.data_dir.join("redis"));
+    match server_process(&embedded_socket).await {
         Some(pid) => format!(
             "its process {pid} accepts connections and does not answer: continue it if it was stopped \
              (kill -CONT {pid}), or end it (kill -KILL {pid}). The service then starts it again; no acknowledged write is lost"
@@ -67,9 +72,10 @@ async fn redis_remedy(config: &Config) -> String {
     }
 }
 
-async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Finding>, RedisError> {
+async fn check_redis(health: &RedisHealth, clock: &Clock) -> Result<Vec<Finding>, RedisError> {
     const CHECK: &str = "redis";
     health.ping().await?;
+    // lets `readiness::redis_findings` report a Redis user that may not subscribe
     health.probe_subscription().await?;
     let mut findings: Vec<Finding> = readiness::redis_findings(health, clock)
         .await?
@@ -81,10 +87,12 @@ async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Findi
         .collect();
     let description = health.describe().await?;
     let round_trip = format!("{:.2} ms", description.round_trip.as_secs_f64() * 1000.0);
-    let kind =
+    let topology =
         if description.clustered { "a cluster".to_owned() } else { format!("{} replicas", description.replicas) };
+    // without a finding, Redis is persistent and evicts nothing
     if findings.is_empty() {
-        let detail = format!("{}, {kind}, round trip {round_trip}; persistent, without eviction", description.server);
+        let detail =
+            format!("{}, {topology}, round trip {round_trip}; persistent, without eviction", description.server);
         findings.push(Finding::ok(CHECK, detail));
     }
     if description.round_trip > SLOW_ROUND_TRIP {
@@ -117,10 +125,10 @@ async fn check_database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, 
     }
     let sql = Sql::connect(&config.database).await?;
     sql.ping().await?;
-    let description = sql.describe().await?;
-    let missing = sql.missing_migrations().await?;
+    let kind = sql.describe().await?;
+    let missing_migrations = sql.missing_migrations().await?;
     let mut findings = Vec::new();
-    let name = match &description {
+    let name = match &kind {
         DatabaseKind::Sqlite { version } => format!("SQLite {version}"),
         DatabaseKind::Postgres { version } => {
             let major = version.split(['.', ' ']).next().and_then(|major| major.parse::<u32>().ok());
@@ -133,13 +141,15 @@ async fn check_database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, 
             format!("PostgreSQL {version}")
         }
     };
-    if missing == 0 {
+    // keys and mails are in tables that a missing migration may still have to create
+    if missing_migrations == 0 {
         findings.push(Finding::ok(CHECK, format!("{name}, up to date")));
         findings.extend(keys::check(config, &sql, clock.now()).await?);
         findings.extend(mail::check_queue(&sql, clock).await?);
     } else {
-        let detail =
-            format!("{name}: {missing} migrations are missing; `latchkey serve` or `latchkey migrate` runs them");
+        let detail = format!(
+            "{name}: {missing_migrations} migrations are missing; `latchkey serve` or `latchkey migrate` runs them"
+        );
         findings.push(Finding::warn(CHECK, detail));
     }
     sql.close().await;

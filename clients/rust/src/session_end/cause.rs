@@ -11,12 +11,12 @@ use std::fmt;
 pub enum EndCause {
     /// The session was revoked: a sign-out, a reused refresh token, the session cap, or an operator.
     SessionRevoked,
-    /// The account's sessions were revoked: a changed password, or a disabled or deleted account. If the feed names a session
-    /// before its account, the cause is [`EndCause::SessionRevoked`].
+    /// The account's sessions were revoked: a changed password, or a disabled or deleted account. If the feed reports the end
+    /// of the session itself first, the cause is [`EndCause::SessionRevoked`].
     AccountRevoked,
     /// The key that signed the session's last known token was retired, or is no longer published.
     KeyRetired,
-    /// The account's claims, such as its roles, have changed since the registered token was issued.
+    /// The account's claims, such as its roles, have changed since the session's last known token was issued.
     ClaimsChanged,
     /// The last known token of the session has expired, and the verifier has seen no newer one.
     TokenExpired,
@@ -38,12 +38,14 @@ impl EndCause {
         }
     }
 
-    /// The code with which a WebSocket is closed (RFC 6455, section 7.4): 1013 (try again later) for
-    /// [`EndCause::FeedLost`], otherwise 1008 (policy violation).
+    /// The code with which a WebSocket is closed: 1013 (try again later, from IANA's registry) for [`EndCause::FeedLost`],
+    /// otherwise 1008 (policy violation; RFC 6455, section 7.4.1).
     pub fn close_code(self) -> u16 {
+        const TRY_AGAIN_LATER: u16 = 1013;
+        const POLICY_VIOLATION: u16 = 1008;
         match self {
-            Self::FeedLost => 1013,
-            _ => 1008,
+            Self::FeedLost => TRY_AGAIN_LATER,
+            _ => POLICY_VIOLATION,
         }
     }
 }
