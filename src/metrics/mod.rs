@@ -1,7 +1,7 @@
 //! Prometheus metrics. Code that counts holds a handle, so that counting is one atomic addition.
 //!
-//! No label holds an account, name, address or token (I6), and every label has few values. Gauges that are computed when
-//! Prometheus reads them are in `state::gauges`; `docs/monitoring.md` documents every metric.
+//! No label holds an account, name, address or token (I6: no secrets in metrics), and every label has few values. Gauges that
+//! are computed when Prometheus reads them are in `state::gauges`; `docs/monitoring.md` documents every metric.
 
 mod cache;
 mod database;
@@ -43,7 +43,7 @@ pub struct Metrics {
     second_factors: IntCounterVec,
     /// Refreshes by outcome.
     rotations: IntCounterVec,
-    /// Requests refused by a rate limit, by limit.
+    /// Requests refused by a rate limit, by the limit's policy.
     pub rate_limited: IntCounterVec,
     /// Requests through proxies, by how the proxy reported the client's address.
     pub forwarded: ForwardedMetrics,
@@ -70,7 +70,7 @@ impl Metrics {
             rate_limited: counters("latchkey_rate_limited_total", "Requests refused by a rate limit.", &["policy"]),
             forwarded,
         };
-        // Creates every series with the value 0: a rate in Prometheus needs a value from before the first count.
+        // `with_label_values` creates a series with the value 0: a rate in Prometheus needs a value from before the first count.
         for outcome in LoginOutcome::ALL {
             metrics.logins.with_label_values(&[outcome.as_str()]);
         }
@@ -103,7 +103,8 @@ impl Metrics {
 
     /// Adds a boxed collector to the registry.
     pub fn register_boxed(&self, collector: Box<dyn Collector>) {
-        let metric = collector.desc().first().map(|first| first.fq_name.clone());
+        // the name for the log, read before the registry takes the collector
+        let metric = collector.desc().first().map(|description| description.fq_name.clone());
         // fails only for a duplicate name, which a test would find
         if let Err(error) = self.registry.register(collector) {
             tracing::error!(metric = metric.as_deref(), %error, "registering a metric failed: /metrics does not have it");

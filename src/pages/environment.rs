@@ -24,16 +24,7 @@ pub(super) fn compile_templates(sources: &BTreeMap<String, String>) -> Result<En
     // `query|with("name=value")` is the query with one more parameter
     environment.add_filter("with", |query: &str, parameter: &str| append_parameter(query, parameter));
     // `query|in_language("de")` is the query that selects this language in place of another
-    environment.add_filter("in_language", |query: &str, tag: &str| {
-        let other_parameters: Vec<&str> = query
-            .trim_start_matches('?')
-            .split('&')
-            .filter(|pair| !pair.is_empty() && !pair.starts_with("ui_locales="))
-            .collect();
-        let query =
-            if other_parameters.is_empty() { String::new() } else { format!("?{}", other_parameters.join("&")) };
-        append_parameter(&query, &format!("ui_locales={tag}"))
-    });
+    environment.add_filter("in_language", |query: &str, tag: &str| select_language(query, tag));
     for (name, source) in sources {
         let added = environment.add_template_owned(name.clone(), source.clone());
         added.map_err(|error| PagesError::render(name, &error))?;
@@ -55,14 +46,14 @@ pub(super) fn localize(
     environment.add_function("t", move |key: &str, values: Kwargs| {
         let failed = |reason: String| Error::new(ErrorKind::InvalidOperation, format!("{key}: {reason}"));
         let text = texts.get(key).ok_or_else(|| failed("there is no such text".to_owned()))?;
-        let value = |name: &str| {
-            let given = values.get::<Option<Value>>(name).ok().flatten().map(|value| value.to_string());
-            given.or_else(|| defaults.get(name).cloned())
+        let value_of = |placeholder: &str| {
+            let passed = values.get::<Option<Value>>(placeholder).ok().flatten();
+            passed.map(|value| value.to_string()).or_else(|| defaults.get(placeholder).cloned())
         };
-        text.fill(value).map_err(failed)
+        text.fill(value_of).map_err(failed)
     });
     let times = Arc::clone(catalog);
-    // `millis|time(zone)` formats a time in milliseconds since the Unix epoch
+    // `millis|time(zone)` formats a time in milliseconds since the Unix epoch, in UTC if the zone is unknown
     environment.add_filter("time", move |millis: i64, zone: &str| {
         let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
         times.time(Timestamp::from_millis(millis), &zone)
@@ -76,9 +67,18 @@ fn append_parameter(query: &str, parameter: &str) -> String {
     format!("{query}{separator}{parameter}")
 }
 
+/// A query with the language `tag` as its only `ui_locales`.
+fn select_language(query: &str, tag: &str) -> String {
+    let mut parameters: Vec<&str> = query.trim_start_matches('?').split('&').collect();
+    parameters.retain(|parameter| !parameter.is_empty() && !parameter.starts_with("ui_locales="));
+    let language = format!("ui_locales={tag}");
+    parameters.push(&language);
+    format!("?{}", parameters.join("&"))
+}
+
 /// Escapes text for HTML, in elements and quoted attributes.
 fn escape_html(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len() + 8);
+    let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '<' => escaped.push_str("&lt;"),

@@ -1,4 +1,4 @@
-//! Every page in every language, overrides, and hostile values.
+//! Tests the pages: texts in every language, rendered samples of every page, overrides, and hostile values.
 
 use std::path::Path;
 
@@ -8,11 +8,18 @@ use crate::{
     domain::{entropy::Entropy, locale::Locale},
 };
 
-fn config(templates: Option<&Path>) -> Config {
+/// A configuration with the built-in templates. Its data directory no longer exists: the pages do not use it.
+fn config() -> Config {
     let folder = tempfile::tempdir().unwrap();
     let mut config = load(&Sources::in_dir(folder.path()), &Entropy::system()).unwrap();
     config.issuer = "https://auth.example.com/id".to_owned();
-    config.pages.templates = templates.map(Path::to_owned);
+    config
+}
+
+/// A configuration whose `pages.templates` is this folder of overrides.
+fn config_with_folder(folder: &Path) -> Config {
+    let mut config = config();
+    config.pages.templates = Some(folder.to_owned());
     config
 }
 
@@ -52,9 +59,9 @@ fn every_text_of_the_built_in_languages_is_used() {
         .filter(|path| path.extension().is_some_and(|extension| extension == "html"))
         .map(|path| std::fs::read_to_string(path).unwrap())
         .collect();
-    let pages = Pages::load(&config(None)).unwrap();
-    // The keys that templates or code build from parts, so that no template contains them.
-    let is_built = |key: &str| {
+    let pages = Pages::load(&config()).unwrap();
+    // Templates or code build these keys from parts, so that no template contains them.
+    let is_built_from_parts = |key: &str| {
         let (section, name) = key.split_once('.').unwrap();
         section == "errors"
             || section == "notice"
@@ -64,44 +71,39 @@ fn every_text_of_the_built_in_languages_is_used() {
             || (section == "second_factor" && (name.starts_with("use_") || name.ends_with("_lead")))
             || (section == "consent" && name.starts_with("scope_"))
     };
-    let unused: Vec<_> =
-        pages.keys(Locale::En).into_iter().filter(|key| !is_built(key) && !templates.contains(key.as_str())).collect();
+    let mut unused = pages.keys(Locale::En);
+    unused.retain(|key| !is_built_from_parts(key) && !templates.contains(key.as_str()));
     assert!(unused.is_empty(), "{unused:?}");
 }
 
 #[test]
 fn values_are_escaped() {
-    let pages = Pages::load(&config(None)).unwrap();
+    let pages = Pages::load(&config()).unwrap();
     let hostile = "\"><script>alert(1)</script>'{{ csrf }}";
     let view = SignIn { identifier: hostile.to_owned(), can_register: true, ..SignIn::default() };
     let frame = Frame { csrf: hostile.to_owned(), query: format!("?request={hostile}"), ..Frame::default() };
     let html = pages.render(&frame, &view).unwrap();
     assert!(!html.contains("<script>alert"), "{html}");
+    // `{{ csrf }}` stays as it is: a value is not evaluated as a template
     assert!(html.contains("value=\"&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;&#39;{{ csrf }}\""), "{html}");
 }
 
 #[test]
 fn paths_start_with_the_path_of_the_issuer() {
-    let html = Pages::load(&config(None)).unwrap().render(&Frame::default(), &SignIn::default()).unwrap();
-    assert!(
-        html.contains("action=\"/id/account/sign-in\"") && html.contains("href=\"/id/account/assets/style-"),
-        "{html}"
-    );
+    let pages = Pages::load(&config()).unwrap();
+    let html = pages.render(&Frame::default(), &SignIn::default()).unwrap();
+    assert!(html.contains("action=\"/id/account/sign-in\""), "{html}");
+    assert!(html.contains("href=\"/id/account/assets/style-"), "{html}");
 }
 
 #[test]
 fn page_has_no_inline_script_or_style() {
-    let pages = Pages::load(&config(None)).unwrap();
+    let pages = Pages::load(&config()).unwrap();
     let with_errors = true;
     for (name, html) in render_samples(&pages, &Frame::default(), with_errors).unwrap() {
-        assert!(
-            !html.contains("style=\"") && !html.contains("<style") && !html.contains("javascript:"),
-            "{name}: {html}"
-        );
-        assert!(
-            !html.contains(" onclick") && !html.contains(" onload") && !html.contains(" onsubmit"),
-            "{name}: {html}"
-        );
+        for inline in ["style=\"", "<style", "javascript:", " onclick", " onload", " onsubmit"] {
+            assert!(!html.contains(inline), "{inline}: {name}: {html}");
+        }
         assert_eq!(html.matches("<script").count(), 1, "only the script file of all pages: {name}: {html}");
         assert!(!html.contains("{{") && !html.contains("undefined"), "{name}: {html}");
         assert!(html.starts_with("<!doctype html>\n<html lang=\"en\""), "{name}: {html}");
@@ -110,7 +112,7 @@ fn page_has_no_inline_script_or_style() {
 
 #[test]
 fn every_form_posts_with_a_token() {
-    let pages = Pages::load(&config(None)).unwrap();
+    let pages = Pages::load(&config()).unwrap();
     let frame = Frame { csrf: "TOKEN".to_owned(), ..Frame::default() };
     let with_errors = false;
     for (name, html) in render_samples(&pages, &frame, with_errors).unwrap() {
@@ -128,7 +130,7 @@ fn every_form_posts_with_a_token() {
 /// An e-mail address has at most 254 bytes ([`crate::domain::account::Email::parse`]), and a username fewer.
 #[test]
 fn every_field_for_an_address_has_the_limit_of_an_address() {
-    let pages = Pages::load(&config(None)).unwrap();
+    let pages = Pages::load(&config()).unwrap();
     let with_errors = false;
     let mut found = 0;
     for (name, html) in render_samples(&pages, &Frame::default(), with_errors).unwrap() {
@@ -153,7 +155,7 @@ fn folder_overrides_templates_texts_and_styles() {
         "{% extends 'layout.html' %}{% block content %}<h1>{{ t('sign_in.title') }}</h1>{% endblock %}",
     );
     write("style.css", ":root { --radius: 0 }");
-    let mut config = config(Some(folder.path()));
+    let mut config = config_with_folder(folder.path());
     config.pages.product_name = "Acme".to_owned();
     let pages = Pages::load(&config).unwrap();
     let html = pages.render(&Frame { locale: Locale::De, ..Frame::default() }, &SignIn::default()).unwrap();
@@ -175,12 +177,12 @@ fn folder_with_a_mistake_is_refused() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(name), text).unwrap();
-        let error = Pages::load(&config(Some(folder.path()))).unwrap_err().to_string();
+        let error = Pages::load(&config_with_folder(folder.path())).unwrap_err().to_string();
         assert!(error.contains(problem), "{name}: {error}");
     }
-    let error = Pages::load(&config(Some(Path::new("/nonexistent")))).unwrap_err();
+    let error = Pages::load(&config_with_folder(Path::new("/nonexistent"))).unwrap_err();
     assert!(error.to_string().contains("/nonexistent: can't be read"), "{error}");
-    let mut config = config(None);
+    let mut config = config();
     config.pages.logo = Some("/nonexistent/logo.svg".into());
     assert!(Pages::load(&config).unwrap_err().to_string().starts_with("pages.logo: /nonexistent/logo.svg"));
 }
@@ -192,7 +194,7 @@ fn qr_code_is_an_svg_of_the_codes_size_without_styles_and_refuses_text_that_is_t
     assert!(svg.starts_with("<svg class=\"qr\" viewBox=\"0 0 33 33\" ") && !svg.contains("style"), "{svg}");
     // The first row has the upper edges of the finder patterns in its corners: 7 dark modules each.
     assert!(svg.contains(" d=\"M4 4h7v1h-7z") && svg.contains("M22 4h7v1h-7z"), "{svg}");
-    // No dark module is in the quiet zone.
+    // No dark module is in the quiet zone. The first `d` draws the white background, and the second the dark modules.
     let path = svg.split(" d=\"").nth(2).and_then(|rest| rest.split('"').next()).unwrap();
     for run in path.split('M').skip(1) {
         let (start, rest) = run.split_once('h').unwrap();

@@ -1,5 +1,5 @@
 //! Changes the password of the caller's account. All sessions of the account end, and a new session replaces the caller's. So copies of the
-//! caller's tokens stop working as well (I5).
+//! caller's tokens stop working as well (I5: a changed password ends all sessions).
 
 use std::net::IpAddr;
 
@@ -33,7 +33,7 @@ pub enum ChangePasswordError {
     /// The account was deleted or disabled.
     #[error("the account was deleted or disabled")]
     NoAccount,
-    /// The caller's session ended while the passwords were being hashed (I3).
+    /// The caller's session ended while the passwords were being hashed (I3: revoked stays revoked).
     #[error("the session has ended")]
     SessionEnded,
     /// Only bearer sessions were accepted, and the caller's is a cookie session.
@@ -54,7 +54,7 @@ from_store_errors!(ChangePasswordError);
 from_replace_sessions_error!(ChangePasswordError);
 
 /// Changes the password of the caller's account, ends its sessions, and returns the tokens of the session that replaces the caller's. The
-/// new session counts as authenticated now, or at the time of the caller's step-up, and has the caller's transport and details.
+/// new session counts as authenticated now, or at the caller's step-up if there was one, and has the caller's transport and details.
 ///
 /// On an error the password is unchanged. The sessions are unchanged too, unless the database fails to commit after Redis has ended them.
 /// The caller then has to sign in again.
@@ -64,8 +64,8 @@ from_replace_sessions_error!(ChangePasswordError);
 pub async fn change_password(
     state: &AppState,
     caller: &AccessClaims,
-    current: SecretText,
-    new: SecretText,
+    current_password: SecretText,
+    new_password: SecretText,
     origin: RequestOrigin,
     accepted: AcceptedTransport,
 ) -> Result<Tokens, ChangePasswordError> {
@@ -76,16 +76,17 @@ pub async fn change_password(
     let account = state.sql.account(caller.sub).await?;
     let account = account.filter(|account| account.disabled_at.is_none()).ok_or(ChangePasswordError::NoAccount)?;
     require_recent_besides_password(state, caller, &account)?;
-    match state.passwords.verify(current, account.password_hash.clone()).await.map_err(ServiceError::from)? {
+    let verification = state.passwords.verify(current_password, account.password_hash.clone()).await;
+    match verification.map_err(ServiceError::from)? {
         Verified::Match { .. } => {}
         Verified::Mismatch | Verified::Unusable(_) => {
             state.audit.record(entry(state.clock.now(), caller, ip).refused("wrong_password"));
             return Err(ChangePasswordError::WrongPassword);
         }
     }
-    let new = state.passwords.check_new(new).map_err(ChangePasswordError::WeakPassword)?;
-    let context = password_context(&account.email, account.username.as_ref());
-    let hash = state.passwords.hash_new(new, context).await.map_err(|error| match error {
+    let new_password = state.passwords.check_new(new_password).map_err(ChangePasswordError::WeakPassword)?;
+    let banned_words = password_context(&account.email, account.username.as_ref());
+    let hash = state.passwords.hash_new(new_password, banned_words).await.map_err(|error| match error {
         PasswordError::Weak(weak) => ChangePasswordError::WeakPassword(weak),
         other => ChangePasswordError::Service(other.into()),
     })?;
@@ -97,7 +98,7 @@ pub async fn change_password(
     if change.account.disabled_at.is_some() {
         return Err(ChangePasswordError::NoAccount);
     }
-    // A new epoch may mean a new password: the verified one counts as wrong.
+    // A later epoch may mean that another request has changed the password: the verified one counts as wrong.
     if change.account.epoch != account.epoch {
         return Err(ChangePasswordError::WrongPassword);
     }

@@ -3,7 +3,7 @@
 //! The app that requests the mail gets a secret. The code and the link work only together with this secret. So a code that another person
 //! requested, or read over the user's shoulder, can't be used in another app.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
@@ -38,7 +38,7 @@ use crate::{
     },
 };
 
-/// Prefix of every login request secret.
+/// Prefix of every login request secret, by which secret scanners find leaked ones.
 const PREFIX: &str = "lk_lr_";
 
 /// The secret of the app that requested a sign-in mail. 256 random bits; `Debug` does not print them.
@@ -94,7 +94,7 @@ pub enum EmailLoginError {
 from_store_errors!(EmailLoginError);
 
 /// Sends a code and a link, if the address is the primary one or a verified secondary one of an account. Always returns a secret, so that
-/// the result does not reveal whether a mail was sent (I12).
+/// the result does not reveal whether a mail was sent (I12: no account oracle).
 ///
 /// # Errors
 /// [`EmailLoginError::Off`], [`EmailLoginError::Service`], for known and unknown addresses alike.
@@ -162,7 +162,7 @@ async fn send(
 /// Signs in with a code or a link.
 ///
 /// The person who reads mails to an unverified address may not be the one who set up the account. The sign-in therefore removes the
-/// password and all else that was set up before, and ends the sessions (I13).
+/// password and all else that was set up before, and ends the sessions (I13: no pre-hijacking).
 ///
 /// # Errors
 /// [`EmailLoginError`]
@@ -191,15 +191,15 @@ pub async fn verify(
         return Err(EmailLoginError::InvalidToken);
     };
     let outcome = finish(state, change, &claim, transport, &origin, device).await;
-    // With these outcomes the sign-in has used the code or the link, which stays consumed.
-    let is_used = matches!(
+    // With these outcomes the sign-in has used the code or the link. After any other, its owner can present it again.
+    let stays_consumed = matches!(
         outcome,
         Ok(_)
             | Err(EmailLoginError::SecondFactorRequired(_)
                 | EmailLoginError::EnrolmentRequired(_)
                 | EmailLoginError::PasswordRequired)
     );
-    if !is_used {
+    if !stays_consumed {
         one_time_tokens::restore(state, &claim, &token).await;
     }
     outcome
@@ -214,14 +214,15 @@ async fn finish(
     origin: &SessionOrigin,
     device: Option<&DeviceToken>,
 ) -> Result<(Tokens, DeviceToken), EmailLoginError> {
-    // Without `about`, the mail went to the primary address.
-    if claim.about.is_none() && !change.account.email_verified {
+    let is_about_primary = claim.about.is_none();
+    if is_about_primary && !change.account.email_verified {
         verify_and_clear_account(state, &mut change, origin.ip).await?;
     }
     let account = change.account.clone();
     change.commit().await?;
-    let proved = Authenticated {
-        attempt: &LoginAttempt::recognize(state, account.id, origin.ip, device).await?,
+    let attempt = LoginAttempt::recognize(state, account.id, origin.ip, device).await?;
+    let authenticated = Authenticated {
+        attempt: &attempt,
         account,
         authentication: Authentication {
             at: state.clock.now(),
@@ -232,13 +233,14 @@ async fn finish(
         origin,
         device,
         replaces: None,
-        wanted_acr: Acr::default(),
+        wanted_acr: Acr::Aal1,
     };
-    match sign_in::proceed(state, proved).await? {
+    match sign_in::proceed(state, authenticated).await? {
         SignInStep::SignedIn(signed_in) => Ok((signed_in.issue_tokens(state)?, signed_in.device)),
         SignInStep::SecondFactorRequired(challenge) => Err(EmailLoginError::SecondFactorRequired(challenge)),
         SignInStep::EnrolmentRequired(challenge) => Err(EmailLoginError::EnrolmentRequired(challenge)),
         SignInStep::PasswordRequired => Err(EmailLoginError::PasswordRequired),
+        // `request` sends no mail that could not verify the address (`can_complete`), so the account has changed since
         SignInStep::EmailVerificationRequired | SignInStep::AccountChanged => {
             Err(ServiceError::AccountChanged("its owner was signing in").into())
         }
@@ -250,7 +252,7 @@ async fn finish(
 async fn verify_and_clear_account(
     state: &AppState,
     change: &mut AccountChange,
-    ip: Option<std::net::IpAddr>,
+    ip: Option<IpAddr>,
 ) -> Result<(), EmailLoginError> {
     let (id, now, reason) = (change.account.id, state.clock.now(), EndReason::PasswordChanged);
     change.verify_email(now).await.map_err(|error| match error {

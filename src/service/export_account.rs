@@ -53,7 +53,7 @@ pub struct AccountExport {
 /// Exports the account of the caller.
 ///
 /// # Errors
-/// [`AuthenticateError`]
+/// [`AuthenticateError::InvalidToken`] if the account was deleted, or another [`AuthenticateError`].
 pub async fn export_account(
     state: &AppState,
     caller: &AccessClaims,
@@ -62,24 +62,27 @@ pub async fn export_account(
     limits::check_self_service(state, ip).await?;
     let (id, now) = (caller.sub, state.clock.now());
     let account = state.sql.account(id).await?.ok_or(AuthenticateError::InvalidToken)?;
-    let totp_factors = state.sql.totp_factors(id).await?;
+    let mut totp_factors = state.sql.totp_factors(id).await?;
+    totp_factors.retain(|factor| factor.confirmed_at.is_some());
     let mut consents = state.sql.consents(id).await?;
     // A consent stores the internal id of a dynamic client. The owner of the account knows the app by its `client_id`.
     for consent in &mut consents {
         consent.client_id = state.clients.label(&consent.client_id).await?.client_id;
     }
+    let of_account = AuditFilter { account: Some(id), ..AuditFilter::default() };
+    let calling_device = None; // an export does not tell which device requests it
     let export = AccountExport {
         account,
         profile: state.sql.profile(id).await?,
         secondary_emails: state.sql.secondary_emails(id).await?,
         pending_address: state.sql.pending_address(id, now).await?,
         former_addresses: state.sql.former_addresses(id, now).await?,
-        totp_factors: totp_factors.into_iter().filter(|factor| factor.confirmed_at.is_some()).collect(),
+        totp_factors,
         passkeys: state.sql.passkeys(id).await?,
-        devices: remembered_devices::list(state, id, None).await?,
+        devices: remembered_devices::list(state, id, calling_device).await?,
         consents,
         sessions: state.redis.sessions.list(id, now).await?,
-        events: state.sql.audit(&AuditFilter { account: Some(id), ..AuditFilter::default() }, MAX_EVENTS).await?,
+        events: state.sql.audit(&of_account, MAX_EVENTS).await?,
     };
     let entry = AuditEntry::new(now, AuditEvent::AccountExported).account(id).session(caller.sid);
     state.audit.record(entry.actor(Actor::Account).address(ip));

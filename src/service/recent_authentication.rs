@@ -27,7 +27,7 @@ pub struct InsufficientAuthentication {
 pub async fn require_recent(state: &AppState, caller: &AccessClaims) -> Result<(), ServiceError> {
     // For a deleted account the lowest level is enough here, because the change itself then fails.
     let account = state.sql.account(caller.sub).await?;
-    let acr = account.as_ref().map_or(Acr::default(), required_acr);
+    let acr = account.as_ref().map_or(Acr::Aal1, required_acr);
     Ok(check(state, caller, Some(acr), Some(state.config.session.recent))?)
 }
 
@@ -62,12 +62,13 @@ pub fn check(
     acr: Option<Acr>,
     max_age: Option<Duration>,
 ) -> Result<(), InsufficientAuthentication> {
-    let level = Acr::parse(&caller.acr).unwrap_or_default();
-    let age = state.clock.now().as_secs().saturating_sub(caller.auth_time);
-    let is_recent = max_age.is_none_or(|most| age <= i64::try_from(most.as_secs()).unwrap_or(i64::MAX));
-    if acr.is_none_or(|needed| level >= needed) && is_recent {
+    let caller_acr = Acr::parse(&caller.acr).unwrap_or_default();
+    let is_strong_enough = acr.is_none_or(|needed| caller_acr >= needed);
+    let age_secs = state.clock.now().as_secs().saturating_sub(caller.auth_time);
+    let is_recent = max_age.is_none_or(|max_age| age_secs <= i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX));
+    if is_strong_enough && is_recent {
         return Ok(());
     }
     // Every session has the lowest level, so it is not reported.
-    Err(InsufficientAuthentication { acr: acr.filter(|acr| *acr > Acr::default()), max_age })
+    Err(InsufficientAuthentication { acr: acr.filter(|acr| *acr > Acr::Aal1), max_age })
 }

@@ -6,7 +6,7 @@ import { config } from './lines.mjs'
 
 const http = { [oauth.allowInsecureRequests]: true }
 const issuer = new URL(config.issuer)
-// Both metadata documents lead to the same server.
+// The metadata documents of OpenID Connect and of OAuth 2.0 both name this issuer. The last one is used below.
 let server
 for (const algorithm of ['oidc', 'oauth2']) {
   server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { ...http, algorithm }))
@@ -17,8 +17,9 @@ const service = { client_id: config.client_id }
 const privateKey = createPrivateKey(config.private_key)
 const jwk = privateKey.export({ format: 'jwk' })
 const key = await crypto.subtle.importKey('jwk', jwk, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])
+const basic = oauth.ClientSecretBasic(config.client_secret)
 const methods = [
-  oauth.ClientSecretBasic(config.client_secret),
+  basic,
   oauth.ClientSecretPost(config.client_secret),
   oauth.PrivateKeyJwt({ key, kid: config.kid }),
 ]
@@ -28,21 +29,24 @@ const introspect = async (method, token) => {
 }
 
 for (const method of methods) {
-  const request = await oauth.clientCredentialsGrantRequest(server, service, method, { scope: 'read' }, http)
-  const tokens = await oauth.processClientCredentialsResponse(server, service, request)
+  const response = await oauth.clientCredentialsGrantRequest(server, service, method, { scope: 'read' }, http)
+  const tokens = await oauth.processClientCredentialsResponse(server, service, response)
   assert.equal(tokens.scope, 'read')
   assert.equal(tokens.refresh_token, undefined)
-  const api = new Request('https://api.example.com/', { headers: { authorization: `Bearer ${tokens.access_token}` } })
-  const claims = await oauth.validateJwtAccessToken(server, api, config.audience, http)
+  // a request as an API would receive it; it is not sent
+  const headers = { authorization: `Bearer ${tokens.access_token}` }
+  const apiRequest = new Request('https://api.example.com/', { headers })
+  const claims = await oauth.validateJwtAccessToken(server, apiRequest, config.audience, http)
   assert.equal(claims.sub, config.client_id)
   assert.equal(claims.client_id, config.client_id)
   assert.equal((await introspect(method, tokens.access_token)).active, true)
 }
 
-const wrong = oauth.ClientSecretBasic(`${config.client_secret.slice(0, -1)}~`)
+// no client secret contains a `~`
+const wrongSecret = oauth.ClientSecretBasic(`${config.client_secret.slice(0, -1)}~`)
 await assert.rejects(async () => {
-  const request = await oauth.clientCredentialsGrantRequest(server, service, wrong, {}, http)
-  await oauth.processClientCredentialsResponse(server, service, request)
+  const response = await oauth.clientCredentialsGrantRequest(server, service, wrongSecret, {}, http)
+  await oauth.processClientCredentialsResponse(server, service, response)
 }, (error) => error instanceof oauth.WWWAuthenticateChallengeError || error.error === 'invalid_client')
 
 // the first-party app, which is a public client
@@ -53,13 +57,16 @@ const refresh = async (token) => {
 }
 const first = await refresh(config.refresh_token)
 const second = await refresh(first.refresh_token)
-const introspected = await introspect(methods[0], second.access_token)
-assert.deepEqual([introspected.active, introspected.sub, introspected.iss], [true, config.subject, config.issuer])
-assert.equal((await introspect(methods[0], second.refresh_token)).active, true)
+const introspected = await introspect(basic, second.access_token)
+assert.equal(introspected.active, true)
+assert.equal(introspected.sub, config.subject)
+assert.equal(introspected.iss, config.issuer)
+assert.equal((await introspect(basic, second.refresh_token)).active, true)
 
 // the revocation of an unknown token succeeds too (RFC 7009, section 2.2)
 for (const token of [second.refresh_token, 'unknown']) {
-  await oauth.processRevocationResponse(await oauth.revocationRequest(server, app, oauth.None(), token, http))
+  const response = await oauth.revocationRequest(server, app, oauth.None(), token, http)
+  await oauth.processRevocationResponse(response)
 }
-assert.deepEqual(await introspect(methods[0], second.access_token), { active: false })
+assert.deepEqual(await introspect(basic, second.access_token), { active: false })
 await assert.rejects(refresh(second.refresh_token), { error: 'invalid_grant', status: 400 })

@@ -125,13 +125,15 @@ impl OAuthError {
 
     /// The HTTP response.
     pub fn into_response(self) -> Response {
+        let status = self.code.status();
         let body =
             OAuthErrorBody { error: self.code.as_str().to_owned(), error_description: self.description.to_owned() };
         let mut response =
-            Response::builder().status(self.code.status()).content_type("application/json").body(body.to_json_string());
+            Response::builder().status(status).content_type("application/json").body(body.to_json_string());
         let headers = response.headers_mut();
+        // RFC 6749, section 5.1. The request context adds `Cache-Control: no-store`.
         headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
-        if self.code.status() == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
         }
         response
@@ -158,14 +160,12 @@ struct OAuthErrorBody {
 pub(super) trait OAuthErrors: Send + Sync + 'static {
     /// The codes of the endpoint's errors.
     const CODES: &'static [OAuthCode];
-    /// The endpoint's own problems, beside those of every endpoint.
+    /// The endpoint's own problems (RFC 9457), beside those of every endpoint.
     const PROBLEMS: &'static [Code] = &[];
-    /// Whether the endpoint is rate limited.
-    const LIMITED: bool = true;
 }
 
 /// The `Err` type of handlers, which also documents the errors of an operation: an OAuth error, or a problem if the request
-/// is not at fault.
+/// is not at fault. `E` lists the endpoint's errors.
 pub(super) struct OAuthFailed<E>(poem::Error, PhantomData<E>);
 
 impl<E: OAuthErrors> OAuthFailed<E> {
@@ -208,27 +208,26 @@ impl<E> From<OAuthFailed<E>> for poem::Error {
 
 impl<E: OAuthErrors> ApiResponse for OAuthFailed<E> {
     fn meta() -> MetaResponses {
-        // `openapi/complete.rs` replaces the codes with sentences and examples
-        let response = |status: StatusCode| {
-            let of_status = E::CODES.iter().filter(|code| code.status() == status).map(|code| code.as_str());
-            let codes: Vec<_> = of_status.collect();
+        let mut responses = Vec::new();
+        for status in [StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED] {
+            let with_status = E::CODES.iter().filter(|code| code.status() == status);
+            let codes: Vec<_> = with_status.map(|code| code.as_str()).collect();
+            if codes.is_empty() {
+                continue;
+            }
             let schema = MetaSchemaRef::Reference(OAuthErrorBody::name().into_owned());
-            (!codes.is_empty()).then(|| MetaResponse {
+            responses.push(MetaResponse {
+                // `openapi/complete.rs` replaces the codes with sentences and examples. Leaking the text, which poem-openapi
+                // requires to be static, is harmless: the document is built once.
                 description: codes.join(" ").leak(),
                 status: Some(status.as_u16()),
                 status_range: None,
                 content: vec![MetaMediaType { content_type: "application/json", schema }],
                 headers: vec![],
-            })
-        };
-        let responses = [StatusCode::BAD_REQUEST, StatusCode::UNAUTHORIZED].into_iter().filter_map(response);
-        let mut responses: Vec<_> = responses.collect();
-        if !E::PROBLEMS.is_empty() {
-            responses.extend(problem::responses(E::PROBLEMS));
+            });
         }
-        if E::LIMITED {
-            responses.extend(problem::responses(&[Code::TooManyRequests]));
-        }
+        responses.extend(problem::responses(E::PROBLEMS));
+        responses.extend(problem::responses(&[Code::TooManyRequests]));
         MetaResponses { responses }
     }
 

@@ -63,7 +63,6 @@ struct RevokeErrors;
 
 impl OAuthErrors for RevokeErrors {
     const CODES: &'static [OAuthCode] = &[OAuthCode::InvalidRequest, OAuthCode::InvalidClient];
-    const LIMITED: bool = true;
 }
 
 #[OpenApi(tag = "Tag::OAuth")]

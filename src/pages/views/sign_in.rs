@@ -1,4 +1,5 @@
-//! Signed-out pages of a sign-in: password, code by mail, second factor, registration; and the step-up.
+//! Signed-out pages of a sign-in: password, code by mail, second factor, registration; and the step-up. Each view's `states` returns a
+//! sample of each state of its page.
 
 use serde::Serialize;
 
@@ -21,14 +22,14 @@ pub struct SignIn {
 
 impl SignIn {
     pub(super) fn states() -> Vec<Self> {
-        let all = Self {
+        let with_client = Self {
             identifier: text("ann@example.com"),
             can_register: true,
             email_code: true,
             passkeys: true,
             client: Some(ClientView::sample()),
         };
-        vec![Self { client: None, ..all.clone() }, all, Self::default()]
+        vec![Self { client: None, ..with_client.clone() }, with_client, Self::default()]
     }
 }
 
@@ -65,7 +66,7 @@ impl SecondFactor {
         let methods = ["totp", "passkey", "recovery_code", "email_code"];
         let state = |method: &str| Self {
             method: text(method),
-            others: methods.iter().filter(|other| **other != method).map(|other| text(other)).collect(),
+            others: other_methods(&methods, method),
             passkey_options: (method == "passkey").then(|| text("{}")),
             can_remember: true,
         };
@@ -73,6 +74,10 @@ impl SecondFactor {
         states.push(Self { others: Vec::new(), can_remember: false, ..state("totp") });
         states
     }
+}
+
+fn other_methods(methods: &[&str], method: &str) -> Vec<String> {
+    methods.iter().filter(|other| **other != method).map(|other| text(other)).collect()
 }
 
 /// The set-up of a second factor that a sign-in requires: the choice of a factor, or the form that creates a passkey.
@@ -114,7 +119,7 @@ pub struct Reauthenticate {
     pub email: String,
     /// The method of the form: `password`, `totp`, `passkey` or `recovery_code`.
     pub method: String,
-    /// Other methods.
+    /// The account's other methods.
     pub others: Vec<String>,
     /// The path of the page to return to.
     pub next: String,
@@ -130,13 +135,14 @@ impl Reauthenticate {
         let state = |method: &str| Self {
             email: text("ann@example.com"),
             method: text(method),
-            others: methods.iter().filter(|other| **other != method).map(|other| text(other)).collect(),
+            others: other_methods(&methods, method),
             next: text("/account/security"),
             passkey_options: Some(text("{}")),
             client: None,
         };
-        let password = Self { others: Vec::new(), ..state("password") };
-        let mut states = vec![Self { client: Some(ClientView::sample()), ..password.clone() }, password];
+        let by_password = Self { others: Vec::new(), ..state("password") };
+        let for_client = Self { client: Some(ClientView::sample()), ..by_password.clone() };
+        let mut states = vec![for_client, by_password];
         states.extend(methods.iter().map(|method| state(method)));
         states
     }
