@@ -85,8 +85,8 @@ pub async fn change_password(
         }
     }
     let new_password = state.passwords.check_new(new_password).map_err(ChangePasswordError::WeakPassword)?;
-    let banned_words = password_context(&account.email, account.username.as_ref());
-    let hash = state.passwords.hash_new(new_password, banned_words).await.map_err(|error| match error {
+    let account_words = password_context(&account.email, account.username.as_ref());
+    let hash = state.passwords.hash_new(new_password, account_words).await.map_err(|error| match error {
         PasswordError::Weak(weak) => ChangePasswordError::WeakPassword(weak),
         other => ChangePasswordError::Service(other.into()),
     })?;

@@ -1,4 +1,4 @@
-//! Undo links after several changes of address: the owner's links work, and an attacker's address gets no link.
+//! Tests the undo links after several changes of address: the owner's links work, and an attacker's address gets no link.
 
 use std::time::Duration;
 
@@ -50,13 +50,20 @@ async fn remove(node: &Client, tokens: &Tokens, name: &str) -> Tokens {
     Tokens::of(&node.delete(&path, &tokens.access).await.expect(200))
 }
 
+/// Changes the primary address with the link from the mail to the new one.
+async fn change_address(cluster: &TestCluster, node: &Client, tokens: &Tokens, new_name: &str) -> Tokens {
+    let (token, _) = request_address_change(cluster, node, tokens, new_name).await;
+    let changed = signed_in(node, tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
+    Tokens::of(&changed.expect(200))
+}
+
 /// Undoes a change of address with the token of a link.
 async fn undo(node: &Client, token: &str) -> Answer {
     node.post("/v1/email/undo", json!({ "token": token })).await
 }
 
-/// The tokens of the undo links to an address, oldest first.
-async fn undo_links(cluster: &TestCluster, node: &Node, name: &str) -> Vec<String> {
+/// The tokens of the undo links in the mails to an address, oldest first.
+async fn undo_tokens(cluster: &TestCluster, node: &Node, name: &str) -> Vec<String> {
     wait_until_settled(node).await;
     let mails = cluster.mails_to(&email(name)).into_iter();
     mails.filter(|mail| mail.file.ends_with(".address_changed.eml")).map(|mail| mail.token().to_owned()).collect()
@@ -81,24 +88,25 @@ async fn former_addresses(node: &Node) -> Vec<String> {
     found.into_iter().map(|address| address.email.as_str().to_owned()).collect()
 }
 
-/// Asserts that the owner can reset the password with the mail to `ada`, and that the attacker's address does not belong to the
-/// account any more.
+/// Asserts that the owner can reset the password with the mail that an undone change sends to `ada`, and that the attacker's address
+/// does not belong to the account any more.
 async fn assert_owner_recovers(cluster: &TestCluster, node: &Node) {
     let (token, _) = first_mail(cluster, "ada", "password_reset").await;
     reset(node, &token, NEW_PASSWORD).await.expect(204);
     let owner = node.login_with(&email("ada"), NEW_PASSWORD).await;
     assert_eq!(list(node, &owner).await, ["ada (primary)"]);
     node.post("/v1/password/forgot", json!({ "identifier": email("thief") })).await.expect(202);
-    assert_eq!(undo_links(cluster, node, "thief").await, Vec::<String>::new());
+    assert_eq!(undo_tokens(cluster, node, "thief").await, Vec::<String>::new());
     assert_eq!(count_mails(cluster, "thief", "password_reset"), 0);
 }
 
 /// Starts a cluster in which a thief with the owner's session has changed the primary address three times: to the thief's address, back to
-/// the owner's, and to the thief's again.
+/// the owner's, and to the thief's again. Returns the tokens of the thief's session.
 async fn changes_of_a_thief() -> (TestCluster, Node, Tokens) {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, mut thief) = add_verified(&cluster, &node, &tokens, "thief").await;
     for name in ["thief", "ada", "thief"] {
+        // gives each change a time of its own
         cluster.advance(Duration::from_secs(1));
         thief = promote(&node, &thief, name).await;
     }
@@ -109,10 +117,10 @@ async fn changes_of_a_thief() -> (TestCluster, Node, Tokens) {
 async fn repeated_changes_of_a_thief_leave_the_owners_undo_links_and_give_the_thief_none() {
     let (cluster, node, thief) = changes_of_a_thief().await;
     remove(&node, &thief, "ada").await;
-    let links = undo_links(&cluster, &node, "ada").await;
+    let links = undo_tokens(&cluster, &node, "ada").await;
     assert_eq!(links.len(), 2, "a link for each time that the owner's address was replaced");
     assert_eq!(former_addresses(&node).await, [email("ada")]);
-    assert_eq!(undo_links(&cluster, &node, "thief").await, Vec::<String>::new());
+    assert_eq!(undo_tokens(&cluster, &node, "thief").await, Vec::<String>::new());
     let notices = cluster.mails_to(&email("thief"));
     let notice = notices.iter().find(|mail| join_lines(&mail.text).contains("ada@example.com is now the primary"));
     let notice = notice.expect("a notice of the change");
@@ -148,16 +156,12 @@ async fn report_by_the_owner_of_the_primary_address_voids_the_earlier_changes() 
 #[tokio::test]
 async fn second_change_within_the_window_is_undone_by_the_address_before_the_first() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
-    let (token, _) = request_address_change(&cluster, &node, &tokens, "work").await;
-    let body = json!({ "token": token });
-    let changed = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(200);
-    let tokens = Tokens::of(&changed);
+    let tokens = change_address(&cluster, &node, &tokens, "work").await;
     cluster.advance(Duration::from_mins(1));
-    let (token, _) = request_address_change(&cluster, &node, &tokens, "thief").await;
-    let body = json!({ "token": token });
-    signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(200);
-    assert_eq!(undo_links(&cluster, &node, "work").await, Vec::<String>::new());
-    undo(&node, &undo_links(&cluster, &node, "ada").await[0]).await.expect(204);
+    change_address(&cluster, &node, &tokens, "thief").await;
+    assert_eq!(undo_tokens(&cluster, &node, "work").await, Vec::<String>::new());
+    let links = undo_tokens(&cluster, &node, "ada").await;
+    undo(&node, &links[0]).await.expect(204);
     assert_owner_recovers(&cluster, &node).await;
 }
 
@@ -172,7 +176,8 @@ async fn change_after_the_window_of_an_earlier_change_can_be_undone() {
     let thief = node.login("ada").await;
     let (_, thief) = add_verified(&cluster, &node, &thief, "thief").await;
     promote(&node, &thief, "thief").await;
-    undo(&node, &undo_links(&cluster, &node, "work").await[0]).await.expect(204);
+    let links = undo_tokens(&cluster, &node, "work").await;
+    undo(&node, &links[0]).await.expect(204);
     let (token, _) = first_mail(&cluster, "work", "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let owner = node.login_with(&email("work"), NEW_PASSWORD).await;
@@ -182,9 +187,7 @@ async fn change_after_the_window_of_an_earlier_change_can_be_undone() {
 #[tokio::test]
 async fn operator_who_restores_an_address_gives_the_replaced_address_no_undo_link() {
     let (cluster, node, thief) = cluster_with_verified_account().await;
-    let (token, _) = request_address_change(&cluster, &node, &thief, "thief").await;
-    let body = json!({ "token": token });
-    signed_in(&node, &thief, Method::POST, "/v1/email/verify", body).await.expect(200);
+    change_address(&cluster, &node, &thief, "thief").await;
     let id = account_id(&node).await;
     set_email(&node.state, id, &Email::parse(&email("ada")).unwrap()).await.unwrap();
     assert_eq!(former_addresses(&node).await, [email("ada")], "the owner's undo link still works");
@@ -203,11 +206,12 @@ async fn operator_who_sets_another_address_or_removes_a_former_one_voids_the_und
         let (cluster, node, tokens) = cluster_with_verified_account().await;
         let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
         promote(&node, &tokens, "work").await;
-        let links = undo_links(&cluster, &node, "ada").await;
+        let links = undo_tokens(&cluster, &node, "ada").await;
         let id = account_id(&node).await;
         let address = |name: &str| Email::parse(&email(name)).unwrap();
         if is_removed {
-            support::remove(&node.state, id, &address("ada"), &Initiator::Operator, None).await.unwrap();
+            let ip = None;
+            support::remove(&node.state, id, &address("ada"), &Initiator::Operator, ip).await.unwrap();
         } else {
             set_email(&node.state, id, &address("other")).await.unwrap();
         }
@@ -242,14 +246,15 @@ async fn later_changes_of_a_thief_do_not_shorten_the_owners_time_to_undo() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, thief) = add_verified(&cluster, &node, &tokens, "thief").await;
     promote(&node, &thief, "thief").await;
-    let first = undo_links(&cluster, &node, "ada").await.remove(0);
+    let first = undo_tokens(&cluster, &node, "ada").await.remove(0);
     // the window for undoing is 72 hours
     cluster.advance(Duration::from_hours(71));
+    // the thief's access token has expired, and the thief knows the password
     let mut thief = node.login_with(&email("thief"), PASSWORD).await;
     for name in ["ada", "thief"] {
         thief = promote(&node, &thief, name).await;
     }
-    let links = undo_links(&cluster, &node, "ada").await;
+    let links = undo_tokens(&cluster, &node, "ada").await;
     let second = links.iter().find(|link| **link != first).expect("a link of the second change");
     cluster.advance(Duration::from_hours(71));
     assert_eq!(undo(&node, &first).await.problem(), problem(401, "invalid_code"), "the link has expired");
