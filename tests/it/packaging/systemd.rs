@@ -1,4 +1,4 @@
-//! The messages that a node sends to systemd, the socket that systemd passes to it, and the unit files.
+//! Tests the messages that a node sends to systemd, the socket that systemd passes to it, and the unit files.
 
 use std::{
     fs,
@@ -48,6 +48,7 @@ async fn systemd_receives_readiness_heartbeats_and_the_stop() {
     serve.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
     let mut service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
     assert!(receive(&socket, "READY=1").contains("STATUS=ready"));
+    // the second message shows that the node repeats the heartbeat
     receive(&socket, "WATCHDOG=1");
     receive(&socket, "WATCHDOG=1");
     service.signal(Signal::TERM);
@@ -60,7 +61,8 @@ async fn node_without_redis_reports_ready_with_its_problem_as_status() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify.sock");
     let socket = notify_socket(&path);
-    let setting = format!("redis.url=redis+unix://{}", folder.path().join("none.sock").display());
+    let missing_socket = folder.path().join("none.sock");
+    let setting = format!("redis.url=redis+unix://{}", missing_socket.display());
     let mut serve = command(folder.path(), &["serve", "--set", &setting]);
     serve.env("NOTIFY_SOCKET", &path);
     let _service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
@@ -73,9 +75,10 @@ async fn node_without_database_extends_its_start_and_reports_why() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify.sock");
     let socket = notify_socket(&path);
-    let unused = TcpListener::bind("127.0.0.1:0").unwrap();
-    let setting = format!("database.url=postgres://latchkey:secret@{}/latchkey", unused.local_addr().unwrap());
-    drop(unused);
+    // a free port: its listener is closed before the node connects
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let setting = format!("database.url=postgres://latchkey:secret@{}/latchkey", listener.local_addr().unwrap());
+    drop(listener);
     let mut serve = command(folder.path(), &["serve", "--set", &setting]);
     let mut node = serve.env("NOTIFY_SOCKET", &path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     // the node asks systemd for another 10 s
@@ -83,12 +86,13 @@ async fn node_without_database_extends_its_start_and_reports_why() {
     node.kill().unwrap();
     node.wait().unwrap();
     assert!(message.contains("STATUS=waiting for the database: "), "{message}");
-    assert!(!message.contains("secret"), "{message}");
+    assert!(!message.contains("secret"), "the password: {message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn socket_that_systemd_passes_is_used() {
-    // As systemd does, the script passes the socket as descriptor 3, and names the process that the socket is for.
+    // As systemd does, the script passes the socket as descriptor 3, and names the process that the socket is for. Its arguments are the
+    // file for the port, and the command line of the node.
     const PASS_SOCKET: &str = "import os, socket, sys
 s = socket.create_server(('127.0.0.1', 0))
 os.dup2(s.fileno(), 3, inheritable=True)
@@ -97,22 +101,23 @@ open(sys.argv[1], 'w').write(str(s.getsockname()[1]))
 os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
 os.execv(sys.argv[2], sys.argv[2:])";
     let folder = tempfile::tempdir().unwrap();
-    let port = folder.path().join("port");
+    let port_file = folder.path().join("port");
     // The configured port is in use, so that the node can't listen without the passed socket.
-    let configured = TcpListener::bind("127.0.0.1:0").unwrap();
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut serve = Command::new("python3");
     serve
         .args(["-c", PASS_SOCKET])
-        .arg(&port)
+        .arg(&port_file)
         .args([env!("CARGO_BIN_EXE_latchkey"), "serve"])
         .current_dir(folder.path());
-    serve.env("LATCHKEY_LISTEN", configured.local_addr().unwrap().to_string());
+    serve.env("LATCHKEY_LISTEN", occupied.local_addr().unwrap().to_string());
     serve.env("LATCHKEY_METRICS_LISTEN", "off");
     let service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
-    let port = fs::read_to_string(port).unwrap();
+    let port = fs::read_to_string(port_file).unwrap();
     assert!(service.client.base.contains(&format!("127.0.0.1:{port}")), "{}", service.client.base);
     service.client.get_anonymously("/livez").await.expect(200);
-    assert_eq!(service.end(Signal::TERM).0, Some(0));
+    let (exit_code, _log) = service.end(Signal::TERM);
+    assert_eq!(exit_code, Some(0));
 }
 
 /// A text that the repository contains.
@@ -122,8 +127,11 @@ fn read(path: &str) -> String {
 }
 
 /// The first block of systemd settings in a document.
-fn printed_unit(document: &str) -> String {
-    read(document).split("```ini\n").nth(1).unwrap().split("```").next().unwrap().to_owned()
+fn printed_unit(path: &str) -> String {
+    let document = read(path);
+    let (_, from_block) = document.split_once("```ini\n").unwrap();
+    let (block, _) = from_block.split_once("```").unwrap();
+    block.to_owned()
 }
 
 /// `systemd-analyze verify` accepts the units. The test replaces the path of the binary, which exists only where the package is installed.
@@ -132,21 +140,21 @@ fn unit_files_and_printed_units_have_no_mistakes() {
     let programs = guard::find_programs(&["systemd-analyze"], []).expect(INSTALL);
     let folder = tempfile::tempdir().unwrap();
     let service = read("packaging/systemd/latchkey.service");
-    let units = [
-        ("packaged", service.clone(), read("packaging/systemd/latchkey.socket")),
-        ("drop-in", service + &printed_unit("docs/installation.md"), String::new()),
-        ("printed", printed_unit("docs/operations.md"), String::new()),
+    let cases = [
+        ("packaged", service.clone(), Some(read("packaging/systemd/latchkey.socket"))),
+        ("drop-in", service + &printed_unit("docs/installation.md"), None),
+        ("printed", printed_unit("docs/operations.md"), None),
     ];
-    for (name, service, socket) in units {
+    for (name, service, socket) in cases {
         let folder = folder.path().join(name);
         fs::create_dir(&folder).unwrap();
         assert!(service.contains("\nExecStart=/usr/bin/latchkey "), "{service}");
         let service = service.replace("/usr/bin/latchkey", env!("CARGO_BIN_EXE_latchkey"));
         let mut verify = Command::new(programs.join("systemd-analyze"));
         verify.args(["verify", "--man=no"]).current_dir(&folder);
-        for (file, text) in [("latchkey.service", service), ("latchkey.socket", socket)] {
-            if !text.is_empty() {
-                fs::write(folder.join(file), text).unwrap();
+        for (file, unit) in [("latchkey.service", Some(service)), ("latchkey.socket", socket)] {
+            if let Some(unit) = unit {
+                fs::write(folder.join(file), unit).unwrap();
                 verify.arg(format!("./{file}"));
             }
         }

@@ -1,19 +1,23 @@
-//! Sign-in with a passkey alone.
+//! Tests sign-in with a passkey alone.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use latchkey::config::UserVerification;
+use latchkey::{config::UserVerification, domain::limit::Quota, service::accounts};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    Authenticator, audit, authenticator as flags, claims, list_passkeys, login, login_options, register, sign_in,
-    with_passkey,
+    Authenticator, add_passkey, audit, authenticator as flags, claims, list_passkeys, login, login_options, register,
+    registration_options, sign_in, with_passkey,
 };
 use crate::{
     accounts::{problem, without_limits},
-    harness::{client::Tokens, test_cluster::TestCluster},
+    harness::{
+        client::{Answer, Client, Tokens},
+        test_cluster::TestCluster,
+        wait,
+    },
 };
 
 #[tokio::test]
@@ -27,13 +31,14 @@ async fn sign_in_with_user_verification_reaches_aal2() {
     let answer = login(&node, phone.get(&options)).await.expect(200);
     assert!(!answer.header("x-device-token").is_empty());
     let signed_in = Tokens::of(&answer);
-    let claims = claims(&signed_in);
-    assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["hwk", "user", "mfa"])));
-    assert_eq!(claims["auth_time"], node.state.clock.now().as_secs());
+    let signed_in_claims = claims(&signed_in);
+    assert_eq!(signed_in_claims["acr"], "aal2");
+    assert_eq!(signed_in_claims["amr"], json!(["hwk", "user", "mfa"]));
+    assert_eq!(signed_in_claims["auth_time"], node.state.clock.now().as_secs());
     node.get("/v1/me", &signed_in.access).await.expect(200);
     // A refresh keeps the level, and the session that registered the passkey continues.
     let refreshed = Tokens::of(&node.refresh(&signed_in.refresh).await.expect(200));
-    assert_eq!(super::claims(&refreshed)["acr"], "aal2");
+    assert_eq!(claims(&refreshed)["acr"], "aal2");
     node.refresh(&tokens.refresh).await.expect(200);
     let passkey = &list_passkeys(&node, &signed_in).await[0];
     assert_eq!(passkey["last_used_at"], node.state.clock.now().to_string());
@@ -61,7 +66,7 @@ async fn synced_passkey_counts_as_software_key_and_sign_in_updates_its_backup_st
 async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
-    let node = cluster.node().await;
+    let node = cluster.node().await; // requires user verification, which is the default
     cluster.config.passkeys.user_verification = UserVerification::Preferred;
     let lenient = cluster.node().await;
     node.register("ada").await;
@@ -70,20 +75,17 @@ async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     key.flags = flags::USER_PRESENT;
     let tokens = register(&node, &tokens, &mut key).await;
     assert_eq!(sign_in(&node, &mut key).await.problem(), problem(401, "invalid_passkey"));
-    assert!(audit(&node).await.contains(&(
-        "passkey_refused".to_owned(),
-        "refused".to_owned(),
-        Some("user_not_verified".to_owned())
-    )));
+    let refusal = ("passkey_refused".to_owned(), "refused".to_owned(), Some("user_not_verified".to_owned()));
+    assert!(audit(&node).await.contains(&refusal));
     let options = login_options(&lenient).await;
     assert_eq!(options["userVerification"], "preferred");
-    // The passkey counts as the first factor, so a factor of another kind must follow.
+    // The passkey counts as the first factor, so a factor of another kind must follow. The registration came with recovery codes.
     let answer = login(&lenient, key.get(&options)).await;
     assert_eq!(answer.problem(), problem(403, "second_factor_required"));
     assert_eq!(answer.json()["methods"], json!(["recovery_code"]));
     let body = json!({ "challenge": answer.text_of("challenge") });
     let by_passkey = lenient.post("/v1/login/second-factor/options", body).await;
-    assert_eq!(by_passkey.problem(), problem(401, "invalid_passkey"));
+    assert_eq!(by_passkey.problem(), problem(401, "invalid_passkey"), "a passkey is no second factor after a passkey");
     assert_eq!(list_passkeys(&lenient, &tokens).await[0]["last_used_at"], json!(null), "the sign-in is not complete");
     let options = login_options(&lenient).await;
     // Without user presence, a response is refused even where user verification is only preferred.
@@ -112,8 +114,8 @@ async fn unknown_passkey_and_passkey_of_disabled_account_get_identical_responses
     let mut unknown = Authenticator::new();
     unknown.user_handle.clone_from(&phone.user_handle);
     let with_unknown = sign_in(&node, &mut unknown).await;
-    let id = latchkey::service::accounts::find(&node.state.sql, "ada").await.unwrap().id;
-    latchkey::service::accounts::disable(&node.state, id).await.unwrap();
+    let id = accounts::find(&node.state.sql, "ada").await.unwrap().id;
+    accounts::disable(&node.state, id).await.unwrap();
     let with_disabled = sign_in(&node, &mut phone).await;
     for answer in [&with_unknown, &with_disabled] {
         assert_eq!(answer.problem(), problem(401, "invalid_passkey"));
@@ -129,9 +131,9 @@ async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes(
     nodes[0].register("ada").await;
     let tokens = nodes[0].login("ada").await;
     let mut phone = Authenticator::new();
-    let options = super::registration_options(&nodes[0], &tokens).await;
+    let options = registration_options(&nodes[0], &tokens).await;
     let credential = phone.create(&options);
-    let race = (0..16).map(|racer| super::add_passkey(&nodes[racer % 2], &tokens, credential.clone()));
+    let race = (0..16).map(|racer| add_passkey(&nodes[racer % 2], &tokens, credential.clone()));
     let added = join_all(race).await.iter().filter(|answer| answer.status == 201).count();
     assert_eq!(added, 1, "registrations");
     // A synced passkey has no signature counter, so only the challenge can reveal a repeated response.
@@ -144,9 +146,9 @@ async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes(
     let credential = synced.get(&options);
     let race = (0..16).map(|racer| login(&nodes[racer % 2], credential.clone()));
     let answers = join_all(race).await;
-    let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
-    assert_eq!(won.len(), 1, "{answers:?}");
-    for answer in lost {
+    let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert_eq!(accepted.len(), 1, "{answers:?}");
+    for answer in refused {
         assert_eq!(answer.problem(), problem(401, "invalid_passkey"));
     }
 }
@@ -159,20 +161,19 @@ async fn challenge_expires() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    let options = super::registration_options(&node, &tokens).await;
+    let options = registration_options(&node, &tokens).await;
     // the key of the challenge in Redis
     let key = format!("lk:w{}", options["challenge"].as_str().unwrap());
-    let gone = || async { !String::from_utf8_lossy(&cluster.redis.dump()).contains(&key) };
-    crate::harness::wait::until("the challenge has expired", gone).await;
-    let answer = super::add_passkey(&node, &tokens, Authenticator::new().create(&options)).await;
+    let has_expired = || async { !String::from_utf8_lossy(&cluster.redis.dump()).contains(&key) };
+    wait::until("the challenge has expired", has_expired).await;
+    let answer = add_passkey(&node, &tokens, Authenticator::new().create(&options)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
 }
 
 #[tokio::test]
 async fn sign_ins_and_options_are_limited_by_address() {
     let mut cluster = TestCluster::new();
-    let quota = latchkey::domain::limit::Quota { count: 2, window: Duration::from_mins(1) };
-    cluster.config.limits.passkey_per_address = Some(quota);
+    cluster.config.limits.passkey_per_address = Some(Quota { count: 2, window: Duration::from_mins(1) });
     let node = cluster.node().await;
     // the options and the first sign-in use up the quota
     let options = login_options(&node).await;
@@ -183,9 +184,6 @@ async fn sign_ins_and_options_are_limited_by_address() {
 }
 
 /// Signs in with a key that no account has registered.
-async fn sign_in_with_new_key(
-    node: &crate::harness::client::Client,
-    options: &serde_json::Value,
-) -> crate::harness::client::Answer {
+async fn sign_in_with_new_key(node: &Client, options: &Value) -> Answer {
     login(node, Authenticator::new().get(options)).await
 }

@@ -1,4 +1,4 @@
-//! Changes to a session by a step-up, and the time for which they last.
+//! Tests how a step-up changes a session, and for how long.
 
 use std::time::Duration;
 
@@ -19,11 +19,15 @@ async fn reauthentication_renews_auth_time_of_the_session_and_refreshes_keep_it(
     assert_eq!(node.verified(&tokens.access).auth_time, signed_in_at);
     let answer = try_reauthenticate(&node, &tokens.access, json!({ "password": PASSWORD })).await.expect(200);
     let now = cluster.clock.now().as_secs();
-    assert_eq!((&answer.json()["acr"], &answer.json()["auth_time"]), (&json!("aal1"), &json!(now)));
+    assert_eq!(answer.json()["acr"], "aal1");
+    assert_eq!(answer.json()["auth_time"], now);
     assert_eq!(answer.text_of("session_id"), tokens.session);
     let claims = node.verified(&answer.text_of("access_token"));
-    assert_eq!((claims.auth_time, claims.session_start, claims.iat), (now, Some(signed_in_at), now));
-    assert_eq!((claims.acr.as_str(), &claims.amr[..]), ("aal1", &["pwd".to_owned()][..]));
+    assert_eq!(claims.auth_time, now);
+    assert_eq!(claims.session_start, Some(signed_in_at));
+    assert_eq!(claims.iat, now);
+    assert_eq!(claims.acr, "aal1");
+    assert_eq!(claims.amr, ["pwd"]);
     // The refresh token stays valid, and the step-up does not rotate it.
     let next = advance_and_refresh(&cluster, &node, &tokens, Duration::from_secs(1)).await;
     assert_eq!(node.verified(&next.access).auth_time, now);
@@ -35,7 +39,7 @@ async fn reauthentication_renews_auth_time_of_the_session_and_refreshes_keep_it(
 async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled_like_a_sign_in() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.login_backoff = backoff();
-    cluster.config.limits.login_per_address = None;
+    cluster.config.limits.login_per_address = None; // so that only the backoff refuses attempts
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
@@ -43,7 +47,7 @@ async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled
     cluster.advance(Duration::from_secs(60));
     let mut answers = Vec::new();
     // The sign-in came from the same network, which is therefore trusted: it has twenty times as many attempts without a delay as
-    // `backoff()` sets, so 20.
+    // `backoff()` sets, so 20. The 21st starts the delay, and the 22nd is refused.
     for _ in 0..22 {
         answers.push(try_reauthenticate(&node, &tokens.access, json!({ "password": "not the password" })).await);
     }
@@ -72,7 +76,8 @@ async fn reauthentication_without_password_or_token_of_an_ended_session_or_a_dis
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let id = node.register("ada").await.text_of("id").parse().unwrap();
-    let (tokens, other) = (node.login("ada").await, node.login("ada").await);
+    let tokens = node.login("ada").await;
+    let tokens_of_other_session = node.login("ada").await;
     let answer = try_reauthenticate(&node, &tokens.access, json!({})).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
     let no_token = "";
@@ -81,10 +86,11 @@ async fn reauthentication_without_password_or_token_of_an_ended_session_or_a_dis
     let answer = try_reauthenticate(&node, &tokens.access, json!({ "password": PASSWORD })).await;
     assert_eq!(answer.problem(), problem(401, "invalid_token"));
     latchkey::service::accounts::disable(&node.state, id).await.unwrap();
-    let answer = try_reauthenticate(&node, &other.access, json!({ "password": PASSWORD })).await;
+    let answer = try_reauthenticate(&node, &tokens_of_other_session.access, json!({ "password": PASSWORD })).await;
     assert_eq!(answer.problem(), problem(401, "invalid_token"));
 }
 
+/// I5: a changed password ends all sessions, and the caller gets a new one.
 #[tokio::test]
 async fn i5_changed_password_keeps_the_time_of_a_step_up_in_the_new_session() {
     let cluster = TestCluster::new();
@@ -110,9 +116,11 @@ async fn step_up_is_in_the_audit_log_with_its_refusals() {
     reauthenticate(&node, &tokens.access, PASSWORD).await;
     node.state.audit.flush().await.unwrap();
     let rows = node.state.sql.audit(&AuditFilter::default(), 100).await.unwrap();
-    let found: Vec<_> = rows.iter().filter(|row| row.event == "reauthentication").collect();
-    let mut outcomes: Vec<_> = found.iter().map(|row| (row.outcome.as_str(), row.reason.as_deref())).collect();
-    outcomes.sort_unstable();
+    let step_ups: Vec<_> = rows.iter().filter(|row| row.event == "reauthentication").collect();
+    let mut outcomes: Vec<_> = step_ups.iter().map(|row| (row.outcome.as_str(), row.reason.as_deref())).collect();
+    outcomes.sort_unstable(); // both rows have the same time
     assert_eq!(outcomes, [("refused", Some("wrong_password")), ("success", Some("aal1"))]);
-    assert!(found.iter().all(|row| row.session_id.as_deref() == Some(&*tokens.session)));
+    for row in step_ups {
+        assert_eq!(row.session_id.as_deref(), Some(tokens.session.as_str()));
+    }
 }

@@ -6,7 +6,8 @@ pub struct Random(u64);
 impl Random {
     /// Creates a generator. Different seeds yield independent choices.
     pub fn new(seed: u64) -> Self {
-        // SplitMix64 advances by addition: without the multiplication, near seeds could yield shifted copies of one sequence.
+        // SplitMix64 advances by addition: without the multiplication, near seeds could yield shifted copies of one sequence. Any odd
+        // factor with scattered bits does.
         Self(seed.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
@@ -19,7 +20,8 @@ impl Random {
 
     /// A number at least 0 and below 1, of the 53 bits that an `f64` can hold.
     fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        let bits = self.next() >> (64 - 53);
+        bits as f64 / (1_u64 << 53) as f64
     }
 
     /// A number below `end`, which must not be 0.
@@ -32,13 +34,16 @@ impl Random {
         self.unit() < probability
     }
 
-    /// A number between two numbers, such that each order of magnitude is equally likely.
+    /// A number of at least `from`, which must not be 0, and below `to`. Each order of magnitude is equally likely.
     pub fn log_uniform(&mut self, from: u64, to: u64) -> u64 {
-        (from as f64 * (to as f64 / from as f64).powf(self.unit())) as u64
+        let ratio = to as f64 / from as f64;
+        (from as f64 * ratio.powf(self.unit())) as u64
     }
 
     /// Whether something that happens once in `mean` milliseconds on average happens within `elapsed` milliseconds.
     pub fn happens(&mut self, elapsed: u64, mean: u64) -> bool {
-        self.chance(1.0 - (-(elapsed as f64) / mean as f64).exp())
+        // the time to the next event of a Poisson process is distributed exponentially
+        let does_not_happen = (-(elapsed as f64) / mean as f64).exp();
+        self.chance(1.0 - does_not_happen)
     }
 }
