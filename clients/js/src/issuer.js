@@ -7,7 +7,7 @@ import { parse } from "./strict-json.js";
 /** Longer metadata, JWK Sets and introspection responses are refused. */
 const MAX_DOCUMENT_BYTES = 256 * 1024;
 
-/** @typedef {{ keys: string, introspection: string, revocations: string }} Endpoints The endpoints of the issuer (RFC 8414). */
+/** @typedef {{ keysUrl: string, introspectionUrl: string, revocationsUrl: string }} Endpoints From the metadata (RFC 8414). */
 
 /** Sends requests to one issuer. */
 export class IssuerClient {
@@ -24,8 +24,8 @@ export class IssuerClient {
   constructor(settings) {
     this.#settings = settings;
     // RFC 6749, section 2.3.1: id and secret are form-encoded before they are joined.
-    const pair = `${formEncode(settings.clientId)}:${formEncode(settings.clientSecret)}`;
-    this.#authorization = `Basic ${Buffer.from(pair).toString("base64")}`;
+    const credentials = `${formEncode(settings.clientId)}:${formEncode(settings.clientSecret)}`;
+    this.#authorization = `Basic ${Buffer.from(credentials).toString("base64")}`;
   }
 
   /** Aborts the requests in flight, except the feed's, which has a signal of its own. */
@@ -35,8 +35,9 @@ export class IssuerClient {
 
   /** Fetches the published keys. */
   async keys() {
-    const { keys } = await this.#metadata(this.#settings.requestTimeoutMs);
-    return parseJwks(await this.#fetchDocument(keys, {}, this.#settings.requestTimeoutMs));
+    const { requestTimeoutMs } = this.#settings;
+    const { keysUrl } = await this.#metadata(requestTimeoutMs);
+    return parseJwks(await this.#fetchDocument(keysUrl, {}, requestTimeoutMs));
   }
 
   /**
@@ -47,30 +48,32 @@ export class IssuerClient {
    * @throws {Error} if there is no valid response in time
    */
   async introspect(token) {
-    const timeout = this.#settings.introspectionTimeoutMs;
-    const { introspection } = await this.#metadata(timeout);
+    const timeoutMs = this.#settings.introspectionTimeoutMs;
+    const { introspectionUrl } = await this.#metadata(timeoutMs);
     const body = new URLSearchParams({ token, token_type_hint: "access_token" });
     const request = { method: "POST", headers: { Authorization: this.#authorization }, body };
-    const document = /** @type {{ active?: unknown } | null} */ (await this.#fetchDocument(introspection, request, timeout));
+    const document = /** @type {{ active?: unknown } | null} */ (await this.#fetchDocument(introspectionUrl, request, timeoutMs));
     if (typeof document?.active !== "boolean") throw new ProtocolError("the response is not an introspection response");
     return document.active;
   }
 
   /**
-   * Opens the feed after an event, or with a snapshot if `lastEventId` is undefined. The caller enforces read timeouts.
+   * Opens the feed. The first events are those after `lastEventId`, or a snapshot if it is undefined. The caller enforces read
+   * timeouts.
    *
    * @param {string | undefined} lastEventId
    * @param {AbortSignal} signal The signal that closes the feed.
    * @returns {Promise<ReadableStreamDefaultReader<Uint8Array>>}
    */
   async openFeed(lastEventId, signal) {
-    const { revocations } = await this.#metadata(this.#settings.requestTimeoutMs);
+    const { revocationsUrl } = await this.#metadata(this.#settings.requestTimeoutMs);
+    // The metadata request does not follow the signal.
     signal.throwIfAborted();
     /** @type {Record<string, string>} */
     const headers = { Authorization: this.#authorization, Accept: "text/event-stream", "Cache-Control": "no-store" };
     if (lastEventId !== undefined) headers["Last-Event-ID"] = lastEventId;
-    const response = await this.#settings.fetch(revocations, { headers, signal, redirect: "error" });
-    if (response.status !== 200 || !response.body) throw this.#unexpectedStatus(revocations, response.status);
+    const response = await this.#settings.fetch(revocationsUrl, { headers, signal, redirect: "error" });
+    if (response.status !== 200 || !response.body) throw this.#unexpectedStatus(revocationsUrl, response.status);
     if (!response.headers.get("Content-Type")?.toLowerCase().startsWith("text/event-stream")) {
       throw new ProtocolError("the feed is not an event stream");
     }
@@ -102,18 +105,18 @@ export class IssuerClient {
     if (members?.issuer !== this.#settings.issuer) {
       throw new ProtocolError("the metadata belongs to another issuer (RFC 8414, section 3.3)");
     }
+    // The client secret is sent to these URLs: never without TLS if the issuer has TLS.
+    const validUrl = this.#settings.issuer.startsWith("https:") ? /^https:\/\/./ : /^https?:\/\/./;
     /** @param {string} name */
-    const url = (name) => {
-      const text = members[name];
-      // The client secret is sent to these URLs: never without TLS if the issuer has TLS.
-      const schemes = this.#settings.issuer.startsWith("https:") ? /^https:\/\/./ : /^https?:\/\/./;
-      if (typeof text !== "string" || !schemes.test(text)) throw new ProtocolError(`the metadata has no valid ${name}`);
-      return text;
+    const urlMember = (name) => {
+      const url = members[name];
+      if (typeof url !== "string" || !validUrl.test(url)) throw new ProtocolError(`the metadata has no valid ${name}`);
+      return url;
     };
     return {
-      keys: url("jwks_uri"),
-      introspection: url("introspection_endpoint"),
-      revocations: url("latchkey_revocations_endpoint"),
+      keysUrl: urlMember("jwks_uri"),
+      introspectionUrl: urlMember("introspection_endpoint"),
+      revocationsUrl: urlMember("latchkey_revocations_endpoint"),
     };
   }
 
@@ -136,7 +139,8 @@ export class IssuerClient {
       if (response.status !== 200 || !response.body) throw this.#unexpectedStatus(url, response.status);
       return parse(await readBody(response.body, url));
     } catch (error) {
-      throw error instanceof SyntaxError ? new ProtocolError(`${new URL(url).pathname} did not answer with valid JSON`) : error;
+      if (error instanceof SyntaxError) throw new ProtocolError(`${new URL(url).pathname} did not answer with valid JSON`);
+      throw error;
     } finally {
       clearTimeout(timer);
       this.#inFlight.delete(controller);
@@ -163,7 +167,9 @@ export class IssuerClient {
  * @param {string} url
  */
 async function readBody(body, url) {
-  const [reader, chunks] = [body.getReader(), /** @type {Uint8Array[]} */ ([])];
+  const reader = body.getReader();
+  /** @type {Uint8Array[]} */
+  const chunks = [];
   let size = 0;
   for (let next = await reader.read(); !next.done; next = await reader.read()) {
     size += next.value.length;
@@ -175,5 +181,7 @@ async function readBody(body, url) {
 
 /** @param {string} text */
 function formEncode(text) {
-  return new URLSearchParams([["", text]]).toString().slice(1);
+  const encodedPair = new URLSearchParams([["", text]]).toString();
+  // The pair is "=" and the text: its name is empty.
+  return encodedPair.slice(1);
 }

@@ -21,14 +21,15 @@ pub(crate) enum Refusal {
     Token(VerifyError),
     /// The account has none of the required roles.
     MissingRole,
-    /// The token lacks one of these scopes, which are separated by spaces. [`crate::guard::checked`] has checked them.
+    /// The token lacks one of these scopes, which are separated by spaces. [`crate::guard::checked`] has refused characters
+    /// that a challenge would have to escape.
     MissingScope(String),
     /// The user's authentication is too weak or too old (RFC 9470).
     Authentication {
-        /// The accepted authentication contexts, separated by spaces; empty if every one is. [`crate::guard::checked`] has checked
-        /// them.
+        /// The accepted authentication contexts, separated by spaces, without characters to escape; empty if every one is
+        /// accepted.
         acr_values: String,
-        /// The accepted age of the authentication; `None` if every one is.
+        /// The accepted age of the authentication; `None` if every age is.
         max_age: Option<Duration>,
     },
 }
@@ -71,7 +72,7 @@ impl Refusal {
             Self::MissingScope(scopes) => format!(r#", error="insufficient_scope", scope="{scopes}""#),
             Self::Authentication { acr_values, max_age } => {
                 let mut parameters = r#", error="insufficient_user_authentication""#.to_owned();
-                if !acr_values.is_empty() && !acr_values.contains(['"', '\\']) {
+                if !acr_values.is_empty() {
                     parameters += &format!(r#", acr_values="{acr_values}""#);
                 }
                 if let Some(max_age) = max_age {
@@ -127,6 +128,7 @@ pub(crate) fn token(headers: &HeaderMap) -> Result<&str, Refusal> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(Refusal::NoToken);
     }
+    // Several spaces may separate the scheme and the token (RFC 9110, section 11.4).
     Ok(token.trim_start_matches(' '))
 }
 
@@ -168,15 +170,16 @@ mod tests {
     #[test]
     fn token_requires_one_bearer_header() {
         let malformed = Refusal::Token(Invalid::Malformed.into());
-        for (values, expected) in [
-            (&[][..], Err(Refusal::NoToken)),
+        let cases: [(&[&str], _); 7] = [
+            (&[], Err(Refusal::NoToken)),
             (&["Basic YTpi"], Err(Refusal::NoToken)),
             (&["Bearer"], Err(Refusal::NoToken)),
             (&["Bearer a.b.c"], Ok("a.b.c")),
             (&["bEARER   a.b.c"], Ok("a.b.c")),
             (&["Bearer a.b.c", "Bearer a.b.c"], Err(malformed.clone())),
             (&["Bearer \u{e9}"], Err(malformed)),
-        ] {
+        ];
+        for (values, expected) in cases {
             let mut headers = HeaderMap::new();
             for value in values {
                 headers.append("authorization", HeaderValue::from_bytes(value.as_bytes()).unwrap());

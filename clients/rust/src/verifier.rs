@@ -50,12 +50,14 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
 }
 
-/// The feed, and what to do while the feed is lost. A verifier that was built with `without_revocations` has none.
+/// The feed, and what to do while the feed is lost. A verifier that was built with `without_revocations` has no check.
 #[derive(Debug)]
 pub(crate) struct RevocationCheck {
     pub(crate) feed: Feed,
     pub(crate) on_lost: OnFeedLost,
+    /// The introspection endpoint, if the issuer's metadata has one.
     pub(crate) introspection: Option<Url>,
+    /// The service client's credentials, for introspections.
     pub(crate) authorization: HeaderValue,
 }
 
@@ -109,23 +111,18 @@ impl Verifier {
     /// Starts the background tasks.
     pub(crate) fn start(shared: Shared) -> Self {
         let shared = Arc::new(shared);
-        let mut tasks = Vec::new();
-        let refresher = Arc::clone(&shared);
-        let refresher =
-            tokio::spawn(async move { refresher.keys.run_refresher(&refresher.http, &*refresher.clock).await });
-        tasks.push(refresher.abort_handle());
-        if shared.revocation_check.is_some() {
-            let shared = Arc::clone(&shared);
-            let follower = tokio::spawn(async move {
-                if let Some(check) = &shared.revocation_check {
-                    check.feed.run(&shared.http, &shared.keys, &*shared.clock).await;
-                }
-            });
-            tasks.push(follower.abort_handle());
-        }
-        let sweeper = Arc::clone(&shared);
-        let sweeper = tokio::spawn(async move { sweeper.run_sweeper().await });
-        tasks.push(sweeper.abort_handle());
+        let for_keys = Arc::clone(&shared);
+        let key_task = tokio::spawn(async move { for_keys.keys.run_refresher(&for_keys.http, &*for_keys.clock).await });
+        let for_feed = Arc::clone(&shared);
+        // Ends at once without revocations.
+        let feed_task = tokio::spawn(async move {
+            if let Some(check) = &for_feed.revocation_check {
+                check.feed.run(&for_feed.http, &for_feed.keys, &*for_feed.clock).await;
+            }
+        });
+        let for_sweeps = Arc::clone(&shared);
+        let sweep_task = tokio::spawn(async move { for_sweeps.run_sweeper().await });
+        let tasks = vec![key_task.abort_handle(), feed_task.abort_handle(), sweep_task.abort_handle()];
         Self(Arc::new(Running { shared, tasks }))
     }
 
@@ -172,9 +169,9 @@ impl Verifier {
     /// service client's own token.
     pub fn authenticated_within(&self, claims: &Claims, max_age: Duration) -> bool {
         let shared = &self.0.shared;
-        let age = |auth_time: i64| shared.clock.unix_millis().div_euclid(1000).saturating_sub(auth_time);
-        let limit = millis(max_age).saturating_add(shared.rules.leeway) / 1000;
-        claims.auth_time.is_some_and(|auth_time| age(auth_time) <= limit)
+        let now_seconds = shared.clock.unix_millis().div_euclid(1000);
+        let limit_seconds = millis(max_age).saturating_add(shared.rules.leeway) / 1000;
+        claims.auth_time.is_some_and(|auth_time| now_seconds.saturating_sub(auth_time) <= limit_seconds)
     }
 
     /// Registers a session for which the service holds a connection, a stream or a long job. `callback` is called once, with
@@ -229,11 +226,12 @@ impl Verifier {
     /// The current state.
     pub fn status(&self) -> Status {
         let shared = &*self.0.shared;
-        let (elapsed, unix) = (shared.clock.elapsed(), shared.clock.unix_millis());
+        let elapsed = shared.clock.elapsed();
+        let unix_millis = shared.clock.unix_millis();
         let feed = shared.revocation_check.as_ref().map(|check| &check.feed);
         Status {
-            live: feed.is_none_or(|feed| feed.is_current(elapsed, unix)),
-            silent_for: feed.and_then(|feed| feed.silent_for(elapsed, unix)),
+            live: feed.is_none_or(|feed| feed.is_current(elapsed, unix_millis)),
+            silent_for: feed.and_then(|feed| feed.silent_for(elapsed, unix_millis)),
             connections: feed.map_or(0, Feed::connections),
             last_error: feed.and_then(Feed::last_error),
             revocations: feed.map_or(0, |feed| feed.revocations.len()),
@@ -246,6 +244,7 @@ impl Verifier {
 impl Drop for Running {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
+        // Without the feed's task, no end would reach the registrations.
         self.shared.registry.end_all(EndCause::FeedLost);
     }
 }
@@ -303,11 +302,10 @@ impl Shared {
                 return Some(EndCause::ClaimsChanged);
             }
         }
-        match (state.outdated, state.expired) {
-            (true, _) => Some(EndCause::ClaimsChanged),
-            (false, true) => Some(EndCause::TokenExpired),
-            (false, false) => None,
+        if state.outdated {
+            return Some(EndCause::ClaimsChanged);
         }
+        state.expired.then_some(EndCause::TokenExpired)
     }
 
     fn is_trusted(&self, kid: &str) -> bool {
@@ -319,8 +317,8 @@ impl Shared {
         self.registry.run_sweeper(|| self.sweep()).await;
     }
 
-    /// Ends the registrations whose end no event of the feed reports: the token has expired, its key is no longer trusted, or the feed has
-    /// been silent for too long. Returns the time until the next sweep.
+    /// Ends the registrations whose end no event of the feed reports: the token has expired, its key is no longer trusted, or the
+    /// feed has been silent for too long. Returns the time until the next sweep.
     pub(crate) fn sweep(&self) -> Duration {
         let feed = self.revocation_check.as_ref().map(|check| &check.feed);
         let silence = feed.map(|feed| feed.since_synced(self.clock.elapsed(), self.clock.unix_millis()));
@@ -332,20 +330,21 @@ impl Shared {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Invalid::TooLong.into());
         }
-        let (elapsed, unix) = (self.clock.elapsed(), self.clock.unix_millis());
+        let elapsed = self.clock.elapsed();
+        let unix_millis = self.clock.unix_millis();
         self.keys.refresh_if_expired(elapsed);
-        let signed = self.verify_signature(token, unix)?;
+        let signed = self.verify_signature(token, unix_millis)?;
         let Some(check) = &self.revocation_check else { return Ok(Decision::Valid(signed)) };
         // Read before the revocations. In the other order, a missed revocation could arrive between the two reads and make the
         // feed current again, and the token would be accepted.
-        let current = check.feed.is_current(elapsed, unix);
+        let feed_is_current = check.feed.is_current(elapsed, unix_millis);
         if signed.session.is_some_and(|session| check.feed.revocations.contains(&session)) {
             return Err(Rejection::Error(VerifyError::Revoked));
         }
         if signed.session.is_some_and(|session| check.feed.revocations.outdates(&session)) {
             return Err(Rejection::Error(VerifyError::ClaimsChanged));
         }
-        if current {
+        if feed_is_current {
             return Ok(Decision::Valid(signed));
         }
         match check.on_lost {
@@ -355,15 +354,16 @@ impl Shared {
     }
 
     /// Verifies signature, claims and times, or finds the token in the cache and checks the times.
-    fn verify_signature(&self, token: &str, unix: i64) -> Result<Arc<Signed>, Rejection> {
+    fn verify_signature(&self, token: &str, unix_millis: i64) -> Result<Arc<Signed>, Rejection> {
         let hash = Cache::hash(token);
+        // The key may have been retired since the token was cached.
         if let Some(signed) = self.cache.get(&hash)
             && signed.key.is_trusted()
         {
-            self.rules.check_time(&signed, unix)?;
+            self.rules.check_time(&signed, unix_millis)?;
             return Ok(signed);
         }
-        let signed = self.rules.check(token, unix, |kid| match self.keys.look_up(kid) {
+        let signed = self.rules.check(token, unix_millis, |kid| match self.keys.look_up(kid) {
             Lookup::Found(key) => Ok(key),
             Lookup::Retired => Err(Rejection::Error(VerifyError::Revoked)),
             Lookup::Unknown => Err(Rejection::UnknownKey(kid.to_owned())),
@@ -373,22 +373,22 @@ impl Shared {
         Ok(signed)
     }
 
-    /// Asks the issuer whether a token is active (RFC 7662).
+    /// Asks the issuer whether a token is active (RFC 7662). Called only while the feed is lost.
     async fn introspect(&self, token: &str) -> Result<(), VerifyError> {
         #[derive(Deserialize)]
         struct Introspection {
             active: bool,
         }
 
-        let check = self.revocation_check.as_ref();
-        let endpoint = check.and_then(|check| check.introspection.as_ref().map(|url| (check, url)));
-        let Some((check, url)) = endpoint else { return Err(VerifyError::Unavailable("the revocation feed is lost")) };
+        let Some(RevocationCheck { introspection: Some(url), authorization, .. }) = &self.revocation_check else {
+            return Err(VerifyError::Unavailable("the revocation feed is lost"));
+        };
         let form = format!("token={}&token_type_hint=access_token", *form_encoded(token));
-        let request = self.http.post(url).header(AUTHORIZATION, check.authorization.clone());
-        let request = request.header(ACCEPT, "application/json");
+        let request = self.http.post(url);
+        let request = request.header(AUTHORIZATION, authorization.clone()).header(ACCEPT, "application/json");
         let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
         let failed = VerifyError::Unavailable("the revocation feed is lost and introspection failed");
-        let (status, _, body) = self.http.call(request).await.map_err(|reason| {
+        let (status, _headers, body) = self.http.call(request).await.map_err(|reason| {
             tracing::warn!(%reason, "the revocation feed is lost and introspection failed");
             failed.clone()
         })?;

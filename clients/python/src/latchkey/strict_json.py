@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 
 def loads(text: str | bytes) -> Any:
@@ -12,6 +12,7 @@ def loads(text: str | bytes) -> Any:
     Raises ``ValueError`` for invalid JSON, a duplicate member, or too deep nesting.
     """
     try:
+        # Decoded here, because json.loads would also accept bytes in UTF-16 and UTF-32.
         if isinstance(text, bytes):
             text = text.decode("utf-8")
         return json.loads(text, object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant)
@@ -34,5 +35,6 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _reject_constant(constant: str) -> Any:
-    raise ValueError(f"{constant} is not JSON")
+def _reject_constant(name: str) -> NoReturn:
+    # name is "NaN", "Infinity" or "-Infinity".
+    raise ValueError(f"{name} is not JSON")

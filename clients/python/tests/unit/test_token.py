@@ -22,7 +22,7 @@ async def latchkey(issuer: FakeIssuer) -> AsyncIterator[Latchkey]:
         yield latchkey
 
 
-async def refused(latchkey: Latchkey, token: str) -> str:
+async def reason_of_refusal(latchkey: Latchkey, token: str) -> str:
     """Asserts that the token is refused, and returns the reason."""
     with pytest.raises(InvalidToken) as error:
         await latchkey.verify(token)
@@ -50,35 +50,42 @@ async def test_wrong_alg_is_refused_with_hmac_of_public_key_and_without_signatur
     issuer: FakeIssuer, latchkey: Latchkey, alg: str | None
 ) -> None:
     header = {"alg": alg, "kid": "one", "typ": "at+jwt"}
-    signed = f"{b64(header)}.{issuer.token().split('.')[1]}"
-    public = issuer.keys["one"].private.public_key()
-    for secret in (
-        public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
-        public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+    payload = issuer.token().split(".")[1]
+    signing_input = f"{b64(header)}.{payload}"
+    # Only a string can be an algorithm.
+    expected_reason = "malformed" if alg is None else "wrong_algorithm"
+    public_key = issuer.keys["one"].private.public_key()
+    for hmac_secret in (
+        public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
         json.dumps(issuer.keys["one"].jwk("one")).encode(),
     ):
-        signature = b64(hmac.digest(secret, signed.encode(), hashlib.sha256))
-        assert await refused(latchkey, f"{signed}.{signature}") == ("malformed" if alg is None else "wrong_algorithm")
-    await refused(latchkey, f"{signed}.")
+        signature = b64(hmac.digest(hmac_secret, signing_input.encode(), hashlib.sha256))
+        assert await reason_of_refusal(latchkey, f"{signing_input}.{signature}") == expected_reason
+    await reason_of_refusal(latchkey, f"{signing_input}.")
 
 
 @pytest.mark.parametrize("name", ["jku", "x5u", "jwk", "x5c"])
 async def test_key_in_the_token_header_is_ignored(issuer: FakeIssuer, latchkey: Latchkey, name: str) -> None:
     forger = SigningKey.new("ES256")
-    embedded: dict[str, Any] = {"jku": f"{issuer.url}/evil", "x5u": f"{issuer.url}/evil", "jwk": forger.jwk("one"), "x5c": ["MAA="]}
-    good = issuer.token(header={name: embedded[name]})
+    evil_url = f"{issuer.url}/evil"
+    # MAA= is an empty DER sequence, in the place of a certificate.
+    embedded: dict[str, Any] = {"jku": evil_url, "x5u": evil_url, "jwk": forger.jwk("one"), "x5c": ["MAA="]}
+    header = {name: embedded[name]}
+    good = issuer.token(header=header)
     assert (await latchkey.verify(good)).sub == SUB
-    real = issuer.keys["one"]
+    published = issuer.keys["one"]
+    # Replaced only while the token is signed: the issuer never publishes the forger's key.
     issuer.keys["one"] = forger
-    forged = issuer.token(header={name: embedded[name]})
-    issuer.keys["one"] = real
-    assert await refused(latchkey, forged) == "bad_signature"
+    forged = issuer.token(header=header)
+    issuer.keys["one"] = published
+    assert await reason_of_refusal(latchkey, forged) == "bad_signature"
     assert issuer.count("/evil") == 0
 
 
 async def test_token_signed_with_another_key_of_the_issuer_is_refused(issuer: FakeIssuer, latchkey: Latchkey) -> None:
     issuer.keys["two"] = SigningKey.new("ES256")
-    assert await refused(latchkey, issuer.token("two", header={"kid": "one"})) == "bad_signature"
+    assert await reason_of_refusal(latchkey, issuer.token("two", header={"kid": "one"})) == "bad_signature"
 
 
 DAMAGE: list[Callable[[str], str]] = [
@@ -106,7 +113,7 @@ DAMAGE: list[Callable[[str], str]] = [
 
 @pytest.mark.parametrize("damage", DAMAGE)
 async def test_damaged_token_is_refused(issuer: FakeIssuer, latchkey: Latchkey, damage: Callable[[str], str]) -> None:
-    await refused(latchkey, damage(issuer.token()))
+    await reason_of_refusal(latchkey, damage(issuer.token()))
 
 
 def test_too_deeply_nested_json_is_a_value_error() -> None:
