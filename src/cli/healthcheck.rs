@@ -12,7 +12,7 @@ use clap::Args;
 use super::Global;
 use crate::config;
 
-/// The longest wait for the connection, and for the answer.
+/// The longest wait for the connection, for sending the request, and for the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Arguments of `latchkey healthcheck`.
@@ -28,7 +28,8 @@ pub struct HealthcheckArgs {
 /// # Errors
 /// If the configuration can't be used, the node doesn't answer, or it answers with another status.
 pub fn run(args: HealthcheckArgs, global: &Global) -> anyhow::Result<()> {
-    let address = local(config::load_listen(&global.sources()?)?);
+    let listen = config::load_listen(&global.sources()?)?;
+    let address = reachable_address(listen);
     let path = if args.ready { "/readyz" } else { "/livez" };
     let status = request_status(address, path).with_context(|| format!("no answer from http://{address}{path}"))?;
     if status != "200" {
@@ -37,8 +38,8 @@ pub fn run(args: HealthcheckArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The address at which a client on this machine reaches a listener.
-fn local(listen: SocketAddr) -> SocketAddr {
+/// The address at which a client on this machine reaches a listener: loopback for a listener at all addresses.
+fn reachable_address(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -57,7 +58,8 @@ fn request_status(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut start = [0; 12];
     stream.read_exact(&mut start)?;
     let start = std::str::from_utf8(&start)?;
-    start.strip_prefix("HTTP/1.1 ").map(str::to_owned).with_context(|| format!("not an HTTP answer: {start:?}"))
+    let status = start.strip_prefix("HTTP/1.1 ").with_context(|| format!("not an HTTP answer: {start:?}"))?;
+    Ok(status.to_owned())
 }
 
 #[cfg(test)]
@@ -66,9 +68,9 @@ mod tests {
 
     #[test]
     fn unspecified_address_becomes_loopback() {
-        let local = |listen: &str| local(listen.parse().unwrap()).to_string();
-        assert_eq!(local("0.0.0.0:8080"), "127.0.0.1:8080");
-        assert_eq!(local("[::]:8080"), "[::1]:8080");
-        assert_eq!(local("192.0.2.1:80"), "192.0.2.1:80");
+        let reachable = |listen: &str| reachable_address(listen.parse().unwrap()).to_string();
+        assert_eq!(reachable("0.0.0.0:8080"), "127.0.0.1:8080");
+        assert_eq!(reachable("[::]:8080"), "[::1]:8080");
+        assert_eq!(reachable("192.0.2.1:80"), "192.0.2.1:80");
     }
 }

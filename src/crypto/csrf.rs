@@ -12,8 +12,9 @@ use crate::domain::{entropy::Entropy, ids::SessionId};
 
 /// The prefix of every [`VisitorToken`].
 const VISITOR_PREFIX: &str = "lk_vs_";
-/// The number of random bytes of a [`VisitorToken`], and their length in base64url.
+/// The number of random bytes of a [`VisitorToken`].
 const VISITOR_BYTES: usize = 16;
+/// The length of the random bytes in base64url.
 const VISITOR_CHARS: usize = 22;
 
 /// The random value of a browser that has not signed in, from its cookie `__Host-latchkey-visitor`. `Debug` omits it.
@@ -29,7 +30,8 @@ impl VisitorToken {
     /// Parses the value of the cookie; `None` if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
         let encoded = text.strip_prefix(VISITOR_PREFIX).filter(|encoded| encoded.len() == VISITOR_CHARS)?;
-        BASE64_URL_SAFE_NO_PAD.decode(encoded).ok().map(|_| Self(text.to_owned()))
+        BASE64_URL_SAFE_NO_PAD.decode(encoded).ok()?;
+        Some(Self(text.to_owned()))
     }
 
     /// The text, for the cookie.
@@ -79,7 +81,8 @@ impl CsrfTokens {
     }
 }
 
-/// The message of the MAC: a word for the kind of subject, then the subject.
+/// The message of the MAC: a word for the kind of subject, then the subject. The words have the same length, so messages of two
+/// kinds are never equal.
 fn message(subject: CsrfSubject<'_>) -> Vec<u8> {
     match subject {
         CsrfSubject::Session(session) => [b"session", session.as_bytes().as_slice()].concat(),
@@ -100,19 +103,27 @@ mod tests {
     #[test]
     fn csrf_token_is_valid_for_its_own_browser_only() {
         let entropy = Entropy::system();
-        let (one, other) = (VisitorToken::generate(&entropy), VisitorToken::generate(&entropy));
-        assert_eq!(VisitorToken::parse(one.expose()), Some(one.clone()));
-        assert_eq!(VisitorToken::parse("lk_vs_x"), None);
+        let (visitor_token, other_visitor_token) = (VisitorToken::generate(&entropy), VisitorToken::generate(&entropy));
+        let visitor = CsrfSubject::Visitor(&visitor_token);
         let session = CsrfSubject::Session(SessionId::from_bytes([1; 16]));
         let tokens = CsrfTokens::new(&[7; 32], []);
-        let token = tokens.token(CsrfSubject::Visitor(&one));
-        assert!(tokens.verify(CsrfSubject::Visitor(&one), &token));
+        let token = tokens.token(visitor);
+        assert!(tokens.verify(visitor, &token));
         // after a rotation of the key, with and without the previous key
-        assert!(CsrfTokens::new(&[8; 32], [&[7; 32]]).verify(CsrfSubject::Visitor(&one), &token));
-        assert!(!CsrfTokens::new(&[8; 32], []).verify(CsrfSubject::Visitor(&one), &token));
-        for subject in [CsrfSubject::Visitor(&other), session] {
-            assert!(!tokens.verify(subject, &token));
+        assert!(CsrfTokens::new(&[8; 32], [&[7; 32]]).verify(visitor, &token));
+        assert!(!CsrfTokens::new(&[8; 32], []).verify(visitor, &token));
+        for other in [CsrfSubject::Visitor(&other_visitor_token), session] {
+            assert!(!tokens.verify(other, &token));
         }
-        assert!(!tokens.verify(session, "") && !tokens.verify(session, "?"));
+        for malformed in ["", "?"] {
+            assert!(!tokens.verify(visitor, malformed));
+        }
+    }
+
+    #[test]
+    fn visitor_token_is_read_back() {
+        let token = VisitorToken::generate(&Entropy::system());
+        assert_eq!(VisitorToken::parse(token.expose()), Some(token));
+        assert_eq!(VisitorToken::parse("lk_vs_x"), None);
     }
 }

@@ -13,6 +13,7 @@ use crate::{
 /// The recommended cryptoperiod: far below the 1 to 3 years of NIST SP 800-57, so that rotation stays routine.
 const MAX_AGE: Duration = Duration::from_hours(24 * 180);
 
+/// The name of this check in the findings.
 const CHECK: &str = "keys";
 
 /// Checks that the stored keys can be decrypted, that one of them signs, and that it is not too old.
@@ -31,22 +32,23 @@ pub(super) async fn check(config: &Config, sql: &Sql, now: Timestamp) -> Result<
     let Ok(signer) = ring.signer(now) else {
         return Ok(vec![Finding::fail(CHECK, "no key can sign now: run `latchkey keys rotate --now`")]);
     };
-    let record = stored.iter().find(|key| key.kid == signer.kid());
-    Ok(record.map(|record| check_signer(record, &stored, now)).into_iter().collect())
+    let signers = stored.iter().filter(|key| key.kid == signer.kid());
+    Ok(signers.map(|signer| check_signer(signer, &stored, now)).collect())
 }
 
 fn check_signer(signer: &StoredKey, stored: &[StoredKey], now: Timestamp) -> Finding {
     let kid = &signer.kid;
-    let days = |duration: Duration| duration.as_secs() / 86_400;
-    let age = now.saturating_since(signer.signs_from);
-    // a rotation is under way: the age of the current key no longer matters
-    let will_sign = |key: &&StoredKey| key.signs_from > now && key.verifies_until.is_none();
-    if let Some(next) = stored.iter().find(will_sign) {
+    // A key with an end of verification is superseded or retired: it will not sign.
+    let is_next = |key: &&StoredKey| key.signs_from > now && key.verifies_until.is_none();
+    // While a rotation is under way, the age of the current key does not matter.
+    if let Some(next) = stored.iter().find(is_next) {
         return Finding::ok(
             CHECK,
             format!("{kid} signs; {} is published and signs from {}", next.kid, next.signs_from),
         );
     }
+    let days = |duration: Duration| duration.as_secs() / 86_400;
+    let age = now.saturating_since(signer.signs_from);
     if age > MAX_AGE {
         let detail =
             format!("{kid} has signed for {} days, more than {}: run `latchkey keys rotate`", days(age), days(MAX_AGE));

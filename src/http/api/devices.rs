@@ -68,8 +68,9 @@ struct DevicesResponse {
 
 impl Example for DevicesResponse {
     fn example() -> Self {
-        // 2026-01-01 and a number of days
-        let after_days = |days: i64| Timestamp::from_millis((1_767_225_600 + days * 86_400) * 1000).into();
+        // 2026-01-01, in seconds since the Unix epoch
+        let start: i64 = 1_767_225_600;
+        let after_days = |days: i64| Timestamp::from_millis((start + days * 86_400) * 1000).into();
         Self {
             devices: vec![DeviceResponse {
                 id: Uuid::from_u128(0x019a_c001_7d1c_7a58_9a3b_2f1f_6a1e_0d42),
@@ -126,10 +127,11 @@ impl Problems for ListProblems {
     const CODES: &'static [Code] = SIGNED_IN;
 }
 
-/// The errors of forgetting devices.
+/// The errors of forgetting one device.
 struct ForgetProblems;
 
 impl Problems for ForgetProblems {
+    // The request is malformed if the id is not a UUID.
     const CODES: &'static [Code] = codes![SIGNED_IN, [Code::MalformedRequest, Code::UnknownDevice]];
 }
 
