@@ -1,6 +1,14 @@
 //! Serves one connection: detects the HTTP version, sets the limits, and ends the connection.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    future::{pending, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -43,14 +51,14 @@ const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How much of an HTTP/1 request hyper may buffer in addition to its headers, in bytes.
 const HTTP1_BUFFER: usize = 64 * 1024;
 
-/// Period after the stop signal in which a new connection may still send its first byte. A client may have connected just
+/// Period after the stop signal in which a new connection may still send its first bytes. A client may have connected just
 /// before the signal, and its request may be on the way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Period in which the server reads and drops bytes that a client still sends after the last response. Closing at once would
 /// make the kernel send a reset, and the client would lose the response (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
-/// The maximum number of bytes that are read and dropped.
+/// The maximum number of bytes that are read and dropped in this period.
 const LINGER_BYTES: usize = 1024 * 1024;
 
 /// The state that all connections share.
@@ -77,13 +85,13 @@ enum Protocol {
 /// Serves a connection to its end.
 pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut stream: TcpStream, remote: SocketAddr) {
     let Ok(local) = stream.local_addr() else { return };
-    let first = tokio::select! {
+    let opening = tokio::select! {
         biased;
-        first = read_first_bytes(&mut stream, &context.settings) => first,
+        opening = read_first_bytes(&mut stream, &context.settings) => opening,
         () = wait_after_stop(&context, STOP_GRACE) => return,
     };
-    let (protocol, prefix, header_deadline) = match first {
-        Ok(first) => first,
+    let (protocol, prefix, header_deadline) = match opening {
+        Ok(opening) => opening,
         Err(error) => {
             tracing::debug!(%remote, %error, "connection closed: it sent no request");
             return;
@@ -121,21 +129,21 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     }
 }
 
-/// Completes `time` after the stop signal, or earlier when connections are cut off.
-async fn wait_after_stop<E>(context: &Context<E>, time: Duration) {
+/// Completes `grace` after the stop signal, or earlier when connections are cut off.
+async fn wait_after_stop<E>(context: &Context<E>, grace: Duration) {
     context.stop.watch().await;
-    let _ = timeout(time, context.cut.watch()).await;
+    let _ = timeout(grace, context.cut.watch()).await;
 }
 
 /// Reads until the HTTP version is known. Returns the version, the bytes that were read, and the deadline of the headers.
 async fn read_first_bytes(stream: &mut TcpStream, settings: &HttpSettings) -> io::Result<(Protocol, Prefix, Instant)> {
     let mut prefix = Prefix { bytes: [0; HTTP2_PREFACE.len()], len: 0 };
     prefix.len = timeout(settings.first_byte_timeout, stream.read(&mut prefix.bytes)).await??;
+    if prefix.len == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     let header_deadline = Instant::now() + settings.header_timeout;
     loop {
-        if prefix.len == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
         if !HTTP2_PREFACE.starts_with(&prefix.bytes[..prefix.len]) {
             return Ok((Protocol::Http1, prefix, header_deadline));
         }
@@ -144,7 +152,7 @@ async fn read_first_bytes(stream: &mut TcpStream, settings: &HttpSettings) -> io
         }
         match timeout_at(header_deadline, stream.read(&mut prefix.bytes[prefix.len..])).await?? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            more => prefix.len += more,
+            count => prefix.len += count,
         }
     }
 }
@@ -164,16 +172,16 @@ async fn serve_http1<E: Endpoint + 'static>(
 
     // After the stop signal, `io` ends the connection when it is idle, and a request that has begun to arrive is answered. `None`
     // means that a handler takes the connection over.
-    let ended = tokio::select! {
+    let ended_by_hyper = tokio::select! {
         biased;
-        ended = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
+        ended_by_hyper = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
             Poll::Pending if takeover.head_is_sent() => Poll::Ready(None),
-            ended => ended.map(Some),
-        }) => ended,
+            polled => polled.map(Some),
+        }) => ended_by_hyper,
         () = context.cut.watch() => return Ok(()),
     };
     let (mut stream, peer_may_be_sending) = connection.into_parts().io.into_inner().into_parts();
-    let Some(ended) = ended else {
+    let Some(ended) = ended_by_hyper else {
         tokio::select! {
             () = takeover.run(stream) => {}
             () = context.cut.watch() => {}
@@ -197,7 +205,7 @@ async fn linger(stream: &mut TcpStream) -> io::Result<()> {
     while total < LINGER_BYTES {
         match stream.read(&mut dropped).await? {
             0 => break,
-            more => total += more,
+            count => total += count,
         }
     }
     Ok(())
@@ -234,12 +242,18 @@ async fn serve_http2<E: Endpoint + 'static>(
         () = wait_until_idle(activity, context.settings.idle_timeout) => Some(context.settings.header_timeout),
     };
     Pin::new(&mut connection).graceful_shutdown();
+    let goaway_grace_over = async {
+        match goaway_grace {
+            Some(grace) => tokio::time::sleep(grace).await,
+            None => pending().await,
+        }
+    };
     tokio::select! {
         biased;
         ended = &mut connection => ended,
         () = context.cut.watch() => Ok(()),
         // an idle client has received GOAWAY and had time to send a request that was on its way
-        () = tokio::time::sleep(goaway_grace.unwrap_or_default()), if goaway_grace.is_some() => Ok(()),
+        () = goaway_grace_over => Ok(()),
     }
 }
 
@@ -269,13 +283,14 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, task: F) {
-        let Self { cut, write_timeout, .. } = self.clone();
+        let cut = self.cut.clone();
+        let write_timeout = self.write_timeout;
         self.tasks.spawn(async move {
             tokio::select! {
                 biased;
-                ended = StreamStall::default().watch(task, write_timeout) => {
+                completed = StreamStall::default().watch(task, write_timeout) => {
                     // hyper resets a stream whose task is dropped
-                    if !ended {
+                    if !completed {
                         tracing::debug!("stream reset: the client did not read the response within http.write_timeout");
                     }
                 }

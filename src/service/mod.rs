@@ -9,8 +9,10 @@
 //!   sign-in that read an older epoch, and most links and codes from an older epoch stop working.
 //! - The *claims version* of an account is a counter. Changes of its roles and other claims increment it, and every node refuses access
 //!   tokens with an older version (I16).
-//! - A *change* (`AccountChange`) is a transaction that holds the lock on an account's row. Sessions in Redis end before it commits (I5).
-//! - App sessions are *beneath* the browser session that signed them in. They end with it, unless `offline_access` was granted.
+//! - A *change* (`AccountChange`) is a transaction that holds the lock on an account's row. If the change ends sessions (I5: credential
+//!   changes do), they end in Redis before the transaction commits.
+//! - App sessions are *beneath* the browser's session that signed them in, and end with it. A session with `offline_access` is beneath
+//!   none.
 
 mod account_mail;
 pub mod accounts;

@@ -58,7 +58,7 @@ fn generated_secret_is_stable_and_private() {
     assert_eq!(mode(&data_dir), 0o700);
     assert_eq!(mode(&secret_file), 0o600);
 
-    // readable by everybody
+    // readable by other users
     fs::set_permissions(&secret_file, fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(
         folder.load(&[]).unwrap_err().problems[0].to_string(),

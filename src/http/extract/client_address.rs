@@ -77,8 +77,8 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet], head
         return nearest;
     }
     let lines: Vec<&[u8]> = headers.get_all(header_name(header)).iter().map(|value| value.as_bytes()).collect();
-    let items = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    for item in items.filter(|item| !item.is_empty()) {
+    let last_item_first = lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    for item in last_item_first.filter(|item| !item.is_empty()) {
         let address = match header {
             ForwardedHeader::XForwardedFor => node_address(item),
             ForwardedHeader::Forwarded => forwarded_for(item),
@@ -99,7 +99,7 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet], head
 /// taken for an element.
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     let mut rest = element;
-    let mut found = None;
+    let mut client = None;
     loop {
         let equals = rest.iter().position(|byte| *byte == b'=')?;
         let name = rest[..equals].trim_ascii_start();
@@ -108,14 +108,14 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
         }
         let (value, after) = pair_value(&rest[equals + 1..])?;
         if name.eq_ignore_ascii_case(b"for") {
-            // a node name that occurs twice is ambiguous
-            if found.is_some() {
+            // Two clients in one element would be ambiguous.
+            if client.is_some() {
                 return None;
             }
-            found = Some(node_address(value));
+            client = Some(node_address(value));
         }
         match after.trim_ascii_start() {
-            [] => return found?,
+            [] => return client?,
             [b';', more @ ..] => rest = more,
             _ => return None,
         }
@@ -169,42 +169,43 @@ fn is_port(text: &str) -> bool {
 /// logged once per process: a proxy at a loopback, private or link-local address is not in `http.trusted_proxies`, or a trusted
 /// proxy writes the other header than `http.forwarded_header`.
 pub(in crate::http) fn observe_forwarding(request: &Request, settings: &HttpSettings, metrics: &ForwardedMetrics) {
-    static UNTRUSTED: AtomicBool = AtomicBool::new(false);
-    static OTHER_HEADER: AtomicBool = AtomicBool::new(false);
+    static UNTRUSTED_IS_LOGGED: AtomicBool = AtomicBool::new(false);
+    static OTHER_HEADER_IS_LOGGED: AtomicBool = AtomicBool::new(false);
     let sent = HEADERS.into_iter().find(|header| request.headers().contains_key(header_name(*header)));
     let came_directly = sent.is_none() && settings.trusted_proxies.is_empty();
     if came_directly {
         return;
     }
     let Some(peer) = ClientAddressResolver::peer(request).map(|peer| peer.ip()) else { return };
-    let trusted = is_trusted(&settings.trusted_proxies, peer);
-    match sent {
-        _ if trusted && request.headers().contains_key(header_name(settings.forwarded_header)) => metrics.read.inc(),
-        None if trusted => metrics.absent.inc(),
-        Some(header) if trusted => {
-            metrics.other_header.inc();
-            if !OTHER_HEADER.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    proxy = %peer,
-                    header = header.name(),
-                    configured = settings.forwarded_header.name(),
-                    "a trusted proxy writes another header than http.forwarded_header: its clients share its address and \
-                     rate limits until http.forwarded_header names the header that the proxy writes"
-                );
-            }
+    if !is_trusted(&settings.trusted_proxies, peer) {
+        // A client from elsewhere may have written the header itself.
+        let Some(header) = sent.filter(|_| is_local(peer)) else { return };
+        metrics.untrusted_peer.inc();
+        if !UNTRUSTED_IS_LOGGED.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                proxy = %peer,
+                header = header.name(),
+                "a proxy's client addresses are ignored: it is not in http.trusted_proxies, so all its clients share its \
+                 address and rate limits until its address is added there"
+            );
         }
-        Some(header) if is_local(peer) => {
-            metrics.untrusted_peer.inc();
-            if !UNTRUSTED.swap(true, Ordering::Relaxed) {
-                tracing::warn!(
-                    proxy = %peer,
-                    header = header.name(),
-                    "a proxy's client addresses are ignored: it is not in http.trusted_proxies, so all its clients share its \
-                     address and rate limits until its address is added there"
-                );
-            }
+        return;
+    }
+    if request.headers().contains_key(header_name(settings.forwarded_header)) {
+        metrics.read.inc();
+    } else if let Some(other_header) = sent {
+        metrics.other_header.inc();
+        if !OTHER_HEADER_IS_LOGGED.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                proxy = %peer,
+                header = other_header.name(),
+                configured = settings.forwarded_header.name(),
+                "a trusted proxy writes another header than http.forwarded_header: its clients share its address and \
+                 rate limits until http.forwarded_header names the header that the proxy writes"
+            );
         }
-        _ => {}
+    } else {
+        metrics.absent.inc();
     }
 }
 
@@ -295,6 +296,7 @@ mod tests {
 
     /// The bytes that hyper lets into a header's value.
     fn header_bytes() -> impl Strategy<Value = Vec<u8>> {
+        // Four of five bytes have a meaning in the headers.
         let byte = prop_oneof![
             4 => prop::sample::select(b"0123456789.:[],;=\"\\ for\t".to_vec()),
             1 => (0x20_u8..=0xff).prop_filter("no DEL", |byte| *byte != 0x7f),
@@ -309,15 +311,15 @@ mod tests {
                 (ForwardedHeader::XForwardedFor, "x-forwarded-for", b"198.51.100.1, 10.0.0.2"),
                 (ForwardedHeader::Forwarded, "forwarded", b"for=198.51.100.1;proto=http, for=\"10.0.0.2:80\""),
             ];
-            for (header, name, written) in lists {
+            for (header, name, by_proxy) in lists {
                 let mut lines: Vec<Vec<u8>> = forged.clone();
                 match lines.last_mut() {
                     // the proxy appends to the client's line, or writes a line of its own
                     Some(last) if joined => {
                         last.extend(b", ");
-                        last.extend(written);
+                        last.extend(by_proxy);
                     }
-                    _ => lines.push(written.to_vec()),
+                    _ => lines.push(by_proxy.to_vec()),
                 }
                 let lines: Vec<(&str, &[u8])> = lines.iter().map(|line| (name, line.as_slice())).collect();
                 prop_assert_eq!(resolve("10.0.0.1", header, &lines), "198.51.100.1");

@@ -97,13 +97,14 @@ impl OutageLog {
 
     /// Logs the outage if that is due. `fallback` is the error of the ping, for when no better reason is known.
     fn on_outage(&mut self, fallback: &Error) {
-        let known = self.outage.reason();
-        let is_known = known.is_some();
-        let reason = known.unwrap_or_else(|| failure::reason(fallback));
-        let is_due = self.logged.as_ref().is_none_or(|(at, before)| {
+        let known_reason = self.outage.reason();
+        let is_known = known_reason.is_some();
+        let reason = known_reason.unwrap_or_else(|| failure::reason(fallback));
+        let is_due = self.logged.as_ref().is_none_or(|(logged_at, logged_reason)| {
             // The reason for a failed connection may become known after the first unanswered ping.
-            at.elapsed() >= LOG_INTERVAL
-                || (is_known && *before != reason && at.elapsed() >= CHANGED_REASON_LOG_INTERVAL)
+            let has_news = is_known && *logged_reason != reason;
+            let interval = if has_news { CHANGED_REASON_LOG_INTERVAL } else { LOG_INTERVAL };
+            logged_at.elapsed() >= interval
         });
         if is_due {
             tracing::error!(reason, "Redis is unavailable, retrying ({})", self.label);
@@ -125,7 +126,8 @@ impl OutageLog {
 /// Pings one connection until the task is aborted, and replaces the connection when two pings in a row are unanswered. Only one
 /// connection of a pool gets an outage log.
 pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
-    let watch = async move {
+    let ping_repeatedly = async move {
+        // Without retries: an unanswered ping counts as a miss at once.
         let options = Options { timeout: Some(PING_TIMEOUT), max_attempts: Some(1), ..Options::default() };
         let mut errors = client.error_rx();
         let mut ticks = tokio::time::interval(PING_INTERVAL);
@@ -137,7 +139,7 @@ pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
                 Ok(()) => {
                     misses = 0;
                     // Discards the errors from before the answer.
-                    latest(&mut errors);
+                    take_last_error(&mut errors);
                     if let Some(log) = &mut log {
                         log.on_answer();
                     }
@@ -146,8 +148,8 @@ pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
                     misses += 1;
                     if let Some(log) = &mut log {
                         // The error that broke the connection says more than an unanswered ping.
-                        if let Some(broken) = latest(&mut errors) {
-                            log.on_error(&broken);
+                        if let Some(connection_error) = take_last_error(&mut errors) {
+                            log.on_error(&connection_error);
                         }
                         log.on_miss(misses, &error);
                     }
@@ -160,17 +162,18 @@ pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
             }
         }
     };
-    tokio::spawn(watch).abort_handle()
+    tokio::spawn(ping_repeatedly).abort_handle()
 }
 
 /// The last of the connection errors that have arrived since the last call.
-fn latest(errors: &mut Receiver<(Error, Option<Server>)>) -> Option<Error> {
-    let mut latest = None;
+fn take_last_error(errors: &mut Receiver<(Error, Option<Server>)>) -> Option<Error> {
+    let mut last = None;
     loop {
         match errors.try_recv() {
-            Ok((error, _)) => latest = Some(error),
+            Ok((error, _server)) => last = Some(error),
+            // Older errors were dropped; newer ones follow.
             Err(TryRecvError::Lagged(_)) => {}
-            Err(_) => return latest,
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return last,
         }
     }
 }

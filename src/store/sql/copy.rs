@@ -1,4 +1,4 @@
-//! Copies a SQLite database while it is in use.
+//! Copies a SQLite database while it is in use, and finds its file.
 
 use std::path::{Path, PathBuf};
 
@@ -13,12 +13,13 @@ impl Sql {
     /// if the database is not SQLite.
     ///
     /// # Errors
-    /// [`SqlError`]
+    /// [`SqlError`], also if `path` is not UTF-8.
     pub async fn copy_to(&self, path: &Path) -> Result<bool, SqlError> {
         if self.dialect != Dialect::Sqlite {
             return Ok(false);
         }
         let target = path.to_str().ok_or_else(|| SqlError::Address("the path of a copy must be UTF-8".into()))?;
+        // Outside the pool: the copy may take long.
         let mut connection = self.connect_directly().await?;
         query("VACUUM INTO $1").bind(target.to_owned()).execute(&mut connection).await?;
         connection.close().await?;

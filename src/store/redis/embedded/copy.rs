@@ -17,7 +17,7 @@ use tokio::{
 
 use super::create_private_folder;
 
-/// How long the server may send nothing. While it prepares the copy, it sends a line feed every second.
+/// How long the server may send nothing. While it prepares the snapshot, it sends a line feed every second.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
 
 /// The folder with the append-only data of a server since Redis 7, in the folder of the server.
@@ -36,16 +36,18 @@ pub async fn copy(socket: &Path, file: &mut File) -> io::Result<u64> {
     stream.write_all(b"SYNC\r\n").await?;
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
+    // Skips the line feeds before the header of the snapshot: `$` and its length.
     while line.trim_end().is_empty() {
         line.clear();
         if timeout(MAX_SILENCE, stream.read_line(&mut line)).await?? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    let length = line.strip_prefix('$').and_then(|length| length.trim_end().parse::<u64>().ok());
-    let length = length.ok_or_else(|| io::Error::other(format!("the server's answer to SYNC: {}", line.trim_end())))?;
+    let header = line.trim_end();
+    let length = header.strip_prefix('$').and_then(|length| length.parse::<u64>().ok());
+    let length = length.ok_or_else(|| io::Error::other(format!("the server's answer to SYNC: {header}")))?;
     let mut remaining = length;
-    let mut buffer = vec![0; 1 << 16];
+    let mut buffer = vec![0; 64 * 1024];
     while remaining > 0 {
         let limit = buffer.len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
         let read = timeout(MAX_SILENCE, stream.read(&mut buffer[..limit])).await??;
@@ -64,23 +66,24 @@ pub fn is_unused(dir: &Path) -> bool {
     [APPEND_ONLY_FOLDER, APPEND_ONLY_FILE].iter().all(|name| !dir.join(name).exists())
 }
 
-/// Places a copy in the folder of a server that has not run yet. The server will start with the data of the copy.
+/// Places a snapshot in the folder of a server that has not run yet. The server will start with the data of the snapshot.
 ///
 /// A server that uses an append-only file reads no snapshot file. But an append-only file may begin with a snapshot, and servers since
-/// Redis 7 adopt the single append-only file of older servers. So the copy gets the name of that file.
+/// Redis 7 adopt the single append-only file of older servers. So the snapshot gets the name of that file.
 ///
 /// # Errors
 /// If the folder is in use, or a file can't be read or written.
-pub fn restore(copy: &Path, dir: &Path) -> io::Result<()> {
+pub fn restore(snapshot: &Path, dir: &Path) -> io::Result<()> {
     create_private_folder(dir)?;
     if !is_unused(dir) {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
     // Renamed when it is complete, so that no server starts with a part of the data.
-    let (unfinished, finished) = (dir.join("restore.new"), dir.join(APPEND_ONLY_FILE));
+    let unfinished = dir.join("restore.new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    io::copy(&mut fs::File::open(copy)?, &mut file)?;
+    io::copy(&mut fs::File::open(snapshot)?, &mut file)?;
     file.sync_all()?;
-    fs::rename(unfinished, finished)?;
+    fs::rename(unfinished, dir.join(APPEND_ONLY_FILE))?;
+    // A rename is durable once its folder is synchronized.
     fs::File::open(dir)?.sync_all()
 }

@@ -10,7 +10,7 @@ local function create(key, new, roles, ...)
   local record = string.sub(new, rest)
   -- The fence, the session count, the roles and the version of the claims (record.rs).
   local found = redis.call('HMGET', key, 'f', 'c', 'r', 'v')
-  local fence, count, former_roles = found[1], found[2], found[3]
+  local fence, count, former_roles, former_claims = found[1], found[2], found[3], found[4]
   if fence then
     local fence_epoch, fence_until = struct.unpack('>I4I6', fence)
     if now < fence_until then
@@ -20,7 +20,7 @@ local function create(key, new, roles, ...)
     end
   end
 
-  local former_version = read_claims(found[4])
+  local former_version = read_claims(former_claims)
   if version < former_version then return 'stale' end
 
   local last_event
@@ -31,14 +31,16 @@ local function create(key, new, roles, ...)
   local needs_count = sessions >= MIN_COUNTED_FIELDS
   if count then sessions, search_at = struct.unpack('>I2I2', count) end
 
-  if sessions >= max_sessions or needs_count and (not count or sessions >= search_at) then
+  local may_exceed_limit = sessions >= max_sessions
+  local is_search_due = needs_count and (not count or sessions >= search_at)
+  if may_exceed_limit or is_search_due then
     local live, expired = {}, {}
     local fields = redis.call('HGETALL', key)
     for i = 1, #fields, 2 do
       if is_session(fields[i]) then
         if is_live(fields[i + 1], now) then
           -- The parent of the new session counts as the newest session, and a session with an unreadable record as the second newest:
-          -- they are ended last.
+          -- they are ended last. No time in milliseconds reaches 2 ^ 53.
           local is_readable, session = pcall(read_record, fields[i + 1])
           local created = is_readable and session.created_at or 2 ^ 53
           if fields[i] == parent_id then created = math.huge end
@@ -89,7 +91,7 @@ local function create(key, new, roles, ...)
   if version > former_version then
     -- The time 0 stands for a version that came with a sign-in and replaces none.
     new_fields[#new_fields + 1] = 'v'
-    new_fields[#new_fields + 1] = write_claims(version, found[4] and now or 0)
+    new_fields[#new_fields + 1] = write_claims(version, former_claims and now or 0)
   end
   if count or needs_count then
     new_fields[#new_fields + 1] = 'c'

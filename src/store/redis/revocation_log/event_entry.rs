@@ -57,11 +57,13 @@ impl Entry {
         let mut lines = message.split('\n').peekable();
         std::iter::from_fn(move || {
             lines.peek()?;
-            let (position, previous) = (lines.next(), lines.next());
-            let (event, sender) = ([lines.next(), lines.next(), lines.next(), lines.next()], lines.next());
+            let entry_lines: [Option<&str>; 7] = std::array::from_fn(|_| lines.next());
             let parse = || {
+                let [position, previous, account, session, reason, at, sender] = entry_lines;
                 let position = Position::parse(position?)?;
-                Some((Self { position, revocation: parse_event(event)? }, Position::parse(previous?)?, sender?))
+                let revocation = parse_event([account, session, reason, at])?;
+                let previous = Position::parse(previous?)?;
+                Some((Self { position, revocation }, previous, sender?))
             };
             Some(parse())
         })
@@ -80,7 +82,7 @@ impl Entry {
             Position::parse(id).ok_or_else(|| RedisError::Unexpected(format!("malformed stream entry id {id}")))?;
         let parse = || {
             let mut lines = fields.get("e")?.split('\n');
-            parse_event([lines.next(), lines.next(), lines.next(), lines.next()])
+            parse_event(std::array::from_fn(|_| lines.next()))
         };
         Ok(parse().map(|revocation| Self { position, revocation }).ok_or(position))
     }
@@ -106,8 +108,8 @@ pub(in crate::store::redis) fn session_ended(
     reason: EndReason,
     at: Timestamp,
 ) -> String {
-    let (reason, zeros) = reason_in_event(reason);
-    format!("{account}\n{session}\n{reason}\n{zeros}{}", at.as_millis())
+    let (reason_text, zeros) = reason_in_event(reason);
+    format!("{account}\n{session}\n{reason_text}\n{zeros}{}", at.as_millis())
 }
 
 /// The text of a reason in an event, and the zeros before the event's time (`event_of` in `lua/lib.lua`).
@@ -118,6 +120,7 @@ pub(in crate::store::redis) fn session_ended(
 fn reason_in_event(reason: EndReason) -> (&'static str, &'static str) {
     match EndReason::AFTER_0_1.into_iter().position(|later| later == reason) {
         None => (reason.as_str(), ""),
+        // one zero for position 0
         Some(position) => (EndReason::Revoked.as_str(), &"00000000"[..=position]),
     }
 }
@@ -126,8 +129,8 @@ fn reason_in_event(reason: EndReason) -> (&'static str, &'static str) {
 /// [`EndReason::Revoked`]: the sessions have ended all the same.
 fn reason_and_time(reason: &str, at: &str) -> Option<(EndReason, Timestamp)> {
     let zeros = at.bytes().take_while(|byte| *byte == b'0').count();
-    let later = zeros.checked_sub(1).and_then(|position| EndReason::AFTER_0_1.get(position).copied());
-    let reason = later.unwrap_or_else(|| EndReason::parse(reason).unwrap_or(EndReason::Revoked));
+    let encoded_reason = zeros.checked_sub(1).and_then(|position| EndReason::AFTER_0_1.get(position).copied());
+    let reason = encoded_reason.or_else(|| EndReason::parse(reason)).unwrap_or(EndReason::Revoked);
     Some((reason, Timestamp::from_millis(at.parse().ok()?)))
 }
 
@@ -145,8 +148,9 @@ fn claims_version(session: &str) -> Option<ClaimsVersion> {
 fn parse_event(event: [Option<&str>; 4]) -> Option<Revocation> {
     let [Some(account), Some(session), Some(reason), Some(at)] = event else { return None };
     let (mut reason, at) = reason_and_time(reason, at)?;
+    // Called only where it is needed: the event of a signing key has no account.
     let account = || account.parse::<AccountId>().ok();
-    // tokens contain the start of their session in whole seconds
+    // rounded down, because tokens contain the start of their session in whole seconds
     let before = Timestamp::from_millis(at.as_secs() * 1000);
     let target = match session.rsplit_once(' ') {
         None if session == "all" => RevocationTarget::Account { account: account()?, before, except: None },
@@ -173,7 +177,7 @@ mod tests {
     const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
     const SESSION: &str = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
 
-    /// Parses a message with this text in place of the session, and returns the target of its event.
+    /// Parses a message with this text in place of the session, checks its other lines, and returns the target of its event.
     fn parse_target(session: &str) -> Option<RevocationTarget> {
         let message = format!("7-1\n\n{ACCOUNT}\n{session}\nlogout\n1800000000123\nnode 7");
         let [received] = Entry::parse_message(&message).collect::<Vec<_>>().try_into().ok()?;
@@ -215,7 +219,8 @@ mod tests {
     fn unreadable_entries_of_a_message_are_skipped() {
         let readable = format!("7-1\n\n{ACCOUNT}\n{SESSION}\nlogout\n5\n");
         let newer = format!("7-2\n7-1\n{ACCOUNT}\nof a newer release\nlogout\n5\nnode 1");
-        let message = format!("{readable}\n{newer}\n{readable}\nsomething");
+        let incomplete = "7-3";
+        let message = format!("{readable}\n{newer}\n{readable}\n{incomplete}");
         let senders: Vec<_> = Entry::parse_message(&message).map(|entry| entry.map(|(_, _, sender)| sender)).collect();
         // the readable entries have an empty sender
         assert_eq!(senders, [Some(""), None, Some(""), None]);
@@ -226,7 +231,8 @@ mod tests {
         let text = format!("{ACCOUNT}\n{SESSION}\nof a newer release\n5");
         let parsed = Entry::parse_stream("7-1", &HashMap::from([("e".to_owned(), text)])).unwrap().unwrap();
         let target = RevocationTarget::Session { account: ACCOUNT.parse().unwrap(), session: SESSION.parse().unwrap() };
-        assert_eq!((parsed.revocation.target, parsed.revocation.reason), (target, EndReason::Revoked));
+        assert_eq!(parsed.revocation.target, target);
+        assert_eq!(parsed.revocation.reason, EndReason::Revoked);
     }
 
     #[test]
@@ -240,7 +246,8 @@ mod tests {
             assert!(read_by_0_1.contains(&lines[2]), "a reason after 0.1 belongs to EndReason::AFTER_0_1: {text}");
             assert_eq!(lines[3].parse(), Ok(at.as_millis()));
             let parsed = Entry::parse_stream("7-1", &HashMap::from([("e".to_owned(), text)])).unwrap().unwrap();
-            assert_eq!((parsed.revocation.reason, parsed.revocation.at), (reason, at));
+            assert_eq!(parsed.revocation.reason, reason);
+            assert_eq!(parsed.revocation.at, at);
         }
     }
 
@@ -257,9 +264,12 @@ mod tests {
     #[test]
     fn positions_are_ordered_by_time_and_number() {
         let position = |text| Position::parse(text).unwrap();
-        assert!(position("9-10") > position("9-9") && position("10-0") > position("9-10"));
-        assert_eq!(position("12-3").to_string(), "12-3");
+        assert!(position("9-9") < position("9-10"));
+        assert!(position("9-10") < position("10-0"));
         assert!(position("") < position("0-1"));
-        assert!(Position::parse("x").is_none() && Position::parse("1-").is_none());
+        assert_eq!(position("12-3").to_string(), "12-3");
+        for malformed in ["x", "1-"] {
+            assert_eq!(Position::parse(malformed), None);
+        }
     }
 }
