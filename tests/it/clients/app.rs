@@ -45,10 +45,12 @@ impl App {
         for _ in 0..5 {
             let port = guard::free_port();
             let port_variable = format!("PORT={port}");
-            let command = command(port);
-            let words = ["env", &port_variable].into_iter().chain(variables.iter().map(String::as_str));
-            let words = words.chain(["sh", "-c", RUN_GROUP, "sh"]).chain(command.iter().map(String::as_str));
-            let words: Vec<&str> = words.collect();
+            let app_command = command(port);
+            let mut words: Vec<&str> = vec!["env", &port_variable];
+            words.extend(variables.iter().map(String::as_str));
+            // The last `sh` is `$0` of the script; the words after it are `$@`.
+            words.extend(["sh", "-c", RUN_GROUP, "sh"]);
+            words.extend(app_command.iter().map(String::as_str));
             // Apps announce that they are ready in different ways, or not at all: `answers` polls.
             let spec = Spec { command: &words, stop: "TERM", folder: None, ready: "starting", unprivileged: false };
             match Guard::start(&spec) {
@@ -68,6 +70,12 @@ impl App {
     /// The host and the port.
     pub(super) fn address(&self) -> String {
         self.client.base.trim_start_matches("http://").to_owned()
+    }
+
+    /// A username that the checks of no other app use: several apps use the same service, at different ports.
+    fn unique_name(&self, prefix: &str) -> String {
+        let (_, port) = self.client.base.rsplit_once(':').unwrap();
+        format!("{prefix}{port}")
     }
 
     /// Waits for the first response. Returns false if the app logs an error, for instance because the port is taken.
@@ -102,14 +110,14 @@ impl App {
     /// workers of the app.
     pub(super) async fn check(&self, service: &ServiceProcess) -> Vec<Value> {
         let client = service.client();
-        // The port makes the name unique: several apps use the same service.
-        let name = format!("u{}", self.client.base.rsplit(':').next().unwrap());
+        let name = self.unique_name("u");
         let account = client.register(&name).await.text_of("id");
         let without_token = self.client.send(self.orders_request(None)).await;
         assert!(is_refusal(&without_token), "{without_token:?}");
         let forged_refresh_token = "lk_rt_AQGiBpdTdXo_pdCBgb1WwyEm96RMSWJBWoWTPpJIMFD4";
         assert!(self.refuses(forged_refresh_token).await);
 
+        // a logout
         let tokens = client.login(&name).await;
         let mut answers = Vec::new();
         // enough requests to reach each of the app's workers
@@ -122,7 +130,9 @@ impl App {
         client.logout(&tokens.refresh).await.expect(204);
         self.wait_until_refused(&tokens.access).await;
 
-        let (other, own) = (client.login(&name).await, client.login(&name).await);
+        // a password change
+        let other = client.login(&name).await;
+        let own = client.login(&name).await;
         self.get_orders(&other.access).await.expect(200);
         let changed = client.change_password(&own.access, PASSWORD, "another tidal engine verse").await.expect(200);
         self.wait_until_refused(&other.access).await;
@@ -134,7 +144,7 @@ impl App {
     /// Checks that the app's `/chat` sends messages back, refuses invalid tokens, and closes when its user signs out.
     pub(super) async fn check_chat(&self, service: &ServiceProcess) {
         let client = service.client();
-        let name = format!("c{}", self.client.base.rsplit(':').next().unwrap());
+        let name = self.unique_name("c");
         let account = client.register(&name).await.text_of("id");
         let tokens = client.login(&name).await;
         let dial = |token: &str| {
@@ -151,16 +161,17 @@ impl App {
         chat.send("hello".into()).await.unwrap();
         assert_eq!(chat.next().await.unwrap().unwrap().into_text().unwrap().as_str(), format!("{account}: hello"));
         client.logout(&tokens.refresh).await.expect(204);
-        let Message::Close(Some(frame)) = chat.next().await.unwrap().unwrap() else { panic!("the chat closes") };
+        let Message::Close(Some(frame)) = chat.next().await.unwrap().unwrap() else { panic!("the chat did not close") };
         // 1008: policy violation (RFC 6455)
-        assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1008, "session_revoked"));
+        assert_eq!(u16::from(frame.code), 1008);
+        assert_eq!(frame.reason.as_str(), "session_revoked");
     }
 
-    /// Checks that `DELETE /orders` needs two factors: a user who has signed in with one factor gets the challenge of RFC 9470,
+    /// Checks that `DELETE /orders` needs two factors within the last 300 seconds: a user who has signed in with one factor gets the challenge of RFC 9470,
     /// and passes after a step-up.
     pub(super) async fn check_step_up(&self, service: &ServiceProcess) {
         let client = service.client();
-        let name = format!("s{}", self.client.base.rsplit(':').next().unwrap());
+        let name = self.unique_name("s");
         client.register(&name).await;
         let weak = client.login(&name).await;
         let delete = async |access: &str| self.client.delete("/orders", access).await;
@@ -183,6 +194,7 @@ impl App {
 
     /// Waits until every worker of the app refuses the token.
     async fn wait_until_refused(&self, access: &str) {
+        // Two waits, so that a failure says whether any worker has learned of the end.
         wait::until("a worker refuses the token", || self.refuses(access)).await;
         wait::until("all workers refuse the token", || async {
             // enough requests to reach each of the app's workers

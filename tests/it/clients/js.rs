@@ -1,6 +1,7 @@
 //! The JavaScript verifier package (`clients/js`) and the Express example (`examples/express`): their tests, types and printed commands.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -21,7 +22,9 @@ use crate::openapi_external::{succeed, tool};
 
 /// A copy of the client with its dependencies, and of the fixtures that its tests read.
 struct ClientCopy {
+    /// Deleted when dropped.
     _root: TempDir,
+    /// The client, at `clients/js` in the root.
     folder: PathBuf,
 }
 
@@ -57,7 +60,8 @@ fn unit_tests_pass() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn service_tests_pass() {
-    let (service, client) = (ServiceProcess::start(), ClientCopy::new());
+    let service = ServiceProcess::start();
+    let client = ClientCopy::new();
     succeed(client.suite("service").envs(service.suite_environment()));
 }
 
@@ -67,14 +71,13 @@ fn types_check_and_committed_declarations_are_current() {
     let types = client.folder.join("types");
     fs::remove_dir_all(&types).unwrap();
     succeed(Command::new(tool("tsc")).arg("-p").arg(&client.folder));
-    let read = |folder: &Path| {
-        let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.sort();
-        let text = |path: PathBuf| (path.file_name().unwrap().to_owned(), fs::read_to_string(path).unwrap());
-        files.into_iter().map(text).collect::<Vec<_>>()
+    let declarations = |folder: &Path| {
+        let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let name_and_text = |path: PathBuf| (path.file_name().unwrap().to_owned(), fs::read_to_string(path).unwrap());
+        paths.map(name_and_text).collect::<BTreeMap<_, _>>()
     };
-    let committed = read(&project("clients/js/types"));
-    assert!(read(&types) == committed, "run `npm run types` in clients/js");
+    let committed = declarations(&project("clients/js/types"));
+    assert!(declarations(&types) == committed, "run `npm run types` in clients/js");
 }
 
 #[test]
@@ -130,8 +133,9 @@ createVerifier({ issuer: "http://a.example", audience: "a", clientId: "b", clien
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readme_commands_install_and_programs_run_as_printed() {
-    let (service, registry, cache) =
-        (ServiceProcess::start(), NpmRegistry::start().await, tempfile::tempdir().unwrap());
+    let service = ServiceProcess::start();
+    let registry = NpmRegistry::start().await;
+    let cache = tempfile::tempdir().unwrap();
     let checkout = Checkout::new(&["clients/js"], &service, &registry.environment(cache.path()));
     let folder = checkout.app_folder();
     for commands in code_blocks("clients/js/README.md", "sh") {
@@ -139,7 +143,8 @@ async fn readme_commands_install_and_programs_run_as_printed() {
         tokio::task::block_in_place(|| checkout.run(&folder, &commands));
     }
     let installed = folder.join("node_modules/latchkey-verify");
-    assert!(installed.join("types/index.d.ts").is_file() && !installed.join("tests").exists());
+    assert!(installed.join("types/index.d.ts").is_file());
+    assert!(!installed.join("tests").exists());
 
     let programs = code_blocks("clients/js/README.md", "js");
     let [express, fastify, job, script] = &programs[..] else { panic!("the README has four programs") };
@@ -150,7 +155,8 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     };
     for (name, text) in [("express.mjs", express), ("fastify.mjs", fastify)] {
         let command = [tool("node"), write(name, text)].map(|word| word.display().to_string());
-        let app = App::start(&service.app_environment(), |_port| command.clone().into()).await;
+        // The program reads the port from its environment.
+        let app = App::start(&service.app_environment(), |_port| command.to_vec()).await;
         app.check(&service).await;
         app.check_chat(&service).await;
     }
@@ -160,12 +166,14 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     let job = write("job.mjs", job);
     let mut command = Command::new(tool("node"));
     command.envs(service.app_environment()).arg(&job).arg(&tokens.access);
-    let (client, refresh) = (service.client(), tokens.refresh.clone());
+    let client = service.client();
+    let refresh = tokens.refresh.clone();
     let output = run_until_signed_out(command, async || client.logout(&refresh).await.expect(204)).await;
     assert_eq!(output, ["working", "stopped: session_revoked"]);
 
     let tokens = service.client().login("ada").await;
     let script = write("script.mjs", script);
+    // Returns the output and the error output.
     let run = |environment: Vec<(String, String)>, token: &str| {
         let output = succeed(Command::new(tool("node")).envs(environment).arg(&script).arg(token));
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
@@ -182,8 +190,9 @@ async fn readme_commands_install_and_programs_run_as_printed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn express_example_runs_as_printed() {
-    let (service, registry, cache) =
-        (ServiceProcess::start(), NpmRegistry::start().await, tempfile::tempdir().unwrap());
+    let service = ServiceProcess::start();
+    let registry = NpmRegistry::start().await;
+    let cache = tempfile::tempdir().unwrap();
     let environment = registry.environment(cache.path());
     let checkout = Checkout::new(&["clients/js", "examples/express"], &service, &environment);
     checkout.run_example("examples/express", &service).await;

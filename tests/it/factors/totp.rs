@@ -1,8 +1,9 @@
 //! Authenticator apps: `/v1/me/factors/totp`, and sign-in with their codes.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use latchkey::{
+    crypto::totp::TotpSecret,
     service::{
         clients::NewClient,
         factors::reseal::{Resealed, reseal},
@@ -13,12 +14,12 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    App, STEP, account_with_app, challenge, claims, cluster, codes_of, confirm_totp, enrol, second_factor, start_totp,
-    wrong_code,
+    App, STEP, account_with_app, challenge, claims, cluster, codes_of, confirm_totp, enrol, expect_challenge,
+    factor_body, second_factor, start_totp, wrong_code,
 };
 use crate::{
     accounts::{problem, signed_in},
-    harness::client::Tokens,
+    harness::client::{PASSWORD, Tokens},
     openapi_external::{succeed, tool},
 };
 
@@ -27,20 +28,21 @@ async fn sign_in_with_an_authenticator_app_reaches_aal2() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
-    let answer = node.try_login("ada", crate::harness::client::PASSWORD).await;
+    let answer = node.try_login("ada", PASSWORD).await;
     let body = answer.json();
     assert_eq!(body["methods"], json!(["totp", "recovery_code"]));
     assert_eq!(body["expires_in"], 600, "a challenge of a sign-in works for ten minutes");
-    let challenge = super::expect_challenge(&answer);
+    let challenge = expect_challenge(&answer);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     assert!(answer.header("x-device-token").starts_with("lk_dt_"), "{answer:?}");
     let tokens = Tokens::of(&answer);
-    let claims = claims(&tokens.access);
-    assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["pwd", "otp", "mfa"])));
-    assert_eq!(claims["auth_time"], cluster.clock.now().as_secs());
+    let first_claims = claims(&tokens.access);
+    assert_eq!(first_claims["acr"], "aal2");
+    assert_eq!(first_claims["amr"], json!(["pwd", "otp", "mfa"]));
+    assert_eq!(first_claims["auth_time"], cluster.clock.now().as_secs());
     // A refresh keeps the level.
     let refreshed = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
-    assert_eq!(super::claims(&refreshed.access)["acr"], "aal2");
+    assert_eq!(claims(&refreshed.access)["acr"], "aal2");
 }
 
 #[tokio::test]
@@ -57,7 +59,7 @@ async fn enrolment_shows_the_secret_as_text_uri_and_qr_code() {
     assert!(uri.contains("ada@example.com") && uri.ends_with("&algorithm=SHA1&digits=6&period=30"), "{uri}");
     assert!(image.contains("<svg ") && !image.contains("<script"), "{image}");
     assert_eq!(started.header("cache-control"), "no-store");
-    // The app has no effect before it is confirmed.
+    // The app has no effect before it is confirmed: it is not listed, and the password alone signs in.
     assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["factors"], json!([]));
     node.login("ada").await;
 
@@ -158,18 +160,17 @@ async fn second_app_can_be_added_renamed_and_removed() {
 
     let listed = node.get("/v1/me/factors", &tokens.access).await.json();
     let id = |index: usize| listed["factors"][index]["id"].as_str().unwrap().to_owned();
-    let path = format!("/v1/me/factors/totp/{}", id(1));
-    signed_in(&node, &tokens, Method::PATCH, &path, json!({ "label": "New phone" })).await.expect(204);
+    let second_path = format!("/v1/me/factors/totp/{}", id(1));
+    signed_in(&node, &tokens, Method::PATCH, &second_path, json!({ "label": "New phone" })).await.expect(204);
     let renamed = node.get("/v1/me/factors", &tokens.access).await.json();
     assert_eq!(renamed["factors"][1]["label"], "New phone");
 
     // after the first app is removed, the second works
-    let answer = node.delete(&format!("/v1/me/factors/totp/{}", id(0)), &tokens.access).await.expect(200);
+    let first_path = format!("/v1/me/factors/totp/{}", id(0));
+    let answer = node.delete(&first_path, &tokens.access).await.expect(200);
     let tokens = Tokens::of(&answer);
-    assert_eq!(
-        node.delete(&format!("/v1/me/factors/totp/{}", id(0)), &tokens.access).await.problem(),
-        problem(404, "unknown_factor")
-    );
+    assert_eq!(node.delete(&first_path, &tokens.access).await.problem(), problem(404, "unknown_factor"));
+    // to a later step than that of the code which confirmed the second app: a code works once
     cluster.advance(STEP);
     let first = challenge(&node, "ada").await;
     let code = ada.app.code(&cluster.clock);
@@ -177,7 +178,7 @@ async fn second_app_can_be_added_renamed_and_removed() {
     second_factor(&node, &first, "totp", &second.code(&cluster.clock)).await.expect(200);
 
     // the recovery codes are removed with the last app, and the password alone signs in
-    let answer = node.delete(&path, &tokens.access).await.expect(200);
+    let answer = node.delete(&second_path, &tokens.access).await.expect(200);
     let listed = node.get("/v1/me/factors", &Tokens::of(&answer).access).await.json();
     assert_eq!(listed, json!({ "factors": [], "recovery_codes_left": 0 }));
     node.login("ada").await;
@@ -191,7 +192,7 @@ async fn changing_factors_needs_a_recent_authentication() {
     let listed = node.get("/v1/me/factors", &ada.tokens.access).await.json();
     let path = format!("/v1/me/factors/totp/{}", listed["factors"][0]["id"].as_str().unwrap());
     // an authentication counts as recent for 10 minutes
-    cluster.advance(std::time::Duration::from_hours(2));
+    cluster.advance(Duration::from_hours(2));
     let tokens = Tokens::of(&node.refresh(&ada.tokens.refresh).await.expect(200));
     let calls = [
         (Method::POST, "/v1/me/factors/totp", json!({})),
@@ -217,7 +218,7 @@ async fn enrolment_that_is_not_confirmed_expires_and_is_replaced_by_a_later_one(
     let answer = confirm_totp(&node, &tokens, &replaced.code(&cluster.clock)).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"));
     // the lifetime of an enrolment that is not confirmed
-    cluster.advance(std::time::Duration::from_mins(15));
+    cluster.advance(Duration::from_mins(15));
     let tokens = node.login("ada").await;
     assert_eq!(confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.problem(), problem(401, "invalid_code"));
     let app = start_totp(&node, &tokens).await;
@@ -233,12 +234,14 @@ async fn secrets_and_codes_are_unreadable_in_database_and_redis() {
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
     let wal = std::fs::read(cluster.folder().join("latchkey.db-wal")).unwrap_or_default();
     let redis = cluster.redis.dump();
-    let raw = latchkey::crypto::totp::TotpSecret::from_base32(&ada.app.secret).unwrap();
-    let mut secrets: Vec<Vec<u8>> = vec![ada.app.secret.clone().into_bytes(), raw.expose().to_vec()];
-    secrets.extend(
-        ada.recovery_codes.iter().flat_map(|code| [code.clone(), code.replace('-', "")]).map(String::into_bytes),
-    );
-    secrets.push(challenge.as_bytes()["lk_ch_".len()..].to_vec());
+    let totp_secret = TotpSecret::from_base32(&ada.app.secret).unwrap();
+    let mut secrets: Vec<Vec<u8>> = vec![ada.app.secret.clone().into_bytes(), totp_secret.expose().to_vec()];
+    for code in &ada.recovery_codes {
+        let without_hyphens = code.replace('-', "");
+        secrets.extend([code.clone().into_bytes(), without_hyphens.into_bytes()]);
+    }
+    let challenge_without_prefix = challenge.strip_prefix("lk_ch_").unwrap();
+    secrets.push(challenge_without_prefix.as_bytes().to_vec());
     for (place, bytes) in [("database", &database), ("write-ahead log", &wal), ("redis", &redis)] {
         for secret in &secrets {
             assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_slice()), "{place}");
@@ -264,7 +267,8 @@ async fn codes_of_factors_under_a_lost_secret_are_refused_until_the_factors_are_
     }
     let recovery = second_factor(&node, &first, "recovery_code", &ada.recovery_codes[0]).await;
     assert_eq!(recovery.problem(), problem(401, "invalid_code"));
-    assert_eq!(reseal(&node.state).await.unwrap(), Resealed { count: 0, undecryptable: 2 });
+    let resealed = reseal(&node.state).await.unwrap();
+    assert_eq!(resealed, Resealed { count: 0, undecryptable: 2 }, "the app and the recovery key");
     let scopes = vec!["accounts:recover".to_owned()];
     let desk = cluster.service_client_with(NewClient { name: "desk".to_owned(), scopes, ..NewClient::default() }).await;
     let reset = node.request(Method::POST, "/v1/users/factors/reset").basic_auth(&desk.id, Some(&desk.secret));
@@ -272,9 +276,10 @@ async fn codes_of_factors_under_a_lost_secret_are_refused_until_the_factors_are_
     node.login("ada").await;
     node.stop().await;
     let rows = cluster.sql().await.audit(&AuditFilter::default(), 100).await.unwrap();
-    let refused = rows.iter().filter(|row| row.event == "second_factor");
-    let reasons: Vec<_> = refused.map(|row| row.reason.as_deref()).collect();
-    assert!(!reasons.is_empty() && reasons.iter().all(|reason| *reason == Some("factor_reset_needed")), "{reasons:?}");
+    let attempts = rows.iter().filter(|row| row.event == "second_factor");
+    let reasons: Vec<_> = attempts.map(|row| row.reason.as_deref()).collect();
+    assert!(!reasons.is_empty());
+    assert!(reasons.iter().all(|reason| *reason == Some("factor_reset_needed")), "{reasons:?}");
 }
 
 #[tokio::test]
@@ -299,7 +304,9 @@ async fn rotated_secret_of_the_service_reseals_factors() {
     let node = cluster.node().await;
     let resealed = reseal(&node.state).await.unwrap();
     assert_eq!(resealed, Resealed { count: 2, undecryptable: 500 }, "the app and the recovery key are resealed");
-    assert_eq!(reseal(&node.state).await.unwrap(), Resealed { count: 0, undecryptable: 500 });
+    let resealed_again = reseal(&node.state).await.unwrap();
+    assert_eq!(resealed_again, Resealed { count: 0, undecryptable: 500 });
+    // the account's factors work without the former secret
     node.stop().await;
     cluster.config.secrets.previous.clear();
     let node = cluster.node().await;
@@ -315,14 +322,14 @@ async fn cookie_session_gets_its_cookie_at_the_second_step_only() {
     let node = cluster.node().await;
     node.register("ada").await;
     let ada = enrol(&cluster, &node, "ada").await;
-    let post = |path: &str, body: serde_json::Value, origin: &'static str, site: &'static str| {
+    let post = |path: &str, body: serde_json::Value, origin: &'static str, fetch_site: &'static str| {
         let request = node.request(Method::POST, path).json(&body);
-        node.send(request.header("origin", origin).header("sec-fetch-site", site))
+        node.send(request.header("origin", origin).header("sec-fetch-site", fetch_site))
     };
     let own = "https://auth.example.com";
-    let body = json!({ "identifier": "ada", "password": crate::harness::client::PASSWORD, "transport": "cookie" });
-    let challenge = super::expect_challenge(&post("/v1/login", body, own, "same-origin").await);
-    let body = super::factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
+    let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
+    let challenge = expect_challenge(&post("/v1/login", body, own, "same-origin").await);
+    let body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     let foreign = post("/v1/login/second-factor", body.clone(), "https://evil.example", "cross-site").await;
     assert_eq!(foreign.problem(), problem(403, "cross_site_request"));
     let answer = post("/v1/login/second-factor", body, own, "same-origin").await.expect(200);

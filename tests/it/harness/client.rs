@@ -1,14 +1,15 @@
 //! A client of the REST API.
 
-use reqwest::{Method, Response, StatusCode, header::HeaderMap};
+use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
 /// The password of every account that [`Client::register`] creates.
 pub const PASSWORD: &str = "tidal engine verse marmalade";
 
-/// A client of one node.
+/// A client of one node. It does not follow redirects.
 #[derive(Clone)]
 pub struct Client {
+    /// The URL of the node, without a path.
     pub base: String,
     http: reqwest::Client,
 }
@@ -41,11 +42,12 @@ impl Answer {
             assert!(body[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {body}");
         }
         assert_eq!(body["request_id"], self.header("x-request-id"));
-        assert_eq!(self.status == 401, self.headers.contains_key("www-authenticate"), "{self:?}");
+        // A challenge accompanies 401 and no other status.
+        assert_eq!(self.headers.contains_key("www-authenticate"), self.status == 401, "{self:?}");
         (self.status.as_u16(), self.text_of("code"))
     }
 
-    /// Returns a header, or an empty string.
+    /// Returns the value of a header, or an empty string if it is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
@@ -89,8 +91,9 @@ impl Client {
 
     /// Sends a request.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
-        let response: Response = request.send().await.unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
+        let response = request.send().await.unwrap();
+        let status = response.status();
+        let headers = response.headers().clone();
         Answer { status, headers, text: response.text().await.unwrap() }
     }
 
@@ -114,7 +117,7 @@ impl Client {
         self.send(self.request(Method::POST, path).json(&body)).await
     }
 
-    /// Registers `NAME@example.com` with [`PASSWORD`].
+    /// Registers the username `name` and the address `NAME@example.com` with [`PASSWORD`].
     pub async fn register(&self, name: &str) -> Answer {
         let body = json!({ "email": format!("{name}@example.com"), "username": name, "password": PASSWORD });
         self.post("/v1/users", body).await.expect(201)
@@ -130,7 +133,7 @@ impl Client {
         self.login_with(name, PASSWORD).await
     }
 
-    /// Signs in with another password.
+    /// Signs in with a given password.
     pub async fn login_with(&self, name: &str, password: &str) -> Tokens {
         Tokens::of(&self.try_login(name, password).await.expect(200))
     }
