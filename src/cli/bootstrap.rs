@@ -125,7 +125,7 @@ async fn open_database(config: &Config) -> anyhow::Result<Sql> {
         match sql.migrate().await {
             Ok(0) => return Ok(sql),
             Ok(migrations) => {
-                tracing::info!(migrations, "database migrated");
+                tracing::info!(migrations, "database migrated to the schema of this release");
                 return Ok(sql);
             }
             Err(error) if error.is_unavailable() => outage.wait(&error, sql.label()).await,

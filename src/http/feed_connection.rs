@@ -95,7 +95,12 @@ where
         () = connection.wait_for_peer_to_close() => return,
     };
     if let Err(error) = result {
-        tracing::debug!(client = %connection.client, %error, "revocation feed: connection closed");
+        tracing::debug!(
+            client = %connection.client,
+            %error,
+            "revocation feed: sending to a subscriber failed and its connection is closed; it can reconnect and \
+             resume"
+        );
     }
 }
 

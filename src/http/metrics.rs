@@ -28,7 +28,10 @@ async fn render(Data(state): Data<&Arc<AppState>>) -> Response {
     match metrics::render(state).await {
         Ok(text) => Response::builder().content_type(CONTENT_TYPE).body(text),
         Err(error) => {
-            tracing::error!(%error, "rendering the metrics failed: /metrics answers 500");
+            tracing::error!(
+                %error,
+                "rendering the metrics failed: /metrics answers 500; other requests are unaffected"
+            );
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

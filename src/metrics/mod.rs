@@ -107,7 +107,12 @@ impl Metrics {
         let metric = collector.desc().first().map(|description| description.fq_name.clone());
         // fails only for a duplicate name, which a test would find
         if let Err(error) = self.registry.register(collector) {
-            tracing::error!(metric = metric.as_deref(), %error, "registering a metric failed: /metrics does not have it");
+            tracing::error!(
+                metric = metric.as_deref(),
+                %error,
+                "registering a metric failed (a bug): /metrics does not have it; requests are unaffected. Report \
+                 this line"
+            );
         }
     }
 

@@ -35,7 +35,11 @@ pub(crate) fn enable_during<T>(allocate: impl FnOnce() -> T) -> T {
 #[cfg(target_os = "linux")]
 fn set_disabled(disabled: bool) {
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(disabled) {
-        tracing::debug!(%error, "setting transparent huge pages failed; the kernel's default stays in effect");
+        tracing::debug!(
+            %error,
+            "setting transparent huge pages failed; the kernel's default stays in effect, and the node may use more \
+             memory"
+        );
     }
 }
 

@@ -158,11 +158,18 @@ fn set_idle_priority() -> Result<(), thread_priority::Error> {
 fn run_jobs(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, pause: impl Fn()) {
     #[cfg(target_os = "linux")]
     if let Err(error) = set_idle_priority() {
-        tracing::debug!(%error, "could not set the scheduling policy of a password thread");
+        tracing::debug!(
+            %error,
+            "setting the scheduling policy of a password thread failed: password hashing may slow down other \
+             requests"
+        );
     }
     // On Linux this affects the calling thread only.
     if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "could not set the niceness of a password thread");
+        tracing::debug!(
+            %error,
+            "setting the niceness of a password thread failed: password hashing may slow down other requests"
+        );
     }
     loop {
         pause();

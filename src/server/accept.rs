@@ -17,7 +17,10 @@ impl Backoff {
     /// Called when a connection was accepted. The next failure starts a new burst.
     pub(super) fn succeeded(&mut self) {
         if self.failures > 0 {
-            tracing::info!(failures = self.failures, "accepting connections recovered");
+            tracing::info!(
+                failures = self.failures,
+                "accepting connections works again: connections that waited are served"
+            );
             self.failures = 0;
         }
     }
@@ -26,14 +29,17 @@ impl Backoff {
     /// connection. Logs the first failure of a burst.
     pub(super) fn failed(&mut self, error: &io::Error) -> Option<Duration> {
         if concerns_one_connection(error) {
-            tracing::debug!(%error, "connection closed before it was accepted");
+            tracing::debug!(
+                %error,
+                "connection closed by the client before it was accepted; other connections are unaffected"
+            );
             return None;
         }
         if self.failures == 0 {
             tracing::error!(
                 %error,
-                "accepting connections failed, retrying: new connections wait. If the process has too many open files, raise the limit \
-                 (LimitNOFILE= in systemd) or lower http.max_connections"
+                "accepting connections failed, retrying within 1 s: new connections wait. If the process has too \
+                 many open files, raise the limit (LimitNOFILE= in systemd) or lower http.max_connections"
             );
         }
         // The shift is bounded against overflow. The longest pause is reached long before.

@@ -42,7 +42,11 @@ pub(super) fn block_new_handshakes(listener: &TcpListener) -> bool {
     ];
     let attached = SockRef::from(listener).attach_filter(&drop_first_packets);
     if let Err(error) = &attached {
-        tracing::debug!(%error, "failed to block new handshakes: connections may be reset when the listener closes");
+        tracing::debug!(
+            %error,
+            "blocking new handshakes at shutdown failed: connections that clients are just opening may be reset \
+             when the listener closes"
+        );
     }
     attached.is_ok()
 }

@@ -125,7 +125,15 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%remote, %error, "connection ended with an error");
+        // hyper's text of an error does not contain the cause
+        let cause = std::error::Error::source(&error).map(tracing::field::display);
+        tracing::debug!(
+            %remote,
+            %error,
+            cause,
+            "connection ended with an error, often because a client or proxy disconnected: its unfinished requests \
+             get no response"
+        );
     }
 }
 
@@ -291,7 +299,10 @@ where
                 completed = StreamStall::default().watch(task, write_timeout) => {
                     // hyper resets a stream whose task is dropped
                     if !completed {
-                        tracing::debug!("stream reset: the client did not read the response within http.write_timeout");
+                        tracing::debug!(
+                            "HTTP/2 stream reset: the client did not read the response within http.write_timeout. \
+                             Other streams of the connection continue"
+                        );
                     }
                 }
                 () = cut.watch() => {}

@@ -131,14 +131,15 @@ where
         listener = name,
         %address,
         connections = context.tasks.len(),
-        "stopping: no new connections, waiting for requests in flight"
+        "stopping: no new connections, waiting at most http.shutdown_timeout for requests in flight"
     );
     if tokio::time::timeout(settings.shutdown_timeout, context.tasks.wait()).await.is_err() {
         tracing::warn!(
             listener = name,
             %address,
             connections = context.tasks.len(),
-            "closing connections: http.shutdown_timeout has passed"
+            "closing connections: http.shutdown_timeout has passed, and requests that are still in flight get no \
+             response"
         );
         context.cut.trigger();
         // tasks that are still running then are abandoned
@@ -207,7 +208,11 @@ fn serve<E>(
     let stream = match set_socket_options(&stream, &context.settings).and_then(|()| stream.into_std()) {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::debug!(%error, "connection closed before it was served");
+            tracing::debug!(
+                %error,
+                "connection closed: setting up its socket failed, often because the client had disconnected; other \
+                 connections are unaffected"
+            );
             return;
         }
     };
@@ -218,7 +223,12 @@ fn serve<E>(
         match TcpStream::from_std(stream) {
             Ok(stream) => connection::serve(context, stream, remote).await,
             Err(error) => {
-                tracing::warn!(peer = %remote, %error, "connection closed: the kernel refused to watch its socket (epoll). Check fs.epoll.max_user_watches and free memory");
+                tracing::warn!(
+                    peer = %remote,
+                    %error,
+                    "connection closed: the kernel refused to watch its socket (epoll). Other connections are \
+                     unaffected. If this repeats, check fs.epoll.max_user_watches and free memory"
+                );
             }
         }
         // held until here: they count the connection

@@ -29,7 +29,13 @@ pub(super) fn rewrite_hyper_error(written: &[u8]) -> Option<Vec<u8>> {
     // the request has no id yet, since it did not reach the endpoint
     let id = Entropy::system().uuid().to_string();
     let status = problem.code.status();
-    tracing::info!(target: "latchkey::request", request_id = id, route = "unreadable", status = status.as_u16(), "request");
+    tracing::info!(
+        target: "latchkey::request",
+        request_id = id,
+        route = "unreadable",
+        status = status.as_u16(),
+        "request refused: it is not valid HTTP, or its request line or headers are too large (http.max_header)"
+    );
     let body = problem.body(&id);
     let length = body.len();
     let response = format!(

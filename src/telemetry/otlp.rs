@@ -66,7 +66,11 @@ impl Telemetry {
     /// Exports the queued spans and stops the thread.
     pub fn close(self) {
         if let Err(error) = self.provider.shutdown() {
-            tracing::warn!(%error, "telemetry: flushing spans at shutdown failed, the last traces may be incomplete");
+            tracing::warn!(
+                %error,
+                "telemetry: flushing spans at shutdown failed, the last traces may be incomplete; requests are \
+                 unaffected"
+            );
         }
     }
 }

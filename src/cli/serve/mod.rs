@@ -57,7 +57,10 @@ pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
     if let Err(error) = &served
         && is_json
     {
-        tracing::error!(error = explain(error), "the node can't start or can't continue");
+        tracing::error!(
+            error = explain(error),
+            "this node exits because of an error: it can't start, or can't continue"
+        );
     }
     if let Some(telemetry) = started.telemetry {
         telemetry.close();
@@ -146,7 +149,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         draining.0.cancel();
         tokio::spawn(async move {
             stop.wait().await;
-            tracing::warn!("second stop signal received: exiting at once");
+            tracing::warn!("second stop signal received: exiting at once; requests in flight get no response");
             std::process::exit(1);
         });
     };
@@ -159,7 +162,10 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     state.finish_background(BACKGROUND_STOP_TIMEOUT).await;
     drop(stop_mail);
     if tokio::time::timeout(BACKGROUND_STOP_TIMEOUT, mail).await.is_err() {
-        tracing::warn!("mail: delivery attempts abandoned at shutdown; a node repeats them when their lease ends");
+        tracing::warn!(
+            "mail: stopping, delivery attempts that did not end within 10 s are abandoned: a node sends these mails \
+             again, so a recipient may get one twice"
+        );
     }
     // The metrics stop last, so that the shutdown is visible in them.
     drop(stop_metrics);
@@ -203,7 +209,7 @@ fn raise_file_limit(connections: usize) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!(%error, "failed to raise the limit of open files");
+        tracing::debug!(%error, "raising the limit of open files failed: the limit stays unchanged");
     }
     let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
     if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {

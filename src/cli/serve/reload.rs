@@ -31,7 +31,11 @@ impl Reloader {
     pub(super) fn reload(&mut self) {
         match self.try_reload() {
             Ok(()) => {}
-            Err(error) => tracing::error!(%error, "SIGHUP: configuration not reloaded; the node keeps its settings"),
+            Err(error) => tracing::error!(
+                %error,
+                "SIGHUP: configuration not reloaded; the node keeps its settings. Correct the error and send SIGHUP \
+                 again"
+            ),
         }
     }
 
@@ -53,7 +57,11 @@ impl Reloader {
                 "SIGHUP: configuration reloaded; changed secrets are not detected and need a restart"
             );
         } else {
-            tracing::warn!(applied, needs_restart, "SIGHUP: configuration reloaded; some changes need a restart");
+            tracing::warn!(
+                applied,
+                needs_restart,
+                "SIGHUP: configuration reloaded; the settings in needs_restart change at the next restart"
+            );
         }
         // only the applied setting is updated, so that the next signal reports the other changes again
         let new = reloaded.into_iter().find(|setting| setting.key == RELOADABLE);

@@ -70,7 +70,11 @@ pub(super) async fn run_watchdog() {
 
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "failed to notify systemd");
+        tracing::debug!(
+            %error,
+            "notifying systemd failed: its status of this node may be out of date, and with WatchdogSec= it may \
+             restart the node"
+        );
     }
 }
 

@@ -195,7 +195,8 @@ impl RefusedOrigins {
         let shown: String = text.chars().take(LOGGED_CHARACTERS).flat_map(char::escape_default).collect();
         tracing::warn!(
             origin = shown,
-            "origin is not in http.allowed_origins: browsers block the calls of its pages (CORS) and the cookie"
+            "an origin is not in http.allowed_origins: browsers block the API calls of its pages (CORS) and their use \
+             of the session cookie. Add the origin if the pages are yours"
         );
     }
 }

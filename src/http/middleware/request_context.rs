@@ -130,16 +130,16 @@ fn log_failure(
             tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, "request failed: look for an error with this request_id");
         }
         Some(FailureCause::Dependency { name: dependency, error }) => {
-            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, dependency, error, "request");
+            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, dependency, error, "request failed: a dependency is unavailable");
         }
         Some(FailureCause::Limit { setting, error }) => {
-            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, setting, error, "request");
+            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, setting, error, "request failed: it reached a limit of this node");
         }
         Some(FailureCause::Conflict(error)) => {
-            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, error, "request");
+            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, error, "request failed: another request changed the same account; the client can retry");
         }
         Some(FailureCause::Internal(error)) => {
-            tracing::error!(target: "latchkey::request", request_id, method, route, status, micros, error, "request");
+            tracing::error!(target: "latchkey::request", request_id, method, route, status, micros, error, "request failed: an internal error");
         }
     }
 }
