@@ -64,6 +64,6 @@ pub async fn set_app_metadata(
     // Last: Redis gets the new claims in this step, which nothing but the commit may follow.
     additional_claims::update(state, &mut change, &former_claims).await?;
     change.commit().await?;
-    tracing::info!(account = %id, "metadata of an account set");
+    tracing::info!(account = %id, "app_metadata of an account set");
     Ok(profile)
 }

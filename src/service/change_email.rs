@@ -162,7 +162,7 @@ pub(super) async fn apply(
         }
     };
     change.commit().await?;
-    tracing::info!(account = %before.id, "e-mail address changed by its owner");
+    tracing::info!(account = %before.id, "e-mail address of an account changed by its owner");
     Ok(tokens)
 }
 

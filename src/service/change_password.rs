@@ -112,7 +112,12 @@ pub async fn change_password(
     // The row is still locked. If the sessions can't be ended, or the caller's own session has ended, the password stays unchanged.
     let tokens = replace_sessions(state, &mut change, caller, accepted, EndReason::PasswordChanged, ip).await?;
     change.commit().await?;
-    tracing::info!(account = %account.id, session = %tokens.session, replaced = %caller.sid, "password changed");
+    tracing::info!(
+        account = %account.id,
+        session = %tokens.session,
+        replaced = %caller.sid,
+        "password changed by the account's owner: a new session replaces the caller's, and all others ended"
+    );
     Ok(tokens)
 }
 

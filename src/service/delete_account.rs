@@ -118,7 +118,12 @@ pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
             match delete_if_due(state, id).await {
                 Ok(is_deleted) => deleted += u64::from(is_deleted),
                 Err(error) => {
-                    tracing::warn!(%error, account = %id, "an account whose grace period has passed could not be deleted; retrying in a minute");
+                    tracing::warn!(
+                        %error,
+                        account = %id,
+                        "an account whose grace period has passed could not be deleted, retrying in a minute; \
+                         nobody can sign in to it"
+                    );
                     failed += 1;
                     unavailable += u32::from(matches!(error, ServiceError::Unavailable { .. }));
                     if unavailable == MAX_UNAVAILABLE {
@@ -159,7 +164,11 @@ pub async fn run_deletions(state: &AppState) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         if let Err(error) = delete_due(state).await {
-            tracing::warn!(%error, "accounts whose grace period has passed could not be deleted; retrying in a minute");
+            tracing::warn!(
+                %error,
+                "reading the accounts that are due for deletion failed, retrying in a minute; nobody can sign in to \
+                 them"
+            );
         }
     }
 }

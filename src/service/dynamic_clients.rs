@@ -25,7 +25,7 @@ pub async fn run_pruning(state: &AppState) {
         tokio::time::sleep(PRUNING_INTERVAL).await;
         match prune(state).await {
             Ok(0) => {}
-            Ok(clients) => tracing::info!(clients, "dynamic clients deleted: no account allows them any more"),
+            Ok(clients) => tracing::info!(clients, "unused dynamic clients deleted: no account allows them any more"),
             Err(error) => {
                 tracing::warn!(%error, "could not delete unused dynamic clients, retrying in an hour; nothing else is affected")
             }

@@ -208,6 +208,10 @@ async fn issue(
         }
     };
     change.commit().await?;
-    tracing::info!(account = %account.id, purpose = purpose.as_str(), "link and code issued for the owner of an account");
+    tracing::info!(
+        account = %account.id,
+        purpose = purpose.as_str(),
+        "link and code for the owner of an account issued by an admin, a client or an operator"
+    );
     Ok(StartedRecovery { account, returned })
 }

@@ -41,7 +41,11 @@ pub async fn rotate(
     // until when each superseded key verifies tokens
     let ends: Vec<_> = plan.ends.into_iter().map(|end| (end.kid, end.verifies_until)).collect();
     sql.rotate_keys(&plan.new, &ends).await?;
-    tracing::info!(kid = plan.new.kid, signs_from = %plan.new.signs_from, "signing key generated");
+    tracing::info!(
+        kid = plan.new.kid,
+        signs_from = %plan.new.signs_from,
+        "signing key generated: it signs access tokens from signs_from on"
+    );
     Ok(plan.new)
 }
 
@@ -68,7 +72,7 @@ pub async fn retire(clock: &Clock, sql: &Sql, revocation_log: &RevocationLog, ki
     let stored = sql.keys().await.map_err(ServiceError::from)?;
     let end = plan_retirement(&stored, kid, clock.now())?;
     sql.set_key_verifies_until(&end.kid, Some(end.verifies_until)).await.map_err(ServiceError::from)?;
-    tracing::warn!(kid, "signing key retired");
+    tracing::info!(kid, "signing key retired: the nodes refuse all access tokens that it signed");
     revocation_log
         .append_key_retired(kid, clock.now())
         .await

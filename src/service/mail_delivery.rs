@@ -129,8 +129,8 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
     if timeout(lease(state), drained).await.is_err() {
         tracing::warn!(
             attempts = tasks.len(),
-            "stopping: delivery attempts of mails are abandoned, because they exceed the lease; another node, or this one after \
-             its restart, sends these mails again"
+            "mail: stopping, delivery attempts that did not end in time are abandoned: a node sends these mails \
+             again, so a recipient may get one twice"
         );
     }
 }
@@ -155,7 +155,7 @@ fn update_outage(state: &AppState, outage: &mut Outage, finished: Option<Finishe
     match reachability {
         Reachability::Reached => {
             if outage.failures > 0 {
-                tracing::info!("mail: the server is reachable again");
+                tracing::info!("mail: the mail server is reachable again, and waiting mails are sent");
             }
             state.mailer.metrics.reachable.set(1);
             *outage = Outage::NONE;
@@ -243,10 +243,22 @@ fn log(mail: &ClaimedMail, result: &DeliveryResult) {
     match result {
         DeliveryResult::Sent => tracing::debug!(%id, %template, attempts, "mail sent"),
         DeliveryResult::Retry(error, due) => {
-            tracing::warn!(%id, %template, attempts, next_attempt = %due, "mail not sent yet: {error}");
+            tracing::warn!(
+                %id,
+                %template,
+                attempts,
+                next_attempt = %due,
+                "mail not sent yet, retrying at next_attempt: {error}"
+            );
         }
         DeliveryResult::GivenUp(error) => {
-            tracing::error!(%id, %template, attempts, "mail not sent, not retried (`latchkey mail list --state failed`): {error}");
+            tracing::error!(
+                %id,
+                %template,
+                attempts,
+                "mail not sent, not retried. After a correction, `latchkey mail retry ID` sends it, unless its link \
+                 has expired: {error}"
+            );
         }
         DeliveryResult::Expired(error) => {
             tracing::error!(%id, %template, attempts, "mail expired before it was delivered, not retried: its link or code must be requested again: {error}");
@@ -261,11 +273,21 @@ async fn store(state: &AppState, mail: &ClaimedMail, result: &DeliveryResult) {
             // If the claim is not valid any more, another worker has claimed the mail, and stores its own result.
             Ok(_claim_was_valid) => return,
             Err(error) if error.is_unavailable() => {
-                tracing::warn!(id = %mail.row.id, %error, "mail: storing the result of a delivery attempt failed, retrying");
+                tracing::warn!(
+                    id = %mail.row.id,
+                    %error,
+                    "mail: storing the result of a delivery attempt failed, retrying every 0.5 s: if this node \
+                     stops before, the mail may be sent again"
+                );
                 tokio::time::sleep(STORE_RETRY).await;
             }
             Err(error) => {
-                tracing::error!(id = %mail.row.id, %error, "mail: storing the result of a delivery attempt failed: the mail may be sent again when its lease has ended");
+                tracing::error!(
+                    id = %mail.row.id,
+                    %error,
+                    "mail: storing the result of a delivery attempt failed: within minutes, a node may send the \
+                     mail again"
+                );
                 return;
             }
         }
@@ -303,8 +325,8 @@ struct FailureLog {
 impl FailureLog {
     fn of_claims() -> Self {
         Self {
-            failure_text: "mail: the outbox can't be read; mails are sent when the database answers again",
-            recovery_text: "mail: the outbox can be read again",
+            failure_text: "mail: the outbox can't be read, retrying every second: no mail is sent until it can, and none is lost",
+            recovery_text: "mail: the outbox can be read again, and waiting mails are sent",
             is_failing: false,
         }
     }

@@ -38,7 +38,10 @@ async fn estimate_sessions(state: &AppState) {
     // Set even if the estimate then fails: a failing Redis is not asked again at each scrape.
     *estimated_at = Some(now);
     let estimate = state.redis.sessions.estimate_count().await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "estimating the number of sessions failed: the gauge is NaN until the next estimate");
+        tracing::debug!(
+            %error,
+            "estimating the number of sessions failed: latchkey_sessions_estimate is NaN until the next estimate"
+        );
         None
     });
     state.gauges.sessions.set(estimate.unwrap_or(f64::NAN));

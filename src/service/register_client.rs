@@ -69,7 +69,7 @@ pub fn register_client(
     tracing::info!(
         name = registration.metadata.name,
         redirect_uri = registration.metadata.redirect_uris.first(),
-        "app registered itself"
+        "an app registered itself as a dynamic client; users must allow it before it gets tokens"
     );
     Ok(RegisteredApp { registration, scopes })
 }

@@ -136,6 +136,11 @@ async fn apply(
     // A thief of the former password may have signed in from a device or a network that the account recognizes.
     limits::forget_devices(state, id).await?;
     change.commit().await?;
-    tracing::info!(account = %id, sessions_ended = ended, purpose = claim.purpose.as_str(), "password reset");
+    tracing::info!(
+        account = %id,
+        sessions_ended = ended,
+        purpose = claim.purpose.as_str(),
+        "password of an account reset by its owner"
+    );
     Ok(())
 }

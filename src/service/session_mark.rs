@@ -58,7 +58,10 @@ pub async fn run(state: &AppState, mut known: Option<Timestamp>) {
         let pause = match check(state, &mut known).await {
             Ok(()) => CHECK_INTERVAL,
             Err(error) => {
-                tracing::debug!(%error, "checking whether Redis was restored from an old copy failed, retrying");
+                tracing::debug!(
+                    %error,
+                    "checking whether Redis was restored from an old copy failed, retrying in 1 s"
+                );
                 RETRY_PAUSE
             }
         };
@@ -93,8 +96,9 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
         tracing::error!(
             found = found.map(|mark| mark.to_string()),
             expected = known.map(|mark| mark.to_string()),
-            "Redis was restored from an old copy or lost writes: its session mark is missing, or older than that of the database. Ending \
-             all sessions, because sessions that ended since then would be live again"
+            "Redis was restored from an old copy or lost writes: the time that nodes write to it each minute is \
+             missing, or older than in the database. All sessions end now, because those that had ended since then \
+             would be live again"
         );
         let ended = end_all(state, "redis_restored").await?;
         tracing::warn!(sessions_ended = ended, "all sessions ended: users sign in again");

@@ -31,7 +31,14 @@ pub async fn verify(state: &AppState, token: &str) -> Result<IssuedToken, Authen
         }
     };
     if !is_accepted {
-        tracing::debug!("access token refused: its client is disabled, or its audience is not accepted");
+        let client_id = match &verified {
+            IssuedToken::Session(claims) | IssuedToken::App(claims) => &claims.client_id,
+            IssuedToken::Client(claims) => &claims.client_id,
+        };
+        tracing::debug!(
+            client = client_id,
+            "access token refused: its client is disabled, or its audience is not accepted"
+        );
         return Err(AuthenticateError::InvalidToken);
     }
     Ok(verified)

@@ -321,7 +321,7 @@ async fn apply(
         None => additional_claims::update(state, &mut change, &claims_before).await?,
     }
     change.commit().await?;
-    tracing::info!(account = %id, "e-mail address verified");
+    tracing::info!(account = %id, "e-mail address of an account verified");
     Ok(())
 }
 

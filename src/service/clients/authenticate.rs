@@ -173,11 +173,16 @@ fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why
         None => entry.refused("unknown_client"),
     });
     match client {
-        Some(client) => tracing::warn!(client = %client.id, reason = why, "client authentication failed"),
+        Some(client) => tracing::warn!(
+            client = %client.id,
+            reason = why,
+            "client authentication failed: the request was refused"
+        ),
         None => tracing::info!(
             reason = why,
-            "client authentication failed; the client id is not logged, since it may be a secret that was typed in the wrong place. \
-             `latchkey audit --event client_authentication` shows the address"
+            "client authentication failed: the request was refused. Its client id is not logged, since it may be a \
+             secret that was typed in the wrong place; `latchkey audit --event client_authentication` shows the \
+             address"
         ),
     }
     AuthenticateClientError::Invalid

@@ -259,14 +259,14 @@ pub async fn disable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientE
         if !sql.disable_dynamic_client(&id, clock.now()).await? {
             return Err(ClientError::Unknown);
         }
-        tracing::warn!(client = %id, "dynamic client disabled");
+        tracing::info!(client = %id, "dynamic client disabled: within seconds, no node accepts it");
         return Ok(());
     }
     let id = parse_name(name)?;
     if !sql.disable_client(&id, clock.now()).await? {
         return Err(ClientError::Unknown);
     }
-    tracing::warn!(client = %id, "client disabled");
+    tracing::info!(client = %id, "client disabled: within seconds, no node accepts it");
     Ok(())
 }
 
@@ -279,14 +279,14 @@ pub async fn enable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientEr
         if !sql.enable_dynamic_client(&id, clock.now()).await? {
             return Err(ClientError::Unknown);
         }
-        tracing::info!(client = %id, "dynamic client enabled");
+        tracing::info!(client = %id, "dynamic client enabled: within seconds, all nodes accept it");
         return Ok(());
     }
     let id = parse_name(name)?;
     if !sql.enable_client(&id, clock.now()).await? {
         return Err(ClientError::Unknown);
     }
-    tracing::info!(client = %id, "client enabled");
+    tracing::info!(client = %id, "client enabled: within seconds, all nodes accept it");
     Ok(())
 }
 
@@ -299,7 +299,7 @@ pub async fn delete(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientEr
     if !sql.delete_client(&id, clock.now()).await? {
         return Err(ClientError::Unknown);
     }
-    tracing::warn!(client = %id, "client deleted");
+    tracing::info!(client = %id, "client deleted: within seconds, no node accepts it");
     Ok(())
 }
 
@@ -324,7 +324,7 @@ pub async fn rotate_secret(
     if !sql.rotate_client_secret(&id, &secret.hash(), former_expires_at, now).await? {
         return Err(ClientError::Unknown);
     }
-    tracing::info!(client = %id, "client secret rotated");
+    tracing::info!(client = %id, "client secret rotated; the former secret stays valid until its grace period ends");
     Ok((id, secret))
 }
 

@@ -134,6 +134,6 @@ pub(in crate::service) async fn apply(
         }
     };
     change.commit().await?;
-    tracing::info!(account = %id, "secondary e-mail address verified");
+    tracing::info!(account = %id, "secondary e-mail address of an account verified");
     Ok(tokens)
 }

@@ -40,7 +40,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Resul
     notify(state, &mut change, AddressChange::Removed, removed, Some(removed), Some(origin)).await?;
     let tokens = replace_sessions(state, &mut change, claims, caller.accepted, EndReason::Revoked, origin.ip).await?;
     change.commit().await?;
-    tracing::info!(account = %claims.sub, "secondary e-mail address removed");
+    tracing::info!(account = %claims.sub, "secondary e-mail address of an account removed by its owner");
     Ok(Some(tokens))
 }
 
@@ -67,7 +67,7 @@ pub async fn make_primary(state: &AppState, caller: &Caller<'_>, id: EmailId) ->
     notify(state, &mut change, AddressChange::MadePrimary, &secondary.email, also_to, Some(origin)).await?;
     let tokens = replace_sessions(state, &mut change, claims, caller.accepted, EndReason::Revoked, origin.ip).await?;
     change.commit().await?;
-    tracing::info!(account = %claims.sub, "secondary e-mail address made the primary one");
+    tracing::info!(account = %claims.sub, "secondary e-mail address of an account made the primary one by its owner");
     Ok(tokens)
 }
 

@@ -176,7 +176,12 @@ async fn store_change(
         limits::forget_devices(state, claims.sub).await?;
     }
     change.commit().await?;
-    tracing::info!(account = %claims.sub, event = summary.event.as_str(), factor = summary.detail(), "second factors changed");
+    tracing::info!(
+        account = %claims.sub,
+        event = summary.event.as_str(),
+        factor = summary.detail(),
+        "second factors of an account changed by its owner"
+    );
     Ok(tokens)
 }
 

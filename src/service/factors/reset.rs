@@ -60,6 +60,10 @@ pub async fn reset(
         .await?;
     record_ended(&mut change, EndReason::FactorsChanged, ended, now).await?;
     change.commit().await?;
-    tracing::info!(account = %account.id, sessions_ended = ended, "second factors reset");
+    tracing::info!(
+        account = %account.id,
+        sessions_ended = ended,
+        "second factors of an account reset by an admin, a client or an operator: its sessions ended"
+    );
     Ok(true)
 }

@@ -258,7 +258,12 @@ impl Stream for Subscription {
                     }
                 }
             };
-            tracing::info!(client = %this.client, reason = %ended, "revocation feed: subscriber disconnected");
+            tracing::info!(
+                client = %this.client,
+                reason = %ended,
+                "revocation feed: subscriber disconnected by this node; it can reconnect, unless its client is \
+                 disabled"
+            );
             this.phase = Phase::Ended;
         }
     }

@@ -76,7 +76,11 @@ impl FactorAttempt {
     async fn release(self, state: &AppState, refund: FactorRefund) {
         let Some(bucket) = self.bucket else { return };
         if let Err(error) = state.redis.rate_limits.refund_factor(&self.subject, &bucket, refund).await {
-            tracing::debug!(%error, "an attempt at a second factor could not be refunded: it counts as a wrong code");
+            tracing::debug!(
+                %error,
+                "the count of wrong second-factor codes could not be corrected: this attempt counts as a wrong \
+                 code, so a later one may be delayed"
+            );
         }
     }
 }

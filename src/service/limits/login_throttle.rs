@@ -262,7 +262,12 @@ impl LoginAttempt {
         let is_new = match trusted {
             Ok(recognized_before) => recognized_before > 0 && self.is_unrecognized && subject == self.subject,
             Err(error) => {
-                tracing::warn!(account = %account.id, %error, "marking a device as recognized failed: its next login counts as a login from an unrecognized device");
+                tracing::warn!(
+                    account = %account.id,
+                    %error,
+                    "marking a device as recognized failed: its next login counts as a login from an unrecognized \
+                     device, and may be delayed"
+                );
                 false
             }
         };
@@ -273,7 +278,11 @@ impl LoginAttempt {
     pub async fn refund(&self, state: &AppState) {
         let Some(bucket) = &self.bucket else { return };
         if let Err(error) = state.redis.rate_limits.refund(&self.subject, bucket).await {
-            tracing::debug!(%error, "a login attempt could not be refunded");
+            tracing::debug!(
+                %error,
+                "the count of failed logins could not be corrected: this attempt counts as a failed one, so a later \
+                 one may be delayed"
+            );
         }
     }
 }

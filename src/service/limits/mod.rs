@@ -364,7 +364,11 @@ async fn count_shared(
             Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
         }
         Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountLocally => {
-            tracing::debug!(%error, %policy, "Redis does not answer; this node counts the rate limit by itself");
+            tracing::debug!(
+                %error,
+                %policy,
+                "Redis does not answer; this node counts the rate limit by itself until Redis answers again"
+            );
             count_local(state, policy, Some(quota), subject)
         }
         Err(error) => Err(error.into()),

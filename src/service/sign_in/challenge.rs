@@ -102,7 +102,12 @@ impl OpenChallenge {
     /// Stores the challenge again after the operation that consumed it has failed.
     pub(in crate::service) async fn restore(&self, state: &AppState) {
         if let Err(error) = state.redis.challenges.restore(&self.name, &self.found, state.clock.now()).await {
-            tracing::warn!(%error, account = %self.account.id, "restoring a challenge failed: the account's owner must sign in again");
+            tracing::warn!(
+                %error,
+                account = %self.account.id,
+                "a sign-in failed between its steps, and its challenge could not be restored: the user must start \
+                 the sign-in again"
+            );
         }
     }
 }

@@ -96,6 +96,11 @@ pub(super) async fn resume(
         Ok::<_, ServiceError>(())
     };
     if let Err(error) = resumed.await {
-        tracing::warn!(%error, account = %account.id, "resuming codes by mail failed: they stay suspended until the next sign-in with another factor");
+        tracing::warn!(
+            %error,
+            account = %account.id,
+            "codes by mail as a second factor could not be allowed again for an account: they stay suspended until \
+             its next sign-in with another factor"
+        );
     }
 }

@@ -91,7 +91,13 @@ pub(super) async fn end_replaced(state: &AppState, replaced_token: Option<&str>,
             state.audit.record(entry.address(origin.ip));
         }
         Err(error) => {
-            tracing::warn!(account = %claims.account, session = %claims.session, %error, "the session that a login replaces could not be ended and stays live");
+            tracing::warn!(
+                account = %claims.account,
+                session = %claims.session,
+                %error,
+                "the session that a login replaces could not be ended and stays live until its idle timeout; \
+                 `latchkey session revoke ACCOUNT SESSION` ends it"
+            );
         }
     }
 }
