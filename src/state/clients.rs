@@ -247,7 +247,7 @@ impl ClientRegistry {
             match self.reload().await {
                 Ok(()) if is_failing => {
                     is_failing = false;
-                    tracing::info!("reloading the clients works again");
+                    tracing::info!("reloading the clients works again: this node sees changes of clients");
                 }
                 Ok(()) => {}
                 // Only the first of consecutive failures is logged.
@@ -256,8 +256,8 @@ impl ClientRegistry {
                     is_failing = true;
                     tracing::warn!(
                         %error,
-                        "reloading the clients failed, retrying; the clients in memory stay in use. Until a reload succeeds, this node does \
-                         not see changes of clients by other nodes or commands"
+                        "reloading the clients failed, retrying every 5 s; the clients in memory stay in use. Until \
+                         a reload succeeds, this node does not see changes of clients by other nodes or commands"
                     );
                 }
             }

@@ -119,7 +119,12 @@ impl SigningKeys {
             // The reloader logs a missing secret.
             Ok(()) | Err(StateError::KeyRing(KeyRingError::Sealed { source: SealError::UnknownSecret, .. })) => {}
             Err(error) => {
-                tracing::warn!(%error, "reloading the signing keys for a token with an unknown key id failed; the keys in memory stay in use");
+                tracing::warn!(
+                    %error,
+                    "reloading the signing keys for a token with an unknown key id failed; the keys in memory stay \
+                     in use, and the token is refused. If another node has just created its key, a later reload makes \
+                     it valid"
+                );
             }
         }
         // not `now`: a reload that took long must not be followed by another at once
@@ -181,7 +186,7 @@ fn log_reload(outcome: Result<(), StateError>, last_failure: &mut Option<ReloadF
     match outcome {
         Ok(()) => {
             if last_failure.take().is_some() {
-                tracing::info!("reloading the signing keys works again");
+                tracing::info!("reloading the signing keys works again: this node sees changes of keys");
             }
         }
         // The keys are not lost: `latchkey keys rotate` and `latchkey keys retire` would sign everyone out.
@@ -199,8 +204,9 @@ fn log_reload(outcome: Result<(), StateError>, last_failure: &mut Option<ReloadF
             if last_failure.replace(ReloadFailure::Other) != Some(ReloadFailure::Other) {
                 tracing::warn!(
                     %error,
-                    "reloading the signing keys failed, retrying; the keys in memory stay in use. Until a reload succeeds, this node does not \
-                     see changes of keys by other nodes or commands"
+                    "reloading the signing keys failed, retrying every keys.refresh_interval; the keys in memory \
+                     stay in use. Until a reload succeeds, this node does not see changes of keys by other nodes or \
+                     commands"
                 );
             }
         }

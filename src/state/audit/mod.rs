@@ -183,7 +183,12 @@ impl Shared {
             Err(error) => {
                 *is_failing = true;
                 let count = self.pending().events();
-                tracing::error!(%error, count, "audit log: writing failed; events stay queued up to audit.queue");
+                tracing::error!(
+                    %error,
+                    count,
+                    "audit log: writing to the database failed, retrying every second: events wait in memory, and \
+                     those above audit.queue are lost"
+                );
             }
         }
     }

@@ -202,7 +202,7 @@ impl DynamicClients {
         let outcome_label = outcome.as_ref().err().map_or("fetched", |error| error.label());
         self.fetches.with_label_values(&[outcome_label]).inc();
         match &outcome {
-            Ok(_) => tracing::info!(url = url.as_str(), "metadata document or keys of a client fetched"),
+            Ok(_) => tracing::info!(url = url.as_str(), "metadata document or keys of a client fetched from its host"),
             Err(error) => {
                 tracing::warn!(url = url.as_str(), %error, "metadata document or keys of a client could not be fetched or are invalid")
             }

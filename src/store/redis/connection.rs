@@ -256,7 +256,11 @@ impl RedisConnection {
             }
             *last = Some(now);
         }
-        tracing::warn!("Redis refuses writes as a replica, reconnecting to find its master ({})", self.label);
+        tracing::warn!(
+            "Redis refuses writes as a replica, reconnecting to find its master: meanwhile sign-ins, refreshes and \
+             sign-outs get 503. If this lasts, redis.url must lead to the master ({})",
+            self.label
+        );
         let connection = Arc::clone(self);
         tokio::spawn(async move {
             let clients = connection.pool.clients().iter().chain([&connection.subscriber]);
@@ -270,7 +274,7 @@ impl RedisConnection {
     pub(super) async fn close(&self) {
         self.abort_tasks();
         if let Err(error) = self.pool.quit().await {
-            tracing::debug!(%error, "closing the connections to Redis failed");
+            tracing::debug!(%error, "closing the connections to Redis at shutdown failed; nothing is lost");
         }
     }
 
@@ -323,7 +327,11 @@ pub(super) fn keep_connected(client: Client) -> tokio::task::JoinHandle<()> {
     let mut connection = client.connect();
     let reconnect = async move {
         while let Ok(Err(error)) = connection.await {
-            tracing::warn!(error = failure::reason(&error), "a connection to Redis ended; reconnecting");
+            tracing::warn!(
+                error = failure::reason(&error),
+                "a connection to Redis ended; reconnecting at once. Requests that need it wait for at most \
+                 redis.command_timeout"
+            );
             tokio::time::sleep(RETRY_PAUSE).await;
             connection = client.connect();
         }

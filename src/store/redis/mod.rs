@@ -121,7 +121,11 @@ impl RedisStores {
         let clock = self.connection.clock.follow(own, replacement);
         if let Err(error) = self.connection.clock.measure(self.connection.client()).await {
             // not worth a warning: each synchronization of the revocation log measures the clock again
-            tracing::debug!(%error, "measuring the clock of Redis failed");
+            tracing::debug!(
+                %error,
+                "measuring the clock of Redis failed: this node uses its own clock until a later measurement \
+                 succeeds"
+            );
         }
         clock
     }

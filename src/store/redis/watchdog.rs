@@ -107,7 +107,12 @@ impl OutageLog {
             logged_at.elapsed() >= interval
         });
         if is_due {
-            tracing::error!(reason, "Redis is unavailable, retrying ({})", self.label);
+            tracing::error!(
+                reason,
+                "Redis is unavailable, retrying ({}): requests that need it, such as sign-ins and refreshes, get \
+                 503",
+                self.label
+            );
             self.logged = Some((Instant::now(), reason));
         }
     }
@@ -118,7 +123,7 @@ impl OutageLog {
         self.outage.is_refused.store(false, Ordering::Relaxed);
         self.is_refusal = false;
         if self.logged.take().is_some() {
-            tracing::info!("Redis is available again ({})", self.label);
+            tracing::info!("Redis is available again ({}): requests are served", self.label);
         }
     }
 }

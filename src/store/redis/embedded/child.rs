@@ -147,7 +147,10 @@ impl Server {
             tracing::warn!(%error, pid = pid.as_raw_nonzero().get(), "sending SIGTERM to the embedded Redis failed: it is killed after {} s", STOP_TIMEOUT.as_secs());
         }
         if timeout(STOP_TIMEOUT, self.wait_for_exit()).await.is_err() {
-            tracing::error!("the embedded Redis did not stop within {} s: killing it", STOP_TIMEOUT.as_secs());
+            tracing::warn!(
+                "the embedded Redis did not stop within {} s: killing it; no acknowledged write is lost",
+                STOP_TIMEOUT.as_secs()
+            );
             if let Err(error) = self.child.kill().await {
                 tracing::error!(
                     %error,

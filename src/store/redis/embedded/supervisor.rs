@@ -35,7 +35,7 @@ pub(super) async fn supervise(launcher: Launcher, mut server: Server, stop: Canc
             () = stop.cancelled() => return,
             server = restart(&launcher, &mut pause) => server,
         };
-        tracing::info!("the embedded Redis is running again");
+        tracing::info!("the embedded Redis is running again: requests are served");
     }
 }
 
@@ -48,7 +48,12 @@ async fn restart(launcher: &Launcher, pause: &mut Duration) -> Server {
             Ok(server) => return server,
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(tracing::field::display);
-                tracing::error!(%error, cause, "the embedded Redis does not start, retrying; meanwhile requests get 503");
+                tracing::error!(
+                    %error,
+                    cause,
+                    "the embedded Redis does not start, retrying within 5 s; meanwhile requests get 503. Correct \
+                     the problem in error and cause"
+                );
             }
         }
     }

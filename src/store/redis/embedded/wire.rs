@@ -69,7 +69,10 @@ pub(super) async fn shut_down(socket: &Path, deadline: Instant) -> bool {
     if timeout_at(deadline, shutdown).await.is_err()
         && let Some(peer) = peer
     {
-        tracing::warn!(pid = peer.as_raw_nonzero().get(), "a Redis server of an earlier run does not stop: killing it");
+        tracing::warn!(
+            pid = peer.as_raw_nonzero().get(),
+            "a Redis server of an earlier run does not stop within 10 s: killing it; no acknowledged write is lost"
+        );
         let _ = kill_process(peer, Signal::KILL);
         // the end of the connection shows that the process has ended
         let mut rest = Vec::new();

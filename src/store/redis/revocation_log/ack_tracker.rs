@@ -280,7 +280,11 @@ pub(super) async fn publish(client: &Client, channel: &str, message: String) -> 
     match Box::pin(client.publish::<(), _, _>(channel, message)).await {
         Ok(()) => true,
         Err(error) => {
-            tracing::debug!(%error, channel, "publishing to the revocation channel failed");
+            tracing::debug!(
+                %error,
+                channel,
+                "publishing to the revocation channel failed: sign-outs may take up to cache.max_staleness"
+            );
             false
         }
     }

@@ -160,7 +160,10 @@ impl RevocationLog {
         }
         self.announce_shutdown().await;
         if let Err(error) = self.connection.subscriber.quit().await {
-            tracing::debug!(%error, "closing the subscription to the revocation channel failed");
+            tracing::debug!(
+                %error,
+                "closing the subscription to the revocation channel at shutdown failed; nothing is lost"
+            );
         }
     }
 

@@ -72,7 +72,9 @@ impl Synchronizer {
             // Only changes are logged.
             let was_synced = std::mem::replace(&mut synced, error.is_none());
             match error {
-                None if !was_synced => tracing::info!("revocation log synchronized"),
+                None if !was_synced => {
+                    tracing::info!("revocation log synchronized with Redis: this node has received every revocation")
+                }
                 Some(error) if was_synced => tracing::warn!(
                     error,
                     "revocation log out of sync with Redis, retrying: this node caches no sessions, and disconnects its feed \
