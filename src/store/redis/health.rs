@@ -157,7 +157,7 @@ impl RedisHealth {
                 code: "channel",
                 severity: Severity::Warning,
                 detail: format!(
-                    "the Redis user may not use the channels {0} and {0}:*, so that revocations wait for \
+                    "the Redis user may not use the channels {0} and {0}:*, so each sign-out waits for \
                      cache.max_staleness: allow &{0}* (ACL SETUSER)",
                     connection.channel
                 ),
@@ -170,7 +170,7 @@ impl RedisHealth {
                 code: "channel",
                 severity: Severity::Warning,
                 detail: format!(
-                    "the Redis user may not subscribe to the channels {0} and {0}:*, so that revocations wait for \
+                    "the Redis user may not subscribe to the channels {0} and {0}:*, so each sign-out waits for \
                      cache.max_staleness: allow +subscribe &{0}* (ACL SETUSER)",
                     connection.channel
                 ),
