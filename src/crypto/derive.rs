@@ -1,7 +1,7 @@
-//! Key derivation: one key per purpose from the service's secret (HKDF-SHA256, RFC 5869). No key reveals anything about
-//! another.
+//! Key derivation: one key per purpose from the service's secret (HKDF-SHA256, RFC 5869). No key reveals anything about another.
 //!
-//! The labels of the purposes, the salt and the scheme never change: other keys could not read what is stored.
+//! The constants are the labels of the purposes: `latchkey/SCHEME_VERSION/PURPOSE`. The labels and the salt never change: with other
+//! keys, the service could not read what it has stored.
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use zeroize::Zeroizing;
@@ -32,7 +32,7 @@ pub const ONE_TIME_TOKENS: &str = "latchkey/1/one-time-tokens";
 /// Public and constant, so that all nodes derive the same keys.
 const SALT: &[u8] = b"latchkey";
 
-/// Derives the 32-byte key for `purpose`, one of this module's constants.
+/// Derives the 32-byte key for `purpose`, one of this module's labels.
 ///
 /// HKDF adds no entropy: the keys are as easy to guess as the secret.
 pub fn derive(secret: &SecretText, purpose: &'static str) -> Zeroizing<[u8; 32]> {

@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -23,10 +23,10 @@ type Shard<T> = BoundedMap<Digest, Arc<T>, UniformHasher>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
-/// The cache. It evicts the entries that were not used recently.
+/// The cache. A full shard evicts entries that were not used recently.
 pub struct DigestCache<T> {
     shards: Vec<Mutex<Shard<T>>>,
-    /// A random prefix of every digest, so that a client cannot choose inputs of the same shard or bucket.
+    /// Random bytes that are hashed before every input, so that a client cannot choose inputs whose digests fill one shard.
     salt: [u8; 32],
 }
 
@@ -52,17 +52,17 @@ impl<T> DigestCache<T> {
 
     /// The value that is cached under a digest.
     pub fn get(&self, digest: Digest) -> Option<Arc<T>> {
-        self.shard(digest).lock().unwrap_or_else(PoisonError::into_inner).get(&digest).map(Arc::clone)
+        self.lock_shard(digest).get(&digest).map(Arc::clone)
     }
 
     /// Caches a value, replacing the value of the same digest.
     pub fn insert(&self, digest: Digest, value: Arc<T>) {
-        self.shard(digest).lock().unwrap_or_else(PoisonError::into_inner).insert(digest, value);
+        self.lock_shard(digest).insert(digest, value);
     }
 
-    /// The shard that caches the value of a digest.
-    fn shard(&self, digest: Digest) -> &Mutex<Shard<T>> {
-        &self.shards[usize::from(digest.0[0]) % SHARDS]
+    /// Locks the shard of a digest. A poisoned lock is used like any other: at worst, an entry is missing.
+    fn lock_shard(&self, digest: Digest) -> MutexGuard<'_, Shard<T>> {
+        self.shards[usize::from(digest.0[0]) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,13 +91,14 @@ mod tests {
 
     #[test]
     fn cache_holds_at_most_its_capacity() {
-        let cache = DigestCache::new(SHARDS * 2, &Entropy::system());
+        let capacity = 2 * SHARDS;
+        let cache = DigestCache::new(capacity, &Entropy::system());
         for number in 0..1000_u32 {
             let digest = cache.digest(&[&number.to_be_bytes()]);
             cache.insert(digest, Arc::new(number));
             assert_eq!(cache.get(digest).as_deref(), Some(&number));
         }
         let is_cached = |number: &u32| cache.get(cache.digest(&[&number.to_be_bytes()])).is_some();
-        assert!((0..1000_u32).filter(is_cached).count() <= SHARDS * 2);
+        assert!((0..1000_u32).filter(is_cached).count() <= capacity);
     }
 }

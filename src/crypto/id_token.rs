@@ -1,5 +1,5 @@
-//! ID tokens (OpenID Connect Core 1.0, section 2). They are signed with the keys of the access tokens. Their `typ` is `JWT`, and that of
-//! access tokens is `at+jwt`, so that neither is accepted in place of the other.
+//! ID tokens (OpenID Connect Core 1.0, section 2). They are signed with the keys of the access tokens. In the header, the `typ` of ID
+//! tokens is `JWT` and that of access tokens is `at+jwt`, so that neither is accepted in place of the other.
 
 use std::fmt;
 
@@ -59,7 +59,7 @@ pub struct UserClaims {
     /// Scope `profile`: the display name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Scope `profile`: the username, or the e-mail address before its `@`.
+    /// Scope `profile`: the username; without one, the part of the e-mail address before the `@`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preferred_username: Option<String>,
     /// Scope `profile`: a BCP 47 language tag.
@@ -96,7 +96,7 @@ impl fmt::Debug for IdToken {
     }
 }
 
-/// The claims of an ID token that a client presents as a hint about its user and session (`id_token_hint`). Without `exp`, because an
+/// The claims of an ID token that a client presents as a hint about its user and session (`id_token_hint`). `exp` is not read: an
 /// expired ID token is still a valid hint.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct IdTokenHint {
@@ -121,7 +121,7 @@ impl SigningKey {
         self.encode_as_id_token(claims).map(IdToken)
     }
 
-    /// The claim `at_hash` for an access token, with the hash function of this key's algorithm. That of Ed25519 is SHA-512.
+    /// The claim `at_hash` for an access token, with the hash function of this key's algorithm (SHA-512 for Ed25519).
     pub fn at_hash(&self, access_token: &str) -> String {
         match self.algorithm() {
             Algorithm::EdDsa => left_half_sha512(access_token),
@@ -130,8 +130,8 @@ impl SigningKey {
     }
 }
 
-/// The id of the key that an ID token names; `None` if the text is not an ID token. The header's `alg` is not read: the key determines
-/// the algorithm.
+/// The key id in the header of an ID token that is not verified yet; `None` if the text is not an ID token or is too long for a hint.
+/// The header's `alg` is not read: the key determines the algorithm.
 pub(super) fn id_token_kid(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Header {

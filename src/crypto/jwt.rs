@@ -1,7 +1,7 @@
 //! The `jsonwebtoken` crypto provider of this service: it signs and verifies with keys that were parsed once.
 //!
 //! `jsonwebtoken` passes the bytes of a key to its provider on every call, and its own providers parse them every time,
-//! which doubles the cost of an ES256 signature. Here the bytes are a handle: the number under which a parsed key is
+//! which doubles the cost of an ES256 signature. Here, the passed bytes are a handle: the number under which a parsed key is
 //! registered for as long as its [`SigningKey`](super::signing_key::SigningKey) or [`JwtKey`] lives. The provider passes
 //! keys of any other form on to the crate's aws-lc provider, so that other code in the process can use the crate as usual.
 
@@ -37,8 +37,8 @@ static PROVIDER: LazyLock<CryptoProvider> = LazyLock::new(|| CryptoProvider {
 });
 static IS_INSTALLED: LazyLock<bool> = LazyLock::new(|| LazyLock::force(&PROVIDER).install_default().is_ok());
 
-/// Installs this provider for the process, unless it is installed. Creating a key calls this. Returns false if `jsonwebtoken` already
-/// uses another provider.
+/// Installs this provider for the process, on the first call. Returns whether it is installed: false if `jsonwebtoken` uses another
+/// provider.
 pub(super) fn install_provider() -> bool {
     *IS_INSTALLED
 }
@@ -77,7 +77,7 @@ impl<T> Drop for Handle<T> {
     }
 }
 
-/// Parses the eight bytes of a handle. `None` for the bytes of a key, which are always more.
+/// Parses the eight bytes of a handle. `None` for the bytes of a key, which are always more than eight.
 fn handle_id(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
 }
@@ -218,13 +218,13 @@ impl JwtKey {
         jsonwebtoken::decode(token, &self.decoding_key, &self.validation).map(|data| data.claims)
     }
 
-    /// Like [`Self::verify`], with a signature in base64url.
+    /// Like [`Self::verify`], but takes the signature in base64url.
     pub(super) fn verify_encoded(&self, message: &str, signature: &str) -> bool {
         let algorithm = jwt_algorithm(self.algorithm());
         jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.decoding_key, algorithm).unwrap_or(false)
     }
 
-    /// Whether `signature` is a signature of `message` by the private key.
+    /// Whether `signature` is a signature of `message` by the private key of this public key.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         self.key.verify(message, signature)
     }
@@ -277,9 +277,9 @@ mod tests {
     fn handle_of_dropped_key_is_refused() {
         let key = testing::fresh(Algorithm::Es256);
         let token = key.encode_claims(&json!({})).unwrap();
-        // a registration besides that of `key`
+        // registers the public key a second time: `key` keeps its own registration
         let public = JwtKey::new(VerificationKey::new(Algorithm::Es256, key.public_bytes().to_vec()).unwrap()).unwrap();
-        // copies, which outlive the handle
+        // copies that outlive the handle, which `public` owns
         let decoding_key = public.decoding_key.clone();
         let validation = public.validation.clone();
         assert!(jsonwebtoken::decode::<Value>(&token, &decoding_key, &validation).is_ok());

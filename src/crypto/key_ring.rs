@@ -78,9 +78,8 @@ impl KeyRing {
     /// [`KeyRingError`] about the first key that can't be used.
     pub fn open(rows: Vec<StoredKey>, sealer: &Sealer, now: Timestamp) -> Result<Self, KeyRingError> {
         let mut trusted: Vec<_> = rows.iter().filter(|row| is_trusted(row.verifies_until, now)).collect();
-        // Of several keys with the same start, the last one in this order signs. Keys without an end come last, and the newest
-        // of them at the very end.
-        // The id makes the order the same on all nodes.
+        // Of keys with the same start, the last one in this order signs. A key without an end of trust signs rather than one with
+        // an end, and then a newer key rather than an older one. The id makes the order the same on all nodes.
         trusted.sort_by_key(|row| (row.signs_from, row.verifies_until.is_none(), row.created_at, row.kid.clone()));
         let mut entries = Vec::new();
         let mut outdated = Vec::new();
@@ -95,7 +94,7 @@ impl KeyRing {
     }
 
     /// The key that signs at `now`: the one with the latest `signs_from` that is not in the future. If all are in the
-    /// future, the earliest signs, although verifiers may not have fetched it yet.
+    /// future, the earliest key signs, although verifiers may not have fetched this key yet.
     ///
     /// # Errors
     /// [`KeyRingError::NoSigner`]
@@ -118,7 +117,7 @@ impl KeyRing {
         self.trusted(now).find(|entry| entry.key.kid() == kid).map(|entry| entry.key.public())
     }
 
-    /// The JWK set to publish at `now` (RFC 7517, section 5), JSON: every trusted key, ordered by the start of signing.
+    /// The JWK set to publish at `now`, as JSON (RFC 7517, section 5): every trusted key, ordered by the start of signing.
     pub fn jwks(&self, now: Timestamp) -> String {
         let keys: Vec<_> = self.trusted(now).map(|entry| entry.key.public_jwk()).collect();
         format!(r#"{{"keys":[{}]}}"#, keys.join(","))
@@ -145,7 +144,7 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// Whether tokens signed by a key are accepted at `now`.
+/// Whether a key with this end of trust, if any, is trusted at `now`.
 pub(super) fn is_trusted(verifies_until: Option<Timestamp>, now: Timestamp) -> bool {
     verifies_until.is_none_or(|until| now < until)
 }
@@ -200,8 +199,8 @@ pub fn seal_key(
 /// [`KeyRingError`] if the key can't be decrypted.
 pub fn reseal(stored: &StoredKey, sealer: &Sealer, entropy: &Entropy) -> Result<StoredKey, KeyRingError> {
     let (key, _) = open_key(stored, sealer)?;
-    let resealed = seal_key(&key, sealer, entropy, stored.created_at)?;
-    Ok(StoredKey { sealed_private: resealed.sealed_private, ..stored.clone() })
+    let StoredKey { sealed_private, .. } = seal_key(&key, sealer, entropy, stored.created_at)?;
+    Ok(StoredKey { sealed_private, ..stored.clone() })
 }
 
 /// Decrypts a stored key; returns the key and whether it is sealed under a previous secret.
@@ -215,7 +214,7 @@ fn open_key(stored: &StoredKey, sealer: &Sealer) -> Result<(SigningKey, bool), K
     if key.kid() == stored.kid { Ok((key, opened.outdated)) } else { Err(KeyRingError::Mismatch { kid: kid() }) }
 }
 
-/// The associated data of a sealed key: the id and the algorithm of its row.
+/// The associated data of a sealed key: the id and the algorithm of its row. It binds the sealed key to this row.
 fn aad(kid: &str, algorithm: Algorithm) -> Vec<u8> {
     format!("signing key {kid} {algorithm}").into_bytes()
 }
@@ -261,7 +260,7 @@ mod tests {
         set.keys.into_iter().map(|key| key.common.key_id.unwrap()).collect()
     }
 
-    /// Three keys, with times in seconds: superseded (signs from 0 to 100, trusted until 400), current (signs from 100 to
+    /// Three keys, with times in seconds: old (signs from 0 to 100, trusted until 400), current (signs from 100 to
     /// 1000), next (signs from 1000).
     fn three_keys() -> [StoredKey; 3] {
         // `current` and `next` are published before they sign.

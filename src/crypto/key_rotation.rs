@@ -1,4 +1,4 @@
-//! Plans for key rotation and retirement: which rows to insert and change. SQL carries the plans out.
+//! Plans for key rotation and retirement: which rows to insert and change. The SQL store carries the plans out.
 //!
 //! A new key is published before it signs, so that verifiers that cache the JWK set have fetched it by then. The superseded key stays
 //! trusted until its last token has expired by every node's clock.
@@ -42,7 +42,7 @@ impl Timing {
 pub struct RotationPlan {
     /// The row to insert.
     pub new: StoredKey,
-    /// The keys whose trust ends by this rotation, or ends earlier than before.
+    /// The keys to which this rotation gives an end of trust, or an earlier one.
     pub ends: Vec<TrustEnd>,
 }
 
@@ -84,7 +84,7 @@ pub fn plan_rotation(
     let superseded_until = new.signs_from + timing.overlap;
     let mut ends = Vec::new();
     for key in trusted() {
-        // A key that is scheduled to sign later would supersede the new key. Trust in the scheduled key ends now, so it never signs.
+        // A key that starts to sign after the new key would supersede it. Trust in such a key ends now, so it never signs.
         let verifies_until = if key.signs_from > new.signs_from { now } else { superseded_until };
         // A rotation never prolongs the trust in a key.
         if key.verifies_until.is_none_or(|current_end| verifies_until < current_end) {
@@ -128,7 +128,7 @@ mod tests {
 
     const TIMING: Timing = Timing { publish_before: Duration::from_secs(600), overlap: Duration::from_secs(400) };
 
-    /// Carries out a rotation at second `now` as SQL does. Returns the new key's id.
+    /// Carries out a rotation at second `now`, as the SQL store does. Returns the new key's id.
     fn rotate(keys: &mut Vec<StoredKey>, start: SigningStart, now: i64) -> String {
         let plan = plan_rotation(keys, stored(Algorithm::Es256, now), start, TIMING, at(now));
         for end in plan.ends {
@@ -179,9 +179,9 @@ mod tests {
     fn token_is_accepted_for_its_lifetime_across_rotations() {
         use SigningStart::{AfterPublication, Now};
         // The longest time for which a node can accept a token: the overlap of `TIMING`.
-        const ACCEPTED_FOR: i64 = 400;
-        // The times of the rotations, in seconds after the first key. A key that is published first signs 600 s after its rotation:
-        // so 699, 700 and 1301 are around the starts of scheduled keys, at 700 and 1300.
+        const ACCEPTED_SECONDS: i64 = 400;
+        // The times of the rotations, in seconds after the first key. With `AfterPublication`, a key signs 600 s after its rotation.
+        // So 699, 700 and 1301 are around the starts of scheduled keys, at 700 and 1300.
         let schedules: [&[(i64, SigningStart)]; 5] = [
             &[(100, AfterPublication), (200, AfterPublication), (300, AfterPublication)],
             &[(100, AfterPublication), (200, Now), (900, AfterPublication)],
@@ -192,14 +192,14 @@ mod tests {
         for schedule in schedules {
             let mut keys = Vec::new();
             rotate(&mut keys, Now, 0);
-            // One token for each second that can still be accepted: the id of its key, and the time of its signature.
+            // A token is signed in each second. This list holds the unexpired ones: the id of the key, and the time of signing.
             let mut signed = Vec::new();
             for now in 0..3000 {
                 for &(_, start) in schedule.iter().filter(|(at, _)| *at == now) {
                     rotate(&mut keys, start, now);
                 }
                 signed.push((signer_of_rows(&keys, now), now));
-                signed.retain(|(_, signed_at)| now < signed_at + ACCEPTED_FOR);
+                signed.retain(|(_, signed_at)| now < signed_at + ACCEPTED_SECONDS);
                 for (kid, signed_at) in &signed {
                     let key = keys.iter().find(|key| key.kid == *kid).unwrap();
                     let accepted = is_trusted(key.verifies_until, at(now));

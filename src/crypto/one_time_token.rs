@@ -1,5 +1,5 @@
-//! The secrets of one-time tokens: the token of a link and the code beside it. Redis holds digests under a key that it never
-//! sees, so that a copy of Redis contains no usable link and no code to guess.
+//! The secrets of one-time tokens: the token of a link and the code beside it. Redis holds only their HMACs, under a key that
+//! it never sees, so that a copy of Redis reveals neither links nor codes.
 //!
 //! The token of a link is `lk_ot_` and 56 characters of base64url, which encode a version (1 byte), the purpose (1), the
 //! account (16) and a secret (24). A code is 8 characters of an alphabet without look-alikes: 40 bits.
@@ -25,10 +25,10 @@ const SECRET_BYTES: usize = 24;
 /// Where the secret starts in a link's token: after the version (1 byte), the purpose (1) and the account (16).
 const SECRET_START: usize = 18;
 const TOKEN_BYTES: usize = SECRET_START + SECRET_BYTES;
-/// The characters of a link's token in base64url, after the prefix.
+/// The characters of a link's token after the prefix: base64url encodes three bytes in four characters.
 const TOKEN_CHARS: usize = TOKEN_BYTES / 3 * 4;
 
-/// The characters of codes: no `0`, `O`, `1` and `I`.
+/// The characters of codes: no `0`, `O`, `1` and `I`, which are easily confused.
 const ALPHABET: &[u8; 32] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZ";
 /// The number of characters of a code.
 pub const CODE_CHARS: usize = 8;
@@ -98,11 +98,11 @@ impl Code {
 
     /// Parses a typed code: in any case, with or without spaces and hyphens. `None` if the text is not a code.
     pub fn parse(text: &str) -> Option<Self> {
-        // Longer than a code with a separator (at most 3 bytes) after each character.
-        if text.len() > 4 * CODE_CHARS {
+        // Each character may have a separator of at most three bytes beside it.
+        if text.len() > CODE_CHARS * (1 + 3) {
             return None;
         }
-        // without spaces and hyphens, of which U+2011 and U+00A0 prevent a line break
+        // U+2011 is a hyphen, and U+00A0 a space, at which no line breaks. Word processors write them.
         let kept = text.chars().filter(|c| !matches!(c, ' ' | '-' | '\u{2011}' | '\u{a0}'));
         let code: Zeroizing<String> = Zeroizing::new(kept.map(|c| c.to_ascii_uppercase()).collect());
         let is_valid = code.len() == CODE_CHARS && code.bytes().all(|byte| ALPHABET.contains(&byte));
@@ -191,7 +191,7 @@ pub fn binding(parts: &[&[u8]]) -> Binding {
         context.update(&(part.len() as u64).to_be_bytes());
         context.update(part);
     }
-    // half of the SHA-256 digest
+    // The first half of the digest suffices, and takes less space in Redis.
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&context.finish().as_ref()[..16]);
     Binding(bytes)

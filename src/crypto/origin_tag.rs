@@ -17,8 +17,8 @@ use crate::{
 pub struct OriginTagger(SipHasher24);
 
 impl OriginTagger {
-    /// Derives a key from each configured secret, and uses the lexicographically smallest one. So nodes that have the same secrets
-    /// in a different order, as during a rotation of the secret, compute the same tags.
+    /// Derives a key from each configured secret, and uses the lexicographically smallest of these keys. So nodes that have the same
+    /// secrets in a different order, as during a rotation of the secret, compute the same tags.
     pub fn new(secrets: &Secrets) -> Self {
         let first = derive(&secrets.current, derive::ORIGIN_TAGS);
         let others = secrets.previous.iter().map(|secret| derive(secret, derive::ORIGIN_TAGS));
@@ -31,7 +31,7 @@ impl OriginTagger {
 
     /// The tag of a network (the /24 of an IPv4 address, the /48 of an IPv6 address) and a user agent.
     pub fn tag(&self, ip: Option<IpAddr>, user_agent: Option<&str>) -> OriginTag {
-        let mut hasher = self.0; // a copy of the keyed hasher
+        let mut hasher = self.0; // copies the keyed hasher
         // The first byte is the IP version, or 0 for an unknown address. It determines where the user agent begins.
         match ip.and_then(|ip| AddressPrecision::Truncated.apply(ip)) {
             None => hasher.write(&[0]),

@@ -2,7 +2,7 @@
 //!
 //! `webauthn-rs-core` does the checks. Its high-level crate, `webauthn-rs`, always requires user verification and never discoverable
 //! credentials, so this module uses the core and decides both itself. A passkey may be registered without user verification, as a
-//! second factor, and [`Assertion::user_verified`] decides the level of an authentication.
+//! second factor, and [`Assertion::user_verified`] decides the level (`acr`) of an authentication.
 
 mod response;
 
@@ -33,13 +33,13 @@ pub const CHALLENGE_LENGTH: usize = 32;
 /// Why the response of an authenticator was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PasskeyRefusal {
-    /// The response is of another kind, or truncated.
+    /// The response can't be parsed, or fails a check that has no reason of its own here.
     #[error("the response can't be read")]
     Malformed,
     /// The response belongs to another challenge.
     #[error("the challenge does not match")]
     Challenge,
-    /// A page or app of another origin requested the response, or a page inside a frame of another page.
+    /// The response was requested by a page or app whose origin is not allowed, or by a page that is framed by another origin.
     #[error("the origin is not allowed")]
     Origin,
     /// The authenticator signed for another relying party.
@@ -110,7 +110,7 @@ pub struct Ceremony {
     pub options: Map<String, Value>,
     /// The challenge: 32 random bytes.
     pub challenge: Vec<u8>,
-    /// The state to pass to the end of the ceremony.
+    /// The state, as JSON, to pass to the method that finishes the ceremony.
     pub state: Vec<u8>,
 }
 
@@ -163,13 +163,14 @@ pub struct Assertion {
 pub struct PasskeyCeremonies {
     core: WebauthnCore,
     origins: Vec<String>,
-    /// The policy of sign-ins without a username.
+    /// The user verification of sign-ins without a username: required or preferred.
     sign_in_policy: UserVerificationPolicy,
+    /// The models of authenticators that can be registered. If empty, all models can.
     allowed_aaguids: Vec<Aaguid>,
 }
 
 impl PasskeyCeremonies {
-    /// Ceremonies for this relying party. Authenticators show `name`.
+    /// Ceremonies for this relying party. Authenticators show `name` as the name of the service.
     pub fn new(relying_party: &RelyingParty, settings: &PasskeySettings, name: &str) -> Self {
         let RelyingParty { id, origins } = relying_party;
         // The list of origins is exact: no subdomains and no other ports are allowed.
@@ -371,7 +372,7 @@ fn read_attested_data(attestation_object: &[u8]) -> Result<(Aaguid, Vec<u8>), Pa
 fn to_object(value: &impl serde::Serialize) -> Map<String, Value> {
     match serde_json::to_value(value) {
         Ok(Value::Object(members)) => members,
-        _ => Map::new(),
+        _ => Map::new(), // can't happen: options can be serialized, and are an object
     }
 }
 

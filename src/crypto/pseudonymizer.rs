@@ -1,5 +1,5 @@
-//! Pseudonyms for the subjects of rate limits, such as an address or a network whose attempts are counted: HMACs under a key that Redis
-//! never sees, so that a copy of Redis reveals neither e-mail addresses nor networks.
+//! Pseudonyms for the subjects of rate limits, such as an e-mail address or a network whose attempts are counted. They are HMACs under a
+//! key that Redis never sees, so that a copy of Redis reveals neither e-mail addresses nor networks.
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ impl Pseudonymizer {
         Self(Key::new(HMAC_SHA256, key))
     }
 
-    /// The pseudonym of a subject, which consists of `parts` such as `login` and `ada`: 22 characters of base64url. The pseudonym depends
-    /// on every part and on the boundaries between the parts.
+    /// The pseudonym of a subject: 22 characters of base64url. The subject consists of `parts`, such as `login` and `ada`. The pseudonym
+    /// depends on every part and on the boundaries between the parts.
     pub fn pseudonym(&self, parts: &[&[u8]]) -> String {
         let mut message = Vec::new();
         for part in parts {

@@ -1,4 +1,4 @@
-//! Recovery codes: ten random codes of 50 bits, of which SQL holds digests under a random key of the account.
+//! Recovery codes: an account has ten random codes of 50 bits. SQL holds their HMACs, under a random key of the account.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ impl RecoveryCode {
         if text.len() > CHARS * (1 + 3) {
             return None;
         }
-        // Word processors write U+2011, a hyphen, and U+00A0, a space, at which no line breaks.
+        // U+2011 is a hyphen, and U+00A0 a space, at which no line breaks. Word processors write them.
         let kept = text.chars().filter(|c| !matches!(c, ' ' | '-' | '\u{2011}' | '\u{a0}'));
         let code: Zeroizing<String> = Zeroizing::new(kept.map(|c| c.to_ascii_uppercase()).collect());
         let is_code = code.len() == CHARS && code.bytes().all(|byte| ALPHABET.contains(&byte));
@@ -64,12 +64,12 @@ impl RecoveryKey {
         Self(Zeroizing::new(entropy.bytes::<32>().to_vec()))
     }
 
-    /// The key with these bytes, which were stored sealed.
+    /// The key with these bytes, which were stored encrypted and are now decrypted.
     pub fn from_bytes(bytes: Zeroizing<Vec<u8>>) -> Self {
         Self(bytes)
     }
 
-    /// The bytes of the key. They are sealed before they are stored.
+    /// The bytes of the key, to be encrypted before they are stored.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -100,8 +100,8 @@ mod tests {
             assert_eq!(RecoveryCode::parse(&typed).unwrap().0, code.0, "{typed}");
         }
         let (too_short, with_zero, one_too_long) = ("ABCDE", "ABCDE-FGHJ0", "ABCDE-FGHJKL");
-        let longer_than_any_input = "A".repeat(99);
-        for invalid in ["", too_short, with_zero, one_too_long, "ÄBCDE-FGHJK", &longer_than_any_input] {
+        let longer_than_any_typed_code = "A".repeat(99);
+        for invalid in ["", too_short, with_zero, one_too_long, "ÄBCDE-FGHJK", &longer_than_any_typed_code] {
             assert!(RecoveryCode::parse(invalid).is_none(), "{invalid}");
         }
     }

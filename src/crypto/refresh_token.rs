@@ -10,7 +10,7 @@
 //! | 16 | session |
 //! | 4 | generation |
 //! | 6 | when the session expires unless it is refreshed, in ms since the Unix epoch |
-//! | 32 | HMAC-SHA256 of the bytes before |
+//! | 32 | HMAC-SHA256 of the 43 bytes before |
 //!
 //! The MAC key is derived from the service's secret, which Redis never sees. So forged and damaged tokens are refused without Redis,
 //! and a copy of Redis contains no usable token.
@@ -35,7 +35,7 @@ const VERSION: u8 = 1;
 const CLAIMS_BYTES: usize = 1 + 16 + 16 + 4 + 6;
 const TOKEN_BYTES: usize = CLAIMS_BYTES + 32;
 /// The characters of a token after its prefix: base64url encodes three bytes in four characters.
-const ENCODED_BYTES: usize = TOKEN_BYTES / 3 * 4;
+const ENCODED_CHARS: usize = TOKEN_BYTES / 3 * 4;
 
 /// An encoded refresh token. Any client that has the text can refresh the session, so `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl RefreshTokens {
         bytes[37..43].copy_from_slice(&claims.expires_at.as_millis().max(0).to_be_bytes()[2..]);
         let mac = hmac::sign(&self.current, &bytes[..CLAIMS_BYTES]);
         bytes[CLAIMS_BYTES..].copy_from_slice(mac.as_ref());
-        let mut text = String::with_capacity(PREFIX.len() + ENCODED_BYTES);
+        let mut text = String::with_capacity(PREFIX.len() + ENCODED_CHARS);
         text.push_str(PREFIX);
         BASE64_URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
         RefreshToken(Zeroizing::new(text))
@@ -115,7 +115,7 @@ impl RefreshTokens {
     pub fn decode(&self, text: &str) -> Result<RefreshClaims, RefreshTokenError> {
         use RefreshTokenError::{Malformed, UnknownKey};
         let encoded = text.strip_prefix(PREFIX).ok_or(Malformed)?;
-        if encoded.len() != ENCODED_BYTES {
+        if encoded.len() != ENCODED_CHARS {
             return Err(Malformed);
         }
         let mut bytes = [0; TOKEN_BYTES];
@@ -152,12 +152,12 @@ mod tests {
 
     use super::*;
 
-    fn claims(account: [u8; 16], session: [u8; 16], generation: u32, expires_at: u64) -> RefreshClaims {
+    fn claims(account: [u8; 16], session: [u8; 16], generation: u32, expires_at_millis: u64) -> RefreshClaims {
         RefreshClaims {
             account: AccountId::from_bytes(account),
             session: SessionId::from_bytes(session),
             generation: Generation(generation),
-            expires_at: Timestamp::from_millis(i64::try_from(expires_at).unwrap()),
+            expires_at: Timestamp::from_millis(i64::try_from(expires_at_millis).unwrap()),
         }
     }
 
@@ -174,9 +174,10 @@ mod tests {
     #[test]
     fn token_of_previous_key_is_decoded() {
         let contents = claims([1; 16], [2; 16], 3, 4);
-        let old = RefreshTokens::new(&[7; 32], []).encode(&contents);
-        assert_eq!(RefreshTokens::new(&[8; 32], [&[7; 32]]).decode(old.expose()), Ok(contents));
-        assert_eq!(RefreshTokens::new(&[8; 32], []).decode(old.expose()), Err(RefreshTokenError::UnknownKey));
+        let (old_key, new_key) = ([7; 32], [8; 32]);
+        let old = RefreshTokens::new(&old_key, []).encode(&contents);
+        assert_eq!(RefreshTokens::new(&new_key, [&old_key]).decode(old.expose()), Ok(contents));
+        assert_eq!(RefreshTokens::new(&new_key, []).decode(old.expose()), Err(RefreshTokenError::UnknownKey));
     }
 
     #[test]
@@ -186,19 +187,19 @@ mod tests {
     }
 
     proptest! {
-        // the expiry has 48 bits
+        // A token has 48 bits for the expiry.
         #[test]
         fn encoded_token_is_decoded(account: [u8; 16], session: [u8; 16], generation: u32, expires_at in 0_u64..1 << 48) {
             let tokens = RefreshTokens::new(&[7; 32], []);
             let contents = claims(account, session, generation, expires_at);
             let token = tokens.encode(&contents);
-            prop_assert_eq!(token.expose().len(), PREFIX.len() + ENCODED_BYTES);
+            prop_assert_eq!(token.expose().len(), PREFIX.len() + ENCODED_CHARS);
             prop_assert_eq!(&token, &tokens.encode(&contents));
             prop_assert_eq!(tokens.decode(token.expose()), Ok(contents));
         }
 
         #[test]
-        fn token_with_changed_character_is_refused(at in 0..PREFIX.len() + ENCODED_BYTES, other in "[A-Za-z0-9_-]") {
+        fn token_with_changed_character_is_refused(at in 0..PREFIX.len() + ENCODED_CHARS, other in "[A-Za-z0-9_-]") {
             let tokens = RefreshTokens::new(&[7; 32], []);
             let mut text = tokens.encode(&claims([1; 16], [2; 16], 3, 4)).expose().to_owned();
             prop_assume!(text[at..=at] != other);

@@ -76,7 +76,7 @@ pub struct PublicKey {
 }
 
 impl SigningKey {
-    /// Generates a key, of 2048 bits for RSA. aws-lc uses its own random number generator.
+    /// Generates a key with the random number generator of aws-lc. RSA keys have 2048 bits.
     ///
     /// # Errors
     /// [`SigningKeyError::Generate`], [`SigningKeyError::ForeignProvider`]
@@ -125,7 +125,7 @@ impl SigningKey {
     /// The private key as PKCS#8 version 1, for [`super::seal`].
     ///
     /// # Errors
-    /// [`SigningKeyError::Rejected`]
+    /// [`SigningKeyError::Rejected`] if aws-lc can't serialize the key.
     pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, SigningKeyError> {
         let bytes = match &*self.pair {
             KeyPair::Ecdsa(pair) => pair.to_pkcs8v1().map(|document| document.as_ref().to_vec()),
@@ -308,7 +308,7 @@ pub(super) mod testing {
         KEYS.iter().find(|key| key.algorithm() == algorithm).unwrap()
     }
 
-    /// A new key. For RSA, this is always the same key.
+    /// A new key on each call; for RSA, the same key pair on every call.
     pub(crate) fn fresh(algorithm: Algorithm) -> SigningKey {
         match algorithm {
             Algorithm::Es256 | Algorithm::EdDsa => SigningKey::generate(algorithm).unwrap(),
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_have_the_length_of_rfc_7518() {
+    fn signatures_have_the_length_that_jws_requires() {
         let lengths =
             [(Algorithm::Es256, 64), (Algorithm::EdDsa, 64), (Algorithm::Rs256, 256), (Algorithm::Ps256, 256)];
         for (algorithm, length) in lengths {
@@ -391,7 +391,7 @@ mod tests {
         }
     }
 
-    /// Section 3.1 of RFC 7638.
+    /// The example of RFC 7638, section 3.1.
     #[test]
     fn thumbprint_matches_example_of_rfc_7638() {
         let is_installed = install_provider();

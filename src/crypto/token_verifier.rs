@@ -24,12 +24,12 @@ use crate::{
     metrics::CacheMetrics,
 };
 
-/// The issuer and the audience that tokens must have.
+/// The issuer and the audience to expect in tokens, and the tolerated clock difference.
 #[derive(Clone, Debug)]
 pub struct TokenRules {
     /// The required `iss`, compared as a string.
     pub issuer: String,
-    /// The audience of this service. A session's token without this audience is an [`IssuedToken::App`].
+    /// The audience of this service. A session's token for other audiences only is an [`IssuedToken::App`].
     pub audience: String,
     /// The tolerated difference between the clocks of the nodes when `exp`, `nbf` and `iat` are checked.
     pub leeway: Duration,
@@ -51,8 +51,8 @@ impl TokenVerifier {
         Self { rules, keys, cache, metrics: CacheMetrics::new("tokens") }
     }
 
-    /// Verifies a token at `now`, from the cache if possible. The audience of a client's own token is not checked, because
-    /// other services introspect the tokens that clients send them.
+    /// Verifies a token at `now`, from the cache if possible. A client's own token (client credentials) may have any audience,
+    /// because the client sends the token to other services, which introspect it.
     ///
     /// # Errors
     /// [`TokenError`]
@@ -65,7 +65,7 @@ impl TokenVerifier {
             return Ok((*verified).clone());
         }
         self.metrics.misses.inc();
-        let verified = self.verify_signature(token, &keys, now)?;
+        let verified = self.verify_except_times(token, &keys, now)?;
         self.check_key_and_times(&verified, &keys, now)?;
         if let Some((cache, digest)) = cache_slot {
             cache.insert(digest, Arc::new(verified.clone()));
@@ -78,7 +78,7 @@ impl TokenVerifier {
     /// # Errors
     /// [`TokenError`]
     pub fn verify_ignoring_times(&self, token: &str, now: Timestamp) -> Result<IssuedToken, TokenError> {
-        self.verify_signature(token, &self.keys.current(), now)
+        self.verify_except_times(token, &self.keys.current(), now)
     }
 
     /// Verifies an ID token of this issuer, expired or not, which a client presents as a hint about its user and session (OpenID Connect
@@ -90,7 +90,7 @@ impl TokenVerifier {
         (hint.iss == self.rules.issuer).then_some(hint)
     }
 
-    /// Whether a token that was verified before is still valid at `now`: the key is trusted and the token has not expired.
+    /// Whether a token that was verified before is valid at `now`: its key is trusted, and `now` is within its lifetime.
     pub fn revalidate<C>(&self, token: &VerifiedToken<C>, now: Timestamp) -> bool {
         self.rules.check_key_and_times(token, &self.keys.current(), now).is_ok()
     }
@@ -109,7 +109,7 @@ impl TokenVerifier {
     }
 
     /// Verifies everything but the times of a token.
-    fn verify_signature(&self, token: &str, keys: &KeyRing, now: Timestamp) -> Result<IssuedToken, TokenError> {
+    fn verify_except_times(&self, token: &str, keys: &KeyRing, now: Timestamp) -> Result<IssuedToken, TokenError> {
         let UnverifiedToken { jws, kid } = UnverifiedToken::parse(token)?;
         let key = keys.verification_key(&kid, now).ok_or(TokenError::UnknownKey)?;
         if jws.header.alg != key.algorithm().as_str() {
@@ -178,7 +178,7 @@ impl TokenRules {
         })
     }
 
-    /// The claims of a session's token, and whether it is for this service.
+    /// The claims of a session's token, and whether the token is for this service. If so, its other audiences are dropped.
     fn session_claims(&self, raw: RawClaims) -> Result<(AccessClaims, bool), TokenError> {
         let missing = TokenError::MissingClaim;
         let iss = raw.iss.ok_or(missing("iss"))?;
@@ -250,7 +250,7 @@ mod tests {
 
     const LEEWAY: Duration = Duration::from_secs(5);
 
-    /// A verifier that trusts this key, for the service with this audience.
+    /// A verifier that trusts this key, of a service with this audience.
     fn verifier(key: &StoredKey, audience: &str) -> TokenVerifier {
         let rules = TokenRules { issuer: "https://as".to_owned(), audience: audience.to_owned(), leeway: LEEWAY };
         let keys = Arc::new(SharedKeyRing::new(ring(std::slice::from_ref(key), at(0))));
@@ -298,9 +298,9 @@ mod tests {
         let token = verify(&claims());
         assert_eq!(token.claims.session_start(), 90);
         assert_eq!(token.claims_version, Some(ClaimsVersion(7)));
-        let old = AccessClaims { session_start: None, claims_version: None, ..claims() };
-        let token = verify(&old);
-        assert_eq!(token.claims, old);
+        let claims_of_0_1 = AccessClaims { session_start: None, claims_version: None, ..claims() };
+        let token = verify(&claims_of_0_1);
+        assert_eq!(token.claims, claims_of_0_1);
         assert_eq!(token.claims.session_start(), 100, "the auth_time");
     }
 

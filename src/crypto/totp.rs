@@ -52,7 +52,7 @@ impl TotpSecret {
                 _ => return None,
             };
             // At most 12 bits are needed: 7 from before and 5 new ones.
-            buffer = (buffer << 5 | u32::from(value)) & 0xfff;
+            buffer = ((buffer << 5) | u32::from(value)) & 0xfff;
             bits += 5;
             if bits >= 8 {
                 bits -= 8;
@@ -71,19 +71,20 @@ impl TotpSecret {
     pub fn to_base32(&self) -> SecretText {
         const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
         let mut text = Zeroizing::new(String::with_capacity(self.0.len() * 8 / 5 + 1));
+        // the bits that do not fill a character yet, and their number
         let (mut buffer, mut bits) = (0_u32, 0);
         for byte in self.0.iter() {
             // At most 12 bits are needed: 4 from before and 8 new ones.
-            buffer = (buffer << 8 | u32::from(*byte)) & 0xfff;
+            buffer = ((buffer << 8) | u32::from(*byte)) & 0xfff;
             bits += 8;
             while bits >= 5 {
                 bits -= 5;
-                text.push(char::from(ALPHABET[(buffer >> bits & 31) as usize]));
+                text.push(char::from(ALPHABET[((buffer >> bits) & 31) as usize]));
             }
         }
         // zeros fill up the last character
         if bits > 0 {
-            text.push(char::from(ALPHABET[(buffer << (5 - bits) & 31) as usize]));
+            text.push(char::from(ALPHABET[((buffer << (5 - bits)) & 31) as usize]));
         }
         text.as_str().into()
     }
@@ -93,11 +94,9 @@ impl TotpSecret {
         let encode = |text: &str| -> String {
             // unreserved characters, and `@`, which needs no encoding in a path or a query (RFC 3986)
             let needs_no_encoding =
-                |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'@');
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'@');
             text.bytes()
-                .map(
-                    |byte| if needs_no_encoding(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") },
-                )
+                .map(|byte| if needs_no_encoding(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
                 .collect()
         };
         // A colon separates the service from the account, so neither may contain one.
@@ -151,7 +150,7 @@ pub struct TotpCode(SecretText);
 impl TotpCode {
     /// Reads a code. Spaces, no-break spaces and hyphens are ignored. None if the rest is not six digits.
     pub fn parse(text: &str) -> Option<Self> {
-        // Four bytes for each digit leave room for separators. A no-break space has two bytes.
+        // Four bytes for each digit leave room for a separator beside it, of up to three bytes.
         if text.len() > 4 * usize::from(DIGITS) {
             return None;
         }

@@ -47,8 +47,8 @@ impl Email {
     /// Checks the form of an address (RFC 5321, section 4.5.3.1: at most 254 bytes, 64 before the `@`). Only a mail
     /// to the address can show whether it exists.
     ///
-    /// The domain must contain a dot, be `localhost`, or be an address literal (`[192.0.2.1]`). A name without a dot is nearly
-    /// always a typing error, and no public mail server has one.
+    /// The domain must contain a dot, be `localhost`, or be an address literal (`[192.0.2.1]`). Another domain without a dot
+    /// is nearly always a typing error: no public mail server has one.
     ///
     /// # Errors
     /// [`NameError::Email`], [`NameError::HiddenCharacters`]
@@ -208,18 +208,18 @@ impl fmt::Display for Roles {
 pub struct Account {
     /// The `sub` of the account's tokens. Never reused for another account.
     pub id: AccountId,
-    /// The primary address, unique by [`Email::key`]. Empty after another person has verified the address.
+    /// The primary address, unique by [`Email::key`]. Empty after another account has verified the address.
     pub email: Email,
-    /// Whether the address was shown to belong to the account's owner, here or at the system the account was imported from.
+    /// Whether the primary address was shown to belong to the account's owner, here or at the system the account was imported from.
     /// An address that is not verified belongs to nobody (I13).
     pub email_verified: bool,
     /// The username, if any; unique by [`Username::key`].
     pub username: Option<Username>,
-    /// The hash of the password. None for an account that can't sign in with a password.
+    /// The hash of the password; `None` if the account has no password.
     pub password_hash: Option<PasswordHash>,
     /// The roles; may be empty.
     pub roles: Roles,
-    /// The time at which the account was disabled; none while it is enabled.
+    /// The time at which the account was disabled; `None` while it is enabled.
     pub disabled_at: Option<Timestamp>,
     /// When the account will be deleted, if its owner asked for that. A sign-in before then cancels the deletion.
     pub deletion_at: Option<Timestamp>,
@@ -372,7 +372,7 @@ impl Identifier {
         comparison_key(self.lower_case())
     }
 
-    /// The name in lower case, not normalized: the key that releases before Unicode normalization stored.
+    /// The name in lower case, without Unicode normalization: the key that early releases stored.
     pub fn lower_case(&self) -> &str {
         let (Self::Email(text) | Self::Username(text)) = self;
         text

@@ -1,5 +1,5 @@
-//! Claims of an account in its access tokens beside its roles: whether its address is verified, and members of its metadata.
-//! The configuration decides which of these claims tokens contain.
+//! The claims about an account, other than its roles, that access tokens can contain: whether the account's e-mail address is
+//! verified, and members of its metadata. The configuration decides which of them tokens contain.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use super::account::{Roles, RolesError};
 /// The maximum size of the metadata in a token, in bytes of JSON.
 pub const MAX_TOKEN_METADATA: usize = 1024;
 
-/// The claims of an account beside its roles. Empty unless the configuration enables them (`token.email_verified`,
+/// The claims of an account other than its roles. Empty unless the configuration enables them (`token.email_verified`,
 /// `token.app_metadata`). An empty value is `None`, so that it takes no space in a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdditionalClaims(Option<Box<Members>>);
@@ -23,7 +23,7 @@ struct Members {
     app_metadata: Map<String, Value>,
 }
 
-/// Why a text is not one of [`AdditionalClaims::encode_with`].
+/// Why [`AdditionalClaims::decode_with_roles`] refuses a text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimsTextError {
     /// The roles are invalid.
@@ -41,17 +41,17 @@ impl AdditionalClaims {
         Self((!is_empty).then(|| Box::new(Members { email_verified, app_metadata })))
     }
 
-    /// The claim `email_verified`; none if tokens do not contain it.
+    /// The claim `email_verified`; `None` if tokens do not contain it.
     pub fn email_verified(&self) -> Option<bool> {
         self.0.as_ref().and_then(|members| members.email_verified)
     }
 
-    /// The claim `app_metadata`; none if it is empty.
+    /// The claim `app_metadata`; `None` if it is empty.
     pub fn app_metadata(&self) -> Option<&Map<String, Value>> {
         self.0.as_ref().map(|members| &members.app_metadata).filter(|metadata| !metadata.is_empty())
     }
 
-    /// Encodes roles and claims as one text: the roles, separated by spaces, and after a line feed the claims as JSON, if any.
+    /// Encodes roles and claims as one text: the roles, separated by spaces; then, if there are claims, a line feed and their JSON.
     /// Neither roles nor JSON contain a line feed.
     pub fn encode_with(&self, roles: &Roles) -> String {
         let mut text = roles.to_string();

@@ -96,7 +96,7 @@ impl GrantType {
         Self::ALL.into_iter().find(|grant| grant.as_str() == text)
     }
 
-    /// The grant types of a kind of client by default.
+    /// The grant types that a client of this kind has by default.
     pub fn of_kind(kind: ClientKind) -> Vec<Self> {
         match kind {
             ClientKind::Public | ClientKind::Web => vec![Self::AuthorizationCode, Self::RefreshToken],
@@ -118,7 +118,7 @@ pub struct AppSettings {
     pub grant_types: Vec<GrantType>,
     /// The only authentication method that is accepted. Without a value, every method is accepted for which the client has credentials.
     pub auth_method: Option<ClientAuthMethod>,
-    /// Whether users consent before their first sign-in.
+    /// Whether users must consent before their first sign-in to the app.
     pub asks_consent: bool,
     /// Whether requests may omit PKCE, for a program that does not support it. Applies only to clients that authenticate, and only
     /// to requests with a `nonce`. The app must check the `nonce` to detect an injected code (RFC 9700, sections 2.1.1 and
@@ -144,7 +144,7 @@ impl AppSettings {
     }
 
     /// The URL that makes the app start a sign-in at `issuer` (OpenID Connect Core 1.0, section 4) and then open its home page.
-    /// None if the app has no `initiate_login_uri`.
+    /// `None` if the app has no valid `initiate_login_uri`.
     pub fn initiate_login_url(&self, issuer: &str, login_hint: Option<&str>) -> Option<String> {
         let mut url = Url::parse(self.initiate_login_uri.as_deref()?).ok()?;
         let mut query = url.query_pairs_mut();
@@ -174,7 +174,7 @@ pub enum RedirectUriError {
     /// The text is not an absolute URI, is longer than 512 bytes, or has characters that are not printable ASCII.
     #[error("must be an absolute URI of at most 512 printable ASCII characters")]
     Form,
-    /// The URI has a fragment (RFC 6749, section 3.1.2) or a user name.
+    /// The URI has a fragment (RFC 6749, section 3.1.2), a user name or a password.
     #[error("must have no fragment and no user name")]
     Fragment,
     /// Responses to a URI with this scheme could be intercepted, or the scheme could run code.
@@ -204,7 +204,7 @@ pub fn check_redirect_uri(kind: ClientKind, uri: &str) -> Result<(), RedirectUri
     if allowed { Ok(()) } else { Err(RedirectUriError::Scheme) }
 }
 
-/// Checks an address of an app for links of the pages: https, or http on a loopback address. It may have a query.
+/// Checks a URI of an app, such as its home page, to which pages link: https, or http on a loopback address.
 ///
 /// # Errors
 /// [`RedirectUriError`]
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn initiate_login_url_keeps_its_query_and_escapes_added_parameters() {
+    fn initiate_login_url_keeps_configured_query_and_escapes_added_parameters() {
         let mut app = AppSettings::default();
         assert_eq!(app.initiate_login_url("https://auth.example.com", None), None);
         app.initiate_login_uri = Some("https://app.example.com/start?tenant=1".to_owned());

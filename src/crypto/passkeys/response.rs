@@ -51,7 +51,7 @@ impl PresentedAssertion {
 
     /// The account that the authenticator stored with the credential; `None` if it stored no account.
     pub fn user_handle(&self) -> Option<&[u8]> {
-        // Clients send an empty handle for credentials that have none.
+        // Some clients send an empty handle for a credential without a handle.
         self.response.get_user_unique_id().filter(|handle| !handle.is_empty())
     }
 }
