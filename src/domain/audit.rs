@@ -1,5 +1,5 @@
-//! Entries of the audit log: security events, their actors and their subjects. Entries contain no secrets, and no text that a
-//! user typed as a name, since users type passwords into that field by mistake.
+//! Entries of the audit log: security events, their actors and their subjects. Entries contain no secrets and no login names:
+//! users sometimes type their password into the field for the login name.
 
 use std::{fmt, net::IpAddr};
 
@@ -9,7 +9,7 @@ use super::{
     ids::{AccountId, SessionId},
 };
 
-/// Declares an enum with a stable text for each variant.
+/// Declares an enum whose variants have a text. The texts are stored, so they never change.
 macro_rules! named_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
@@ -20,7 +20,7 @@ macro_rules! named_enum {
             /// All variants.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The stable text.
+            /// The text to store.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)* }
             }
@@ -36,8 +36,8 @@ macro_rules! named_enum {
 named_enum! {
     /// The kind of a security event.
     AuditEvent {
-        /// A user signed in, or a sign-in was refused. The reason `remembered_device` means that the device has skipped the second
-        /// factor.
+        /// A user signed in, or a sign-in was refused. The reason `remembered_device` means that a remembered device replaced the
+        /// second factor.
         SignIn = "sign_in",
         /// An account was created.
         AccountAdded = "account_added",
@@ -51,7 +51,7 @@ named_enum! {
         AccountDeleted = "account_deleted",
         /// The roles of an account were changed; `detail` lists the new ones.
         RolesChanged = "roles_changed",
-        /// The primary e-mail address of an account was changed; the reason is `made_primary` if it was a secondary one before.
+        /// The primary e-mail address of an account was changed; the reason is `made_primary` if the new one was secondary.
         EmailChanged = "email_changed",
         /// A password was changed, or a change was refused.
         PasswordChange = "password_change",
@@ -75,11 +75,11 @@ named_enum! {
         DeletionCancelled = "deletion_cancelled",
         /// The owner exported the account's data.
         AccountExported = "account_exported",
-        /// The user of a session authenticated again (step-up), or tried to; `reason` is the level, or why the attempt was refused.
+        /// The user of a session authenticated again (step-up), or tried to; the reason is the `acr` reached, or why it was refused.
         Reauthentication = "reauthentication",
         /// An account was invited to set its password.
         AccountInvited = "account_invited",
-        /// A response of a passkey was refused; `detail` is its purpose, and the passkey's id if it is known. The reason
+        /// A passkey was refused; `detail` is the purpose of its use, and the id of the passkey if that is known. The reason
         /// `counter_went_backwards` means that there may be a copy of the authenticator.
         PasskeyRefused = "passkey_refused",
         /// A second factor of a sign-in was refused; `detail` is its kind.
@@ -92,11 +92,11 @@ named_enum! {
         FactorsReset = "factors_reset",
         /// Recovery codes were made; the former ones stopped working.
         RecoveryCodesMade = "recovery_codes_made",
-        /// A recovery code replaced a second factor; `detail` is the number of codes that are left.
+        /// A recovery code was used in place of a second factor; `detail` is the number of unused codes.
         RecoveryCodeUsed = "recovery_code_used",
         /// A device was remembered, and may skip the second factor for a time; `detail` is its id.
         DeviceRemembered = "device_remembered",
-        /// The account's owner removed remembered devices; `count` is their number, and `detail` the id if it was a single device.
+        /// The account's owner removed remembered devices; `count` is their number, and `detail` the id of a single one.
         DeviceForgotten = "device_forgotten",
         /// A session was ended before it expired; `reason` is the cause.
         SessionEnded = "session_ended",
@@ -105,7 +105,7 @@ named_enum! {
         /// A superseded refresh token was presented, and its session was ended (I2: reuse ends the session).
         RefreshReuse = "refresh_reuse",
         /// A superseded refresh token was presented from another network or user agent than the session's last refresh. The
-        /// request was answered with the current token, and counted (I2).
+        /// request was answered with the current token. Several such requests end the session (I2).
         RefreshRepeat = "refresh_repeat",
         /// A signing key was created; `detail` is its id.
         KeyMade = "key_made",
@@ -188,7 +188,7 @@ impl fmt::Display for Actor {
     }
 }
 
-/// The part of an address that the audit log stores.
+/// The part of an IP address that the audit log stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressPrecision {
     /// The full address.
@@ -200,7 +200,7 @@ pub enum AddressPrecision {
 }
 
 impl AddressPrecision {
-    /// Reduces an address to the part that is stored. An IPv4-mapped IPv6 address counts as the IPv4 address.
+    /// The part of an address to store. An IPv4-mapped IPv6 address counts as the IPv4 address.
     pub fn apply(self, ip: IpAddr) -> Option<IpAddr> {
         match (self, ip.to_canonical()) {
             (Self::Full, ip) => Some(ip),
@@ -319,14 +319,14 @@ impl AuditEntry {
         self
     }
 
-    /// Sets the address.
+    /// Sets the IP address.
     #[must_use]
     pub const fn address(mut self, address: Option<IpAddr>) -> Self {
         self.facts.address = address;
         self
     }
 
-    /// Sets the number of events.
+    /// Sets the count.
     #[must_use]
     pub const fn count(mut self, count: u64) -> Self {
         self.count = count;

@@ -161,9 +161,9 @@ pub struct Authentication {
 impl Authentication {
     /// The effective authentication of a session at `now`: combines the authentication at sign-in (`self`) with the last step-up.
     ///
-    /// Until `ttl` after the step-up, the result is the step-up. Later, the result has the methods and the level of whichever
-    /// authentication has the lower level, and the time of the step-up. A strong sign-in long ago and a weak step-up later do not
-    /// add up to a strong and recent authentication.
+    /// Until `ttl` after the step-up, the result is the step-up. Later, the result has the time of the step-up, but the methods and
+    /// the level of the authentication with the lower level, or of the sign-in if the levels are equal. So a strong sign-in long ago
+    /// and a weak step-up do not add up to a strong and recent authentication.
     #[must_use]
     pub fn with_step_up(self, step_up: Option<Self>, ttl: Duration, now: Timestamp) -> Self {
         let Some(step_up) = step_up else { return self };
@@ -210,6 +210,7 @@ mod tests {
         assert_eq!(password.with_step_up(strong_step_up, ttl, at(149)), two_factors(50));
         assert_eq!(password.with_step_up(strong_step_up, ttl, at(150)), Authentication::by_password(at(50)));
         let weak_step_up = Authentication::by_password(at(50));
+        // within the TTL, and after it
         for now in [60, 200] {
             assert_eq!(two_factors(0).with_step_up(Some(weak_step_up), ttl, at(now)), weak_step_up);
         }

@@ -37,7 +37,7 @@ impl Prompt {
     /// The values that [`Prompt::parse`] knows.
     pub const VALUES: [&str; 5] = ["none", "login", "consent", "select_account", "create"];
 
-    /// Parses the parameter. None if it has an unknown value, or `none` beside another one.
+    /// Parses the values, separated by spaces. Returns `None` for an unknown value, or for the value `none` with another one.
     pub fn parse(text: &str) -> Option<Self> {
         let mut prompt = Self::default();
         for value in text.split(' ').filter(|value| !value.is_empty()) {
@@ -58,8 +58,8 @@ impl Prompt {
     }
 }
 
-/// A validated authorization request. The client and the redirect URI can be trusted, PKCE is present unless the client may omit
-/// it, and the client may request the scopes and resources.
+/// A validated authorization request. The redirect URI is one of the client's, PKCE is present unless the client may omit it,
+/// and the client may request the scopes and resources.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorizationRequest {
     /// The client.
@@ -82,8 +82,8 @@ pub struct AuthorizationRequest {
     pub prompt: Prompt,
     /// The parameter `max_age` in seconds: a user who authenticated longer ago authenticates again.
     pub max_age: Option<u64>,
-    /// The level that the session must have: 1 for `aal1` to 3 for `aal3`. The lowest level in `acr_values`, or 0 (any level) if they name
-    /// none.
+    /// The lowest level that `acr_values` names, which the session must reach: 1 for `aal1` to 3 for `aal3`. 0 (any level is enough) if
+    /// it names none.
     pub acr: u8,
     /// The parameter `login_hint`, for the sign-in form.
     pub login_hint: Option<String>,
@@ -93,7 +93,7 @@ pub struct AuthorizationRequest {
     pub subject: Option<AccountId>,
     /// When the request was made.
     pub created_at: Timestamp,
-    /// The browser's session that the user has chosen to continue with (`prompt=select_account`).
+    /// The browser's session (single sign-on) that the user has chosen to continue with (`prompt=select_account`).
     pub selected: Option<SessionId>,
     /// The browser's session in which the user has consented.
     pub consented: Option<SessionId>,
@@ -120,9 +120,9 @@ pub struct AuthorizationResponse {
 impl AuthorizationResponse {
     /// The URL of the response mode `query`: the redirect URI with the parameters added to its query.
     pub fn to_url(&self) -> String {
-        // cannot fail: a client is registered with URLs only
+        // cannot fail: the redirect URIs of all clients are URLs
         let Ok(mut url) = url::Url::parse(&self.redirect_uri) else { return self.redirect_uri.clone() };
-        url.query_pairs_mut().extend_pairs(self.parameters.iter().map(|(name, value)| (*name, value.as_str())));
+        url.query_pairs_mut().extend_pairs(&self.parameters);
         url.into()
     }
 }

@@ -7,9 +7,9 @@ use std::{
     mem,
 };
 
-/// A bounded map with two generations. Inserted and used entries go into the young generation. When it is full, the old
-/// generation is dropped and the young one becomes the old one. So reading, inserting and removing an entry take
-/// constant time, and an entry in constant use is never evicted. At most one of the generations holds a key.
+/// A bounded map with two generations. Inserted and used entries go into the young generation. When an entry does not
+/// fit, the old generation is dropped and the young one becomes the old one. So the operations on one entry take constant
+/// time on average, and frequent use keeps an entry. At most one of the generations holds a key.
 #[derive(Debug)]
 pub struct BoundedMap<K, V, S = RandomState> {
     young: HashMap<K, V, S>,
@@ -91,7 +91,7 @@ impl BuildHasher for UniformHasher {
 impl Hasher for UniformHasher {
     fn write(&mut self, bytes: &[u8]) {
         // Combines the first and the last 8 bytes: a UUID has constant bits in both, the version and the variant.
-        if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        if let (Some(first), Some(last)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
             self.0 ^= u64::from_ne_bytes(*first) ^ u64::from_ne_bytes(*last);
         }
     }

@@ -1,4 +1,4 @@
-//! Challenges of sign-ins: the authentication so far, and the step that is still required.
+//! Challenges, which continue a sign-in: the authentication so far, and the step that is still required.
 
 use super::{
     account::Epoch, authentication::Authentication, clock::Timestamp, factor::FactorsVersion, ids::AccountId,
@@ -40,7 +40,7 @@ pub struct PendingSignIn {
     pub purpose: ChallengePurpose,
     /// The account.
     pub account: AccountId,
-    /// The account's epoch when its owner authenticated: every change that ends sessions ends the challenge.
+    /// The account's epoch when its owner authenticated. Changes that end sessions change it, and end the challenge.
     pub epoch: Epoch,
     /// The version of the account's factors when its owner authenticated: every change of the factors ends the challenge.
     pub factors_version: FactorsVersion,
@@ -48,7 +48,7 @@ pub struct PendingSignIn {
     pub proved: Authentication,
     /// How the refresh token will travel.
     pub transport: Transport,
-    /// The digest of the device token that the client sent; none if it sent none.
+    /// The digest of the client's device token; `None` if the client sent none.
     pub device: Option<[u8; 16]>,
     /// The name that the client gave its device.
     pub device_name: Option<String>,

@@ -162,19 +162,19 @@ pub struct FormerSecret {
 /// A registered client: a service or an app.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// The `client_id`. A client that no operator has registered may have a long URL as its `client_id` ([`Client::client_id`]): this
-    /// field then has an id with a digest of the `client_id`.
+    /// The `client_id`, if an operator has registered the client. Otherwise the `client_id` ([`Client::client_id`]) may be long, and
+    /// this id contains a digest of it.
     pub id: ClientId,
     /// The kind.
     pub kind: ClientKind,
     /// How the client signs users in; empty for services.
     pub app: AppSettings,
-    /// The scopes that tokens may have: the tokens of the client itself, and those of its users.
+    /// The scopes that the client's own tokens, and those of its users, may have.
     pub scopes: SpaceSeparated,
     /// The audiences of the client's tokens. A service may also introspect and revoke tokens with these audiences; an app may
     /// request them as resources (RFC 8707).
     pub audiences: SpaceSeparated,
-    /// The public keys, a JWK Set (RFC 7517, section 5).
+    /// The public keys with which the client authenticates: a JWK Set (RFC 7517, section 5).
     pub jwks: Option<String>,
     /// The hash of the current secret. A public client has one as well, but can't authenticate with it ([`Client::accepts`]).
     pub secret: ClientSecretHash,
@@ -209,7 +209,7 @@ impl Client {
         self.app.grant_types.contains(&grant)
     }
 
-    /// Whether the client may authenticate by this method. A client that authenticates, but has no configured method, may choose one.
+    /// Whether the client may authenticate by this method. A client with credentials but no configured method may use any.
     pub fn accepts(&self, method: ClientAuthMethod) -> bool {
         match (self.kind, self.app.auth_method) {
             (ClientKind::Public, _) => method == ClientAuthMethod::None,
@@ -218,7 +218,7 @@ impl Client {
         }
     }
 
-    /// The name to show to users: the `client_id` of a client without a name.
+    /// The name to show to users, or the `client_id` if the client has no name.
     pub fn display_name(&self) -> &str {
         self.app.name.as_deref().unwrap_or_else(|| self.client_id())
     }

@@ -1,4 +1,4 @@
-//! Points in time, and the clock. Functions receive a [`Clock`] and read the time from nothing else.
+//! Points in time, and the clock. Functions read the time of day only from a [`Clock`] that they receive.
 
 use std::{
     fmt,
@@ -90,14 +90,14 @@ impl ClockOffset {
     }
 
     /// Corrects the offset by a measurement: the other clock showed `other` at a moment between `before` and `after` of this
-    /// machine's clock. The offset is unchanged if the measurement allows it, and else moves to the nearest value that the
-    /// measurement allows. So the corrected time does not jitter.
-    pub fn measure(&self, before: Timestamp, other: Timestamp, after: Timestamp) {
-        let min = other.0.saturating_sub(after.0);
-        let max = other.0.saturating_sub(before.0);
+    /// machine's clock. An offset that the measurement does not allow moves to the nearest value that it allows. Any
+    /// other offset is unchanged, so that the corrected time does not jitter.
+    pub fn correct(&self, before: Timestamp, other: Timestamp, after: Timestamp) {
+        let min_offset = other.0.saturating_sub(after.0);
+        let max_offset = other.0.saturating_sub(before.0);
         // If this machine's clock was set back between the two readings, the measurement proves nothing.
-        if min <= max {
-            self.0.store(self.as_millis().clamp(min, max), Ordering::Relaxed);
+        if min_offset <= max_offset {
+            self.0.store(self.as_millis().clamp(min_offset, max_offset), Ordering::Relaxed);
         }
     }
 }
@@ -148,7 +148,7 @@ impl Clock {
         match self {
             Self::System => {}
             Self::Manual(millis) => {
-                millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::SeqCst);
+                millis.fetch_add(millis_of(by), Ordering::SeqCst);
             }
             Self::Offset(clock, _) => clock.advance(by),
         }
@@ -164,7 +164,7 @@ mod tests {
         let at = Timestamp::from_millis;
         let offset = ClockOffset::default();
         let offset_after = |before, other, after| {
-            offset.measure(at(before), at(other), at(after));
+            offset.correct(at(before), at(other), at(after));
             offset.as_millis()
         };
         assert_eq!(offset_after(1000, 1002, 1005), 0, "the clocks may be equal");

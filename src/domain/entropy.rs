@@ -10,7 +10,7 @@ use super::{
     ids::{AccountId, EmailId, FactorId, RememberedDeviceId, SessionId},
 };
 
-/// The size of a thread's buffer of random bytes for UUIDs. The buffer saves calls of the generator: one takes nearly the same
+/// The size of a thread's buffer of random bytes for UUIDs. The buffer saves calls of the generator: a call takes nearly the same
 /// time for 512 bytes as for the 16 of a UUID.
 const BUFFER_BYTES: usize = 512;
 
@@ -67,7 +67,7 @@ impl Entropy {
 
     /// A version 7 UUID, ordered by `now`, so that rows inserted together are stored together.
     pub fn ordered_uuid(&self, now: Timestamp) -> Uuid {
-        let millis = now.as_millis().max(0).unsigned_abs(); // never before 1970
+        let millis = now.as_millis().max(0).unsigned_abs(); // a UUID's time is never before 1970
         Builder::from_unix_timestamp_millis(millis, &self.take_buffered()).into_uuid()
     }
 

@@ -13,8 +13,8 @@ use super::{
 pub enum EndReason {
     /// The owner logged out.
     Logout,
-    /// The owner, a service client or an operator ended the sessions. Also if the owner changed an address or requested the
-    /// deletion of the account, or if Redis was restored from an old copy.
+    /// The owner, a service client or an operator ended the sessions, the owner changed an address or requested the deletion
+    /// of the account, or Redis was restored from an old copy.
     Revoked,
     /// A superseded refresh token was reused (I2; RFC 9700, section 4.14.2).
     Reuse,
@@ -30,7 +30,7 @@ pub enum EndReason {
     Disabled,
     /// The account was deleted.
     Deleted,
-    /// The signing key was retired.
+    /// The key that signed the tokens was retired.
     KeyRetired,
     /// The account's claims changed, such as its roles.
     ClaimsChanged,
@@ -101,13 +101,13 @@ pub enum RevocationTarget {
         /// The session.
         session: SessionId,
     },
-    /// Every session of an account that began before a time, with at most one exception. Tokens contain the start of their session in
-    /// whole seconds (`session_start`). Of the sessions that began in the revocation's second, each one that has ended therefore also has
-    /// an event of its own.
+    /// Every session of an account that began before the second of the revocation, with at most one exception. Tokens contain the start
+    /// of their session in whole seconds (`session_start`), too coarse for the sessions of that second: each of these that has ended has an
+    /// event of its own.
     Account {
         /// The account.
         account: AccountId,
-        /// The start of the revocation's second. Sessions that began earlier have ended.
+        /// The start of that second. Sessions that began earlier have ended.
         before: Timestamp,
         /// The session that continues, or that a password change has started.
         except: Option<SessionId>,

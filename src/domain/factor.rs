@@ -12,7 +12,7 @@ pub enum FactorKind {
     Totp = 0,
     /// A passkey (WebAuthn).
     Passkey = 1,
-    /// A code that was shown when the first factor was added.
+    /// A code that the owner keeps for the loss of other factors.
     RecoveryCode = 2,
     /// A code of a mail.
     EmailCode = 3,
@@ -46,7 +46,7 @@ impl FactorKind {
 /// The bit of [`Factors`] that suspends codes by mail.
 const EMAIL_CODE_SUSPENDED: u32 = 1 << 31;
 
-/// The kinds of factors that an account has: the column `accounts.factors`.
+/// The kinds of factors that an account has, as a bit set: the column `accounts.factors`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Factors(u32);
 
@@ -54,7 +54,7 @@ impl Factors {
     /// No factor.
     pub const NONE: Self = Self(0);
 
-    /// The set with the kind, or without it.
+    /// The set with the kind, or without it if it is not `present`.
     #[must_use]
     pub const fn set(self, kind: FactorKind, present: bool) -> Self {
         let bits = if present { self.0 | kind.bit() } else { self.0 & !kind.bit() };
@@ -62,10 +62,10 @@ impl Factors {
         Self(if matches!(kind, FactorKind::EmailCode) { bits & !EMAIL_CODE_SUSPENDED } else { bits })
     }
 
-    /// The set with codes by mail suspended, or not. A set without codes by mail is returned unchanged.
+    /// The set with codes by mail suspended or resumed. A set without codes by mail is returned unchanged.
     ///
     /// A password that was set with a mail proves the mailbox only, as a code by mail does. The two together are one factor, so
-    /// the codes are suspended until the owner shows another factor after that password.
+    /// the codes are suspended until the owner shows another factor beside that password.
     #[must_use]
     pub const fn with_email_code_suspended(self, suspended: bool) -> Self {
         let suspends = suspended && self.contains(FactorKind::EmailCode);
@@ -83,12 +83,12 @@ impl Factors {
     }
 
     /// Whether the account has a factor of the level `aal2`: an authenticator app or a passkey. Recovery codes only replace
-    /// another factor, and codes by mail are weaker than both.
+    /// another factor, and codes by mail are weaker.
     pub const fn has_aal2_factor(self) -> bool {
         self.contains(FactorKind::Totp) || self.contains(FactorKind::Passkey)
     }
 
-    /// Whether the account has a factor of any level, which recovery codes can replace.
+    /// Whether the account has a factor of any level. Recovery codes alone are none.
     pub const fn has_any(self) -> bool {
         self.has_aal2_factor() || self.contains(FactorKind::EmailCode)
     }

@@ -39,17 +39,17 @@ pub fn count_request(quota: Quota, full_at: Option<i64>, now: Timestamp) -> Quot
     // The times at which the quota has refilled completely, without and with this request.
     let before = full_at.map_or(now, |full_at| full_at.max(now));
     let after = before.saturating_add(interval);
-    let excess = after.saturating_sub(now).saturating_sub(capacity);
-    if excess > 0 {
-        return QuotaDecision { full_at: before, refused_for: Some(Duration::from_micros(excess.unsigned_abs())) };
+    let wait = after.saturating_sub(now).saturating_sub(capacity);
+    if wait > 0 {
+        return QuotaDecision { full_at: before, refused_for: Some(Duration::from_micros(wait.unsigned_abs())) };
     }
     QuotaDecision { full_at: after, refused_for: None }
 }
 
 macro_rules! limit_policies {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// A rate limit. `429` responses, metrics and the audit log use its name. A limit by address counts an IPv4 address by
-        /// itself and an IPv6 address by its /64. A limit of the service counts the requests to all nodes.
+        /// A rate limit. `429` responses, metrics and the audit log use its name. A limit by IP address counts an IPv6
+        /// address by its /64 and by a wider network, such as its /48. The requests to the service are those to all nodes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum LimitPolicy {
             $($(#[$doc])* $name,)*
@@ -70,7 +70,7 @@ macro_rules! limit_policies {
 }
 
 limit_policies! {
-    /// Sign-ins from an address, or from its /64.
+    /// Sign-ins from an IP address, or from its /64.
     LoginAddress = "login-address",
     /// Sign-ins from a wider IPv6 network.
     LoginNetwork = "login-network",
@@ -86,13 +86,13 @@ limit_policies! {
     FactorAccount = "factor-account",
     /// Mails with a code as a second factor of an account.
     FactorMailAccount = "factor-mail-account",
-    /// Mails with a link or a code to an address of an account.
+    /// Mails with a link or a code to an e-mail address of an account.
     MailAccount = "mail-account",
     /// Registrations from an address, or from its /64.
     RegistrationAddress = "registration-address",
     /// Registrations from a wider IPv6 network.
     RegistrationNetwork = "registration-network",
-    /// Registrations of an e-mail address from a network.
+    /// Registrations of an e-mail address from an IPv4 address or a /64.
     RegistrationAccount = "registration-account",
     /// Registrations at the service.
     RegistrationService = "registration-service",
@@ -200,8 +200,8 @@ impl Backoff {
     }
 }
 
-/// The delays after wrong codes of a second factor. Each account, kind of factor and recognized device has a count of its own;
-/// all other devices share one count.
+/// The delays after wrong codes of a second factor. For each kind of factor of an account, each recognized device has a
+/// count of its own, and all other devices share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FactorBackoff {
     /// The number of wrong codes without a delay.
@@ -229,7 +229,7 @@ impl FactorBackoff {
             let doublings = (attempts - free_attempts).min(31);
             let delay = self.first_delay.saturating_mul(1 << doublings);
             elapsed += delay.min(self.max_delay);
-            // Without a delay, `elapsed` would never reach `window`.
+            // With a delay of zero, `elapsed` might never reach `window`.
             if elapsed >= window || delay.is_zero() {
                 return attempts;
             }
@@ -274,8 +274,8 @@ mod tests {
         // 5 attempts without a delay, and a sixth. The next seven waits take 635 minutes together, and the eighth takes 640. The ninth
         // would take 720, beyond the day.
         assert_eq!(attempts, 14);
-        let (apps, valid_codes, codes) = (2.0, 3.0, 1e6);
-        assert!(f64::from(attempts) * apps * valid_codes / codes < 1e-4);
+        let (apps, valid_codes, all_codes) = (2.0, 3.0, 1e6);
+        assert!(f64::from(attempts) * apps * valid_codes / all_codes < 1e-4);
     }
 
     proptest! {
@@ -305,7 +305,7 @@ mod tests {
             }
             let now_micros = now * 1000;
             let refilled = now_micros / quota.interval_micros();
-            prop_assert!(allowed <= u64::from(count) + refilled.unsigned_abs() + 1);
+            prop_assert!(allowed <= u64::from(count) + refilled.unsigned_abs());
         }
     }
 }

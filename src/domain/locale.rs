@@ -49,8 +49,8 @@ impl Locale {
     }
 
     /// The best language of an `Accept-Language` header (RFC 9110, section 12.5.4): the supported language with the highest
-    /// weight, and the first of several with equal weights. A weight of 0 excludes a language, and `*` names none. Only the first
-    /// 32 entries count, so that a long header costs little.
+    /// weight, and the first of several with equal weights. Entries with the weight 0 or an invalid one, and `*`, are ignored. Only
+    /// the first 32 entries count, so that a long header costs little.
     pub fn from_accept_language(header: &str) -> Option<Self> {
         let mut best: Option<(Self, f32)> = None;
         for entry in header.split(',').take(32) {
@@ -77,8 +77,8 @@ impl Locale {
     }
 }
 
-/// Parses a parameter of a header's entry as its weight (RFC 9110, section 12.4.2). `None` for another parameter. The name `q` may be
-/// in upper case.
+/// Parses a parameter of a header's entry as its weight (RFC 9110, section 12.4.2). `None` for another parameter
+/// than `q`, which may be in upper case.
 pub fn parse_weight(parameter: &str) -> Option<Result<f32, ParseFloatError>> {
     let (name, weight) = parameter.split_once('=')?;
     name.trim().eq_ignore_ascii_case("q").then(|| weight.trim().parse())

@@ -12,9 +12,9 @@ pub const CODE_ATTEMPTS: u8 = 5;
 /// The purpose of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TokenPurpose {
-    /// Verifies the account's address.
+    /// Verifies the account's primary address.
     VerifyEmail,
-    /// Makes a new address the account's address.
+    /// Makes a new address the primary one.
     ChangeEmail,
     /// Verifies a secondary address of the account.
     AddEmail,
@@ -24,7 +24,7 @@ pub enum TokenPurpose {
     Invitation,
     /// Signs in.
     Login,
-    /// Makes a former address the account's address again.
+    /// Makes a former address the primary one again.
     UndoEmailChange,
     /// Ends all sessions and starts a password reset: "this wasn't me".
     SecureAccount,

@@ -45,7 +45,7 @@ impl fmt::Debug for CredentialId {
 }
 
 /// An AAGUID (Authenticator Attestation GUID, WebAuthn, section 6.5.1): the model of an authenticator, as the authenticator claims it. All
-/// zeros: not stated.
+/// zeros if it claims none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Aaguid(pub Uuid);
 
@@ -67,7 +67,7 @@ impl FromStr for Aaguid {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PasskeyName(String);
 
-/// The name of a passkey is empty, too long, or has invisible characters or others that [`is_deceptive`] finds.
+/// The name of a passkey is empty, too long, or has a character that [`is_deceptive`] finds, such as an invisible one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 64 characters, none of them invisible")]
 pub struct InvalidPasskeyName;
@@ -135,7 +135,7 @@ impl Passkey {
         let key =
             if self.backup_eligible { AuthenticationMethod::SoftwareKey } else { AuthenticationMethod::HardwareKey };
         let methods = AuthenticationMethods::only(key).with(AuthenticationMethod::UserPresence);
-        // the key and, for example, the PIN are two factors
+        // the key and the PIN (or fingerprint) are two factors
         if user_verified { methods.with(AuthenticationMethod::MultipleFactors) } else { methods }
     }
 }

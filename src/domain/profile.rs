@@ -13,7 +13,7 @@ const MAX_DISPLAY_NAME_CHARS: usize = 100;
 /// The maximum length of a language tag: RFC 5646, section 4.4.1, requires room for 35 characters.
 const MAX_LANGUAGE_TAG_BYTES: usize = 35;
 
-/// The maximum length of a time zone's name. The longest name of the IANA database has half of it.
+/// The maximum length of a time zone's name, twice that of the longest name in the IANA database.
 const MAX_TIME_ZONE_BYTES: usize = 64;
 
 /// The profile of an account.

@@ -9,8 +9,8 @@ pub struct RememberedDevice {
     pub id: RememberedDeviceId,
     /// The digest of the account and the device token.
     pub digest: [u8; 32],
-    /// The digest of the account's password change, factors, address and roles when the device was remembered. The device stops
-    /// skipping the second factor when one of them changes.
+    /// The digest of the account's last password change, factors, e-mail address and roles when the device was remembered. The
+    /// device stops skipping the second factor when one of them changes.
     pub binding: [u8; 16],
     /// The name that the client gave the device.
     pub name: Option<String>,

@@ -23,7 +23,7 @@ pub enum Transport {
     /// In the `__Host-latchkey` cookie, out of reach of scripts.
     Cookie,
     /// There is no refresh token: the session is of a browser that signed in on Latchkey's own pages (single sign-on). The cookie
-    /// `__Host-latchkey-browser` names it. Only the app sessions beneath it have tokens.
+    /// `__Host-latchkey-browser` names it. Only the sessions of apps beneath it have tokens.
     Browser,
 }
 
@@ -39,7 +39,7 @@ pub enum AcceptedTransport {
 /// The client that started a session, for its owner to recognize.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionOrigin {
-    /// The client's address, as trusted proxies report it.
+    /// The client's IP address, as trusted proxies report it.
     pub ip: Option<IpAddr>,
     /// The `User-Agent` header, shortened to fit into the session's record in Redis.
     pub user_agent: Option<String>,
@@ -62,7 +62,7 @@ pub struct RepeatRule {
     /// token that was within [`Self::grace`] at that moment: its holder may have lost the response with the current token.
     pub retry_window: Duration,
     /// The number of consecutive marked generations that ends the session, 2 to 8. A repeat from another network or user agent than
-    /// the last rotation is counted: it marks every generation after the presented one.
+    /// the last rotation is counted: it marks every later generation.
     pub counted_repeats_limit: u8,
 }
 
@@ -87,9 +87,9 @@ pub struct Session {
     pub ends_at: Timestamp,
     /// The client that started the session.
     pub origin: SessionOrigin,
-    /// The address of the last refresh, or of the sign-in. None if it is unknown.
+    /// The IP address of the last refresh, or of the sign-in. None if unknown.
     pub last_used_ip: Option<IpAddr>,
-    /// How many of the last eight generations counted repeats have marked: see [`RepeatRule::counted_repeats_limit`].
+    /// How many of the last eight generations are marked by counted repeats ([`RepeatRule::counted_repeats_limit`]).
     pub counted_repeats: u8,
     /// The authentication of the session's sign-in.
     pub authentication: Authentication,
@@ -176,7 +176,7 @@ pub enum Rotation {
     Reused,
     /// The last [`RepeatRule::counted_repeats_limit`] generations are all marked: the session has two holders, and was revoked.
     SecondHolder,
-    /// The session or its parent has expired.
+    /// The session has expired, or its parent has ended.
     Expired,
     /// There is no such session: it was revoked, or expired long ago.
     Gone,
@@ -193,6 +193,6 @@ pub struct Liveness {
     pub ends_at: Timestamp,
     /// The current version of the account's claims.
     pub claims: ClaimsStamp,
-    /// Whether the user has authenticated again after the sign-in. Older tokens of the session then name the former authentication.
+    /// Whether the user has authenticated again after the sign-in. If so, older tokens of the session name an outdated authentication.
     pub stepped_up: bool,
 }

@@ -16,8 +16,8 @@ pub fn comparison_key(text: &str) -> String {
     composed.to_lowercase().nfc().collect()
 }
 
-/// Ranges of code points that render as nothing, reorder the text around them or have no agreed meaning: Unicode's format
-/// characters (Cf), `Default_Ignorable_Code_Point`, blank fillers, private use, and noncharacters of the first three planes.
+/// The ranges (first, last) of code points that render as nothing, reorder the text around them or have no agreed meaning:
+/// Unicode's format characters (Cf), `Default_Ignorable_Code_Point`, blank fillers, private use, and noncharacters of the first three planes.
 /// In ascending order.
 const DECEPTIVE: [(u32, u32); 34] = [
     (0x00AD, 0x00AD),
@@ -86,7 +86,7 @@ impl fmt::Display for Printable<'_> {
         if !self.0.contains(is_deceptive) {
             return f.pad(self.0);
         }
-        // room for one escaped character
+        // with room for one escaped character
         let mut escaped = String::with_capacity(self.0.len() + 8);
         for c in self.0.chars() {
             if is_deceptive(c) {

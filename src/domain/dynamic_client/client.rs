@@ -12,7 +12,7 @@ use crate::domain::{
 /// The parts of a dynamic client that its metadata does not contain.
 #[derive(Clone, Debug)]
 pub struct DynamicClientParts<'a> {
-    /// The reference to the client that the store and the sessions hold.
+    /// The short id that the store and the sessions hold, with a digest of the `client_id`.
     pub reference: ClientId,
     /// The `client_id` that the client sends.
     pub client_id: String,
@@ -29,8 +29,8 @@ pub struct DynamicClientParts<'a> {
 }
 
 impl ClientMetadata {
-    /// Builds the client with this metadata. Its scopes are those of its metadata that dynamic clients may request, or all that they
-    /// may request if its metadata names none. Its users always consent.
+    /// Builds the client with this metadata. The client may request the scopes that all dynamic clients may request, unless
+    /// its metadata names fewer. Its users always consent.
     pub fn into_client(self, parts: DynamicClientParts<'_>) -> Client {
         let DynamicClientParts { reference, client_id, source, scopes, resources, secret, created_at } = parts;
         let requested = self.scope.as_deref().and_then(|scope| SpaceSeparated::from_spaced(scope).ok());

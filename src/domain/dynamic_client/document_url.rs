@@ -22,7 +22,7 @@ pub enum DocumentUrlError {
 /// Checks the URL of a metadata document (draft-ietf-oauth-client-id-metadata-document, section 3).
 ///
 /// Only the normal form of a URL is accepted, so that no two parsers can disagree about it. This excludes dot segments, upper
-/// case, default ports, decimal and hexadecimal addresses, and control characters.
+/// case in the host, default ports, decimal and hexadecimal addresses, and control characters.
 ///
 /// # Errors
 /// [`DocumentUrlError`]

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::app_client::{ClientAuthMethod, GrantType};
 
-/// The client metadata (RFC 7591, section 2) that Latchkey uses. The stored form is JSON with names of one letter, because an
-/// issued `client_id` can contain it. So the letters never change.
+/// The client metadata (RFC 7591, section 2) that Latchkey uses. The stored form is JSON with names of one letter, to keep a
+/// `client_id` that contains it short. The letters never change.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientMetadata {
     /// `client_name`, sanitized for display. None if nothing of it can be displayed.

@@ -17,7 +17,7 @@ pub use self::{
 };
 use super::client::ClientId;
 
-/// The number of characters of a digest in base64url, in a [reference](DynamicClient::reference).
+/// The number of base64url characters of the digest in a [reference](DynamicClient::reference).
 const DIGEST_CHARS: usize = 32;
 
 /// Where the metadata of a client comes from.
@@ -30,8 +30,7 @@ pub enum DynamicSource {
 }
 
 impl DynamicSource {
-    /// The prefix of the [references](DynamicClient::reference) to clients of this source. No operator can register a client
-    /// whose id has the prefix.
+    /// The prefix of the [references](DynamicClient::reference) to clients of this source.
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Document => "url.",
@@ -54,7 +53,7 @@ pub struct DynamicClient {
 
 impl DynamicClient {
     /// Whether the id of a client is a [reference](Self::reference) to a dynamic client: the prefix of its source, and a digest in
-    /// 32 characters of base64url.
+    /// 32 characters. Operators cannot register a client with such an id.
     pub fn is_reference(id: &str) -> bool {
         let has_form_of = |source: DynamicSource| {
             let digest = id.strip_prefix(source.prefix());
@@ -63,7 +62,7 @@ impl DynamicClient {
         has_form_of(DynamicSource::Document) || has_form_of(DynamicSource::Registration)
     }
 
-    /// The reference to the client of `source` whose `client_id` has this digest.
+    /// The reference, which is a short id, to the client of `source` whose `client_id` has this digest.
     ///
     /// # Panics
     /// If the digest is not base64url.

@@ -11,7 +11,7 @@ pub(super) fn sanitize(name: &str) -> Option<String> {
     if mixes_lookalike_scripts(name) {
         return None;
     }
-    // Line breaks become spaces first, because they are deceptive characters too, and would be removed.
+    // Line breaks become spaces first: `is_deceptive` is true for them, so they would be removed.
     let single_line = name.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
     let visible: String = single_line.filter(|c| !is_deceptive(*c)).collect();
     let words: Vec<&str> = visible.split(' ').filter(|word| !word.is_empty()).collect();

@@ -137,7 +137,7 @@ impl ClientMetadata {
             refreshes: grant_types.contains(&GrantType::RefreshToken.as_str()),
             auth_method: auth_method.as_str().to_owned(),
             scope: scope.map(str::to_owned),
-            // Only shown to users: an unsuitable link is omitted, and does not refuse the client.
+            // The link is only shown to users, so an unsuitable one is omitted.
             client_uri: client_uri.filter(|uri| is_https(uri)).map(str::to_owned),
             // Keys that the client does not authenticate with are not stored.
             jwks: jwks.filter(|_| uses_key),
@@ -147,7 +147,8 @@ impl ClientMetadata {
     }
 
     /// Reads the metadata document at the URL `client_id` (draft-ietf-oauth-client-id-metadata-document, section 4). Its https
-    /// redirect URIs must have the origin of the document: the owner of one host must not get the codes of another host's apps.
+    /// redirect URIs and its `initiate_login_uri` must have the origin of the document: the owner of one host must not get the codes
+    /// of another host's apps.
     ///
     /// # Errors
     /// [`MetadataError`]
@@ -186,7 +187,7 @@ impl ClientMetadata {
         let metadata = Self::read(members, ClientAuthMethod::SecretBasic)?;
         let origin_of = |uri: &String| Url::parse(uri).ok().map(|url| url.origin());
         if let Some(login_uri) = &metadata.initiate_login_uri {
-            // It is an https URI. A redirect URI with a scheme of its own has an opaque origin, which equals no other.
+            // `login_uri` is an https URI. A redirect URI with a scheme of its own has an opaque origin, which equals no other.
             let origin = origin_of(login_uri);
             if !metadata.redirect_uris.iter().any(|redirect_uri| origin_of(redirect_uri) == origin) {
                 return Err(MetadataError::Metadata("initiate_login_uri does not have the origin of a redirect URI."));
@@ -209,7 +210,7 @@ const fn describe(error: RedirectUriError) -> &'static str {
 
 /// Whether a URI is an https URL in the usual form: URL parsers also accept `https:host` and `HTTPS://host`.
 fn is_https(uri: &str) -> bool {
-    uri.starts_with("https://") && Url::parse(uri).is_ok_and(|url| url.scheme() == "https")
+    uri.starts_with("https://") && Url::parse(uri).is_ok()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Parts of user agents with the names of their browsers or HTTP clients; the first part that occurs decides. A browser whose user
+/// Parts of user agents, each with the name of its browser or HTTP client; the first part that occurs decides. A browser whose user
 /// agent also contains the part of another browser precedes that browser.
 const BROWSERS: [(&str, &str); 12] = [
     // `Edg/`, `EdgA/` or `EdgiOS/`
@@ -22,7 +22,7 @@ const BROWSERS: [(&str, &str); 12] = [
     ("curl/", "curl"),
 ];
 
-/// Parts of user agents with the names of their systems; the first part that occurs decides. An iPhone also sends `Mac OS X`, and
+/// Parts of user agents, each with the name of its system; the first part that occurs decides. An iPhone also sends `Mac OS X`, and
 /// Android also sends `Linux`.
 const SYSTEMS: [(&str, &str); 8] = [
     ("iPhone", "iPhone"),
@@ -36,8 +36,8 @@ const SYSTEMS: [(&str, &str); 8] = [
     ("Linux", "Linux"),
 ];
 
-/// A recognized device, such as `Firefox, Linux`. It never contains text that a client chose: an attacker could write to the
-/// account's owner that way.
+/// A recognized device, such as `Firefox, Linux`. It never contains text that a client chose: an attacker could otherwise write to
+/// the account's owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Device(String);

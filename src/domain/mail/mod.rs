@@ -160,7 +160,7 @@ pub struct LinkAndCode {
 pub struct ActionOrigin {
     /// The time of the action.
     pub at: Timestamp,
-    /// The client's address, if it is known.
+    /// The client's IP address, if it is known.
     pub address: Option<IpAddr>,
     /// The client's device, if it is recognized.
     pub device: Option<Device>,
@@ -366,7 +366,7 @@ impl MailData {
         }
     }
 
-    /// The link and code that the mail is about, if there are any.
+    /// The mail's link and its code, if any. None for a mail with a code only.
     pub const fn challenge(&self) -> Option<&LinkAndCode> {
         match self {
             Self::VerifyAddress { challenge }
@@ -379,7 +379,7 @@ impl MailData {
         }
     }
 
-    /// When the link and the code stop working, if there are any. The mail is not sent after that time.
+    /// When the link and the code of the mail stop working. None for a mail with neither. The mail is not sent after that time.
     pub const fn expires_at(&self) -> Option<Timestamp> {
         match (self, self.challenge()) {
             (Self::SecondFactorCode { expires_at, .. }, _) => Some(*expires_at),

@@ -11,7 +11,7 @@ use crate::domain::account::Email;
 const MAX_LOCAL_PART_BYTES: usize = 64;
 /// The longest address in bytes: a path of 256 bytes (RFC 5321, section 4.5.3.1.3) without its angle brackets.
 const MAX_ADDRESS_BYTES: usize = 254;
-/// The longest domain name and the longest of its labels, in bytes (RFC 1035, section 2.3.4: 255 bytes on the wire).
+/// The longest domain name and the longest of its labels, in bytes (RFC 1035, section 2.3.4: 255 bytes with a length byte and the root).
 const MAX_DOMAIN_BYTES: usize = 253;
 const MAX_LABEL_BYTES: usize = 63;
 
@@ -144,6 +144,7 @@ mod tests {
             "\"a b\"@c.example",
             "a b@c.example",
             "a\u{2028}b@c.example",
+            // an empty part before a dot
             ".a@c.example",
             "a..b@c.example",
         ] {

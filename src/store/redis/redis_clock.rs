@@ -48,7 +48,7 @@ impl RedisClock {
         let sent_at = own.now();
         let server_now = server_time(client).await?;
         let redis_time = replacement.as_ref().map_or(server_now, Clock::now);
-        self.offset.measure(sent_at, redis_time, own.now());
+        self.offset.correct(sent_at, redis_time, own.now());
         Ok(server_now)
     }
 }
