@@ -1,9 +1,9 @@
-//! Decides which addresses are public. For hosts that dynamic clients name, the service connects to public addresses only.
+//! Decides which IP addresses are public. Strangers choose the hosts of fetches, so a fetch must not reach the operator's network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address belongs to the public Internet: IANA's registries list no special purpose for it. IPv4-mapped addresses and those
-/// of NAT64 contain an IPv4 address, and are public if that address is. Addresses of tunnels (6to4, Teredo) are not public.
+/// Whether an address belongs to the public Internet: IANA's registries list no special purpose for it. An IPv4-mapped or
+/// NAT64 address is public if the IPv4 address in it is. Addresses of tunnels (6to4, Teredo) are not public.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -80,13 +80,13 @@ mod tests {
             "255.255.255.255",
             "::",
             "::1",
-            "::7f00:1",
+            "::7f00:1", // 127.0.0.1
             "::ffff:127.0.0.1",
             "::ffff:10.0.0.1",
             "::ffff:169.254.169.254",
             "64:ff9b::7f00:1",
             "64:ff9b::a00:1",
-            "64:ff9b:1::1",
+            "64:ff9b:1::1", // private NAT64
             "100::1",
             "2001::1",
             "2001:10::1",

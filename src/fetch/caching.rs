@@ -11,25 +11,25 @@ pub(super) fn freshness(headers: &HeaderMap) -> Option<Duration> {
     // s-maxage takes precedence over max-age, whatever their order.
     let mut has_s_maxage = false;
     for value in headers.get_all(header::CACHE_CONTROL) {
-        // an unreadable header might forbid to store the response
+        // an unreadable header might forbid storing the response
         for directive in value.to_str().unwrap_or("no-store").split(',') {
             let (name, argument) = directive.split_once('=').unwrap_or((directive, ""));
-            // a response with an invalid lifetime is stale (RFC 9111, section 4.2.1)
-            let seconds = argument.trim().trim_matches('"').parse().map(Duration::from_secs).unwrap_or_default();
+            // an invalid duration is zero (RFC 9111, section 4.2.1)
+            let duration = argument.trim().trim_matches('"').parse().map(Duration::from_secs).unwrap_or_default();
             match name.trim().to_ascii_lowercase().as_str() {
                 "no-store" | "no-cache" | "private" => return Some(Duration::ZERO),
                 "s-maxage" => {
-                    lifetime = Some(seconds);
+                    lifetime = Some(duration);
                     has_s_maxage = true;
                 }
-                "max-age" if !has_s_maxage => lifetime = Some(seconds),
+                "max-age" if !has_s_maxage => lifetime = Some(duration),
                 _ => {}
             }
         }
     }
     let header_text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let lifetime = lifetime.or_else(|| {
-        // An unreadable `Expires` is in the past (RFC 9111, section 5.3).
+        // An `Expires` that is not a date is in the past (RFC 9111, section 5.3).
         let expires = httpdate::parse_http_date(header_text(header::EXPIRES)?).unwrap_or(SystemTime::UNIX_EPOCH);
         let date = header_text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok())?;
         Some(expires.duration_since(date).unwrap_or_default())

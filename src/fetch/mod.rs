@@ -1,11 +1,11 @@
-//! HTTPS requests to hosts that dynamic clients name, with protection against server-side request forgery (OWASP, "Server-Side
-//! Request Forgery Prevention"):
+//! HTTPS requests to hosts that strangers name: OAuth clients that no operator has registered (dynamic clients). Protected against
+//! server-side request forgery (OWASP, "Server-Side Request Forgery Prevention"):
 //!
 //! - The host is resolved once, all of its addresses must be public, and the connection goes to one of these addresses. A name
 //!   that resolves to another address afterwards (DNS rebinding) has no effect.
 //! - Only https, with a verified certificate. No redirect is followed, no proxy is used, no cookie or credential is sent.
-//! - Limits apply to the time, to the size of the response and of its headers, and to the concurrent requests for each purpose, in
-//!   total and to a host. Compressed responses are refused.
+//! - Limits apply to the time, to the size of the response and of its headers, and, for each purpose, to the concurrent requests in
+//!   total and to one host. Compressed responses are refused.
 
 mod address;
 mod caching;
@@ -47,9 +47,9 @@ const MAX_HEADERS: usize = 64;
 /// The purpose of a fetch. Each purpose has its own limit of concurrent requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FetchPurpose {
-    /// The authorization request of a browser needs the document of a client.
+    /// The metadata document of a client, for a browser's authorization request.
     Authorization,
-    /// A client calls another endpoint, which needs the client's keys or its document.
+    /// The metadata document or the keys of a client that calls another endpoint.
     ClientAuthentication,
 }
 
@@ -116,7 +116,7 @@ impl FetchError {
     }
 
     /// Whether a cached copy of the document must no longer be used: the host has refused the request, has sent an unusable response, or
-    /// has an address that is not allowed. After any other error, such as a temporary status, a later request may succeed.
+    /// has an address that is not allowed. After any other error, such as the status 503, a later request may succeed.
     pub const fn is_final(self) -> bool {
         match self {
             Self::Busy | Self::Timeout | Self::Resolve | Self::Connect | Self::Tls | Self::Http => false,
@@ -190,8 +190,8 @@ impl Fetcher {
             _ => return Err(FetchError::Resolve),
         };
         let server = ServerName::try_from(host.to_owned()).map_err(|_| FetchError::Resolve)?;
-        let found = tokio::net::lookup_host((host, port)).await.map_err(|_| FetchError::Resolve)?;
-        let addresses = self.check_addresses(found)?;
+        let resolved = tokio::net::lookup_host((host, port)).await.map_err(|_| FetchError::Resolve)?;
+        let addresses = self.check_addresses(resolved)?;
         for address in addresses {
             if let Ok(stream) = TcpStream::connect(address).await {
                 return self.tls.connect(server, stream).await.map_err(|_| FetchError::Tls);
@@ -202,9 +202,9 @@ impl Fetcher {
 
     /// Returns the first [`MAX_ADDRESSES`] addresses of a host. Refuses all of them if one is not allowed, because the host may be an
     /// attacker's.
-    fn check_addresses(&self, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, FetchError> {
+    fn check_addresses(&self, resolved: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, FetchError> {
         let mut addresses = Vec::new();
-        for address in found {
+        for address in resolved {
             if !self.is_allowed(address.ip()) {
                 return Err(FetchError::PrivateAddress);
             }
@@ -227,7 +227,7 @@ impl Fetcher {
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| FetchError::Http)?;
-            // Any other frame has trailers.
+            // A frame without data has trailers.
             let Ok(data) = frame.into_data() else { continue };
             if bytes.len() + data.len() > self.max_bytes {
                 return Err(FetchError::TooLarge);
@@ -238,7 +238,7 @@ impl Fetcher {
     }
 }
 
-/// Builds the request. `None` if its headers are invalid.
+/// Builds the request. `None` if the URL has no host, or its parts are not valid in HTTP.
 fn build_request(url: &Url) -> Option<Request<Empty<Bytes>>> {
     let host = match url.port() {
         Some(port) => format!("{}:{port}", url.host_str()?),
@@ -262,13 +262,13 @@ fn check_response(response: &Response<Incoming>) -> Result<(), FetchError> {
     if response.status() != StatusCode::OK {
         return Err(FetchError::Status(response.status().as_u16()));
     }
-    let lower_case = |name: header::HeaderName| {
+    let lower_case_header = |name: header::HeaderName| {
         response.headers().get(name).map(|value| value.to_str().unwrap_or_default().to_ascii_lowercase())
     };
-    if lower_case(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+    if lower_case_header(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
         return Err(FetchError::ContentEncoding);
     }
-    let content_type = lower_case(header::CONTENT_TYPE).unwrap_or_default();
+    let content_type = lower_case_header(header::CONTENT_TYPE).unwrap_or_default();
     // Parameters follow the semicolon.
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     let subtype = media_type.strip_prefix("application/");

@@ -1,5 +1,5 @@
-//! Limits the concurrent requests that a node sends: by purpose, so that slow hosts of one purpose don't delay the other,
-//! and by host.
+//! Limits the concurrent requests that a node sends: by purpose, so that slow hosts of one purpose don't delay requests of the
+//! other, and by host.
 
 use std::{
     collections::HashMap,
@@ -15,7 +15,7 @@ const MAX_CONCURRENT: usize = 16;
 /// The maximum number of concurrent requests to a host for one purpose.
 const MAX_PER_HOST: usize = 4;
 
-/// Counts the requests in progress.
+/// The limits, and the requests in progress.
 pub(super) struct Slots {
     authorization: Semaphore,
     client_authentication: Semaphore,
@@ -81,7 +81,7 @@ mod tests {
     };
 
     #[test]
-    fn host_has_four_concurrent_requests_for_a_purpose_at_most() {
+    fn requests_for_a_purpose_to_a_host_are_limited() {
         let slots = Slots::new();
         let mut taken: Vec<_> =
             (0..MAX_PER_HOST).map(|_| slots.try_take(Authorization, "a.example").unwrap()).collect();
@@ -99,9 +99,10 @@ mod tests {
         let slots = Slots::new();
         // Each request goes to another host, so only the limit of the purpose applies.
         let take = |purpose, number: usize| slots.try_take(purpose, &format!("{number}.example"));
-        let taken: Vec<_> = (0..100).filter_map(|number| take(ClientAuthentication, number)).collect();
+        let attempts = MAX_CONCURRENT + 1;
+        let taken: Vec<_> = (0..attempts).filter_map(|number| take(ClientAuthentication, number)).collect();
         assert_eq!(taken.len(), MAX_CONCURRENT);
-        let taken_for_authorization: Vec<_> = (0..100).filter_map(|number| take(Authorization, number)).collect();
-        assert_eq!(taken_for_authorization.len(), MAX_CONCURRENT);
+        let other_purpose: Vec<_> = (0..attempts).filter_map(|number| take(Authorization, number)).collect();
+        assert_eq!(other_purpose.len(), MAX_CONCURRENT);
     }
 }

@@ -23,7 +23,7 @@ pub enum FetcherError {
         /// The reason.
         why: String,
     },
-    /// There is no certificate authority.
+    /// The system has no certificate authority.
     #[error(
         "dynamic_clients.metadata_documents is on, and the system has no certificate authorities (SSL_CERT_FILE): install them \
          (ca-certificates), or name a PEM file in dynamic_clients.ca_file"
@@ -50,7 +50,7 @@ pub(super) fn build_connector(ca_file: Option<&Path>) -> Result<TlsConnector, Fe
             }
         }
         None => {
-            // Certificates of the system that cannot be read are skipped: the others suffice for most hosts.
+            // Skips certificates that cannot be read: the others suffice for most hosts.
             roots.add_parsable_certificates(load_native_certs().certs);
             if roots.is_empty() {
                 return Err(FetcherError::NoAuthority);

@@ -128,6 +128,7 @@ impl From<RegisterError> for ProblemError {
             RegisterError::EmailTaken => taken(Code::EmailTaken, "email", &error),
             RegisterError::UsernameTaken => taken(Code::UsernameTaken, "username", &error),
             RegisterError::UsernameNotYet => {
+                // A taken username would reveal an account (`registration.conceal`).
                 let detail = "A username can be chosen after the first sign-in.";
                 let field = FieldError::new("username", FieldCode::UsernameNotYet, detail);
                 Self::fields(Code::InvalidFields, vec![field])
@@ -178,10 +179,10 @@ impl AccountApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         origin: RequestOrigin,
-        MaybeSignedIn(caller): MaybeSignedIn,
+        MaybeSignedIn(token): MaybeSignedIn,
         Body(request): Body<RegisterRequest>,
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
-        let caller = caller.as_deref().map(|caller| &caller.claims);
+        let caller = token.as_deref().map(|token| &token.claims);
         // First, so that a closed registration is reported before invalid fields.
         register::check_may_register(state, caller).await?;
         let RegisterRequest { email, username, password } = request;
@@ -208,8 +209,8 @@ impl AccountApi {
     ) -> Result<ChangedResponse, Failed<ChangePasswordProblems>> {
         let current = request.current_password.0;
         let new = request.new_password.0;
-        let accepted = cookie_refusal.accepted();
-        let changed = change_password::change_password(state, &caller, current, new, origin, accepted).await;
+        let accepted_transport = cookie_refusal.accepted();
+        let changed = change_password::change_password(state, &caller, current, new, origin, accepted_transport).await;
         let tokens = changed.map_err(|error| cookie_refusal.explain(error))?;
         let (body, cookie) = TokensResponse::with_cookie(tokens);
         Ok(ChangedResponse::Ok(body, cookie))
@@ -226,8 +227,8 @@ pub(in crate::http) struct RegisterFields {
     pub(in crate::http) password: SecretText,
 }
 
-/// Parses the fields of a registration, and reports all invalid ones together. The strength of the password, and whether the address and
-/// the username are taken, are checked later.
+/// Parses the fields of a registration, and reports all invalid ones together. Later steps check the strength of the password, and
+/// whether the address or the username is taken.
 pub(in crate::http) fn parse_register(state: &AppState, request: RegisterFields) -> Result<Register, ProblemError> {
     let mut errors = Vec::new();
     let email = Email::parse(&request.email);

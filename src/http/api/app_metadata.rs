@@ -31,10 +31,10 @@ use crate::{
     state::AppState,
 };
 
-/// The endpoint of the metadata that operators write.
+/// The endpoint of the app metadata of accounts.
 pub struct AppMetadataApi;
 
-/// The metadata of an account that operators write.
+/// The app metadata of an account. Its owner can't write it.
 #[derive(Object)]
 #[oai(example)]
 struct AppMetadata {
@@ -79,11 +79,11 @@ impl From<SetMetadataError> for ProblemError {
 
 #[OpenApi(tag = "Tag::Account")]
 impl AppMetadataApi {
-    /// Set the metadata that operators write
+    /// Set the app metadata of an account
     ///
     /// For admins, and for service clients with the scope `accounts:metadata`. The owner of the account reads the object in
-    /// `GET /v1/me` and can't write it. Access tokens contain the members that `token.app_metadata` names: the account's older
-    /// tokens are refused with `claims_changed` once the call has returned, and a refresh returns the new members.
+    /// `GET /v1/me` and can't write it. Access tokens contain the members that `token.app_metadata` names. If one of these changes, the
+    /// account's older tokens are refused with `claims_changed` once the call has returned, and a refresh returns the new members.
     #[oai(path = "/v1/users/:id/app-metadata", method = "put", operation_id = "set_app_metadata")]
     async fn set(
         &self,

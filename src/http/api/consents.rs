@@ -39,7 +39,7 @@ struct AppResponse {
     last_used_at: Option<Time>,
     /// The number of the app's live sessions.
     sessions: u64,
-    /// The address that opens the app: the app starts a sign-in there (OpenID Connect Core, section 4). Absent if the app has none.
+    /// The URL that opens the app, which then starts a sign-in (OpenID Connect Core, section 4). Absent if the app has none.
     open_url: Option<String>,
 }
 
@@ -54,14 +54,14 @@ struct ConsentsResponse {
 impl Example for ConsentsResponse {
     fn example() -> Self {
         // 2026-01-01T00:00:00Z
-        let time = || Time::from(Timestamp::from_millis(1_767_225_600_000));
+        let time = Time::from(Timestamp::from_millis(1_767_225_600_000));
         Self {
             apps: vec![AppResponse {
                 client_id: "grafana".to_owned(),
                 name: "Grafana".to_owned(),
                 scope: Some("openid profile email".to_owned()),
-                allowed_at: Some(time()),
-                last_used_at: Some(time()),
+                allowed_at: Some(time),
+                last_used_at: Some(time),
                 sessions: 1,
                 open_url: Some("https://grafana.example.com/login?iss=https%3A%2F%2Fauth.example.com".to_owned()),
             }],
@@ -85,14 +85,14 @@ impl From<AuthorizedApp> for AppResponse {
 }
 
 #[derive(ApiResponse)]
-enum ListAnswer {
+enum ListResponse {
     /// The apps.
     #[oai(status = 200)]
     Ok(Json<ConsentsResponse>),
 }
 
 #[derive(ApiResponse)]
-enum WithdrawAnswer {
+enum WithdrawResponse {
     /// The app's sessions have ended on every node, and the app has to ask for consent again.
     #[oai(status = 204)]
     Done,
@@ -122,10 +122,10 @@ impl ConsentsApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         SignedIn(caller): SignedIn,
-    ) -> Result<ListAnswer, Failed<ListProblems>> {
+    ) -> Result<ListResponse, Failed<ListProblems>> {
         let apps = consents::apps(state, &caller).await?;
         let apps = apps.into_iter().map(AppResponse::from).collect();
-        Ok(ListAnswer::Ok(Json(ConsentsResponse { apps })))
+        Ok(ListResponse::Ok(Json(ConsentsResponse { apps })))
     }
 
     /// Remove an app
@@ -138,16 +138,16 @@ impl ConsentsApi {
         Data(state): Data<&Arc<AppState>>,
         caller_info: ClientInfo,
         SignedIn(caller): SignedIn,
-        /// The app's `client_id`; a URL is percent-encoded.
+        /// The app's `client_id`, percent-encoded if it is a URL.
         Path(client_id): Path<String>,
-    ) -> Result<WithdrawAnswer, Failed<WithdrawProblems>> {
+    ) -> Result<WithdrawResponse, Failed<WithdrawProblems>> {
         let found = match consents::stored_client_id(&client_id) {
             Some(id) => consents::revoke(state, &caller, &id, caller_info.ip).await?,
             // no client can have this id
             None => false,
         };
         if found {
-            Ok(WithdrawAnswer::Done)
+            Ok(WithdrawResponse::Done)
         } else {
             Err(Failed::new(Code::UnknownApp, "The account has neither signed in to this app nor allowed it anything."))
         }

@@ -146,8 +146,8 @@ impl Problems for ForgetAllProblems {
 impl DevicesApi {
     /// List the remembered devices
     ///
-    /// The devices that may sign in with the password alone, for a time (`factors.remember_device`), the newest first. A change of
-    /// the account's password, factors, address or roles forgets them.
+    /// Lists the devices that may sign in with the password alone for `factors.remember_device`, newest first. A change of the
+    /// account's password, factors, address or roles forgets them.
     #[oai(path = "/v1/me/devices", method = "get", operation_id = "list_devices")]
     async fn list(
         &self,
@@ -186,7 +186,8 @@ impl DevicesApi {
         /// The device's id.
         Path(id): Path<Uuid>,
     ) -> Result<ForgetResponse, Failed<ForgetProblems>> {
-        if remembered_devices::forget(state, &caller, RememberedDeviceId(id), client.ip).await? {
+        let found = remembered_devices::forget(state, &caller, RememberedDeviceId(id), client.ip).await?;
+        if found {
             Ok(ForgetResponse::Done)
         } else {
             Err(Failed::new(Code::UnknownDevice, "The account has no remembered device with this id."))

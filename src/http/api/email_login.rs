@@ -45,7 +45,7 @@ impl Example for LoginCodeRequest {
     }
 }
 
-/// The secret with which the code and the link of the mail work.
+/// The secret that the code and the link of the mail need.
 #[derive(Object)]
 #[oai(example)]
 struct LoginCodeResponse {
@@ -96,7 +96,7 @@ impl Example for VerifyLoginCodeRequest {
 
 #[derive(ApiResponse)]
 enum LoginCodeSentResponse {
-    /// If an account has this address, a mail is on its way. If none has it, the response has the same form.
+    /// If an account has this address, a mail is on its way. If no account has it, the response has the same form.
     #[oai(status = 202)]
     Accepted(Json<LoginCodeResponse>),
 }
@@ -149,7 +149,7 @@ pub(in crate::http) fn password_required() -> ProblemError {
 impl EmailLoginApi {
     /// Send a sign-in mail
     ///
-    /// Sends a code and a link that sign in, if `login.email_code` is on. They work once, and only with the `request` of this
+    /// Sends a code and a link for a sign-in. Needs `login.email_code`. They work once, and only with the `request` of this
     /// response: in the browser or app that requested the mail. The response does not reveal whether an account has
     /// the address.
     #[oai(path = "/v1/login/code", method = "post", operation_id = "send_login_code")]
@@ -168,9 +168,9 @@ impl EmailLoginApi {
 
     /// Sign in with a code
     ///
-    /// Starts a session with a code or a link of a sign-in mail. The sign-in verifies an unverified address. It then also removes
-    /// the account's password and ends its earlier sessions, since another person may have set them up. An account whose second
-    /// factor is a code by mail signs in with its password (`403 password_required`).
+    /// Starts a session with a code or a link of a sign-in mail. If the address was unverified, the sign-in verifies it,
+    /// removes the account's password and ends its earlier sessions: another person may have set them up. An account whose second
+    /// factor is a code by mail must sign in with its password (`403 password_required`).
     #[oai(path = "/v1/login/code/verify", method = "post", operation_id = "verify_login_code")]
     async fn verify(
         &self,

@@ -87,7 +87,7 @@ impl Example for EmailResponse {
             email: "ada@work.example".to_owned(),
             primary: false,
             verified: false,
-            created_at: Timestamp::from_millis(1_767_225_600_000).into(),
+            created_at: Timestamp::from_millis(1_767_225_600_000).into(), // 2026-01-01
         }
     }
 }
@@ -127,7 +127,7 @@ enum ListedResponse {
 
 #[derive(ApiResponse)]
 enum AddedResponse {
-    /// A link and a code were sent to the address. The address has an effect once one of them is used.
+    /// A link and a code were sent to the address. The address is verified once one of them is used.
     #[oai(status = 202)]
     Accepted(Json<EmailResponse>),
 }
@@ -239,8 +239,8 @@ pub(in crate::http) fn parse_email(field: &'static str, text: &str) -> Result<Em
 impl EmailsApi {
     /// Change the primary e-mail address
     ///
-    /// Sends a link and a code to the new address; `POST /v1/email/verify` with one of them changes the address. The owner of
-    /// the former address, if it was verified, gets a link that undoes the change for {account.undo_window}. The response does
+    /// Sends a link and a code to the new address; `POST /v1/email/verify` with one of them changes the address. If
+    /// the former address was verified, it gets a link that works for {account.undo_window} and undoes the change. The response does
     /// not reveal whether another account has the address. Needs a session that was authenticated within the last
     /// {session.recent}.
     #[oai(path = "/v1/me/email", method = "post", operation_id = "change_email")]
@@ -252,6 +252,7 @@ impl EmailsApi {
         Body(request): Body<ChangeEmailRequest>,
     ) -> Result<ChangeEmailResponse, Failed<ChangeEmailProblems>> {
         let email = parse_email("email", &request.email)?;
+        // the use cases of secondary addresses check this themselves
         require_recent(state, &caller).await?;
         change_email::request(state, &caller, &email, &origin).await?;
         Ok(ChangeEmailResponse::Accepted)
@@ -321,8 +322,8 @@ impl EmailsApi {
 
     /// Make an e-mail address the primary one
     ///
-    /// Makes a verified secondary address the primary one, and the former primary address a secondary one. The owner of the former
-    /// address, if it was verified, gets a link that undoes the change for {account.undo_window}. All sessions of the account end,
+    /// Makes a verified secondary address the primary one, and the former primary address a secondary one. If the former address
+    /// was verified, it gets a link that works for {account.undo_window} and undoes the change. All sessions of the account end,
     /// and a new one takes the place of the calling session. Needs a session that was authenticated within the last
     /// {session.recent}.
     #[oai(path = "/v1/me/emails/:id/primary", method = "post", operation_id = "make_email_primary")]

@@ -109,7 +109,7 @@ enum EnrolmentStartedResponse {
 
 #[derive(ApiResponse)]
 enum EnrolledResponse {
-    /// The session's tokens, and the recovery codes. They are never shown again.
+    /// The session's tokens, and the recovery codes, which are never shown again.
     #[oai(status = 200)]
     Ok(
         RawJson<FactorTokensResponse>,
@@ -173,7 +173,7 @@ impl EnrolmentApi {
     /// Start to set up a required authenticator app
     ///
     /// For a sign-in that was answered with `403 factor_enrolment_required`: the account must have a second factor and has none.
-    /// Returns the secret for an authenticator app. The challenge allows nothing but to set up one of its `methods`.
+    /// Returns the secret for an authenticator app. The challenge allows nothing but setting up one of the `methods` of the `403` response.
     #[oai(path = "/v1/login/enrolment/totp", method = "post", operation_id = "start_totp_enrolment")]
     async fn start_totp(
         &self,
@@ -192,7 +192,7 @@ impl EnrolmentApi {
 
     /// Confirm a required authenticator app
     ///
-    /// Completes the sign-in with the app's first code. Returns ten recovery codes too, which replace the app once each.
+    /// Completes the sign-in with the app's first code. Also returns ten recovery codes, each of which replaces the app once.
     #[oai(path = "/v1/login/enrolment/totp/confirm", method = "post", operation_id = "confirm_totp_enrolment")]
     async fn confirm_totp(
         &self,
@@ -233,8 +233,8 @@ impl EnrolmentApi {
 
     /// Register a required passkey
     ///
-    /// Completes the sign-in with the credential that the authenticator has made. Returns ten recovery codes too, which replace the
-    /// passkey once each. A refused credential leaves the challenge of the sign-in as it is: begin again with new options.
+    /// Completes the sign-in with the credential that the authenticator has made. Also returns ten recovery codes, each of which
+    /// replaces the passkey once. A refused credential leaves the challenge of the sign-in as it is: begin again with new options.
     #[oai(path = "/v1/login/enrolment/passkey", method = "post", operation_id = "enrol_passkey")]
     async fn register_passkey(
         &self,

@@ -29,7 +29,7 @@ use crate::{
 /// The data of the caller's account.
 pub struct ExportApi;
 
-/// Everything that is stored about an account.
+/// Everything that is stored about an account, except secrets.
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none)]
 pub(in crate::http) struct ExportResponse {
@@ -47,7 +47,7 @@ pub(in crate::http) struct ExportResponse {
     email_code: bool,
     /// The devices that may skip the second factor.
     devices: Vec<ExportedDevice>,
-    /// The scopes that the user has allowed to apps.
+    /// The scopes that the user has allowed apps.
     consents: Vec<ExportedConsent>,
     /// The live sessions.
     sessions: Vec<ExportedSession>,
@@ -98,10 +98,10 @@ struct ExportedDevice {
     last_used_at: Option<Time>,
 }
 
-/// The scopes that the user has allowed to an app, in an export.
+/// The scopes that the user has allowed an app, in an export.
 #[derive(Object)]
 struct ExportedConsent {
-    /// The app.
+    /// The app's `client_id`.
     client_id: String,
     /// The scopes that the app may have, separated by spaces.
     scope: String,
@@ -123,7 +123,7 @@ struct ExportedSession {
     last_used_at: Time,
     /// When it ends unless it is refreshed.
     expires_at: Time,
-    /// The address that it began from.
+    /// The IP address that it began from.
     ip: Option<String>,
     /// The user agent that it began with.
     user_agent: Option<String>,
@@ -147,7 +147,7 @@ struct ExportedEvent {
     detail: Option<String>,
     /// The id of the session that the event is about.
     session_id: Option<String>,
-    /// The client's address.
+    /// The client's IP address.
     address: Option<String>,
     /// The number of events that this entry stands for.
     count: i64,
@@ -242,8 +242,8 @@ impl Problems for ExportProblems {
 impl ExportApi {
     /// Export the account
     ///
-    /// Everything that is stored about the account: its data, its live sessions and its security events. Passwords and tokens
-    /// are not part of it. Needs a session that was authenticated within the last {session.recent}.
+    /// The data of the account, its live sessions and its security events. Passwords and tokens are not part of the export. Needs a
+    /// session that was authenticated within the last {session.recent}.
     #[oai(path = "/v1/me/export", method = "get", operation_id = "export_me")]
     async fn export(
         &self,

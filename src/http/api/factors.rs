@@ -87,14 +87,14 @@ impl From<FactorList> for FactorsResponse {
     }
 }
 
-/// The tokens of the session that takes the place of the caller's session, and new recovery codes.
+/// The tokens of a new session, and new recovery codes.
 #[derive(Object, Serialize)]
 #[oai(skip_serializing_if_is_none)]
 pub(super) struct FactorTokensResponse {
     #[oai(flatten)]
     #[serde(flatten)]
     tokens: TokensResponse,
-    /// Ten recovery codes, if new ones were made: each replaces a second factor once. They are never shown again.
+    /// Ten recovery codes, each of which replaces a second factor once. Absent if no new ones were made. They are never shown again.
     #[serde(skip_serializing_if = "Option::is_none")]
     recovery_codes: Option<Vec<String>>,
 }
@@ -194,8 +194,7 @@ impl From<ChangeFactorsError> for ProblemError {
     }
 }
 
-/// The response to a change.
-pub(super) fn changed(change: FactorsChanged) -> ChangedResponse {
+pub(super) fn changed_response(change: FactorsChanged) -> ChangedResponse {
     let (body, cookie) = FactorTokensResponse::with_cookie(change.tokens, change.recovery_codes);
     ChangedResponse::Ok(body, cookie)
 }
@@ -217,7 +216,7 @@ impl FactorsApi {
     /// Switch codes by mail on
     ///
     /// From now on, a sign-in with the password asks for a code from a mail to the account's verified address, unless the account has
-    /// another second factor. If this is the account's first second factor, the response has ten recovery codes, which are never shown
+    /// another second factor. If the account had no second factor before, the response has ten recovery codes, which are never shown
     /// again. All other sessions of the account end, and a new one takes the place of the calling session. Needs a session that was
     /// authenticated within the last {session.recent}.
     #[oai(path = "/v1/me/factors/email-code", method = "post", operation_id = "enable_email_code")]
@@ -229,9 +228,8 @@ impl FactorsApi {
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
-        let change = email_code::enable(state, &caller).await;
-        let change = change.map_err(|error| cookie_refusal.explain(error))?;
-        Ok(changed(change))
+        let change = email_code::enable(state, &caller).await.map_err(|error| cookie_refusal.explain(error))?;
+        Ok(changed_response(change))
     }
 
     /// Switch codes by mail off
@@ -247,9 +245,8 @@ impl FactorsApi {
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
-        let tokens = email_code::disable(state, &caller).await;
-        let tokens = tokens.map_err(|error| cookie_refusal.explain(error))?;
-        Ok(changed(FactorsChanged { tokens, recovery_codes: Vec::new() }))
+        let tokens = email_code::disable(state, &caller).await.map_err(|error| cookie_refusal.explain(error))?;
+        Ok(changed_response(FactorsChanged { tokens, recovery_codes: Vec::new() }))
     }
 
     /// Make new recovery codes
@@ -266,8 +263,7 @@ impl FactorsApi {
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
-        let change = recovery_codes::renew(state, &caller).await;
-        let change = change.map_err(|error| cookie_refusal.explain(error))?;
-        Ok(changed(change))
+        let change = recovery_codes::renew(state, &caller).await.map_err(|error| cookie_refusal.explain(error))?;
+        Ok(changed_response(change))
     }
 }

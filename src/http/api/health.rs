@@ -22,7 +22,7 @@ pub struct HealthApi;
 enum StatusName {
     /// The service works.
     Ok,
-    /// The service can't work at the moment.
+    /// The service can't work at the moment, or is shutting down.
     Unavailable,
 }
 
@@ -54,7 +54,7 @@ enum ReadyResponse {
 impl HealthApi {
     /// Liveness probe
     ///
-    /// Answers as long as the process responds. Restart the process when this fails.
+    /// Restart the process when this fails.
     #[oai(path = "/livez", method = "get", operation_id = "livez")]
     async fn livez(&self) -> LiveResponse {
         LiveResponse::Ok(Json(Health { status: StatusName::Ok }))
@@ -63,11 +63,11 @@ impl HealthApi {
     /// Readiness probe
     ///
     /// Checks Redis and the database, at most once a second. Send requests to another node while this fails. Fails as soon
-    /// as the service receives the signal to stop; it then serves requests until `http.drain_delay` has passed. The cause of a
+    /// as the service receives the signal to stop. It serves requests until `http.drain_delay` has passed. The cause of a
     /// failure is for operators only: see the log, `/readyz` of the metrics listener, or `latchkey doctor`.
     #[oai(path = "/readyz", method = "get", operation_id = "readyz")]
     async fn readyz(&self, Data(state): Data<&Arc<AppState>>, Draining(draining): Draining) -> ReadyResponse {
-        // a draining node is not ready, whatever the checks would find
+        // a draining node (one that shuts down) is not ready, whatever the checks would find
         if draining.is_cancelled() || readiness::worst(&readiness::check(state).await) == Status::Failed {
             return ReadyResponse::NotReady(Json(Health { status: StatusName::Unavailable }));
         }

@@ -91,7 +91,7 @@ impl Example for StartResetRequest {
 struct StartedResponse {
     /// The account's id.
     account_id: Uuid,
-    /// With `return`: the link, made of the URL in `mail.links`.
+    /// With `return`: the link, made of a URL in `mail.links`.
     link: Option<String>,
     /// With `return`: the token of the link, for `POST /v1/password/reset`.
     token: Option<String>,
@@ -196,7 +196,7 @@ pub(super) async fn authorize_recovery(state: &AppState, caller: &Privileged) ->
     }
 }
 
-/// Checks that the caller may recover accounts, and may choose this delivery. Returns the initiator and the delivery.
+/// Like [`authorize_recovery`], and checks that the caller may choose this delivery. Returns the initiator and the delivery.
 async fn authorize_delivery(
     state: &AppState,
     caller: &Privileged,
@@ -218,8 +218,8 @@ impl InvitationApi {
     /// Invite a user
     ///
     /// For admins, and for service clients with the scope `accounts:recover`. Creates an account without a password, and sends
-    /// its owner a link and a code that set one (`POST /v1/password/reset`). Nobody else sees the password. An app that sends
-    /// its own mails asks for the link and the code instead.
+    /// its owner a link and a code that set one (`POST /v1/password/reset`). Nobody else sees the password. A service
+    /// client that sends its own mails gets the link and the code instead, by `delivery`.
     #[oai(path = "/v1/users/invite", method = "post", operation_id = "invite_user")]
     async fn invite(
         &self,
@@ -250,8 +250,8 @@ impl InvitationApi {
     /// Start a password reset
     ///
     /// For admins, and for service clients with the scope `accounts:recover`. Sends the owner of an account a link and a code
-    /// that set a new password (`POST /v1/password/reset`). The current password works until then. An app that sends its own
-    /// mails asks for the link and the code instead.
+    /// that set a new password (`POST /v1/password/reset`). The current password works until then. A service client that
+    /// sends its own mails gets the link and the code instead, by `delivery`.
     #[oai(path = "/v1/users/reset", method = "post", operation_id = "start_password_reset")]
     async fn reset(
         &self,

@@ -49,9 +49,9 @@ impl KeysApi {
     /// its last token has expired.
     #[oai(path = "/.well-known/jwks.json", method = "get", operation_id = "jwks")]
     async fn jwks(&self, Data(state): Data<&Arc<AppState>>) -> Result<KeysResponse, Failed<KeysProblems>> {
-        let jwks = state.keys.current().jwks(state.clock.now());
-        // `jwks` is valid JSON and has the member `keys`, so the error below is a bug
-        let jwks: serde_json::Value = serde_json::from_str(&jwks).unwrap_or_default();
+        let json = state.keys.current().jwks(state.clock.now());
+        // `json` is valid JSON and has the member `keys`, so the error below is a bug
+        let jwks: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
         let keys = jwks.get("keys").and_then(serde_json::Value::as_array).cloned();
         let keys = keys.ok_or_else(|| ProblemError::new(Code::InternalError, "The keys could not be serialized."))?;
         let keys = keys.into_iter().map(Any).collect();

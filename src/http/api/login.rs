@@ -141,7 +141,7 @@ pub(super) enum SignedInResponse {
         Option<String>,
         /// After a sign-in: a token by which the account recognizes this device. Send it in the same header with later
         /// sign-ins, so that failed attempts from other devices do not delay them. It grants no access. With the transport
-        /// `cookie` it is a second cookie instead.
+        /// `cookie`, a second cookie contains it instead.
         #[oai(header = "X-Device-Token")]
         Option<String>,
     ),
@@ -296,7 +296,7 @@ impl From<LogoutError> for ProblemError {
     }
 }
 
-/// Replaces characters that would disturb a list in which the name is shown.
+/// Replaces control characters and those that change the direction of text: they would disturb the lists that show the name.
 pub(super) fn printable(name: String) -> String {
     // the marks, embeddings, overrides and isolates that change the direction of text
     let is_bidirectional =
@@ -310,8 +310,9 @@ impl LoginApi {
     ///
     /// Checks the identifier and the password and starts a session. The response never reveals whether the account exists or
     /// is disabled. If the account has a second factor, the response to the right password is `403 second_factor_required`, and
-    /// `POST /v1/login/second-factor` continues; nothing has started until then. A remembered device (`X-Device-Token` or its
-    /// cookie) gets a session of the level `aal1` at once. An account may have up to {session.max_per_account} sessions; a further sign-in ends the oldest.
+    /// `POST /v1/login/second-factor` starts the session. A remembered device (`X-Device-Token` or its
+    /// cookie) skips the second factor, and its session has the level `aal1`. An account may have up to
+    /// {session.max_per_account} sessions; a further sign-in ends the oldest.
     ///
     /// With the transport `cookie`, a browser's page must be of the same site as the API: otherwise the browser would not
     /// keep the cookie, and the response is `403 cookie_cross_site`.
@@ -332,7 +333,7 @@ impl LoginApi {
             transport,
             device: client.device_token.clone(),
             origin: client.into_origin_with_device(request.device.map(printable)),
-            // only a new cookie overwrites the former one
+            // the browser keeps its cookie, and so its session, unless this sign-in sets another
             replaces: replaced.filter(|_| transport == Transport::Cookie),
             wanted_acr: Acr::default(), // this call requests no level
         };
@@ -345,9 +346,9 @@ impl LoginApi {
     /// Exchanges the session's current refresh token, from the body or the cookie, for its next access token and refresh token.
     /// A superseded refresh token is answered with the current one while its holder may have lost the response: for
     /// {session.grace} after it was superseded. If the current token was issued within this time, the superseded token is
-    /// answered for {session.retry_window} after that. Any other superseded token may have been stolen: it ends the session.
-    /// Repeats from another network or user agent than the last refresh are counted, and counted repeats after each of
-    /// {session.counted_repeats_limit} successive refreshes end the session too, because it has a second holder.
+    /// answered for {session.retry_window} after the issue. Any other superseded token may have been stolen: it ends the session.
+    /// An answered one from another network or user agent than the last refresh is counted. If one is counted after each of
+    /// {session.counted_repeats_limit} successive refreshes, the session ends too, because it has a second holder.
     #[oai(path = "/v1/refresh", method = "post", operation_id = "refresh")]
     async fn refresh(
         &self,
@@ -386,7 +387,7 @@ impl LoginApi {
     /// Sign out
     ///
     /// Ends the sessions of all credentials that are sent: a refresh token in the body, an access token, the cookie. Expired
-    /// and invalid ones are no error, and neither is a repeated call; only a call without any credentials is refused. The
+    /// and invalid credentials are no error, and neither is a repeated call. A call without credentials is refused. The
     /// cookie is deleted. Once the call has returned, the sessions have ended on every node.
     #[oai(path = "/v1/logout", method = "post", operation_id = "logout")]
     async fn logout(
@@ -415,7 +416,7 @@ mod tests {
 
     #[test]
     fn tokens_are_written_as_serde_writes_them() {
-        // the access token has each kind of character that a JWT may have; that of the example has others
+        // each kind of character that a JWT may have: the token of the example has others
         let mut response = TokensResponse { access_token: "eyJ0-_.e30.AZaz09".to_owned(), ..TokensResponse::example() };
         for refresh_token in [Some("lk_rt_AZaz09-_".to_owned()), None] {
             response.refresh_token = refresh_token;

@@ -41,7 +41,7 @@ pub struct MeApi;
 pub(super) struct AccountResponse {
     /// The account's id: the `sub` claim of its access tokens. Ids are never reused.
     id: Uuid,
-    /// The e-mail address, as it was entered. Empty after another account has verified the address, which this account had not verified.
+    /// The e-mail address, as it was entered. Empty if another account has verified the address first.
     email: String,
     /// Whether the e-mail address is verified: its owner used a link or a code that was sent there, or the account was
     /// imported from a system that had verified it.
@@ -60,7 +60,7 @@ pub(super) struct AccountResponse {
     app_metadata: Option<JsonObject>,
     /// The roles, as in the `roles` claim of its access tokens.
     roles: Vec<String>,
-    /// Whether the account has a password, in the responses of `/v1/me`. An account without one signs in by passkey or by a code
+    /// Whether the account has a password. Absent in the response to a registration. An account without one signs in by passkey or by a code
     /// from a mail; a password reset sets one.
     has_password: Option<bool>,
     /// When the account was created.
@@ -135,8 +135,8 @@ pub(in crate::http) struct UpdateAccountRequest {
     /// The language of mails: a language tag such as `pt-BR`.
     #[oai(validator(max_length = 35))]
     pub(in crate::http) locale: Option<String>,
-    /// The time zone of times in mails: an IANA name such as `Europe/Berlin`. Only its form is checked; times are in UTC if the zone is
-    /// unknown.
+    /// The time zone of times in mails: an IANA name such as `Europe/Berlin`. Only its form is checked. If the zone is unknown, times
+    /// are in UTC.
     #[oai(validator(max_length = 64))]
     pub(in crate::http) time_zone: Option<String>,
     /// Metadata that the app writes: replaces the former object. At most 4096 bytes of JSON.
@@ -276,15 +276,15 @@ impl MeApi {
 /// Checks all fields and reports all that are invalid.
 pub(in crate::http) fn parse_update(request: UpdateAccountRequest) -> Result<AccountUpdate, ProblemError> {
     let mut errors = Vec::new();
-    let username = optional(request.username, |text| {
+    let username = parse_optional(request.username, |text| {
         Username::parse(text).map_err(|error| FieldError::new("username", FieldCode::from(&error), sentence(&error)))
     });
-    let display_name = optional(request.display_name, |text| {
+    let display_name = parse_optional(request.display_name, |text| {
         parse_display_name(text).map_err(|error| profile_error("display_name", error))
     });
     let locale =
-        optional(request.locale, |text| LanguageTag::parse(text).map_err(|error| profile_error("locale", error)));
-    let time_zone = optional(request.time_zone, |text| {
+        parse_optional(request.locale, |text| LanguageTag::parse(text).map_err(|error| profile_error("locale", error)));
+    let time_zone = parse_optional(request.time_zone, |text| {
         TimeZoneName::parse(text).map_err(|error| profile_error("time_zone", error))
     });
     let metadata = request.user_metadata.map(|object| Metadata::new(object.0)).transpose();
@@ -303,8 +303,8 @@ fn profile_error(field: &str, error: ProfileError) -> FieldError {
     FieldError::new(field, FieldCode::from(error), sentence(&error))
 }
 
-/// Reads an optional text. `None`: the field is absent, and the value stays. `Some(None)`: the text is empty, which removes the value.
-fn optional<T>(
+/// Parses an optional text. `None`: the field is absent, and the value stays. `Some(None)`: the text is empty, which removes the value.
+fn parse_optional<T>(
     text: Option<String>,
     parse: impl FnOnce(&str) -> Result<T, FieldError>,
 ) -> Result<Option<Option<T>>, FieldError> {

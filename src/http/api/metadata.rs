@@ -15,7 +15,7 @@ use crate::{
     state::AppState,
 };
 
-/// The path of the metadata (RFC 8414, section 3).
+/// The path that OAuth clients use (RFC 8414, section 3).
 const OAUTH_PATH: &str = "/.well-known/oauth-authorization-server";
 /// The path that OpenID Connect clients use (OpenID Connect Discovery 1.0, section 4).
 const OPENID_PATH: &str = "/.well-known/openid-configuration";
@@ -60,7 +60,7 @@ struct MetadataResponse {
     response_modes_supported: Vec<String>,
     /// `S256` (RFC 7636).
     code_challenge_methods_supported: Vec<String>,
-    /// Whether responses of the authorization endpoint have `iss` (RFC 9207): always.
+    /// Whether responses of the authorization endpoint have `iss` (RFC 9207): yes.
     authorization_response_iss_parameter_supported: bool,
     /// The values of `prompt`.
     prompt_values_supported: Vec<String>,
@@ -90,7 +90,7 @@ struct MetadataResponse {
     introspection_endpoint_auth_methods_supported: Vec<String>,
     /// The JWS algorithms of `private_key_jwt` at the introspection endpoint.
     introspection_endpoint_auth_signing_alg_values_supported: Vec<String>,
-    /// The authentication methods of the revocation endpoint; `none` for the holder of the token.
+    /// The authentication methods of the revocation endpoint; `none`, because a token's holder may revoke it.
     revocation_endpoint_auth_methods_supported: Vec<String>,
     /// The JWS algorithms of `private_key_jwt` at the revocation endpoint.
     revocation_endpoint_auth_signing_alg_values_supported: Vec<String>,
@@ -153,7 +153,7 @@ fn id_token_algorithms(state: &AppState) -> Vec<String> {
 
 impl MetadataResponse {
     fn new(state: &AppState) -> Self {
-        let at = |path: &str| format!("{}{path}", state.config.issuer);
+        let url = |path: &str| format!("{}{path}", state.config.issuer);
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let auth_methods = list(&CLIENT_AUTHENTICATION);
         // public clients do not authenticate
@@ -163,14 +163,14 @@ impl MetadataResponse {
         let algorithms = list(&Algorithm::ALL.map(Algorithm::as_str));
         Self {
             issuer: state.config.issuer.clone(),
-            authorization_endpoint: with_pages.then(|| at("/oauth2/authorize")),
-            token_endpoint: at("/oauth2/token"),
-            userinfo_endpoint: at("/oauth2/userinfo"),
-            end_session_endpoint: with_pages.then(|| at("/oauth2/logout")),
-            jwks_uri: at("/.well-known/jwks.json"),
-            introspection_endpoint: at("/oauth2/introspect"),
-            revocation_endpoint: at("/oauth2/revoke"),
-            registration_endpoint: state.config.dynamic_clients.registration.then(|| at("/oauth2/register")),
+            authorization_endpoint: with_pages.then(|| url("/oauth2/authorize")),
+            token_endpoint: url("/oauth2/token"),
+            userinfo_endpoint: url("/oauth2/userinfo"),
+            end_session_endpoint: with_pages.then(|| url("/oauth2/logout")),
+            jwks_uri: url("/.well-known/jwks.json"),
+            introspection_endpoint: url("/oauth2/introspect"),
+            revocation_endpoint: url("/oauth2/revoke"),
+            registration_endpoint: state.config.dynamic_clients.registration.then(|| url("/oauth2/register")),
             client_id_metadata_document_supported: state.config.dynamic_clients.metadata_documents.then_some(true),
             scopes_supported: scopes(state),
             response_types_supported: if with_pages { list(&["code"]) } else { Vec::new() },
@@ -197,9 +197,9 @@ impl MetadataResponse {
             introspection_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
             revocation_endpoint_auth_methods_supported: auth_methods_or_none,
             revocation_endpoint_auth_signing_alg_values_supported: algorithms,
-            service_documentation: state.config.http.docs.then(|| at("/docs")),
-            latchkey_revocations_endpoint: at("/v1/revocations"),
-            latchkey_verify_endpoint: at("/v1/verify"),
+            service_documentation: state.config.http.docs.then(|| url("/docs")),
+            latchkey_revocations_endpoint: url("/v1/revocations"),
+            latchkey_verify_endpoint: url("/v1/verify"),
         }
     }
 }
@@ -252,11 +252,11 @@ impl MetadataApi {
 /// Removes the issuer's path from a request for the metadata: clients append it to the well-known path (RFC 8414, section 3.1).
 pub(crate) fn strip_issuer_path(request: &mut Request) {
     let path = request.uri().path();
-    let Some(metadata_path) = [OAUTH_PATH, OPENID_PATH].into_iter().find(|start| path.starts_with(start)) else {
+    let Some(metadata_path) = [OAUTH_PATH, OPENID_PATH].into_iter().find(|prefix| path.starts_with(prefix)) else {
         return;
     };
     let appended = &path[metadata_path.len()..];
-    // nothing to remove: avoids parsing the issuer
+    // the usual case, which need not parse the issuer
     if appended.is_empty() {
         return;
     }

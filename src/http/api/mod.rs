@@ -46,7 +46,7 @@ pub enum Tag {
     Sessions,
     /// Standard endpoints for service clients and OAuth client libraries.
     OAuth,
-    /// Verify access tokens for proxies; find the endpoints.
+    /// Verify access tokens for proxies, and find the endpoints.
     Services,
     /// Keys and revocations, for services that verify access tokens themselves.
     Keys,

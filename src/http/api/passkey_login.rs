@@ -150,8 +150,8 @@ impl PasskeyLoginApi {
     /// Sign in with a passkey
     ///
     /// Starts a session for the account of the passkey. If the authenticator has verified its user, by a PIN or biometrics, `acr`
-    /// is `aal2`. Without this verification `acr` is `aal1`, and the sign-in is refused unless `passkeys.user_verification` is
-    /// `preferred`.
+    /// is `aal2`. Without this verification, `acr` is `aal1` if `passkeys.user_verification` is `preferred`, and otherwise the sign-in is
+    /// refused.
     #[oai(path = "/v1/login/passkey", method = "post", operation_id = "passkey_login", tag = "Tag::SignIn")]
     async fn login(
         &self,
@@ -169,7 +169,7 @@ impl PasskeyLoginApi {
             transport,
             device: client.device_token.clone(),
             origin: client.into_origin_with_device(device_name),
-            // the browser keeps its cookie unless this sign-in sets another
+            // the browser keeps its cookie, and so its session, unless this sign-in sets another
             replaces: replaced.filter(|_| transport == Transport::Cookie),
         };
         let step = sign_in::sign_in(state, &input).await?;
@@ -205,7 +205,7 @@ fn respond(state: &AppState, step: SignInStep) -> Result<SignedInResponse, Faile
         }
         SignInStep::SecondFactorRequired(challenge) => Err(ProblemError::second_factor_required(*challenge).into()),
         SignInStep::EnrolmentRequired(challenge) => Err(ProblemError::enrolment_required(*challenge).into()),
-        // Unreachable: a password is required after a sign-in by mail only, and `sign_in` fails if the account keeps changing.
+        // Unreachable: only a sign-in by mail requires a password, and `sign_in` converts `AccountChanged` to an error.
         SignInStep::PasswordRequired | SignInStep::AccountChanged => Err(invalid_passkey().into()),
     }
 }

@@ -65,7 +65,7 @@ pub(super) struct PasskeyResponse {
     discoverable: Option<bool>,
     /// Whether its key can be copied to a backup or another device.
     backup_eligible: bool,
-    /// Whether there was a copy at the last use.
+    /// Whether a copy of its key existed at the last use.
     backed_up: bool,
     /// When it was registered.
     created_at: Time,
@@ -93,12 +93,11 @@ impl Example for PasskeyResponse {
 
 impl From<Passkey> for PasskeyResponse {
     fn from(passkey: Passkey) -> Self {
-        let transports = passkey.transports.split(' ').filter(|hint| !hint.is_empty());
         Self {
             id: passkey.id.0,
             name: passkey.name.as_str().to_owned(),
             aaguid: passkey.aaguid.0,
-            transports: transports.map(str::to_owned).collect(),
+            transports: passkey.transports.split_ascii_whitespace().map(str::to_owned).collect(),
             discoverable: passkey.discoverable,
             backup_eligible: passkey.backup_eligible,
             backed_up: passkey.backed_up,
@@ -185,7 +184,7 @@ pub(super) fn credential_example(response: &Value) -> JsonObject {
     }))
 }
 
-/// Converts a JSON object. A value of another type becomes an empty object.
+/// Converts a value that must be a JSON object: any other becomes an empty object.
 fn json_object(value: Value) -> JsonObject {
     match value {
         Value::Object(members) => JsonObject(members),

@@ -46,7 +46,7 @@ enum ListResponse {
 
 #[derive(ApiResponse)]
 enum AddedResponse {
-    /// The passkey was registered, and all former sessions of the account have ended. The tokens of the new session.
+    /// The passkey was registered, and all former sessions of the account have ended. The body has the new session's tokens.
     #[oai(status = 201)]
     Created(
         Json<PasskeyAddedResponse>,
@@ -65,7 +65,7 @@ enum RenamedResponse {
 
 #[derive(ApiResponse)]
 enum RemovedResponse {
-    /// The passkey was removed, and all former sessions of the account have ended. The tokens of the new session.
+    /// The passkey was removed, and all former sessions of the account have ended. The body has the new session's tokens.
     #[oai(status = 200)]
     Ok(
         Json<TokensResponse>,
@@ -126,7 +126,7 @@ impl From<RegisterPasskeyError> for ProblemError {
                 let detail = format!("The account has the maximum of {maximum} passkeys. Remove one first.");
                 Self::new(Code::TooManyPasskeys, detail)
             }
-            RegisterPasskeyError::Change(error) => change_failed(error),
+            RegisterPasskeyError::Change(error) => passkey_change_problem(error),
             RegisterPasskeyError::Service(error) => error.into(),
         }
     }
@@ -172,8 +172,8 @@ pub(super) fn passkeys_off() -> ProblemError {
     ProblemError::new(Code::LoginMethodOff, detail)
 }
 
-/// The refusal of a change of passkeys. Names a passkey where the general problem names a factor.
-pub(in crate::http) fn change_failed(error: ChangeFactorsError) -> ProblemError {
+/// Converts an error of changing factors to a problem that names a passkey.
+pub(in crate::http) fn passkey_change_problem(error: ChangeFactorsError) -> ProblemError {
     match error {
         ChangeFactorsError::UnknownFactor => {
             ProblemError::new(Code::UnknownPasskey, "The account has no passkey with this id.")
@@ -203,8 +203,9 @@ impl PasskeysApi {
 
     /// Register a passkey
     ///
-    /// Ends a registration with the credential that the authenticator has made. All other sessions of the account end in the same
+    /// Completes a registration with the credential that the authenticator has made. All other sessions of the account end in the same
     /// step, and a new one takes the place of the calling session. An account may have {passkeys.max_per_account} passkeys.
+    /// Needs a session that was authenticated within the last {session.recent}.
     #[oai(path = "/v1/me/passkeys", method = "post", operation_id = "add_passkey")]
     async fn add(
         &self,
@@ -256,7 +257,7 @@ impl PasskeysApi {
         let name = parse_name(&request.name)?;
         // this call replaces no session, so it accepts any transport
         let caller = Caller { claims: &claims, origin: &origin, accepted: AcceptedTransport::Any };
-        let renamed = manage::rename(state, &caller, PasskeyId(id), &name).await.map_err(change_failed)?;
+        let renamed = manage::rename(state, &caller, PasskeyId(id), &name).await.map_err(passkey_change_problem)?;
         Ok(RenamedResponse::Ok(Json(renamed.into())))
     }
 
@@ -275,7 +276,7 @@ impl PasskeysApi {
         Path(id): Path<Uuid>,
     ) -> Result<RemovedResponse, Failed<RemoveProblems>> {
         let caller = Caller { claims: &claims, origin: &origin, accepted: cookie_refusal.accepted() };
-        let removed = manage::remove(state, &caller, PasskeyId(id)).await.map_err(change_failed);
+        let removed = manage::remove(state, &caller, PasskeyId(id)).await.map_err(passkey_change_problem);
         let new_tokens = removed.map_err(|error| cookie_refusal.explain(error))?;
         let (tokens, cookie) = TokensResponse::split(new_tokens);
         Ok(RemovedResponse::Ok(Json(tokens), cookie))

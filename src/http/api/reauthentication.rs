@@ -17,7 +17,7 @@ use crate::{
         extract::{auth::SignedIn, client_info::ClientInfo, json::Body},
         problem::{
             Code, Failed, FieldCode, FieldError, ProblemError, Problems,
-            groups::{JSON_BODY, RECENT, SIGNED_IN, codes},
+            groups::{JSON_BODY, SIGNED_IN, codes},
         },
         types::{JsonObject, Secret},
     },
@@ -38,9 +38,9 @@ pub struct ReauthenticationApi;
 struct ReauthenticateRequest {
     /// The password. Enough for an account without a second factor.
     password: Option<Secret>,
-    /// A second factor, with `code`: `totp` or `recovery_code`.
+    /// The second factor of `code`: `totp` or `recovery_code`.
     method: Option<MethodName>,
-    /// The code of the method.
+    /// The code.
     code: Option<Secret>,
     /// A passkey: the `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`), with the options of
     /// `POST /v1/me/reauthenticate/passkey/options`.
@@ -117,7 +117,8 @@ struct ReauthenticateProblems;
 impl Problems for ReauthenticateProblems {
     const CODES: &'static [Code] = codes![
         JSON_BODY,
-        RECENT,
+        SIGNED_IN,
+        [Code::InsufficientUserAuthentication],
         [Code::InvalidCode, Code::InvalidPasskey, Code::LoginMethodOff, Code::WrongPassword, Code::TooManyRequests]
     ];
 }
@@ -170,7 +171,7 @@ impl ReauthenticationApi {
     ///
     /// For a call that was refused with `insufficient_user_authentication`. Returns an access token with a new `auth_time`, and
     /// with the `acr` and `amr` of this authentication. The session's next refreshes keep them for {factors.step_up_ttl}. After that,
-    /// `acr` and `amr` are those of the sign-in again. Failures count like those of a sign-in.
+    /// `acr` and `amr` are those of the sign-in again. Failures are throttled like those of a sign-in.
     #[oai(path = "/v1/me/reauthenticate", method = "post", operation_id = "reauthenticate")]
     async fn reauthenticate(
         &self,

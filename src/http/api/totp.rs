@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Tag,
-    factors::{ChangeProblems, ChangedResponse, changed},
+    factors::{ChangeProblems, ChangedResponse, changed_response},
     login::printable,
 };
 use crate::{
@@ -167,7 +167,7 @@ impl TotpApi {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let confirmed = totp::confirm(state, &caller, &request.code.0, client.device_token.as_ref()).await;
         let confirmed = confirmed.map_err(|error| cookie_refusal.explain(error))?;
-        Ok(changed(confirmed))
+        Ok(changed_response(confirmed))
     }
 
     /// Rename an authenticator app
@@ -209,6 +209,6 @@ impl TotpApi {
         let tokens = totp::remove(state, &caller, FactorId(id)).await;
         let tokens = tokens.map_err(|error| cookie_refusal.explain(error))?;
         // A removal creates no recovery codes.
-        Ok(changed(FactorsChanged { tokens, recovery_codes: Vec::new() }))
+        Ok(changed_response(FactorsChanged { tokens, recovery_codes: Vec::new() }))
     }
 }

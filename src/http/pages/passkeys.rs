@@ -20,7 +20,7 @@ use crate::{
         session::{AcceptedTransport, Transport},
     },
     http::{
-        api::{passkey_objects::parse_name, passkeys::change_failed},
+        api::{passkey_objects::parse_name, passkeys::passkey_change_problem},
         problem::{Code, ProblemError},
     },
     pages::views::RecoveryCodes,
@@ -140,7 +140,7 @@ pub(super) async fn rename(mut visit: Visit, mut form: Form) -> Result<Response>
         let id = parse_id(&form.text("id"))?;
         let name = parse_name(&form.text("name"))?;
         let renamed = manage::rename(&visit.state, &caller(&visit, &owner), id, &name).await;
-        renamed.map_err(change_failed)
+        renamed.map_err(passkey_change_problem)
     };
     match outcome.await {
         Ok(_passkey) => Ok(visit.reply().redirect_to_page("/security?done=saved")),
@@ -156,7 +156,7 @@ pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response>
         visit.check_csrf(&mut form)?;
         let id = parse_id(&form.text("id"))?;
         let removed = manage::remove(&visit.state, &caller(&visit, &owner), id).await;
-        removed.map_err(change_failed)
+        removed.map_err(passkey_change_problem)
     };
     match outcome.await {
         Ok(tokens) => {
