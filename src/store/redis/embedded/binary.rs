@@ -16,16 +16,16 @@ use super::EmbeddedError;
 const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
 /// The oldest supported version of Redis: major and minor. All versions of Valkey are newer.
 const OLDEST: (u32, u32) = (6, 0);
-/// The time limit of `--version`.
+/// How long `--version` may take.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Finds the first suitable program in the folders of `search`, which has the format of PATH.
+/// Finds the first suitable program in the folders of `search_path`, which has the format of PATH.
 ///
 /// # Errors
 /// The problem of the first program that was found, or [`EmbeddedError::NotFound`].
-pub(super) async fn find(search: &OsStr) -> Result<PathBuf, EmbeddedError> {
+pub(super) async fn find(search_path: &OsStr) -> Result<PathBuf, EmbeddedError> {
     let mut first_problem = None;
-    for binary in NAMES.iter().filter_map(|name| locate(name, search)) {
+    for binary in NAMES.iter().filter_map(|name| locate(name, search_path)) {
         match check_version(&binary).await {
             Ok(()) => return Ok(binary),
             Err(error) => first_problem = first_problem.or(Some(error)),
@@ -34,14 +34,14 @@ pub(super) async fn find(search: &OsStr) -> Result<PathBuf, EmbeddedError> {
     Err(first_problem.unwrap_or(EmbeddedError::NotFound))
 }
 
-/// Finds an executable file with this name in the folders of `search`.
-fn locate(name: &str, search: &OsStr) -> Option<PathBuf> {
+/// Finds the first executable file with this name in the folders of `search_path`.
+fn locate(name: &str, search_path: &OsStr) -> Option<PathBuf> {
     const ANY_EXECUTE_BIT: u32 = 0o111;
     let is_executable = |path: &PathBuf| {
         let metadata = path.metadata();
         metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & ANY_EXECUTE_BIT != 0)
     };
-    std::env::split_paths(search).map(|dir| dir.join(name)).find(is_executable)
+    std::env::split_paths(search_path).map(|dir| dir.join(name)).find(is_executable)
 }
 
 /// Runs `--version`, and checks that the version is supported.
@@ -91,12 +91,12 @@ mod tests {
         // A shell writes the program, whose path is `$0`. If this process did, a concurrent fork could hold the file open for writing,
         // and the program could not be run (ETXTBSY).
         let script = format!("printf '#!/bin/sh\\necho {text}\\n' > \"$0\" && chmod 755 \"$0\"");
-        let made = std::process::Command::new("/bin/sh").arg("-c").arg(script).arg(&program).status().unwrap();
-        assert!(made.success());
+        let status = std::process::Command::new("/bin/sh").arg("-c").arg(script).arg(&program).status().unwrap();
+        assert!(status.success());
     }
 
     #[tokio::test]
-    async fn find_without_program_explains_installation() {
+    async fn find_without_program_suggests_redis_url() {
         let dir = tempfile::tempdir().unwrap();
         let error = find(dir.path().as_os_str()).await.unwrap_err();
         assert!(matches!(error, EmbeddedError::NotFound));
@@ -104,13 +104,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn find_with_valkey_only_returns_it() {
+    async fn find_with_only_valkey_returns_it() {
         let dir = folder_with("valkey-server", "Valkey server v=8.0.1 sha=0:0 malloc=jemalloc bits=64");
         assert_eq!(find(dir.path().as_os_str()).await.unwrap(), dir.path().join("valkey-server"));
     }
 
     #[tokio::test]
-    async fn find_with_old_redis_only_names_its_version() {
+    async fn find_with_only_old_redis_names_its_version() {
         let dir = folder_with("redis-server", "Redis server v=5.0.14 sha=0:0");
         let error = find(dir.path().as_os_str()).await.unwrap_err();
         assert!(matches!(&error, EmbeddedError::TooOld { version, .. } if version == "5.0.14"), "{error}");
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn find_with_program_of_unknown_output_is_refused() {
+    async fn find_with_unknown_version_output_fails() {
         let dir = folder_with("redis-server", "hello");
         let error = find(dir.path().as_os_str()).await.unwrap_err();
         assert!(matches!(error, EmbeddedError::Unusable { .. }), "{error}");

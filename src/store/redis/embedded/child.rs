@@ -15,22 +15,22 @@ use super::{
     wire::{self, Pong},
 };
 
-/// How long a server may take until it answers a ping.
+/// How long a server may take from its start to its first answer to a ping.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a server may take from its start until it is ready, if it reports that it loads its data.
+/// How long a server that reports that it loads its data may take from its start until it is ready.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a server may take to stop after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for the rest of a server's output after its exit.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts servers in one data folder, one after another: a server that has exited is started again.
+/// Starts the server of one data folder: at first, and again after each exit.
 #[derive(Debug)]
 pub(super) struct Launcher {
     binary: PathBuf,
     dir: PathBuf,
     socket: PathBuf,
-    /// The server's lock file, which the server inherits as its standard input (see `stop_leftover`).
+    /// The locked file that each server inherits as its standard input (see `super::stop_leftover_and_lock`).
     lock: File,
 }
 

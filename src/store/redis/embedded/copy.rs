@@ -26,8 +26,8 @@ const APPEND_ONLY_FOLDER: &str = "appendonlydir";
 /// The file with the append-only data of a server before Redis 7, in the folder of the server.
 const APPEND_ONLY_FILE: &str = "appendonly.aof";
 
-/// Writes a snapshot of the data of the server at `socket` to `file`, in Redis' RDB format, by the command SYNC of replicas. The
-/// snapshot holds every write that was acknowledged before the call. Returns the size of the snapshot in bytes.
+/// Sends SYNC, the command of replicas, to the server at `socket`, and writes the snapshot that it returns, in Redis' RDB format, to
+/// `file`. The snapshot holds every write that was acknowledged before the call. Returns the size of the snapshot in bytes.
 ///
 /// # Errors
 /// If the server can't be reached or does not send a snapshot, or the file can't be written.
@@ -36,7 +36,7 @@ pub async fn copy(socket: &Path, file: &mut File) -> io::Result<u64> {
     stream.write_all(b"SYNC\r\n").await?;
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
-    // Skips the line feeds before the header of the snapshot: `$` and its length.
+    // Skips line feeds up to the snapshot's header, which is `$` and the length of the snapshot.
     while line.trim_end().is_empty() {
         line.clear();
         if timeout(MAX_SILENCE, stream.read_line(&mut line)).await?? == 0 {
@@ -46,16 +46,14 @@ pub async fn copy(socket: &Path, file: &mut File) -> io::Result<u64> {
     let header = line.trim_end();
     let length = header.strip_prefix('$').and_then(|length| length.parse::<u64>().ok());
     let length = length.ok_or_else(|| io::Error::other(format!("the server's answer to SYNC: {header}")))?;
-    let mut remaining = length;
+    let mut snapshot = stream.take(length);
     let mut buffer = vec![0; 64 * 1024];
-    while remaining > 0 {
-        let limit = buffer.len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
-        let read = timeout(MAX_SILENCE, stream.read(&mut buffer[..limit])).await??;
+    while snapshot.limit() > 0 {
+        let read = timeout(MAX_SILENCE, snapshot.read(&mut buffer)).await??;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         file.write_all(&buffer[..read]).await?;
-        remaining -= read as u64;
     }
     file.sync_all().await?;
     Ok(length)
@@ -72,7 +70,7 @@ pub fn is_unused(dir: &Path) -> bool {
 /// Redis 7 adopt the single append-only file of older servers. So the snapshot gets the name of that file.
 ///
 /// # Errors
-/// If the folder is in use, or a file can't be read or written.
+/// If the folder already holds data of a server, or a file can't be read or written.
 pub fn restore(snapshot: &Path, dir: &Path) -> io::Result<()> {
     create_private_folder(dir)?;
     if !is_unused(dir) {

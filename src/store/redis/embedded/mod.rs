@@ -56,7 +56,7 @@ pub enum EmbeddedError {
         #[source]
         source: io::Error,
     },
-    /// Another service uses the folder.
+    /// Another Latchkey process uses the folder.
     #[error(
         "another Latchkey process uses the embedded Redis in {dir}: set LATCHKEY_DATA_DIR to another folder, or \
          LATCHKEY_REDIS_URL to a Redis that both can use"
@@ -139,8 +139,8 @@ pub struct EmbeddedRedis {
 impl EmbeddedRedis {
     /// Starts a server with its data in `dir`, which is created if missing, and waits until the server is ready.
     ///
-    /// First stops a server that a killed service left behind in `dir`. Restarts the server if it exits later, with pauses
-    /// from 100 ms to 5 s.
+    /// First stops a server that a killed service left behind in `dir`. If the new server exits later, a task restarts it after
+    /// a pause of 100 ms to 5 s.
     ///
     /// # Errors
     /// [`EmbeddedError`]
@@ -160,12 +160,12 @@ impl EmbeddedRedis {
             Err(TryLockError::WouldBlock) => return Err(EmbeddedError::InUse { dir }),
             Err(TryLockError::Error(source)) => return Err(folder_error(&dir, source)),
         }
-        let server_lock = stop_leftover(&dir, &socket).await?;
+        let server_lock = stop_leftover_and_lock(&dir, &socket).await?;
 
         let launcher = Launcher::new(binary, dir, socket.clone(), server_lock);
-        let child = launcher.launch().await?;
+        let server = launcher.launch().await?;
         let stop_token = CancellationToken::new();
-        let supervisor = tokio::spawn(supervisor::supervise(launcher, child, stop_token.clone()));
+        let supervisor = tokio::spawn(supervisor::supervise(launcher, server, stop_token.clone()));
         Ok(Self { socket, stop_token, supervisor: Some(supervisor), _lock: lock })
     }
 
@@ -216,8 +216,8 @@ fn create_private_folder(dir: &Path) -> io::Result<()> {
 
 /// Opens a lock file, which is created if missing. Does not lock it.
 fn open_lock_file(path: &Path) -> Result<File, EmbeddedError> {
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    open.map_err(|source| folder_error(path, source))
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    file.map_err(|source| folder_error(path, source))
 }
 
 /// Makes sure that no server uses `dir`, and returns the locked file that the next server inherits.
@@ -225,7 +225,7 @@ fn open_lock_file(path: &Path) -> Result<File, EmbeddedError> {
 /// The caller holds the service's lock, so a server that uses the folder was left behind. Two servers would corrupt the append-only
 /// file. The socket alone does not show whether a server runs: while a server starts or stops, it does not listen. So each server has
 /// the locked file as its standard input, and the kernel releases the lock when the process exits.
-async fn stop_leftover(dir: &Path, socket: &Path) -> Result<File, EmbeddedError> {
+async fn stop_leftover_and_lock(dir: &Path, socket: &Path) -> Result<File, EmbeddedError> {
     let path = dir.join("server.lock");
     let lock = open_lock_file(&path)?;
     let deadline = Instant::now() + LEFTOVER_TIMEOUT;

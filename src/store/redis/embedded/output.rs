@@ -36,8 +36,8 @@ impl Output {
 
     /// The last lines, joined by line feeds.
     pub(super) fn last_lines(&self) -> String {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Vec::from_iter(kept.iter().map(String::as_str)).join("\n")
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.make_contiguous().join("\n")
     }
 }
 
@@ -45,7 +45,7 @@ impl Output {
 /// `#` (a warning), are logged at INFO, since "Redis is starting" is one of them. A line without a process id reports an error in the
 /// server's arguments, and is logged at WARN.
 fn log(line: &str) {
-    // Split at spaces, the date is three parts: parts 0 to 4 are process id with role, day, month, year and time.
+    // The words before the level: process id with role, day, month, year, time.
     let level = line.split(' ').nth(5);
     let has_pid = line.split_once(':').is_some_and(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()));
     if !has_pid {

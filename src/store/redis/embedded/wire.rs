@@ -36,8 +36,8 @@ pub(super) async fn ping(socket: &Path, pid: Option<u32>) -> Pong {
 async fn send_ping(socket: &Path, pid: Option<u32>) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket).await?;
     let peer = stream.peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok());
+    // Some systems do not report the peer's id.
     if peer.is_some() && peer != pid {
-        // another process listens on the socket
         return Err(io::ErrorKind::AddrInUse.into());
     }
     stream.write_all(b"PING\r\n").await?;
@@ -64,7 +64,7 @@ pub(super) async fn shut_down(socket: &Path, deadline: Instant) -> bool {
         // The server syncs the append-only file and exits; the kernel then closes the connection.
         stream.write_all(b"SHUTDOWN\r\n").await?;
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.map(drop)
+        stream.read_to_end(&mut answer).await
     };
     if timeout_at(deadline, shutdown).await.is_err()
         && let Some(peer) = peer
@@ -73,7 +73,7 @@ pub(super) async fn shut_down(socket: &Path, deadline: Instant) -> bool {
             pid = peer.as_raw_nonzero().get(),
             "a Redis server of an earlier run does not stop within 10 s: killing it; no acknowledged write is lost"
         );
-        let _ = kill_process(peer, Signal::KILL);
+        let _ = kill_process(peer, Signal::KILL); // fails if the server has just exited
         // the end of the connection shows that the process has ended
         let mut rest = Vec::new();
         let _ = timeout(KILL_TIMEOUT, stream.read_to_end(&mut rest)).await;
