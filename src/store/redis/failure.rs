@@ -30,15 +30,15 @@ pub(super) fn is_demoted(details: &str) -> bool {
     details.contains("READONLY You") || details.contains("MASTERDOWN Link")
 }
 
-/// Whether an error says that no server listens at the address: a refused connection, or a Unix socket that does not exist. Connecting
-/// again soon is likely to fail, too.
+/// Whether an error says that no server listens at the address: a refused connection, or a Unix socket that does not exist. An
+/// immediate retry is likely to fail.
 pub(super) fn is_refusal(error: &Error) -> bool {
     let details = error.details();
     matches!(error.kind(), ErrorKind::IO)
         && ["kind: ConnectionRefused", "kind: NotFound"].iter().any(|kind| details.contains(kind))
 }
 
-/// Whether the server is older than Redis 6.0: it does not know HELLO, the first command of every connection.
+/// Whether an error says that the server does not know HELLO, the first command of every connection.
 fn is_too_old(details: &str) -> bool {
     details.contains("unknown command") && details.to_ascii_uppercase().contains("HELLO")
 }
@@ -70,7 +70,7 @@ fn io_reason(details: &str) -> String {
     lower_first(&without_script_line(text))
 }
 
-/// Removes the line of the script that Redis 6 puts before an error, and Redis 7 after it:
+/// Removes the script's name and line number, which Redis 6 puts before an error, and Redis 7 after it:
 /// `… @user_script:17: @user_script: 17: -READONLY …`, `READONLY … script: abc, on @user_script:17.`
 fn without_script_line(text: &str) -> String {
     // Redis 6: the error follows `@user_script: 17: -`.

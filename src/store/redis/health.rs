@@ -1,5 +1,5 @@
-//! Reachability and configuration of the Redis server: version, rights, persistence and eviction policy. I9 depends on
-//! them: acknowledged writes survive.
+//! Reachability and configuration of the Redis server: version, rights, persistence and eviction policy. I9 (acknowledged
+//! writes survive) depends on them.
 
 use std::{
     collections::HashMap,
@@ -77,7 +77,7 @@ impl RedisHealth {
             Err(_) => None,
         };
         if let Some(version) = info.as_deref().and_then(version) {
-            // Scripts trim streams by time (XTRIM MINID) since Redis 6.2, and by length before.
+            // From Redis 6.2 on, scripts trim streams by time (XTRIM MINID), on older versions by length.
             self.connection.has_minid.store(version >= (6, 2), Ordering::Relaxed);
         }
         let mut findings = match &info {
@@ -108,7 +108,7 @@ impl RedisHealth {
     }
 
     /// Subscribes to a channel of this service and closes the connection, so that [`RedisHealth::inspect`] knows whether the Redis user
-    /// may subscribe. For a process without a running revocation log, which would have subscribed.
+    /// may subscribe. For processes that do not follow the revocation log: they have not subscribed otherwise.
     ///
     /// # Errors
     /// [`RedisError::Unavailable`]
@@ -134,7 +134,7 @@ impl RedisHealth {
     async fn inspect_rights(&self) -> Result<Vec<Finding>, RedisError> {
         let connection = &self.connection;
         let mut findings = Vec::new();
-        // Any script would do. No throttle has this key, so this one finds no bucket, and changes nothing.
+        // Any script would do. No throttle has this key, so `refund` finds nothing to change.
         let unused_key = connection.keys.login_throttle("probe");
         let any_bucket = "".into();
         match script::call(&connection.scripts.refund, connection, vec![unused_key], vec![any_bucket]).await {
@@ -222,7 +222,8 @@ impl RedisHealth {
         let median = round_trips[round_trips.len() / 2];
         let clustered = client.is_clustered();
         let cluster_state = if clustered {
-            let command = CustomCommand::new_static("CLUSTER", ClusterHash::Random, false);
+            let (any_node, blocking) = (ClusterHash::Random, false);
+            let command = CustomCommand::new_static("CLUSTER", any_node, blocking);
             let answer: String =
                 client.custom(command, vec!["INFO"]).await.map_err(|error| self.connection.explain(error))?;
             field(&answer, "cluster_state").map(str::to_owned)
@@ -237,7 +238,7 @@ impl RedisHealth {
         Ok(RedisDescription { server, clustered, cluster_state, replicas, round_trip: median })
     }
 
-    /// Compares this machine's clock with Redis'. Returns none without a comparison if `clock` is a test's clock, or if the Redis user may
+    /// Compares this machine's clock with Redis'. Returns `None` without a comparison if `clock` is a test's clock, or if the Redis user may
     /// not run TIME.
     ///
     /// # Errors
@@ -245,8 +246,8 @@ impl RedisHealth {
     pub async fn inspect_clock(&self, clock: &Clock) -> Result<Option<Finding>, RedisError> {
         // An offset clock follows Redis' clock: it adds the difference to this machine's clock, which is compared here.
         let machine_clock = match clock {
-            Clock::Offset(followed, _) => followed,
-            other => other,
+            Clock::Offset(base, _) => base,
+            clock => clock,
         };
         if !machine_clock.is_system() {
             return Ok(None);
@@ -257,14 +258,14 @@ impl RedisHealth {
             Err(error) if is_denied(&error) => return Ok(None),
             Err(error) => return Err(self.connection.explain(error)),
         };
-        Ok(skew(before, redis_time, machine_clock.now()))
+        Ok(skew_finding(before, redis_time, machine_clock.now()))
     }
 }
 
-/// The finding about this machine's clock, if any. Its time was `before` when the command was sent and `after` when the answer
+/// The finding about this machine's clock, if any. The clock showed `before` when the command was sent, and `after` when the answer
 /// `redis_time` arrived.
-fn skew(before: Timestamp, redis_time: Timestamp, after: Timestamp) -> Option<Finding> {
-    // Redis read its clock between `before` and `after`, so a time between them is no difference.
+fn skew_finding(before: Timestamp, redis_time: Timestamp, after: Timestamp) -> Option<Finding> {
+    // Redis read its clock between `before` and `after`, so a time between them is no skew.
     let (ahead, behind) = (redis_time.saturating_since(after), before.saturating_since(redis_time));
     let (difference, direction) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
     (difference > MAX_CLOCK_SKEW).then(|| Finding {
@@ -389,7 +390,7 @@ mod tests {
         // All times are in milliseconds: this machine's before the command, Redis', and this machine's after the answer.
         let detail = |before, redis_time, after| {
             let at = |millis: i64| Timestamp::from_millis(1_800_000_000_000 + millis);
-            skew(at(before), at(redis_time), at(after)).map(|finding| finding.detail)
+            skew_finding(at(before), at(redis_time), at(after)).map(|finding| finding.detail)
         };
         assert_eq!(detail(0, 0, 1), None, "no difference");
         assert_eq!(detail(0, 2000, 0), None, "two seconds ahead");
@@ -417,7 +418,7 @@ mod tests {
                               used_memory:2\r\nmaxmemory:2\r\nmaxmemory_policy:noeviction\r\nloading:1\r\n";
         assert_eq!(
             codes(refuses_writes, None),
-            // the append-only file, the background save and the memory
+            // the writes: append-only file, background save, memory
             [
                 ("loading", Severity::Error),
                 ("writes", Severity::Error),

@@ -3,21 +3,21 @@
 //! | key | type | holds | ends |
 //! | --- | --- | --- | --- |
 //! | `lk:s{T}A` | hash | the sessions of account `A` | with the last session |
-//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | an entry: when another entry is appended after `redis.event_retention` (and up to ten seconds); the key: `redis.event_retention` after its last entry |
+//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | an entry: when another is appended `redis.event_retention` (and up to ten seconds) later; the key: `redis.event_retention` after its last entry |
 //! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
 //! | `lk:o{T}A` | hash | the one-time tokens of account `A`: links and codes of mails, as keyed digests | with the last token |
-//! | `lk:wC` | string | the challenge `C` of a passkey ceremony: what it was issued for, and its state | after `passkeys.timeout`, or with its use |
-//! | `lk:c{T}AH` | string | an authorization code of account `A`; `H` is its SHA-256 | after a minute; ten minutes after its use |
+//! | `lk:wC` | string | the challenge `C` of a passkey ceremony: what it was issued for, and its state | after `passkeys.timeout`, or on its use |
+//! | `lk:c{T}AH` | string | an authorization code of account `A`; `H` is its SHA-256 | after a minute, or ten minutes after its use |
 //! | `lk:aH` | string | an authorization request that waits for its user; `H` is the SHA-256 of its handle | after ten minutes |
 //! | `lk:m` | string | the session mark: the time that nodes write here and to the database once a minute, to detect a restored Redis (`service/session_mark.rs`) | never |
-//! | `lk:h{T}N` | string | a challenge of a sign-in; `N` is a digest of its secret | with the challenge |
-//! | `lk:jH` | string | marks an assertion of a service client (`private_key_jwt`) as used; `H` is a hash of the client and the `jti` | with the assertion |
+//! | `lk:h{T}N` | string | a challenge of a sign-in; `N` is a digest of its secret | when it expires |
+//! | `lk:jH` | string | marks an assertion of a service client (`private_key_jwt`) as used; `H` is a hash of the client and the `jti` | when the assertion expires |
 //! | `lk:lH` | string | the time at which a rate limit has its full quota again; `H` is a keyed hash of the limit and its subject | at that time |
-//! | `lk:gH` | hash | the login throttle of an account, a field per throttle bucket; `H` is a keyed hash of the account's id, or of a typed name that no account has | the latest of an hour after a failure without a delay, a day after a failure with a delay, and `limits.known_for` after a sign-in |
+//! | `lk:gH` | hash | the login throttle of an account, a field per throttle bucket; `H` is a keyed hash of the account's id, or of a typed name that no account has | at the latest of these: an hour after a failure without a delay, a day after a failure with a delay, and `limits.known_for` after a sign-in |
 //! | `lk:fH` | hash | the throttle of a kind of second factor of an account, a field per throttle bucket; `H` is a keyed hash of the account and the kind | a day, or twice `limits.factor_backoff_max`, after the last failure |
 //!
-//! Revocations and heartbeats are published on the channel `lk:r`, or `lk:r@N` for database `N`, since channels belong to
-//! the whole server. On `lk:r:NODE` a node receives acknowledgements (`revocation_log/ack_tracker.rs`).
+//! Revocations and heartbeats are published on the channel `lk:r`, or `lk:r@N` for database `N`, since the databases
+//! of a server share its channels. On `lk:r:NODE` a node receives acknowledgements (`revocation_log/ack_tracker.rs`).
 //!
 //! `lk:` is `redis.prefix`, `A` the account's id (base64url without padding), `T` the tag of the account's bucket.
 //! There are 256 buckets. The last byte of an account's id is the number of its bucket. Redis Cluster hashes the tag, so all keys of one
@@ -70,7 +70,7 @@ static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
 fn base36(mut number: u32) -> String {
     let mut digits = Vec::new();
     loop {
-        // a remainder of 36 always has a digit
+        // a number below 36 always has a digit
         digits.push(char::from_digit(number % 36, 36).unwrap_or('0'));
         number /= 36;
         if number == 0 {

@@ -1,5 +1,5 @@
-//! Part 4 of a session's fields: the origin of its last rotation, its counted repeats (I2: reuse ends the session), and its
-//! authentication.
+//! Part 4 of a session's fields: the origin of its last rotation, its counted repeats (requests with a superseded token from another
+//! network or user agent, see I2), and its authentication.
 //!
 //! A record with the flag [`LAST_USE`](super::record::LAST_USE) has this part. Without the flag, part 4 belongs to the details of a
 //! session that release 0.1 created. All numbers are big-endian. An optional field requires those before it, except the parent, which
@@ -15,8 +15,8 @@
 //! | 16, optional | parent: the browser's session that an app session is beneath |
 //! | 9, optional | step-up: the last authentication after the sign-in, in the same form; the record has the flag [`STEP_UP`](super::record::STEP_UP) |
 //!
-//! Bytes after the step-up are ignored, so a newer release may append fields to a part that has all of these. Without a parent, their
-//! first 7 bytes would be read with the step-up as a parent.
+//! Bytes after the step-up are ignored, so a newer release may append fields to a part that has all of these. In a part without a
+//! parent, the step-up and 7 appended bytes would be read as a parent.
 //!
 //! A rotation from the same origin leaves the part unchanged.
 
@@ -165,7 +165,7 @@ impl LastUse {
     /// How many of the eight generations up to `current` have a bit in `counted`.
     pub fn counted_repeats(&self, current: Generation) -> u8 {
         let generations_since = current.0.checked_sub(self.counted_at.0);
-        // `None` if eight or more generations have passed: all bits are lost.
+        // Eight or more generations later, all bits are lost.
         let counted_now = generations_since.and_then(|since| self.counted.checked_shl(since)).unwrap_or(0);
         u8::try_from(counted_now.count_ones()).unwrap_or(8)
     }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_in_place_of_a_step_up_are_damage_and_bytes_after_it_are_ignored() {
+    fn incomplete_step_up_is_damage_and_bytes_after_a_step_up_are_ignored() {
         let began = Timestamp::from_millis(1_800_000_000_000);
         let by_password = Authentication::by_password(began);
         for parent in [None, Some(SessionId::from_bytes([7; 16]))] {
@@ -228,7 +228,7 @@ mod tests {
                 assert_eq!(LastUse::decode(&bytes), Err(RecordError::Damaged(bytes.len())), "{count}");
             }
             last_use.step_up = Some(by_password);
-            // Without a parent, 16 bytes, of which the step-up has 9, would be read as one.
+            // Without a parent, the step-up and 7 more bytes would be read as a parent.
             let counts = if parent.is_some() { 1..30 } else { 1..7 };
             for count in counts {
                 let bytes = [last_use.encode(began), vec![1; count]].concat();
