@@ -1,4 +1,4 @@
--- After a browser's user has signed in again: moves the sessions beneath the browser's former session to its new session, and ends the
+-- When a browser's user has signed in again, moves the sessions beneath the browser's former session to its new session, and ends the
 -- former session. If the new session is not live, ends the former session and those beneath it.
 -- ARGV  1, 2 lib.lua  3 id of the former session  4 id of the new session  5 reason  6 now, ms
 --       7 the node that waits for acknowledgements, or ''
@@ -19,7 +19,7 @@ if new_is_live then
     if #fields[i] == 17 and string.byte(fields[i], 17) == 4 and parent_of(fields[i + 1]) == former then
       local origin, counted_at, counted, authentication = read_last_use(fields[i + 1])
       redis.call('HSET', key, fields[i],
-        write_last_use(origin, counted_at, counted, child_authentication(authentication, new)))
+        write_last_use(origin, counted_at, counted, with_parent(authentication, new)))
     end
   end
 else
@@ -27,8 +27,8 @@ else
   ended = with_children(fields, former, is_browser_session)
 end
 remove_sessions(key, ended)
--- The former session, ended[1], comes last. Only the last event asks for acknowledgements: a node that acknowledges it has applied those
--- before.
+-- The former session, ended[1], comes last. Only the last event asks for acknowledgements: a node that acknowledges it has applied the
+-- others.
 for i = #ended, 1, -1 do append_event(event_of(uuid(ended[i]), ARGV[5], now), i == 1 and ARGV[7] or nil) end
 publish()
 return ended

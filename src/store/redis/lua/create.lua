@@ -3,9 +3,9 @@
 --       1 one text: account id, session id (16 bytes each); now, ttl of the key (u48, ms); maximum number of sessions, epoch against
 --         which the sign-in was checked, version of the claims (u32); the record
 --       2 roles and other claims (record.rs), or ''  3 to 5 the parts of the details, '' for missing ones  6 the last use
--- Returns for each operation 'created', or {'created', id of the last event, ids of the ended sessions} if the session limit ended
--- some, or 'stale' if the account or its claims have changed since the sign-in was checked: such a change has ended all sessions (I5), or
--- older claims must not be used any more (I16).
+-- Returns for each operation: 'created'; {'created', id of the last event, ids of the ended sessions} if the session limit ended some;
+-- 'stale' if the account or its claims have changed since the sign-in was checked: the change has ended all sessions (I5), or the sign-in
+-- has read outdated claims (I16).
 
--- six arguments for each operation, of which none has an answer yet
-return each(6, create, {})
+-- Each operation has six arguments, and none has an answer yet.
+return run_batch(6, create, {})

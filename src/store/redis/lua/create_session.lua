@@ -1,14 +1,14 @@
 -- Creates a session, and ends the oldest sessions of the account if there would be too many. Shared by create.lua and exchange.lua;
 -- create.lua describes the arguments and the result.
 
--- The id of the parent of the new session: the browser's session to which an app's session belongs. Nil for other sessions.
+-- The parent of the new session: the browser's session to which an app's session belongs. exchange.lua sets it.
 local parent_id
 
 local function create(key, new, roles, ...)
   local id = string.sub(new, 17, 32)
   local now, ttl, max_sessions, epoch, version, rest = struct.unpack('>I6I6I4I4I4', new, 33)
   local record = string.sub(new, rest)
-  -- The fence, the session count, the roles and the version of the claims (record.rs).
+  -- The fence (an epoch and its end), the session count, the roles and the version of the claims (record.rs).
   local found = redis.call('HMGET', key, 'f', 'c', 'r', 'v')
   local fence, count, former_roles, former_claims = found[1], found[2], found[3], found[4]
   if fence then

@@ -1,14 +1,14 @@
 -- Exchanges an authorization code for a session (RFC 6749, section 4.1.3). A second use of the code ends the session that the first
 -- use created (section 4.1.2). create_session.lua precedes this script.
 -- KEYS  1 the account's session hash  2 the code, whose value authorizations.rs describes  3, 4 the bucket's event stream and its position
--- ARGV  1, 2 lib.lua  3 binding (32 bytes)  4 id of the new session  5 now, ms  6 ttl of the key, ms  7 maximum number of sessions
---       8 the record  9 the origin of the request (last_use.rs)  10 how long the used code is kept, ms
+-- ARGV  1, 2 lib.lua  3 binding to the client, the redirect URI and the PKCE challenge (32 bytes)  4 id of the new session  5 now, ms
+--       6 ttl of the session hash, ms  7 maximum number of sessions  8 the record  9 the origin of the request (last_use.rs)  10 how long the used code is kept, ms
 -- Returns {'created', answer of create, payload, roles or false, version of the claims or false, last use, details, record},
--- {'reused', id of the ended session, id of the event}, or without any change {'reused'} (the session had ended) or {'invalid'}.
+-- {'reused', id of the ended session, id of the event}, {'reused'} if that session had ended before, or {'invalid'}.
 
 local key, code, binding, id, now = KEYS[1], KEYS[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local value = redis.call('GET', code)
--- bytes 2 to 33: the binding to the client, the redirect URI and the PKCE challenge
+-- bytes 2 to 33: the binding
 if not value or string.sub(value, 2, 33) ~= binding then return { 'invalid' } end
 
 -- A used code (`U`) names the session that it was exchanged for.
@@ -28,7 +28,7 @@ local found = redis.call('HMGET', key, browser, browser .. '\4', 'r', 'v')
 local parent = found[1] and is_live(found[1], now) and read_record(found[1])
 if not parent or not is_browser(parent) then return { 'invalid' } end
 
--- three parts, each after a byte with its length; the payload follows
+-- three parts, each after its length (1 byte); the payload follows (authorizations.rs)
 local details = {}
 for part = 1, 3 do
   local length = string.byte(value, position)
@@ -39,15 +39,12 @@ end
 -- The current authentication of the browser's session. If none is stored, the session began with a sign-in by password (method bit 1,
 -- level 1).
 local authentication = ''
-if found[2] and has_last_use(parent) then
-  local _, _, _, parent_authentication = read_last_use(found[2])
-  authentication = parent_authentication
-end
+if found[2] and has_last_use(parent) then authentication = select(4, read_last_use(found[2])) end
 if authentication == '' then authentication = struct.pack('>I2BI6', 1, 1, parent.created_at) end
 -- The new session is beneath the browser's session, unless the client has `offline_access`.
-local last_use = write_last_use(ARGV[9], 0, 0, child_authentication(authentication, offline == 1 and '' or browser))
+local last_use = write_last_use(ARGV[9], 0, 0, with_parent(authentication, offline == 1 and '' or browser))
 
--- A browser's session has no parent, so its authentication of 18 bytes is a sign-in (9) and a step-up (9). Bit 3 of the flags in the
+-- A browser's session has no parent, so its authentication of 18 bytes is a sign-in (9) and a step-up (9). Sets bit 3 of the flags, the
 -- second byte of the record: the last use has a step-up (record.rs).
 local record = ARGV[8]
 if #authentication == 18 then
@@ -56,8 +53,8 @@ end
 
 -- Without `offline_access`, the new session expires with the browser's session at the latest, since the expiry of a browser's session
 -- does not end the sessions beneath it. The new session also extends the idle timeout of the browser's session to its own.
--- With `offline_access`, the new session expires with the browser's session only if that session has a shorter lifetime, because the account must
--- set up a second factor.
+-- With `offline_access`, this expiry applies only if the browser's session has the shorter lifetime of an account that must set up a
+-- second factor.
 local new_record = read_record(record)
 if offline == 0 or parent.ends_at - parent.created_at < new_record.ends_at - new_record.created_at then
   new_record.ends_at = math.min(new_record.ends_at, parent.ends_at)
@@ -72,9 +69,9 @@ end
 local max_sessions = math.max(2, tonumber(ARGV[7]))
 
 local version = read_claims(found[4])
--- The code has no epoch of its own, so the highest epoch is passed, which passes every fence. No fence is needed here. A fence of
--- revoke_all.lua comes with the end of the browser's session, which was checked above. A fence of set_claims.lua keeps sign-ins from
--- storing former claims, and this script stores the claims and the version that it has just read.
+-- The code has no epoch, so `create` gets the highest one, which no fence refuses. No fence is needed here: when revoke_all.lua sets one,
+-- it also ends the browser's session, which was checked above. The fence of set_claims.lua keeps sign-ins from storing former claims, and
+-- this script stores the claims and the version that it has just read.
 local new = ACCOUNT .. id .. struct.pack('>I6I6I4I4I4', now, tonumber(ARGV[6]), max_sessions, 4294967295, version) .. record
 -- `create` (create_session.lua) keeps the parent when it ends surplus sessions.
 parent_id = browser

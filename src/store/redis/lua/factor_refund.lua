@@ -7,7 +7,7 @@
 
 local bucket, succeeded = ARGV[1], ARGV[2] == '1'
 if succeeded and bucket ~= 's' then return redis.call('HDEL', KEYS[1], bucket) end
--- The attempt was not delayed, so it has set the delay of the bucket: a refund also ends the delay.
+-- An admitted attempt finds no delay, so it set the delay itself, if any: a refund ends the delay.
 local failures, _, forgotten_at = string.match(redis.call('HGET', KEYS[1], bucket) or '', '^(%d+) (%d+) (%d+)$')
 if not failures then return 0 end
 redis.call('HSET', KEYS[1], bucket, string.format('%.0f 0 %s', math.max(0, tonumber(failures) - 1), forgotten_at))

@@ -1,7 +1,7 @@
 -- Admits or delays the check of a second factor's code. Counts the check as a failure in advance, so that concurrent attempts are
--- limited too; factor_refund.lua refunds it.
+-- limited; factor_refund.lua refunds it.
 -- The key is a hash of buckets: 's' for unrecognized devices and addresses, and one per recognized device and address. A bucket
--- holds 'failures, not before, forgotten at' (times in ms).
+-- holds 'failures, no check before, forgotten at' (times in ms).
 -- KEYS  1 the throttle of an account's kind of factor
 -- ARGV  1 now  2 bucket  3 failures without delay  4 first delay  5 longest delay  6 lifetime of failures (times in ms)
 -- Returns the delay in ms. If it is not 0, the check is not admitted and nothing changes.

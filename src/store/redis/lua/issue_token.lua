@@ -5,7 +5,7 @@
 -- Returns 1.
 
 local key, now, purpose = KEYS[1], tonumber(ARGV[1]), string.sub(ARGV[2], 1, 1)
--- live: the live tokens of the purpose, without the new one; of each, its field and the time of its issue
+-- live: the live tokens of the purpose, without the new one
 local fields, live = redis.call('HGETALL', key), {}
 for i = 1, #fields, 2 do
   -- two times of 48 bits, ms
@@ -13,13 +13,13 @@ for i = 1, #fields, 2 do
   if expires <= now then
     redis.call('HDEL', key, fields[i])
   elseif string.sub(fields[i], 1, 1) == purpose and fields[i] ~= ARGV[2] then
-    live[#live + 1] = { fields[i], issued }
+    live[#live + 1] = { field = fields[i], issued = issued }
   end
 end
 -- Oldest first. Tokens of the same millisecond are ordered by field.
-table.sort(live, function(a, b) return a[2] < b[2] or (a[2] == b[2] and a[1] < b[1]) end)
--- + 1: the new token counts, too
-for i = 1, #live - tonumber(ARGV[4]) + 1 do redis.call('HDEL', key, live[i][1]) end
+table.sort(live, function(a, b) return a.issued < b.issued or (a.issued == b.issued and a.field < b.field) end)
+-- + 1 for the new token
+for i = 1, #live - tonumber(ARGV[4]) + 1 do redis.call('HDEL', key, live[i].field) end
 redis.call('HSET', key, ARGV[2], ARGV[3])
 -- The hash lives as long as its longest-lived token.
 if redis.call('PTTL', key) < tonumber(ARGV[5]) then redis.call('PEXPIRE', key, ARGV[5]) end

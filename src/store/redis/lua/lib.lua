@@ -1,13 +1,13 @@
 -- Shared by all session scripts: reading and writing records, ending sessions, appending events.
 -- record.rs describes the fields of a session hash. It defines VERSION, RECORD (the format of a record for struct.unpack) and
--- RECORD_BYTES. key.rs describes the keys. Besides the sessions, a session hash has the fields 'r' (roles and other claims), 'f' (fence),
--- 'v' (version of the claims) and 'c' (session count).
+-- RECORD_BYTES. key.rs describes the keys. Besides the sessions, a session hash has the fields 'r' (roles and other claims), 'f' (fence
+-- against outdated sign-ins), 'v' (version of the claims) and 'c' (session count).
 --
 -- KEYS  1 an account's session hash  2 the event stream of the account's bucket  3 the position: the id of that stream's last entry
 -- ARGV  1 one text of three words: the retention of events (ms), 'MINID' (Redis 6.2 and newer) or 'MAXLEN', and the channel. It is
 --       parsed only when an event is appended, since most calls append none
 --       2 account id, or ''  3 and following: arguments that each script describes
--- A batched script runs several operations (see each). It gets these KEYS for each operation, and after ARGV 1 the arguments of each
+-- A batched script runs several operations (see run_batch). It gets these KEYS for each operation, and after ARGV 1 the arguments of each
 -- operation; the first argument of an operation begins with the account id.
 
 -- Counted from the end, because some scripts have further keys between the session hash and the stream.
@@ -54,15 +54,15 @@ local function read_last_use(last_use)
   return string.sub(last_use, 1, origin_length), counted_at, counted, string.sub(last_use, origin_length + 6)
 end
 
--- The reverse of read_last_use. What would be empty at the end is left out.
+-- The reverse of read_last_use. Omits empty parts at the end.
 local function write_last_use(origin, counted_at, counted, authentication)
   if counted == 0 and authentication == '' then return origin end
   return origin .. struct.pack('>I4B', counted_at, counted) .. authentication
 end
 
 -- The id of the parent of the session with this last use; '' if the session has no parent. The 16 bytes of the id follow the
--- origin (9 bytes and the address), the counted repeats (5 bytes) and the authentication (9 bytes). A last use without a parent
--- may have the 9 bytes of a step-up in their place.
+-- origin (9 bytes and the address), the counted repeats (5 bytes) and the authentication (9 bytes). Without a parent, only
+-- the 9 bytes of a step-up can be in that place.
 local function parent_of(last_use)
   -- Part 4 of a session of release 0.1 is the end of the details, which may be shorter.
   local address_length = string.byte(last_use, 9) or 0
@@ -88,7 +88,7 @@ local function remove_sessions(key, ids)
   local remaining = redis.call('HLEN', key)
   if remaining >= 1 and remaining <= 3 then
     local found = redis.call('HMGET', key, 'r', 'c', 'v')
-    -- Only these fields remain if there are as many of them as fields.
+    -- If all three counts add up to `remaining`, no other field remains.
     if (found[1] and 1 or 0) + (found[2] and 1 or 0) + (found[3] and 1 or 0) == remaining then redis.call('DEL', key) end
   end
   return true
@@ -147,11 +147,11 @@ local unpublished = {}
 -- The first write of a script must not be this one, but a removal: a Redis that is out of memory refuses a script only if its first
 -- write needs memory. So sessions can be ended even then.
 --
--- The published message names the event before, so that subscribers detect gaps. It also names the node that waits for
--- acknowledgements, and its number for the event: `from`, or nothing (see revocation_log/).
+-- The published message names the event before, so that subscribers detect gaps. `waiting_node` is nil, or the node that waits for
+-- acknowledgements and its number for the event (see revocation_log/).
 --
--- The first event of each interval trims the stream, and extends the TTL of both keys by one interval more than needed.
-local function append_event(event, from)
+-- The first event of each interval trims the stream, and sets the TTL of both keys to one interval more than the retention.
+local function append_event(event, waiting_node)
   if not retention then parse_event_settings() end
   local id, previous
   if trim == 'MINID' then
@@ -172,7 +172,7 @@ local function append_event(event, from)
     redis.call('PEXPIRE', STREAM, retention + interval)
     redis.call('PEXPIRE', POSITION, retention + interval)
   end
-  unpublished[#unpublished + 1] = id .. '\n' .. (previous or '') .. '\n' .. event .. '\n' .. (from or '')
+  unpublished[#unpublished + 1] = id .. '\n' .. (previous or '') .. '\n' .. event .. '\n' .. (waiting_node or '')
   return id
 end
 
@@ -184,7 +184,7 @@ end
 
 -- Runs each operation of a batch that has no answer yet, and publishes the events. Calls `operation` with the session hash and the
 -- `width` arguments of the operation. The answer of a failed operation is {'error', reason}.
-local function each(width, operation, answers)
+local function run_batch(width, operation, answers)
   for i = 1, #KEYS / 3 do
     if not answers[i] then
       local first = width * (i - 1) + 2

@@ -4,8 +4,8 @@
 -- Returns 0. If the quota is exhausted, changes nothing and returns the time until the next request is allowed (µs).
 
 local now, interval = tonumber(ARGV[1]) * 1000, tonumber(ARGV[2])
--- When the quota is full again if it admits this request. A full quota needs `interval * ARGV[3]` to refill from empty, so more than that
--- means that it was exhausted.
+-- When the quota would be full again after this request. An empty quota refills in `interval * ARGV[3]`: if the quota would take longer,
+-- it is exhausted.
 local full_at = math.max(now, tonumber(redis.call('GET', KEYS[1]) or now)) + interval
 local wait = full_at - now - interval * tonumber(ARGV[3])
 if wait > 0 then return wait end

@@ -1,10 +1,10 @@
--- Admits or delays a password check. Counts the check as a failure in advance, so that concurrent attempts are limited too.
+-- Admits or delays a password check. Counts the check as a failure in advance, so that concurrent attempts are limited.
 -- trust_device.lua or refund.lua takes the failure back.
 -- The key is a hash of buckets: 's' for unrecognized devices and addresses, and one per recognized device and address. A
 -- bucket holds 'failures, not before, forgotten at, trusted until' (times in ms): no check is admitted before the first time, the
 -- failures expire at the second, and the bucket is recognized until the third (trust_device.lua).
 -- KEYS  1 the account's throttle
--- ARGV  1 now  2 bucket of the device, or '-'  3 bucket of the address  4 failures without delay  5 first delay
+-- ARGV  1 now  2 bucket of the device, '-' for none  3 bucket of the address  4 failures without delay  5 first delay
 --       6 longest delay  7 lifetime of failures without delay  8 lifetime of failures with a delay (times in ms)
 --       9 failures without delay in a recognized bucket
 -- Returns {bucket, delay in ms}. If the delay is not 0, the check is not admitted and nothing changes.

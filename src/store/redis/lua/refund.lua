@@ -1,4 +1,4 @@
--- Refunds an attempt whose password was not checked: removes the failure that was counted for it, and the delay after it.
+-- Refunds an attempt whose password was not checked or was right: removes the failure counted for it, and the delay after it.
 -- A bucket holds 'failures, not before, forgotten at, trusted until' (times in ms). 0 in 'not before' means no delay. The other
 -- times stay as they are.
 -- KEYS  1 the account's throttle (login_throttle.lua)

@@ -2,8 +2,8 @@
 -- ARGV 1.
 -- ARGV  for each operation: 1 one text: account id, session id (16 bytes each), and the node that waits for acknowledgements, if any
 --       2 the event
--- Returns for each operation 1. If there was no such session, returns the id of the bucket's last event ('' for none): that event or
--- an earlier one ended the session, or it has expired.
+-- Returns for each operation 1. If there was no such session, the id of the bucket's last event ('' for none): that event or
+-- an earlier one ended the session, or the session has expired.
 
 local function revoke(key, target, event)
   local id, waiting_node = string.sub(target, 17, 32), string.sub(target, 33)
@@ -12,4 +12,4 @@ local function revoke(key, target, event)
   return 1
 end
 
-return each(2, revoke, {})
+return run_batch(2, revoke, {})

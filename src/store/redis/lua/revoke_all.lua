@@ -13,12 +13,13 @@
 -- if it is not accepted; neither changes anything.
 
 local key, now = KEYS[1], tonumber(ARGV[5])
--- The sessions that end, and those of them that began in this second or later; the number of live ones among them.
+-- The ids of the sessions that end; of these, the ids of those that began in this second or later; the number of live
+-- sessions that end, without the one to replace.
 local ids, begun_this_second, ended = {}, {}, 0
 -- What the hash has, or false: the session to keep, the fence, the live record of the session to replace, and the field 'v'.
 local has_kept, fence, replaced, claims_stamp = false, false, false, false
--- The fields and values of the parts of the replaced session (1 to 3: its details, 4: its last use), under the new id, and the position
--- of each part's value by its number.
+-- The fields and values of the parts of the replaced session (1 to 3: its details, 4: its last use), under the new id; for each number of
+-- a part, the index of its value in `new_fields`.
 local new_fields, part_positions = {}, {}
 local second_start = now - now % 1000
 local fields = redis.call('HGETALL', key)
@@ -36,7 +37,7 @@ for i = 1, #fields, 2 do
       ended = ended + 1
     end
     ids[#ids + 1] = fields[i]
-    -- An unreadable record, such as one of a newer release, ends too. Its begin is unknown.
+    -- An unreadable record, such as one of a newer release, hides when its session began.
     local is_readable, session = pcall(read_record, fields[i + 1])
     if is_readable and session.created_at >= second_start then begun_this_second[#begun_this_second + 1] = fields[i] end
   -- The field of a part of a session: the session's id and the number of the part (1 byte).
@@ -81,7 +82,7 @@ end
 -- The event for all sessions ends those that began before this second. A session of this second gets an event of its own, since its
 -- `session_start`, in seconds, does not distinguish it from later sessions.
 for _, id in ipairs(begun_this_second) do append_event(event_of(uuid(id), ARGV[4], now)) end
--- Only the last event asks for acknowledgements: a node that acknowledges it has applied those before.
+-- Only the last event asks for acknowledgements: a node that acknowledges it has applied the others.
 append_event(event_of(ARGV[3] == '' and 'all' or 'all but ' .. uuid(ARGV[3]), ARGV[4], now), ARGV[8])
 publish()
 

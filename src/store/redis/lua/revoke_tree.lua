@@ -14,10 +14,10 @@ if is_readable and is_browser(session) then
 end
 remove_sessions(key, ids)
 -- The event of the session itself comes last. It alone asks for acknowledgements: a node that acknowledges it has applied the
--- events before it.
+-- others.
 for i = #ids, 1, -1 do
-  local from = i == 1 and ARGV[6] or nil
-  append_event(event_of(uuid(ids[i]), ARGV[4], now), from)
+  local waiting_node = i == 1 and ARGV[6] or nil
+  append_event(event_of(uuid(ids[i]), ARGV[4], now), waiting_node)
 end
 publish()
 return ids

@@ -30,7 +30,7 @@ local function runs_of(session)
 end
 
 -- Moves the bits of counted repeats to a generation that is `advanced` generations later: bit n stands for the n-th generation before
--- the last one (last_use.rs). There are eight bits, so none is left after more than seven generations.
+-- that one (last_use.rs). There are eight bits, so none is left after more than seven generations.
 local function shifted(counted, advanced)
   if advanced < 0 or advanced > 7 then return 0 end
   return counted * 2 ^ advanced % 256
@@ -208,4 +208,4 @@ local function rotate(key, presentation)
 end
 
 -- `answers` has the answers of rotate_fast.lua.
-return each(1, rotate, answers)
+return run_batch(1, rotate, answers)

@@ -16,7 +16,7 @@ local function rotate_current()
     -- The record, the account's roles and version of the claims, and part 4 of the session's fields: the last use (record.rs).
     local found = call('HMGET', key, id, 'r', 'v', id .. '\4')
     -- The last use begins with its origin (last_use.rs), which must be the origin of this request.
-    -- Usually it is an origin only: then the first comparison saves the copy.
+    -- Usually it is only an origin, and the first comparison saves the copy by `sub`.
     local record, last_use, origin = found[1], found[4], sub(presentation, 63)
     if last_use and (last_use == origin or sub(last_use, 1, #origin) == origin) and record and #record >= RECORD_BYTES then
       local version, flags, generation, created_at, last_used_at, idle_ends_at, ends_at, kept_until = unpack(RECORD, record)

@@ -6,7 +6,7 @@
 -- ended, and 'stale' if the account has changed since the authentication was checked; neither changes anything.
 
 local key, id, now = KEYS[1], ARGV[3], tonumber(ARGV[4])
--- The record, the roles, the version of the claims, the fence, the last use, and the three possible parts of the details.
+-- The record, the roles, the version of the claims, the fence (epoch and end), the last use, and the three possible parts of the details.
 local found = redis.call('HMGET', key, id, 'r', 'v', 'f', id .. '\4', id .. '\1', id .. '\2', id .. '\3')
 if not found[1] then return 'gone' end
 local session = read_record(found[1])

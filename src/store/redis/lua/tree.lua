@@ -9,8 +9,8 @@ end
 
 -- Replaces the parent in `authentication`, the last part of a last use (last_use.rs): the authentication of the sign-in (9 bytes), the
 -- parent's id (16 bytes or none), and the step-up (9 bytes or none). `parent` is the new id, or '' for no parent.
-local function child_authentication(authentication, parent)
-  -- With a step-up it has 18 bytes, or 34 with a parent as well.
+local function with_parent(authentication, parent)
+  -- The lengths with a step-up: 18 bytes, or 34 with a parent as well.
   local step_up = (#authentication == 18 or #authentication == 34) and string.sub(authentication, -9) or ''
   return string.sub(authentication, 1, 9) .. parent .. step_up
 end

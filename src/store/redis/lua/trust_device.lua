@@ -13,7 +13,7 @@ local found = redis.call('HMGET', key, ARGV[2], ARGV[3], 's')
 for i = 1, 2 do
   local bucket = ARGV[i + 1]
   local failures, not_before, forgotten_at = string.match(found[i] or '', pattern)
-  -- The success clears the failures of the recognized bucket in which the attempt was counted.
+  -- A new bucket has no failures. The success clears those of the bucket in which the attempt was counted.
   if not failures or bucket == used then failures, not_before, forgotten_at = '0', '0', '0' end
   redis.call('HSET', key, bucket, string.format('%s %s %s %.0f', failures, not_before, forgotten_at, now + lifetime))
 end
