@@ -1,9 +1,9 @@
 //! One-time tokens: links and codes of mails, a hash for each account. Each function is one atomic round trip on one key.
 //!
-//! A field is the purpose (1 byte) and an id (16 bytes). The fields of a value, numbers big-endian, times in milliseconds since the
+//! A field of the hash is the purpose (1 byte) and an id (16 bytes). A value, numbers big-endian, times in milliseconds since the
 //! Unix epoch:
 //!
-//! | bytes | field |
+//! | bytes | part |
 //! | --- | --- |
 //! | 6 | issued at |
 //! | 6 | expires at |
@@ -29,7 +29,7 @@ use crate::domain::{
 /// The length of a value.
 const VALUE_BYTES: usize = 93;
 
-/// The digests that the stored token of a presented link or code may have: one for each secret that is in use.
+/// The digests that the stored token of a presented link or code may have: one for each server secret in use.
 #[derive(Clone, Debug)]
 pub enum PresentedDigests {
     /// Of the token of a link.
@@ -102,7 +102,7 @@ impl OneTimeTokens {
         field.extend_from_slice(&id);
         let mut value = Vec::with_capacity(VALUE_BYTES);
         for time in [token.issued_at, token.expires_at] {
-            // The last 6 of 8 bytes.
+            // a time is a u48
             value.extend_from_slice(&time.as_millis().max(0).to_be_bytes()[2..]);
         }
         value.extend_from_slice(&token.binding.0);
@@ -125,7 +125,7 @@ impl OneTimeTokens {
         now: Timestamp,
     ) -> Result<(), RedisError> {
         let mut expiry_bytes = [0; 8];
-        // The second field of a value: 6 bytes, the last ones of the number.
+        // the expiry, a u48 after the time of the issue
         if let Some(bytes) = found.value.get(6..12) {
             expiry_bytes[2..].copy_from_slice(bytes);
         }
@@ -193,8 +193,7 @@ impl OneTimeTokens {
     pub async fn clear(&self, account: AccountId) -> Result<(), RedisError> {
         let key = self.connection.keys.one_time_tokens(account);
         let deleted = self.connection.client_for_request()?.del(key).await;
-        let _: i64 = deleted.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
-        Ok(())
+        deleted.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 
     /// Runs `use_token.lua`.

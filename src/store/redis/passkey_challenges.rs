@@ -66,7 +66,7 @@ impl PasskeyChallenges {
         let value = Bytes::from([&binding.bytes(), state].concat());
         // Redis refuses an expiry of 0 ms.
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
-        // overwrites an older value, and does not return it
+        // Overwrites an older value, and does not return it. Boxed: fred's futures are large.
         let (set_options, return_previous) = (None, false);
         let client = self.connection.client_for_request()?;
         let answer = Box::pin(client.set(key, value, Some(ttl), set_options, return_previous)).await;
@@ -74,8 +74,7 @@ impl PasskeyChallenges {
     }
 
     /// Consumes a challenge and returns the state of its ceremony. Exactly one of several concurrent callers gets the state (I11: a
-    /// challenge works once). None if
-    /// the challenge was used, has expired, or has another binding.
+    /// challenge works once). `None` if the challenge was used, has expired, or has another binding.
     ///
     /// # Errors
     /// [`RedisError`]

@@ -17,13 +17,13 @@ use crate::domain::{
 /// How long Redis keeps failures that are too few for a wait. It is short, since guesses of names that do not exist create many keys.
 pub(crate) const FEW_FAILURES_RETENTION: Duration = Duration::from_hours(1);
 
-/// How long Redis keeps failures that cause waits, unless a wait is longer.
+/// How long Redis keeps failures that cause waits, or twice the longest wait if that is longer.
 const MANY_FAILURES_RETENTION: Duration = Duration::from_hours(24);
 
 /// The bucket of unrecognized devices and addresses, as `login_throttle.lua` names it.
 const UNRECOGNIZED: &str = "s";
 
-/// A bucket of the login throttle: a device or an address, as a hash, or all unrecognized devices and addresses.
+/// A bucket of a throttle counts the failures of a device or an address (as a hash), or of all unrecognized ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThrottleBucket(String);
 
@@ -84,7 +84,8 @@ impl RateLimiter {
         Self { connection }
     }
 
-    /// Counts a request against a quota. If the quota is exhausted, returns the time until the next request is allowed.
+    /// Counts a request against a quota. If the quota is exhausted, returns the time until the next request is allowed. `subject` is a
+    /// keyed hash.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -101,8 +102,8 @@ impl RateLimiter {
         Ok((wait > 0).then(|| Duration::from_micros(wait)))
     }
 
-    /// Admits or delays a password check for an account, from this device and address. `account` is a keyed hash that identifies the
-    /// account, or the typed identifier if no account has it.
+    /// Admits or delays a password check for an account, from this device and address. `account` is a keyed hash of the account's
+    /// id, or of the typed identifier if no account has it.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -203,7 +204,7 @@ impl RateLimiter {
     }
 
     /// Admits or delays the check of a second factor's code. If the check is delayed, returns how long. If it is admitted, the attempt
-    /// counts as a failure in the bucket until it is refunded.
+    /// counts as a failure in the bucket until it is refunded. `factor` is a keyed hash of account and kind.
     ///
     /// # Errors
     /// [`RedisError`]

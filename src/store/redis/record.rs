@@ -5,7 +5,7 @@
 //! | session id, 16 bytes | the record, which every refresh reads and writes, at most 64 bytes |
 //! | session id and a byte 1 to 3 | the details in parts of at most 64 bytes: the client grant if there is one; address, device and user agent of the sign-in |
 //! | session id and the byte 4 | the last use (`last_use.rs`) |
-//! | `r` | the account's roles as of its last sign-in, separated by spaces, and after a line feed its other claims as JSON, where the configuration asks for some; absent for none. Release 0.1 reads roles only |
+//! | `r` | the account's roles as of its last sign-in, separated by spaces, and after a line feed its other claims as JSON, if the configuration asks for some; absent for none. Release 0.1 reads roles only |
 //! | `f` | the fence: an epoch (u32) and a time (u48). Until that time, sign-ins that were checked against an older epoch are refused |
 //! | `v` | the version of the account's claims (u32) and the time when it became current (u48; 0 if it came with a sign-in); absent for version 0 |
 //! | `c` | for accounts with many sessions: an upper bound of their number (u16), and the number at which expired ones are searched (u16) |
@@ -22,10 +22,10 @@
 //! | 6 | idle end |
 //! | 6 | absolute end |
 //! | 6 | kept until: the earliest time at which the key expires |
-//! | 4 each, up to 7 | the history: runs of generations that were superseded within the grace window, newest run first. A run has the number of its generations (u16), and how many milliseconds before the last use they were superseded (u16). An empty history stands for a single run of the previous generation |
+//! | 4 each, up to 7 | the history: runs of generations that were superseded within the grace window, newest run first. A run has the number of its generations (u16), and how many milliseconds before the last use its newest one was superseded (u16). An empty history stands for a single run of the previous generation |
 //!
-//! Release 0.1 reads version 1, keeps the flags and removes parts 1 to 4 with a session. It serves every session of version 1 with the
-//! first-party defaults, `aal1` and the password, also if this release wrote the session. Sessions with a client grant have version 2,
+//! Release 0.1 reads version 1, keeps the flags and removes parts 1 to 4 with a session. It treats every session of version 1, even one
+//! that this release wrote, as a first-party session that began with the password (`aal1`). Sessions with a client grant have version 2,
 //! which 0.1 refuses: otherwise 0.1 would issue first-party tokens to the client.
 //!
 //! No value is longer than 64 bytes, so that Redis keeps the hash as one compact listpack (`hash-max-listpack-value`).
@@ -135,7 +135,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The bytes of a new session.
+    /// Encodes the record of a new session, which has no history.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FIXED_BYTES);
         bytes.push(if self.has_grant { VERSION } else { 1 });
@@ -293,8 +293,8 @@ pub enum GenerationStatus {
     Superseded,
 }
 
-/// Predicts how `rotate.lua` would classify a token of generation `presented` from the client of the last rotation, without
-/// rotating.
+/// Predicts, without a rotation, how `rotate.lua` would classify a token of generation `presented` if the client of the last rotation
+/// presented it.
 ///
 /// # Errors
 /// [`RecordError`]
@@ -305,7 +305,7 @@ pub fn classify_generation(
     now: Timestamp,
 ) -> Result<(Record, GenerationStatus), RecordError> {
     let record = Record::decode(bytes)?;
-    // the last generation has no successor
+    // the last generation has no successor, so `rotate.lua` refuses it
     if presented.0 == u32::MAX {
         return Ok((record, GenerationStatus::Superseded));
     }
@@ -487,7 +487,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn record_of_version_0_is_damaged_and_of_a_later_version_is_a_newer_releases() {
+    fn record_of_version_0_is_damaged_and_of_later_version_is_from_newer_release() {
         for version in [0, VERSION + 1, 255] {
             let expected = if version == 0 { RecordError::Damaged(FIXED_BYTES) } else { RecordError::Version(version) };
             assert_eq!(Record::decode(&[version; FIXED_BYTES]), Err(expected));

@@ -20,7 +20,7 @@ pub(super) async fn supervise(launcher: Launcher, mut server: Server, stop: Canc
     loop {
         let started = Instant::now();
         let status = tokio::select! {
-            biased;
+            biased; // `stop` first
             () = stop.cancelled() => return server.stop().await,
             status = server.wait_for_exit() => status,
         };

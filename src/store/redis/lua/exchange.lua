@@ -2,7 +2,8 @@
 -- use created (section 4.1.2). create_session.lua precedes this script.
 -- KEYS  1 the account's session hash  2 the code, whose value authorizations.rs describes  3, 4 the bucket's event stream and its position
 -- ARGV  1, 2 lib.lua  3 binding to the client, the redirect URI and the PKCE challenge (32 bytes)  4 id of the new session  5 now, ms
---       6 ttl of the session hash, ms  7 maximum number of sessions  8 the record  9 the origin of the request (last_use.rs)  10 how long the used code is kept, ms
+--       6 ttl of the session hash, ms  7 maximum number of sessions  8 the record  9 the origin of the request (last_use.rs)
+--       10 how long the used code is kept, ms
 -- Returns {'created', answer of create, payload, roles or false, version of the claims or false, last use, details, record},
 -- {'reused', id of the ended session, id of the event}, {'reused'} if that session had ended before, or {'invalid'}.
 
