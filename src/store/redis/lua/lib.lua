@@ -147,8 +147,8 @@ local unpublished = {}
 -- The first write of a script must not be this one, but a removal: a Redis that is out of memory refuses a script only if its first
 -- write needs memory. So sessions can be ended even then.
 --
--- The published message names the event before, so that subscribers detect gaps. `waiting_node` is nil, or the node that waits for
--- acknowledgements and its number for the event (see revocation_log/).
+-- The published message names the event before, so that subscribers detect gaps. `waiting_node`: the node that waits for
+-- acknowledgements and its number for the event, or '' or nil (see revocation_log/).
 --
 -- The first event of each interval trims the stream, and sets the TTL of both keys to one interval more than the retention.
 local function append_event(event, waiting_node)
