@@ -290,7 +290,7 @@ pub enum GenerationStatus {
     /// The presented generation is superseded, and answered with the current one.
     Repeatable,
     /// The presented generation is superseded; presenting it ends the session.
-    Superseded,
+    Refused,
 }
 
 /// Predicts, without a rotation, how `rotate.lua` would classify a token of generation `presented` if the client of the last rotation
@@ -307,7 +307,7 @@ pub fn classify_generation(
     let record = Record::decode(bytes)?;
     // the last generation has no successor, so `rotate.lua` refuses it
     if presented.0 == u32::MAX {
-        return Ok((record, GenerationStatus::Superseded));
+        return Ok((record, GenerationStatus::Refused));
     }
     if presented >= record.generation {
         return Ok((record, GenerationStatus::Current));
@@ -331,10 +331,10 @@ pub fn classify_generation(
         let in_grace_window = grace > 0 && elapsed + age < grace;
         let in_retry_window = retry > 0 && elapsed <= retry;
         let is_repeatable = in_grace_window || in_retry_window;
-        let status = if is_repeatable { GenerationStatus::Repeatable } else { GenerationStatus::Superseded };
+        let status = if is_repeatable { GenerationStatus::Repeatable } else { GenerationStatus::Refused };
         return Ok((record, status));
     }
-    Ok((record, GenerationStatus::Superseded))
+    Ok((record, GenerationStatus::Refused))
 }
 
 /// Encodes a client grant, which begins the details of a session of version 2: each text with its length (u8), the audiences

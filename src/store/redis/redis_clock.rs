@@ -15,7 +15,7 @@ use crate::domain::clock::{Clock, ClockOffset, Timestamp};
 /// The clock of Redis, as far as this node has measured it.
 #[derive(Debug, Default)]
 pub(super) struct RedisClock {
-    /// Set by the first [`follow`](Self::follow).
+    /// Set when [`follow`](Self::follow) first returns a clock with the offset.
     clocks: OnceLock<Clocks>,
     /// How far the clock of Redis is ahead of the node's own.
     offset: ClockOffset,
@@ -32,8 +32,8 @@ struct Clocks {
 impl RedisClock {
     /// Returns a clock that shows `own` plus the measured offset to the clock of Redis. Later measurements correct the offset.
     ///
-    /// For tests: `replacement` takes the place of the Redis server's clock. A manual clock `own` is returned unchanged if there is
-    /// no replacement.
+    /// For tests: `replacement` takes the place of the Redis server's clock. Without it, a manual clock is
+    /// returned unchanged.
     pub(super) fn follow(&self, own: &Clock, replacement: Option<Clock>) -> Clock {
         if !own.is_system() && replacement.is_none() {
             return own.clone();
@@ -42,7 +42,7 @@ impl RedisClock {
         clocks.own.with_offset(self.offset.clone())
     }
 
-    /// Reads the time of the Redis server, and corrects the offset if a clock follows it. Returns the server's time.
+    /// Returns the time of the Redis server. Also corrects the offset, once [`follow`](Self::follow) has set the clocks.
     pub(super) async fn measure(&self, client: &Client) -> Result<Timestamp, FredError> {
         let Some(Clocks { own, replacement }) = self.clocks.get() else { return server_time(client).await };
         let sent_at = own.now();
@@ -55,9 +55,9 @@ impl RedisClock {
 
 /// Asks the Redis server for its time.
 pub(super) async fn server_time(client: &Client) -> Result<Timestamp, FredError> {
-    let is_blocking = false;
+    let (is_blocking, arguments) = (false, Vec::<String>::new());
     // In a cluster, any server may answer.
     let command = CustomCommand::new_static("TIME", ClusterHash::Random, is_blocking);
-    let (seconds, micros): (i64, i64) = client.custom(command, Vec::<String>::new()).await?;
+    let (seconds, micros): (i64, i64) = client.custom(command, arguments).await?;
     Ok(Timestamp::from_millis(seconds * 1000 + micros / 1000))
 }

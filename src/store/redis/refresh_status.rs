@@ -1,4 +1,4 @@
-//! The status of a refresh token, read without presenting it: for introspection.
+//! Reads the status of a refresh token for introspection, without presenting the token.
 
 use fred::{bytes::Bytes, interfaces::HashesInterface};
 
@@ -15,15 +15,15 @@ use crate::domain::{
 /// The status of a refresh token that would be accepted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshStatus {
-    /// When the token was issued. None for a superseded token that may be repeated: Redis knows only when the current one was issued.
+    /// When the token was issued. None for a superseded token: Redis stores only when the session's current token was issued.
     pub issued_at: Option<Timestamp>,
-    /// When its session ends without a further refresh.
+    /// When the session ends if no token of it is refreshed.
     pub expires_at: Timestamp,
 }
 
 impl SessionStore {
     /// The status of a refresh token of generation `presented`. None if the token would be refused, or if it belongs to the session of an
-    /// app, since only that app may use it. One round trip without writes.
+    /// app: only the app may use it. One round trip without writes.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -44,10 +44,10 @@ impl SessionStore {
         let (record, status) = record::classify_generation(&bytes, presented, rule, now)?;
         let expires_at = record.idle_ends_at.min(record.ends_at);
         // only sessions of apps have a grant
-        if record.has_grant || now >= expires_at || status == GenerationStatus::Superseded {
+        if record.has_grant || now >= expires_at || status == GenerationStatus::Refused {
             return Ok(None);
         }
-        // the current token was issued by the last refresh, which is the last use
+        // a session's last use is the sign-in or the refresh that issued the current token
         let issued_at = (status == GenerationStatus::Current).then_some(record.last_used_at);
         Ok(Some(RefreshStatus { issued_at, expires_at }))
     }

@@ -20,7 +20,7 @@ impl ReplayGuard {
         Self { connection }
     }
 
-    /// Records a client's assertion for `ttl`, in one atomic round trip. Returns false if the assertion was recorded before.
+    /// Records a client's assertion for `ttl`, in one atomic round trip. Returns false if it is recorded already.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -29,8 +29,8 @@ impl ReplayGuard {
         // Redis refuses a TTL of zero.
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
         let redis = self.connection.client_for_request()?;
-        let return_former_value = false;
-        let result = Box::pin(redis.set(key, 1, Some(ttl), Some(SetOptions::NX), return_former_value)).await;
+        let (unused_value, return_former_value) = (1, false);
+        let result = Box::pin(redis.set(key, unused_value, Some(ttl), Some(SetOptions::NX), return_former_value)).await;
         let answer: Option<String> = result.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         // With NX, Redis answers `OK` if the key did not exist, and nil if it did.
         Ok(answer.is_some())

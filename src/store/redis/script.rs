@@ -24,8 +24,8 @@ pub(super) struct Script {
     timed: Timed,
 }
 
-/// Every script, called by its SHA-1. The first lines of each file in `lua/` describe the script. `lib.lua` precedes each session script.
-/// `tree.lua` precedes each script that reads or ends the sessions beneath a browser's session.
+/// Every script, called by its SHA-1. The first lines of each file in `lua/` describe the script. `lib.lua` precedes each script that
+/// uses session records or appends events. `tree.lua` precedes each script that reads or ends the sessions beneath a browser's session.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) create: ScriptBatcher,
@@ -53,14 +53,14 @@ pub(super) struct Scripts {
 }
 
 impl Scripts {
-    /// The scripts. Those that most requests run are batched, separately on each of the pool's `connections`.
+    /// The scripts. The most frequent ones are batched, separately for each of the pool's `connections`.
     pub(super) fn new(metrics: &RedisMetrics, connections: usize) -> Self {
         const LIB: &str = include_str!("lua/lib.lua");
         const TREE: &str = include_str!("lua/tree.lua");
         const CREATE: &str = include_str!("lua/create_session.lua");
         const ROTATE_FAST: &str = include_str!("lua/rotate_fast.lua");
         let constants = record::lua_constants();
-        // A script without the library, for scripts that read no session records.
+        // A script without the library.
         let standalone = |name: &'static str, body: &str| Script {
             name,
             script: fred::types::scripts::Script::from_lua(body),
@@ -71,7 +71,7 @@ impl Scripts {
         let batched = |script| ScriptBatcher::new(script, connections);
         Self {
             create: batched(with_tree("create", &format!("{CREATE}\n{}", include_str!("lua/create.lua")))),
-            // The fast path needs nothing of the library, and returns before its definitions are run.
+            // The fast path precedes the library, which it does not need: it usually returns before the library's definitions run.
             rotate: batched(standalone(
                 "rotate",
                 &format!("{constants}{ROTATE_FAST}\n{LIB}\n{}", include_str!("lua/rotate.lua")),
@@ -103,8 +103,8 @@ impl Scripts {
     }
 }
 
-/// Runs a script in one round trip. If the server does not know the script, after a restart or a failover, further round trips send its
-/// text first.
+/// Runs a script in one round trip. If the server does not know the script, as after a restart or a failover, further round trips load
+/// the script and run it.
 pub(super) async fn run(
     script: &Script,
     connection: &Arc<RedisConnection>,
@@ -152,8 +152,8 @@ pub(super) fn duration_millis(duration: Duration) -> Value {
     Value::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The first argument of every session script (`lua/lib.lua`), in two forms: for streams that are trimmed by length (before Redis 6.2),
-/// and by time.
+/// The first argument of every script with `lib.lua`: how long events are kept, and where they are published. In two forms: Redis before
+/// 6.2 trims streams by length, later releases by age.
 pub(super) fn event_trim_args(retention: Duration, channel: &str) -> [Bytes; 2] {
     ["MAXLEN", "MINID"].map(|trim| format!("{} {trim} {channel}", retention.as_millis()).into())
 }

@@ -12,7 +12,7 @@ use super::{RedisError, SessionStore};
 /// The number of sampled keys.
 const SAMPLED_KEYS: usize = 100;
 
-/// The length, in bytes, of the name of a field that holds a session record: the name is the session's id (`record.rs`).
+/// The length in bytes of a session's id, which names the field with the session's record (`record.rs`).
 const ID_LENGTH: usize = 16;
 
 impl SessionStore {
@@ -26,16 +26,16 @@ impl SessionStore {
         if client.is_clustered() {
             return Ok(None);
         }
-        let keys: u64 = client.dbsize().await?;
-        if keys == 0 {
+        let key_count: u64 = client.dbsize().await?;
+        if key_count == 0 {
             return Ok(Some(0.0));
         }
         let prefix = self.connection.keys.sessions_prefix();
         let sampled = (0..SAMPLED_KEYS).map(|_| async {
-            let blocks = false;
-            let command = CustomCommand::new_static("RANDOMKEY", ClusterHash::Random, blocks);
-            let no_arguments = Vec::<String>::new();
-            let key: Option<String> = client.custom(command, no_arguments).await?;
+            let (is_blocking, arguments) = (false, Vec::<String>::new());
+            // on one server, the hash slot does not matter
+            let command = CustomCommand::new_static("RANDOMKEY", ClusterHash::Random, is_blocking);
+            let key: Option<String> = client.custom(command, arguments).await?;
             // A key of another kind holds no sessions.
             let Some(key) = key.filter(|key| key.starts_with(&prefix)) else { return Ok(0) };
             let fields: Vec<Bytes> = client.hkeys(key).await?;
@@ -43,6 +43,6 @@ impl SessionStore {
         });
         let sessions: usize = try_join_all(sampled).await?.into_iter().sum();
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        Ok(Some(keys as f64 * sessions as f64 / SAMPLED_KEYS as f64))
+        Ok(Some(key_count as f64 * sessions as f64 / SAMPLED_KEYS as f64))
     }
 }

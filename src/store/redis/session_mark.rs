@@ -1,5 +1,5 @@
 //! The session mark: a time that nodes write to Redis and to the database. A Redis that was restored from an old copy has an older mark
-//! than the database. Also the scans that then end all sessions: for the accounts with sessions, and for the one-time tokens.
+//! than the database. If so, a node ends all sessions: it scans Redis for accounts with sessions, and for one-time tokens.
 
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ impl SessionStore {
         if answer.is_null() {
             return Ok(None);
         }
-        let millis = answer.as_i64().ok_or_else(|| unexpected("the session mark", &answer))?;
+        let millis = answer.as_i64().ok_or_else(|| unexpected("GET of the session mark", &answer))?;
         Ok(Some(Timestamp::from_millis(millis)))
     }
 
@@ -69,7 +69,7 @@ impl SessionStore {
         Ok(())
     }
 
-    /// Iterates over the keys of one type with a prefix.
+    /// Iterates over the keys that begin with `prefix` and have the type `kind`.
     fn scan(&self, prefix: &str, kind: ScanType) -> BoxStream<'static, Result<Key, RedisError>> {
         let mut pattern = String::new();
         for character in prefix.chars() {
@@ -89,7 +89,7 @@ impl SessionStore {
     }
 }
 
-/// The account of a session hash, by the hash's key. The account's id follows the hash tag: `lk:s{…}ID`.
+/// The account of a session hash, by the hash's key `lk:s{HASH TAG}ID`; none for any other key.
 fn account_of(key: &str) -> Option<AccountId> {
     let (_, id) = key.rsplit_once('}')?;
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(id).ok()?;
