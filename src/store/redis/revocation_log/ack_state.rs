@@ -1,5 +1,5 @@
-//! State machine of the acknowledgements: which peers the node that ended a session waits for, and until when (I3: once a revocation is
-//! answered, no node accepts the session).
+//! State machine of the acknowledgements: how long the node that ended a session waits for its peers (I3: once a revocation is answered,
+//! no node accepts the session). A peer's *lease* is how long it may use its session cache after a heartbeat.
 //!
 //! The functions in this file do no I/O: the caller passes `now`, sends the messages and waits (`ack_tracker.rs`). The model in `model/`
 //! checks these transitions for I3. docs/architecture.md describes the protocol.
@@ -16,7 +16,7 @@ use super::{event_entry::Position, timing::Timing};
 /// untracked peers have lapsed.
 const MAX_PEERS: usize = 1024;
 
-/// The maximum number of confirmation requests that wait for this node to catch up. If a request is dropped, its requester waits for
+/// The maximum number of `confirm` requests that wait for this node to catch up. If a request is dropped, its origin waits for
 /// this node's lease to lapse.
 const MAX_DEFERRED: usize = 4096;
 
@@ -31,15 +31,15 @@ pub(super) struct AckState {
     peers: BTreeMap<NodeName, Peer>,
     /// The time until which peers beyond [`MAX_PEERS`] may use their caches.
     untracked_until: Option<Instant>,
-    /// Revocations that have been sent and not confirmed, with the peers that have acknowledged each.
+    /// By number: the revocations that this node waits for, with the peers that have acknowledged each.
     pending: BTreeMap<u64, BTreeSet<NodeName>>,
     /// The number of the next revocation.
     next_number: u64,
-    /// The health of the channel; `None` from the loss of the channel until a ping has returned.
+    /// The health of the channel; `None` at first and after each loss, until a ping has returned.
     channel: Option<ChannelHealth>,
     /// The heartbeats of this node; `None` unless the last one announced a lease.
     announced: Option<Announced>,
-    /// Confirmations that peers requested and this node can't give yet.
+    /// Requests of peers that this node can't confirm yet.
     deferred: Vec<Deferred>,
 }
 
@@ -64,30 +64,30 @@ struct ChannelHealth {
 /// The heartbeats that this node has sent without a long pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Announced {
-    /// When Redis had published the first heartbeat.
+    /// When Redis' answer to the first heartbeat arrived.
     first_published: Instant,
     /// When the last heartbeat was sent.
     last_sent: Instant,
 }
 
-/// A request to acknowledge `number` once a bucket has reached a position.
+/// A request to acknowledge a revocation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Confirmation {
-    /// The node that requests it.
+pub(super) struct ConfirmRequest {
+    /// The node that waits for the acknowledgement.
     pub(super) origin: NodeName,
     /// The number that the origin gave the revocation.
     pub(super) number: u64,
-    /// The bucket of the revocation.
+    /// The bucket: a group of accounts, whose events are one stream.
     pub(super) bucket: usize,
-    /// The position of the bucket that includes the revocation.
+    /// The id of the event up to which the peer must first have applied the bucket's stream.
     pub(super) position: Position,
 }
 
 /// A request that waits for this node to catch up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Deferred {
-    confirmation: Confirmation,
-    /// When the requester has stopped waiting.
+    request: ConfirmRequest,
+    /// When the origin has stopped waiting.
     expires: Instant,
 }
 
@@ -96,20 +96,21 @@ struct Deferred {
 pub(super) enum PeerChange {
     /// The peer is new: it should learn of this node soon.
     Joined,
-    /// The peer's lease is longer now.
+    /// The peer has renewed its lease.
     Extended,
     /// The peer doesn't use its cache any more, so no revocation waits for it.
     Left,
 }
 
 impl AckState {
-    /// Starts to track peers: other nodes may cache sessions, and this node is going to receive their heartbeats.
+    /// Sets the durations of the protocol. From now on, the node also waits for peers whose heartbeats it may have missed.
     pub(super) fn configure(&mut self, timing: Timing) {
         self.timing = Some(timing);
     }
 
     /// Handles a peer's heartbeat.
     pub(super) fn on_heartbeat(&mut self, peer: NodeName, lease: Duration, now: Instant) -> PeerChange {
+        // A known sender stays even if its lease has lapsed: it does not join again.
         self.peers.retain(|name, other| *name == peer || now < other.until);
         if lease.is_zero() {
             self.peers.remove(&peer);
@@ -155,9 +156,9 @@ impl AckState {
             self.announced = None;
             return;
         };
-        // After a longer pause, a new probation begins.
-        let before = self.announced.filter(|before| now <= before.last_sent + timing.max_heartbeat_gap());
-        let first_published = before.map_or(now, |before| before.first_published);
+        // After a longer pause, a new probation begins, in which the node sends heartbeats and does not use its cache.
+        let unbroken = self.announced.filter(|announced| now <= announced.last_sent + timing.max_heartbeat_gap());
+        let first_published = unbroken.map_or(now, |announced| announced.first_published);
         self.announced = Some(Announced { first_published, last_sent: sent });
     }
 
@@ -182,7 +183,7 @@ impl AckState {
         Some(number)
     }
 
-    /// Removes a number: its revocation no longer waits.
+    /// Removes a number: no request waits for its acknowledgements any more.
     pub(super) fn close(&mut self, number: u64) {
         self.pending.remove(&number);
     }
@@ -195,20 +196,20 @@ impl AckState {
     }
 
     /// The time until which the node waits for peers that haven't acknowledged a revocation. `None` if none of these peers can still use a
-    /// cache from before the revocation. `since` is the time at which Redis had confirmed the revocation to this node. Without a `number`
-    /// from [`AckState::open`], no acknowledgement counts.
+    /// cache from before the revocation. `since` is the time at which Redis' answer to the revocation arrived. Without a `number` from
+    /// [`AckState::open`], no acknowledgement counts.
     pub(super) fn wait_until(&self, number: Option<u64>, since: Instant, now: Instant) -> Option<Instant> {
         let acknowledged = number.and_then(|number| self.pending.get(&number));
         let has_acknowledged = |name| acknowledged.is_some_and(|names| names.contains(name));
         // A ping that was sent after the revocation has returned, so no heartbeat from before the revocation is on its way.
-        let is_up_to_date = self.channel.is_some_and(|health| health.last_sent > since);
+        let heartbeats_have_arrived = self.channel.is_some_and(|health| health.last_sent > since);
         let awaited = self.peers.iter().filter(|(name, peer)| since < peer.until && !has_acknowledged(*name));
-        let ends = awaited.map(|(_, peer)| {
-            // The peer can use its cache beyond this time only after a synchronization that began later, and so found the revocation.
+        let deadlines = awaited.map(|(_, peer)| {
+            // If the peer uses its cache beyond this time, its last synchronization began after the revocation, and found it.
             let longest = since + peer.lease;
-            if is_up_to_date { peer.until.min(longest) } else { longest }
+            if heartbeats_have_arrived { peer.until.min(longest) } else { longest }
         });
-        ends.chain(self.unseen_until(since)).filter(|until| now < *until).max()
+        deadlines.chain(self.unseen_until(since)).filter(|until| now < *until).max()
     }
 
     /// The time until which peers that this node may not know can use sessions that they cached before `since`.
@@ -218,7 +219,7 @@ impl AckState {
         let was_healthy = |health: &ChannelHealth| health.last_sent + timing.max_channel_lag() >= since;
         let longest = since + lease;
         let until = match self.channel.filter(was_healthy) {
-            // The channel was established more than a lease ago: a heartbeat of every peer that uses its cache has arrived.
+            // The channel was established a lease before `since`: a heartbeat of every peer that uses its cache has arrived.
             Some(health) if since >= health.first_received + lease => since,
             // No heartbeat is on its way. Heartbeats may have been missed only before the channel was established.
             Some(health) if health.last_sent > since => longest.min(health.first_received + lease),
@@ -228,29 +229,29 @@ impl AckState {
         Some(self.untracked_until.map_or(until, |untracked| until.max(untracked.min(longest))))
     }
 
-    /// Handles a peer's request for a confirmation: it waits until [`AckState::take_confirmed`] returns it.
-    pub(super) fn on_confirm(&mut self, confirmation: Confirmation, now: Instant) {
+    /// Defers a peer's request until [`AckState::take_confirmed`] returns it.
+    pub(super) fn on_confirm(&mut self, request: ConfirmRequest, now: Instant) {
         if self.deferred.len() < MAX_DEFERRED {
             let lease = self.timing.map_or(Duration::ZERO, Timing::announced_lease);
-            self.deferred.push(Deferred { confirmation, expires: now + lease });
+            self.deferred.push(Deferred { request, expires: now + lease });
         }
     }
 
-    /// Takes the confirmations whose position is reached (`reached` returns the position of a bucket), and drops expired ones.
+    /// Takes the requests that this node can confirm, and drops expired ones. `reached` returns the node's position in a bucket.
     pub(super) fn take_confirmed(
         &mut self,
         reached: impl Fn(usize) -> Option<Position>,
         now: Instant,
-    ) -> Vec<Confirmation> {
+    ) -> Vec<ConfirmRequest> {
         let is_reached =
-            |wanted: &Confirmation| reached(wanted.bucket).is_some_and(|position| position >= wanted.position);
-        let taken = self.deferred.extract_if(.., |deferred| is_reached(&deferred.confirmation));
-        let taken = taken.map(|deferred| deferred.confirmation).collect();
+            |wanted: &ConfirmRequest| reached(wanted.bucket).is_some_and(|position| position >= wanted.position);
+        let taken = self.deferred.extract_if(.., |deferred| is_reached(&deferred.request));
+        let taken = taken.map(|deferred| deferred.request).collect();
         self.deferred.retain(|deferred| now < deferred.expires);
         taken
     }
 
-    /// Whether confirmations wait for this node to catch up.
+    /// Whether requests wait for this node to catch up.
     pub(super) fn has_deferred(&self) -> bool {
         !self.deferred.is_empty()
     }
@@ -278,12 +279,12 @@ mod tests {
         fn established() -> Self {
             let mut node = Self::new();
             node.ping();
-            node.pass(LEASE);
+            node.advance(LEASE);
             node.ping();
             node
         }
 
-        fn pass(&mut self, time: Duration) {
+        fn advance(&mut self, time: Duration) {
             self.now += time;
         }
 
@@ -301,7 +302,7 @@ mod tests {
             self.state.wait_until(number, since, self.now).map_or(Duration::ZERO, |until| until - self.now)
         }
 
-        /// How much longer the node waits for a revocation of this moment without a number, which no peer can acknowledge.
+        /// How long the node waits for a revocation of this moment that no peer can acknowledge.
         fn wait_without_number(&self) -> Duration {
             self.wait(None, self.now)
         }
@@ -338,12 +339,12 @@ mod tests {
     fn silent_peer_is_waited_for_until_its_lease_lapses() {
         let mut node = Node::established();
         node.heartbeat("two", LEASE);
-        node.pass(LEASE / 10);
+        node.advance(LEASE / 10);
         node.ping();
         let number = node.state.open(node.now);
         let since = node.now;
         assert_eq!(node.wait(number, since), LEASE, "a heartbeat may be on its way");
-        node.pass(LEASE / 10);
+        node.advance(LEASE / 10);
         node.ping();
         let rest_of_lease = LEASE * 8 / 10;
         assert_eq!(node.wait(number, since), rest_of_lease, "no heartbeat was on its way");
@@ -354,9 +355,9 @@ mod tests {
             rest_of_longest_wait,
             "a later lease does not extend the use of the earlier cache"
         );
-        node.pass(LEASE * 9 / 10);
+        node.advance(LEASE * 9 / 10);
         assert_eq!(node.wait(number, since), Duration::ZERO);
-        node.pass(LEASE);
+        node.advance(LEASE);
         assert_eq!(node.state.peers(node.now), 0);
     }
 
@@ -382,7 +383,7 @@ mod tests {
         assert!(!node.ping());
         let since = node.now;
         assert_eq!(node.wait(number, since), LEASE, "a heartbeat may be on its way");
-        node.pass(LEASE / 5);
+        node.advance(LEASE / 5);
         node.ping();
         assert_eq!(
             node.wait(number, since),
@@ -395,12 +396,12 @@ mod tests {
     fn node_whose_pings_return_late_waits_a_whole_lease() {
         let mut node = Node::established();
         let lag = Timing::new(LEASE).max_channel_lag();
-        node.pass(LEASE);
+        node.advance(LEASE);
         // The ping was under way for the maximum lag.
         node.state.on_ping(node.now - lag, node.now);
         assert_eq!(node.wait_without_number(), Duration::ZERO);
         assert!(node.state.channel_is_healthy(node.now));
-        node.pass(Duration::from_millis(1));
+        node.advance(Duration::from_millis(1));
         assert_eq!(node.wait_without_number(), LEASE);
         assert!(!node.state.channel_is_healthy(node.now));
     }
@@ -420,10 +421,10 @@ mod tests {
         publish(&mut node, LEASE);
         let usable = node.now + timing.probation();
         assert_eq!(node.state.cache_usable_from(), Some(usable));
-        node.pass(timing.max_heartbeat_gap());
+        node.advance(timing.max_heartbeat_gap());
         publish(&mut node, LEASE);
         assert_eq!(node.state.cache_usable_from(), Some(usable));
-        node.pass(timing.max_heartbeat_gap() + Duration::from_millis(1));
+        node.advance(timing.max_heartbeat_gap() + Duration::from_millis(1));
         publish(&mut node, LEASE);
         assert_eq!(node.state.cache_usable_from(), Some(node.now + timing.probation()));
         publish(&mut node, Duration::ZERO);
@@ -446,22 +447,22 @@ mod tests {
     #[test]
     fn confirmation_waits_for_the_position() {
         let mut node = Node::new();
-        // Each confirmation waits for the position with its own number.
+        // The position that each request waits for has the request's number.
         let position = |number| Position { millis: 7, number };
         for (number, bucket) in [(1, 0), (2, 0), (3, 9)] {
             let position = position(number);
-            node.state.on_confirm(Confirmation { origin: "two".into(), number, bucket, position }, node.now);
+            node.state.on_confirm(ConfirmRequest { origin: "two".into(), number, bucket, position }, node.now);
         }
         // Only bucket 0 advances.
         let confirmed = |node: &mut Node, reached| {
             let taken = node.state.take_confirmed(|bucket| (bucket == 0).then_some(reached), node.now);
-            taken.iter().map(|confirmation| confirmation.number).collect::<Vec<_>>()
+            taken.iter().map(|request| request.number).collect::<Vec<_>>()
         };
         assert_eq!(confirmed(&mut node, position(1)), [1]);
         assert!(node.state.has_deferred());
         assert_eq!(confirmed(&mut node, position(2)), [2]);
-        node.pass(LEASE);
+        node.advance(LEASE);
         assert!(confirmed(&mut node, position(2)).is_empty());
-        assert!(!node.state.has_deferred(), "the confirmation for bucket 9 has expired");
+        assert!(!node.state.has_deferred(), "the request for bucket 9 has expired");
     }
 }

@@ -1,4 +1,4 @@
-//! Acknowledgements: a request that ends a session is answered once no other node can call it active any more (I3).
+//! Acknowledgements: a request that ends a session is answered once no other node can call the session active any more (I3).
 //!
 //! [`AckTracker`] keeps the state machine of `ack_state.rs` behind one mutex, sends this node's acknowledgements in batches
 //! and lets the callers of [`PendingAck::confirmed`] wait.
@@ -16,7 +16,7 @@ use fred::{
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    ack_state::{AckState, Confirmation, NodeName, PeerChange},
+    ack_state::{AckState, ConfirmRequest, NodeName, PeerChange},
     event_entry::Position,
     message::{self, Direct},
     timing::Timing,
@@ -74,7 +74,7 @@ impl AckTracker {
         }
     }
 
-    /// Starts to track peers: other nodes may cache sessions, and this node is going to receive their heartbeats.
+    /// Sets the durations of the protocol. From now on, the node also waits for peers whose heartbeats it may have missed.
     pub(super) fn configure(&self, timing: Timing) {
         self.lock().state.configure(timing);
     }
@@ -164,33 +164,33 @@ impl AckTracker {
         self.lock().state.cache_usable_from()
     }
 
-    /// Queues the acknowledgement of a revocation that this node has applied. `from` is the sender field of the revocation.
-    pub(super) fn queue_ack(&self, from: &str) {
-        let Some((origin, number)) = message::parse_origin(from) else { return };
+    /// Queues the acknowledgement of a revocation that this node has applied. `sender` is the sender field of the revocation.
+    pub(super) fn queue_ack(&self, sender: &str) {
+        let Some((origin, number)) = message::parse_origin(sender) else { return };
         if *origin != *self.node {
             // Dropped if the outbox is full: the origin then waits for this node's lease to lapse.
             drop(self.outbox.try_send(OutgoingAck { origin: origin.into(), number }));
         }
     }
 
-    /// Handles a peer's request for a confirmation: sends the confirmation at once if this node has applied the bucket's events up to the
-    /// position. `reached` returns the position up to which it has. Returns whether this node has to synchronize first.
-    pub(super) fn on_confirm(&self, confirmation: Confirmation, reached: impl Fn(usize) -> Option<Position>) -> bool {
-        if confirmation.origin == self.node {
+    /// Handles a peer's `confirm` request, which is acknowledged once this node has applied the bucket's events up to the position.
+    /// `reached` returns the node's position in a bucket. Returns whether the node must synchronize first.
+    pub(super) fn on_confirm(&self, request: ConfirmRequest, reached: impl Fn(usize) -> Option<Position>) -> bool {
+        if request.origin == self.node {
             return false;
         }
-        self.lock().state.on_confirm(confirmation, Instant::now());
+        self.lock().state.on_confirm(request, Instant::now());
         self.send_confirmations(reached)
     }
 
-    /// Sends the confirmations whose positions are reached. Returns whether further ones wait.
+    /// Acknowledges the `confirm` requests whose positions are reached. Returns whether further requests wait.
     pub(super) fn send_confirmations(&self, reached: impl Fn(usize) -> Option<Position>) -> bool {
         let (confirmed, others_wait) = {
             let mut shared = self.lock();
             let confirmed = shared.state.take_confirmed(reached, Instant::now());
             (confirmed, shared.state.has_deferred())
         };
-        for Confirmation { origin, number, .. } in confirmed {
+        for ConfirmRequest { origin, number, .. } in confirmed {
             drop(self.outbox.try_send(OutgoingAck { origin, number }));
         }
         others_wait
@@ -225,10 +225,10 @@ impl PendingAck<'_> {
     /// None if there are no peers. For revocations that don't carry [`PendingAck::origin`].
     pub(super) fn request(&self, bucket: usize, position: Position) -> Option<String> {
         let origin = Arc::clone(&self.tracker.node);
-        self.number.map(|number| message::confirm(&Confirmation { origin, number, bucket, position }))
+        self.number.map(|number| message::confirm(&ConfirmRequest { origin, number, bucket, position }))
     }
 
-    /// Waits until every peer has acknowledged, or can't use its earlier cache any more. Must be called after Redis has answered.
+    /// Waits until every peer has acknowledged, or can't use what it cached before. Must be called after Redis has answered.
     pub(in crate::store::redis) async fn confirmed(self) {
         let answered = Instant::now();
         loop {
@@ -337,9 +337,9 @@ mod tests {
     #[tokio::test]
     async fn acks_are_queued_for_well_formed_senders_of_other_nodes_only() {
         let tracker = AckTracker::new("one");
-        // the node itself, no sender, a number that is none, and another node
-        for from in ["one 1", "", "two x", "two 7"] {
-            tracker.queue_ack(from);
+        // the node itself, no sender, a malformed number, and another node
+        for sender in ["one 1", "", "two x", "two 7"] {
+            tracker.queue_ack(sender);
         }
         let mut outgoing = tracker.outgoing.lock().unwrap().take().unwrap();
         let ack = outgoing.recv().await.unwrap();
@@ -353,7 +353,7 @@ mod tests {
         let tracker = AckTracker::new("one");
         tracker.configure(Timing::new(LEASE));
         let position = Position { millis: 7, number: 0 };
-        let request = |origin: &str| Confirmation { origin: origin.into(), number: 3, bucket: 1, position };
+        let request = |origin: &str| ConfirmRequest { origin: origin.into(), number: 3, bucket: 1, position };
         let must_synchronize = tracker.on_confirm(request("one"), |_| None);
         assert!(!must_synchronize, "a node's own request");
         let must_synchronize = tracker.on_confirm(request("two"), |_| None);

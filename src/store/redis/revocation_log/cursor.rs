@@ -1,5 +1,5 @@
-//! State machine of one bucket: the position up to which its revocations have been applied, and whether a session that was
-//! read from Redis may still be cached.
+//! State machine of one bucket (a group of accounts, whose revocations are one stream): the position up to which they have been applied,
+//! and whether a session that was read from Redis may be cached.
 //!
 //! The functions in this file do no I/O. `session_cache.rs` keeps a cursor beside the cached sessions of each bucket. The model in `model/`
 //! checks its transitions.
@@ -18,7 +18,7 @@ pub(super) struct Cursor {
 /// The outcome of applying an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Applied {
-    /// The entry is new, and so is the cursor's position.
+    /// The entry is new, and the cursor has advanced to it.
     New,
     /// The entry had been applied before.
     Duplicate,
@@ -61,8 +61,8 @@ impl Cursor {
         Applied::New
     }
 
-    /// Compares this cursor with the position in Redis. The cursor was at `before` when `redis_position` was read. Returns whether Redis
-    /// no longer has entries that were applied, because it lost them or they expired.
+    /// Moves the cursor to `redis_position`, the first time or if Redis no longer has entries that were applied: it lost them, or they
+    /// expired. Returns true in the second case. The cursor was at `before` when `redis_position` was read.
     pub(super) fn reconcile(&mut self, before: Option<Position>, redis_position: Position) -> bool {
         match before {
             // the first synchronization

@@ -69,8 +69,8 @@ impl Entry {
         })
     }
 
-    /// Parses an entry of a stream. The inner error is the position of an entry that this release can't read, such as one of a newer
-    /// release.
+    /// Parses an entry of a stream, whose field `e` holds the event. The inner error is the position of an entry that this release can't
+    /// read, such as one of a newer release.
     ///
     /// # Errors
     /// [`RedisError::Unexpected`] if the id is malformed.
@@ -102,7 +102,7 @@ impl Entry {
 pub(super) const KEYS_BUCKET: usize = 0;
 
 /// The text of the event that ends one session, in the format of `event_of` in `lua/lib.lua`.
-pub(in crate::store::redis) fn session_ended(
+pub(in crate::store::redis) fn session_end_event(
     account: AccountId,
     session: SessionId,
     reason: EndReason,
@@ -114,7 +114,7 @@ pub(in crate::store::redis) fn session_ended(
 
 /// The text of a reason in an event, and the zeros before the event's time (`event_of` in `lua/lib.lua`).
 ///
-/// A node of release 0.1 would treat an event with a reason that it can't read as a gap, for all its subscribers. Such a reason is
+/// A node of release 0.1 reports a gap to all its subscribers if it can't read an event's reason. A reason that 0.1 doesn't know is
 /// therefore written as `revoked`. Zeros before the time encode it: one for the first reason of [`EndReason::AFTER_0_1`], two for the
 /// second. A parser of numbers ignores them.
 fn reason_in_event(reason: EndReason) -> (&'static str, &'static str) {
@@ -134,11 +134,11 @@ fn reason_and_time(reason: &str, at: &str) -> Option<(EndReason, Timestamp)> {
     Some((reason, Timestamp::from_millis(at.parse().ok()?)))
 }
 
-/// The version of claims that an event names in place of a session (`claims_uuid` in `lua/set_claims.lua`).
+/// Parses the version of claims that an event names in place of a session (`claims_uuid` in `lua/set_claims.lua`).
 ///
 /// Releases before 0.2 know no such event. They parse it as the end of a session that never existed: they acknowledge it, and
 /// pass it to their subscribers, without effect. An event that they could not parse would be a gap for all their subscribers,
-/// which would refuse or introspect valid tokens until they have read a snapshot.
+/// which would refuse or introspect valid tokens until they have read a snapshot of the revocations.
 fn claims_version(session: &str) -> Option<ClaimsVersion> {
     let hex = session.strip_prefix("00000000-0000-0000-0000-").filter(|hex| hex.len() == 12)?;
     u32::from_str_radix(hex, 16).ok().map(ClaimsVersion)
@@ -201,15 +201,16 @@ mod tests {
         assert_eq!(parse_target("key abc"), Some(RevocationTarget::Key { kid: "abc".to_owned() }));
         let claims = RevocationTarget::Claims { account, version: ClaimsVersion(0x102) };
         assert_eq!(parse_target("00000000-0000-0000-0000-000000000102"), Some(claims));
-        assert_eq!(parse_target("some of abc"), None);
-        assert_eq!(parse_target("abc"), None);
+        let unknown_kind = "some of abc";
+        assert_eq!(parse_target(unknown_kind), None);
+        assert_eq!(parse_target("malformed-id"), None);
     }
 
     #[test]
     fn written_event_of_a_session_is_parsed_unchanged() {
         let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
         let at = Timestamp::from_millis(1_800_000_000_123);
-        let text = session_ended(account, session, EndReason::Logout, at);
+        let text = session_end_event(account, session, EndReason::Logout, at);
         let parsed = Entry::parse_stream("7-1", &HashMap::from([("e".to_owned(), text)])).unwrap().unwrap();
         let target = RevocationTarget::Session { account, session };
         assert_eq!(parsed.revocation, Revocation { target, reason: EndReason::Logout, at });
@@ -241,7 +242,7 @@ mod tests {
             ["logout", "revoked", "reuse", "limit", "password_changed", "disabled", "deleted", "key_retired"];
         let at = Timestamp::from_millis(1_800_000_000_123);
         for reason in EndReason::ALL.into_iter().filter(|reason| *reason != EndReason::ClaimsChanged) {
-            let text = session_ended(ACCOUNT.parse().unwrap(), SESSION.parse().unwrap(), reason, at);
+            let text = session_end_event(ACCOUNT.parse().unwrap(), SESSION.parse().unwrap(), reason, at);
             let lines: Vec<_> = text.split('\n').collect();
             assert!(read_by_0_1.contains(&lines[2]), "a reason after 0.1 belongs to EndReason::AFTER_0_1: {text}");
             assert_eq!(lines[3].parse(), Ok(at.as_millis()));

@@ -3,7 +3,7 @@
 //! On the shared channel `CHANNEL`, to every node:
 //!
 //! - `here NODE MILLIS`: heartbeat. The node may use its cache for this many milliseconds; 0: the node doesn't use its cache.
-//! - `confirm NODE NUMBER BUCKET POSITION`: a request to acknowledge the number to the node once the bucket has reached the position.
+//! - `confirm NODE NUMBER BUCKET POSITION`: a request to acknowledge NUMBER to NODE, after the events of BUCKET up to POSITION.
 //!
 //! On `CHANNEL:NODE`, to one node:
 //!
@@ -16,7 +16,7 @@
 use std::time::Duration;
 
 use super::{
-    ack_state::{Confirmation, NodeName},
+    ack_state::{ConfirmRequest, NodeName},
     event_entry::Position,
 };
 
@@ -26,12 +26,8 @@ const MAX_LEASE: Duration = Duration::from_mins(1);
 /// A message on the shared channel that is not a revocation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Broadcast {
-    Heartbeat {
-        node: NodeName,
-        lease: Duration,
-    },
-    /// A request to acknowledge a number.
-    Confirm(Confirmation),
+    Heartbeat { node: NodeName, lease: Duration },
+    Confirm(ConfirmRequest),
 }
 
 impl Broadcast {
@@ -43,7 +39,7 @@ impl Broadcast {
             return Some(Self::Heartbeat { node: node.into(), lease });
         }
         let mut words = message.strip_prefix("confirm ")?.split(' ');
-        Some(Self::Confirm(Confirmation {
+        Some(Self::Confirm(ConfirmRequest {
             origin: words.next()?.into(),
             number: words.next()?.parse().ok()?,
             bucket: words.next()?.parse().ok()?,
@@ -58,7 +54,7 @@ pub(super) fn heartbeat(node: &str, lease: Duration) -> String {
 }
 
 /// A message that asks every node to acknowledge a number once it has applied a bucket's events up to a position.
-pub(super) fn confirm(Confirmation { origin, number, bucket, position }: &Confirmation) -> String {
+pub(super) fn confirm(ConfirmRequest { origin, number, bucket, position }: &ConfirmRequest) -> String {
     format!("confirm {origin} {number} {bucket} {position}")
 }
 
@@ -111,10 +107,10 @@ mod tests {
         assert_eq!(written, "here one 1500");
         assert_eq!(Broadcast::parse(&written), Some(Broadcast::Heartbeat { node: "one".into(), lease }));
         let position = Position { millis: 7, number: 2 };
-        let confirmation = Confirmation { origin: "one".into(), number: 5, bucket: 255, position };
-        let written = confirm(&confirmation);
+        let request = ConfirmRequest { origin: "one".into(), number: 5, bucket: 255, position };
+        let written = confirm(&request);
         assert_eq!(written, "confirm one 5 255 7-2");
-        assert_eq!(Broadcast::parse(&written), Some(Broadcast::Confirm(confirmation)));
+        assert_eq!(Broadcast::parse(&written), Some(Broadcast::Confirm(request)));
         let after_start = Duration::from_micros(77);
         assert_eq!(Direct::parse(&ping(after_start)), Some(Direct::Ping(after_start)));
         let acks = Direct::Acks { node: "two".into(), numbers: vec![1, 9] };

@@ -1,9 +1,9 @@
 //! The revocation log: propagates the end of sessions to every node. The session cache and the feed of each node depend on it.
 //!
-//! Each revocation is appended to the stream of its bucket and published, in one script (`lua/lib.lua`). A node receives it
-//! on the channel (`subscriber.rs`), and checks several times per lease that it has missed none (`synchronizer.rs`). Both
-//! apply it to the session cache (`session_cache.rs`), once and in order. The node that ended the session answers its client
-//! when no other node can call the session active any more (`ack_tracker.rs`).
+//! Each revocation is appended to the stream of its bucket (a group of accounts) and published, in one script (`lua/lib.lua`). A node
+//! receives it on the channel (`subscriber.rs`), and checks five times per `cache.max_staleness` that it has missed none
+//! (`synchronizer.rs`). Either way, the node removes what ended from its session cache (`session_cache.rs`). The node that ended the
+//! session answers its client when no other node can call the session active any more (`ack_tracker.rs`).
 //!
 //! `ack_state.rs` and `cursor.rs` hold the protocol's state machines, which the model in `model/` checks. docs/architecture.md has the
 //! messages, states and timers in tables.
@@ -33,7 +33,7 @@ use tokio::{
 
 pub(super) use self::{
     ack_tracker::{AckTracker, PendingAck},
-    event_entry::{Position, session_ended},
+    event_entry::{Position, session_end_event},
     session_cache::SessionCache,
 };
 use self::{subscriber::Subscriber, synchronizer::Synchronizer, timing::Timing};
@@ -87,7 +87,7 @@ impl RevocationLog {
         let caches_sessions = !self.max_staleness.is_zero();
         let staleness = if caches_sessions { self.max_staleness } else { STALENESS_WITHOUT_CACHE };
         let timing = Timing::new(staleness);
-        // Without session caches, which all nodes then lack, no node waits for acknowledgements.
+        // If this node caches no sessions, no node does, and none waits for acknowledgements.
         if caches_sessions {
             self.acks.configure(timing);
         }
@@ -138,7 +138,7 @@ impl RevocationLog {
         self.session_cache.is_valid()
     }
 
-    /// The numbers of lookups of `SessionStore::liveness` that the session cache and that Redis have answered.
+    /// The number of lookups of `SessionStore::liveness` that hit the session cache, and of those that missed it.
     pub fn hits_and_misses(&self) -> (u64, u64) {
         self.session_cache.hits_and_misses()
     }
@@ -182,7 +182,7 @@ impl RevocationLog {
         !tasks.is_empty()
     }
 
-    /// Waits until no other node can call a session active that had ended by `position` of its account's bucket. For events
+    /// Waits until no other node can call a session active whose end is in the account's bucket, up to `position`. For events
     /// that don't name the waiting node, so that it must request the acknowledgements itself.
     pub(super) async fn confirm_position(&self, pending: PendingAck<'_>, account: AccountId, position: Position) {
         if let Some(request) = pending.request(key::bucket(account), position) {
@@ -209,7 +209,7 @@ impl RevocationLog {
         Ok((revocations, are_complete))
     }
 
-    /// Appends the retirement of the signing key `kid`, which revokes every token that the key has signed.
+    /// Appends to the log the retirement of the signing key `kid`, which revokes every token that the key has signed.
     ///
     /// # Errors
     /// [`RedisError`]

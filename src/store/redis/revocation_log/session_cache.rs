@@ -1,9 +1,9 @@
 //! Cache of live sessions, and the lease during which its content is valid.
 //!
-//! A cached session is used only while the node is *synchronized*: it has compared, within its lease, the position
-//! of every bucket with Redis and has applied the missing entries (`synchronizer.rs`). Nothing needs to end the lease: it lapses
-//! also when a connection dies silently, when Redis hangs, and when the process was stopped. While other nodes don't wait for
-//! this one (`ack_state.rs`), the node is synchronized but looks up every session in Redis.
+//! A cached session is used only while the node is *synchronized*: it has compared, within its lease, the position of every bucket (a
+//! group of accounts) with Redis, and has applied the missing entries (`synchronizer.rs`). The lease lapses by itself, for example when a
+//! connection dies silently, when Redis hangs, or when the process is paused. While other nodes don't wait for this one
+//! (`ack_state.rs`), the node is synchronized but looks up every session in Redis.
 
 use std::{
     sync::{
@@ -51,7 +51,7 @@ struct Bucket {
     sessions: BoundedMap<SessionId, (AccountId, Liveness), UniformHasher>,
 }
 
-/// The lease of a node: until when the node counts as synchronized, and up to which watermark.
+/// The lease of a node: until when it counts as synchronized.
 #[derive(Clone, Copy, Default)]
 struct Lease {
     synced: Option<Synced>,
@@ -194,7 +194,7 @@ impl SessionCache {
         self.valid_until.is_ahead()
     }
 
-    /// The numbers of lookups that the cache has answered, and that it has not.
+    /// The number of lookups that hit the cache, and of those that missed it.
     pub(super) fn hits_and_misses(&self) -> (u64, u64) {
         (self.metrics.hits.get(), self.metrics.misses.get())
     }
@@ -226,7 +226,7 @@ impl SessionCache {
         match entry.revocation.target {
             RevocationTarget::Session { session, .. } => bucket.sessions.remove(&session),
             RevocationTarget::Account { account, except, .. } => bucket.remove_account(account, except),
-            // The next lookup of each session reads the version of the claims with it.
+            // The next lookup of each session also reads the version of the claims.
             RevocationTarget::Claims { account, .. } => bucket.remove_account(account, None),
             RevocationTarget::Key { .. } => {}
         }

@@ -22,7 +22,7 @@ use super::{
     session_cache::SessionCache,
 };
 
-/// The pause before another attempt to subscribe after one that failed, or that Redis has denied.
+/// The pause after an attempt to subscribe that failed, or that Redis has denied.
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Receives messages on its own connection until it is aborted. The synchronizer finds the events of missed messages.
@@ -75,8 +75,8 @@ impl Subscriber {
         }
     }
 
-    /// Subscribes to the shared channel and to the channel of this node, on a new connection. Returns false if it is
-    /// unknown whether that worked. Redis may also have denied the subscription: see [`Self::is_denied`].
+    /// Subscribes to the shared channel and to the channel of this node. Returns false if it is unknown whether that
+    /// worked. Redis may also have denied the subscription: see [`Self::is_denied`].
     async fn subscribe(&self, has_failed_before: bool) -> bool {
         self.acks.on_channel_lost();
         let own_channel = self.acks.own_channel(&self.channel);
@@ -100,12 +100,12 @@ impl Subscriber {
         self.connection.subscribe_denied.load(Ordering::Relaxed)
     }
 
-    /// Handles a message to all nodes. Returns whether this node has to synchronize.
+    /// Handles a message on the shared channel. Returns whether this node has to synchronize.
     fn on_message(&self, message: &str) -> bool {
         match Broadcast::parse(message) {
             Some(Broadcast::Heartbeat { node, lease }) => return self.acks.on_heartbeat(node, lease),
-            Some(Broadcast::Confirm(confirmation)) => {
-                return self.acks.on_confirm(confirmation, |bucket| self.cache.position(bucket));
+            Some(Broadcast::Confirm(request)) => {
+                return self.acks.on_confirm(request, |bucket| self.cache.position(bucket));
             }
             None => {}
         }

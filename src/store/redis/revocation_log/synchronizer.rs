@@ -152,7 +152,7 @@ impl Synchronizer {
         published && self.acks.cache_usable_from().is_some_and(|from| from <= Instant::now())
     }
 
-    /// Whether a bucket is empty because its entries have expired. `applied` is the id of the last entry that was applied.
+    /// Whether Redis has no position of a bucket because the bucket's last entry, `applied`, has expired.
     fn has_expired(&self, applied: Position, redis_position: Position, now: Timestamp) -> bool {
         let appended = Timestamp::from_millis(i64::try_from(applied.millis).unwrap_or(i64::MAX));
         redis_position.is_zero() && now + EXPIRY_SLACK >= appended + self.event_retention
@@ -181,7 +181,7 @@ impl Synchronizer {
 
     /// Applies the missing entries of a bucket. Returns false if the stream lacks some of them.
     async fn apply_missing(&self, client: &Client, bucket: usize) -> Result<bool, RedisError> {
-        let Some(applied) = self.cache.position(bucket) else { return Ok(false) };
+        let Some(applied) = self.cache.position(bucket) else { return Ok(false) }; // `reconcile` has set it
         // The read begins with the entry that was applied last: nothing is missing if the stream still has it, or if no entry was
         // applied yet.
         let mut complete = applied.is_zero();
@@ -219,7 +219,7 @@ impl Synchronizer {
     }
 }
 
-/// Reads at most [`PAGE_SIZE`] entries of a stream from a position on. The inner error is the position of an unreadable entry.
+/// Reads at most [`PAGE_SIZE`] entries of a stream, beginning at `from`. The inner error is the position of an unreadable entry.
 async fn read(client: &Client, stream: String, from: &str) -> Result<Vec<Result<Entry, Position>>, RedisError> {
     let entries: Vec<(String, HashMap<String, String>)> =
         client.xrange_values(stream, from.to_owned(), "+", Some(PAGE_SIZE)).await?;
@@ -238,6 +238,7 @@ pub(super) async fn read_since(
         let entries = read(client, stream.clone(), &from).await?;
         let is_full_page = entries.len() as u64 >= PAGE_SIZE;
         if let Some(last) = entries.last() {
+            // The next page begins after the last entry of this page.
             from = format!("({}", last.as_ref().map_or_else(|position| *position, |entry| entry.position));
         }
         all.extend(entries);

@@ -26,7 +26,7 @@ impl Timing {
         self.max_staleness / 10 * 9
     }
 
-    /// The maximum age of the newest returned ping, 0.4 S. While a node's ping is not older, the node has received everything that was
+    /// The maximum age of the newest returned ping, 0.4 S. While it is not exceeded, the node has received everything that was
     /// published more than 0.4 S ago.
     pub(super) fn max_channel_lag(self) -> Duration {
         self.max_staleness / 10 * 4

@@ -1,4 +1,4 @@
-//! Ends sessions: one, one with those beneath it, or all of an account (I3: once the end is answered, no node accepts the session).
+//! Ends sessions: one, one with those beneath it, or all of an account (I3: once the request is answered, no node accepts the session).
 
 use fred::types::Value;
 
@@ -12,7 +12,7 @@ use crate::{
     },
     store::redis::{
         connection::RedisError,
-        revocation_log::session_ended,
+        revocation_log::session_end_event,
         script::{millis, unexpected},
     },
 };
@@ -24,8 +24,8 @@ pub struct AccountSessions {
     pub account: AccountId,
     /// The session that stays live, if any.
     pub except: Option<SessionId>,
-    /// The account's new epoch. If given, no sign-in that was checked against an older epoch can create a session any more (I5: changed
-    /// credentials end all sessions).
+    /// The account's new epoch, the counter of its changes. If given, a sign-in that was checked against an older epoch can't create a
+    /// session for 15 minutes (I5: changed credentials end all sessions).
     pub epoch: Option<Epoch>,
 }
 
@@ -65,7 +65,7 @@ impl SessionStore {
         let ack_origin = pending.origin(); // the node and the number to acknowledge
         let mut argument = session_arg_prefix(account, session, ack_origin.len());
         argument.extend_from_slice(ack_origin.as_bytes());
-        let event = session_ended(account, session, reason, now);
+        let event = session_end_event(account, session, reason, now);
         let arguments = vec![Value::Bytes(argument.freeze()), event.into()];
         let answer = self.connection.run_batched(|scripts| &scripts.revoke, account, arguments).await;
         // Removed after an error as well, since Redis may have run the script. The next lookup reads Redis.
@@ -153,7 +153,7 @@ impl SessionStore {
         Ok(session_ids(ended))
     }
 
-    /// Ends the sessions of an account (I3). Returns the number of live sessions ended, once no other node can call them active.
+    /// Ends the sessions of an account (I3). Returns how many live sessions ended, once no other node can call them active.
     ///
     /// # Errors
     /// [`RedisError`]

@@ -37,7 +37,7 @@ pub(super) fn search<M: Model>(model: &M, limit: usize) -> Report<M::Action> {
     if !model.holds(&initial) {
         return Report { states: 1, violation: Some(Vec::new()), complete: false };
     }
-    // by the fingerprint of a visited state: the fingerprint of its predecessor, and the action between the two; none for the initial state
+    // By the fingerprint of each visited state: its predecessor's fingerprint and the action between them; none for the initial state.
     let mut parents: HashMap<u64, Option<(u64, M::Action)>> = HashMap::from([(fingerprint(&initial), None)]);
     let mut queue = VecDeque::from([initial]);
     let mut actions = Vec::new();
@@ -110,7 +110,7 @@ fn path<A: Copy>(parents: &HashMap<u64, Option<(u64, A)>>, mut child: u64) -> Ve
     actions
 }
 
-/// The generator of random numbers SplitMix64 (Steele, Lea and Flood, 2014).
+/// The random number generator SplitMix64 (Steele, Lea and Flood, 2014).
 struct SplitMix64(u64);
 
 impl SplitMix64 {
@@ -152,6 +152,7 @@ fn violation_in_the_initial_state_is_found() {
             false
         }
     }
-    assert_eq!(search(&NeverHolds, 10).violation, Some(Vec::new()));
-    assert_eq!(walk(&NeverHolds, 1, 1, 1).violation, Some(Vec::new()));
+    let (limit, seed, walks, steps) = (10, 1, 1, 1);
+    assert_eq!(search(&NeverHolds, limit).violation, Some(Vec::new()));
+    assert_eq!(walk(&NeverHolds, seed, walks, steps).violation, Some(Vec::new()));
 }

@@ -35,7 +35,7 @@ const EVERYTHING: Allow =
 /// A node that ends the session and uses no cache, and a node that caches the session.
 const TWO_NODES: [Start; 2] = [WarmOrigin, Caching];
 
-/// The maximum number of ticks of 0.2 × S.
+/// The maximum number of ticks, each a fifth of `cache.max_staleness` (S).
 #[derive(Clone, Copy)]
 struct Ticks(u8);
 
@@ -132,7 +132,7 @@ fn violation_is_found_with_each_rule_switched_off() {
     }
 }
 
-/// Carries out actions, without those that are not possible. The last action must be possible. Returns whether I3 holds afterwards.
+/// Carries out the actions that are possible, and skips the others. The last one must be possible. Returns whether I3 holds afterwards.
 fn i3_holds_after(scenario: &Scenario, actions: &[Action]) -> bool {
     let mut state = scenario.initial();
     let mut is_possible = false;

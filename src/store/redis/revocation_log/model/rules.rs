@@ -6,13 +6,13 @@
 pub(super) enum Rule {
     /// The node that ends a session waits until its peers have acknowledged the event.
     NodesWaitForPeers,
-    /// The node that ends a session waits for a silent peer until the peer's whole lease has lapsed.
+    /// The node that ends a session waits for a silent peer until the peer's lease on its cache has lapsed.
     NodesWaitOutLeases,
-    /// A request that finds the session already ended waits for the peers too.
+    /// A request that finds the session already ended also waits for the peers.
     RepeatsAreConfirmed,
     /// A peer acknowledges a `confirm` only once it has applied the bucket's events up to the position that the message names.
     ConfirmationsWaitForThePosition,
-    /// A peer applies an event before it acknowledges it.
+    /// A peer applies an event before acknowledging the event.
     EventsAreAppliedBeforeTheyAreAcknowledged,
     /// An event whose predecessor the node has not received does not advance the node's position in the bucket.
     GapsKeepThePosition,
@@ -22,7 +22,7 @@ pub(super) enum Rule {
     LookupsOlderThanAnEndAreNotCached,
     /// The validity of a cache counts from the beginning of the synchronization, not from its end.
     LeasesCountFromTheBeginning,
-    /// A node uses its cache for a tenth less than it announces.
+    /// A node uses its cache for a tenth less time than its announced lease.
     LeasesHaveAMargin,
     /// A node stops using its cache before it announces a zero lease.
     CacheIsInvalidBeforeTheNodeLeaves,

@@ -26,7 +26,7 @@ pub(super) struct Scenario {
     pub(super) switched_off: Option<Rule>,
 }
 
-/// The possible events of a scenario. With fewer of them, the search visits a larger part of the states.
+/// The events that a scenario allows besides ticks, requests and faults. With fewer, a search covers more of the states.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allow {
     /// Other events occur between the steps of a synchronization.
@@ -46,13 +46,13 @@ pub(super) struct Allow {
 pub(super) enum Start {
     /// The node has just been started.
     Cold,
-    /// The node has run for a long time, and its list of peers contains the other nodes that have.
+    /// The node has run for a long time. Its peers are the other nodes that are `Warm` or `Caching`.
     Warm,
     /// As [`Start::Warm`], and the node has cached the session.
     Caching,
     /// As [`Start::Warm`], but the node never uses its cache: it is only the origin of requests that end sessions.
     WarmOrigin,
-    /// As [`Start::Cold`], but the node never uses its cache, either.
+    /// As [`Start::Cold`], but the node never uses its cache.
     ColdOrigin,
 }
 
@@ -87,8 +87,8 @@ impl Model for Scenario {
             // The first synchronization with the bucket, which has no events yet.
             node.cursor.reconcile(None, Position::default());
             if node.uses_cache {
-                // The heartbeats of the last 5 ticks, at most 2 ticks apart: the probation has ended, since it takes 2.5 ticks, and no pause
-                // between heartbeats has begun a new one, since the maximum pause is 2.5 ticks, too.
+                // The heartbeats of the last 5 ticks: the probation of 2.5 ticks has ended. The heartbeats are at most 2 ticks apart, and only
+                // a pause of more than 2.5 ticks begins a new probation.
                 for ago in [TICK * 5, TICK * 3, TICK, Duration::ZERO] {
                     node.acks.on_heartbeat_published(lease, now - ago, now - ago);
                 }

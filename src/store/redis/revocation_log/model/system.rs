@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::super::{
-    ack_state::{AckState, Confirmation, NodeName},
+    ack_state::{AckState, ConfirmRequest, NodeName},
     cursor::{Applied, Cursor},
     event_entry::Position,
     timing::Timing,
@@ -21,11 +21,11 @@ use super::super::{
 pub(super) const STALENESS: Duration = Duration::from_secs(1);
 /// The interval of synchronizations.
 pub(super) const TICK: Duration = Duration::from_millis(200);
-/// How far a node's clock falls behind once: a little less than a tenth of a lease.
+/// How far a slow node's clock is behind: a little less than a tenth of a lease.
 pub(super) const SKEW: Duration = Duration::from_millis(90);
 /// The maximum number of messages on their way to a subscriber. Redis closes the connection of a subscriber that is too slow.
 pub(super) const MAX_QUEUED: usize = 4;
-/// The age of nodes that have run long before the scenario starts.
+/// How long before the scenario the channels of warm nodes were established.
 pub(super) const LONG_AGO: Duration = Duration::from_secs(3600);
 
 /// The time of tick 0. It is in the future, so that [`LONG_AGO`] can be subtracted from it: an [`Instant`] may not reach far back.
@@ -116,7 +116,7 @@ pub(super) enum Message {
     Heartbeat { node: NodeName, lease: Duration },
     Ping { sent: Instant },
     Event { position: Position, previous: Position, ends_session: bool, from: Option<(NodeName, u64)> },
-    Confirm(Confirmation),
+    Confirm(ConfirmRequest),
     Ack { node: NodeName, number: u64 },
 }
 
@@ -141,6 +141,7 @@ pub(super) enum Progress {
         since: Instant,
     },
     Answered,
+    /// The node has crashed.
     Failed,
 }
 
@@ -207,7 +208,8 @@ impl Node {
     }
 
     pub(super) fn now(&self, tick: u8) -> Instant {
-        *START + TICK * tick.into() - if self.is_slow { SKEW } else { Duration::ZERO }
+        let behind = if self.is_slow { SKEW } else { Duration::ZERO };
+        *START + TICK * tick.into() - behind
     }
 
     pub(super) fn cache_is_valid(&self, tick: u8) -> bool {
@@ -273,11 +275,11 @@ impl System {
         self.publish(&Message::Event { position, previous, ends_session, from });
     }
 
-    /// Sends the confirmations whose position the node has reached.
+    /// Acknowledges the `confirm` requests whose position the node has reached.
     pub(super) fn send_confirmations(&mut self, node: usize) {
         let now = self.nodes[node].now(self.tick);
         let Node { acks, cursor, .. } = &mut self.nodes[node];
-        for Confirmation { origin, number, .. } in acks.take_confirmed(|_| cursor.position(), now) {
+        for ConfirmRequest { origin, number, .. } in acks.take_confirmed(|_| cursor.position(), now) {
             self.send_ack(node, &origin, number);
         }
     }

@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
-    super::{ack_state::Confirmation, event_entry::Position},
+    super::{ack_state::ConfirmRequest, event_entry::Position},
     rules::Rule,
     scenario::{Request, Scenario},
     system::{Action, Lookup, Message, Node, Progress, Sync, System, timing},
@@ -41,11 +41,11 @@ impl Scenario {
                 }
                 state.send_confirmations(index);
             }
-            Message::Confirm(confirmation) if confirmation.origin != node.name => {
+            Message::Confirm(request) if request.origin != node.name => {
                 if self.breaks(Rule::ConfirmationsWaitForThePosition) {
-                    state.send_ack(index, &confirmation.origin, confirmation.number);
+                    state.send_ack(index, &request.origin, request.number);
                 } else {
-                    node.acks.on_confirm(confirmation, now);
+                    node.acks.on_confirm(request, now);
                     state.send_confirmations(index);
                 }
             }
@@ -141,11 +141,11 @@ impl Scenario {
             return;
         }
         if let Some(position) = confirm {
-            // A script that doesn't ask for acknowledgements gets its number now.
+            // If the event asked for no acknowledgements, the number is allocated only now.
             number = number.or_else(|| node.acks.open(now));
             if let Some(number) = number {
                 let origin = Arc::clone(&node.name);
-                state.publish(&Message::Confirm(Confirmation { origin, number, bucket: 0, position }));
+                state.publish(&Message::Confirm(ConfirmRequest { origin, number, bucket: 0, position }));
             }
         }
         state.progress[index] = Progress::Waiting { number, since: now };
@@ -272,7 +272,7 @@ impl Scenario {
                     }
                 }
             }
-            // A restarted node has a new name, as other nodes see it.
+            // Other nodes see a restarted node under a new name.
             Action::Restart(index) => {
                 let uses_cache = state.nodes[index].uses_cache;
                 state.nodes[index] = Node::new(state.next_name, uses_cache);
