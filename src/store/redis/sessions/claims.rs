@@ -23,8 +23,8 @@ impl SessionStore {
     /// Returns the stored version, once no other node accepts a token with an older one. It is `version`, or a later one if an earlier
     /// change that the database did not store has used `version` in Redis.
     ///
-    /// A sign-in that was checked against an epoch older than `epoch` can't create a session any more, so that it can't write the former
-    /// roles.
+    /// For 15 minutes, a sign-in that read an epoch (the account's counter of changes) before `epoch` can't create a session: it would
+    /// write the former roles.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -51,11 +51,11 @@ impl SessionStore {
         let except = None; // no session stays
         self.log.session_cache.remove_account(account, except);
         let answer = answer?;
-        let version = answer.as_u64().and_then(|version| u32::try_from(version).ok());
-        let version = version.ok_or_else(|| unexpected("set_claims", &answer))?;
+        let stored = answer.as_u64().and_then(|version| u32::try_from(version).ok());
+        let stored = stored.ok_or_else(|| unexpected("set_claims", &answer))?;
         // waits for the acknowledgements of the other nodes
         pending.confirmed().await;
-        Ok(ClaimsVersion(version))
+        Ok(ClaimsVersion(stored))
     }
 
     /// The version of an account's claims in Redis. None if Redis holds no version; the database may hold one.

@@ -1,4 +1,4 @@
-//! Starts a session.
+//! Creates a session.
 
 use std::{iter::repeat, time::Duration};
 
@@ -44,7 +44,7 @@ pub struct NewSession {
     pub transport: Transport,
     /// Address, device and user agent of the sign-in.
     pub origin: SessionOrigin,
-    /// The tag of the network and the user agent of the sign-in.
+    /// The keyed digest of the network and user agent of the sign-in.
     pub tag: OriginTag,
     /// The authentication and the grant that the session is based on.
     pub basis: SessionBasis,
@@ -78,7 +78,7 @@ pub enum CreateOutcome {
         evicted: Vec<SessionId>,
     },
     /// The account or its claims have changed since its credentials were checked: check them again. The change ended all sessions (I5), or
-    /// outdated the claims (I16), so a session from before must not start.
+    /// outdated the claims (I16), so no session may be based on them.
     Stale,
 }
 
@@ -96,10 +96,10 @@ impl SessionStore {
         let (record, ttl) = new_record(new.transport, new.idle_timeout, new.absolute_timeout, now);
         let record = Record { has_grant: encoded_grant.is_some(), has_last_use: true, ..record };
         let last_use = LastUse::new(LastUseOrigin { tag: new.tag, ip: new.origin.ip }, authentication, parent);
-        // create.lua describes the arguments. The first one has, after the ids, 2 times of 6 bytes, 3 numbers of 4, and the record of 36.
+        // create.lua describes the arguments. After the ids, the first has 2 values of 6 bytes, 3 of 4 bytes, and the record of 36 bytes.
         let mut argument = session_arg_prefix(new.account, new.id, 2 * 6 + 3 * 4 + 36);
-        for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(ttl)] {
-            argument.put_uint(time.min(MAX_U48), 6);
+        for millis in [now.as_millis().max(0).unsigned_abs(), whole_millis(ttl)] {
+            argument.put_uint(millis.min(MAX_U48), 6);
         }
         argument.put_u32(new.max_per_account);
         argument.put_u32(new.epoch.0);
@@ -111,7 +111,7 @@ impl SessionStore {
         arguments.extend(details.chain(repeat(Bytes::new())).take(record::DETAIL_PARTS).map(Value::Bytes));
         arguments.push(Value::Bytes(last_use.encode(now).into()));
         let answer = self.connection.run_batched(|scripts| &scripts.create, new.account, arguments).await?;
-        // A text, or an array with the position of the last event if the session limit has ended sessions.
+        // A text; or, if the session limit has ended sessions, an array that begins with the text and the position of the last event.
         let (outcome, last_event) = match &answer {
             Value::Array(parts) => (parts.first().and_then(Value::as_str), parts.get(1)),
             outcome => (outcome.as_str(), None),

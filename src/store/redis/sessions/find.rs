@@ -50,14 +50,14 @@ impl SessionStore {
         let id = session.as_bytes().as_slice();
         // A session has parts beside its record (record.rs): 1 to 3 are the details, and 4 is the last use.
         let part_numbers = 1..=4;
-        // The record, the account's roles and other claims (`r`), the version of the claims, and the parts.
+        // The fields are the record, the account's roles and other claims (`r`), the version of the claims, and the parts.
         let claims_version_field = Bytes::from_static(record::CLAIMS_VERSION_FIELD.as_bytes());
         let mut fields = vec![Bytes::copy_from_slice(id), Bytes::from_static(b"r"), claims_version_field];
         fields.extend(part_numbers.clone().map(|number| Bytes::from([id, &[number]].concat())));
         let answer =
             Box::pin(self.connection.client_for_request()?.hmget(self.connection.keys.sessions(account), fields));
         let found: Vec<Option<Bytes>> = self.look_ups.measure(answer).await?;
-        let [Some(record), roles, claims, parts @ ..] = found.as_slice() else { return Ok(None) };
+        let [Some(record), roles, claims_stamp, parts @ ..] = found.as_slice() else { return Ok(None) };
         let parts = part_numbers.zip(parts).filter_map(|(number, part)| Some((number, part.as_ref()?))).collect();
         let session = record::decode_session(account, session, record, parts)?;
         if session.is_expired(now) {
@@ -71,7 +71,7 @@ impl SessionStore {
             }
             None => Roles::default(),
         };
-        let claims_version = record::decode_claims_stamp(claims.as_deref())?.version;
+        let claims_version = record::decode_claims_stamp(claims_stamp.as_deref())?.version;
         Ok(Some(FoundSession { session, roles, claims_version }))
     }
 
@@ -92,7 +92,7 @@ impl SessionStore {
         Ok(sessions)
     }
 
-    /// Whether a session is live.
+    /// Whether a session is live. Reads Redis.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -100,7 +100,7 @@ impl SessionStore {
         Ok(self.look_up(account, session, now).await?.is_some())
     }
 
-    /// Returns the times of a live session, or none if the session has ended. Reads Redis.
+    /// Returns the [`Liveness`] of a session, or none if the session has ended. Reads Redis.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -113,8 +113,8 @@ impl SessionStore {
         self.look_up(account, session, now).await
     }
 
-    /// Returns the times of a live session, or none if the session has ended. Reads the node's session cache while it is valid, else
-    /// Redis.
+    /// Returns the [`Liveness`] of a session, or none if the session has ended. Reads Redis, unless the node's session cache is valid and
+    /// has the session.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -147,7 +147,7 @@ impl SessionStore {
         self.log.session_cache.count_hit();
     }
 
-    /// Reads the times of a live session from Redis.
+    /// Reads the [`Liveness`] of a session from Redis.
     #[tracing::instrument(level = "trace", target = "latchkey::span", name = "redis look_up", skip_all, fields(otel.kind = "client", db.system.name = "redis", db.operation.name = "look_up"))]
     async fn look_up(
         &self,
