@@ -35,12 +35,12 @@ pub(super) fn client_config(settings: &RedisSettings) -> Result<TlsConfig, Redis
     Ok(TlsConfig::from(TlsConnector::from(config)))
 }
 
-/// The trusted authorities: those of the file `ca`, or else those of the system.
-fn trusted_authorities(ca: Option<&Path>) -> Result<RootCertStore, RedisError> {
+/// The trusted authorities: those of the file `ca_path`, or else those of the system.
+fn trusted_authorities(ca_path: Option<&Path>) -> Result<RootCertStore, RedisError> {
     let mut authorities = RootCertStore::empty();
-    if let Some(ca) = ca {
-        for certificate in read_certificates("redis.tls_ca", ca)? {
-            authorities.add(certificate).map_err(|error| unusable("redis.tls_ca", ca, &error))?;
+    if let Some(ca_path) = ca_path {
+        for certificate in read_certificates("redis.tls_ca", ca_path)? {
+            authorities.add(certificate).map_err(|error| unusable("redis.tls_ca", ca_path, &error))?;
         }
     } else {
         // some of the system's certificates may be unreadable; the others suffice

@@ -1,6 +1,6 @@
 //! Compresses `User-Agent` headers: each common phrase becomes one byte.
 //!
-//! The order of the phrases is part of the record format: append new ones.
+//! The order of the phrases is part of the format of stored sessions: append new phrases.
 
 /// The byte that stands for the first phrase, after all ASCII characters. The following bytes stand for the following phrases.
 const FIRST_PHRASE: u8 = 0x80;

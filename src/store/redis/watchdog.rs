@@ -1,6 +1,6 @@
 //! Detects a Redis that accepts connections but does not answer, reconnects, and logs outages.
 //!
-//! fred has such a detection too, but its timer never expires under traffic, since every write resets it.
+//! fred, the Redis client library, has such a detection too, but its timer never expires under traffic: every write resets it.
 
 use std::{
     sync::{
@@ -31,9 +31,9 @@ use super::{address::Label, failure};
 const PING_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a ping may remain unanswered.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
-/// The number of unanswered pings in a row after which the connection is replaced.
+/// The number of unanswered pings in a row after which the connection is replaced and the outage is logged.
 const MAX_MISSES: u32 = 2;
-/// The number of unanswered pings in a row after which commands fail at once if the server refuses connections: about two seconds.
+/// The number of unanswered pings in a row (within about two seconds) after which commands fail at once if the server refuses connections.
 const REFUSED_MISSES: u32 = 3;
 /// How often a lasting outage is logged.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
@@ -60,7 +60,7 @@ impl Outage {
         self.is_refused.load(Ordering::Relaxed)
     }
 
-    fn record(&self, reason: Option<String>) {
+    fn set_reason(&self, reason: Option<String>) {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 }
@@ -82,7 +82,7 @@ impl OutageLog {
 
     /// Records why the connection is down.
     fn on_error(&mut self, error: &Error) {
-        self.outage.record(Some(failure::reason(error)));
+        self.outage.set_reason(Some(failure::reason(error)));
         self.is_refusal = failure::is_refusal(error);
     }
 
@@ -91,12 +91,12 @@ impl OutageLog {
     fn on_miss(&mut self, misses: u32, fallback: &Error) {
         self.outage.is_refused.store(self.is_refusal && misses >= REFUSED_MISSES, Ordering::Relaxed);
         if misses >= MAX_MISSES {
-            self.on_outage(fallback);
+            self.log_if_due(fallback);
         }
     }
 
-    /// Logs the outage if that is due. `fallback` is the error of the ping, for when no better reason is known.
-    fn on_outage(&mut self, fallback: &Error) {
+    /// Logs the outage if that is due. `fallback` is the error of the last ping, for when no better reason is known.
+    fn log_if_due(&mut self, fallback: &Error) {
         let known_reason = self.outage.reason();
         let is_known = known_reason.is_some();
         let reason = known_reason.unwrap_or_else(|| failure::reason(fallback));
@@ -117,9 +117,9 @@ impl OutageLog {
         }
     }
 
-    /// Logs the end of an outage, if there was one.
+    /// Records that the connection works, and logs the end of an outage that was logged.
     fn on_answer(&mut self) {
-        self.outage.record(None);
+        self.outage.set_reason(None);
         self.outage.is_refused.store(false, Ordering::Relaxed);
         self.is_refusal = false;
         if self.logged.take().is_some() {
@@ -158,6 +158,7 @@ pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
                         }
                         log.on_miss(misses, &error);
                     }
+                    // In any other state, fred is reconnecting already. If the reconnection fails, the next pings are unanswered.
                     if misses >= MAX_MISSES && client.state() == ClientState::Connected {
                         let _ = tokio::time::timeout(PING_TIMEOUT, client.force_reconnection()).await;
                         // The new connection is replaced after as many misses of its own.
@@ -170,7 +171,7 @@ pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
     tokio::spawn(ping_repeatedly).abort_handle()
 }
 
-/// The last of the connection errors that have arrived since the last call.
+/// Takes the connection errors that have arrived since the previous call, and returns the newest.
 fn take_last_error(errors: &mut Receiver<(Error, Option<Server>)>) -> Option<Error> {
     let mut last = None;
     loop {

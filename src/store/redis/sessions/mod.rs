@@ -54,7 +54,7 @@ const MAX_U48: u64 = (1 << 48) - 1;
 pub struct SessionStore {
     pub(super) connection: Arc<RedisConnection>,
     pub(super) log: Arc<RevocationLog>,
-    /// The duration and the errors of reads of a single session.
+    /// The metrics of lookups of one session: their duration and errors.
     pub(super) look_ups: Timed,
 }
 
@@ -90,7 +90,7 @@ impl SessionStore {
     ) -> Result<Value, RedisError> {
         let (keys, bucket) = (&self.connection.keys, key::bucket(account));
         let keys = vec![keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
-        // the two common arguments, and room for seven own ones
+        // Room for the two common arguments and seven own ones. Only a replacement (`replace.rs`) has more.
         let mut arguments = Vec::with_capacity(9);
         arguments.extend([self.connection.event_trim_args(), bytes(account.as_bytes())]);
         arguments.extend(own_arguments);
@@ -99,16 +99,17 @@ impl SessionStore {
 }
 
 /// The beginning of the first argument of a batched operation: the account id and the session id, with capacity for
-/// `additional` bytes. The operation's values are one argument, since each further argument costs Redis as much as a small command.
-fn session_arg_prefix(account: AccountId, session: SessionId, additional: usize) -> BytesMut {
+/// `additional_bytes`. The operation's values are one argument, since each further argument costs Redis as much as a small command.
+fn session_arg_prefix(account: AccountId, session: SessionId, additional_bytes: usize) -> BytesMut {
     const ID_BYTES: usize = 16;
-    let mut argument = BytesMut::with_capacity(2 * ID_BYTES + additional);
+    let mut argument = BytesMut::with_capacity(2 * ID_BYTES + additional_bytes);
     argument.extend_from_slice(account.as_bytes());
     argument.extend_from_slice(session.as_bytes());
     argument
 }
 
-/// The ids of the sessions that `create.lua` has ended, from its answer: `{'created', position, ids…}`.
+/// The ids of the sessions that ended because of the session limit, from the answer of `create` in create_session.lua:
+/// `{'created', position, ids…}`.
 pub(super) fn evicted_ids(answer: &Value) -> Vec<SessionId> {
     let Value::Array(parts) = answer else { return Vec::new() };
     session_ids(parts.get(2..).unwrap_or_default())
@@ -120,7 +121,7 @@ fn session_ids(ids: &[Value]) -> Vec<SessionId> {
     ids.map(SessionId::from_bytes).collect()
 }
 
-/// The record of a session that begins now, and the minimum TTL of its key.
+/// The record of a session that begins now, and the minimum TTL of the account's session hash.
 pub(super) fn new_record(
     transport: Transport,
     idle: Duration,
@@ -130,12 +131,11 @@ pub(super) fn new_record(
     let (idle_ends_at, ends_at) = (now + idle, now + absolute);
     // Longer than needed, so that most refreshes leave the TTL unchanged.
     let kept_until = idle_ends_at.min(ends_at) + idle / 16;
-    let generation = Generation(0);
     let record = Record {
         has_grant: false,
         has_last_use: false,
         has_step_up: false,
-        generation,
+        generation: Generation(0),
         transport,
         created_at: now,
         last_used_at: now,

@@ -1,4 +1,5 @@
-//! Presents a refresh token: rotates it (I1: one successor), answers a repeat, or ends the session (I2: reuse ends the session).
+//! Presents a refresh token: rotates it (I1: one successor), answers an allowed repeat of a superseded token with the current one, or ends
+//! the session (I2: reuse ends the session).
 
 use std::time::Duration;
 
@@ -50,8 +51,8 @@ impl SessionStore {
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
         let Presentation { account, session, generation, accepted, origin } = *presentation;
-        // Generation (4 bytes), three times (18), accepted sessions (1), retry window (6), limit (1), and an origin of at most 25. A
-        // client's id follows its length (1).
+        // In bytes: generation 4, three u48 values 18, accepted sessions 1, retry window 6, limit 1, origin at most 25. For a
+        // client also the length of its id, 1, and the id.
         let capacity = 55 + client.map_or(0, |client| 1 + client.len());
         let mut argument = session_arg_prefix(account, session, capacity);
         argument.put_u32(generation.0);
@@ -59,7 +60,7 @@ impl SessionStore {
         for time in [now_millis, whole_millis(rule.grace), whole_millis(idle_timeout)] {
             argument.put_uint(time.min(MAX_U48), 6);
         }
-        // rotate.lua describes the numbers.
+        // The accepted sessions, as rotate.lua numbers them. With a client, `accepted` has no effect.
         argument.put_u8(match (client, accepted) {
             (Some(_), _) => 2,
             (None, AcceptedTransport::Bearer) => 1,
@@ -87,20 +88,20 @@ impl SessionStore {
         // The parts of the answer are those that rotate.lua describes.
         let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
         let outcome = parts.first().and_then(Value::as_str);
-        let grant = || -> Result<Grant, RedisError> {
+        let read_grant = || -> Result<Grant, RedisError> {
             let record = parts.get(1).and_then(Value::as_bytes).ok_or_else(|| unexpected("rotate", &answer))?;
             let record = Record::decode(record)?;
-            let (roles, additional) = decode_roles_and_claims(parts.get(2))?;
-            let claims = record::decode_claims_stamp(parts.get(3).and_then(Value::as_bytes))?;
+            let (roles, additional_claims) = decode_roles_and_claims(parts.get(2))?;
+            let stamp = record::decode_claims_stamp(parts.get(3).and_then(Value::as_bytes))?;
             let last_use = parts.get(4).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
             let client_grant = decode_client_grant(&record, parts.get(5))?;
-            let roles_and_claims = (roles, additional, claims.version);
+            let roles_and_claims = (roles, additional_claims, stamp.version);
             Ok(record.into_grant(account, session, roles_and_claims, last_use.as_ref(), client_grant))
         };
         match outcome.as_deref() {
-            Some("rotated") => Ok(Rotation::Rotated(grant()?)),
-            Some("repeated") => Ok(Rotation::Repeated(grant()?)),
-            Some("counted") => Ok(Rotation::Counted(grant()?)),
+            Some("rotated") => Ok(Rotation::Rotated(read_grant()?)),
+            Some("repeated") => Ok(Rotation::Repeated(read_grant()?)),
+            Some("counted") => Ok(Rotation::Counted(read_grant()?)),
             Some(ended @ ("reused" | "second_holder")) => {
                 self.log.session_cache.remove_session(account, session);
                 self.count_revocation(EndReason::Reuse);

@@ -32,7 +32,7 @@ pub struct Replacement {
     pub account: AccountId,
     /// The session that the new session replaces.
     pub replaces: SessionId,
-    /// Which sessions may be replaced, by the transport of their refresh token.
+    /// The transports that the replaced session may have.
     pub accepted: AcceptedTransport,
     /// The account's roles.
     pub roles: Roles,
@@ -92,7 +92,7 @@ impl SessionStore {
             idle_timeout,
             absolute_timeout,
         } = replacement;
-        // the script sets the transport of the replaced session
+        // The script replaces the transport `Bearer` by that of the replaced session.
         let (record, ttl) = new_record(Transport::Bearer, idle_timeout, absolute_timeout, now);
         let refuses_cookies = accepted == AcceptedTransport::Bearer;
         // ARGV 9 to 15 of revoke_all.lua
@@ -105,7 +105,7 @@ impl SessionStore {
             Value::Integer(claims_version.0.into()),
             Value::Bytes(authentication.map(encode_authentication).unwrap_or_default().into()),
         ];
-        // the session that stays live is the new one
+        // With a replacement, the script takes the new session for the excepted one.
         let ended_sessions = AccountSessions::all(account).except(id).with_epoch(epoch);
         let answer = self.run_revoke_all(ended_sessions, reason, now, replacement_args).await?;
         match answer.as_str().as_deref() {
@@ -113,7 +113,7 @@ impl SessionStore {
             Some("cookie") => return Ok(ReplaceOutcome::NotAccepted),
             _ => {}
         }
-        // the answer: ended sessions, record, version of the claims, last use, details
+        // The answer: number of ended sessions, record, version of the claims, last use, details
         let Value::Array(parts) = &answer else { return Err(unexpected("revoke_all", &answer)) };
         let (Some(ended), Some(record)) =
             (parts.first().and_then(Value::as_u64), parts.get(1).and_then(Value::as_bytes))

@@ -34,7 +34,7 @@ pub struct StepUp {
     pub epoch: Epoch,
     /// The authentication.
     pub authentication: Authentication,
-    /// The origin of the request, for a session that has no stored origin.
+    /// The origin of the request, stored if the session has none yet (a session of release 0.1).
     pub origin: LastUseOrigin,
 }
 
@@ -59,7 +59,7 @@ pub struct SessionAuthentications {
 }
 
 impl SessionStore {
-    /// Records an authentication of a session's user after the sign-in. The session's refresh token stays.
+    /// Records an authentication of a session's user after the sign-in. The session's refresh token stays valid.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -88,11 +88,11 @@ impl SessionStore {
         let Value::Array(parts) = &answer else { return Err(unexpected("step_up", &answer)) };
         let record = parts.first().and_then(Value::as_bytes).ok_or_else(|| unexpected("step_up", &answer))?;
         let record = Record::decode(record)?;
-        let (roles, additional) = decode_roles_and_claims(parts.get(1))?;
-        let claims = record::decode_claims_stamp(parts.get(2).and_then(Value::as_bytes))?;
+        let (roles, additional_claims) = decode_roles_and_claims(parts.get(1))?;
+        let stamp = record::decode_claims_stamp(parts.get(2).and_then(Value::as_bytes))?;
         let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
         let client_grant = decode_client_grant(&record, parts.get(4))?;
-        let roles_and_claims = (roles, additional, claims.version);
+        let roles_and_claims = (roles, additional_claims, stamp.version);
         let grant = record.into_grant(account, session, roles_and_claims, last_use.as_ref(), client_grant);
         Ok(StepUpOutcome::Recorded(Box::new(grant)))
     }
@@ -113,7 +113,7 @@ impl SessionStore {
         let (record, last_use): (Option<Bytes>, Option<Bytes>) = self.look_ups.measure(answer).await?;
         let Some(record) = record else { return Ok(None) };
         let record = Record::decode(&record)?;
-        // Without the flag, the field is part of the details (last_use.rs).
+        // In a record of release 0.1, which lacks the flag, this field belongs to the details (last_use.rs).
         let last_use = last_use.filter(|_| record.has_last_use);
         let last_use = last_use.map(|part| LastUse::decode(&part)).transpose()?;
         Ok(Some(SessionAuthentications {
