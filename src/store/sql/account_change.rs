@@ -22,7 +22,7 @@ pub struct AccountChange {
     pub(super) tx: Transaction<'static, Any>,
     /// Whether the change adds a mail to the outbox.
     pub(super) has_mail: bool,
-    /// The accounts that lose their unverified primary address, because this account verifies it. The commit logs them.
+    /// The ids of the accounts that lose their unverified primary address, because this account verifies it. The commit logs them.
     pub(super) released: Vec<String>,
     pub(super) sql: Sql,
 }
@@ -64,7 +64,7 @@ impl Sql {
 }
 
 impl AccountChange {
-    /// Sets a new password's hash.
+    /// Sets a new password's hash, and forgets the account's devices, which could skip the second factor.
     ///
     /// # Errors
     /// [`SqlError`]. After an error of this or any other method the change can only be dropped.
@@ -75,7 +75,7 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Disables the account as of `at`, or enables it (`None`).
+    /// Disables the account as of `at`, or enables it (`None`). Forgets its devices.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -105,7 +105,7 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Sets the version of the account's claims to the version that Redis has stored, which may be higher than the requested one. Does
+    /// Sets the version of the account's claims to the version that Redis has stored, which may be higher than that of this change. Does
     /// nothing if they are the same.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ impl AccountChange {
         if other_owner.is_some() || self.is_verified_elsewhere(&email.key()).await? {
             return Err(SetEmailError::Taken);
         }
-        // `None` if the address is new, or was secondary but not verified
+        // Deletes the secondary address, if it is one. `None` if it was none, or was not verified.
         let verified_at = self.take_secondary_email(&email.key()).await?;
         let sql = "UPDATE accounts SET email = $1, email_key = $2, email_verified = $3, email_verified_at = $4 \
                    WHERE id = $5";
@@ -158,7 +158,7 @@ impl AccountChange {
         Ok(self.store(now).await?)
     }
 
-    /// Increments and returns the epoch, so that a sign-in that was checked before can't create a session.
+    /// Increments the account's epoch and returns it. A sign-in whose credentials were checked in an earlier epoch can't create a session.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -168,7 +168,7 @@ impl AccountChange {
         Ok(self.account.epoch)
     }
 
-    /// Deletes the account, with its profile, its secondary and former addresses, its factors, its consents and its remembered devices.
+    /// Deletes the account, with its profile, its addresses of all kinds, its factors, its consents and its remembered devices.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -217,11 +217,11 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Writes the columns that changes set in [`AccountChange::account`], except those of the e-mail address. The row is
+    /// Writes the columns that changes set in [`AccountChange::account`], except those of the e-mail address and the username. The row is
     /// locked, so no concurrent change is overwritten.
-    pub(super) async fn store(&mut self, now: Timestamp) -> Result<(), SqlError> {
+    pub(super) async fn store(&mut self, updated_at: Timestamp) -> Result<(), SqlError> {
         let account = &mut self.account;
-        account.updated_at = now;
+        account.updated_at = updated_at;
         let sql = "UPDATE accounts SET password_hash = $1, password_changed_at = $2, disabled_at = $3, roles = $4, \
                    epoch = $5, updated_at = $6, deletion_at = $7, claims_version = $8, factors = $9, factors_version = $10, \
                    factor_required_at = $11 WHERE id = $12";
@@ -231,7 +231,7 @@ impl AccountChange {
             .bind(account.disabled_at.map(Timestamp::as_millis))
             .bind(account.roles.to_string())
             .bind(i64::from(account.epoch.0))
-            .bind(now.as_millis())
+            .bind(updated_at.as_millis())
             .bind(account.deletion_at.map(Timestamp::as_millis))
             .bind(i64::from(account.claims_version.0))
             .bind(i64::from(account.factors.bits()))

@@ -101,7 +101,7 @@ impl Sql {
 }
 
 impl AccountChange {
-    /// Marks the primary address as verified. It is no longer a secondary one.
+    /// Marks the primary address as verified, and deletes the same address from the secondary ones.
     ///
     /// # Errors
     /// [`TakeAddressError`]
@@ -122,15 +122,15 @@ impl AccountChange {
         Ok(self.store(now).await?)
     }
 
-    /// Makes a verified address the primary address of this account. It is no longer a secondary one. Another account that has the address
-    /// unverified loses it (I13: an unverified address belongs to nobody).
+    /// Makes an address that the caller has verified the primary address, and deletes it from the secondary ones. Another account that has
+    /// it as its unverified primary address loses it (I13: an unverified address belongs to nobody).
     ///
     /// # Errors
     /// [`TakeAddressError`]
     pub async fn make_primary_address(&mut self, email: &Email, now: Timestamp) -> Result<(), TakeAddressError> {
         let id = self.account.id.to_string();
         let key = email.key();
-        // Before the lock, to avoid a deadlock.
+        // Before the lock, to avoid a deadlock: this statement may wait for the row of an account whose change waits for the lock.
         self.release_unverified(&key, now).await?;
         self.lock_address(&key).await?;
         if self.is_verified_elsewhere(&key).await? {
@@ -170,7 +170,8 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Schedules the deletion of the account at the time `at`. `None` cancels a scheduled deletion.
+    /// Schedules the deletion of the account at the time `at`, and forgets its devices, which could skip the second factor. `None` cancels
+    /// a scheduled deletion.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -251,8 +252,8 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Stores a verified address that was replaced, so that the change can be undone. Deletes expired former addresses. A former address
-    /// that is stored again keeps the time at which it was first stored.
+    /// Stores the verified primary address that a change replaced, so that the change can be undone. Deletes expired former addresses. A
+    /// former address that is stored again keeps its `created_at`.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -279,7 +280,7 @@ impl AccountChange {
         addresses(&mut self.tx, self.account.id, FORMER, now).await
     }
 
-    /// Deletes all former addresses. Their changes can't be undone any more.
+    /// Deletes all former addresses. No change of the address can be undone any more.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -330,7 +331,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Stores an address. One that the account has in this state already keeps its `created_at`.
+    /// Stores an address. An address that the account already has in this state keeps its `created_at`.
     async fn insert_address(
         &mut self,
         state: &str,
@@ -354,7 +355,7 @@ impl AccountChange {
     }
 }
 
-/// The addresses of an account in one state that have not expired, newest first.
+/// The unexpired addresses of an account in one state, newest first.
 async fn addresses(
     tx: &mut Transaction<'_, Any>,
     id: AccountId,

@@ -106,8 +106,8 @@ impl Sql {
     /// Finds the account whose primary e-mail address, verified secondary address or username is the identifier, with one query.
     /// If two accounts have the address, the one that has verified it wins (I13: no pre-hijacking).
     ///
-    /// Early releases stored names without Unicode normalization. If the normalized name belonged to another account at the migration, the
-    /// account kept its old key (`rekey.rs`). Such an account is found only by its name exactly as typed at registration.
+    /// Early releases stored names (addresses and usernames) without Unicode normalization. If a normalized name belonged to another
+    /// account at the migration, the account kept its old key (`rekey.rs`). Only the name as typed at registration finds such an account.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -188,7 +188,7 @@ impl Sql {
 /// The number of parameters of a row in an `INSERT`.
 const PARAMETERS: usize = 11;
 
-/// The number of rows of one `INSERT`: SQLite allows 32,766 parameters.
+/// The maximum number of rows of one `INSERT`, well within the 32,766 parameters that SQLite allows.
 const ROWS_PER_STATEMENT: usize = 500;
 
 /// Inserts the rows whose id, address and name no other account has, without committing. Returns the outcome of each row, in order.
@@ -197,15 +197,15 @@ pub(super) async fn insert(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -
     let mut outcomes = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(ROWS_PER_STATEMENT) {
         let keys: Vec<String> = chunk.iter().map(|row| row.email.key()).collect();
-        let taken = secondary_emails::verified_keys(tx, &keys).await?;
-        let candidates: Vec<&NewAccount> = chunk.iter().filter(|row| !taken.contains(&row.email.key())).collect();
+        let taken_keys = secondary_emails::verified_keys(tx, &keys).await?;
+        let candidates: Vec<&NewAccount> = chunk.iter().filter(|row| !taken_keys.contains(&row.email.key())).collect();
         let mut inserted = insert_unless_conflicting(tx, &candidates).await?;
         for (index, row) in chunk.iter().enumerate() {
             let following = &chunk[index + 1..];
             // `remove`, so that of two equal rows only the first counts as inserted.
             outcomes.push(if inserted.remove(&unique_columns(row)) {
                 ImportOutcome::Inserted
-            } else if taken.contains(&row.email.key()) {
+            } else if taken_keys.contains(&row.email.key()) {
                 ImportOutcome::EmailTaken
             } else {
                 resolve_conflict(tx, row, following).await?
@@ -215,8 +215,8 @@ pub(super) async fn insert(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -
     Ok(outcomes)
 }
 
-/// Finds the value of `row` that another account already has. An account that was inserted from one of the rows `following` does not
-/// count. If the other account was deleted in the meantime, inserts the row after all.
+/// Finds the value of `row` that another account already has. An account from one of the rows `following` does not count: it was inserted
+/// because `row` had another conflict. If the other account was deleted in the meantime, inserts the row after all.
 async fn resolve_conflict(
     tx: &mut Transaction<'_, Any>,
     row: &NewAccount,
@@ -246,7 +246,7 @@ async fn resolve_conflict(
     Err(SqlError::Other(sqlx::Error::Protocol(format!("the account {} conflicts with a changing row", row.id))))
 }
 
-/// The id of the account that has the value `key` of a unique column. `sql` selects it.
+/// The id of the account whose unique column has the value `key`. `sql` selects the id by this column.
 async fn find_holder(
     tx: &mut Transaction<'_, Any>,
     sql: &'static str,
@@ -323,7 +323,7 @@ pub(super) fn stored_hash(hash: Option<&PasswordHash>) -> String {
     hash.map(|hash| hash.expose().to_owned()).unwrap_or_default()
 }
 
-/// Reads a row of `select!`. Names are not validated: an earlier release may have accepted other names.
+/// Reads a row of `select!`. Does not validate the address and the username: an earlier release may have accepted others.
 pub(super) fn read(row: &AnyRow) -> Result<Account, SqlError> {
     let id: String = row.try_get("id")?;
     let unreadable = |column: &str| SqlError::Corrupt(format!("{column} of the account {id}"));

@@ -41,7 +41,7 @@ pub struct AuditRow {
     pub detail: Option<String>,
     /// The actor.
     pub actor: String,
-    /// The client address.
+    /// The client's IP address, as recorded.
     pub address: Option<String>,
     /// The number of events that the row represents.
     pub count: i64,
@@ -58,7 +58,7 @@ pub struct AuditFilter {
     pub event: Option<AuditEvent>,
     /// The account.
     pub account: Option<AccountId>,
-    /// The recorded client address.
+    /// The client's IP address, as recorded.
     pub address: Option<IpAddr>,
 }
 
@@ -73,7 +73,7 @@ impl Sql {
     /// This database, recording client addresses with this precision.
     #[must_use]
     pub const fn with_address_precision(mut self, precision: AddressPrecision) -> Self {
-        self.addresses = precision;
+        self.address_precision = precision;
         self
     }
 
@@ -82,7 +82,7 @@ impl Sql {
     /// # Errors
     /// [`SqlError`]. The rows may or may not have been stored.
     pub async fn append_audit(&self, entries: &[(Uuid, AuditEntry)]) -> Result<(), SqlError> {
-        let mut tx = self.pool.begin_with(self.dialect.begin_write()).await?;
+        let mut tx = self.begin_background_write().await?;
         for chunk in entries.chunks(ROWS_PER_INSERT) {
             self.insert_audit(&mut tx, chunk.iter().map(|(id, entry)| (*id, entry))).await?;
         }
@@ -113,7 +113,7 @@ impl Sql {
     /// # Errors
     /// [`SqlError`]
     pub async fn prune_audit(&self, before: Timestamp, limit: u32) -> Result<u64, SqlError> {
-        let mut tx = self.pool.begin_with(self.dialect.begin_write()).await?;
+        let mut tx = self.begin_background_write().await?;
         // A trigger of the table refuses to delete rows that are not older than `released_until`.
         query("UPDATE audit_retention SET released_until = $1 WHERE released_until < $1")
             .bind(before.as_millis())
@@ -146,7 +146,7 @@ impl Sql {
         };
         for (id, entry) in entries {
             let facts = &entry.facts;
-            let recorded_address = facts.address.and_then(|ip| self.addresses.apply(ip));
+            let recorded_address = facts.address.and_then(|ip| self.address_precision.apply(ip));
             query = query
                 .bind(id.to_string())
                 .bind(entry.at.as_millis())

@@ -154,9 +154,9 @@ impl Sql {
     /// [`SqlError`]
     pub async fn delete_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
-        // without the consents, a new client with this id would inherit them
         let done = query("DELETE FROM clients WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         if done.rows_affected() > 0 {
+            // Otherwise a new client with this id would inherit the consents.
             query("DELETE FROM consents WHERE client_id = $1").bind(id.to_string()).execute(&mut *tx).await?;
             self.record(&mut tx, &AuditEntry::new(now, AuditEvent::ClientDeleted).client(id.clone())).await?;
         }
@@ -164,8 +164,8 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Replaces a client's secret. The replaced secret is accepted until `former_until`. The secret before it is deleted. Returns whether
-    /// the client exists.
+    /// Replaces a client's secret. The replaced secret is accepted until `former_until`. A secret that was replaced earlier is no longer
+    /// accepted. Returns whether the client exists.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -204,13 +204,13 @@ fn read(row: &AnyRow) -> Result<Client, SqlError> {
     let hash = |column: &str, bytes: Vec<u8>| -> Result<ClientSecretHash, SqlError> {
         Ok(ClientSecretHash::new(bytes.try_into().map_err(|_| corrupt(column))?))
     };
-    let former: Option<Vec<u8>> = row.try_get("former_secret_hash")?;
-    let until: Option<i64> = row.try_get("former_secret_until")?;
+    let former_hash: Option<Vec<u8>> = row.try_get("former_secret_hash")?;
+    let former_until: Option<i64> = row.try_get("former_secret_until")?;
     let disabled_at: Option<i64> = row.try_get("disabled_at")?;
-    let former_secret = match (former, until) {
-        (Some(former), Some(until)) => {
+    let former_secret = match (former_hash, former_until) {
+        (Some(bytes), Some(until)) => {
             let until = Timestamp::from_millis(until);
-            Some(FormerSecret { hash: hash("former_secret_hash", former)?, until })
+            Some(FormerSecret { hash: hash("former_secret_hash", bytes)?, until })
         }
         _ => None,
     };

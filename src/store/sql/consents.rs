@@ -105,7 +105,7 @@ impl Sql {
         let scope = union(former.as_ref().map(|former| &former.scope), allowed.scope)?;
         let resources = union(former.as_ref().map(|former| &former.resources), allowed.resources)?;
         let sql = "INSERT INTO consents (account_id, client_id, scope, resources, created_at, updated_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account_id, client_id) DO UPDATE SET \
+                   VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (account_id, client_id) DO UPDATE SET \
                    scope = excluded.scope, resources = excluded.resources, updated_at = excluded.updated_at";
         query(sql)
             .bind(account.to_string())
@@ -113,11 +113,10 @@ impl Sql {
             .bind(scope.to_string())
             .bind(resources.to_string())
             .bind(now.as_millis())
-            .bind(now.as_millis())
             .execute(&mut **tx)
             .await?;
         let entry = AuditEntry::new(now, AuditEvent::ConsentGiven).account(account).client(client.clone());
-        // The newly allowed scopes only.
+        // The scopes of this call, without those that the owner allowed before.
         let scope = allowed.scope;
         let detail = match audited_url {
             Some(url) => format!("{scope} ({url})"),

@@ -72,7 +72,7 @@ impl Sql {
         rows.iter().map(read_client).collect()
     }
 
-    /// Stores a dynamic client, and the consent of an account to it. Returns false, and stores nothing, if the account has already
+    /// Stores a dynamic client and the consent of an account to it. Returns false, and stores nothing, if the account has already
     /// consented to `max_others` other dynamic clients.
     ///
     /// # Errors
@@ -96,15 +96,12 @@ impl Sql {
         }
         // Every consent sets `allowed_at`: see `prune_dynamic_clients`.
         let sql = "INSERT INTO dynamic_clients (id, client_id, metadata, fetched_at, created_at, allowed_at) \
-                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata, \
+                   VALUES ($1, $2, $3, $4, $4, $4) ON CONFLICT (id) DO UPDATE SET metadata = excluded.metadata, \
                    fetched_at = excluded.fetched_at, allowed_at = excluded.allowed_at";
         query(sql)
             .bind(client.id.to_string())
             .bind(client.client_id.to_owned())
             .bind(client.metadata.to_owned())
-            // fetched_at, created_at and allowed_at
-            .bind(now.as_millis())
-            .bind(now.as_millis())
             .bind(now.as_millis())
             .execute(&mut *tx)
             .await?;
@@ -136,7 +133,7 @@ impl Sql {
     /// # Errors
     /// [`SqlError`]
     pub async fn disable_dynamic_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
-        // A client that is disabled already keeps its time.
+        // A client that is disabled already keeps the time at which it was disabled.
         let sql = "UPDATE dynamic_clients SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1";
         let statement = query(sql).bind(id.to_string()).bind(now.as_millis());
         let entry = AuditEntry::new(now, AuditEvent::ClientDisabled).client(id.clone());

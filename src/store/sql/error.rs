@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A database error. Its texts contain neither addresses nor values of rows. PostgreSQL puts whole rows into the details of some errors,
+/// A database error. Its texts contain no e-mail addresses and no whole rows. PostgreSQL puts whole rows into the details of some errors,
 /// so `Debug` prints only what `Display` prints.
 #[derive(thiserror::Error)]
 pub enum SqlError {
@@ -50,7 +50,7 @@ pub enum SqlError {
         /// The cause.
         source: io::Error,
     },
-    /// Any other error: no such database, wrong password, missing table.
+    /// Any other error, such as no such database, wrong password, missing table.
     #[error("{}", reason(.0))]
     Other(sqlx::Error),
 }

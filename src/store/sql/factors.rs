@@ -17,11 +17,11 @@ pub struct TotpFactor {
     pub id: FactorId,
     /// The account.
     pub account: AccountId,
-    /// The name that the owner gave it.
+    /// The name that the owner gave the app.
     pub label: String,
     /// The sealed secret.
     pub sealed: Vec<u8>,
-    /// When its owner began to set it up.
+    /// When the owner began to set it up.
     pub created_at: Timestamp,
     /// When its first accepted code confirmed it; none before.
     pub confirmed_at: Option<Timestamp>,
@@ -59,8 +59,8 @@ impl Sql {
         Ok(found)
     }
 
-    /// Marks the time step of an authenticator app's code as used. Returns false if this or a later step was used before, or if the app was
-    /// removed. Returns true to exactly one of several concurrent callers (I11: a code works once).
+    /// Marks the time step of an authenticator app's code as used. Returns false if this or a later step was used before, or if there is no
+    /// confirmed app with this id. Returns true to exactly one of several concurrent callers (I11: a code works once).
     ///
     /// # Errors
     /// [`SqlError`]
@@ -171,15 +171,15 @@ impl Sql {
             let id: Option<String> = row.try_get("id")?;
             let account: String = row.try_get("account_id")?;
             Ok(SealedFactor {
-                factor: id.map(|id| parse(&id)).transpose()?,
-                account: parse(&account)?,
+                factor: id.map(|id| parse_id(&id)).transpose()?,
+                account: parse_id(&account)?,
                 sealed: row.try_get("sealed")?,
             })
         };
         rows.iter().map(read).collect()
     }
 
-    /// Replaces a sealed value, if it is still `old.sealed`.
+    /// Replaces the sealed value `old.sealed` by `sealed`, unless it has changed meanwhile.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -318,7 +318,7 @@ impl AccountChange {
         self.set_recovery_codes(no_key, no_digests, now).await
     }
 
-    /// When the account's recovery codes were created; none if the account has no codes.
+    /// When the account's recovery codes were created, even if all of them are used; none if there is no set of codes.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -407,8 +407,8 @@ fn read_totp(row: &AnyRow) -> Result<TotpFactor, SqlError> {
     let confirmed_at: Option<i64> = row.try_get("confirmed_at")?;
     let last_used_at: Option<i64> = row.try_get("last_used_at")?;
     Ok(TotpFactor {
-        id: parse(&id)?,
-        account: parse(&account)?,
+        id: parse_id(&id)?,
+        account: parse_id(&account)?,
         label: row.try_get("label")?,
         sealed: row.try_get("sealed")?,
         created_at: Timestamp::from_millis(row.try_get("created_at")?),
@@ -418,6 +418,6 @@ fn read_totp(row: &AnyRow) -> Result<TotpFactor, SqlError> {
     })
 }
 
-fn parse<T: std::str::FromStr>(id: &str) -> Result<T, SqlError> {
+fn parse_id<T: std::str::FromStr>(id: &str) -> Result<T, SqlError> {
     id.parse().map_err(|_| SqlError::Corrupt(format!("the id {id} of a second factor")))
 }

@@ -33,11 +33,11 @@ impl Sql {
     /// Inserts a batch of accounts, and stores the number of the batch's last record as the progress of `source`, in one transaction. Returns
     /// the outcome of each row, in order. `rows` may be empty.
     ///
-    /// Skips each row whose id, username or e-mail address (primary or secondary) belongs to another account, which may be that of
-    /// another row: the first row with an id, username or primary address is inserted, and a primary address wins over a secondary one.
-    /// A skipped row takes nothing from the others.
+    /// Skips each row whose id, username or e-mail address (primary or secondary) belongs to another account, stored before or inserted
+    /// from another row. Of rows with the same id, username or primary address, the first is inserted. A primary address wins over a
+    /// secondary one. A skipped row takes nothing from the others.
     ///
-    /// `factors` are the authenticator apps of the accounts, `emails` their secondary addresses, each with the index of its account in
+    /// `factors` are the authenticator apps of the accounts. `emails` are their secondary addresses, each with the index of its account in
     /// `rows`.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Sql {
         let outcomes = insert_with_emails(&mut tx, rows, emails).await?;
         let inserted = rows.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == ImportOutcome::Inserted);
         let inserted_ids: HashSet<AccountId> = inserted.map(|(row, _)| row.id).collect();
-        // an import adds factors of no other kind
+        // An import adds no factors of another kind.
         let totp_only = Factors::NONE.set(FactorKind::Totp, true);
         for factor in factors.iter().filter(|factor| inserted_ids.contains(&factor.account)) {
             super::factors::insert_totp(&mut tx, factor).await?;

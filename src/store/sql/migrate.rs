@@ -54,7 +54,7 @@ const MIGRATIONS: &[Migration] = &[
         ]),
     },
     Migration {
-        // This migration also runs code (`rekey`).
+        // Migration 6 also runs code, which normalizes e-mail addresses and usernames.
         number: rekey::MIGRATION,
         name: "names",
         sql: include_str!("../../../migrations/0006_names.sql"),
@@ -130,7 +130,7 @@ const MIGRATIONS: &[Migration] = &[
 ];
 
 /// Migrations that leave the schema usable for older releases, so that a release can be rolled back past them. The first number is the
-/// migration, the second the newest migration that an older release must know.
+/// migration, the second the newest migration that an older release must know to use the schema.
 ///
 /// Such a migration adds tables, or columns that are nullable or have a default. It changes nothing that an older release reads or
 /// writes. Releases before 0.2 refuse every migration that they don't know.
@@ -215,7 +215,7 @@ async fn refuse_newer(tx: &mut Transaction<'_, Any>, applied: impl Iterator<Item
     if found <= known {
         return Ok(());
     }
-    // A database with a newer migration has the column `requires`, which migration 14 added.
+    // A newer database has the column `requires` of migration 14: the second number in `ADDITIVE`, or NULL.
     let sql = "SELECT number FROM migrations WHERE number > $1 AND COALESCE(requires, number) > $1";
     if query(sql).bind(known).fetch_optional(&mut **tx).await?.is_some() {
         return Err(SqlError::Newer { found, known });

@@ -77,19 +77,19 @@ pub struct Sql {
     dialect: Dialect,
     /// Names the database in messages, without its password.
     label: Arc<str>,
-    /// The connection options of migrations: those of `database.migrate_url`, which leads past a pooler, if it is set.
+    /// The options of connections outside the pool: of `database.migrate_url`, which leads past a pooler, or else of `database.url`.
     migrate_options: Arc<AnyConnectOptions>,
     /// The time limit for getting a connection.
     acquire_timeout: Duration,
-    /// The number of transactions begun, and of queries that need none.
+    /// The number of transactions begun, and of queries outside transactions.
     transactions_begun: Arc<AtomicU64>,
     max_connections: u32,
     metrics: DatabaseMetrics,
     /// The actor of changes, for the audit log.
     actor: Actor,
     /// The part of client addresses that the audit log records.
-    addresses: AddressPrecision,
-    /// The source of the ids of audit rows and of leases.
+    address_precision: AddressPrecision,
+    /// The source of the ids of audit rows, and of workers' claims to mails.
     entropy: Entropy,
     /// Notified when this process has added a mail to the outbox.
     mail_enqueued: Arc<tokio::sync::Notify>,
@@ -126,8 +126,8 @@ enum Lock {
 }
 
 impl Sql {
-    /// Opens the pool. Creates a missing SQLite file, for its owner only. Connects to PostgreSQL only at the first query, which fails if
-    /// the server is down.
+    /// Opens the pool. Creates a missing SQLite file, which only its owner may read. Connects to PostgreSQL only at the first query, which
+    /// fails if the server is down.
     ///
     /// # Errors
     /// [`SqlError::Address`], and for SQLite any error of opening the file.
@@ -154,7 +154,7 @@ impl Sql {
             .acquire_timeout(acquire_timeout)
             // A file does not disconnect, and each test is a round trip to the thread of the connection.
             .test_before_acquire(dialect != Dialect::Sqlite)
-            .after_connect(move |connection, _| Box::pin(dialect.prepare(connection, acquire_timeout)))
+            .after_connect(move |connection, _| Box::pin(dialect.set_up(connection, acquire_timeout)))
             .after_release(move |connection, _| Box::pin(dialect.is_reusable(connection)))
             .connect_lazy_with(options);
         Ok(Self {
@@ -167,7 +167,7 @@ impl Sql {
             max_connections: settings.max_connections,
             metrics: DatabaseMetrics::default(),
             actor: Actor::Service,
-            addresses: AddressPrecision::Full,
+            address_precision: AddressPrecision::Full,
             entropy: Entropy::system(),
             mail_enqueued: Arc::default(),
         })
@@ -181,7 +181,7 @@ impl Sql {
     /// Runs a query that reads no table.
     ///
     /// # Errors
-    /// [`SqlError`]. If no connection can be opened, it has the reason.
+    /// [`SqlError`]. If no connection can be opened, the error says why.
     pub async fn ping(&self) -> Result<(), SqlError> {
         let ping = async {
             let mut tx = self.begin_read().await?;
@@ -276,10 +276,10 @@ impl Sql {
 
     /// Opens a connection outside the pool, to `database.migrate_url` if it is set.
     async fn connect_directly(&self) -> Result<AnyConnection, SqlError> {
-        let connecting = AnyConnection::connect_with(&self.migrate_options);
-        let connected = tokio::time::timeout(self.acquire_timeout, connecting).await;
-        let mut connection = connected.map_err(|_elapsed| sqlx::Error::PoolTimedOut)??;
-        self.dialect.prepare(&mut connection, self.acquire_timeout).await?;
+        let connecting = tokio::time::timeout(self.acquire_timeout, AnyConnection::connect_with(&self.migrate_options));
+        let connected = connecting.await.map_err(|_elapsed| sqlx::Error::PoolTimedOut)?;
+        let mut connection = connected?;
+        self.dialect.set_up(&mut connection, self.acquire_timeout).await?;
         Ok(connection)
     }
 }
@@ -303,6 +303,7 @@ impl Dialect {
         let options = match self {
             Self::Sqlite => sqlite::options(url)?,
             Self::Postgres => {
+                // The URL of a Unix socket may have no host, but the parser requires one.
                 let text = store_url::with_host(url.expose());
                 store_url::check_database(&text).map_err(SqlError::Address)?;
                 let options: AnyConnectOptions = text.parse()?;
@@ -330,8 +331,8 @@ impl Dialect {
         })
     }
 
-    /// Prepares a new connection.
-    async fn prepare(self, connection: &mut AnyConnection, acquire_timeout: Duration) -> Result<(), sqlx::Error> {
+    /// Applies the settings of a new connection. SQLite waits at most `acquire_timeout` for a lock.
+    async fn set_up(self, connection: &mut AnyConnection, acquire_timeout: Duration) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite => connection.execute(sqlite::pragmas(acquire_timeout)).await.map(drop),
             Self::Postgres => Ok(()),

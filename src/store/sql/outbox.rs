@@ -73,7 +73,7 @@ pub struct OutboxRow {
     pub attempts: u32,
     /// While waiting: the time of the next attempt, or the end of the worker's lease.
     pub due_at: Timestamp,
-    /// Whether a worker has claimed the mail.
+    /// Whether a worker has claimed the mail and has not stored a result yet.
     pub is_claimed: bool,
     /// Why the last attempt failed.
     pub error: Option<String>,
@@ -101,7 +101,7 @@ pub struct ClaimedMail {
 pub enum DeliveryResult {
     /// The mail server has accepted the mail.
     Sent,
-    /// The mail server refuses the mail for good, with this error. The data stays until the mail expires, so that an operator can retry it.
+    /// The mail server refuses the mail for good, with this error. The data stays until the mail expires: an operator can retry the mail.
     GivenUp(String),
     /// The mail has expired, after this error. Its data is deleted.
     Expired(String),
@@ -190,8 +190,8 @@ impl Sql {
         tx.commit().await?;
         let claimed = |row: &AnyRow| {
             // A waiting mail has data: only `finish_mail` and `wipe_expired_mails` delete it, from mails that do not wait, and
-            // `retry_mails` leaves mails without data as they are. If it were missing, only this mail would fail, because empty data
-            // can't be opened.
+            // `retry_mails` leaves mails without data as they are. If data were missing, only this mail would fail, because empty data
+            // can't be decrypted.
             let sealed: Option<Vec<u8>> = row.try_get("sealed")?;
             Ok(ClaimedMail { row: read(row)?, sealed: sealed.unwrap_or_default(), lease })
         };
@@ -207,7 +207,7 @@ impl Sql {
     }
 
     /// Begins a transaction of a background task that may write. It is not counted as a transaction of a request.
-    async fn begin_background_write(&self) -> Result<Transaction<'static, Any>, SqlError> {
+    pub(super) async fn begin_background_write(&self) -> Result<Transaction<'static, Any>, SqlError> {
         Ok(self.pool.begin_with(self.dialect.begin_write()).await?)
     }
 
@@ -277,7 +277,7 @@ impl Sql {
         })
     }
 
-    /// Lists at most `limit` mails, newest first, in one state or in all.
+    /// Lists at most `limit` mails in a state, or in any state (`None`), newest first.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -305,8 +305,8 @@ impl Sql {
         row.as_ref().map(read).transpose()
     }
 
-    /// Makes the mail with this id due now, or all mails that wait or have failed. Returns their number. Does not change mails that a
-    /// worker has claimed, that have expired, or whose data was deleted.
+    /// Makes the mail with this id due now or, without an id, all mails that wait or have failed. Returns their number. Does not change
+    /// mails that are under a worker's lease, that have expired, or whose data was deleted.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -341,7 +341,7 @@ impl Sql {
         Ok(row.is_some())
     }
 
-    /// Deletes the data of failed mails that have expired. They can't be retried any more. Returns their number.
+    /// Deletes the data of failed mails that have expired, so that they can't be retried. Returns the number of these mails.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -368,7 +368,7 @@ impl Sql {
     }
 }
 
-/// Inserts a mail as part of a transaction. The mail is due from `created_at` on: at once.
+/// Inserts a mail as part of a transaction. The mail is due at its `created_at`, and so at once.
 pub(super) async fn insert(tx: &mut Transaction<'_, Any>, mail: &OutboxMail) -> Result<(), SqlError> {
     let sql = "INSERT INTO mail_outbox (id, template, account_id, recipient, locale, sealed, state, attempts, due_at, lease, \
                error, created_at, expires_at, done_at) \
