@@ -22,10 +22,10 @@ pub const REFRESH: &str = "__Host-latchkey";
 pub const DEVICE: &str = "__Host-latchkey-device";
 
 /// The cookie that names the browser's session on Latchkey's own pages. `SameSite=Lax`: it is sent when another site sends the browser to
-/// `/oauth2/authorize`, and never with another site's form, frame or script.
+/// `/oauth2/authorize`, but not with a POST, frame or script of another site.
 pub const BROWSER: &str = "__Host-latchkey-browser";
 
-/// The cookie that tells browsers apart before sign-in, to which the forms of the pages are bound.
+/// The cookie that tells browsers apart before sign-in. The forms of the pages are bound to it.
 pub const VISITOR: &str = "__Host-latchkey-visitor";
 
 /// Where the request of a browser comes from, relative to the API (Fetch Metadata Request Headers).
@@ -74,7 +74,7 @@ pub fn browser_token(request: &Request) -> Option<String> {
     named(request, BROWSER)
 }
 
-/// `Set-Cookie` for a browser that has not signed in. The browser keeps the cookie until it is closed.
+/// `Set-Cookie` for a browser that has not signed in. The browser deletes the cookie when its user closes it.
 pub fn set_visitor(token: &VisitorToken) -> String {
     format!("{VISITOR}={}; Path=/; Secure; HttpOnly; SameSite=Lax", token.expose())
 }
@@ -108,7 +108,7 @@ pub(super) fn named(request: &Request, name: &str) -> Option<String> {
 /// # Errors
 /// [`Code::CrossSiteRequest`]
 pub fn refuse_cross_site(state: &AppState, request: &Request) -> Result<(), ProblemError> {
-    // A header that is not text is present, but equals none of the allowed values.
+    // An unreadable header must not count as absent: "unreadable" equals none of the allowed values.
     let value = |name: HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or("unreadable"));
     let is_allowed = match (value(header::ORIGIN), value(SEC_FETCH_SITE)) {
         // A page cannot forge Sec-Fetch-Site.
@@ -137,7 +137,7 @@ pub fn refuse_cross_site(state: &AppState, request: &Request) -> Result<(), Prob
 /// [`Code::CookieCrossSite`]
 pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(), ProblemError> {
     let value = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-    // Without an origin, the client is not a page of another origin.
+    // Without an origin, the client is not a page of another origin. `refuse_cross_site` judges the origin `null`.
     let Some(page) = value(header::ORIGIN).and_then(|origin| Url::parse(origin).ok()) else { return Ok(()) };
     let refuse = |why: String| Err(ProblemError::new(Code::CookieCrossSite, why));
     // Browsers accept secure cookies from this machine without https.
@@ -154,7 +154,7 @@ pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(),
     let is_cross_site = match value(SEC_FETCH_SITE) {
         Some(site) => site == "cross-site",
         // An older browser does not send the header.
-        None => !requested.iter().chain(&issuer).any(|api| may_be_same_site(&page, api)),
+        None => ![&requested, &issuer].into_iter().flatten().any(|api| may_be_same_site(&page, api)),
     };
     if is_cross_site {
         let api = requested.or(issuer).and_then(|api| api.host_str().map(str::to_owned)).unwrap_or_default();
@@ -167,19 +167,17 @@ pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(),
     Ok(())
 }
 
-/// Whether two hosts may be of one site: they are equal, or names with a common ending of two labels. The exact answer needs
+/// Whether two hosts may be of one site: they are equal, or domain names that end in the same two labels. The exact answer needs
 /// the public suffix list, so hosts that might be of one site pass.
 fn may_be_same_site(page: &Url, api: &Url) -> bool {
     match (page.host(), api.host()) {
-        (Some(Host::Domain(page)), Some(Host::Domain(api))) => {
-            page == api || (page.contains('.') && last_two_labels(page) == last_two_labels(api))
-        }
+        (Some(Host::Domain(page)), Some(Host::Domain(api))) => last_two_labels(page) == last_two_labels(api),
         (Some(page), Some(api)) => page == api,
         _ => false,
     }
 }
 
-/// The last two labels of a domain name: `example.com` of `auth.example.com`.
+/// The last two labels of a domain name: `example.com` of `auth.example.com`. A name of one label is returned whole.
 fn last_two_labels(name: &str) -> &str {
     match name.rmatch_indices('.').nth(1) {
         Some((second_last_dot, _)) => &name[second_last_dot + 1..],

@@ -62,7 +62,7 @@ struct VerifyEmailRequest {
     code: Option<Secret>,
     /// The account's password. Not needed with an access token of the account.
     password: Option<Secret>,
-    /// A new password in place of one that the caller does not know: ends all sessions of the account.
+    /// A new password, for a caller who does not know the account's. Ends all sessions of the account.
     new_password: Option<Secret>,
 }
 
@@ -131,15 +131,15 @@ impl Example for LinkRequest {
 
 #[derive(ApiResponse)]
 enum SentResponse {
-    /// If there is such an account, a mail is on its way. The response is the same if there is none.
+    /// If the account exists, a mail is on its way. The response is the same if it does not exist.
     #[oai(status = 202)]
     Accepted,
 }
 
 #[derive(ApiResponse)]
 enum VerifiedResponse {
-    /// The new address was confirmed by the session that had asked for it. All former sessions of the account have ended. The
-    /// body has the tokens of the new session.
+    /// A signed-in caller has verified another address than the primary one. All former sessions of the account have ended. The
+    /// body has the tokens of the caller's new session.
     #[oai(status = 200)]
     Replaced(
         RawJson<TokensResponse>,
@@ -259,8 +259,7 @@ impl From<SecureAccountError> for ProblemError {
 
 /// The problem of a link or a code that does not work.
 pub(in crate::http) fn invalid_code() -> ProblemError {
-    let detail =
-        "The link or the code was used before, has expired, or the account has changed since. Ask for a new mail.";
+    let detail = "The link or the code was used before or has expired, or the account has changed. Ask for a new mail.";
     ProblemError::new(Code::InvalidCode, detail)
 }
 
@@ -320,7 +319,7 @@ impl RecoveryApi {
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<VerifyEmailRequest>,
     ) -> Result<VerifiedResponse, Failed<VerifyEmailProblems>> {
-        // A new password takes precedence: it needs no proof.
+        // With a new password, the caller need not know the account's. The field `password` is then ignored.
         let proof = match (request.new_password, request.password) {
             (Some(new), _) => {
                 let new = state.passwords.check_new(new.0).map_err(|reason| weak_password("new_password", &reason))?;
@@ -336,9 +335,9 @@ impl RecoveryApi {
             accepted: cookie_refusal.accepted(),
             origin,
         };
-        let verified = verify_email::verify_email(state, input).await;
-        let tokens = verified.map_err(|error| cookie_refusal.explain(error))?;
-        Ok(match tokens {
+        let result = verify_email::verify_email(state, input).await;
+        let new_session = result.map_err(|error| cookie_refusal.explain(error))?;
+        Ok(match new_session {
             Some(tokens) => {
                 let (body, cookie) = TokensResponse::with_cookie(tokens);
                 VerifiedResponse::Replaced(body, cookie)
@@ -349,8 +348,8 @@ impl RecoveryApi {
 
     /// Undo a change of the e-mail address
     ///
-    /// With the link that the owner of the former address got. The address is restored, the password stops working, all
-    /// sessions end, and a mail with a link that sets a new password goes to the address.
+    /// Uses the link in the mail to the former address. The account has the former address again, its password stops working,
+    /// and all its sessions end. The former address gets a mail with a link that sets a new password.
     #[oai(path = "/v1/email/undo", method = "post", operation_id = "undo_email_change")]
     async fn undo(
         &self,
@@ -379,7 +378,7 @@ impl RecoveryApi {
     /// Reset the password
     ///
     /// Sets a new password with the link or the code of a mail: after a forgotten password, an invitation, or an import without
-    /// passwords. The address is verified, all sessions of the account end, and its owner gets a mail. Each link and code works
+    /// passwords. The address is verified, all sessions of the account end, and the owner gets a mail. Each link and code works
     /// once.
     #[oai(path = "/v1/password/reset", method = "post", operation_id = "reset_password")]
     async fn reset(
@@ -399,8 +398,8 @@ impl RecoveryApi {
 
     /// Report an action as not yours
     ///
-    /// With the link of a notice, such as that of a new device. The password stops working, all sessions end, and a mail with a
-    /// link that sets a new password goes to the account's address.
+    /// Uses the link of a notice, such as the mail about a new device. The password stops working, all sessions end, and a mail
+    /// with a link that sets a new password goes to the account's address.
     #[oai(path = "/v1/account/secure", method = "post", operation_id = "secure_account")]
     async fn secure(
         &self,

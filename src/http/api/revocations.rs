@@ -42,7 +42,7 @@ use crate::{
 
 /// The initial capacity for the text of an event, in bytes. It suffices unless an event has a long key id.
 const EVENT_CAPACITY: usize = 320;
-/// The `Retry-After` if this node is full or behind.
+/// The `Retry-After` if this node has too many subscribers or is not synchronized.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The revocation feed, for services that verify access tokens themselves.
@@ -80,7 +80,7 @@ impl IntoResponse for Events {
 
 #[derive(ApiResponse)]
 enum RevocationsResponse {
-    /// The events. The stream has no end.
+    /// The events, until the connection closes.
     #[oai(status = 200)]
     Ok(Events),
 }
@@ -134,18 +134,17 @@ impl RevocationsApi {
     ///
     /// After `claims`, refuse the access tokens whose `sub` is the account's id and whose claim `claims_version` is below the
     /// event's, with `error="invalid_token"` and `reason="claims_changed"` in `WWW-Authenticate`: a refresh returns a token with
-    /// the current claims. Of tokens without the claim, refuse those whose `iat` is not after the second of `at`. Of several
-    /// events of an account, the highest version counts.
+    /// the current claims. If a token of the account has no such claim, refuse it unless its `iat` is after the second of `at`. Of
+    /// several events of an account, the highest version counts.
     ///
-    /// Keep every revocation and change of claims for `retain_seconds` after its `at`: no token that it concerns lives longer. What was
-    /// stored before a `gap` or a `snapshot` stays in force until the next `live`. From then on the events since the `snapshot` suffice,
-    /// and what was stored before it may be dropped. At an unknown kind, connect again without `Last-Event-ID`.
+    /// Keep every revocation and change of claims for `retain_seconds` after its `at`: no token that it concerns lives longer. After a
+    /// `gap` or a `snapshot`, apply the events stored before it until the next `live`. Then you may drop them: the events since the
+    /// `snapshot` suffice. If a revocation has an unknown kind, connect again without `Last-Event-ID`.
     ///
     /// For service clients, by HTTP Basic. A disabled client is disconnected.
     ///
-    /// `live` and `heartbeat` have an id. Send the last one as `Last-Event-ID` to any node to resume after a disconnection. If
-    /// no event arrives for some seconds, treat the state as unknown and use `/oauth2/introspect`. Slow readers are
-    /// disconnected.
+    /// `live` and `heartbeat` have an id. Send the last id as `Last-Event-ID` to any node to resume after a disconnection. If no
+    /// event arrives for some seconds, you may have missed revocations: use `/oauth2/introspect`. Slow readers are disconnected.
     #[oai(path = "/v1/revocations", method = "get", operation_id = "follow_revocations")]
     async fn revocations(
         &self,
@@ -170,15 +169,16 @@ impl RevocationsApi {
                 write_timeout: state.config.http.write_timeout,
                 stop,
             };
-            let client = client.id.clone();
-            let write = move |stream| feed_connection::serve(stream, client, subscription, settings);
-            let body = takeover.clone().body(write);
+            let client_id = client.id.clone();
+            let serve = move |stream| feed_connection::serve(stream, client_id, subscription, settings);
+            let body = takeover.clone().body(serve);
             // hyper has given up the connection, so it can't serve another request.
             return Ok(RevocationsResponse::Ok(Events { body, closes_connection: true }));
         }
+        // Otherwise, such as over HTTP/2, hyper writes the body.
         let texts = subscription.take_until(stop.cancelled_owned()).ready_chunks(feed::MAX_BATCH).map(move |events| {
             let text_of = |event: &Arc<SharedEvent>| event.encoded(encode_event).text.clone();
-            // Usually one event waits, and all subscribers share its text. Several are copied into one text.
+            // Usually one event waits, whose text all subscribers share. The texts of several events are copied into one.
             let text = match events.as_slice() {
                 [event] => text_of(event),
                 events => events.iter().map(text_of).collect::<Vec<_>>().concat().into(),
@@ -303,7 +303,7 @@ mod tests {
     const RETENTION: Duration = Duration::from_secs(310);
 
     /// Encodes an event, checks its chunk, and returns its text.
-    fn written(event: &FeedEvent) -> String {
+    fn checked_text(event: &FeedEvent) -> String {
         let EncodedEvent { chunk, text } = encode(event, RETENTION);
         let size_line = format!("{:x}\r\n", text.len());
         assert_eq!(chunk, [size_line.as_bytes(), &text, b"\r\n"].concat());
@@ -311,55 +311,57 @@ mod tests {
     }
 
     /// The text of the event of a revocation at `2026-11-23T04:08:30.325Z`.
-    fn written_revocation(target: RevocationTarget, reason: EndReason) -> String {
+    fn checked_revocation_text(target: RevocationTarget, reason: EndReason) -> String {
         let at = Timestamp::from_millis(1_795_406_910_325);
-        written(&FeedEvent::Revocation(Arc::new(Revocation { target, reason, at })))
+        checked_text(&FeedEvent::Revocation(Arc::new(Revocation { target, reason, at })))
     }
 
     #[test]
     fn events_are_written_as_server_sent_events() {
-        assert_eq!(written(&FeedEvent::Snapshot), "event: snapshot\ndata: {\"retain_seconds\":310}\n\n");
-        assert_eq!(written(&FeedEvent::Resumed), "event: resumed\ndata: {\"retain_seconds\":310}\n\n");
-        assert_eq!(written(&FeedEvent::Gap("missed")), "event: gap\ndata: {\"detail\":\"missed\"}\n\n");
+        assert_eq!(checked_text(&FeedEvent::Snapshot), "event: snapshot\ndata: {\"retain_seconds\":310}\n\n");
+        assert_eq!(checked_text(&FeedEvent::Resumed), "event: resumed\ndata: {\"retain_seconds\":310}\n\n");
+        assert_eq!(checked_text(&FeedEvent::Gap("missed")), "event: gap\ndata: {\"detail\":\"missed\"}\n\n");
         let position = FeedPosition::parse("1-1795406910325").unwrap();
         let id_and_data = "id: 1-1795406910325\ndata: {\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
-        assert_eq!(written(&FeedEvent::Live(position)), format!("event: live\n{id_and_data}"));
-        assert_eq!(written(&FeedEvent::Heartbeat(position)), format!("event: heartbeat\n{id_and_data}"));
+        assert_eq!(checked_text(&FeedEvent::Live(position)), format!("event: live\n{id_and_data}"));
+        assert_eq!(checked_text(&FeedEvent::Heartbeat(position)), format!("event: heartbeat\n{id_and_data}"));
     }
 
     #[test]
     fn revocations_are_written_with_their_kind() {
         let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
-        let at = "\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
+        let end = "\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
         assert_eq!(
-            written_revocation(RevocationTarget::Session { account, session }, EndReason::Logout),
+            checked_revocation_text(RevocationTarget::Session { account, session }, EndReason::Logout),
             format!(
                 "event: revocation\ndata: {{\"kind\":\"session\",\"account_id\":\"{ACCOUNT}\",\
-                 \"session_id\":\"{SESSION}\",\"reason\":\"logout\",{at}"
+                 \"session_id\":\"{SESSION}\",\"reason\":\"logout\",{end}"
             )
         );
         let before = Timestamp::from_millis(1_795_406_910_000);
         let before_member = "\"before\":\"2026-11-23T04:08:30.000Z\"";
         assert_eq!(
-            written_revocation(RevocationTarget::Account { account, before, except: None }, EndReason::Disabled),
+            checked_revocation_text(RevocationTarget::Account { account, before, except: None }, EndReason::Disabled),
             format!(
                 "event: revocation\ndata: {{\"kind\":\"account\",\"account_id\":\"{ACCOUNT}\",{before_member},\
-                 \"reason\":\"disabled\",{at}"
+                 \"reason\":\"disabled\",{end}"
             )
         );
         assert_eq!(
-            written_revocation(
+            checked_revocation_text(
                 RevocationTarget::Account { account, before, except: Some(session) },
                 EndReason::PasswordChanged
             ),
             format!(
                 "event: revocation\ndata: {{\"kind\":\"account\",\"account_id\":\"{ACCOUNT}\",{before_member},\
-                 \"except_session_id\":\"{SESSION}\",\"reason\":\"password_changed\",{at}"
+                 \"except_session_id\":\"{SESSION}\",\"reason\":\"password_changed\",{end}"
             )
         );
         assert_eq!(
-            written_revocation(RevocationTarget::Key { kid: "abc".to_owned() }, EndReason::KeyRetired),
-            format!("event: revocation\ndata: {{\"kind\":\"key\",\"kid\":\"abc\",\"reason\":\"key_retired\",{at}")
+            checked_revocation_text(RevocationTarget::Key { kid: "abc".to_owned() }, EndReason::KeyRetired),
+            format!(
+                "event: revocation\ndata: {{\"kind\":\"key\",\"kid\":\"abc\",\"reason\":\"key_retired\",{end}"
+            )
         );
     }
 
@@ -367,7 +369,7 @@ mod tests {
     fn change_of_claims_is_an_event_of_its_own() {
         let claims = RevocationTarget::Claims { account: ACCOUNT.parse().unwrap(), version: ClaimsVersion(3) };
         assert_eq!(
-            written_revocation(claims, EndReason::ClaimsChanged),
+            checked_revocation_text(claims, EndReason::ClaimsChanged),
             format!(
                 "event: claims\ndata: {{\"account_id\":\"{ACCOUNT}\",\"claims_version\":3,\
                  \"at\":\"2026-11-23T04:08:30.325Z\"}}\n\n"

@@ -1,4 +1,4 @@
-//! `POST /v1/login/second-factor`, `POST /v1/login/second-factor/options`, `POST /v1/login/second-factor/code`.
+//! `/v1/login/second-factor`, `/v1/login/second-factor/options`, `/v1/login/second-factor/code`: the second step of a sign-in.
 
 use std::sync::Arc;
 
@@ -57,9 +57,9 @@ struct SecondFactorRequest {
     code: Option<Secret>,
     /// With `passkey`: the `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`).
     credential: Option<JsonObject>,
-    /// Whether the device skips the second factor for `remember_device_for` seconds. Has an effect only if the first step was the
-    /// password and its response had `remember_device_for`. The response has a new device token, which the device sends with its next
-    /// sign-ins. Default: false.
+    /// Whether the device skips the second factor from now on, for the number of seconds in `remember_device_for` of that response.
+    /// Has no effect if that response has no such field, or if the first step was not the password. The answer to this request has a new
+    /// device token, which the device sends with its next sign-ins. Default: false.
     remember_device: Option<bool>,
 }
 
@@ -173,7 +173,7 @@ impl From<SecondFactorError> for ProblemError {
 }
 
 /// The challenge, and the client that continues the sign-in. `replaces` is the refresh token of the session that the new
-/// session replaces; `None` for a call that starts no session.
+/// session replaces, if any.
 pub(super) fn continuation(
     client: ClientInfo,
     challenge: Secret,
@@ -184,7 +184,7 @@ pub(super) fn continuation(
         challenge: challenge.0,
         device: client.device_token.clone(),
         origin: client.into_origin(),
-        accepted: cookie_refusal.accepted_transports(),
+        accepted: cookie_refusal.accepted_for_sign_in(),
         replaces,
     }
 }
@@ -215,7 +215,7 @@ impl SecondFactorApi {
     ///
     /// Continues a sign-in that was answered with `403 second_factor_required`. The challenge works once, for the same device
     /// (`X-Device-Token` or its cookie), and with the transport of the first step. A wrong code does not consume the
-    /// challenge; after many wrong codes, further ones are delayed. A code works once.
+    /// challenge. After many wrong codes, the next attempts are delayed. A code works once.
     #[oai(path = "/v1/login/second-factor", method = "post", operation_id = "second_factor")]
     async fn second_factor(
         &self,
@@ -247,7 +247,7 @@ impl SecondFactorApi {
         cookie_refusal: CookieRefusal,
         Body(request): Body<SecondFactorOptionsRequest>,
     ) -> Result<SecondFactorOptionsResponse, Failed<SecondFactorProblems>> {
-        let replaces = None;
+        let replaces = None; // this call starts no session
         let input = continuation(client, request.challenge, &cookie_refusal, replaces);
         match second_factor::passkey_options(state, &input).await {
             Ok(options) => Ok(SecondFactorOptionsResponse::Ok(Json(options.into()))),
@@ -268,7 +268,7 @@ impl SecondFactorApi {
         cookie_refusal: CookieRefusal,
         Body(request): Body<SendCodeRequest>,
     ) -> Result<CodeSentResponse, Failed<SecondFactorProblems>> {
-        let replaces = None;
+        let replaces = None; // this call starts no session
         let input = continuation(client, request.challenge, &cookie_refusal, replaces);
         // `origin` is stated in the mail. `input.origin` is for the session, which a later call starts.
         match second_factor::send_email_code(state, &input, &origin).await {

@@ -41,13 +41,13 @@ struct SessionResponse {
     id: Uuid,
     /// When the user signed in.
     created_at: Time,
-    /// When the session was last refreshed, to the minute.
+    /// When the session was last refreshed, or when the user signed in: to the minute.
     last_used_at: Time,
     /// The IP address of the last refresh, or of the sign-in.
     last_used_ip: Option<String>,
-    /// How many of the last eight refresh tokens a client with another network or user agent lacked: it presented an earlier token.
-    /// A few are a sign of a connection that loses responses while it changes networks; many are a sign of a second holder of the
-    /// session.
+    /// How many of the last eight refresh tokens some client evidently did not have: it presented an older token, from another
+    /// network or user agent than the last refresh. A few are a sign of a connection that loses responses while it changes networks.
+    /// Many are a sign of a second holder of the session.
     counted_repeats: u8,
     /// When the session ends unless it is refreshed.
     expires_at: Time,
@@ -66,7 +66,7 @@ struct SessionResponse {
     client_id: Option<String>,
     /// The app's name.
     app: Option<String>,
-    /// The id of the browser's session with which this app session ends.
+    /// If this is an app session that ends together with a browser's session: the id of the browser's session.
     parent: Option<Uuid>,
 }
 

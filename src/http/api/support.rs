@@ -65,7 +65,7 @@ impl Example for RemoveAddressRequest {
 
 #[derive(ApiResponse)]
 enum ResetFactorsResponse {
-    /// The account has no second factor.
+    /// The account has no second factor any more.
     #[oai(status = 204)]
     Done,
 }
@@ -123,8 +123,8 @@ impl SupportApi {
     /// Remove all second factors of an account
     ///
     /// Admins and service clients with the scope `accounts:recover` help an owner who has lost all factors and recovery codes.
-    /// First verify that the owner asks for the reset. It ends all sessions of the account, and sends its owner a mail. An account
-    /// that must have a second factor sets one up at its next sign-in.
+    /// First verify that the owner asks for the reset. The reset ends all sessions of the account, and sends the owner a mail. If the
+    /// account must have a second factor, the next sign-in sets one up.
     #[oai(path = "/v1/users/factors/reset", method = "post", operation_id = "reset_factors", tag = "Tag::Factors")]
     async fn reset_factors(
         &self,
@@ -145,9 +145,9 @@ impl SupportApi {
 
     /// Remove an e-mail address of an account
     ///
-    /// Admins and service clients with the scope `accounts:recover` help an owner who has lost a secondary address, or to whose
-    /// account another person has added one. First verify that the owner asks for the removal. If the address was verified, all
-    /// sessions of the account end, and the primary and the removed address get a mail.
+    /// Admins and service clients with the scope `accounts:recover` help an owner who has lost access to a secondary address, or
+    /// whose account has one that another person added. First verify that the owner asks for the removal. If the address was
+    /// verified, all sessions of the account end, and the primary and the removed address get a mail.
     #[oai(
         path = "/v1/users/emails/remove",
         method = "post",

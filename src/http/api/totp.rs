@@ -50,13 +50,13 @@ impl Example for StartTotpRequest {
 #[derive(Object)]
 #[oai(example)]
 pub(super) struct TotpEnrolmentResponse {
-    /// The secret in base32, to be typed into the app. The codes have six digits, and change every 30 seconds (SHA-1).
+    /// The secret in base32, to be typed into the app. The codes have six digits, change every 30 seconds and use SHA-1.
     secret: String,
     /// The secret as a URI, to be opened by an app on this device.
     uri: String,
     /// The URI as a QR code, to be scanned by an app on another device: an SVG image.
     qr_code: String,
-    /// When the first code must have arrived.
+    /// Until when the first code must arrive.
     expires_at: Time,
 }
 
@@ -132,8 +132,8 @@ impl TotpApi {
     /// Start to set up an authenticator app
     ///
     /// Returns a secret for an authenticator app. `POST /v1/me/factors/totp/confirm` with the app's first code makes it a second
-    /// factor; a further start replaces the secret. An account may have two apps. Needs a session that was authenticated within the last
-    /// {session.recent}.
+    /// factor. Until then, another call replaces the secret. An account may have two apps. Needs a session that was authenticated within
+    /// the last {session.recent}.
     #[oai(path = "/v1/me/factors/totp", method = "post", operation_id = "start_totp")]
     async fn start_totp(
         &self,
@@ -142,7 +142,7 @@ impl TotpApi {
         SignedIn(caller): SignedIn,
         Body(request): Body<StartTotpRequest>,
     ) -> Result<StartedResponse, Failed<ChangeProblems>> {
-        // The start replaces no session, so the session may have any transport.
+        // This call replaces no session, so the caller's session may have any transport.
         let caller = Caller { claims: &caller, origin: &origin, accepted: AcceptedTransport::Any };
         let label = request.label.map(printable);
         let enrolment = totp::start(state, &caller, label).await?;
@@ -151,9 +151,9 @@ impl TotpApi {
 
     /// Confirm an authenticator app
     ///
-    /// The app becomes a second factor. With the account's first factor, the response has ten recovery codes, which are never shown
-    /// again. All sessions of the account end, and a new one of the level `aal2` takes the place of the calling session. The owner gets
-    /// a mail.
+    /// The app becomes a second factor. If the account had no second factor before, the response has ten recovery codes, which are never
+    /// shown again. All sessions of the account end, and a new one of the level `aal2` takes the place of the calling session. The owner
+    /// gets a mail.
     #[oai(path = "/v1/me/factors/totp/confirm", method = "post", operation_id = "confirm_totp")]
     async fn confirm_totp(
         &self,
@@ -183,7 +183,7 @@ impl TotpApi {
         Path(id): Path<Uuid>,
         Body(request): Body<RenameFactorRequest>,
     ) -> Result<RenamedResponse, Failed<ChangeProblems>> {
-        // A new name replaces no session, so the session may have any transport.
+        // This call replaces no session, so the caller's session may have any transport.
         let caller = Caller { claims: &caller, origin: &origin, accepted: AcceptedTransport::Any };
         let label = printable(request.label);
         totp::rename(state, &caller, FactorId(id), &label).await?;
@@ -193,8 +193,8 @@ impl TotpApi {
     /// Remove an authenticator app
     ///
     /// If the account has no other second factor, its recovery codes are removed, too. All sessions of the account end, and a new one
-    /// takes the place of the calling session. The last factor of an account that must have one can't be removed. Needs a session that was authenticated
-    /// within the last {session.recent}.
+    /// takes the place of the calling session. If the account must have a second factor, the last one can't be removed. Needs a
+    /// session that was authenticated within the last {session.recent}.
     #[oai(path = "/v1/me/factors/totp/:id", method = "delete", operation_id = "remove_totp")]
     async fn remove_totp(
         &self,

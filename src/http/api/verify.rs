@@ -89,7 +89,7 @@ enum VerifyResponse {
 impl From<&IssuedToken> for VerifyResponse {
     fn from(verified: &IssuedToken) -> Self {
         match verified {
-            // No response has a token of the variant `App`: `service::verify` has refused it.
+            // `App` does not occur: `service::verify` refuses such tokens.
             IssuedToken::Session(claims) | IssuedToken::App(claims) => {
                 let subject = claims.sub.to_string();
                 let session = Some(claims.sid.to_string());

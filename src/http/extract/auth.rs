@@ -1,4 +1,4 @@
-//! Extractors that authenticate the caller of a handler: [`SignedIn`], [`MaybeSignedIn`], [`CachedAuth`].
+//! Extractors for the credentials of a request, and for the caller that they authenticate.
 
 use std::sync::Arc;
 
@@ -38,13 +38,13 @@ pub struct SignedIn(pub Arc<VerifiedToken>);
 /// to the account.
 pub struct CachedAuth(pub IssuedToken);
 
-/// Like [`SignedIn`], or none if no access token was sent. An invalid token is refused.
+/// Like [`SignedIn`], or `None` if no access token was sent. An invalid token is refused.
 pub struct MaybeSignedIn(pub Option<Arc<VerifiedToken>>);
 
 /// The access token of a request, unchecked.
 pub struct BearerToken(pub String);
 
-/// Like [`BearerToken`], or none if the request has no `Authorization` header.
+/// Like [`BearerToken`], or `None` if the request has no `Authorization` header.
 pub struct MaybeBearerToken(pub Option<String>);
 
 /// A caller who may do more than an account's owner: an admin or a service client. The handler checks that the account is an admin's,
@@ -63,19 +63,19 @@ pub struct AdminOrClient(pub Privileged);
 pub struct PresentedCredentials {
     /// The access token. An `Authorization` header that cannot be read counts as an empty token, which is invalid.
     pub bearer: Option<String>,
-    /// The refresh token in the cookie. A request with the cookie that a page of another site made is refused.
+    /// The refresh token in the cookie. A request that has the cookie and comes from a page of another site is refused.
     pub cookie: Option<String>,
 }
 
-/// The refresh token in the cookie. A request with the cookie that a page of another site made is refused. The cookie is not a security
-/// scheme of the OpenAPI document: browsers send it by themselves, and the forms of the API reference could not set it.
+/// The refresh token in the cookie. A request that has the cookie and comes from a page of another site is refused. The cookie is not a
+/// security scheme of the OpenAPI document: browsers send it by themselves, and the forms of the API reference could not set it.
 pub struct RefreshCookie(pub Option<String>);
 
 /// The refresh token in the cookie of the session that a sign-in replaces. Not part of the OpenAPI document: no client has to send it.
 pub struct ReplacedCookie(pub Option<String>);
 
 /// Checks that no page of another site made a request. Such a page could make the response set a cookie, and so sign its visitor in to
-/// another account. Contains the error with which the handler refuses to set a cookie; none for all other requests.
+/// another account. The handler returns the error, if there is one, before it sets a cookie.
 pub struct CsrfCheck(pub Option<ProblemError>);
 
 /// The token of `Authorization: Bearer …` (RFC 6750, section 2.1). Access tokens are accepted nowhere else, except in the form of
@@ -99,7 +99,7 @@ fn token_required() -> ProblemError {
     ProblemError::new(Code::AuthenticationRequired, HOW_TO_SEND_TOKEN)
 }
 
-/// The refresh token in the cookie. Refuses a request with the cookie that a page of another site made.
+/// The refresh token in the cookie, if any. Refuses a request that has the cookie and comes from a page of another site.
 fn refresh_cookie(request: &Request) -> Result<Option<String>, ProblemError> {
     let token = cookie::refresh_token(request);
     if token.is_some() {

@@ -14,12 +14,12 @@ use crate::{
     state::AppState,
 };
 
-/// The browser of a request. A handler argument (`browser: Browser`), of pages and of the API.
+/// The browser of a request, as an argument of handlers (`browser: Browser`) for pages and for the API.
 ///
-/// The session, if there is one, was read from Redis for this request. A page with a form
+/// The session, if there is one, was read from Redis for this request. To protect a form:
 ///
-/// 1. calls [`Browser::csrf_token`], puts the token into a hidden field, and sets the cookie that it returns, if any;
-/// 2. refuses the submission unless [`Browser::accepts_csrf`] returns true for the field, and checks
+/// 1. When you show it, call [`Browser::csrf_token`], put the token into a hidden field, and set the returned cookie, if any.
+/// 2. When it is submitted, refuse it unless [`Browser::accepts_csrf`] returns true for the field, and check
 ///    [`CsrfCheck`](super::auth::CsrfCheck) as well.
 #[derive(Clone, Debug)]
 pub struct Browser {
@@ -32,8 +32,8 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// The anti-forgery token for a form, and, if the browser is not known yet, the `Set-Cookie` header to send with the form. The token is
-    /// bound to the session, or to the visitor's cookie before sign-in: after a sign-in, older forms are refused.
+    /// The anti-forgery token for a form, and, if the browser has no cookie yet, the `Set-Cookie` header to send with the form. The token is
+    /// bound to the session or, before sign-in, to the visitor's cookie. So after a sign-in, older forms are refused.
     pub fn csrf_token(&mut self, state: &AppState) -> (String, Option<String>) {
         let mut set_cookie = None;
         if self.session.is_none() && self.visitor.is_none() {

@@ -36,7 +36,7 @@ pub struct ClientAddressResolver {
 }
 
 impl ClientAddressResolver {
-    /// Uses the proxies of the settings.
+    /// Uses the proxies and the header of the settings.
     pub fn new(settings: &HttpSettings) -> Self {
         Self { trusted: settings.trusted_proxies.clone(), header: settings.forwarded_header }
     }
@@ -46,7 +46,7 @@ impl ClientAddressResolver {
         is_trusted(&self.trusted, peer)
     }
 
-    /// The client of a request that came from `peer`.
+    /// The address of the client whose request came from `peer`.
     pub fn resolve(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         client_address(peer, headers, &self.trusted, self.header)
     }
@@ -67,7 +67,7 @@ pub(in crate::http) fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
 
 /// The nearest address that is not a trusted proxy's.
 ///
-/// Each proxy appends the address that it was called from to `header`. The list is read from its end up to the
+/// To the list in `header`, each proxy appends the address of its caller. The list is read from its end up to the
 /// first address that is not trusted. Earlier elements may have been written by anyone and have no effect (RFC 7239, section
 /// 8.1). If a trusted proxy reports no address (`unknown`) or something unreadable, the address of that proxy
 /// is the result.
@@ -112,18 +112,18 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
             if client.is_some() {
                 return None;
             }
-            client = Some(node_address(value));
+            client = Some(value);
         }
         match after.trim_ascii_start() {
-            [] => return client?,
+            [] => return node_address(client?),
             [b';', more @ ..] => rest = more,
             _ => return None,
         }
     }
 }
 
-/// Splits a text into its first value and the rest. The value is a token, a node name that should have been quoted, or a quoted
-/// string without escapes.
+/// Splits a text into the value that it begins with, and the rest. The value is a token, a node name that should have been
+/// quoted, or a quoted string without escapes.
 fn pair_value(text: &[u8]) -> Option<(&[u8], &[u8])> {
     if let Some(quoted) = text.strip_prefix(b"\"") {
         let end = quoted.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
@@ -165,21 +165,21 @@ fn is_port(text: &str) -> bool {
     text.parse::<u16>().is_ok() || (text.len() > 1 && text.starts_with('_') && text.bytes().all(is_token_byte))
 }
 
-/// Counts how a request through a proxy names its client, and logs that a proxy's header is ignored. There are two causes, each
-/// logged once per process: a proxy at a loopback, private or link-local address is not in `http.trusted_proxies`, or a trusted
-/// proxy writes the other header than `http.forwarded_header`.
+/// Counts how a request through a proxy names its client. Logs, once per process for each of two causes, that a proxy's header is
+/// ignored: a proxy at a loopback, private or link-local address is not in `http.trusted_proxies`, or a trusted proxy writes the
+/// other header than `http.forwarded_header`.
 pub(in crate::http) fn observe_forwarding(request: &Request, settings: &HttpSettings, metrics: &ForwardedMetrics) {
     static UNTRUSTED_IS_LOGGED: AtomicBool = AtomicBool::new(false);
     static OTHER_HEADER_IS_LOGGED: AtomicBool = AtomicBool::new(false);
-    let sent = HEADERS.into_iter().find(|header| request.headers().contains_key(header_name(*header)));
-    let came_directly = sent.is_none() && settings.trusted_proxies.is_empty();
+    let sent_header = HEADERS.into_iter().find(|header| request.headers().contains_key(header_name(*header)));
+    let came_directly = sent_header.is_none() && settings.trusted_proxies.is_empty();
     if came_directly {
         return;
     }
     let Some(peer) = ClientAddressResolver::peer(request).map(|peer| peer.ip()) else { return };
     if !is_trusted(&settings.trusted_proxies, peer) {
-        // A client from elsewhere may have written the header itself.
-        let Some(header) = sent.filter(|_| is_local(peer)) else { return };
+        // A peer with a public address may be a client that wrote the header itself.
+        let Some(header) = sent_header.filter(|_| is_local(peer)) else { return };
         metrics.untrusted_peer.inc();
         if !UNTRUSTED_IS_LOGGED.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -193,7 +193,7 @@ pub(in crate::http) fn observe_forwarding(request: &Request, settings: &HttpSett
     }
     if request.headers().contains_key(header_name(settings.forwarded_header)) {
         metrics.read.inc();
-    } else if let Some(other_header) = sent {
+    } else if let Some(other_header) = sent_header {
         metrics.other_header.inc();
         if !OTHER_HEADER_IS_LOGGED.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -229,7 +229,7 @@ mod tests {
         ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]
     }
 
-    /// The client of a request from `peer`, with header lines of name and value, if `header` is configured.
+    /// The client of a request from `peer` with these header lines (name and value). The proxies are configured to write `header`.
     fn resolve(peer: &str, header: ForwardedHeader, lines: &[(&'static str, &[u8])]) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in lines {
@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn quoted_value_of_a_client_is_not_an_element() {
-        // a part that is not well-formed ends the search at the proxy
+        // The last part is malformed, so the search ends at the proxy.
         for value in [
             r#"for=192.0.2.1;host="x, for=6.6.6.6""#,
             r#"for=192.0.2.1;host="x, for=6.6.6.6; b=\"""#,

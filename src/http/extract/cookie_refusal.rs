@@ -17,14 +17,14 @@ use crate::{
 pub struct CookieRefusal(Option<ProblemError>);
 
 impl CookieRefusal {
-    /// The transports of the sessions that the response can replace by a new one: sessions in the cookie only if the response may
-    /// set it.
+    /// The transports that a session may have if the response is to replace it: not `cookie`, if the response must not set the
+    /// cookie.
     pub const fn accepted(&self) -> AcceptedTransport {
         if self.0.is_some() { AcceptedTransport::Bearer } else { AcceptedTransport::Any }
     }
 
     /// The transports that a sign-in by this request may use for its new session.
-    pub const fn accepted_transports(&self) -> AcceptedTransports {
+    pub const fn accepted_for_sign_in(&self) -> AcceptedTransports {
         if self.0.is_some() { AcceptedTransports::Bearer } else { AcceptedTransports::BearerAndCookie }
     }
 
