@@ -74,7 +74,7 @@ pub fn browser_token(request: &Request) -> Option<String> {
     named(request, BROWSER)
 }
 
-/// `Set-Cookie` for a browser that has not signed in. The browser deletes the cookie when its user closes it.
+/// `Set-Cookie` for a browser that has not signed in. The cookie lasts until the browser is closed.
 pub fn set_visitor(token: &VisitorToken) -> String {
     format!("{VISITOR}={}; Path=/; Secure; HttpOnly; SameSite=Lax", token.expose())
 }
@@ -137,7 +137,7 @@ pub fn refuse_cross_site(state: &AppState, request: &Request) -> Result<(), Prob
 /// [`Code::CookieCrossSite`]
 pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(), ProblemError> {
     let value = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
-    // Without an origin, the client is not a page of another origin. `refuse_cross_site` judges the origin `null`.
+    // Without an origin, the client is not a page of another origin. `refuse_cross_site` decides about the origin `null`.
     let Some(page) = value(header::ORIGIN).and_then(|origin| Url::parse(origin).ok()) else { return Ok(()) };
     let refuse = |why: String| Err(ProblemError::new(Code::CookieCrossSite, why));
     // Browsers accept secure cookies from this machine without https.

@@ -1,8 +1,8 @@
 //! The HTTP/1.1 connection of a subscriber of the revocation feed, after its takeover from hyper.
 //!
-//! A subscriber that has read everything is attached to the fan-out, which writes each event to the socket as one chunk. A
-//! subscriber whose socket can't take an event at once is detached: the connection's task writes the missed events, and
-//! attaches the subscriber again.
+//! A subscriber that has read everything is attached to the fan-out, a task that writes each event as one chunk to the sockets of
+//! the attached subscribers. A subscriber whose socket can't take an event at once is detached: the connection's task writes the
+//! missed events, and attaches the subscriber again.
 
 use std::{
     future::poll_fn,
@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures_util::Stream;
-use hyper::body::Bytes;
+use hyper::body::{Buf, Bytes};
 use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Notify, task::yield_now, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -59,11 +59,11 @@ enum Writer {
     Connection,
     /// The task of the fan-out.
     FanOut,
-    /// The task of the connection, which must take over from the fan-out.
+    /// The task of the connection, after the fan-out could not send a batch.
     Detached {
-        /// The rest of the last batch.
+        /// The rest of that batch.
         unsent: Bytes,
-        /// Receives the following messages. `None` until the fan-out has handed the receiver over.
+        /// Receives the messages after that batch. `None` until the fan-out has handed the receiver over.
         receiver: Option<DetachedReceiver>,
     },
 }
@@ -124,7 +124,7 @@ where
         }
     }
 
-    /// Collects the events that wait, at most `max_batch`. Without any, attaches if possible, or waits.
+    /// Returns the events that wait, at most `max_batch`. If none waits, returns [`Next::Attach`] as soon as attaching is possible.
     fn poll_next(&self, subscription: &mut Subscription, cx: &mut std::task::Context<'_>) -> Poll<Next> {
         let mut events = Vec::new();
         while events.len() < self.settings.max_batch {
@@ -146,8 +146,8 @@ where
         let this: Arc<dyn AttachedSubscriber> = Arc::clone(self) as _;
         if !subscription.attach(Arc::downgrade(&this)) {
             *self.writer() = Writer::Connection;
-            // Usually a message waits, which the next poll returns. If the fan-out has ended, the next poll reports that only after
-            // the task of the fan-out has run once more and has closed the channel.
+            // Usually a message has arrived meanwhile, and the next poll returns it. If the fan-out has ended, the next poll reports the
+            // end only after the task of the fan-out has run once more and has closed its channel.
             yield_now().await;
             return Ok(());
         }
@@ -166,14 +166,14 @@ where
         Ok(())
     }
 
-    /// Writes all bytes. If the subscriber does not read them in time, fails, and the connection is reset when it closes: the kernel
-    /// then drops the bytes that it still buffers (linger 0).
+    /// Writes all bytes. If the subscriber does not read them in time, returns an error and sets linger 0: when the connection
+    /// closes, the kernel resets it and drops the bytes that it still buffers.
     async fn write(&self, mut bytes: Bytes) -> io::Result<()> {
         let writing = async {
             while !bytes.is_empty() {
                 self.stream.writable().await?;
                 match self.stream.try_write(&bytes) {
-                    Ok(written) => drop(bytes.split_to(written)),
+                    Ok(written) => bytes.advance(written),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(error),
                 }
@@ -224,7 +224,7 @@ where
         let written = match self.stream.try_write(chunks) {
             Ok(written) if written == chunks.len() => return true,
             Ok(written) => written,
-            // If the connection is broken, the next write of its task fails too.
+            // The socket is full, or the connection is broken and the next write of its task fails, too.
             Err(_) => 0,
         };
         *writer = Writer::Detached { unsent: chunks.slice(written..), receiver: None };

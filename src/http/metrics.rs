@@ -17,8 +17,8 @@ use crate::{
 /// Media type of Prometheus' text format.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The endpoint of the metrics listener. `draining` is the signal of the public listener, which `/readyz` reports here: the metrics
-/// listener itself serves until the service has stopped.
+/// The endpoint of the metrics listener. Its `/readyz` fails once `draining` is cancelled, because the public listener drains then. The
+/// metrics listener itself serves until the service has stopped.
 pub fn endpoint(state: Arc<AppState>, draining: Draining) -> impl Endpoint<Output = Response> + 'static {
     Route::new().at("/metrics", get(render)).at("/readyz", get(readyz)).data(state).data(draining).map_to_response()
 }

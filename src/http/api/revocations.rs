@@ -359,9 +359,7 @@ mod tests {
         );
         assert_eq!(
             checked_revocation_text(RevocationTarget::Key { kid: "abc".to_owned() }, EndReason::KeyRetired),
-            format!(
-                "event: revocation\ndata: {{\"kind\":\"key\",\"kid\":\"abc\",\"reason\":\"key_retired\",{end}"
-            )
+            format!("event: revocation\ndata: {{\"kind\":\"key\",\"kid\":\"abc\",\"reason\":\"key_retired\",{end}")
         );
     }
 

@@ -57,9 +57,9 @@ struct SecondFactorRequest {
     code: Option<Secret>,
     /// With `passkey`: the `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`).
     credential: Option<JsonObject>,
-    /// Whether the device skips the second factor from now on, for the number of seconds in `remember_device_for` of that response.
-    /// Has no effect if that response has no such field, or if the first step was not the password. The answer to this request has a new
-    /// device token, which the device sends with its next sign-ins. Default: false.
+    /// Whether the device skips the second factor from now on, for the number of seconds in `remember_device_for` of the first step's
+    /// response. Has no effect if that response has no such field, or if the first step was not the password. The answer to this request
+    /// has a new device token, which the device sends with its next sign-ins. Default: false.
     remember_device: Option<bool>,
 }
 

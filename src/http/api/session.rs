@@ -41,7 +41,7 @@ struct SessionResponse {
     id: Uuid,
     /// When the user signed in.
     created_at: Time,
-    /// When the session was last refreshed, or when the user signed in: to the minute.
+    /// When the session was last refreshed (to the minute), or when the user signed in.
     last_used_at: Time,
     /// The IP address of the last refresh, or of the sign-in.
     last_used_ip: Option<String>,

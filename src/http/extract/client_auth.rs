@@ -43,7 +43,7 @@ pub(in crate::http) struct HeaderCredentials {
 pub(in crate::http) enum Authorization {
     /// No such header.
     None,
-    /// HTTP Basic: a name and a secret.
+    /// HTTP Basic.
     Basic {
         /// The `client_id`.
         client_id: String,
@@ -76,7 +76,7 @@ impl Authorization {
     }
 }
 
-/// Parses Basic credentials. The name and the secret are form-encoded (RFC 6749, section 2.3.1).
+/// Parses Basic credentials. The `client_id` and the secret are form-encoded (RFC 6749, section 2.3.1).
 fn parse_basic(value: &str) -> Option<Authorization> {
     let (scheme, encoded) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -130,14 +130,14 @@ pub(in crate::http) fn register_client_basic(registry: &mut Registry) {
     );
 }
 
-/// The client credentials in the headers of a call to `/oauth2/`, whose form may hold them instead. `REQUIRED` affects the OpenAPI
-/// document only: whether the call needs credentials. The endpoint itself refuses a client without the credentials that it must have.
+/// The client credentials in the headers of a call to `/oauth2/`, whose form may contain them instead. `REQUIRED` only says whether the
+/// OpenAPI document requires them. The endpoint itself refuses a client that lacks required credentials.
 pub(in crate::http) struct FormOrBasic<const REQUIRED: bool>(pub(in crate::http) HeaderCredentials);
 
-/// The credentials of a client. A public client has none.
+/// For calls of all clients: a public client has no credentials.
 pub(in crate::http) type OptionalClient = FormOrBasic<false>;
 
-/// The credentials of a client. A call without them is refused.
+/// For calls that the endpoint refuses without credentials.
 pub(in crate::http) type RequiredClient = FormOrBasic<true>;
 
 impl<'a, const REQUIRED: bool> ApiExtractor<'a> for FormOrBasic<REQUIRED> {
@@ -153,7 +153,7 @@ impl<'a, const REQUIRED: bool> ApiExtractor<'a> for FormOrBasic<REQUIRED> {
         vec![CLIENT_BASIC]
     }
 
-    /// Whether the document also allows calls without credentials.
+    /// Whether the OpenAPI document also allows calls without credentials.
     fn has_security_fallback() -> bool {
         !REQUIRED
     }

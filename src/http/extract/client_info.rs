@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use poem::{
     Request, RequestBody, Response, Result,
-    http::{HeaderMap, HeaderName, header},
+    http::{HeaderName, header},
 };
 
 use super::client_address::{self, ClientAddressResolver};
@@ -28,7 +28,7 @@ pub struct ClientInfo {
     pub ip: Option<IpAddr>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
-    /// The token by which an account may recognize the client's device.
+    /// The token by which a sign-in recognizes a device of the account's owner.
     pub device_token: Option<DeviceToken>,
 }
 
@@ -73,25 +73,21 @@ fn header_text(request: &Request, name: HeaderName) -> Option<String> {
 /// The client's address, if the request came over a network: the address that a trusted proxy reports, or else the peer's.
 pub(in crate::http) fn address_of(request: &Request) -> Option<IpAddr> {
     let peer = ClientAddressResolver::peer(request)?.ip();
-    Some(match request.data::<Arc<AppState>>() {
-        Some(state) => address_behind_proxies(peer, request.headers(), &state.config.http),
-        None => peer,
-    })
+    // The server adds the state to every request.
+    let Some(state) = request.data::<Arc<AppState>>() else { return Some(peer) };
+    let settings = &state.config.http;
+    let trusted = &settings.trusted_proxies;
+    Some(client_address::client_address(peer, request.headers(), trusted, settings.forwarded_header))
 }
 
-fn address_behind_proxies(peer: IpAddr, headers: &HeaderMap, settings: &HttpSettings) -> IpAddr {
-    client_address::client_address(peer, headers, &settings.trusted_proxies, settings.forwarded_header)
-}
-
-/// Whether a request came from a trusted proxy.
+/// Whether a request's connection comes from a trusted proxy.
 pub(in crate::http) fn is_from_trusted_proxy(request: &Request, settings: &HttpSettings) -> bool {
     let trusted = &settings.trusted_proxies;
     !trusted.is_empty()
         && ClientAddressResolver::peer(request).is_some_and(|peer| client_address::is_trusted(trusted, peer.ip()))
 }
 
-/// Moves the device token into a cookie, out of reach of a page's scripts, if the response sets the refresh cookie. A response with a
-/// device token sets no other cookie.
+/// If the response sets the refresh cookie: moves its device token into a cookie, out of reach of a page's scripts.
 pub fn move_device_token_to_cookie(mut response: Response) -> Response {
     let headers = response.headers_mut();
     if !headers.get_all(header::SET_COOKIE).iter().any(cookie::is_refresh) {

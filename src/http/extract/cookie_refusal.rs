@@ -12,8 +12,8 @@ use crate::{
     service::sign_in::second_factor::AcceptedTransports,
 };
 
-/// The reason why the response must not set the refresh cookie, if there is one: a page of another site made the request, and would sign
-/// its visitor in to another account; or the browser would not keep the cookie.
+/// The reason why the response must not set the refresh cookie, if there is one. Either a page of another site made the request, and would
+/// sign its visitor in to another account, or the browser would not keep the cookie.
 pub struct CookieRefusal(Option<ProblemError>);
 
 impl CookieRefusal {
@@ -39,8 +39,8 @@ impl CookieRefusal {
         }
     }
 
-    /// Converts an error of a use case to a problem. A use case does not know why it must not accept a cookie
-    /// session: its error always becomes [`Code::CrossSiteRequest`]. This function replaces it by the actual reason.
+    /// Converts an error of a use case to a problem. A use case does not know why the cookie must not be set: the error for it
+    /// always becomes [`Code::CrossSiteRequest`], which this function replaces by the actual reason.
     pub fn explain<E>(self, error: E) -> ProblemError
     where
         ProblemError: From<E>,

@@ -98,7 +98,7 @@ fn parse<T: ParseFromJSON + 'static>(bytes: &[u8]) -> Result<T, ProblemError> {
     let Value::Object(fields) = &value else {
         return Err(ProblemError::new(Code::MalformedRequest, "The body must be a JSON object."));
     };
-    // parsers disagree about which of two fields with the same name counts
+    // refused because parsers disagree about which of two fields with the same name counts
     if !strict_json::is_unambiguous(bytes) {
         let detail = "Duplicate field, or more than 64 fields.";
         return Err(ProblemError::new(Code::MalformedRequest, detail));
@@ -109,7 +109,7 @@ fn parse<T: ParseFromJSON + 'static>(bytes: &[u8]) -> Result<T, ProblemError> {
     if !errors.is_empty() {
         return Err(ProblemError::fields(Code::InvalidFields, errors));
     }
-    // a value that satisfies the schema parses, apart from types that `check_value` does not check
+    // fails only for types that `check_value` leaves to this parser
     T::parse_from_json(Some(value)).map_err(|error| ProblemError::new(Code::MalformedRequest, error.into_message()))
 }
 
@@ -138,7 +138,7 @@ fn check_fields(registry: &Registry, schema: &MetaSchema, fields: &Map<String, V
     }
     for (name, value) in fields {
         let Some((_, expected)) = schema.properties.iter().find(|(property, _)| property == name) else {
-            // cut, since callers may invent names of any length
+            // shortened because callers may invent names of any length
             let shortened: String = name.chars().take(32).collect();
             errors.push(FieldError::new(&shortened, FieldCode::UnknownField, "This request has no such field."));
             continue;
@@ -157,7 +157,7 @@ fn check_fields(registry: &Registry, schema: &MetaSchema, fields: &Map<String, V
 fn resolve<'a>(registry: &'a Registry, schema: &'a MetaSchemaRef) -> Vec<&'a MetaSchema> {
     match schema {
         MetaSchemaRef::Reference(name) => registry.schemas.get(name).into_iter().collect(),
-        // a reference with a description of its own
+        // poem's form of a reference that has a description of its own
         MetaSchemaRef::Inline(schema) if !schema.all_of.is_empty() => {
             schema.all_of.iter().flat_map(|part| resolve(registry, part)).collect()
         }
@@ -172,7 +172,7 @@ fn check_value(name: &str, schemas: Vec<&MetaSchema>, value: &Value) -> Option<F
             "string" => value.is_string(),
             "boolean" => value.is_boolean(),
             "object" => value.is_object(),
-            // left to the parser of the type
+            // left to the type's `parse_from_json`
             _ => true,
         };
         if !has_type {
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn body_that_is_no_unambiguous_object_is_malformed() {
-        // \u0061 is `a`: the field `name` occurs twice
+        // \u0061 is `a`, so `name` occurs twice in the third body; \u{feff} is a byte order mark
         for body in ["", "{", r#"{"name":"ab","n\u0061me":"ac"}"#, "[]", "1", "{\"name\":\"ab\"} x", "\u{feff}{}"] {
             let error = parse::<Sample>(body.as_bytes()).unwrap_err();
             assert_eq!(error.code, Code::MalformedRequest, "{body}");

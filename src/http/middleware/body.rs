@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// A body that was not read. The response has this error's status; over HTTP/1 the connection closes after it.
+/// Why a body was not read. The response has this error's status. Over HTTP/1, the connection closes after the response.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
     /// The body is larger than `http.max_body_bytes`: 413.
@@ -114,24 +114,24 @@ impl<E: Endpoint> Endpoint for ReadBodyEndpoint<E> {
 }
 
 impl ReadBody {
-    /// Takes a request's body if all of it has arrived. If not, the body is left for [`ReadBodyEndpoint`], which waits for
-    /// the rest. A body without a `Content-Length` within the limit is left, too. For the introspection cache, which answers before
-    /// [`ReadBodyEndpoint`] runs.
+    /// Takes a request's body if all of it has arrived. Otherwise, or if no `Content-Length` shows that the body is within the limit,
+    /// returns `None` and leaves the body for [`ReadBodyEndpoint`], which waits for the rest. For the introspection cache, which
+    /// answers before [`ReadBodyEndpoint`] runs.
     pub(in crate::http) async fn try_read_buffered(&self, request: &mut Request) -> Result<Option<Bytes>, BodyError> {
         let has_accepted_length = declared_length(request).is_some_and(|length| self.is_within_limit(length));
         if !has_accepted_length {
             return Ok(None);
         }
-        let mut collected = Box::pin(collect(request.take_body(), self.max_bytes));
-        match poll_twice(&mut collected).await {
+        let mut collecting = Box::pin(collect(request.take_body(), self.max_bytes));
+        match poll_twice(&mut collecting).await {
             Some(Ok(Some(bytes))) => Ok(Some(bytes)),
             // hyper yields no more than the declared length, so this does not happen
             Some(Ok(None)) => Err(BodyError::TooLarge { limit: self.max_bytes }),
             Some(Err(error)) => Err(BodyError::Unreadable(error)),
             None => {
-                // Puts the body back; `ReadBodyEndpoint` reads the rest.
-                let rest = collected.map_ok(Option::unwrap_or_default);
-                request.set_body(Body::from_bytes_stream(rest.into_stream()));
+                // Puts the body back. Its length was checked above, so the default is never used.
+                let whole = collecting.map_ok(Option::unwrap_or_default);
+                request.set_body(Body::from_bytes_stream(whole.into_stream()));
                 Ok(None)
             }
         }
@@ -143,10 +143,10 @@ impl ReadBody {
         if declared_length(request).is_some_and(|length| !self.is_within_limit(length)) {
             return Err(too_large);
         }
-        let mut collected = pin!(collect(body, self.max_bytes));
-        let collected = match poll_twice(&mut collected).await {
+        let mut collecting = pin!(collect(body, self.max_bytes));
+        let collected = match poll_twice(&mut collecting).await {
             Some(collected) => collected,
-            None => self.wait_for_rest(request, collected).await?,
+            None => self.wait_for_rest(request, collecting).await?,
         };
         match collected {
             Ok(Some(bytes)) => Ok(bytes.into()),
@@ -161,11 +161,11 @@ impl ReadBody {
     }
 
     /// Waits for the rest of a body, which occupies a slot of [`PendingBodies`] until then.
-    async fn wait_for_rest<T>(&self, request: &Request, collected: impl Future<Output = T>) -> Result<T, BodyError> {
+    async fn wait_for_rest<T>(&self, request: &Request, collecting: impl Future<Output = T>) -> Result<T, BodyError> {
         let mut slot = self.pending.admit(self.sender(request));
         tokio::select! {
             biased; // a body that is complete by now counts, even if it is evicted or late
-            collected = collected => Ok(collected),
+            collected = collecting => Ok(collected),
             bound = slot.evicted() => {
                 let error = BodyError::Evicted(bound);
                 cause::record(FailureCause::Limit { setting: bound.setting(), error: error.to_string() });
@@ -175,7 +175,7 @@ impl ReadBody {
         }
     }
 
-    /// The connection and the client address of a request. Each of them may have a limited number of incomplete bodies.
+    /// The connection and the client address of a request. The number of incomplete bodies is limited for each of them.
     fn sender(&self, request: &Request) -> BodySender {
         let peer = ClientAddressResolver::peer(request);
         BodySender {

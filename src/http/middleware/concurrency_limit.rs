@@ -18,8 +18,8 @@ const EXEMPT: [&str; 2] = ["/livez", "/readyz"];
 
 /// Middleware that answers 503 with `Retry-After` above a number of concurrent requests.
 ///
-/// A request counts from the arrival of its body ([`ReadBody`](super::body::ReadBody) comes first) to the headers of its
-/// response. An event stream is not counted after its headers.
+/// A request counts once its body has arrived ([`ReadBody`](super::body::ReadBody) runs first), and until its response has
+/// headers. So an open event stream does not count.
 #[derive(Clone, Copy, Debug)]
 pub struct ConcurrencyLimit(usize);
 

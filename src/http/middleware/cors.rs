@@ -34,7 +34,7 @@ const EVERY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 
 /// Maximum number of origins that are remembered as logged, because callers can invent any number of origins.
 const MAX_LOGGED_ORIGINS: usize = 32;
-/// The time between two log lines about further origins.
+/// The minimum time between two log lines once [`MAX_LOGGED_ORIGINS`] origins are remembered.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// Maximum number of characters of an origin that are logged.
 const LOGGED_CHARACTERS: usize = 128;
@@ -104,7 +104,7 @@ impl Cors {
             Readers::Everyone => Some(EVERY_ORIGIN),
             Readers::Allowed { .. } => request.headers().get(header::ORIGIN).and_then(|origin| {
                 let is_allowed = self.allowed_origins.contains(origin);
-                // Browsers do not block a page that calls its own origin, even if that is not the issuer's.
+                // Not logged: browsers do not block a page that calls its own origin, even if that is not the issuer's.
                 if !is_allowed && !is_same_origin(request) {
                     self.refused_origins.log(origin, clock);
                 }
@@ -130,7 +130,7 @@ impl Sharing {
             && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
     }
 
-    /// The response to a preflight for a path with these methods.
+    /// The response to a preflight for a path that has these methods (`GET, POST`).
     pub fn preflight_response(&self, methods: &str) -> Response {
         Response::builder()
             .status(StatusCode::NO_CONTENT)
@@ -144,7 +144,7 @@ impl Sharing {
     pub fn apply(self, headers: &mut HeaderMap) {
         let Self { readers, origin } = self;
         if matches!(readers, Readers::Allowed { .. }) {
-            // a cache must not give this response to another origin
+            // a cache must not give this response to pages of another origin
             headers.append(header::VARY, HeaderValue::from_static("Origin"));
         }
         let Some(origin) = origin else { return };
@@ -156,13 +156,14 @@ impl Sharing {
     }
 }
 
-/// Logs each origin that is not allowed once. Of more than [`MAX_LOGGED_ORIGINS`] origins, logs one in each [`LOG_INTERVAL`].
+/// Logs an origin that is not allowed, unless the origin is remembered as logged. Once [`MAX_LOGGED_ORIGINS`] origins are remembered,
+/// logs at most one origin in each [`LOG_INTERVAL`], and forgets the oldest for it.
 #[derive(Debug, Default)]
 struct RefusedOrigins(Mutex<LoggedOrigins>);
 
-/// The origins that were logged, oldest first.
 #[derive(Debug, Default)]
 struct LoggedOrigins {
+    /// The origins that are remembered as logged, oldest first.
     origins: VecDeque<HeaderValue>,
     last_logged_at: Option<Timestamp>,
 }
@@ -207,7 +208,8 @@ mod tests {
 
     #[test]
     fn origin_is_logged_once_and_further_origins_once_a_minute() {
-        let (mut logged, start) = (LoggedOrigins::default(), Timestamp::from_millis(1_800_000_000_000));
+        let mut logged = LoggedOrigins::default();
+        let start = Timestamp::from_millis(0);
         let origin = |number: usize| HeaderValue::from_str(&format!("https://{number}.example")).unwrap();
         for number in 0..MAX_LOGGED_ORIGINS {
             assert!(logged.remember_if_due(&origin(number), start), "{number}");

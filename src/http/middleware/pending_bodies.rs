@@ -52,8 +52,8 @@ impl Bound {
 /// The sender of a body.
 #[derive(Clone, Copy, Debug)]
 pub struct BodySender {
-    /// The peer's address and port, which identify the connection; `None` for a trusted proxy, whose connections carry the bodies of many
-    /// clients.
+    /// The peer's address and port, which identify the connection. `None` if the peer is a trusted proxy: its connections carry the bodies
+    /// of many clients.
     pub connection: Option<SocketAddr>,
     /// The client's address, if it is known.
     pub address: Option<IpAddr>,
@@ -69,7 +69,7 @@ pub struct PendingBodies {
     evictions: IntCounterVec,
 }
 
-/// The slots of the bodies. They are numbered in order of admission, so the smallest number is the oldest.
+/// The slots of the bodies. They are numbered in order of admission, so the slot with the smallest number is the oldest.
 #[derive(Debug, Default)]
 struct Slots {
     next_number: u64,
@@ -113,19 +113,18 @@ impl PendingBodies {
         &self.evictions
     }
 
-    /// Takes a slot for a body; dropping the returned [`PendingBody`] frees the slot. Evicts the oldest bodies that exceed a bound.
+    /// Takes a slot for a body. Dropping the returned [`PendingBody`] frees the slot. If a bound is reached, evicts the oldest body under it.
     pub fn admit(self: &Arc<Self>, sender: BodySender) -> PendingBody {
         let (eviction, evicted) = oneshot::channel();
         let slot = Slot { connection: sender.connection, network: sender.address.map(client_network), eviction };
         let mut slots = self.slots();
         // The narrowest bound first: an eviction under it also makes room under the wider bounds.
-        let of_connection =
-            slot.connection.and_then(|connection| excess(&slots.by_connection, &connection, self.per_connection));
-        self.evict(&mut slots, of_connection, Bound::Connection);
-        let of_network = slot.network.and_then(|network| excess(&slots.by_network, &network, self.per_address));
-        self.evict(&mut slots, of_network, Bound::Address);
-        let of_all = if slots.all.len() >= self.total { slots.all.keys().next().copied() } else { None };
-        self.evict(&mut slots, of_all, Bound::Total);
+        let oldest = slot.connection.and_then(|peer| oldest_if_full(&slots.by_connection, &peer, self.per_connection));
+        self.evict(&mut slots, oldest, Bound::Connection);
+        let oldest = slot.network.and_then(|network| oldest_if_full(&slots.by_network, &network, self.per_address));
+        self.evict(&mut slots, oldest, Bound::Address);
+        let oldest = if slots.all.len() >= self.total { slots.all.keys().next().copied() } else { None };
+        self.evict(&mut slots, oldest, Bound::Total);
         let number = slots.insert(slot);
         PendingBody { bodies: Arc::clone(self), number, evicted }
     }
@@ -170,8 +169,8 @@ impl Slots {
     }
 }
 
-/// The oldest slot of a key, if a further slot would exceed the key's limit.
-fn excess<K: Hash + Eq>(slots: &HashMap<K, BTreeSet<u64>>, key: &K, limit: usize) -> Option<u64> {
+/// The number of the oldest slot of a key, if the key has as many slots as its limit allows.
+fn oldest_if_full<K: Hash + Eq>(slots: &HashMap<K, BTreeSet<u64>>, key: &K, limit: usize) -> Option<u64> {
     let numbers = slots.get(key)?;
     if numbers.len() >= limit { numbers.first().copied() } else { None }
 }

@@ -18,14 +18,14 @@ use crate::http::{
 /// The `Retry-After` of a request whose body was evicted to make room for newer bodies.
 const RETRY_AFTER_EVICTION: Duration = Duration::from_secs(1);
 
-/// The problem that a request for `path` gets if it fails with this error. `serves_docs`: whether the node serves `/docs`.
+/// The problem that a request for `path` gets if it fails with this error. `serves_docs` says whether the node serves `/docs`.
 pub(super) fn problem_of(error: poem::Error, paths: &Paths, serves_docs: bool, path: &str) -> ProblemError {
     if let Some(problem) = error.downcast_ref::<ProblemError>() {
         return problem.clone();
     }
-    if let Some(body) = error.downcast_ref::<BodyError>() {
-        let retry_after = matches!(body, BodyError::Evicted(_)).then_some(RETRY_AFTER_EVICTION);
-        return ProblemError { retry_after, ..ProblemError::new(code_of(body.status()), sentence(body)) };
+    if let Some(body_error) = error.downcast_ref::<BodyError>() {
+        let retry_after = matches!(body_error, BodyError::Evicted(_)).then_some(RETRY_AFTER_EVICTION);
+        return ProblemError { retry_after, ..ProblemError::new(code_of(body_error.status()), sentence(body_error)) };
     }
     if let Some(timed_out) = error.downcast_ref::<TimedOut>() {
         let retry_after = Some(Duration::from_secs(TimedOut::RETRY_AFTER_SECONDS.into()));
@@ -46,7 +46,7 @@ pub(super) fn problem_of(error: poem::Error, paths: &Paths, serves_docs: bool, p
     }
     let status = error.status();
     if status.is_client_error() {
-        // What remains are the framework's own errors, about parameters. Their texts reveal no secrets, so a client may see them.
+        // Only the framework's own errors, about parameters, are left. Their texts reveal no secrets, so a client may see them.
         return ProblemError::new(code_of(status), sentence(&error));
     }
     ProblemError::internal()
@@ -60,7 +60,7 @@ pub(super) fn unrecorded_cause(error: &poem::Error) -> Option<FailureCause> {
     (!is_own && error.status().is_server_error()).then(|| FailureCause::Internal(error.to_string()))
 }
 
-/// The first code with this status, in the order of [`Code::ALL`]. Client errors with a status that no code has get a general one.
+/// The first code with this status, in the order of [`Code::ALL`]. If no code has the status, that of a malformed request.
 fn code_of(status: StatusCode) -> Code {
     Code::ALL.iter().copied().find(|code| code.status() == status).unwrap_or(Code::MalformedRequest)
 }

@@ -41,7 +41,7 @@ pub struct RequestContext<E> {
     pub cors: Cors,
     /// The methods and names of all paths.
     pub paths: Arc<Paths>,
-    /// Configuration, randomness and metrics.
+    /// The configuration, the source of randomness and the metrics of the node.
     pub state: Arc<AppState>,
 }
 
@@ -67,15 +67,15 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
             (Ok(cors.preflight_response(&self.paths.methods(uri.path()))), None)
         } else {
             client_address::observe_forwarding(&request, &self.state.config.http, &self.state.metrics.forwarded);
-            // the headers also decide whether the trace is sampled
+            // not from other clients, since the headers also decide whether the trace is sampled
             if client_info::is_from_trusted_proxy(&request, &self.state.config.http) {
                 telemetry::continue_trace(&span, request.headers());
             }
             cause::collect(self.respond(request, id.as_str()).instrument(span.clone())).await
         };
         let cause = cause.or_else(|| outcome.as_ref().err().and_then(problem_mapping::unrecorded_cause));
-        let is_load = method == "GET";
-        let mut response = outcome.unwrap_or_else(|error| self.error_response(error, is_load, uri.path(), &id));
+        let is_get = method == "GET";
+        let mut response = outcome.unwrap_or_else(|error| self.error_response(error, is_get, uri.path(), &id));
         let route =
             response.data::<OperationId>().map_or_else(|| self.paths.route(uri.path()), |operation| operation.0);
         let headers = response.headers_mut();
@@ -145,7 +145,7 @@ fn log_failure(
 }
 
 impl<E: Endpoint<Output = Response>> RequestContext<E> {
-    /// Calls the next layer. A panic there is an internal error of this request only.
+    /// Calls the next layer. A panic in it becomes an internal error of this request.
     async fn respond(&self, request: Request, id: &str) -> Result<Response> {
         AssertUnwindSafe(self.inner.call(request)).catch_unwind().await.unwrap_or_else(|panic| {
             tracing::error!(
@@ -158,17 +158,17 @@ impl<E: Endpoint<Output = Response>> RequestContext<E> {
         })
     }
 
-    /// The response to an error: an OAuth error, an error page, or a problem. `is_load` is true if a browser may load the path as a page,
-    /// in contrast to submitting a form.
-    fn error_response(&self, error: poem::Error, is_load: bool, path: &str, id: &RequestId) -> Response {
+    /// The response to an error: an OAuth error, an error page, or a problem. `is_get` is false for other methods,
+    /// such as the POST of a form: an error page then offers no retry.
+    fn error_response(&self, error: poem::Error, is_get: bool, path: &str, id: &RequestId) -> Response {
         // the response keeps the id of the operation, by which the log and the metrics name the route
         let operation = error.data::<OperationId>().copied();
         let mut response = match error.downcast_ref::<OAuthError>() {
             Some(error) => error.clone().into_response(),
             None => {
-                let languages = error.data::<pages::VisitorLocale>().cloned();
+                let locale = error.data::<pages::VisitorLocale>().cloned();
                 let problem = problem_mapping::problem_of(error, &self.paths, self.state.config.http.docs, path);
-                let page = pages::error_page(&self.state, path, languages.as_ref(), is_load, &problem, id.as_str());
+                let page = pages::error_page(&self.state, path, locale.as_ref(), is_get, &problem, id.as_str());
                 page.unwrap_or_else(|| problem.into_response(id.as_str()))
             }
         };
@@ -179,7 +179,7 @@ impl<E: Endpoint<Output = Response>> RequestContext<E> {
     }
 }
 
-/// A method as the log names it. Callers may invent methods of any length.
+/// A method as the log names it. Unknown methods are `other`, because callers may invent methods of any length.
 fn logged_method(method: &Method) -> &'static str {
     let names = ["GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH"];
     names.into_iter().find(|name| method.as_str() == *name).unwrap_or("other")
