@@ -1,9 +1,13 @@
 //! Log output: to standard error, as text on a terminal and as JSON elsewhere. The filter can be replaced at run time.
+//! `FailureSeries` and `LogLimit` keep repeated failures from filling the log.
 
 use std::{
     any::Any,
     fmt,
     io::{self, IsTerminal},
+    mem,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tracing::{Level, Metadata, Subscriber};
@@ -24,6 +28,9 @@ use crate::{
 /// Targets of dependencies that print parts of connection URLs, passwords included (I6: no secrets in logs). No filter turns
 /// them on.
 const NEVER_LOGGED: [&str; 2] = ["sqlx_postgres::options", "sqlx_sqlite::options"];
+
+/// The shortest interval between two lines of a [`LogLimit`].
+const LIMIT_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Replaces the log filter of the running process.
 pub struct LogFilter {
@@ -66,6 +73,70 @@ pub fn init(settings: &LogSettings, tracer: Option<Tracer>) -> Result<LogFilter,
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+/// An error and its causes on one line, for a log line or a message. Omits a cause whose text is already part of the line.
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text += &format!(": {cause}");
+        }
+    }
+    text
+}
+
+/// Decides which outcomes of a repeated task are logged: the first of consecutive failures, and the first success after them.
+#[derive(Debug, Default)]
+pub(crate) struct FailureSeries {
+    is_failing: bool,
+}
+
+impl FailureSeries {
+    /// Records a failure. Returns whether it must be logged, because it is the first one.
+    pub(crate) fn record_failure(&mut self) -> bool {
+        !mem::replace(&mut self.is_failing, true)
+    }
+
+    /// Records a success. Returns whether it must be logged, because it follows a failure.
+    pub(crate) fn record_success(&mut self) -> bool {
+        mem::take(&mut self.is_failing)
+    }
+}
+
+/// Limits a log line that many tasks may write, or one task may repeat quickly: the first line is logged at once, and then at most
+/// one a minute.
+#[derive(Debug, Default)]
+pub(crate) struct LogLimit {
+    last_logged: Mutex<Option<Instant>>,
+}
+
+impl LogLimit {
+    pub(crate) const fn new() -> Self {
+        Self { last_logged: Mutex::new(None) }
+    }
+
+    /// Records that the line is logged now, if it is due. Returns whether it is.
+    pub(crate) fn record_if_due(&self, now: Instant) -> bool {
+        let mut last_logged = self.last_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last_logged.is_none_or(|last| now.saturating_duration_since(last) >= LIMIT_INTERVAL);
+        if is_due {
+            *last_logged = Some(now);
+        }
+        is_due
+    }
+}
+
+/// Runs `events`, and returns what this thread logs meanwhile.
+#[cfg(test)]
+pub(crate) fn capture(events: impl FnOnce()) -> String {
+    let buffer = tests::Buffer::default();
+    let writer = buffer.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, events);
+    buffer.text()
 }
 
 /// Whether the lines on standard error are JSON with these settings.
@@ -127,7 +198,7 @@ fn is_within(target: &str, module: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use super::*;
 
@@ -136,10 +207,10 @@ mod tests {
     const FILE: bool = false;
 
     #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
+    pub(super) struct Buffer(Arc<Mutex<Vec<u8>>>);
 
     impl Buffer {
-        fn text(&self) -> String {
+        pub(super) fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
@@ -190,6 +261,35 @@ mod tests {
             !request_line(LogFormat::Text, FILE).contains('\u{1b}'),
             "a log that is not on a terminal has colour codes"
         );
+    }
+
+    #[test]
+    fn error_with_causes_names_each_cause_once() {
+        let error = anyhow::anyhow!("disk full").context("can't write a: disk full").context("no backup made");
+        assert_eq!(with_causes(&error), "no backup made: can't write a: disk full");
+    }
+
+    #[test]
+    fn failure_series_logs_the_first_failure_and_the_first_success_after_it() {
+        let mut series = FailureSeries::default();
+        assert!(!series.record_success(), "no failure came before");
+        assert!(series.record_failure());
+        assert!(!series.record_failure());
+        assert!(series.record_success());
+        assert!(!series.record_success());
+        assert!(series.record_failure(), "the first failure of another series");
+    }
+
+    #[test]
+    fn log_limit_is_due_at_once_and_then_once_a_minute() {
+        let (limit, start) = (LogLimit::new(), Instant::now());
+        let is_due_after = |secs| limit.record_if_due(start + Duration::from_secs(secs));
+        assert!(is_due_after(0));
+        assert!(!is_due_after(0));
+        assert!(!is_due_after(59));
+        assert!(is_due_after(60));
+        assert!(!is_due_after(119), "the next interval begins with the last line");
+        assert!(is_due_after(120));
     }
 
     #[test]

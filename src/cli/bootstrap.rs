@@ -12,6 +12,7 @@ use super::serve::systemd;
 use crate::{
     config::Config,
     domain::{audit::Actor, clock::Clock, entropy::Entropy, secret::SecretText},
+    logging::LogLimit,
     password::PasswordHasher,
     runtime::Cores,
     state::{AppState, error::StateError},
@@ -26,9 +27,6 @@ use crate::{
 
 /// Pause between attempts to reach the database.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
-
-/// How often a database that stays unreachable is logged.
-const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The state of the service, and the embedded Redis if this process started it.
 pub struct Services {
@@ -75,7 +73,7 @@ impl Services {
     ) -> anyhow::Result<Self> {
         let redis = RedisStores::connect(&redis_url, &config.redis, &config.cache, cores)?;
         // The database is open, but it may go down before the state has been loaded from it.
-        let mut outage = Outage::default();
+        let outage = Outage::default();
         let state = loop {
             let entropy = Entropy::system();
             let passwords = passwords.clone();
@@ -114,7 +112,7 @@ enum OutagePolicy {
 /// # Errors
 /// If the database refuses the connection, or a newer release has migrated it.
 async fn open_database(config: &Config) -> anyhow::Result<Sql> {
-    let mut outage = Outage::default();
+    let outage = Outage::default();
     let sql = loop {
         match Sql::connect(&config.database).await {
             Err(error) if error.is_unavailable() => outage.wait(&error, "database.url").await,
@@ -196,19 +194,18 @@ fn operator() -> Actor {
 /// An outage of the database. It is logged at once, and then once a minute.
 #[derive(Default)]
 struct Outage {
-    last_logged: Option<Instant>,
+    log_limit: LogLimit,
 }
 
 impl Outage {
-    async fn wait(&mut self, error: &SqlError, label: &str) {
+    async fn wait(&self, error: &SqlError, label: &str) {
         systemd::notify_waiting(&format!("waiting for the database: {error}"));
-        if self.last_logged.is_none_or(|time| time.elapsed() >= LOG_INTERVAL) {
+        if self.log_limit.record_if_due(Instant::now()) {
             tracing::error!(
                 %error,
                 "the start waits for the database ({label}), and retries every second: this node serves nothing yet. Check the database and \
                  its address"
             );
-            self.last_logged = Some(Instant::now());
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }

@@ -204,23 +204,10 @@ pub fn main() -> ExitCode {
         // the findings of the checks are printed already
         Err(error) if error.is::<doctor::ChecksFailed>() => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("latchkey: {}", explain(&error));
+            eprintln!("latchkey: {}", logging::with_causes(&error));
             ExitCode::from(if error.is::<ConfigError>() { 2 } else { 1 })
         }
     }
-}
-
-/// Joins an error and its causes into one message. A cause that the message already contains is not repeated.
-fn explain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.contains(&cause) {
-            text += &format!(": {cause}");
-        }
-    }
-    text
 }
 
 /// Returns whether the reader has closed the output of the command, as in `latchkey user list | head`.
@@ -386,11 +373,5 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&Cli::command());
-    }
-
-    #[test]
-    fn repeated_causes_are_printed_once() {
-        let error = anyhow::anyhow!("disk full").context("can't write a: disk full").context("no backup made");
-        assert_eq!(explain(&error), "no backup made: can't write a: disk full");
     }
 }

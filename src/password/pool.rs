@@ -23,6 +23,7 @@ use argon2::Block;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{huge_pages, load_monitor::LoadMonitor};
+use crate::logging::panic_message;
 
 /// A thread's argon2 buffer, allocated once.
 pub(super) type Memory = Vec<Block>;
@@ -180,8 +181,9 @@ fn run_jobs(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, pa
         stats.waiting.fetch_sub(1, Ordering::SeqCst);
         stats.started.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
-        let delivery = catch_unwind(AssertUnwindSafe(|| job(&mut memory))).unwrap_or_else(|_| {
+        let delivery = catch_unwind(AssertUnwindSafe(|| job(&mut memory))).unwrap_or_else(|panic| {
             tracing::error!(
+                cause = panic_message(&*panic),
                 "a request failed because of a bug (a panic in a password job); other requests are unaffected. Report it with the panic's message \
                  on standard error"
             );
@@ -215,8 +217,9 @@ impl Stats {
             if undelivered.len() > max_held_back { mem::take(&mut *undelivered) } else { Vec::new() }
         };
         for delivery in batch {
-            if catch_unwind(AssertUnwindSafe(delivery)).is_err() {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(delivery)) {
                 tracing::error!(
+                    cause = panic_message(&*panic),
                     "a request failed because of a bug (a panic in the delivery of a password job's result); other requests are unaffected. \
                      Report it with the panic's message on standard error"
                 );
@@ -230,6 +233,7 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
 
     use super::*;
+    use crate::logging;
 
     /// The size of a thread's buffer. The jobs of these tests do not use it.
     const BLOCKS: usize = 1;
@@ -319,6 +323,20 @@ mod tests {
             "the first batch: nine results when 31 jobs wait, as 9 > 31 / 4"
         );
         assert!(delays[36..].iter().all(|delay| *delay == 0), "with fewer than {JOBS_PER_RESULT} waiting: {delays:?}");
+    }
+
+    #[test]
+    fn panics_of_a_job_and_of_a_delivery_are_logged_with_their_messages() {
+        let (sender, receiver) = sync_channel::<Job>(2);
+        sender.send(Box::new(|_| panic!("panic of a job"))).unwrap();
+        sender.send(Box::new(|_| Some(Box::new(|| panic!("panic of a delivery"))))).unwrap();
+        drop(sender);
+        // A thread of its own, whose priority `run_jobs` lowers.
+        let run = move || logging::capture(|| run_jobs(&Mutex::new(receiver), &Stats::default(), Vec::new(), || {}));
+        let text = thread::spawn(run).join().unwrap();
+        for message in ["panic of a job", "panic of a delivery"] {
+            assert!(text.contains(&format!("cause=\"{message}\"")), "{text}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{service::error::ServiceError, state::AppState};
+use crate::{logging::LogLimit, service::error::ServiceError, state::AppState};
 
 /// How long after the start of the work a failed attempt is followed by another one.
 const RETRY_TIME: Duration = Duration::from_secs(8);
@@ -14,8 +14,11 @@ const RETRY_TIME: Duration = Duration::from_secs(8);
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Starts `work` in the background. Retries it while Redis or the database does not answer, and logs failures. A node that shuts down waits
-/// for it. `task` names the work in the log.
+/// Limits the line about failed attempts: during an outage, the tasks of many requests wait at the same time.
+static RETRY_LOG: LogLimit = LogLimit::new();
+
+/// Starts `work` in the background, and retries it while Redis or the database does not answer. A node that shuts down waits for it. The
+/// log has each task that failed for good, and failed attempts at most once a minute. `task` names the work in the log.
 pub(super) fn run<F>(state: &Arc<AppState>, task: &'static str, work: impl Fn(Arc<AppState>) -> F + Send + 'static)
 where
     F: Future<Output = Result<(), ServiceError>> + Send,
@@ -28,7 +31,15 @@ where
             match work(Arc::clone(&state)).await {
                 Ok(()) => return,
                 Err(error @ ServiceError::Unavailable { .. }) if started.elapsed() < RETRY_TIME => {
-                    tracing::warn!(%error, task, "a mail that a user has requested could not be queued; retrying for up to 8 s");
+                    if RETRY_LOG.record_if_due(Instant::now()) {
+                        tracing::warn!(
+                            %error,
+                            task,
+                            "a mail that a user has requested could not be queued; retrying for up to {} s. At most one such \
+                             line a minute is logged",
+                            RETRY_TIME.as_secs()
+                        );
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) => {

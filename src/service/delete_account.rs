@@ -121,8 +121,9 @@ pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
                     tracing::warn!(
                         %error,
                         account = %id,
-                        "an account whose grace period has passed could not be deleted, retrying in a minute; \
-                         nobody can sign in to it"
+                        "an account whose grace period has passed could not be deleted, retrying in {} s; nobody can \
+                         sign in to it",
+                        INTERVAL.as_secs()
                     );
                     failed += 1;
                     unavailable += u32::from(matches!(error, ServiceError::Unavailable { .. }));
@@ -166,8 +167,8 @@ pub async fn run_deletions(state: &AppState) {
         if let Err(error) = delete_due(state).await {
             tracing::warn!(
                 %error,
-                "reading the accounts that are due for deletion failed, retrying in a minute; nobody can sign in to \
-                 them"
+                "reading the accounts that are due for deletion failed, retrying in {} s; nobody can sign in to them",
+                INTERVAL.as_secs()
             );
         }
     }

@@ -27,7 +27,11 @@ pub async fn run_pruning(state: &AppState) {
             Ok(0) => {}
             Ok(clients) => tracing::info!(clients, "unused dynamic clients deleted: no account allows them any more"),
             Err(error) => {
-                tracing::warn!(%error, "could not delete unused dynamic clients, retrying in an hour; nothing else is affected")
+                tracing::warn!(
+                    %error,
+                    "could not delete unused dynamic clients, retrying in {} s; nothing else is affected",
+                    PRUNING_INTERVAL.as_secs()
+                );
             }
         }
     }

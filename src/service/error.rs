@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     crypto::{access_token::EncodeError, key_ring::KeyRingError},
     domain::limit::LimitExceeded,
+    logging::with_causes,
     metrics::{LoginOutcome, RotationOutcome, SecondFactorOutcome},
     password::PasswordError,
     service::recent_authentication::InsufficientAuthentication,
@@ -16,7 +17,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// A dependency does not answer, or the mail outbox is full. It is unknown whether a change was made. Repeating the request is safe.
-    #[error("{dependency} is unavailable: {source}")]
+    #[error("{dependency} is unavailable: {}", with_causes(.source))]
     Unavailable {
         /// The dependency: `redis`, `database`, `mail`, `client's key set` or `token key`.
         dependency: &'static str,
@@ -40,8 +41,8 @@ pub enum ServiceError {
     /// A rate limit was exceeded; nothing was done.
     #[error(transparent)]
     Limited(#[from] LimitExceeded),
-    /// A bug, or data that this release can't read.
-    #[error(transparent)]
+    /// A bug, or data that this release can't read. The text has the causes, too.
+    #[error("{}", with_causes(.0))]
     Internal(anyhow::Error),
 }
 
@@ -169,3 +170,17 @@ macro_rules! from_replace_sessions_error {
     };
 }
 pub(in crate::service) use from_replace_sessions_error;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_internal_error_and_unavailable_dependency_have_all_causes() {
+        let error = || anyhow::anyhow!("it was changed").context("the secret of the factor 7");
+        assert_eq!(ServiceError::Internal(error()).to_string(), "the secret of the factor 7: it was changed");
+        let unavailable =
+            ServiceError::Unavailable { dependency: "database", retry_after: RETRY_AFTER, source: error() };
+        assert_eq!(unavailable.to_string(), "database is unavailable: the secret of the factor 7: it was changed");
+    }
+}

@@ -11,11 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{task::JoinSet, time::timeout};
+use tokio::task::JoinSet;
 
 use crate::{
     config::MailTransport,
     domain::{clock::Timestamp, mail::MailId},
+    logging::{FailureSeries, LogLimit},
     mail::DeliveryError,
     state::{AppState, mailer::SendError},
     store::sql::{ClaimedMail, DeliveryResult, SqlError},
@@ -35,6 +36,9 @@ const PRUNE_BATCH: u32 = 500;
 
 /// Pause between attempts to store a result.
 const STORE_RETRY: Duration = Duration::from_millis(500);
+
+/// Limits the line about results that can't be stored: during an outage of the database, one mail of each worker waits.
+static STORE_RETRY_LOG: LogLimit = LogLimit::new();
 
 /// First pause between probes of an unreachable server. It doubles with each failed probe.
 const FIRST_PROBE_PAUSE: Duration = Duration::from_secs(1);
@@ -64,13 +68,36 @@ struct Outage {
 impl Outage {
     /// The server is reachable.
     const NONE: Self = Self { failures: 0, until: Timestamp::from_millis(0) };
+
+    /// Records that an attempt that ended at `at` did not reach the server. Logs the start of an outage.
+    fn record_failure(&mut self, error: &str, at: Timestamp) {
+        if self.failures == 0 {
+            tracing::error!(
+                error,
+                "mail: the mail server is unreachable, probing it with one mail at a time, at growing intervals of up to 1 minute: the \
+                 other mails wait in the outbox. Mails whose link or code expires meanwhile are not sent"
+            );
+        }
+        // 2^6 s is more than the longest pause; the bound keeps the shift from overflowing.
+        let pause = FIRST_PROBE_PAUSE.saturating_mul(1 << self.failures.min(6)).min(LONGEST_PROBE_PAUSE);
+        self.failures = self.failures.saturating_add(1);
+        self.until = at + pause;
+    }
+
+    /// Records that an attempt reached the server. Logs the end of an outage.
+    fn record_success(&mut self) {
+        if self.failures > 0 {
+            tracing::info!("mail: the mail server is reachable again, and waiting mails are sent");
+        }
+        *self = Self::NONE;
+    }
 }
 
 /// The reachability of the mail server, as an attempt has shown it.
-#[derive(Clone, Copy)]
 enum Reachability {
     Reached,
-    Unreachable,
+    /// The attempt did not reach the server, for this reason.
+    Unreachable(String),
     /// The attempt did not connect.
     Unknown,
 }
@@ -82,7 +109,7 @@ struct Finished {
     at: Timestamp,
 }
 
-/// Sends due mails until `stop` completes, then waits for the attempts in progress.
+/// Sends due mails until `stop` completes, then waits for the attempts in progress. The caller limits this wait.
 pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
     tokio::pin!(stop);
     let workers = state.mailer.settings().workers;
@@ -125,14 +152,7 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
             Err(error) => claim_failures.observe(Some(error)),
         }
     }
-    let drained = async { while tasks.join_next().await.is_some() {} };
-    if timeout(lease(state), drained).await.is_err() {
-        tracing::warn!(
-            attempts = tasks.len(),
-            "mail: stopping, delivery attempts that did not end in time are abandoned: a node sends these mails \
-             again, so a recipient may get one twice"
-        );
-    }
+    while tasks.join_next().await.is_some() {}
 }
 
 /// Claims due mails for free workers.
@@ -154,17 +174,11 @@ fn update_outage(state: &AppState, outage: &mut Outage, finished: Option<Finishe
     let Some(Finished { reachability, at }) = finished else { return };
     match reachability {
         Reachability::Reached => {
-            if outage.failures > 0 {
-                tracing::info!("mail: the mail server is reachable again, and waiting mails are sent");
-            }
+            outage.record_success();
             state.mailer.metrics.reachable.set(1);
-            *outage = Outage::NONE;
         }
-        Reachability::Unreachable => {
-            // 2^6 s is more than the longest pause; the bound keeps the shift from overflowing.
-            let pause = FIRST_PROBE_PAUSE.saturating_mul(1 << outage.failures.min(6)).min(LONGEST_PROBE_PAUSE);
-            outage.failures = outage.failures.saturating_add(1);
-            outage.until = at + pause;
+        Reachability::Unreachable(error) => {
+            outage.record_failure(&error, at);
             state.mailer.metrics.reachable.set(0);
         }
         Reachability::Unknown => {}
@@ -210,7 +224,7 @@ fn classify(state: &AppState, mail: &ClaimedMail, sent: Result<(), SendError>) -
     match sent {
         Ok(()) => (DeliveryResult::Sent, Reachability::Reached),
         Err(error @ SendError::Delivery(DeliveryError::Unreachable(_))) => {
-            (DeliveryResult::Retry(error.to_string(), next_attempt()), Reachability::Unreachable)
+            (DeliveryResult::Retry(error.to_string(), next_attempt()), Reachability::Unreachable(error.to_string()))
         }
         Err(error @ SendError::Delivery(DeliveryError::Refused(_))) => {
             (DeliveryResult::Retry(error.to_string(), next_attempt()), Reachability::Reached)
@@ -273,12 +287,14 @@ async fn store(state: &AppState, mail: &ClaimedMail, result: &DeliveryResult) {
             // If the claim is not valid any more, another worker has claimed the mail, and stores its own result.
             Ok(_claim_was_valid) => return,
             Err(error) if error.is_unavailable() => {
-                tracing::warn!(
-                    id = %mail.row.id,
-                    %error,
-                    "mail: storing the result of a delivery attempt failed, retrying every 0.5 s: if this node \
-                     stops before, the mail may be sent again"
-                );
+                if STORE_RETRY_LOG.record_if_due(Instant::now()) {
+                    tracing::warn!(
+                        id = %mail.row.id,
+                        %error,
+                        "mail: storing the result of a delivery attempt failed, retrying every 0.5 s: if this node \
+                         stops before, the mail may be sent again. At most one such line a minute is logged"
+                    );
+                }
                 tokio::time::sleep(STORE_RETRY).await;
             }
             Err(error) => {
@@ -319,7 +335,7 @@ async fn run_housekeeping(state: &AppState) -> Result<(), SqlError> {
 struct FailureLog {
     failure_text: &'static str,
     recovery_text: &'static str,
-    is_failing: bool,
+    failures: FailureSeries,
 }
 
 impl FailureLog {
@@ -327,7 +343,7 @@ impl FailureLog {
         Self {
             failure_text: "mail: the outbox can't be read, retrying every second: no mail is sent until it can, and none is lost",
             recovery_text: "mail: the outbox can be read again, and waiting mails are sent",
-            is_failing: false,
+            failures: FailureSeries::default(),
         }
     }
 
@@ -336,49 +352,46 @@ impl FailureLog {
             failure_text: "mail: housekeeping of the outbox failed, retrying every 10 s: until it works, the metrics of the queue are stale and \
                      old mails are not deleted",
             recovery_text: "mail: housekeeping of the outbox works again",
-            is_failing: false,
+            failures: FailureSeries::default(),
         }
     }
 
     /// Takes the error of the last run, if it failed.
     fn observe(&mut self, error: Option<SqlError>) {
-        let was_failing = std::mem::replace(&mut self.is_failing, error.is_some());
         match error {
-            Some(error) if !was_failing => tracing::error!(%error, "{}", self.failure_text),
-            None if was_failing => tracing::info!("{}", self.recovery_text),
-            _ => {}
+            Some(error) => {
+                if self.failures.record_failure() {
+                    tracing::error!(%error, "{}", self.failure_text);
+                }
+            }
+            None => {
+                if self.failures.record_success() {
+                    tracing::info!("{}", self.recovery_text);
+                }
+            }
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
+    use crate::logging;
 
-    /// Collects the log lines of the current thread.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+    /// Runs `events`, and checks that the log has exactly lines with these levels and starts, in this order.
+    fn assert_logged(events: impl FnOnce(), expected: &[(&str, &str)]) {
+        let text = logging::capture(events);
+        let logged: Vec<_> = text.lines().filter_map(|line| line.split_once(" mail: ")).collect();
+        assert_eq!(logged.len(), expected.len(), "{text}");
+        for ((before, message), (level, start)) in logged.iter().zip(expected) {
+            assert!(before.contains(level) && message.starts_with(start), "{text}");
         }
     }
 
     #[test]
     fn first_failure_of_each_task_and_its_recovery_are_logged_once() {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         let error = || Some(SqlError::Corrupt("a row".to_owned()));
-        tracing::subscriber::with_default(subscriber, || {
+        let events = || {
             let mut claim_failures = FailureLog::of_claims();
             let mut housekeeping_failures = FailureLog::of_housekeeping();
             for (claim_error, housekeeping_error) in
@@ -387,19 +400,30 @@ mod tests {
                 claim_failures.observe(claim_error);
                 housekeeping_failures.observe(housekeeping_error);
             }
-        });
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
-        let logged: Vec<&str> =
-            text.lines().filter_map(|line| line.split_once(" mail: ")).map(|(_, message)| message).collect();
-        let starts = [
-            "housekeeping of the outbox failed",
-            "the outbox can't be read",
-            "the outbox can be read again",
-            "housekeeping of the outbox works again",
-        ];
-        assert_eq!(logged.len(), starts.len(), "{text}");
-        for (message, start) in logged.iter().zip(starts) {
-            assert!(message.starts_with(start), "{text}");
-        }
+        };
+        assert_logged(
+            events,
+            &[
+                ("ERROR", "housekeeping of the outbox failed"),
+                ("ERROR", "the outbox can't be read"),
+                ("INFO", "the outbox can be read again"),
+                ("INFO", "housekeeping of the outbox works again"),
+            ],
+        );
+    }
+
+    #[test]
+    fn start_and_end_of_an_outage_of_the_mail_server_are_logged_once() {
+        let mut outage = Outage::NONE;
+        let at = Timestamp::from_millis(1_800_000_000_000);
+        let events = || {
+            outage.record_success();
+            outage.record_failure("connection refused", at);
+            outage.record_failure("connection refused", at);
+            outage.record_success();
+            outage.record_success();
+        };
+        let expected = [("ERROR", "the mail server is unreachable"), ("INFO", "the mail server is reachable again")];
+        assert_logged(events, &expected);
     }
 }

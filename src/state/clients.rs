@@ -23,6 +23,7 @@ use crate::{
         entropy::Entropy,
     },
     fetch::FetchPurpose,
+    logging::FailureSeries,
     store::sql::Sql,
 };
 
@@ -241,24 +242,24 @@ impl ClientRegistry {
     pub async fn run_reloader(&self) {
         let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut is_failing = false;
+        let mut failures = FailureSeries::default();
         loop {
             ticks.tick().await;
             match self.reload().await {
-                Ok(()) if is_failing => {
-                    is_failing = false;
-                    tracing::info!("reloading the clients works again: this node sees changes of clients");
+                Ok(()) => {
+                    if failures.record_success() {
+                        tracing::info!("reloading the clients works again: this node sees changes of clients");
+                    }
                 }
-                Ok(()) => {}
-                // Only the first of consecutive failures is logged.
-                Err(_) if is_failing => {}
                 Err(error) => {
-                    is_failing = true;
-                    tracing::warn!(
-                        %error,
-                        "reloading the clients failed, retrying every 5 s; the clients in memory stay in use. Until \
-                         a reload succeeds, this node does not see changes of clients by other nodes or commands"
-                    );
+                    if failures.record_failure() {
+                        tracing::warn!(
+                            %error,
+                            "reloading the clients failed, retrying every {} s; the clients in memory stay in use. Until \
+                             a reload succeeds, this node does not see changes of clients by other nodes or commands",
+                            RELOAD_INTERVAL.as_secs()
+                        );
+                    }
                 }
             }
         }

@@ -1,7 +1,9 @@
 //! Errors of loading and reloading the shared state of a node.
 
 use super::mailer::MailerError;
-use crate::{crypto::key_ring::KeyRingError, fetch::FetcherError, pages::PagesError, store::sql::SqlError};
+use crate::{
+    crypto::key_ring::KeyRingError, fetch::FetcherError, logging::with_causes, pages::PagesError, store::sql::SqlError,
+};
 
 /// Why a part of a node's state could not be loaded or reloaded.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +27,6 @@ pub enum StateError {
     #[error(transparent)]
     Fetcher(#[from] FetcherError),
     /// A new signing key could not be generated.
-    #[error("a signing key could not be generated: {0}")]
+    #[error("a signing key could not be generated: {}", with_causes(.0))]
     KeyGeneration(anyhow::Error),
 }

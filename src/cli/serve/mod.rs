@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use self::{announce::Endpoints, reload::Reloader};
-use super::{Global, block_on, bootstrap::Services, explain};
+use super::{Global, block_on, bootstrap::Services};
 use crate::{
     config::{Config, HttpSettings},
     domain::entropy::Entropy,
@@ -41,6 +41,9 @@ const OTHER_FILES: u64 = 200;
 /// How long a stopping node waits for the background tasks of answered requests, and then again for mails that are being sent.
 const BACKGROUND_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a stopping node waits for scrapes in progress.
+const METRICS_STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The default of `metrics.listen`.
 const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
@@ -58,7 +61,7 @@ pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
         && is_json
     {
         tracing::error!(
-            error = explain(error),
+            error = logging::with_causes(error),
             "this node exits because of an error: it can't start, or can't continue"
         );
     }
@@ -163,8 +166,9 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     drop(stop_mail);
     if tokio::time::timeout(BACKGROUND_STOP_TIMEOUT, mail).await.is_err() {
         tracing::warn!(
-            "mail: stopping, delivery attempts that did not end within 10 s are abandoned: a node sends these mails \
-             again, so a recipient may get one twice"
+            "mail: stopping, delivery attempts that did not end within {} s are abandoned: a node sends these mails \
+             again, so a recipient may get one twice",
+            BACKGROUND_STOP_TIMEOUT.as_secs()
         );
     }
     // The metrics stop last, so that the shutdown is visible in them.
@@ -198,9 +202,15 @@ fn listen_for_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
     }
 }
 
-/// Settings of the metrics listener: few connections, because only collectors call it, and no drain delay.
+/// Settings of the metrics listener: few connections, because only collectors call it, no drain delay, and a short wait for scrapes.
 fn metrics_http_settings(http: &HttpSettings) -> HttpSettings {
-    HttpSettings { max_connections: 16, max_requests: 16, drain_delay: Duration::ZERO, ..http.clone() }
+    HttpSettings {
+        max_connections: 16,
+        max_requests: 16,
+        drain_delay: Duration::ZERO,
+        shutdown_timeout: http.shutdown_timeout.min(METRICS_STOP_TIMEOUT),
+        ..http.clone()
+    }
 }
 
 /// Raises the soft limit of open files to the hard limit: each connection is an open file, and the usual soft limit is 1024.

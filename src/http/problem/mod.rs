@@ -21,6 +21,7 @@ pub use failed::{ALWAYS, Failed, Problems};
 
 use crate::{
     domain::limit::LimitExceeded,
+    logging::with_causes,
     service::{error::ServiceError, recent_authentication::InsufficientAuthentication, sign_in::IssuedChallenge},
 };
 
@@ -215,7 +216,7 @@ impl From<ServiceError> for ProblemError {
     fn from(error: ServiceError) -> Self {
         match error {
             ServiceError::Unavailable { dependency, retry_after, source } => {
-                cause::record(FailureCause::Dependency { name: dependency, error: format!("{source:#}") });
+                cause::record(FailureCause::Dependency { name: dependency, error: with_causes(&source) });
                 let name = if dependency == "redis" { "session store" } else { dependency };
                 let detail = format!("The {name} is temporarily unavailable. Nothing was changed; try again.");
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
@@ -237,7 +238,7 @@ impl From<ServiceError> for ProblemError {
                 Self { retry_after: Some(limit.retry_after), limit: Some(Box::new(limit)), ..problem }
             }
             ServiceError::Internal(error) => {
-                cause::record(FailureCause::Internal(format!("{error:#}")));
+                cause::record(FailureCause::Internal(with_causes(&error)));
                 Self::internal()
             }
         }

@@ -26,6 +26,7 @@ use crate::{
         clock::Clock,
         entropy::Entropy,
     },
+    logging::FailureSeries,
     metrics,
     store::sql::{Sql, SqlError},
 };
@@ -130,7 +131,7 @@ impl AuditLog {
         let error = match written {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => "the database did not answer within 5 s".to_owned(),
+            Err(_) => format!("the database did not answer within {} s", CLOSE_TIMEOUT.as_secs()),
         };
         let count = self.shared.pending().events();
         tracing::error!(count, error, "audit log: the last events could not be written and are lost");
@@ -157,38 +158,58 @@ impl Shared {
         let mut writes = tokio::time::interval(WRITE_INTERVAL);
         writes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut prunes = tokio::time::interval(PRUNE_INTERVAL);
-        let mut is_failing = false;
+        let mut write_failures = FailureSeries::default();
+        let mut prune_failures = FailureSeries::default();
         loop {
-            let outcome = tokio::select! {
+            tokio::select! {
                 () = self.dropped.notified() => return,
-                _ = writes.tick() => self.write().await,
-                _ = prunes.tick() => self.prune().await,
-            };
-            self.report(outcome, &mut is_failing);
+                _ = writes.tick() => self.log_write(self.write().await, &mut write_failures),
+                _ = prunes.tick() => self.log_prune(self.prune().await, &mut prune_failures),
+            }
         }
     }
 
-    /// Logs the first of several failures of the writer, and the first success after them. Logs no failure after [`AuditLog::close`].
-    fn report(&self, outcome: Result<(), SqlError>, is_failing: &mut bool) {
+    /// Logs the first of several failures to write events, and the first success after them. Logs no failure after [`AuditLog::close`].
+    fn log_write(&self, outcome: Result<(), SqlError>, failures: &mut FailureSeries) {
         match outcome {
-            Ok(()) if *is_failing => {
-                *is_failing = false;
-                tracing::info!(
-                    "audit log: writing works again; `latchkey_audit_lost_total` counts the events that found no room meanwhile"
-                );
+            Ok(()) => {
+                if failures.record_success() {
+                    tracing::info!(
+                        "audit log: writing works again; `latchkey_audit_lost_total` counts the events that found no room meanwhile"
+                    );
+                }
             }
-            Ok(()) => {}
-            // Logged once, not every second.
-            Err(_) if *is_failing || self.is_closed.load(Ordering::Relaxed) => {}
             Err(error) => {
-                *is_failing = true;
-                let count = self.pending().events();
-                tracing::error!(
-                    %error,
-                    count,
-                    "audit log: writing to the database failed, retrying every second: events wait in memory, and \
-                     those above audit.queue are lost"
-                );
+                if !self.is_closed.load(Ordering::Relaxed) && failures.record_failure() {
+                    let count = self.pending().events();
+                    tracing::error!(
+                        %error,
+                        count,
+                        "audit log: writing to the database failed, retrying every second: events wait in memory, and \
+                         those above audit.queue are lost"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Logs the first of several failures to delete expired events, and the first success after them. Logs no failure after
+    /// [`AuditLog::close`].
+    fn log_prune(&self, outcome: Result<(), SqlError>, failures: &mut FailureSeries) {
+        match outcome {
+            Ok(()) => {
+                if failures.record_success() {
+                    tracing::info!("audit log: deleting expired events works again");
+                }
+            }
+            Err(error) => {
+                if !self.is_closed.load(Ordering::Relaxed) && failures.record_failure() {
+                    tracing::error!(
+                        %error,
+                        "audit log: deleting expired events failed, retrying every 10 minutes: until it works, events \
+                         older than audit.retention stay in the database"
+                    );
+                }
             }
         }
     }
@@ -289,10 +310,24 @@ mod tests {
         sql.close().await;
         let outcome = log.shared.prune().await;
         assert!(outcome.is_err(), "the database is closed");
-        let mut is_failing = false;
-        log.shared.report(outcome, &mut is_failing);
+        log.shared.log_prune(outcome, &mut FailureSeries::default());
         let text = lines.text();
         assert!(!text.contains("ERROR"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn failed_deletion_of_expired_events_is_not_logged_as_a_failed_write() {
+        let (lines, _guard) = Lines::collect();
+        let folder = tempfile::tempdir().unwrap();
+        let (log, sql) = start_log(folder.path()).await;
+        sql.close().await;
+        let (mut write_failures, mut prune_failures) = (FailureSeries::default(), FailureSeries::default());
+        log.shared.log_prune(log.shared.prune().await, &mut prune_failures);
+        // A write of no events does not use the database, and succeeds.
+        log.shared.log_write(log.flush().await, &mut write_failures);
+        let text = lines.text();
+        assert!(text.contains("audit log: deleting expired events failed"), "{text}");
+        assert!(!text.contains("audit log: writing"), "{text}");
     }
 
     #[tokio::test]

@@ -18,7 +18,10 @@ use fred::{
     util::redis_keyslot,
 };
 use futures_util::future::join_all;
-use tokio::{task::AbortHandle, time::timeout};
+use tokio::{
+    task::{AbortHandle, JoinHandle},
+    time::timeout,
+};
 
 use super::{
     address::{Address, Label},
@@ -31,6 +34,7 @@ use super::{
 use crate::{
     config::RedisSettings,
     domain::secret::SecretText,
+    logging::LogLimit,
     metrics::RedisMetrics,
     runtime::{self, Cores},
 };
@@ -61,6 +65,10 @@ pub struct RedisConnection {
     pub(super) subscribe_denied: AtomicBool,
     /// The name of the server in messages.
     pub(super) label: Label,
+    /// Limits the line about connections that ended.
+    ended_log: Arc<LogLimit>,
+    /// Limits the line about a server that is no master any more.
+    demoted_log: LogLimit,
     /// The tasks that connect and watch the pooled connections.
     tasks: Vec<AbortHandle>,
     /// Why the connections are down, if they are.
@@ -163,11 +171,12 @@ impl RedisConnection {
         // Only for the subscriber: each client has a dozen such channels, and allocates their capacity when it is created.
         builder.with_performance_config(|performance| performance.broadcast_channel_capacity = MESSAGE_CAPACITY);
         let subscriber = builder.build().map_err(unusable)?;
+        let ended_log = Arc::<LogLimit>::default();
         let mut tasks = Vec::new();
         for (number, client) in pool.clients().iter().enumerate() {
             // the connection then runs on this core
             let _entered = cores.enter(number);
-            tasks.push(keep_connected(client.clone()).abort_handle());
+            tasks.push(keep_connected(client.clone(), label.clone(), Arc::clone(&ended_log)).abort_handle());
         }
         let outage = Arc::<watchdog::Outage>::default();
         for (number, client) in pool.clients().iter().enumerate() {
@@ -198,11 +207,18 @@ impl RedisConnection {
             subscriber,
             subscribe_denied: AtomicBool::new(false),
             label,
+            ended_log,
+            demoted_log: LogLimit::default(),
             tasks,
             outage,
             last_reconnect: Mutex::default(),
         };
         Ok(connection)
+    }
+
+    /// Connects the subscriber, and connects it again whenever its connection ends. Ends when the task is aborted or the client is closed.
+    pub(super) fn keep_subscriber_connected(&self) -> JoinHandle<()> {
+        keep_connected(self.subscriber.clone(), self.label.clone(), Arc::clone(&self.ended_log))
     }
 
     /// Subscribes to `channel` and `others` on the subscriber's connection, and records whether Redis denied it.
@@ -256,11 +272,13 @@ impl RedisConnection {
             }
             *last = Some(now);
         }
-        tracing::warn!(
-            "Redis refuses writes as a replica, reconnecting to find its master: meanwhile sign-ins, refreshes and \
-             sign-outs get 503. If this lasts, redis.url must lead to the master ({})",
-            self.label
-        );
+        if self.demoted_log.record_if_due(now) {
+            tracing::warn!(
+                "Redis refuses writes as a replica, reconnecting to find its master: meanwhile sign-ins, refreshes and \
+                 sign-outs get 503. If this lasts, redis.url must lead to the master ({})",
+                self.label
+            );
+        }
         let connection = Arc::clone(self);
         tokio::spawn(async move {
             let clients = connection.pool.clients().iter().chain([&connection.subscriber]);
@@ -322,16 +340,19 @@ impl Drop for RedisConnection {
 /// Connects a client, and connects it again whenever fred stops retrying. Ends when the task is aborted or the client is closed.
 ///
 /// fred's connection task ends at errors that it can't retry, such as a cluster's ASK where no command may be sent twice.
-/// Without this loop every later command would time out.
-pub(super) fn keep_connected(client: Client) -> tokio::task::JoinHandle<()> {
+/// Without this loop every later command would time out. While such an error lasts, each attempt fails at once: `log_limit` keeps the
+/// attempts of all clients from filling the log.
+fn keep_connected(client: Client, label: Label, log_limit: Arc<LogLimit>) -> JoinHandle<()> {
     let mut connection = client.connect();
     let reconnect = async move {
         while let Ok(Err(error)) = connection.await {
-            tracing::warn!(
-                error = failure::reason(&error),
-                "a connection to Redis ended; reconnecting at once. Requests that need it wait for at most \
-                 redis.command_timeout"
-            );
+            if log_limit.record_if_due(Instant::now()) {
+                tracing::warn!(
+                    error = failure::reason(&error),
+                    "a connection to Redis ended; reconnecting at once. Requests that need it wait for at most \
+                     redis.command_timeout ({label}). At most one such line a minute is logged"
+                );
+            }
             tokio::time::sleep(RETRY_PAUSE).await;
             connection = client.connect();
         }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    connection::{RedisConnection, RedisError, keep_connected},
+    connection::{RedisConnection, RedisError},
     redis_clock, script,
 };
 use crate::domain::clock::{Clock, Timestamp};
@@ -115,7 +115,7 @@ impl RedisHealth {
     pub async fn probe_subscription(&self) -> Result<(), RedisError> {
         let connection = &self.connection;
         let client = &connection.subscriber;
-        let _connecting = AbortOnDropHandle::new(keep_connected(client.clone()));
+        let _connecting = AbortOnDropHandle::new(connection.keep_subscriber_connected());
         let probe = async {
             client.wait_for_connect().await?;
             let own_channel = format!("{}:{}", connection.channel, client.id());

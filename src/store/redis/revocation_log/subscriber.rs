@@ -11,10 +11,7 @@ use tokio::sync::{Notify, broadcast::error::RecvError};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    super::{
-        connection::{RedisConnection, keep_connected},
-        failure,
-    },
+    super::{connection::RedisConnection, failure},
     ack_tracker::AckTracker,
     cursor::Applied,
     event_entry::Entry,
@@ -42,7 +39,7 @@ impl Subscriber {
         // Both exist before the client connects, so that they miss nothing.
         let mut reconnections = client.reconnect_rx();
         let mut messages = client.message_rx();
-        let _connection = AbortOnDropHandle::new(keep_connected(client.clone()));
+        let _connection = AbortOnDropHandle::new(self.connection.keep_subscriber_connected());
         // Whether the last attempt to subscribe failed.
         let mut has_failed = false;
         loop {
