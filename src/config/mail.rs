@@ -435,6 +435,17 @@ fn links(read: &mut Reader<'_>, issuer: &str) -> MailLinks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::schema;
+
+    #[test]
+    fn reference_of_notices_off_lists_every_notice() {
+        let reference = schema::markdown();
+        let row = reference.lines().find(|line| line.contains("`mail.notices_off`")).unwrap();
+        let words: Vec<_> = row.split(|c: char| !c.is_ascii_lowercase() && c != '_').collect();
+        for notice in Template::ALL.iter().filter(|template| template.is_notice()) {
+            assert!(words.contains(&notice.as_str()), "{notice} is missing: {row}");
+        }
+    }
 
     #[test]
     fn smtp_url_sets_server_security_and_user() {

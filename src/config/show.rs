@@ -85,8 +85,11 @@ fn format_value(value: &Value, is_secret: bool, default: &Value) -> String {
         }
         Value::One(text) => {
             let text = text.expose();
-            let is_number_or_boolean = text.parse::<u64>().is_ok() || matches!(text, "true" | "false");
-            if is_number_or_boolean { shown(text) } else { quote(&shown(text)) }
+            // TOML's integers are signed, and have no leading zeros.
+            let is_integer = text.parse::<i64>().is_ok_and(|number| number.to_string() == text);
+            let is_number_or_boolean = is_integer || matches!(text, "true" | "false");
+            // The mask is no number, whatever the secret is.
+            if is_number_or_boolean && !is_secret { text.to_owned() } else { quote(&shown(text)) }
         }
         // the reader has refused these values
         Value::Nested | Value::Section => String::new(),
@@ -149,6 +152,24 @@ mod tests {
             ("", ""),
         ] {
             assert_eq!(mask(url), shown, "{url}");
+        }
+    }
+
+    #[test]
+    fn values_that_look_like_numbers_are_valid_toml() {
+        let default = Value::text("");
+        for (text, shown, shown_if_secret) in [
+            ("12345678", "12345678", "\"[secret]\""),
+            ("true", "true", "\"[secret]\""),
+            ("007", "\"007\"", "\"[secret]\""),
+            ("18446744073709551615", "\"18446744073709551615\"", "\"[secret]\""),
+            ("", "\"\"", "\"\""),
+        ] {
+            for (is_secret, expected) in [(false, shown), (true, shown_if_secret)] {
+                let value = format_value(&Value::text(text), is_secret, &default);
+                assert_eq!(value, expected, "{text}");
+                assert!(format!("key = {value}").parse::<toml::Table>().is_ok(), "{value}");
+            }
         }
     }
 

@@ -49,7 +49,11 @@ pub fn count_request(quota: Quota, full_at: Option<i64>, now: Timestamp) -> Quot
 macro_rules! limit_policies {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// A rate limit. `429` responses, metrics and the audit log use its name. A limit by IP address counts an IPv6
-        /// address by its /64 and by a wider network, such as its /48. The requests to the service are those to all nodes.
+        /// address by its /64 and by a wider network, such as its /48.
+        ///
+        /// Redis counts the limits from [`Self::LoginAddress`] to [`Self::PasskeyService`] for all nodes. While Redis is
+        /// unavailable, each node counts those of registrations and password changes by itself, and requests under the others
+        /// fail. Each node always counts the limits from [`Self::AuthorizationAddress`] on by itself.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum LimitPolicy {
             $($(#[$doc])* $name,)*

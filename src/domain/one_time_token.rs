@@ -81,7 +81,8 @@ impl TokenPurpose {
         Self::ALL.into_iter().find(|purpose| purpose.byte() == byte)
     }
 
-    /// How long a token works.
+    /// How long a token works. For [`Self::UndoEmailChange`] this is the default of `account.undo_window`, which the configuration
+    /// may replace.
     pub const fn ttl(self) -> Duration {
         match self {
             Self::VerifyEmail | Self::AddEmail => Duration::from_hours(24),

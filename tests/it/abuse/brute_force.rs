@@ -71,7 +71,7 @@ async fn run_attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) 
     Attack { verified: node.state.passwords.jobs() - jobs_before - logins_of_owner, refused }
 }
 
-/// An attack gets five guesses without delay, ten while the delays double up to fifteen minutes, and ten in the remaining two and
+/// An attack gets six guesses without delay, ten while the delays double up to fifteen minutes, and ten in the remaining two and
 /// a half hours. The range allows for delays that end between two batches.
 fn assert_few_were_verified(attack: &Attack) {
     assert!((10..=30).contains(&attack.verified), "{} passwords were verified", attack.verified);
