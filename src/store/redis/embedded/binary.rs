@@ -54,8 +54,8 @@ async fn check_version(binary: &Path) -> Result<(), EmbeddedError> {
         .map_err(|error| unusable(error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let version = find_version(&text).ok_or_else(|| unusable(format!("its output was {:?}", text.trim())))?;
-    // a version without two numbers counts as too old
-    if major_minor(version).is_none_or(|numbers| numbers < OLDEST) {
+    let numbers = major_minor(version).ok_or_else(|| unusable(format!("its version {version:?} has no numbers")))?;
+    if numbers < OLDEST {
         return Err(EmbeddedError::TooOld { binary: binary.to_owned(), version: version.to_owned() });
     }
     Ok(())
@@ -125,9 +125,11 @@ mod tests {
 
     #[tokio::test]
     async fn find_with_unknown_version_output_fails() {
-        let dir = folder_with("redis-server", "hello");
-        let error = find(dir.path().as_os_str()).await.unwrap_err();
-        assert!(matches!(error, EmbeddedError::Unusable { .. }), "{error}");
+        for output in ["hello", "Redis server v=unstable sha=0:0"] {
+            let dir = folder_with("redis-server", output);
+            let error = find(dir.path().as_os_str()).await.unwrap_err();
+            assert!(matches!(error, EmbeddedError::Unusable { .. }), "{error}");
+        }
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub enum EmbeddedError {
          valkey, apk add redis, brew install redis) or set LATCHKEY_REDIS_URL to a running server"
     )]
     NotFound,
-    /// The program does not report its version.
+    /// The program does not report its version as numbers.
     #[error("{} --version failed: {detail}", binary.display())]
     Unusable {
         /// The program.
