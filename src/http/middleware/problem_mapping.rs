@@ -60,9 +60,22 @@ pub(super) fn unrecorded_cause(error: &poem::Error) -> Option<FailureCause> {
     (!is_own && error.status().is_server_error()).then(|| FailureCause::Internal(error.to_string()))
 }
 
-/// The first code with this status, in the order of [`Code::ALL`]. If no code has the status, that of a malformed request.
+/// The general code of a status. Other codes name a cause that an error of the framework does not have, such as an e-mail address that
+/// is taken: a client error whose status has no general code is a malformed request.
 fn code_of(status: StatusCode) -> Code {
-    Code::ALL.iter().copied().find(|code| code.status() == status).unwrap_or(Code::MalformedRequest)
+    match status {
+        StatusCode::UNAUTHORIZED => Code::AuthenticationRequired,
+        StatusCode::FORBIDDEN => Code::Forbidden,
+        StatusCode::NOT_FOUND => Code::NotFound,
+        StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
+        StatusCode::REQUEST_TIMEOUT => Code::RequestTimeout,
+        StatusCode::PAYLOAD_TOO_LARGE => Code::PayloadTooLarge,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Code::UnsupportedMediaType,
+        StatusCode::UNPROCESSABLE_ENTITY => Code::InvalidFields,
+        StatusCode::TOO_MANY_REQUESTS => Code::TooManyRequests,
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Code::HeadersTooLarge,
+        _ => Code::MalformedRequest,
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +87,7 @@ mod tests {
         for (status, code) in [
             (400, Code::MalformedRequest),
             (401, Code::AuthenticationRequired),
+            (403, Code::Forbidden),
             (404, Code::NotFound),
             (405, Code::MethodNotAllowed),
             (408, Code::RequestTimeout),
@@ -81,7 +95,9 @@ mod tests {
             (415, Code::UnsupportedMediaType),
             (422, Code::InvalidFields),
             (429, Code::TooManyRequests),
-            (503, Code::Unavailable),
+            (431, Code::HeadersTooLarge),
+            // the codes with this status are special
+            (409, Code::MalformedRequest),
             // no code has this status
             (418, Code::MalformedRequest),
         ] {

@@ -35,8 +35,6 @@ macro_rules! codes {
     };
 }
 
-// The order matters: an error of the framework gets the first code with its status (`middleware::problem_mapping`). So for each status
-// that the framework uses, the general code precedes the special ones.
 codes! {
     /// The request is not valid HTTP or JSON.
     MalformedRequest = "malformed_request", BAD_REQUEST, "The request is malformed";
