@@ -137,10 +137,7 @@ export class IssuerClient {
       const headers = { Accept: "application/json", ...request.headers };
       const response = await this.#settings.fetch(url, { ...request, headers, redirect: "error", signal: controller.signal });
       if (response.status !== 200 || !response.body) throw this.#unexpectedStatus(url, response.status);
-      return parse(await readBody(response.body, url));
-    } catch (error) {
-      if (error instanceof SyntaxError) throw new ProtocolError(`${new URL(url).pathname} did not answer with valid JSON`);
-      throw error;
+      return parseDocument(await readBody(response.body, url), url);
     } finally {
       clearTimeout(timer);
       this.#inFlight.delete(controller);
@@ -177,6 +174,22 @@ async function readBody(body, url) {
     chunks.push(next.value);
   }
   return Buffer.concat(chunks);
+}
+
+/**
+ * Parses the body that this URL answered with.
+ *
+ * @param {Uint8Array} body
+ * @param {string} url
+ * @returns {unknown}
+ * @throws {ProtocolError} for invalid JSON, invalid UTF-8 and duplicate members
+ */
+function parseDocument(body, url) {
+  try {
+    return parse(body);
+  } catch {
+    throw new ProtocolError(`${new URL(url).pathname} did not answer with valid JSON`);
+  }
 }
 
 /** @param {string} text */

@@ -12,8 +12,9 @@ use crate::jose::{
     strict_json,
 };
 
-/// The maximum number of keys that are read from a JWK set. The rest is ignored.
-const MAX_KEYS: usize = 64;
+/// The maximum number of keys that are read from a JWK set. The rest is ignored. The packages for Python and JavaScript have the same
+/// limit.
+const MAX_KEYS: usize = 100;
 
 /// A public key of the issuer.
 pub(crate) struct Key {
@@ -149,6 +150,21 @@ mod tests {
             good,
         ]);
         assert_eq!(keys.len(), 1, "only the first good key: {keys:?}");
+    }
+
+    #[test]
+    fn keys_beyond_the_maximum_are_ignored() {
+        let key = SigningKey::generate(ServiceAlgorithm::Es256).unwrap();
+        let jwk: Value = serde_json::from_str(key.public_jwk()).unwrap();
+        let with_id = |number: usize| {
+            let mut jwk = jwk.clone();
+            jwk["kid"] = json!(number.to_string());
+            jwk
+        };
+        let published: Vec<_> = (0..=MAX_KEYS).map(with_id).collect();
+        let keys = parse_keys(&published);
+        assert_eq!(keys.len(), 100);
+        assert_eq!(keys.last().map(Key::kid), Some("99"));
     }
 
     #[test]

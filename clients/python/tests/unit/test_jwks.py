@@ -41,6 +41,11 @@ def test_unsuitable_key_is_left_out(entry: Any) -> None:
     assert list(parse_jwks({"keys": [entry, valid]})) == ["two"]
 
 
+def test_keys_after_the_hundredth_are_ignored() -> None:
+    keys = parse_jwks({"keys": [{**VALID_ES256, "kid": str(number)} for number in range(101)]})
+    assert list(keys) == [str(number) for number in range(100)]
+
+
 @pytest.mark.parametrize("document", [None, [], {}, {"keys": {}}], ids=str)
 def test_document_without_list_of_keys_raises(document: Any) -> None:
     with pytest.raises(ProtocolError):
