@@ -57,24 +57,29 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Sets the end of trust in a key: its tokens are refused from then on. Records a new end in the audit log as the key's retirement.
-    /// `None` removes an end. Returns whether the key exists.
+    /// Ends trust in a key: its tokens are refused from `until` on. An earlier end stays. Records a new end in the audit log as the key's
+    /// retirement. `None` removes an end. Returns whether the key exists.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn set_key_verifies_until(&self, kid: &str, until: Option<Timestamp>) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
-        let stored = query("SELECT verifies_until FROM signing_keys WHERE kid = $1")
-            .bind(kid.to_owned())
-            .fetch_optional(&mut *tx)
-            .await?;
-        let Some(stored) = stored else { return Ok(false) };
-        let former = stored.try_get::<Option<i64>, _>("verifies_until")?.map(Timestamp::from_millis);
-        let exists = set_verifies_until(&mut tx, kid, until).await?;
-        // A repeated call changes nothing, and the audit log has the retirement already.
-        if exists && let Some(until) = until.filter(|until| former != Some(*until)) {
+        let Some(until) = until else {
+            let exists = set_verifies_until(&mut tx, kid, None).await?;
+            tx.commit().await?;
+            return Ok(exists);
+        };
+        // One statement, so that of concurrent calls with the same end, one changes the key and records the retirement.
+        let sql = "UPDATE signing_keys SET verifies_until = $1 \
+                   WHERE kid = $2 AND (verifies_until IS NULL OR verifies_until > $1)";
+        let updated = query(sql).bind(until.as_millis()).bind(kid.to_owned()).execute(&mut *tx).await?;
+        let exists = if updated.rows_affected() > 0 {
             self.record(&mut tx, &AuditEntry::new(until, AuditEvent::KeyRetired).detail(kid)).await?;
-        }
+            true
+        } else {
+            let found = query("SELECT kid FROM signing_keys WHERE kid = $1").bind(kid.to_owned());
+            found.fetch_optional(&mut *tx).await?.is_some()
+        };
         tx.commit().await?;
         Ok(exists)
     }

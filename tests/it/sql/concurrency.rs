@@ -2,7 +2,7 @@
 
 use latchkey::{
     domain::{account::Epoch, key::StoredKey},
-    store::sql::{InsertError, Sql},
+    store::sql::{AuditFilter, InsertError, Sql},
 };
 use tokio::task::JoinSet;
 
@@ -41,6 +41,23 @@ async fn sixteen_inserts_of_one_address_store_one_account() {
             assert!(lost.iter().all(|lost| matches!(lost, Err(InsertError::EmailTaken))), "{lost:?}");
         }
         assert_eq!(a.list_accounts(None, 100).await.unwrap().len(), 5);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixteen_retirements_of_one_key_are_recorded_once() {
+    on_every_backend(async |backend| {
+        let (a, b) = (backend.migrated_pool().await, backend.migrated_pool().await);
+        let stored = key("retired", CREATED_AT_MINUTE);
+        a.rotate_keys(&stored, &[]).await.unwrap();
+        let until = stored.signs_from;
+        let found =
+            race([&a, &b], |sql, _| async move { sql.set_key_verifies_until("retired", Some(until)).await.unwrap() })
+                .await;
+        assert_eq!(found, [true; RACERS]);
+        let rows = a.audit(&AuditFilter::default(), 100).await.unwrap();
+        assert_eq!(rows.iter().filter(|row| row.event == "key_retired").count(), 1);
     })
     .await;
 }

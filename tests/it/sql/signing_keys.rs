@@ -70,6 +70,8 @@ async fn key_changes_affect_one_key() {
         for _ in 0..2 {
             assert!(sql.set_key_verifies_until("b", Some(at(30))).await.unwrap());
         }
+        // An earlier end stays.
+        assert!(sql.set_key_verifies_until("a", Some(at(40))).await.unwrap());
         assert!(!sql.set_key_verifies_until("x", Some(at(30))).await.unwrap());
         // The repeated end is recorded once.
         let rows = sql.audit(&AuditFilter::default(), 100).await.unwrap();
