@@ -61,8 +61,8 @@ pub struct RepeatRule {
     /// How long a superseded token is answered with the current one, counted from the issue of the current token. Applies only to a
     /// token that was within [`Self::grace`] at that moment: its holder may have lost the response with the current token.
     pub retry_window: Duration,
-    /// The number of consecutive marked generations that ends the session, 2 to 8. A repeat from another network or user agent than
-    /// the last rotation is counted: it marks every later generation.
+    /// A repeat from another network or user agent than the last rotation is counted: it marks every generation after the presented one.
+    /// The session ends if the last generations, as many as this number says (2 to 8), and the presented one are then all marked.
     pub counted_repeats_limit: u8,
 }
 
@@ -174,7 +174,8 @@ pub enum Rotation {
     Counted(Grant),
     /// A superseded token was repeated although [`RepeatRule`] does not allow it: the session was revoked.
     Reused,
-    /// The last [`RepeatRule::counted_repeats_limit`] generations are all marked: the session has two holders, and was revoked.
+    /// The last [`RepeatRule::counted_repeats_limit`] generations and the presented one are all marked: the session has two holders, and
+    /// was revoked.
     SecondHolder,
     /// The session has expired, or its parent has ended.
     Expired,

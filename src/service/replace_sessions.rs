@@ -43,7 +43,10 @@ pub(super) enum ReplaceSessionsError {
 from_store_errors!(ReplaceSessionsError);
 
 /// Ends all sessions of a locked account for `reason`, and increments its epoch. Returns the tokens of the session that replaces the
-/// caller's and keeps its authentication. On an error the caller drops the change with its transaction.
+/// caller's. On an error the caller drops the change with its transaction.
+///
+/// The new session keeps the authentication of the caller's session, with one exception: after a change of the password, a session that
+/// began with a password alone counts as authenticated again, because the change has verified the former password.
 ///
 /// # Errors
 /// [`ReplaceSessionsError`]
@@ -58,8 +61,7 @@ pub(super) async fn replace_sessions(
     replace_sessions_with(state, change, caller, accepted, reason, ip, None).await
 }
 
-/// Like [`replace_sessions`], but the new session has this `authentication`. With `None`, it keeps the authentication of the caller's
-/// session.
+/// Like [`replace_sessions`], but the new session has this `authentication`, unless that is `None`.
 ///
 /// If the account must have a second factor and the session lacks it, the new session ends with the grace period, like the replaced one
 /// (I14: factors cannot be bypassed).
@@ -78,7 +80,7 @@ pub(super) async fn replace_sessions_with(
     let (now, settings) = (state.clock.now(), &state.config.session);
     let authentication = match authentication {
         Some(authentication) => Some(authentication),
-        // A change of the password has verified the former one: a session that began with a password is authenticated again.
+        // The exception of `replace_sessions`: without a stored authentication, the session counts as authenticated when it begins.
         None if reason == EndReason::PasswordChanged => None,
         None => password_only_authentication(caller),
     };
