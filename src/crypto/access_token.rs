@@ -159,7 +159,7 @@ impl SigningKey {
     /// # Errors
     /// [`EncodeError`]
     pub fn encode(&self, claims: &AccessClaims) -> Result<AccessToken, EncodeError> {
-        check_length(self.encode_claims(claims)?)
+        check_length(self.encode_as_access_token(claims)?)
     }
 
     /// Encodes and signs a service client's own access token.
@@ -167,7 +167,7 @@ impl SigningKey {
     /// # Errors
     /// [`EncodeError`]
     pub fn encode_client(&self, claims: &ClientClaims) -> Result<AccessToken, EncodeError> {
-        check_length(self.encode_claims(claims)?)
+        check_length(self.encode_as_access_token(claims)?)
     }
 }
 

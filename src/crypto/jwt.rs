@@ -248,7 +248,7 @@ mod tests {
     fn token_of_every_algorithm_verifies_with_the_aws_lc_provider() {
         for algorithm in Algorithm::ALL {
             let key = testing::key(algorithm);
-            let token = key.encode_claims(&json!({ "sub": "ada" })).unwrap();
+            let token = key.encode_as_access_token(&json!({ "sub": "ada" })).unwrap();
             let jwk: Jwk = serde_json::from_str(key.public_jwk()).unwrap();
             let (message, signature) = token.rsplit_once('.').unwrap();
             // a key whose bytes are not a handle: this module passes it on to the aws-lc provider
@@ -265,7 +265,7 @@ mod tests {
     fn keys_refuse_every_other_algorithm() {
         for algorithm in Algorithm::ALL {
             let key = testing::key(algorithm);
-            let token = key.encode_claims(&json!({})).unwrap();
+            let token = key.encode_as_access_token(&json!({})).unwrap();
             for other in Algorithm::ALL.into_iter().filter(|&other| other != algorithm) {
                 let result = testing::key(other).public().key().decode::<Value>(&token);
                 assert_eq!(result.unwrap_err().kind(), &ErrorKind::InvalidAlgorithm, "{algorithm}, {other}");
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn handle_of_dropped_key_is_refused() {
         let key = testing::fresh(Algorithm::Es256);
-        let token = key.encode_claims(&json!({})).unwrap();
+        let token = key.encode_as_access_token(&json!({})).unwrap();
         // registers the public key a second time: `key` keeps its own registration
         let public = JwtKey::new(VerificationKey::new(Algorithm::Es256, key.public_bytes().to_vec()).unwrap()).unwrap();
         // copies that outlive the handle, which `public` owns

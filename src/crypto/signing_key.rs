@@ -144,7 +144,7 @@ impl SigningKey {
     }
 
     /// Encodes and signs an access token with these claims.
-    pub(super) fn encode_claims(&self, claims: &impl Serialize) -> Result<String, SigningKeyError> {
+    pub(super) fn encode_as_access_token(&self, claims: &impl Serialize) -> Result<String, SigningKeyError> {
         self.access_token_encoder.encode(claims).map_err(|_| SigningKeyError::Sign)
     }
 

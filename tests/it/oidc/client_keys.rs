@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use super::{
     Browser, claims,
-    dynamic_clients::{PATH, allow, cluster, exchange, node_with_browser, refresh, refusal, request, token_as},
+    dynamic_clients::{
+        PATH, allow, cluster, exchange, expect_refusal_page, node_with_browser, refresh, request, token_as,
+    },
     error_of, text,
 };
 use crate::harness::{
@@ -238,7 +240,7 @@ async fn jwks_uri_that_must_not_be_fetched_is_refused_with_the_document() {
     for (number, uri) in uris.into_iter().enumerate() {
         let client_id = server.app(&format!("/app{number}"), &[method.clone(), ("jwks_uri", json!(uri))]);
         let answer = browser.authorize(&node, &request(&server, &client_id)).await;
-        let refusal = refusal(&answer);
+        let refusal = expect_refusal_page(&answer);
         let reasons = ["its content is not valid", "its host is not allowed"];
         assert!(reasons.iter().any(|reason| refusal.contains(reason)), "{uri} {refusal}");
     }
@@ -246,7 +248,7 @@ async fn jwks_uri_that_must_not_be_fetched_is_refused_with_the_document() {
     let private = ("jwks", key_set(&[json!({ "kty": "EC", "crv": "P-256", "d": "AA" })]));
     let client_id = server.app("/private", &[private]);
     let answer = browser.authorize(&node, &request(&server, &client_id)).await;
-    assert!(refusal(&answer).contains("its content is not valid"), "{answer:?}");
+    assert!(expect_refusal_page(&answer).contains("its content is not valid"), "{answer:?}");
     // No user has allowed this app, so an assertion does not cause a fetch of its keys.
     let client_id = app_with_jwks_uri(&server);
     browser.authorize(&node, &request(&server, &client_id)).await.expect(303);

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::{
     Browser,
     dynamic_clients::{
-        PATH, callback_parameters, cluster, exchange, node_with_browser, refresh, refusal, request, sign_in, token_as,
+        PATH, callback_parameters, cluster, exchange, expect_refusal_page, node_with_browser, refresh, request,
+        sign_in, token_as,
     },
     error_of, page_and_handle, token,
 };
@@ -30,7 +31,7 @@ async fn changed_document_takes_effect_during_a_sign_in_once_it_is_fetched_again
     let answer = browser.authorize(&node, &with_new_uri).await;
     let (_, handle) = page_and_handle(&node, &answer);
     let with_former_uri = browser.authorize(&node, &request(&server, &client_id)).await;
-    assert!(refusal(&with_former_uri).contains("not registered for the client"));
+    assert!(expect_refusal_page(&with_former_uri).contains("not registered for the client"));
     let answer = browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await;
     assert_eq!(page_and_handle(&node, &answer).0, "/account/consent");
     // Between the code and the token: the app now authenticates with a key, which a thief of the code does not have.
@@ -90,7 +91,7 @@ async fn document_is_fetched_once_for_concurrent_requests_and_again_after_it_exp
     for (seconds, fetched) in [(0, 1), (9, 1), (2, 2)] {
         cluster.advance(Duration::from_secs(seconds));
         let answer = browser.authorize(&node, &request(&server, &broken)).await;
-        refusal(&answer); // panics if the page is no refusal
+        expect_refusal_page(&answer);
         assert_eq!(server.requests("/broken"), fetched);
     }
     node.stop().await;
@@ -129,7 +130,7 @@ async fn sessions_survive_a_host_that_does_not_answer_and_end_with_its_document(
     assert_eq!(server.requests(PATH), 2, "one by the sign-in, and one by the refresh");
     // A new sign-in needs the document.
     let answer = browser.authorize(&node, &request(&server, &client_id)).await;
-    refusal(&answer);
+    expect_refusal_page(&answer);
     // Unlike a 503, a 410 says that there is no document any more. The failure before was cached for ten seconds.
     server.set(PATH, Reply::with("410 Gone", &[], b""));
     cluster.advance(Duration::from_secs(11));

@@ -125,9 +125,9 @@ pub(super) async fn sign_in(node: &Node, browser: &Browser, server: &DocumentSer
     exchange(node, server, client_id, &code).await.expect(200).json()
 }
 
-/// The text of the page that refuses a request. Asserts that it does not redirect.
+/// Asserts that the answer is a page that refuses a request, and does not redirect. Returns its text.
 #[track_caller]
-pub(super) fn refusal(answer: &Answer) -> &str {
+pub(super) fn expect_refusal_page(answer: &Answer) -> &str {
     assert_eq!((answer.status.as_u16(), answer.header("location")), (400, ""), "{answer:?}");
     answer.text.as_str()
 }
@@ -270,7 +270,7 @@ async fn client_with_invalid_document_or_redirect_uri_is_refused_on_a_page() {
     {
         let client_id = server.app(&format!("/invalid{number}"), std::slice::from_ref(&change));
         let answer = browser.authorize(&node, &request(&server, &client_id)).await;
-        assert!(refusal(&answer).contains("its content is not valid"), "{change:?} {answer:?}");
+        assert!(expect_refusal_page(&answer).contains("its content is not valid"), "{change:?} {answer:?}");
     }
     // a member that is present twice
     server.set(
@@ -278,7 +278,7 @@ async fn client_with_invalid_document_or_redirect_uri_is_refused_on_a_page() {
         Reply::with("200 OK", &["Content-Type: application/json"], br#"{"client_id":"a","client_id":"b"}"#),
     );
     let answer = browser.authorize(&node, &request(&server, &server.url("/twice"))).await;
-    assert!(refusal(&answer).contains("it is not valid JSON"), "{answer:?}");
+    assert!(expect_refusal_page(&answer).contains("it is not valid JSON"), "{answer:?}");
     // This document is valid, and the redirect URI of the request is not in it.
     let client_id = server.app(PATH, &[]);
     for elsewhere in [
@@ -293,7 +293,7 @@ async fn client_with_invalid_document_or_redirect_uri_is_refused_on_a_page() {
     ] {
         let request = request(&server, &client_id).with("redirect_uri", &elsewhere);
         let answer = browser.authorize(&node, &request).await;
-        assert!(refusal(&answer).contains("not registered for the client"), "{elsewhere} {answer:?}");
+        assert!(expect_refusal_page(&answer).contains("not registered for the client"), "{elsewhere} {answer:?}");
     }
     node.stop().await;
 }
@@ -320,18 +320,18 @@ async fn url_that_is_not_in_canonical_form_is_refused_as_client_id() {
         format!("https://localhost:{port}/{}", "x".repeat(512)),
     ] {
         let answer = browser.authorize(&node, &request(&server, &client_id)).await;
-        assert!(refusal(&answer).contains("its address is not allowed"), "{client_id} {answer:?}");
+        assert!(expect_refusal_page(&answer).contains("its address is not allowed"), "{client_id} {answer:?}");
     }
     // Without `https://` at its start, the text is not taken for the URL of a document.
     for client_id in [format!("http://localhost:{port}{PATH}"), format!("HTTPS://localhost:{port}{PATH}")] {
         let answer = browser.authorize(&node, &request(&server, &client_id)).await;
-        assert!(refusal(&answer).contains("names no client"), "{client_id} {answer:?}");
+        assert!(expect_refusal_page(&answer).contains("names no client"), "{client_id} {answer:?}");
     }
     assert_eq!(server.requests(PATH), 0);
     // The page does not reveal why a fetch failed.
     let unreachable = browser.authorize(&node, &request(&server, "https://localhost:1/client.json")).await;
     let missing = browser.authorize(&node, &request(&server, &server.url("/missing"))).await;
-    assert_eq!(refusal(&unreachable), refusal(&missing));
+    assert_eq!(expect_refusal_page(&unreachable), expect_refusal_page(&missing));
     node.stop().await;
 }
 
@@ -347,7 +347,7 @@ async fn operator_disables_an_app_by_its_url() {
     let row_lifetime_passed = Duration::from_secs(6);
     cluster.advance(row_lifetime_passed);
     assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await), (401, "invalid_client".to_owned()));
-    refusal(&browser.authorize(&node, &request(&server, &client_id)).await);
+    expect_refusal_page(&browser.authorize(&node, &request(&server, &client_id)).await);
     latchkey::service::clients::enable(&cluster.clock, &sql, &client_id).await.unwrap();
     cluster.advance(row_lifetime_passed);
     refresh(&node, &client_id, &tokens).await.expect(200);
@@ -392,7 +392,7 @@ async fn documents_are_off_by_default_and_limited_to_allowed_hosts() {
     cluster.config.dynamic_clients.allowed_hosts = vec![".example.com".to_owned()];
     let (node, browser) = node_with_browser(&cluster).await;
     let answer = browser.authorize(&node, &request(&server, &client_id)).await;
-    assert!(refusal(&answer).contains("its host is not allowed"), "{answer:?}");
+    assert!(expect_refusal_page(&answer).contains("its host is not allowed"), "{answer:?}");
     let metadata = node.get_anonymously("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["client_id_metadata_document_supported"], true);
     node.stop().await;
@@ -400,7 +400,7 @@ async fn documents_are_off_by_default_and_limited_to_allowed_hosts() {
     cluster.config.dynamic_clients = TestCluster::new().config.dynamic_clients;
     let node = cluster.node().await;
     let answer = browser.authorize(&node, &request(&server, &client_id)).await;
-    assert!(refusal(&answer).contains("names no client"), "{answer:?}");
+    assert!(expect_refusal_page(&answer).contains("names no client"), "{answer:?}");
     let metadata = node.get_anonymously("/.well-known/oauth-authorization-server").await.json();
     assert_eq!(metadata.get("client_id_metadata_document_supported"), None);
     assert_eq!(metadata.get("registration_endpoint"), None);

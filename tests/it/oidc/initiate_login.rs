@@ -132,7 +132,7 @@ async fn app_without_registration_is_opened_at_the_address_in_its_metadata() {
         // a path of its own, because a node caches documents by URL
         let client_id = server.app(&format!("/refused{number}"), &[("initiate_login_uri", json!(uri))]);
         let answer = browser.authorize(&node, &dynamic_clients::request(&server, &client_id)).await;
-        assert!(dynamic_clients::refusal(&answer).contains("its content is not valid"), "{uri} {answer:?}");
+        assert!(dynamic_clients::expect_refusal_page(&answer).contains("its content is not valid"), "{uri} {answer:?}");
         let metadata = json!({ "redirect_uris": [CALLBACK], "initiate_login_uri": uri });
         let refused = node.send(node.request(Method::POST, "/oauth2/register").json(&metadata)).await;
         assert_eq!(error_of(&refused), (400, "invalid_client_metadata".to_owned()), "{uri}");

@@ -12,11 +12,7 @@ use crate::{
     harness::test_cluster::Node,
 };
 
-/// Whether the audit log has a refused passkey with this reason.
-async fn refusal_is_recorded(node: &Node, reason: &str) -> bool {
-    recorded_refusals(node, reason).await > 0
-}
-
+/// The number of passkeys that the audit log records as refused with this reason.
 async fn recorded_refusals(node: &Node, reason: &str) -> usize {
     let expected = ("passkey_refused".to_owned(), "refused".to_owned(), Some(reason.to_owned()));
     audit(node).await.iter().filter(|event| **event == expected).count()
@@ -60,16 +56,18 @@ async fn replayed_response_is_refused() {
     let response = phone.get(&options);
     login(&node, response.clone()).await.expect(200);
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
-    assert!(refusal_is_recorded(&node, "no_such_challenge").await);
+    assert_eq!(recorded_refusals(&node, "no_such_challenge").await, 1);
     // A refused response consumes the challenge, too: the owner's response to it is refused afterwards.
     let options = login_options(&node).await;
     let mut stranger = Authenticator::new();
     stranger.user_handle.clone_from(&phone.user_handle);
     login(&node, stranger.get(&options)).await.expect(401);
     login(&node, phone.get(&options)).await.expect(401);
+    assert_eq!(recorded_refusals(&node, "no_such_challenge").await, 2);
     // a challenge that the service did not issue
     let invented = json!({ "challenge": text([3; 32]), "rpId": "auth.example.com" });
     login(&node, phone.get(&invented)).await.expect(401);
+    assert_eq!(recorded_refusals(&node, "no_such_challenge").await, 3);
     sign_in(&node, &mut phone).await.expect(200);
     let options = registration_options(&node, &tokens).await;
     let response = Authenticator::new().create(&options);
@@ -85,13 +83,14 @@ async fn response_for_another_purpose_is_refused() {
     let registration = registration_options(&node, &tokens).await;
     let mixed = json!({ "challenge": registration["challenge"], "rpId": "auth.example.com" });
     assert_eq!(login(&node, phone.get(&mixed)).await.problem(), problem(401, "invalid_passkey"));
-    assert!(refusal_is_recorded(&node, "no_such_challenge").await);
+    assert_eq!(recorded_refusals(&node, "no_such_challenge").await, 1);
     // a registration with the challenge of a sign-in
     let options = login_options(&node).await;
     let mut mixed = registration.clone();
     mixed["challenge"] = options["challenge"].clone();
     let answer = add_passkey(&node, &tokens, Authenticator::new().create(&mixed)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
+    assert_eq!(recorded_refusals(&node, "no_such_challenge").await, 2);
     // a response of the other kind
     let options = login_options(&node).await;
     let mut created = Authenticator::new().create(&registration);
@@ -116,11 +115,11 @@ async fn response_of_another_account_is_refused() {
     let mut eves_key = Authenticator::new();
     register(&node, &eve, &mut eves_key).await;
     // the user handle of another account, no handle, and an empty one
-    for handle in [eves_key.user_handle.clone(), None, Some(vec![])] {
+    for (earlier_refusals, handle) in [eves_key.user_handle.clone(), None, Some(vec![])].into_iter().enumerate() {
         let mut response = phone.get(&login_options(&node).await);
         response["response"]["userHandle"] = json!(handle.map(text));
         assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
-        assert!(refusal_is_recorded(&node, "wrong_user_handle").await);
+        assert_eq!(recorded_refusals(&node, "wrong_user_handle").await, earlier_refusals + 1);
     }
     // the id of another account's passkey, with a signature of Eve's own passkey
     let mut response = eves_key.get(&login_options(&node).await);
@@ -128,7 +127,7 @@ async fn response_of_another_account_is_refused() {
     response["id"] = response["rawId"].clone();
     response["response"]["userHandle"] = json!(phone.user_handle.as_ref().map(text));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
-    assert!(refusal_is_recorded(&node, "wrong_signature").await);
+    assert_eq!(recorded_refusals(&node, "wrong_signature").await, 1);
     sign_in(&node, &mut phone).await.expect(200);
     sign_in(&node, &mut eves_key).await.expect(200);
 }
@@ -180,7 +179,7 @@ async fn flags_counter_and_client_data_changed_after_signing_are_refused() {
     data[32] |= USER_VERIFIED;
     response["response"]["authenticatorData"] = json!(text(data));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
-    assert!(refusal_is_recorded(&node, "wrong_signature").await);
+    assert_eq!(recorded_refusals(&node, "wrong_signature").await, 1);
     // a counter that was not signed: bytes 33 to 36, in big-endian order, so it becomes large
     phone.flags |= USER_VERIFIED;
     let mut response = phone.get(&login_options(&node).await);
@@ -188,7 +187,7 @@ async fn flags_counter_and_client_data_changed_after_signing_are_refused() {
     data[33] = 1;
     response["response"]["authenticatorData"] = json!(text(data));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
-    assert!(refusal_is_recorded(&node, "wrong_signature").await);
+    assert_eq!(recorded_refusals(&node, "wrong_signature").await, 2);
     // an origin that was not signed: the allowed one replaces the page's
     phone.origin = "https://evil.example".into();
     let mut response = phone.get(&login_options(&node).await);
@@ -196,17 +195,18 @@ async fn flags_counter_and_client_data_changed_after_signing_are_refused() {
     let changed = signed.replace("https://evil.example", "https://auth.example.com");
     response["response"]["clientDataJSON"] = json!(text(changed));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
-    assert!(refusal_is_recorded(&node, "wrong_signature").await);
+    assert_eq!(recorded_refusals(&node, "wrong_signature").await, 3);
 }
 
 #[tokio::test]
 async fn backup_flags_that_contradict_the_registration_are_refused() {
     // The passkey was registered without backup flags.
     let (_cluster, node, _, mut phone) = with_passkey().await;
-    for false_flags in [BACKUP_ELIGIBLE, BACKED_UP, BACKUP_ELIGIBLE | BACKED_UP] {
+    let false_flags = [BACKUP_ELIGIBLE, BACKED_UP, BACKUP_ELIGIBLE | BACKED_UP];
+    for (earlier_refusals, false_flags) in false_flags.into_iter().enumerate() {
         phone.flags = USER_PRESENT | USER_VERIFIED | false_flags;
         assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
-        assert!(refusal_is_recorded(&node, "backup_flags_changed").await);
+        assert_eq!(recorded_refusals(&node, "backup_flags_changed").await, earlier_refusals + 1);
     }
     // A passkey that can't be backed up can't have been backed up.
     let (_cluster, node, tokens) = signed_in().await;
@@ -224,10 +224,10 @@ async fn counter_that_does_not_increase_is_refused_recorded_and_reported() {
     verify_address(&cluster, &node, "ada", &tokens).await;
     phone.counter = 100;
     sign_in(&node, &mut phone).await.expect(200);
-    for counter in [100, 99, 0] {
+    for (earlier_refusals, counter) in [100, 99, 0].into_iter().enumerate() {
         phone.counter = counter;
         assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"), "{counter}");
-        assert!(refusal_is_recorded(&node, "counter_went_backwards").await);
+        assert_eq!(recorded_refusals(&node, "counter_went_backwards").await, earlier_refusals + 1);
     }
     let mail = cluster.mail_to(&email("ada"), "passkey_copied").await;
     assert!(mail.text.contains("copy"), "{}", mail.text);
