@@ -1,4 +1,4 @@
-//! The HTTP API. Every route is on this page.
+//! The HTTP API. The table at [`endpoint`] lists every route.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -41,7 +41,7 @@ use openapi::{Document, Limits, pages as documentation};
 pub use pages::PATHS as PAGE_PATHS;
 use paths::Paths;
 
-/// The service's endpoint:
+/// Builds the endpoint that serves all routes:
 ///
 /// | path | module |
 /// | --- | --- |
@@ -100,14 +100,14 @@ pub fn endpoint(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'sta
     request_context::RequestContext { inner, cors, paths, state }
 }
 
-/// The API, the pages and the documentation. Poem's nested routes cost as much as a small handler each, so the most frequent calls are
-/// looked up by path and method first.
+/// The API, the pages and the documentation. A lookup in Poem's nested routes costs as much as a small handler, so the most frequent
+/// calls are looked up by path and method first.
 struct Routes<A> {
-    /// None if `http.docs` is off.
+    /// `None` if `http.docs` is off.
     documentation: Option<Route>,
-    /// None if `pages.enabled` is off.
+    /// `None` if `pages.enabled` is off.
     pages: Option<BoxEndpoint<'static>>,
-    /// The most frequent calls, by path and method. They have no parameters in their path or query.
+    /// The most frequent calls, by path and method. Their paths have no parameters, so exact lookups find them.
     frequent: HashMap<String, HashMap<Method, BoxEndpoint<'static>>>,
     api: A,
 }
@@ -131,7 +131,7 @@ impl<A: Endpoint> Endpoint for Routes<A> {
         {
             return pages.call(request).await;
         }
-        // The documented routes have one exact path each. Proxies and clients call some of them at other paths as well.
+        // An API route has one exact path. Proxies call `/v1/verify`, and clients the metadata, at longer paths too.
         api::verify::normalize(&mut request);
         api::metadata::strip_issuer_path(&mut request);
         Ok(client_info::move_device_token_to_cookie(self.api.call(request).await?.into_response()))

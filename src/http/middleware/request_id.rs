@@ -1,4 +1,4 @@
-//! The id of a request: in the response, in the log and in every problem.
+//! The id of a request: in the response, in the log and in every error body (problem).
 
 use std::ops::RangeInclusive;
 
@@ -16,11 +16,11 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The length of an id that a caller may choose, in bytes: long enough to be unique, and short enough for a log line.
 const CALLER_ID_LENGTH: RangeInclusive<usize> = 8..=64;
 
-/// A request's id, as the header has it.
+/// A request's id, as the value of [`REQUEST_ID`].
 pub(super) struct RequestId(pub(super) HeaderValue);
 
 impl RequestId {
-    /// The id that the caller sent, if it is fit for a log line; a new one otherwise.
+    /// The id that the caller sent, or a new one if it sent none that is fit for a log line.
     pub(super) fn of(request: &Request, entropy: &Entropy) -> Self {
         Self::from_header(request).unwrap_or_else(|| Self::generate(entropy))
     }
@@ -35,7 +35,7 @@ impl RequestId {
     fn generate(entropy: &Entropy) -> Self {
         let mut text = [0; Hyphenated::LENGTH];
         entropy.uuid().hyphenated().encode_lower(&mut text);
-        // never empty: a header may contain digits, letters and hyphens
+        // A UUID has only characters that a header may contain, so the fallback is never used.
         Self(HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("")))
     }
 

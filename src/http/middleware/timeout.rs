@@ -25,6 +25,7 @@ impl ResponseError for TimedOut {
         StatusCode::SERVICE_UNAVAILABLE
     }
 
+    // `problem_mapping` replaces this text with a problem.
     fn as_response(&self) -> Response {
         self.to_string().with_status(self.status()).with_header(RETRY_AFTER, Self::RETRY_AFTER_SECONDS).into_response()
     }
@@ -65,7 +66,7 @@ impl<E: Endpoint> Endpoint for RequestTimeoutEndpoint<E> {
     async fn call(&self, req: Request) -> Result<Self::Output> {
         // Boxed to keep this future small: it would hold the inner future twice, as the argument of `timeout` and inside the timeout. Each
         // layer of middleware would double the size.
-        tokio::time::timeout(self.limit, Box::pin(self.inner.call(req))).await.unwrap_or_else(|_| {
+        tokio::time::timeout(self.limit, Box::pin(self.inner.call(req))).await.unwrap_or_else(|_elapsed| {
             cause::record(FailureCause::Limit { setting: "http.request_timeout", error: TimedOut.to_string() });
             Err(TimedOut.into())
         })
@@ -80,9 +81,8 @@ mod tests {
 
     #[tokio::test]
     async fn request_over_the_timeout_records_setting_as_cause() {
-        // the handler never answers
-        let endless = make(|_| std::future::pending::<&'static str>());
-        let limited = RequestTimeout::new(Duration::ZERO).transform(endless);
+        let never_answers = make(|_| std::future::pending::<&'static str>());
+        let limited = RequestTimeout::new(Duration::ZERO).transform(never_answers);
         let (outcome, cause) = cause::collect(limited.call(Request::default())).await;
         assert!(outcome.is_err_and(|error| error.is::<TimedOut>()));
         assert!(matches!(cause, Some(FailureCause::Limit { setting: "http.request_timeout", .. })), "{cause:?}");

@@ -34,7 +34,7 @@ pub(in crate::http) struct AuthorizationForm {
     /// `openid`, `profile`, `email`, `offline_access` and the client's own scopes, separated by spaces. Scopes that the client may not
     /// have are ignored.
     scope: Option<String>,
-    /// Returned as it is.
+    /// Returned to the client unchanged.
     state: Option<String>,
     /// Returned in the ID token.
     nonce: Option<String>,
@@ -52,7 +52,7 @@ pub(in crate::http) struct AuthorizationForm {
     login_hint: Option<String>,
     /// An ID token of the user whom the client expects.
     id_token_hint: Option<String>,
-    /// The accepted levels, `aal1` or `aal2`, separated by spaces. The lowest one is required.
+    /// The accepted authentication levels, `aal1` or `aal2`, separated by spaces. The lowest one is required.
     acr_values: Option<String>,
     /// Languages for the pages (BCP 47), separated by spaces.
     ui_locales: Option<String>,
@@ -60,11 +60,11 @@ pub(in crate::http) struct AuthorizationForm {
     claims_locales: Option<String>,
     /// A resource that the access tokens are for (RFC 8707); may be repeated.
     resource: Option<String>,
-    /// The handle with which a page of Latchkey sends the browser back, without any other parameter.
+    /// The handle of a stored request, with which a page of Latchkey sends the browser back. Needs no other parameter.
     request: Option<String>,
 }
 
-/// The errors of an authorization request that are not sent to its client.
+/// The problems of an authorization request. Its other errors go to the client or to an error page.
 struct AuthorizeProblems;
 
 impl Problems for AuthorizeProblems {
@@ -93,7 +93,7 @@ fn with_handle(state: &AppState, path: &str, handle: &RequestHandle, ui_locales:
     format!("{}{path}?{}", state.config.issuer, query.finish())
 }
 
-/// The answer to the browser: a response that it takes to the client, a redirect to the page of the missing step, or an error page.
+/// The answer to the browser: an authorization response for the client, a redirect to the page of the missing step, or an error page.
 fn respond(
     visit: &Visit,
     outcome: Result<AuthorizeOutcome, AuthorizeError>,
@@ -104,6 +104,7 @@ fn respond(
             BrowserAnswer::redirect(&with_handle(&visit.state, page_of(&step), &handle, ui_locales.as_deref()))
         }
         Err(AuthorizeError::Refused(response)) => BrowserAnswer::authorization(visit, &response)?,
+        // the user has not allowed the client, so a page shows the error
         Err(AuthorizeError::Unconfirmed(response)) => BrowserAnswer::page(pages::unconfirmed(visit, &response))?,
         Err(AuthorizeError::Untrusted(reason)) => {
             BrowserAnswer::failure(visit, Failure::SignIn, reason.code(), Some(reason.to_string()))?
@@ -148,7 +149,7 @@ impl AuthorizeApi {
         let Ok(parameters) = body.parameters.map(Parameters) else { return malformed(&visit) };
         match authorize::begin(&visit.state, &parameters, visit.client.ip).await {
             Ok(handle) => {
-                // The stored request has them.
+                // `begin` has stored the locales with the request.
                 let ui_locales = None;
                 Ok(BrowserAnswer::redirect(&with_handle(&visit.state, PATH, &handle, ui_locales)))
             }

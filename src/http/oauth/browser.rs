@@ -1,4 +1,4 @@
-//! Requests to which an app redirects its user's browser: the parameters, in a query or in a form, and the responses.
+//! Requests that an app sends through its user's browser: the parameters, in a query or in a form, and the responses.
 //! [`crate::http::pages`] renders the pages.
 //!
 //! A page's Content-Security-Policy must not limit `form-action` to this service: browsers apply it to the redirects that follow a
@@ -75,7 +75,7 @@ impl BrowserAnswer {
         // `to` is a URI, which has only ASCII characters, so the fallback is never used
         let location = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
         response.headers_mut().insert(header::LOCATION, location);
-        // A referrer would reveal the page's URL to the client, and the code to the pages that the client links to.
+        // A referrer would reveal the page's URL to the client, and the authorization code to the pages that the client links to.
         response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         Self(response)
     }
@@ -86,8 +86,8 @@ impl BrowserAnswer {
     /// The problem of a page that can't be rendered.
     pub(super) fn page(rendered: Result<Response>) -> Result<Self, ProblemError> {
         rendered.map(Self).map_err(|error| {
-            let without_problem = |_| ProblemError::new(Code::InternalError, "A page can't be rendered.");
-            error.downcast::<ProblemError>().unwrap_or_else(without_problem)
+            let other_error = |_| ProblemError::new(Code::InternalError, "A page can't be rendered.");
+            error.downcast::<ProblemError>().unwrap_or_else(other_error)
         })
     }
 
@@ -102,8 +102,8 @@ impl BrowserAnswer {
         }
     }
 
-    /// An error page for the user, instead of a redirect, because the client can't be trusted. `code` selects the text for the user.
-    /// `detail` is the reason for developers.
+    /// An error page for the user, where a redirect to the client is not possible or not safe. `failure` and `code` select the text for
+    /// the user. `detail` is the reason for developers.
     ///
     /// # Errors
     /// See [`BrowserAnswer::page`].
@@ -164,7 +164,7 @@ impl ApiResponse for BrowserAnswer {
             responses: vec![
                 html("A page, or a form that the browser posts to the client.", 200),
                 redirect,
-                html("A message for the user: the request names no client, or a URI that is not the client's.", 400),
+                html("A message for the user: the request is malformed, or its client or URI can't be trusted.", 400),
             ],
         }
     }

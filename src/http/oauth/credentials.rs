@@ -28,7 +28,7 @@ use crate::{
 /// The `client_assertion_type` of signed JWTs (RFC 7523, section 2.2).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// The fields of every form by which a client authenticates, unless it uses HTTP Basic.
+/// The fields by which a client authenticates in a form, if it does not use HTTP Basic.
 #[derive(Object, Default)]
 #[oai(skip_serializing_if_is_none)]
 pub(super) struct ClientFields {
@@ -84,7 +84,7 @@ impl ClientFields {
         let Self { client_id, client_secret, client_assertion_type, client_assertion } = self;
         let form_has_credentials =
             client_secret.is_some() || client_assertion.is_some() || client_assertion_type.is_some();
-        // The header first. The form counts only if there is none.
+        // Beside a header, credentials in the form are an error.
         match authorization {
             Authorization::Several => return Err(SEVERAL),
             Authorization::Basic { .. } | Authorization::Other if form_has_credentials => return Err(SEVERAL),
@@ -119,7 +119,7 @@ impl ClientFields {
                 Ok(Presented::Credentials(Credentials::Assertion { client_id, assertion }))
             }
             (None, Some(_), Some(_)) => Err(OAuthError::invalid_client("The client_assertion_type is not supported.")),
-            // One of the two without the other.
+            // Either `client_assertion` or its type is missing.
             (None, ..) => {
                 Err(OAuthError::invalid_request("client_assertion and client_assertion_type must be sent together."))
             }
@@ -169,9 +169,9 @@ impl Caller {
         }
     }
 
-    /// The client, or none for the first-party client, whose `client_id` is `token.client_id` or absent: for endpoints that accept
-    /// public clients.
-    pub(super) fn client_or_app(self, state: &AppState) -> Result<Option<Arc<Client>>, OAuthError> {
+    /// For endpoints that accept public clients: the registered client, or `None` for the first-party client, whose `client_id` is
+    /// `token.client_id` or absent.
+    pub(super) fn registered_client(self, state: &AppState) -> Result<Option<Arc<Client>>, OAuthError> {
         match self {
             Self::Client(client) | Self::App(client) => Ok(Some(client)),
             Self::Public(Some(client_id)) if client_id != state.config.token.client_id => {

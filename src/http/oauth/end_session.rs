@@ -74,7 +74,7 @@ async fn respond(
         Ok(EndSessionOutcome::SignedOut(target)) => {
             let target = target.unwrap_or_else(|| format!("{}/account/signed-out", state.config.issuer));
             let mut response: Response = BrowserAnswer::redirect(&target).into_response();
-            // Only a request that came with the session's cookie clears it: otherwise a form of another site could clear it.
+            // The cookie is cleared only if the request sent it: a form that another site posts comes without it, and must not clear it.
             if browser.session.is_some()
                 && let Ok(set_cookie) = HeaderValue::from_str(&cookie::clear_browser())
             {

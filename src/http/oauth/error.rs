@@ -102,7 +102,7 @@ impl OAuthCode {
     }
 }
 
-/// An error response. A handler returns it as an error, and the request context calls [`OAuthError::into_response`].
+/// An error response. A handler returns it as an error, and the middleware `request_context` calls [`OAuthError::into_response`].
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", .code.as_str())]
 pub struct OAuthError {
@@ -160,12 +160,12 @@ struct OAuthErrorBody {
 pub(super) trait OAuthErrors: Send + Sync + 'static {
     /// The codes of the endpoint's errors.
     const CODES: &'static [OAuthCode];
-    /// The endpoint's own problems (RFC 9457), beside those of every endpoint.
+    /// The endpoint's own problems (RFC 9457), in addition to those of every endpoint.
     const PROBLEMS: &'static [Code] = &[];
 }
 
-/// The `Err` type of handlers, which also documents the errors of an operation: an OAuth error, or a problem if the request
-/// is not at fault. `E` lists the endpoint's errors.
+/// The `Err` type of handlers, which also documents the errors of an operation: an OAuth error or a problem
+/// (RFC 9457). `E` lists the endpoint's errors.
 pub(super) struct OAuthFailed<E>(poem::Error, PhantomData<E>);
 
 impl<E: OAuthErrors> OAuthFailed<E> {

@@ -1,4 +1,4 @@
-//! Form-encoded bodies, parsed strictly: a repeated parameter is refused, since parsers disagree about which one counts
+//! Form-encoded bodies. [`Parameters`] refuses a repeated parameter, since parsers disagree about which value counts
 //! (RFC 6749, section 3.2).
 
 use poem::{Request, RequestBody, Result};
@@ -93,7 +93,7 @@ impl Parameters {
         Ok(Self(parameters))
     }
 
-    /// Takes the value of a parameter: a second call returns `None`.
+    /// Takes the value of a parameter, and leaves an empty value, which counts as absent: a second call returns `None`.
     pub(in crate::http) fn take(&mut self, name: &str) -> Option<String> {
         let (_, value) = self.0.iter_mut().find(|(other, value)| other == name && !value.is_empty())?;
         Some(std::mem::take::<String>(value))
@@ -124,8 +124,8 @@ impl<'a, T: FormBody> ApiExtractor<'a> for Form<T> {
         body: &mut RequestBody,
         _: ExtractParamOptions<Self::ParamType>,
     ) -> Result<Self> {
-        let bytes = form_bytes(request, body).await??;
-        let mut parameters = Parameters::parse(&bytes)?;
+        let form = form_bytes(request, body).await?;
+        let mut parameters = Parameters::parse(&form?)?;
         Ok(Self(T::read(&mut parameters)?))
     }
 }

@@ -46,7 +46,7 @@ pub struct IntrospectApi;
 struct IntrospectForm {
     /// An access token or a refresh token.
     token: Secret,
-    /// `access_token` or `refresh_token`. Ignored: the form of a token shows which of the two it is.
+    /// `access_token` or `refresh_token`. Ignored: the format of a token shows its type.
     token_type_hint: Option<String>,
     #[oai(flatten)]
     client: ClientFields,
@@ -72,7 +72,7 @@ impl FormBody for IntrospectForm {
 #[derive(Object, Default, Serialize)]
 #[oai(skip_serializing_if_is_none, example)]
 struct IntrospectionResponse {
-    /// Whether the token is valid and its session exists.
+    /// Whether the token is valid and its session, if any, has not ended.
     active: bool,
     /// The scopes, separated by spaces.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,7 +86,7 @@ struct IntrospectionResponse {
     /// The expiry, in seconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<i64>,
-    /// The time of issue, in seconds since the Unix epoch; omitted for a refresh token superseded within the grace window.
+    /// The time of issue, in seconds since the Unix epoch; omitted for a superseded refresh token that is still active.
     #[serde(skip_serializing_if = "Option::is_none")]
     iat: Option<i64>,
     /// The account's id, or the service client's name.
@@ -204,7 +204,7 @@ fn one_or_several(audiences: &[String]) -> Any<Value> {
     Any(if let [one] = audiences { json!(one) } else { json!(audiences) })
 }
 
-/// The response about a token. In it, `current` is the session's authentication if it is newer than the token's.
+/// The response about a token. `current` is the session's authentication, if it is newer than the token's.
 fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
     match found {
         Introspection::Inactive => IntrospectionResponse::default(),

@@ -1,6 +1,6 @@
 //! Caches responses to byte-identical introspection requests, such as those of services that introspect a token on each of
-//! their own requests. A hit parses neither the credentials nor the form nor the token; whether the cached decision still
-//! holds is rechecked every time ([`revalidate`](crate::service::introspect::revalidate)).
+//! their own requests. A hit skips the parsing of the credentials, the form and the token. It rechecks whether the cached
+//! decision still holds ([`revalidate`](crate::service::introspect::revalidate)).
 //!
 //! A miss goes to the endpoint, which alone fills the cache. A hit repeats the endpoint's status, media type and operation
 //! id (by which metrics and traces name the request); a test compares the response to a hit with that of the endpoint.
@@ -31,7 +31,7 @@ struct CachedResponse {
     body: Bytes,
 }
 
-/// The cache key of a request; `None` unless its response depends on one `Authorization` header and the body alone.
+/// The cache key of a request, from its `Authorization` header and its body. `None` if it has no such header or several.
 fn cache_key(cache: &ResponseCache, request: &Request, body: &[u8]) -> Option<Digest> {
     let mut authorizations = request.headers().get_all(header::AUTHORIZATION).iter();
     let authorization = authorizations.next()?;
@@ -77,7 +77,7 @@ pub struct IntrospectionCache<E> {
 }
 
 impl<E> IntrospectionCache<E> {
-    /// Wraps `inner`, which reads bodies with `read_body` too.
+    /// Wraps `inner`, whose middleware that reads bodies is a clone of `read_body`.
     pub fn new(inner: E, state: Arc<AppState>, read_body: ReadBody) -> Self {
         let capacity = state.config.cache.max_tokens;
         let cache = (capacity > 0).then(|| Arc::new(ResponseCache::new(capacity, &state.entropy)));
@@ -91,7 +91,7 @@ impl<E> IntrospectionCache<E> {
         // an incomplete body is left to the inner layers, which limit how long they wait for it
         let Some(body) = self.read_body.try_read_buffered(request).await? else { return Ok(None) };
         let key = cache_key(cache, request, &body);
-        // for the endpoint, after a miss
+        // the endpoint reads the body after a miss
         request.set_body(body);
         let Some(key) = key else { return Ok(None) };
         if let Some(cached) = cache.get(key)

@@ -1,7 +1,7 @@
 //! The OAuth 2.0 and OpenID Connect endpoints. Requests are form-encoded, except the registration of an app, which is JSON.
 //!
-//! Errors of the OAuth request itself (400 and 401) are RFC 6749's JSON, which OAuth client libraries parse. Errors of
-//! HTTP or the service (405, 408, 413, 500, 503) are problems, as everywhere else.
+//! The endpoints that clients call, except userinfo, report errors of the OAuth request (400 and 401) as RFC 6749's JSON,
+//! which OAuth client libraries parse. Other errors, such as 405, 413 and 503, are problems (RFC 9457), as everywhere else.
 
 mod authorize;
 mod browser;

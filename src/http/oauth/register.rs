@@ -32,7 +32,7 @@ pub struct RegisterApi;
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none, example)]
 struct ClientMetadataForm {
-    /// Where authorization responses may go: https, a loopback address or, for a public client, a scheme with a dot.
+    /// Where authorization responses may go: https, a loopback address or, for a public client, a scheme with a dot (`com.example.app`).
     redirect_uris: Vec<String>,
     /// `none`, `client_secret_basic` (the default), `client_secret_post` or `private_key_jwt`.
     token_endpoint_auth_method: Option<String>,
@@ -75,8 +75,8 @@ impl Example for ClientMetadataForm {
     }
 }
 
-/// The members of the body, which `register_client` checks. [`ClientMetadataForm`] documents them. Refuses a malformed body with an
-/// error of RFC 7591 (section 3.2.2), not with a problem.
+/// The members of the body, which `register_client` checks. [`ClientMetadataForm`] documents them. This extractor refuses a malformed
+/// body with an error of RFC 7591 (section 3.2.2), not with a problem.
 struct Metadata(Map<String, Value>);
 
 const NOT_JSON: OAuthError = OAuthError::new(

@@ -53,7 +53,7 @@ impl FormBody for RevokeForm {
 
 #[derive(ApiResponse)]
 enum RevokeResponse {
-    /// The token's session has ended, or the token is not one that this caller may revoke.
+    /// The token's session has ended, or the token is invalid or not one that this caller may revoke.
     #[oai(status = 200)]
     Done,
 }
@@ -82,9 +82,9 @@ impl RevokeApi {
         Form(form): Form<RevokeForm>,
     ) -> Result<RevokeResponse, OAuthFailed<RevokeErrors>> {
         let ip = authorization.ip;
-        let authenticated = credentials::authenticate(state, authorization, form.client).await?;
+        let caller = credentials::authenticate(state, authorization, form.client).await?;
         // `None` for the holder of a token from the REST API
-        let client = authenticated.client_or_app(state)?;
+        let client = caller.registered_client(state)?;
         revoke_token(state, client.as_deref(), form.token.0.expose(), ip).await?;
         Ok(RevokeResponse::Done)
     }

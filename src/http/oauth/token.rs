@@ -64,7 +64,7 @@ struct TokenForm {
     /// The requested scopes, separated by spaces. For `client_credentials`, the default is all scopes of the client. For `refresh_token`,
     /// scopes that the client does not have are refused, and the token has all scopes of the session, as `scope` of the response says.
     scope: Option<String>,
-    /// One of the resources that were granted: the access token is for no other (RFC 8707).
+    /// One of the granted resources, to limit the access token to it (RFC 8707).
     resource: Option<String>,
     #[oai(flatten)]
     client: ClientFields,
@@ -252,8 +252,8 @@ impl TokenApi {
     ///
     /// `authorization_code` exchanges the code that an app got from `/oauth2/authorize` for the tokens of a new session.
     ///
-    /// `refresh_token` exchanges a session's refresh token for its next tokens, as `/v1/refresh` does, for OAuth client
-    /// libraries. A `web` app authenticates. A `public` app sends its `client_id` and no secret or, by HTTP Basic, an empty one. For a
+    /// `refresh_token` is for OAuth client libraries: it exchanges a session's refresh token for the next tokens, as `/v1/refresh`
+    /// does. A `web` app authenticates. A `public` app sends its `client_id` and no secret or, by HTTP Basic, an empty one. For a
     /// refresh token from the REST API, send no secret. Omit `client_id`, or send the value of `token.client_id`. A refresh token of a
     /// cookie session is not valid here.
     ///
@@ -275,8 +275,8 @@ impl TokenApi {
                 Ok(TokenAnswer::for_service_client(token))
             }
             GrantTypeName::AuthorizationCode => {
-                // the first-party client gets no codes: its sessions start by the REST API
-                let client = caller.client_or_app(state)?;
+                // the first-party client gets no codes: its sessions start through the REST API
+                let client = caller.registered_client(state)?;
                 let missing = "client_id is missing, or is that of the REST API, whose sessions have no codes.";
                 let client = client.ok_or(OAuthError::invalid_client(missing))?;
                 let client = Caller::require_grant(client, GrantType::AuthorizationCode)?;
@@ -293,7 +293,7 @@ impl TokenApi {
             GrantTypeName::RefreshToken => {
                 let Secret(token) =
                     form.refresh_token.ok_or(OAuthError::invalid_request("refresh_token is missing."))?;
-                let Some(client) = caller.client_or_app(state)? else {
+                let Some(client) = caller.registered_client(state)? else {
                     // the first-party client, whose sessions the REST API starts
                     check_scope(form.scope.as_deref(), &state.config.token.scope)?;
                     let tokens = refresh::refresh_in_body(state, token.expose(), &info.into_origin()).await?;
@@ -316,8 +316,8 @@ impl TokenApi {
     }
 }
 
-/// Refuses scopes that no session of the client can have. What this session was granted is known after the rotation: the request gets all
-/// scopes of the session, as `scope` of the response says, and others are ignored (RFC 6749, sections 3.3 and 6).
+/// Refuses scopes that no session of the client can have. The scopes of this session are known only after the rotation: the token gets all
+/// of them, as `scope` of the response says, and other requested scopes are ignored (RFC 6749, sections 3.3 and 6).
 fn check_scope(requested: Option<&str>, possible: &str) -> Result<(), OAuthError> {
     let is_possible = |scope: &str| possible.split(' ').any(|other| other == scope);
     if requested.is_some_and(|requested| !requested.split(' ').all(is_possible)) {
@@ -326,7 +326,7 @@ fn check_scope(requested: Option<&str>, possible: &str) -> Result<(), OAuthError
     Ok(())
 }
 
-/// The verifier, which only a client that may omit PKCE can omit.
+/// The verifier. `None` only for a client that may omit PKCE.
 fn require_verifier(presented: Option<Secret>, client: &Client) -> Result<Option<SecretText>, OAuthError> {
     if presented.is_none() && !client.app.without_pkce {
         return Err(OAuthError::invalid_request("code_verifier is missing."));

@@ -32,7 +32,7 @@ pub struct UserInfoApi;
 struct UserInfoResponse {
     /// The account's id, as in the ID token.
     sub: Uuid,
-    /// Scope `profile`: the name for people.
+    /// Scope `profile`: the display name.
     name: Option<String>,
     /// Scope `profile`: the username, or the e-mail address before its `@`.
     preferred_username: Option<String>,
@@ -102,8 +102,8 @@ struct UserInfoForm {
     access_token: Option<Secret>,
 }
 
-/// The access token in the body; none if the body is not a form, or has no such parameter. Unlike the usual extractor of a form, it
-/// accepts a request without a body.
+/// The access token in the body; none if the body is not a form, or has no such parameter. Unlike [`Form`](super::form::Form), this
+/// extractor accepts a request without a body.
 struct FormToken(Option<String>);
 
 impl<'a> ApiExtractor<'a> for FormToken {
@@ -136,16 +136,16 @@ impl<'a> ApiExtractor<'a> for FormToken {
 
 /// Answers with the claims that the access token reveals.
 async fn respond(state: &AppState, token: &str) -> Result<UserInfoAnswer, Failed<UserInfoProblems>> {
-    let (account, user) = userinfo::userinfo(state, token).await?;
+    let (account, claims) = userinfo::userinfo(state, token).await?;
     Ok(UserInfoAnswer::Ok(Json(UserInfoResponse {
         sub: account.0,
-        name: user.name,
-        preferred_username: user.preferred_username,
-        locale: user.locale,
-        zoneinfo: user.zoneinfo,
-        updated_at: user.updated_at,
-        email: user.email,
-        email_verified: user.email_verified,
+        name: claims.name,
+        preferred_username: claims.preferred_username,
+        locale: claims.locale,
+        zoneinfo: claims.zoneinfo,
+        updated_at: claims.updated_at,
+        email: claims.email,
+        email_verified: claims.email_verified,
     })))
 }
 

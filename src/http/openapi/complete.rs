@@ -23,10 +23,11 @@ const NEW_PASSWORDS: [(&str, &str); 4] = [
 
 /// Completes the document.
 pub(super) fn complete(document: &mut Value, limits: &Limits) {
-    // OpenAPI 3.0 has no `info.summary`; a relative server URL is right wherever the document is served
+    // OpenAPI 3.0 has no `info.summary`.
     if let Some(info) = document["info"].as_object_mut() {
         info.remove("summary");
     }
+    // a relative URL is right wherever the document is served
     document["servers"] = json!([{ "url": "/", "description": "This service" }]);
     order_tags(document);
     fill_in(document, limits);
@@ -64,7 +65,7 @@ fn order_tags(document: &mut Value) {
     }
 }
 
-/// Replaces placeholders in all texts.
+/// Replaces the placeholders of settings in all texts.
 fn fill_in(value: &mut Value, limits: &Limits) {
     match value {
         Value::String(text) if text.contains('{') => *text = limits.fill_in(text),
@@ -112,7 +113,7 @@ fn complete_schemas(schemas: &mut Value, requests: &[String], forms: &[String], 
         let required = schema["required"].clone();
         let is_required = |field: &str| required.as_array().is_some_and(|all| all.iter().any(|name| name == field));
         for (field, property) in members(schema, "properties") {
-            describe_reference(property);
+            move_description_out(property);
             // `extract/json.rs` accepts null for an absent field
             if is_request && !is_required(field) {
                 make_nullable(property, &definitions);
@@ -148,9 +149,9 @@ fn complete_schemas(schemas: &mut Value, requests: &[String], forms: &[String], 
     remove_unused(schemas, &["Transport", "Delivery"]);
 }
 
-/// Rewrites `allOf: [reference, description]` as `allOf: [reference]` beside a description: some generators take every
-/// member for an object type.
-fn describe_reference(property: &mut Value) {
+/// Rewrites `allOf: [reference, description]` as `allOf: [reference]` beside a description: some generators read each
+/// member of `allOf` as an object type.
+fn move_description_out(property: &mut Value) {
     let Some(members) = property["allOf"].as_array() else { return };
     let (references, others): (Vec<_>, Vec<_>) =
         members.iter().cloned().partition(|member| member.get("$ref").is_some());
@@ -209,7 +210,7 @@ fn complete_operation(operation: &mut Value, schemas: &Value) {
     if operation.get("security").is_none() {
         operation["security"] = json!([]);
     }
-    // every handler can fail for lack of Redis or the database, and handlers that read a body can fail because of the body
+    // a handler can fail for lack of Redis or the database (unless it is a health check), or because of the body that it reads
     let is_health_check = operation["tags"] == json!(["Health"]);
     let mut codes: Vec<Code> = if is_health_check { Vec::new() } else { ALWAYS.to_vec() };
     if !operation["requestBody"].is_null() {
@@ -261,7 +262,7 @@ fn capitalize_headers(response: &mut Value) {
 /// A header name as RFCs write it: `Set-Cookie`, `WWW-Authenticate`, `Last-Event-ID`. `X-Request-Id` is written as Latchkey
 /// sends it.
 fn capitalized(name: &str) -> String {
-    let part = |part: &str| match part.to_ascii_uppercase().as_str() {
+    let capitalize = |part: &str| match part.to_ascii_uppercase().as_str() {
         upper @ ("WWW" | "ID") if !name.eq_ignore_ascii_case("x-request-id") => upper.to_owned(),
         "RATELIMIT" => "RateLimit".to_owned(),
         upper => {
@@ -270,7 +271,7 @@ fn capitalized(name: &str) -> String {
             format!("{first}{}", rest.to_ascii_lowercase())
         }
     };
-    name.split('-').map(part).collect::<Vec<_>>().join("-")
+    name.split('-').map(capitalize).collect::<Vec<_>>().join("-")
 }
 
 /// Replaces the error codes in the description of an OAuth error response with sentences, and adds examples.
@@ -300,7 +301,7 @@ fn parse_code(text: &str) -> Option<Code> {
     Code::ALL.iter().copied().find(|code| code.as_str() == text)
 }
 
-/// The response of one status, shared by one or several errors.
+/// The response for the errors `codes`, which share a status.
 fn problem_response(codes: &[Code], request: Option<&Value>) -> Value {
     let status = codes.first().map(|code| code.status().as_u16()).unwrap_or_default();
     let texts: Vec<String> = codes.iter().map(|code| format!("{} (`{}`).", code.title(), code.as_str())).collect();

@@ -20,8 +20,8 @@ Sessions and authentication: sign users in, keep them signed in, and sign them o
 **Tokens.** A sign-in returns an access token and a refresh token. The access token is a JWT (RFC 9068) that is valid for \
 minutes; other services can verify it with the keys of `/.well-known/jwks.json`. The refresh token is opaque: `POST /v1/refresh` \
 exchanges it for a new pair of tokens. When a session ends, this service refuses both of its tokens at once. Services that verify access tokens \
-themselves learn of it within milliseconds if they subscribe to `/v1/revocations`, and accept the token until it expires \
-otherwise.
+themselves learn of the end within milliseconds if they subscribe to `/v1/revocations`. Otherwise they accept the token \
+until it expires.
 
 **Errors** are problems (RFC 9457) of the type `application/problem+json`. Clients should branch on `code`, which is stable; \
 later releases may add codes. In addition to the listed errors, unknown paths return `404 not_found`, unsupported methods \
@@ -31,7 +31,7 @@ and everything else as problems.
 
 **Browsers.** CORS: pages of the origins in `http.allowed_origins` may call the user endpoints and read the responses, errors \
 included. Any page may read the documents under `/.well-known/`. With the transport `cookie` the refresh token is in the cookie `__Host-latchkey`, \
-which scripts cannot read and browsers send by themselves; it needs a page of the same site as the API.
+which scripts cannot read and browsers send by themselves; this works only for pages of the same site as the API.
 
 **Fields.** JSON requests with undocumented fields are refused; undocumented form fields are ignored. `null` counts as an \
 absent field. Responses may gain fields; ignore unknown ones.";
@@ -55,7 +55,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The values that are configured.
+    /// The configured values.
     pub fn of(config: &Config) -> Self {
         Self {
             password_min: config.password.min_length.to_string(),
@@ -77,6 +77,7 @@ impl Limits {
     /// The default values.
     pub fn defaults() -> Self {
         let text = |key| config::default_text(key).to_owned();
+        // the fallback is never used: the default of a setting is valid
         let duration_in = |unit: fn(Duration) -> String, key| {
             config::parse_duration(config::default_text(key)).map(unit).unwrap_or_default()
         };

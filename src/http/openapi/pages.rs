@@ -111,6 +111,7 @@ pub(in crate::http) fn accepts_gzip(request: &Request) -> bool {
     let values = request.headers().get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|coding| {
         let (name, parameter) = coding.split_once(';').unwrap_or((coding, ""));
+        // `gzip;q=0` refuses gzip
         let is_refused = matches!(parse_weight(parameter), Some(Ok(weight)) if weight <= 0.0);
         name.trim().eq_ignore_ascii_case("gzip") && !is_refused
     })

@@ -24,7 +24,7 @@ use crate::{
 
 /// The signed-in user of a page.
 pub(super) struct Owner {
-    /// The claims, for use cases.
+    /// The claims of the browser's session, for calls to the service layer.
     pub(super) caller: AccessClaims,
     /// The account.
     pub(super) account: Account,
@@ -55,8 +55,8 @@ pub(super) async fn owner(visit: &mut Visit) -> Result<Option<Owner>, ProblemErr
     Ok(Some(Owner { caller, account, profile }))
 }
 
-/// Reads the signed-in user, or sends the browser to the sign-in, from where it returns to `$page`, a path
-/// below `/account`.
+/// Loads the signed-in user. If the browser must sign in, returns a redirect from the handler: to the sign-in page, which leads back to
+/// `$page`, a path below `/account`.
 macro_rules! require_owner {
     ($visit:ident, $page:literal) => {{
         match $crate::http::pages::account::owner(&mut $visit).await? {
@@ -95,8 +95,8 @@ pub(super) fn notice(visit: &Visit) -> Option<&'static str> {
     NOTICES.into_iter().find(|notice| notice.strip_prefix("notice.") == Some(done))
 }
 
-/// Redirects to the step-up page if `problem` is that the change needs a more recent or stronger authentication. The step-up page
-/// returns to `page`, a path below `/account`.
+/// Redirects to the step-up page if `problem` says that the change needs a more recent or stronger authentication. The step-up page
+/// leads back to `page`, a path below `/account`.
 ///
 /// # Errors
 /// `problem`, if it is another one.
@@ -171,6 +171,7 @@ pub(super) async fn save_profile(mut visit: Visit, mut form: Form) -> Result<Res
         zone: form.text("time_zone"),
         ..profile_view(&owner)
     };
+    // a block of its own, so that `?` leads to the replies below
     let saved = async {
         visit.check_csrf(&mut form)?;
         // An unchanged username is left out: only a change of the username requires a recent authentication.
@@ -209,6 +210,7 @@ pub(super) async fn set_password(mut visit: Visit, mut form: Form) -> Result<Res
         visit.check_csrf(&mut form)?;
         let current = form.secret("current_password").unwrap_or_else(|| "".into());
         let new = form.secret("new_password").unwrap_or_else(|| "".into());
+        // a page's session has no refresh tokens, so no transport is refused
         let (origin, accepted) = (visit.origin.clone(), AcceptedTransport::Any);
         let changed =
             change_password::change_password(&visit.state, &owner.caller, current, new, origin, accepted).await;
@@ -234,7 +236,7 @@ fn data_view(visit: &Visit) -> Data {
 /// `GET /account/data`
 #[handler]
 pub(super) async fn show_data(mut visit: Visit) -> Result<Response> {
-    // only for the redirect and for the settings of the page
+    // loads the user only for the redirect, and for the language and the name that the page shows
     let _ = require_owner!(visit, "/data");
     visit.reply().page(&data_view(&visit))
 }
@@ -268,16 +270,16 @@ pub(super) async fn export_data(mut visit: Visit, mut form: Form) -> Result<Resp
 #[handler]
 pub(super) async fn schedule_deletion(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/data");
-    let deleted = async {
+    let scheduled = async {
         visit.check_csrf(&mut form)?;
         if !form.is_checked("confirm") {
-            // `require_filled` refuses the empty text. So the page shows the error at the box.
+            // `require_filled` refuses the empty text, so that the page shows the error at the box.
             super::recovery::require_filled("confirm", "")?;
         }
-        let deleted = delete_account::request(&visit.state, &owner.caller, &visit.origin).await;
-        deleted.map_err(ProblemError::from)
+        let scheduled = delete_account::request(&visit.state, &owner.caller, &visit.origin).await;
+        scheduled.map_err(ProblemError::from)
     };
-    match deleted.await {
+    match scheduled.await {
         Ok(deletes_at) => {
             // the page no longer names the account, which is signed out
             visit.account = None;

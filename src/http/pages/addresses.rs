@@ -87,7 +87,7 @@ pub(super) async fn change(mut visit: Visit, mut form: Form) -> Result<Response>
         require_recent(&visit.state, &owner.caller).await?;
         change_email::request(&visit.state, &owner.caller, &email, &visit.origin).await.map_err(ProblemError::from)
     };
-    // the page that takes the code and the form after a step-up show the address again
+    // Both the page that takes the code and the form after a step-up show the address again.
     let typed_cookie = cookies::set(cookies::TYPED, &percent_encode(&typed), cookies::TYPED_TTL);
     match sent.await {
         Ok(()) => Ok(visit.reply().cookie(typed_cookie).redirect_to_page("/address?done=mail_sent")),
@@ -113,7 +113,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
         emails::add::request(&visit.state, &caller(&visit, &owner), &email).await.map_err(ProblemError::from)
     };
     match added.await {
-        Ok(_) => {
+        Ok(_email) => {
             // the page that takes the code shows the address
             let typed_cookie = cookies::set(cookies::TYPED, &percent_encode(&typed), cookies::TYPED_TTL);
             Ok(visit.reply().cookie(typed_cookie).redirect_to_page("/address?done=mail_sent"))

@@ -47,7 +47,7 @@ impl Authorization {
     }
 }
 
-/// The host of a redirect URI, or its scheme, which names an app on the user's device.
+/// The host of a redirect URI. Without a host, the scheme, which names an app on the user's device.
 pub(super) fn host(redirect_uri: &str) -> String {
     let Ok(url) = url::Url::parse(redirect_uri) else { return String::new() };
     url.host_str().unwrap_or_else(|| url.scheme()).to_owned()
@@ -59,7 +59,7 @@ fn expired() -> ProblemError {
 
 fn refused(error: AuthorizeError) -> ProblemError {
     match error {
-        // the waiting request has expired, was finished, or its client has changed meanwhile
+        // the waiting request has expired or was finished, or its client has changed meanwhile
         AuthorizeError::Untrusted(_) | AuthorizeError::Refused(_) | AuthorizeError::Unconfirmed(_) => expired(),
         AuthorizeError::TooManyApps => {
             ProblemError::new(Code::TooManyApps, "The account allows too many apps that no operator has registered.")
@@ -68,8 +68,8 @@ fn refused(error: AuthorizeError) -> ProblemError {
     }
 }
 
-/// The location after a complete sign-in: the authorization request, or a page of the account.
-pub(super) fn continuation(visit: &Visit) -> String {
+/// The URL at which the browser continues after a complete sign-in: the authorization request, or a page of the account.
+pub(super) fn continuation_url(visit: &Visit) -> String {
     let base = issuer_path(visit);
     match &visit.request {
         Some(request) => {
@@ -91,10 +91,11 @@ pub(super) async fn show_consent(mut visit: Visit) -> Result<Response> {
         return Ok(visit.reply().redirect_to_page("/sign-in"));
     };
     if authorization.pending.step != Some(AuthorizeStep::Consent) {
-        return Ok(visit.reply().redirect_to(&continuation(&visit)));
+        return Ok(visit.reply().redirect_to(&continuation_url(&visit)));
     }
-    // for the page, which shows the account
+    // sets the name of the account, which the page shows
     super::account::load_owner_identifier(&mut visit).await?;
+    // `any_target`: the answer to the form may redirect to the client
     visit.reply().any_target().page(&consent_view(&authorization))
 }
 
@@ -121,9 +122,9 @@ pub(super) async fn consent(mut visit: Visit, mut form: Form) -> Result<Response
     if decision == "allow" {
         let consented = authorize::consent(&visit.state, &authorization.handle, browser).await.map_err(refused);
         return match consented {
-            Ok(()) => Ok(visit.reply().redirect_to(&continuation(&visit))),
+            Ok(()) => Ok(visit.reply().redirect_to(&continuation_url(&visit))),
             Err(problem) if problem.code == Code::TooManyApps => {
-                // for the page, which shows the account
+                // sets the name of the account, which the page shows
                 super::account::load_owner_identifier(&mut visit).await?;
                 let view = consent_view(&authorization);
                 visit.reply().any_target().error(&problem).page(&view)
@@ -169,7 +170,7 @@ pub(super) async fn select_account(visit: Visit, mut form: Form) -> Result<Respo
     };
     if choice == "current" {
         authorize::select_account(&visit.state, &authorization.handle, browser).await.map_err(refused)?;
-        return Ok(visit.reply().redirect_to(&continuation(&visit)));
+        return Ok(visit.reply().redirect_to(&continuation_url(&visit)));
     }
     // `again`: the page asks for a sign-in although the browser has a session
     Ok(visit.reply().redirect_to_page("/sign-in?again=1"))

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The challenge of a sign-in that waits for a second factor, and the factors of the account.
 pub(super) const CHALLENGE: &str = "__Host-latchkey-challenge";
 
-/// The secret with which the code and the link of a sign-in mail work.
+/// The secret that the code and the link of a sign-in mail require.
 pub(super) const LOGIN_REQUEST: &str = "__Host-latchkey-login";
 
 /// The address or username that was typed on the page before, for the page that takes the code from the mail.

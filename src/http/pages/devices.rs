@@ -19,7 +19,7 @@ use crate::{
     service::{consents, sessions},
 };
 
-/// The lists that the page shows.
+/// Loads the lists that the page shows.
 async fn view(visit: &Visit, owner: &Owner) -> Result<Devices, ProblemError> {
     let mut view = Devices::default();
     let sessions = sessions::list(&visit.state, &owner.caller).await?;
@@ -91,12 +91,12 @@ pub(super) async fn end(mut visit: Visit, mut form: Form) -> Result<Response> {
             Ok(visit.reply().cookie(cookie::clear_browser()).redirect_to_page("/signed-out"))
         }
         Ok(_) => Ok(visit.reply().redirect_to_page("/devices?done=session_ended")),
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Err(problem) => reply_to_refusal(&visit, &owner, problem).await,
     }
 }
 
 /// Sends the browser to a step-up if the problem requires one, and otherwise shows the page with the problem.
-async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
+async fn reply_to_refusal(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
     match step_up(visit, problem, "/devices") {
         Ok(response) => Ok(response),
         Err(problem) => visit.reply().error(&problem).page(&view(visit, owner).await?),
@@ -118,7 +118,7 @@ pub(super) async fn end_others(mut visit: Visit, mut form: Form) -> Result<Respo
     };
     match ended.await {
         Ok(()) => Ok(visit.reply().redirect_to_page("/devices?done=sessions_ended")),
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Err(problem) => reply_to_refusal(&visit, &owner, problem).await,
     }
 }
 
@@ -136,6 +136,6 @@ pub(super) async fn revoke(mut visit: Visit, mut form: Form) -> Result<Response>
     };
     match revoked.await {
         Ok(()) => Ok(visit.reply().redirect_to_page("/devices?done=consent_revoked")),
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Err(problem) => reply_to_refusal(&visit, &owner, problem).await,
     }
 }

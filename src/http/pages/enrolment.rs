@@ -4,7 +4,7 @@ use poem::{Response, Result, handler};
 use serde_json::Value;
 
 use super::{
-    authorization::continuation,
+    authorization::continuation_url,
     form::Form,
     passkeys, problem_of,
     respond::Reply,
@@ -124,10 +124,10 @@ async fn show_recovery_codes(visit: &Visit, enrolled: Enrolled) -> Result<Respon
     let grant = &signed_in.grant;
     let reply = sign_in::finish_reply(visit, grant.account, grant.session, Some(&signed_in.device)).await?;
     let codes = recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
-    page(visit, reply, &RecoveryCodes { codes, next: continuation(visit) }).await
+    page(visit, reply, &RecoveryCodes { codes, next: continuation_url(visit) }).await
 }
 
-/// The page after an enrolment that can't continue.
+/// The response to an enrolment that can't continue.
 async fn refuse(visit: &Visit, error: SecondFactorError) -> Result<Response> {
     match error {
         SecondFactorError::Service(error) => Err(ProblemError::from(error).into()),

@@ -5,7 +5,7 @@ use poem::{Response, Result, handler};
 
 use super::{
     account::{self, Owner},
-    authorization::{Authorization, continuation},
+    authorization::{Authorization, continuation_url},
     form::Form,
     passkeys,
     respond::Reply,
@@ -69,7 +69,7 @@ async fn page(
         email: owner.account.display_identifier(),
         method: method.to_owned(),
         others: methods.into_iter().map(str::to_owned).collect(),
-        next: continuation(visit),
+        next: continuation_url(visit),
         passkey_options,
         client: authorization.map(Authorization::client),
     };
@@ -85,7 +85,7 @@ pub(super) async fn show(mut visit: Visit) -> Result<Response> {
     if let Some(Authorization { pending, .. }) = &authorization
         && !matches!(pending.step, Some(AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_)))
     {
-        return Ok(visit.reply().redirect_to(&continuation(&visit)));
+        return Ok(visit.reply().redirect_to(&continuation_url(&visit)));
     }
     page(&visit, &owner, authorization.as_ref(), visit.parameter("method"), visit.reply()).await
 }
@@ -102,7 +102,7 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
         outcome.map_err(reauthentication::problem)
     };
     let problem = match attempt.await {
-        Ok(_) => return Ok(visit.reply().redirect_to(&continuation(&visit))),
+        Ok(_) => return Ok(visit.reply().redirect_to(&continuation_url(&visit))),
         Err(problem) => problem,
     };
     let reply = match problem.code {

@@ -3,7 +3,7 @@
 use poem::{Response, Result, handler};
 
 use super::{
-    authorization::{Authorization, continuation},
+    authorization::{Authorization, continuation_url},
     cookies,
     form::Form,
     recovery::require_filled,
@@ -72,10 +72,10 @@ fn redirect_past_sign_in(visit: &Visit, authorization: Option<&Authorization>) -
     let reply = visit.reply();
     let Some(authorization) = authorization else {
         let is_signed_in = visit.browser.session.is_some();
-        return is_signed_in.then(|| reply.redirect_to(&continuation(visit)));
+        return is_signed_in.then(|| reply.redirect_to(&continuation_url(visit)));
     };
     match authorization.pending.step {
-        None | Some(AuthorizeStep::Redirect(_)) => Some(reply.redirect_to(&continuation(visit))),
+        None | Some(AuthorizeStep::Redirect(_)) => Some(reply.redirect_to(&continuation_url(visit))),
         Some(AuthorizeStep::Consent) => Some(reply.redirect_to_page("/consent")),
         Some(AuthorizeStep::SelectAccount) => Some(reply.redirect_to_page("/select-account")),
         Some(AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_)) => {
@@ -200,7 +200,7 @@ pub(super) async fn finish(
     device: Option<&DeviceToken>,
 ) -> Result<Response, ProblemError> {
     let reply = finish_reply(visit, account, session, device).await?;
-    Ok(reply.redirect_to(&continuation(visit)))
+    Ok(reply.redirect_to(&continuation_url(visit)))
 }
 
 /// A reply that sets the cookie of a session that has started, in place of the browser's former one.
