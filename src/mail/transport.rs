@@ -1,4 +1,4 @@
-//! The delivery of messages, to an SMTP server or to files.
+//! Delivers messages to an SMTP server or to files.
 
 use lettre::Message;
 
@@ -22,7 +22,7 @@ pub enum DeliveryError {
     Rejected(String),
 }
 
-/// The delivery of messages: to files or over SMTP.
+/// Where messages are delivered.
 #[derive(Debug)]
 pub enum Transport {
     /// Each message becomes a file.
@@ -43,8 +43,8 @@ impl Transport {
         })
     }
 
-    /// Delivers a message. On success, the server has accepted the message, or its file is on disk. `id` and `template` name the
-    /// file.
+    /// Delivers a message. On success, the server has accepted the message, or its file is on disk. The file's name consists
+    /// of `id` and `template`.
     ///
     /// # Errors
     /// [`DeliveryError`]
@@ -62,7 +62,7 @@ impl Transport {
         }
     }
 
-    /// Connects to the server, or creates the folder. Returns a sentence for the operator about where mails go.
+    /// Connects to the server, or creates the folder. Returns a sentence that tells the operator where mails go.
     ///
     /// # Errors
     /// [`DeliveryError`]

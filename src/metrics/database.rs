@@ -59,7 +59,7 @@ impl DatabaseMetrics {
     pub fn set_pool(&self, connections: usize, idle: usize, max: u32) {
         let gauge_value = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.connections.set(gauge_value(connections));
-        // The pool reports both numbers separately, so `idle` may be larger for a moment.
+        // The pool reports both numbers separately, so `idle` may be larger than `connections` for a moment.
         self.in_use.set(gauge_value(connections.saturating_sub(idle)));
         self.max.set(max.into());
     }

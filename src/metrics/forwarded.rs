@@ -1,13 +1,13 @@
-//! Metrics of the header in which proxies report their clients.
+//! Metrics of the header in which proxies report their clients' addresses.
 
 use prometheus::{IntCounter, IntCounterVec};
 
 /// Result of a request from a trusted proxy that sent the header of `http.forwarded_header`.
 pub const READ: &str = "read";
-/// Result of a request with a proxy's header from a loopback, private or link-local address that is not in `http.trusted_proxies`.
+/// Result of a request that has a proxy's header, but comes from a loopback, private or link-local address outside
+/// `http.trusted_proxies`.
 pub const UNTRUSTED_PEER: &str = "untrusted_peer";
-/// Result of a request from a trusted proxy that sent the other header only: `Forwarded` in place of `X-Forwarded-For`, or the
-/// reverse.
+/// Result of a request from a trusted proxy that sent only the other of `Forwarded` and `X-Forwarded-For`.
 pub const OTHER_HEADER: &str = "other_header";
 /// Result of a request from a trusted proxy that sent neither header.
 pub const ABSENT: &str = "absent";

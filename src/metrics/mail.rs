@@ -13,7 +13,7 @@ const OUTCOMES: [&str; 4] = ["sent", "retried", "rejected", "expired"];
 /// Metrics of a node's mails. Clones share the values.
 #[derive(Clone, Debug)]
 pub struct MailMetrics {
-    /// Attempts by outcome.
+    /// Attempts to send a mail, by outcome.
     pub attempts: IntCounterVec,
     /// Mails that were not queued because the queue was full, by template.
     pub dropped: IntCounterVec,

@@ -32,7 +32,7 @@ pub use self::{
 const BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
-/// The registry of a node, and the metrics that belong to no store.
+/// The registry of a node, and the metrics of requests, sign-ins and refreshes.
 pub struct Metrics {
     registry: Registry,
     /// Requests by route, method and status, and the time until the response began.
@@ -50,7 +50,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Creates the registry and registers the node's own metrics and those of the session store.
+    /// Creates the registry and registers the node's own metrics and those of Redis.
     pub fn new(redis: &RedisMetrics) -> Self {
         let (forwarded, forwarded_collector) = ForwardedMetrics::new();
         let metrics = Self {

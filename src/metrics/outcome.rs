@@ -57,9 +57,9 @@ outcomes! {
         Success => "success",
         /// The code was wrong, or the passkey was not accepted.
         WrongCode => "wrong_code",
-        /// The challenge was used, has expired, or has another purpose.
+        /// The challenge, which identifies the sign-in, was used before, has expired, or has another purpose.
         InvalidChallenge => "invalid_challenge",
-        /// The sign-in does not accept this kind of factor, or this transport.
+        /// The sign-in does not accept this kind of factor, or must not set a cookie.
         Refused => "refused",
         /// A rate limit was exceeded.
         Limited => "limited",
@@ -75,7 +75,7 @@ outcomes! {
     RotationOutcome {
         /// The session has new tokens.
         Rotated => "rotated",
-        /// A superseded token was answered with the current one.
+        /// A superseded token, which a refresh has replaced, was answered with the current one.
         Repeated => "repeated",
         /// A superseded token from another network or user agent was answered with the current one, and was counted.
         Counted => "counted",

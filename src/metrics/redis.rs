@@ -19,7 +19,7 @@ pub struct RedisMetrics {
     pub cache: CacheMetrics,
 }
 
-/// Duration and errors of one command or script.
+/// Measures the calls of one command or script.
 #[derive(Clone, Debug)]
 pub struct Timed {
     duration: Histogram,
@@ -65,7 +65,7 @@ impl RedisMetrics {
         ]
     }
 
-    /// The duration and the errors of one command or script.
+    /// The handle that measures the calls of one command or script.
     pub fn timed(&self, command: &str) -> Timed {
         Timed {
             duration: self.commands.with_label_values(&[command]),

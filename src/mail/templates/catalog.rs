@@ -1,4 +1,4 @@
-//! The texts of mails in one language: built-in ones, and those of an operator's file that replace them.
+//! The texts of mails in one language. An operator's file can replace built-in texts.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +20,8 @@ const COMMON: [&str; 10] = [
     "footer",
 ];
 
-/// The key of the pattern of times, in the section `common`.
-const DATE: &str = "date";
+/// The key of [`Catalog::time_pattern`], in the section `common`.
+const TIME_PATTERN: &str = "date";
 /// The key of the names of the months, in the section `common`.
 const MONTHS: &str = "months";
 
@@ -44,30 +44,30 @@ pub(super) const fn built_in(locale: Locale) -> &'static str {
 /// The texts of a language.
 #[derive(Clone, Debug)]
 pub(super) struct Catalog {
-    /// The templates, by section and key, such as `password_reset.subject`.
+    /// The texts by section and key, such as `password_reset.subject`. minijinja fills in their placeholders.
     messages: BTreeMap<String, String>,
-    /// The pattern of times. Its placeholders are `{day}`, `{month}`, `{year}`, `{time}` and `{zone}`.
-    date: String,
+    /// How a time is written. The placeholders are `{day}`, `{month}`, `{year}`, `{time}` and `{zone}`.
+    time_pattern: String,
     months: Vec<String>,
 }
 
 /// Writes times in one language.
 pub(super) struct TimeFormat<'a> {
-    date: &'a str,
+    pattern: &'a str,
     months: &'a [String],
 }
 
 impl Catalog {
     /// Parses the texts of a language, and checks that no required text is missing.
     pub(super) fn parse(source: &str) -> Result<Self, String> {
-        let mut catalog = Self { messages: BTreeMap::new(), date: String::new(), months: Vec::new() };
+        let mut catalog = Self { messages: BTreeMap::new(), time_pattern: String::new(), months: Vec::new() };
         catalog.merge(source)?;
         let common = COMMON.iter().map(|key| format!("common.{key}"));
-        let of_mails = Template::ALL.iter().flat_map(|template| REQUIRED.map(|key| format!("{template}.{key}")));
-        if let Some(key) = common.chain(of_mails).find(|key| !catalog.has(key)) {
+        let per_mail = Template::ALL.iter().flat_map(|template| REQUIRED.map(|key| format!("{template}.{key}")));
+        if let Some(key) = common.chain(per_mail).find(|key| !catalog.has(key)) {
             return Err(format!("{key} is missing"));
         }
-        if catalog.date.is_empty() || catalog.months.is_empty() {
+        if catalog.time_pattern.is_empty() || catalog.months.is_empty() {
             return Err("common.date or common.months is missing".to_owned());
         }
         Ok(catalog)
@@ -84,13 +84,13 @@ impl Catalog {
             let toml::Value::Table(texts) = texts else { return Err(format!("{section} must be a section")) };
             for (key, value) in texts {
                 let known = if is_common {
-                    COMMON.contains(&key.as_str()) || key == DATE || key == MONTHS
+                    COMMON.contains(&key.as_str()) || key == TIME_PATTERN || key == MONTHS
                 } else {
                     REQUIRED.contains(&key.as_str()) || OPTIONAL.contains(&key.as_str())
                 };
-                let name = format!("{section}.{key}");
+                let full_key = format!("{section}.{key}");
                 if !known {
-                    return Err(format!("{name}: there is no such text"));
+                    return Err(format!("{full_key}: there is no such text"));
                 }
                 match value {
                     toml::Value::Array(months)
@@ -101,11 +101,11 @@ impl Catalog {
                     {
                         self.months = months.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect();
                     }
-                    toml::Value::String(text) if is_common && key == DATE => self.date = text,
+                    toml::Value::String(text) if is_common && key == TIME_PATTERN => self.time_pattern = text,
                     toml::Value::String(text) if key != MONTHS => {
-                        self.messages.insert(name, text);
+                        self.messages.insert(full_key, text);
                     }
-                    _ => return Err(format!("{name} must be a string, or twelve strings for months")),
+                    _ => return Err(format!("{full_key} must be a string, or twelve strings for months")),
                 }
             }
         }
@@ -117,7 +117,7 @@ impl Catalog {
         self.messages.contains_key(key)
     }
 
-    /// All texts that are templates, by key.
+    /// All texts except the pattern of times and the months, with their keys.
     pub(super) fn messages(&self) -> impl Iterator<Item = (&str, &str)> {
         self.messages.iter().map(|(key, text)| (key.as_str(), text.as_str()))
     }
@@ -128,19 +128,20 @@ impl Catalog {
     }
 
     pub(super) fn time_format(&self) -> TimeFormat<'_> {
-        TimeFormat { date: &self.date, months: &self.months }
+        TimeFormat { pattern: &self.time_pattern, months: &self.months }
     }
 }
 
 impl TimeFormat<'_> {
     /// Formats a time in a time zone, such as `29 November 2026, 22:34 UTC`.
     pub(super) fn format(&self, at: Timestamp, zone: &TimeZone) -> String {
+        // fails for years that jiff can't represent
         let Ok(time) = jiff::Timestamp::from_millisecond(at.as_millis()) else { return at.to_string() };
         let time = time.to_zoned(zone.clone());
         // jiff counts months from 1
         let month_index = usize::from(time.month().unsigned_abs()).saturating_sub(1);
         let month = self.months.get(month_index).map_or("", String::as_str);
-        self.date
+        self.pattern
             .replace("{day}", &time.day().to_string())
             .replace("{month}", month)
             .replace("{year}", &time.year().to_string())

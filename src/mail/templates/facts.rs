@@ -59,7 +59,7 @@ pub(super) fn collect(data: &MailData, time_format: &TimeFormat<'_>, zone: &Time
         MailData::AccountDisabled { at } | MailData::Test { at } => facts.set_time("at", *at),
         MailData::RecoveryCodesLow { remaining } => facts.set_number("remaining", *remaining),
     }
-    // The facts that some notices have besides those of all notices.
+    // Some notices have further facts.
     if let MailData::RecoveryCodeUsed { remaining, .. } = data {
         facts.set_number("remaining", *remaining);
     }
@@ -89,7 +89,7 @@ pub(super) fn collect(data: &MailData, time_format: &TimeFormat<'_>, zone: &Time
     facts.values
 }
 
-/// Collects the facts of a mail.
+/// The facts collected so far, and how to write times.
 struct Facts<'a> {
     values: BTreeMap<String, Value>,
     time_format: &'a TimeFormat<'a>,
@@ -110,11 +110,11 @@ impl Facts<'_> {
         self.set(name, &text);
     }
 
-    /// Sets the facts of an action: when, from which address and on which device it was done.
+    /// Sets when, from which IP address and on which device an action was done.
     fn set_origin(&mut self, origin: &ActionOrigin) {
         self.set_time("at", origin.at);
-        if let Some(address) = origin.address {
-            self.set("address", &address.to_canonical().to_string());
+        if let Some(ip) = origin.address {
+            self.set("address", &ip.to_canonical().to_string());
         }
         if let Some(device) = &origin.device {
             self.set("device", &device.to_string());

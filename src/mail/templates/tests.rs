@@ -44,7 +44,7 @@ fn every_template_has_subject_text_and_html_in_every_language() {
             assert!(subject.len() < 100, "{name}: {subject}");
             assert!(rendered.html.contains(&format!("<html lang=\"{locale}\"")), "{name}");
             for part in [&rendered.text, &rendered.html] {
-                // A missing value would be rendered as "undefined" or "none". HTML may contain "none" as a value of CSS.
+                // A missing value would be rendered as "undefined" or "none". The comma excludes "none;" of CSS.
                 for mistake in ["{{", "undefined", "none,"] {
                     assert!(!part.contains(mistake), "{name}: {part}");
                 }
@@ -54,7 +54,7 @@ fn every_template_has_subject_text_and_html_in_every_language() {
                 assert!(rendered.text.contains(link.expose()), "{name}: {}", rendered.text);
                 assert!(code.as_ref().is_none_or(|code| rendered.text.contains(code.expose())), "{name}");
             }
-            // Mail programs must not break lines. Only links may be longer.
+            // Mail programs must not break lines without links. `wrap` counts characters, of which some take two bytes.
             for line in rendered.text.lines().filter(|line| !line.contains("://")) {
                 assert!(line.len() <= 90, "{name}: {line}");
             }
@@ -136,6 +136,6 @@ fn folder_with_a_mistake_is_refused() {
             Templates::load(&settings(Some(folder.path())), "https://auth.example.com").unwrap_err().to_string();
         assert!(error.contains(problem), "{name}: {error}");
     }
-    let error = Templates::load(&settings(Some(Path::new("/nonexistent"))), "https://a.example").unwrap_err();
+    let error = Templates::load(&settings(Some(Path::new("/nonexistent"))), "https://auth.example.com").unwrap_err();
     assert!(error.to_string().contains("/nonexistent: can't be read"), "{error}");
 }

@@ -3,7 +3,7 @@
 /// The width of text parts, in characters.
 const WIDTH: usize = 76;
 
-/// Escapes the characters that have a meaning in HTML. The function of minijinja escapes slashes too, which makes links in the
+/// Escapes the characters that have a meaning in HTML. minijinja's own function also escapes slashes, which makes links in the
 /// source of a mail unreadable.
 pub(super) fn escape_html(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -20,7 +20,7 @@ pub(super) fn escape_html(text: &str) -> String {
     escaped
 }
 
-/// Breaks a text between words into lines of at most [`WIDTH`] characters. A longer word has a line of its own.
+/// Replaces the line breaks of a text, so that lines have at most [`WIDTH`] characters. A longer word has a line of its own.
 pub(super) fn wrap(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -35,12 +35,12 @@ pub(super) fn wrap(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Removes blank lines, and blanks at line ends.
+/// Removes blank lines, and spaces at line ends.
 pub(super) fn remove_blank_lines(text: &str) -> String {
     text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
-/// Removes blanks at line ends and blank lines at both ends of the text, and reduces successive blank lines to one.
+/// Removes spaces at line ends and blank lines at both ends of the text, and replaces successive blank lines with one.
 pub(super) fn collapse_blank_lines(text: &str) -> String {
     let mut lines: Vec<&str> = Vec::new();
     for line in text.trim().lines().map(str::trim_end) {
