@@ -14,7 +14,7 @@ pub struct Asset {
     pub name: String,
     /// The media type.
     pub content_type: &'static str,
-    /// The content.
+    /// The content, uncompressed.
     pub plain: Bytes,
     /// The content, compressed with gzip; `None` if compression does not make it smaller.
     pub gzip: Option<Bytes>,
@@ -44,7 +44,7 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// The file with this name, which has the hash of the current content.
+    /// The file with this name, hash included. A name with the hash of older content finds no file.
     pub fn find(&self, name: &str) -> Option<&Asset> {
         [Some(&self.style), Some(&self.script), self.logo.as_ref()]
             .into_iter()

@@ -6,8 +6,8 @@ use jiff::tz::TimeZone;
 
 use crate::domain::{clock::Timestamp, locale::Locale};
 
-/// The key of the pattern of times.
-const DATE_KEY: &str = "common.date";
+/// The key of [`Catalog::time_pattern`].
+const TIME_PATTERN_KEY: &str = "common.date";
 /// The key of the names of the twelve months.
 const MONTHS_KEY: &str = "common.months";
 
@@ -73,27 +73,27 @@ impl Text {
 #[derive(Clone, Debug)]
 pub(super) struct Catalog {
     texts: BTreeMap<String, Text>,
-    /// The pattern of times, with `{day}`, `{month}`, `{year}`, `{time}` and `{zone}`.
-    date: String,
+    /// How a time is written, with `{day}`, `{month}`, `{year}`, `{time}` and `{zone}`.
+    time_pattern: String,
     months: Vec<String>,
 }
 
 impl Catalog {
     /// Parses the built-in texts of a language, which define the keys.
     pub(super) fn parse(source: &str) -> Result<Self, String> {
-        let mut catalog = Self { texts: BTreeMap::new(), date: String::new(), months: Vec::new() };
+        let mut catalog = Self { texts: BTreeMap::new(), time_pattern: String::new(), months: Vec::new() };
         let any_key = |_: &str| true;
         catalog.read(source, any_key)?;
-        if catalog.date.is_empty() || catalog.months.len() != 12 {
-            return Err(format!("{DATE_KEY} or {MONTHS_KEY} is missing"));
+        if catalog.time_pattern.is_empty() || catalog.months.len() != 12 {
+            return Err(format!("{TIME_PATTERN_KEY} or {MONTHS_KEY} is missing"));
         }
         Ok(catalog)
     }
 
     /// Replaces texts with the texts of a file, which can only have keys that exist.
     pub(super) fn merge(&mut self, source: &str) -> Result<(), String> {
-        let known = self.texts.clone();
-        self.read(source, |key| known.contains_key(key))
+        let existing = self.texts.clone();
+        self.read(source, |key| existing.contains_key(key))
     }
 
     /// Reads a file of texts into the catalog.
@@ -112,7 +112,7 @@ impl Catalog {
                     {
                         self.months = months.iter().filter_map(toml::Value::as_str).map(str::to_owned).collect();
                     }
-                    toml::Value::String(pattern) if key == DATE_KEY => self.date = pattern,
+                    toml::Value::String(pattern) if key == TIME_PATTERN_KEY => self.time_pattern = pattern,
                     toml::Value::String(text) if key != MONTHS_KEY => {
                         if !is_known(&key) {
                             return Err(format!("{key}: there is no such text"));
@@ -144,7 +144,7 @@ impl Catalog {
         // `month` counts from 1, and the catalog has twelve names.
         let month_index = usize::from(time.month().unsigned_abs()).saturating_sub(1);
         let month_name = self.months.get(month_index).map_or("", String::as_str);
-        self.date
+        self.time_pattern
             .replace("{day}", &time.day().to_string())
             .replace("{month}", month_name)
             .replace("{year}", &time.year().to_string())
@@ -172,8 +172,8 @@ mod tests {
     #[test]
     fn months_other_than_twelve_strings_are_refused() {
         let mut catalog = Catalog::parse(built_in(Locale::En)).unwrap();
-        for (name, count) in [("'x'", 11), ("1", 12)] {
-            let source = format!("[common]\nmonths = [{}]", vec![name; count].join(", "));
+        for (element, count) in [("'x'", 11), ("1", 12)] {
+            let source = format!("[common]\nmonths = [{}]", vec![element; count].join(", "));
             let error = "common.months must be a string, or twelve strings for months";
             assert_eq!(catalog.merge(&source), Err(error.to_owned()), "{source}");
         }

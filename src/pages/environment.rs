@@ -14,7 +14,7 @@ pub(super) fn compile_templates(sources: &BTreeMap<String, String>) -> Result<En
     // templates can test an undefined variable with `if`, but not print the variable
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    // minijinja's own escaping would also encode `/`
+    // minijinja's own escaping would also encode the `/` of links
     environment.set_formatter(|out, state, value| {
         if value.is_safe() {
             return escape_formatter(out, state, value);
@@ -27,7 +27,7 @@ pub(super) fn compile_templates(sources: &BTreeMap<String, String>) -> Result<En
     environment.add_filter("in_language", |query: &str, tag: &str| select_language(query, tag));
     for (name, source) in sources {
         let added = environment.add_template_owned(name.clone(), source.clone());
-        added.map_err(|error| PagesError::render(name, &error))?;
+        added.map_err(|error| PagesError::from_minijinja(name, &error))?;
     }
     Ok(environment)
 }
@@ -52,16 +52,16 @@ pub(super) fn localize(
         };
         text.fill(value_of).map_err(failed)
     });
-    let times = Arc::clone(catalog);
+    let catalog = Arc::clone(catalog);
     // `millis|time(zone)` formats a time in milliseconds since the Unix epoch, in UTC if the zone is unknown
     environment.add_filter("time", move |millis: i64, zone: &str| {
         let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
-        times.time(Timestamp::from_millis(millis), &zone)
+        catalog.time(Timestamp::from_millis(millis), &zone)
     });
     environment
 }
 
-/// A query with one more parameter.
+/// Appends a parameter to a query, which is empty or starts with `?`.
 fn append_parameter(query: &str, parameter: &str) -> String {
     let separator = if query.is_empty() { '?' } else { '&' };
     format!("{query}{separator}{parameter}")

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use qrcode::{Color, EcLevel, QrCode};
 
-/// The quiet zone around the code, in modules (ISO/IEC 18004, section 7.3.7).
+/// The quiet zone around the code, in modules: the squares of the code (ISO/IEC 18004, section 7.3.7).
 const QUIET_ZONE_MODULES: usize = 4;
 
 /// The SVG element of a QR code, labelled by the page's element `qr-label`. None if the text is too long for a QR code.

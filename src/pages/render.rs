@@ -74,8 +74,8 @@ impl PagesError {
         Self { name: name.into(), text: text.into() }
     }
 
-    /// An error of minijinja, without values of the context.
-    pub(super) fn render(name: &str, error: &Error) -> Self {
+    /// An error of minijinja in the template `name`, or in the one that the error names. Without values of the context.
+    pub(super) fn from_minijinja(name: &str, error: &Error) -> Self {
         let line = error.line().map_or_else(String::new, |line| format!("line {line}: "));
         let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
         Self::new(format!("pages.templates: {}", error.name().unwrap_or(name)), format!("{line}{error}{cause}"))
@@ -143,7 +143,7 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Loads the built-in pages and those of `pages.templates`, and renders each once.
+    /// Loads the built-in pages and the files of `pages.templates`, and renders all pages with sample data.
     ///
     /// # Errors
     /// [`PagesError`] for the first file that can't be used.
@@ -187,7 +187,7 @@ impl Pages {
             environments.push((locale, localize(&shared, locale, &catalog, &defaults), catalog));
         }
         let asset_path = |asset: &Asset| format!("{pages_path}/assets/{}", asset.name);
-        // a letter that stands for a missing logo: a character may have several in upper case (`ß`)
+        // shown if there is no logo: the first letter in upper case, which may have two characters (`SS` for `ß`)
         let monogram: String = product.chars().next().into_iter().flat_map(char::to_uppercase).collect();
         let globals = context! {
             product => product, monogram => monogram, path => &pages_path, api => &issuer_path,
@@ -218,10 +218,10 @@ impl Pages {
         &self.assets
     }
 
-    /// The language of a visitor: of `ui_locales` (OpenID Connect Core, section 3.1.2.1), the account's, the best of
-    /// `Accept-Language`, or the default.
+    /// The language of a visitor: the first supported one of `ui_locales` (OpenID Connect Core, section 3.1.2.1), the account's, the
+    /// best of `Accept-Language`, or the default.
     pub fn locale(&self, ui_locales: Option<&str>, account: Option<&str>, accept_language: Option<&str>) -> Locale {
-        // of a long parameter, only the first 16 tags are read, to bound the work
+        // only the first 16 tags are read, to bound the work
         let requested = ui_locales.and_then(|tags| tags.split(' ').take(16).find_map(Locale::from_tag));
         requested.unwrap_or_else(|| Locale::choose(account, accept_language, self.default_locale))
     }
@@ -251,8 +251,8 @@ impl Pages {
             },
         ]);
         let template =
-            environment.get_template(V::TEMPLATE).map_err(|error| PagesError::render(V::TEMPLATE, &error))?;
-        let rendered = template.render(values).map_err(|error| PagesError::render(V::TEMPLATE, &error))?;
+            environment.get_template(V::TEMPLATE).map_err(|error| PagesError::from_minijinja(V::TEMPLATE, &error))?;
+        let rendered = template.render(values).map_err(|error| PagesError::from_minijinja(V::TEMPLATE, &error))?;
         Ok(remove_empty_lines(&rendered))
     }
 
@@ -273,14 +273,14 @@ impl Pages {
             catalog.get(&format!("errors.{key}")).and_then(|text| text.fill(value_of).ok())
         };
         let (unit, count) = unit_and_count(retry_after.unwrap_or_default());
-        // such as "5 minutes"
+        // such as "5 minutes"; only texts of errors with `retry_after` show it
         let wait = filled(unit, "count", &count.to_string()).unwrap_or_default();
         filled(code, "wait", &wait).or_else(|| filled("other", "wait", &wait)).unwrap_or_default()
     }
 
     /// Whether the language has a text for the error with this code.
     pub fn has_error_text(&self, locale: Locale, code: &str) -> bool {
-        self.language(locale).1.get(&format!("errors.{code}")).is_some()
+        self.has_text(locale, &format!("errors.{code}"))
     }
 
     /// Whether the language has a text with this key.
@@ -330,8 +330,8 @@ fn remove_empty_lines(text: &str) -> String {
     kept
 }
 
-/// Renders the samples of one page, and adds the name and the HTML of each to `rendered`. With `with_errors`, the form and each of
-/// its fields report an error.
+/// Renders the samples of one page, and adds the name and the HTML of each to `rendered`. With `with_errors`, the page shows a
+/// notice, an error of the form and an error of each field.
 pub(super) fn render_view<V: View>(
     pages: &Pages,
     frame: &Frame,

@@ -34,20 +34,20 @@ fn every_language_has_every_text_with_the_same_placeholders() {
     let texts = |locale| -> toml::Table { catalog::built_in(locale).parse().unwrap() };
     let english = texts(Locale::En);
     for locale in Locale::ALL {
-        let own = texts(locale);
+        let all = texts(locale);
         for (section, keys) in &english {
             let keys = keys.as_table().unwrap();
-            let own = own.get(section).and_then(toml::Value::as_table).unwrap_or_else(|| panic!("{locale}: {section}"));
+            let own = all.get(section).and_then(toml::Value::as_table).unwrap_or_else(|| panic!("{locale}: {section}"));
             assert_eq!(own.keys().collect::<Vec<_>>(), keys.keys().collect::<Vec<_>>(), "{locale}: {section}");
             for (key, text) in keys {
                 let (Some(text), Some(own)) = (text.as_str(), own[key].as_str()) else { continue };
                 assert_eq!(placeholders(own), placeholders(text), "{locale}: {section}.{key}");
-                // Short words and formats may be the same in two languages.
+                // Short words, the format of times and `{{ count }} minutes` may be the same in two languages.
                 let may_be_equal = text.len() < 12 || key == "date" || key == "minutes";
                 assert!(locale == Locale::En || own != text || may_be_equal, "{locale}: {section}.{key} is English");
             }
         }
-        assert_eq!(own.len(), english.len(), "{locale}");
+        assert_eq!(all.len(), english.len(), "{locale}");
     }
 }
 

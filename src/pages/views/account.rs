@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::text;
+use super::owned;
 
 /// The profile.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -28,15 +28,15 @@ impl Profile {
     pub(super) fn states() -> Vec<Self> {
         vec![
             Self {
-                email: text("ann@example.com"),
+                email: owned("ann@example.com"),
                 email_verified: true,
-                username: text("ann"),
-                display_name: text("Ann Example"),
-                locale_tag: text("en"),
-                zone: text("Europe/Berlin"),
-                zones: vec![text("Europe/Berlin"), text("UTC")],
+                username: owned("ann"),
+                display_name: owned("Ann Example"),
+                locale_tag: owned("en"),
+                zone: owned("Europe/Berlin"),
+                zones: vec![owned("Europe/Berlin"), owned("UTC")],
             },
-            Self { email: text("ann@example.com"), ..Self::default() },
+            Self { email: owned("ann@example.com"), ..Self::default() },
         ]
     }
 }
@@ -74,15 +74,15 @@ pub struct Address {
 impl Address {
     pub(super) fn states() -> Vec<Self> {
         let verified =
-            Self { current: text("ann@example.com"), email_verified: true, can_add: true, ..Self::default() };
+            Self { current: owned("ann@example.com"), email_verified: true, can_add: true, ..Self::default() };
         let secondary =
-            |email: &str, is_verified| SecondaryAddress { id: text("019b7a63"), email: text(email), is_verified };
+            |email: &str, is_verified| SecondaryAddress { id: owned("019b7a63"), email: owned(email), is_verified };
         let addresses = vec![secondary("ann@work.example", true), secondary("ann@school.example", false)];
         vec![
             verified.clone(),
             Self { email_verified: false, ..verified.clone() },
             Self { addresses, can_add: false, ..verified.clone() },
-            Self { pending: Some(text("ann@example.org")), ..verified.clone() },
+            Self { pending: Some(owned("ann@example.org")), ..verified.clone() },
             // another account has verified the address
             Self { current: String::new(), email_verified: false, ..verified },
         ]
@@ -98,7 +98,7 @@ pub struct Password {
 
 impl Password {
     pub(super) fn states() -> Vec<Self> {
-        vec![Self { email: text("ann@example.com") }]
+        vec![Self { email: owned("ann@example.com") }]
     }
 }
 

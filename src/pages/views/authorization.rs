@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::text;
+use super::owned;
 
 /// The client that a user signs in to.
 #[derive(Clone, Debug, Serialize)]
@@ -16,7 +16,7 @@ pub struct ClientView {
 
 impl ClientView {
     pub(super) fn sample() -> Self {
-        Self { name: text("Grafana"), host: text("grafana.example.com") }
+        Self { name: owned("Grafana"), host: owned("grafana.example.com") }
     }
 }
 
@@ -35,7 +35,7 @@ impl ScopeView {
 
     /// A scope by its name.
     pub fn new(name: &str) -> Self {
-        Self { name: text(name), is_known: Self::KNOWN.contains(&name) }
+        Self { name: owned(name), is_known: Self::KNOWN.contains(&name) }
     }
 }
 
@@ -66,12 +66,12 @@ impl Consent {
             is_registered: true,
             publisher: None,
             is_on_device: false,
-            resources: vec![text("https://invoices.example.com")],
+            resources: vec![owned("https://invoices.example.com")],
         };
         let unverified = Self { is_registered: false, ..registered.clone() };
         let on_device = Self {
-            client: ClientView { name: text("An App"), host: text("127.0.0.1") },
-            publisher: Some(text("app.example.com")),
+            client: ClientView { name: owned("An App"), host: owned("127.0.0.1") },
+            publisher: Some(owned("app.example.com")),
             is_on_device: true,
             ..unverified.clone()
         };
@@ -90,7 +90,7 @@ pub struct SelectAccount {
 
 impl SelectAccount {
     pub(super) fn states() -> Vec<Self> {
-        vec![Self { client: Some(ClientView::sample()), current: text("ann@example.com") }]
+        vec![Self { client: Some(ClientView::sample()), current: owned("ann@example.com") }]
     }
 }
 
@@ -106,7 +106,7 @@ pub struct Field {
 impl Field {
     /// A field.
     pub fn new(name: &str, value: &str) -> Self {
-        Self { name: text(name), value: text(value) }
+        Self { name: owned(name), value: owned(value) }
     }
 }
 
@@ -122,7 +122,7 @@ pub struct FormPost {
 impl FormPost {
     pub(super) fn states() -> Vec<Self> {
         let fields = vec![Field::new("code", "lk_ac_EXAMPLE"), Field::new("state", "s")];
-        vec![Self { action: text("https://grafana.example.com/login"), fields }]
+        vec![Self { action: owned("https://grafana.example.com/login"), fields }]
     }
 }
 
@@ -138,7 +138,7 @@ pub struct SignOut {
 impl SignOut {
     pub(super) fn states() -> Vec<Self> {
         let requested_by_known_app =
-            Self { fields: vec![Field::new("client_id", "grafana")], client: Some(text("Grafana")) };
+            Self { fields: vec![Field::new("client_id", "grafana")], client: Some(owned("Grafana")) };
         let requested_by_unknown_app = Self::default();
         vec![requested_by_known_app, requested_by_unknown_app]
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::text;
+use super::owned;
 
 /// A session of a device or of an app.
 #[derive(Clone, Debug, Serialize)]
@@ -40,7 +40,7 @@ impl Devices {
     /// The samples of [`View::samples`](super::View::samples).
     pub(super) fn states() -> Vec<Self> {
         let unknown_device = SessionView {
-            id: text("5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42"),
+            id: owned("5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42"),
             name: None,
             client: None,
             created_at: 1_800_000_000_000,
@@ -50,30 +50,30 @@ impl Devices {
             open_url: None,
         };
         let this_device = SessionView {
-            name: Some(text("Firefox, Linux")),
-            ip: Some(text("192.0.2.7")),
+            name: Some(owned("Firefox, Linux")),
+            ip: Some(owned("192.0.2.7")),
             is_current: true,
             ..unknown_device.clone()
         };
         let app_session = SessionView {
-            name: Some(text("Chrome, Android")),
-            client: Some(text("Grafana")),
-            ip: Some(text("192.0.2.7")),
-            open_url: Some(text("https://grafana.example.com/login?iss=https%3A%2F%2Fauth.example.com")),
+            name: Some(owned("Chrome, Android")),
+            client: Some(owned("Grafana")),
+            ip: Some(owned("192.0.2.7")),
+            open_url: Some(owned("https://grafana.example.com/login?iss=https%3A%2F%2Fauth.example.com")),
             ..unknown_device.clone()
         };
-        // `app_session` has the URL
+        // without the URL, which `app_session` has
         let consent = ClientConsent {
-            client_id: text("grafana"),
-            name: text("Grafana"),
-            scopes: vec![text("profile"), text("email")],
+            client_id: owned("grafana"),
+            name: owned("Grafana"),
+            scopes: vec![owned("profile"), owned("email")],
             granted_at: 1_800_000_000_000,
             open_url: None,
         };
         let consent_without_session = ClientConsent {
-            client_id: text("cloud"),
-            name: text("Cloud"),
-            open_url: Some(text("https://cloud.example.com/start?iss=https%3A%2F%2Fauth.example.com")),
+            client_id: owned("cloud"),
+            name: owned("Cloud"),
+            open_url: Some(owned("https://cloud.example.com/start?iss=https%3A%2F%2Fauth.example.com")),
             ..consent.clone()
         };
         vec![

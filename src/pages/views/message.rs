@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::text;
+use super::owned;
 
 /// A client that the user has not allowed. The browser is not redirected to it, but the user may follow a link.
 #[derive(Clone, Debug, Serialize)]
@@ -52,12 +52,12 @@ impl Message {
     /// A message whose action leads to the page `action` ([`Self::action`]).
     pub fn new(kind: &str, action: &str) -> Self {
         Self {
-            kind: text(kind),
+            kind: owned(kind),
             code: None,
             request_id: None,
             detail: None,
             client: None,
-            action: Some(text(action)),
+            action: Some(owned(action)),
             can_retry: false,
             at: None,
         }
@@ -75,19 +75,19 @@ impl Message {
             state.at = Some(1_800_000_000_000);
             if state.kind.ends_with("_failed") {
                 state.action = None;
-                state.detail = Some(text("the request names no client of this service"));
+                state.detail = Some(owned("the request names no client of this service"));
             }
         }
-        for url in [None, Some(text("https://app.example.com/callback?error=invalid_scope"))] {
-            let client = Some(ClientLink { host: text("app.example.com"), url });
+        for url in [None, Some(owned("https://app.example.com/callback?error=invalid_scope"))] {
+            let client = Some(ClientLink { host: owned("app.example.com"), url });
             states.push(Self { client, ..Self::without_action("sign_in_failed") });
         }
         // `other` is the text of codes that have none of their own
         for code in ["not_found", "other", "form_expired"] {
             let error = Self::without_action("error");
-            states.push(Self { code: Some(text(code)), request_id: Some(text("01J")), ..error });
+            states.push(Self { code: Some(owned(code)), request_id: Some(owned("01J")), ..error });
         }
-        states.push(Self { code: Some(text("unavailable")), can_retry: true, ..Self::new("error", "") });
+        states.push(Self { code: Some(owned("unavailable")), can_retry: true, ..Self::new("error", "") });
         states
     }
 }

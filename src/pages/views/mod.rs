@@ -25,15 +25,15 @@ use super::render::{Frame, Pages, PagesError, render_view};
 pub trait View: Serialize + Sized {
     /// The file name of the template.
     const TEMPLATE: &'static str;
-    /// The fields of its forms, whose errors are shown beside them.
+    /// The fields of the page's forms that can show an error.
     const FIELDS: &'static [&'static str] = &[];
 
     /// Sample content for each state of the page.
     fn samples() -> Vec<Self>;
 }
 
-/// Implements [`View`] for the views, and the function that renders the samples of all of them. A line has the view, its template
-/// and the fields of its forms. Each view has an inherent function `states`, which returns its samples.
+/// Implements [`View`] for the views, and the function that renders the samples of all of them. A line names the view, its template
+/// and [`View::FIELDS`]. Each view has an inherent function `states`, which returns its samples.
 macro_rules! views {
     ($($name:ident = $template:literal [$($field:literal),*];)*) => {
         $(impl View for $name {
@@ -92,6 +92,6 @@ views! {
 }
 
 /// An owned copy of `sample`: a shorthand for [`View::samples`].
-fn text(sample: &str) -> String {
+fn owned(sample: &str) -> String {
     sample.to_owned()
 }

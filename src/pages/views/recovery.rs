@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::text;
+use super::owned;
 
 /// Verification of an address, and confirmation of a new one.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -22,13 +22,13 @@ pub struct VerifyAddress {
 
 impl VerifyAddress {
     pub(super) fn states() -> Vec<Self> {
-        let state = |proof: &str| Self { email: text("ann@example.com"), proof: text(proof), ..Self::default() };
+        let state = |proof: &str| Self { email: owned("ann@example.com"), proof: owned(proof), ..Self::default() };
         vec![
             state("password"),
             Self { is_sent: true, ..state("password") },
             state("new_password"),
             Self { is_change: true, ..state("password") },
-            Self { is_change: true, token: text("lk_ot_EXAMPLE"), ..state("none") },
+            Self { is_change: true, token: owned("lk_ot_EXAMPLE"), ..state("none") },
         ]
     }
 }
@@ -63,8 +63,8 @@ impl ResetPassword {
     pub(super) fn states() -> Vec<Self> {
         vec![
             Self::default(),
-            Self { is_sent: true, identifier: text("ann"), ..Self::default() },
-            Self { is_invitation: true, token: text("lk_ot_EXAMPLE"), ..Self::default() },
+            Self { is_sent: true, identifier: owned("ann"), ..Self::default() },
+            Self { is_invitation: true, token: owned("lk_ot_EXAMPLE"), ..Self::default() },
         ]
     }
 }
@@ -80,7 +80,7 @@ pub struct Link {
 
 impl Link {
     pub(super) fn states() -> Vec<Self> {
-        let state = |kind: &str| Self { kind: text(kind), token: String::new() };
+        let state = |kind: &str| Self { kind: owned(kind), token: String::new() };
         vec![state("undo_address"), state("not_me")]
     }
 }

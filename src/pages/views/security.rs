@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::text;
+use super::owned;
 
 /// A passkey.
 #[derive(Clone, Debug, Serialize)]
@@ -83,31 +83,31 @@ impl Security {
     /// A sample for each state of the page.
     pub(super) fn states() -> Vec<Self> {
         const SAMPLE_TIME: i64 = 1_800_000_000_000;
-        const THIRTY_DAYS: i64 = 30 * 86_400 * 1000;
+        const THIRTY_DAYS_MILLIS: i64 = 30 * 86_400 * 1000;
         let used_passkey = PasskeyView {
-            id: text("1"),
-            name: text("Ann's phone"),
+            id: owned("1"),
+            name: owned("Ann's phone"),
             created_at: SAMPLE_TIME,
             last_used_at: Some(SAMPLE_TIME),
             is_synced: true,
         };
         let unused_passkey =
-            PasskeyView { id: text("2"), last_used_at: None, is_synced: false, ..used_passkey.clone() };
+            PasskeyView { id: owned("2"), last_used_at: None, is_synced: false, ..used_passkey.clone() };
         let device = |name, is_current| RememberedDeviceView {
-            id: text("1"),
+            id: owned("1"),
             name,
             last_used_at: SAMPLE_TIME,
-            expires_at: SAMPLE_TIME + THIRTY_DAYS,
+            expires_at: SAMPLE_TIME + THIRTY_DAYS_MILLIS,
             is_current,
         };
-        let current_device = device(Some(text("Firefox, Linux")), true);
+        let current_device = device(Some(owned("Firefox, Linux")), true);
         let unnamed_device = device(None, false);
         let full = Self {
             has_password: true,
             password_changed_at: Some(SAMPLE_TIME),
             totps: vec![TotpFactorView {
-                id: text("1"),
-                name: text("Authenticator app"),
+                id: owned("1"),
+                name: owned("Authenticator app"),
                 created_at: SAMPLE_TIME,
                 last_used_at: Some(SAMPLE_TIME),
             }],
@@ -128,7 +128,7 @@ impl Security {
             // codes by mail can be switched on once the address is verified
             Self { with_email_code: true, has_password: true, ..Self::default() },
             // the user adds a passkey
-            Self { passkey_options: Some(text("{}")), ..full },
+            Self { passkey_options: Some(owned("{}")), ..full },
             // no factor and no password; passkeys can be added
             Self { with_passkeys: true, ..Self::default() },
             // no kind of factor is switched on
@@ -157,16 +157,16 @@ pub struct Totp {
 impl Totp {
     pub(super) fn states() -> Vec<Self> {
         let uri = "otpauth://totp/Example:ann@example.com?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=Example";
-        let state = Self {
-            secret: text("JBSW Y3DP EHPK 3PXP JBSW Y3DP EHPK 3PXP"),
-            uri: text(uri),
+        let optional = Self {
+            secret: owned("JBSW Y3DP EHPK 3PXP JBSW Y3DP EHPK 3PXP"),
+            uri: owned(uri),
             qr_code: crate::pages::qr_code(uri).unwrap_or_default(),
-            state: text("state"),
+            state: owned("state"),
             is_enrolment: false,
             has_others: false,
         };
-        let required = Self { is_enrolment: true, ..state.clone() };
-        vec![Self { has_others: true, ..required.clone() }, required, state]
+        let required = Self { is_enrolment: true, ..optional.clone() };
+        vec![Self { has_others: true, ..required.clone() }, required, optional]
     }
 }
 
@@ -182,6 +182,6 @@ pub struct RecoveryCodes {
 impl RecoveryCodes {
     pub(super) fn states() -> Vec<Self> {
         let codes = (0..10).map(|n| format!("K7QF-{n}XWM-R2{n}P")).collect();
-        vec![Self { codes, next: text("/account/security") }]
+        vec![Self { codes, next: owned("/account/security") }]
     }
 }

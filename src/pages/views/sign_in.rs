@@ -1,9 +1,9 @@
-//! Signed-out pages of a sign-in: password, code by mail, second factor, registration; and the step-up. Each view's `states` returns a
-//! sample of each state of its page.
+//! Pages of registration, sign-in (password, code by mail, second factor), and the repeated authentication of a signed-in user. Each
+//! view's `states` returns a sample of each state of its page.
 
 use serde::Serialize;
 
-use super::{authorization::ClientView, text};
+use super::{authorization::ClientView, owned};
 
 /// Sign-in with a password, a passkey or a mail.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -12,9 +12,9 @@ pub struct SignIn {
     pub identifier: String,
     /// Whether anyone can register.
     pub can_register: bool,
-    /// Whether a code by mail signs in.
+    /// Whether users can sign in with a code by mail.
     pub email_code: bool,
-    /// Whether passkeys sign in.
+    /// Whether users can sign in with passkeys.
     pub passkeys: bool,
     /// The client that the user signs in to.
     pub client: Option<ClientView>,
@@ -23,7 +23,7 @@ pub struct SignIn {
 impl SignIn {
     pub(super) fn states() -> Vec<Self> {
         let with_client = Self {
-            identifier: text("ann@example.com"),
+            identifier: owned("ann@example.com"),
             can_register: true,
             email_code: true,
             passkeys: true,
@@ -33,7 +33,7 @@ impl SignIn {
     }
 }
 
-/// Sign-in with a code or a link from a mail: ask for it, or enter it.
+/// Sign-in with a code or a link from a mail: the form that requests the mail, or the one for its code.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SignInCode {
     /// Whether the mail was sent.
@@ -44,7 +44,7 @@ pub struct SignInCode {
 
 impl SignInCode {
     pub(super) fn states() -> Vec<Self> {
-        vec![Self::default(), Self { is_sent: true, email: text("ann@example.com") }]
+        vec![Self::default(), Self { is_sent: true, email: owned("ann@example.com") }]
     }
 }
 
@@ -65,9 +65,9 @@ impl SecondFactor {
     pub(super) fn states() -> Vec<Self> {
         let methods = ["totp", "passkey", "recovery_code", "email_code"];
         let state = |method: &str| Self {
-            method: text(method),
+            method: owned(method),
             others: other_methods(&methods, method),
-            passkey_options: (method == "passkey").then(|| text("{}")),
+            passkey_options: (method == "passkey").then(|| owned("{}")),
             can_remember: true,
         };
         let mut states: Vec<_> = methods.iter().map(|method| state(method)).collect();
@@ -77,13 +77,13 @@ impl SecondFactor {
 }
 
 fn other_methods(methods: &[&str], method: &str) -> Vec<String> {
-    methods.iter().filter(|other| **other != method).map(|other| text(other)).collect()
+    methods.iter().filter(|other| **other != method).map(|other| owned(other)).collect()
 }
 
 /// The set-up of a second factor that a sign-in requires: the choice of a factor, or the form that creates a passkey.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Enrol {
-    /// The options of the registration of a passkey as JSON; none for the choice.
+    /// The options of the passkey's registration as JSON; none while the user chooses a factor.
     pub passkey_options: Option<String>,
     /// The typed name of the passkey.
     pub name: String,
@@ -91,7 +91,7 @@ pub struct Enrol {
 
 impl Enrol {
     pub(super) fn states() -> Vec<Self> {
-        vec![Self::default(), Self { passkey_options: Some(text("{}")), name: text("My phone") }]
+        vec![Self::default(), Self { passkey_options: Some(owned("{}")), name: owned("My phone") }]
     }
 }
 
@@ -108,11 +108,11 @@ pub struct Register {
 
 impl Register {
     pub(super) fn states() -> Vec<Self> {
-        vec![Self::default(), Self { email: text("ann@example.com"), username: text("ann"), with_username: true }]
+        vec![Self::default(), Self { email: owned("ann@example.com"), username: owned("ann"), with_username: true }]
     }
 }
 
-/// A further authentication of a signed-in user.
+/// The repeated authentication of a signed-in user, before a sensitive action.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Reauthenticate {
     /// The primary address, or else the username or the id, for the user and for password managers.
@@ -133,11 +133,11 @@ impl Reauthenticate {
     pub(super) fn states() -> Vec<Self> {
         let methods = ["totp", "passkey", "recovery_code"];
         let state = |method: &str| Self {
-            email: text("ann@example.com"),
-            method: text(method),
+            email: owned("ann@example.com"),
+            method: owned(method),
             others: other_methods(&methods, method),
-            next: text("/account/security"),
-            passkey_options: Some(text("{}")),
+            next: owned("/account/security"),
+            passkey_options: Some(owned("{}")),
             client: None,
         };
         let by_password = Self { others: Vec::new(), ..state("password") };
