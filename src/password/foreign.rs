@@ -1,4 +1,4 @@
-//! Rewrites password hashes in the spellings of other systems as the strings that [`super::schemes`] reads.
+//! Rewrites other systems' password hashes in the stored form: the strings that [`super::schemes`] reads.
 
 use std::borrow::Cow;
 
@@ -100,7 +100,7 @@ impl std::fmt::Debug for FirebaseHashConfig {
     }
 }
 
-/// Rewrites a hash in its stored form. A string in an unknown format is returned unchanged, and the parser then refuses it.
+/// Converts another system's hash to its stored form. A string in an unknown format is returned unchanged, and the parser then refuses it.
 pub(super) fn normalize(text: &str) -> Result<Cow<'_, str>, BadHash> {
     // Django and Werkzeug begin with the name of the scheme, PHC strings with a `$`.
     let named = text.split_once('$').filter(|(scheme, _)| !scheme.is_empty());
@@ -140,7 +140,7 @@ pub(super) fn normalize(text: &str) -> Result<Cow<'_, str>, BadHash> {
 
 /// Removes base64 padding from the parts of a PHC string.
 fn strip_padding(text: &str) -> Cow<'_, str> {
-    // `$2` begins a bcrypt hash
+    // `$2` begins a bcrypt hash, which is no PHC string
     let is_phc = text.starts_with('$') && !text.starts_with("$2");
     let is_padded = text.ends_with('=') || text.contains("=$");
     if !is_phc || !is_padded {

@@ -24,7 +24,7 @@ use crate::{
 
 const SALT_BYTES: usize = 16;
 const OUTPUT_BYTES: usize = 32;
-/// The longest key id that argon2 accepts.
+/// The length of a key id: the longest that argon2 accepts.
 const KEY_ID_BYTES: usize = 8;
 
 /// The outcome of comparing a password with a hash.
@@ -54,7 +54,7 @@ pub(super) struct Pepper {
 }
 
 impl Pepper {
-    /// Derives the key id from a digest of the pepper. The key id reveals nothing about the pepper.
+    /// Derives the key id from a digest, so that hashes can refer to the pepper without revealing it.
     pub(super) fn new(secret: &SecretText) -> Result<Self, String> {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(b"latchkey pepper id");
@@ -75,7 +75,7 @@ impl HashEngine {
         let mut params = ParamsBuilder::new();
         params.m_cost(settings.memory_kib).t_cost(settings.iterations).p_cost(settings.parallelism);
         params.output_len(OUTPUT_BYTES);
-        // Argon2 writes the key id into the hash, which therefore tells the pepper to verify it with.
+        // argon2 writes the key id into each hash, and `verify` finds the pepper of a hash by it.
         if let Some(pepper) = &pepper {
             params.keyid(pepper.key_id);
         }

@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-/// Whether [`disable`] was called.
+/// Whether [`disable`] was called. If not, [`enable_during`] leaves the switch alone.
 static IS_DISABLED: AtomicBool = AtomicBool::new(false);
 /// Locked while huge pages are enabled for an allocation, because the switch applies to the whole process.
 static ALLOCATING: Mutex<()> = Mutex::new(());

@@ -107,7 +107,7 @@ impl LegacyHash {
                 let matches = bcrypt::verify(password, hash).map_err(|_| BadHash::Malformed)?;
                 return Ok(LegacyComparison {
                     matches: matches && !password.contains(&0),
-                    // False for exactly 72 bytes too: the hashed password may have been longer than the typed one.
+                    // Also false for exactly 72 bytes: the hashed password may have been longer than the typed one.
                     covers_password: password.len() < BCRYPT_BYTES,
                 });
             }
@@ -154,7 +154,7 @@ impl PreDigest {
     }
 }
 
-/// Checks a bcrypt hash: `$2a$`, `$2b$` or `$2y$`. `$2x$` marks hashes of a faulty implementation.
+/// Checks the version and the cost of a bcrypt hash. The refused version `$2x$` marks hashes of a faulty implementation.
 fn check_bcrypt_hash(text: &str, limits: Limits) -> Result<String, BadHash> {
     if !["$2a$", "$2b$", "$2y$"].iter().any(|version| text.starts_with(version)) {
         return Err(BadHash::UnknownScheme("bcrypt of a version other than 2a, 2b and 2y"));

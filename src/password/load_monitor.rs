@@ -15,7 +15,7 @@ use crate::runtime;
 /// The shortest interval between two samples of a core.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How long a measurement of a core counts.
+/// How long a sample of a core counts.
 const VALIDITY: Duration = Duration::from_secs(1);
 
 /// The average load of the cores at and above which hashing yields, in thousandths.
@@ -31,7 +31,7 @@ pub(super) struct LoadMonitor {
     validity: Duration,
 }
 
-/// The last measurement of a core. Only the core's thread writes it.
+/// The last measurement of a core, on which one thread of the runtime runs. Only this thread writes the measurement.
 #[derive(Debug, Default)]
 struct Core {
     /// The time of the last sample, in nanoseconds since [`LoadMonitor::started_at`].
@@ -58,7 +58,7 @@ impl LoadMonitor {
         }
     }
 
-    /// Whether the load of all cores is high. A core without a valid measurement counts as idle.
+    /// Whether the average load of the cores is high. A core without a valid measurement counts as idle.
     pub(super) fn is_high(&self) -> bool {
         let now = self.now();
         let valid = self.cores.iter().filter(|core| {
@@ -113,7 +113,7 @@ mod tests {
     const MILLIS: u64 = 1_000_000;
 
     #[test]
-    fn load_is_high_from_half_of_the_time_of_all_cores() {
+    fn load_is_high_from_an_average_of_half() {
         let monitor = LoadMonitor { validity: Duration::MAX, ..LoadMonitor::new(2) };
         assert!(!monitor.is_high());
         monitor.record(0, 100 * MILLIS, 90 * MILLIS);

@@ -41,7 +41,7 @@ use policy::Policy;
 use pool::{Pool, Refused};
 
 /// The longest password that sign-in always compares, in bytes. A longer password is compared only if it has at most
-/// `password.max_length` characters. That setting limits new passwords, so an imported password may have more characters.
+/// `password.max_length` characters. That setting limits new passwords only: an imported password may have more characters.
 const MAX_VERIFIED_BYTES: usize = 1024;
 
 /// The outcome of verifying a password.
@@ -74,7 +74,7 @@ pub enum PasswordError {
     /// The stored hash is damaged, or its pepper is not configured.
     #[error("the stored password hash can't be verified: {0}")]
     BadHash(BadHash),
-    /// argon2 refuses the configured parameters.
+    /// argon2 refuses the configured parameters, or the threads can't be started.
     #[error("argon2 refuses the parameters in the section `password`: {0}")]
     Settings(String),
     /// The hashing threads have ended.
@@ -148,16 +148,16 @@ impl PasswordHasher {
         self.shared.policy.check_new(password)
     }
 
-    /// Checks the strength of a new password and hashes it. `context` holds words that the password must not consist of,
-    /// such as the account's e-mail address.
+    /// Checks the strength of a new password and hashes it. The password must not consist of `words`, such as the
+    /// account's e-mail address.
     ///
     /// # Errors
     /// [`PasswordError`]
     #[tracing::instrument(level = "trace", target = "latchkey::span", name = "hash password", skip_all, fields(otel.kind = "internal"))]
-    pub async fn hash_new(&self, password: NewPassword, context: Vec<String>) -> Result<PasswordHash, PasswordError> {
+    pub async fn hash_new(&self, password: NewPassword, words: Vec<String>) -> Result<PasswordHash, PasswordError> {
         let shared = Arc::clone(&self.shared);
         self.run(move |memory| {
-            shared.policy.check_strength(&password, &context).map_err(PasswordError::Weak)?;
+            shared.policy.check_strength(&password, &words).map_err(PasswordError::Weak)?;
             shared.engine.hash(&password.0, &shared.entropy, memory).map_err(PasswordError::BadHash)
         })
         .await?

@@ -79,7 +79,7 @@ fn read_as_letter(c: char) -> Option<char> {
 mod tests {
     use super::*;
 
-    fn decorated(password: &str) -> bool {
+    fn is_decorated(password: &str) -> bool {
         let guesses_log10 = zxcvbn::zxcvbn(password, &[]).guesses_log10();
         let account_words = ["initech".to_owned()];
         is_decorated_word(password, guesses_log10, &account_words)
@@ -103,7 +103,7 @@ mod tests {
             "marmalade77",
             "Qwerty2024!",
         ] {
-            assert!(decorated(weak), "{weak}");
+            assert!(is_decorated(weak), "{weak}");
         }
     }
 
@@ -121,7 +121,7 @@ mod tests {
             "summer 8391 0274 66",
             "correcthorse99",
         ] {
-            assert!(!decorated(good), "{good}");
+            assert!(!is_decorated(good), "{good}");
         }
     }
 }

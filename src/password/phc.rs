@@ -9,7 +9,7 @@ use base64::{
 
 use super::schemes::BadHash;
 
-/// Standard base64. Padding may be absent.
+/// Standard base64. Encodes without padding, and decodes with or without it.
 pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_encode_padding(false).with_decode_padding_mode(DecodePaddingMode::Indifferent),

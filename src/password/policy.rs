@@ -126,11 +126,11 @@ impl Policy {
         let user_inputs: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut result = Ok(());
         for characters in ESTIMATED_CHARACTERS {
-            let start = zxcvbn_input(password, characters);
-            let estimate = zxcvbn::zxcvbn(&start, &user_inputs);
+            let prefix = zxcvbn_input(password, characters);
+            let estimate = zxcvbn::zxcvbn(&prefix, &user_inputs);
             if u8::from(estimate.score()) >= self.min_score {
                 let is_decorated_word = self.min_score >= DECORATED_WORD_MIN_SCORE
-                    && patterns::is_decorated_word(&start, estimate.guesses_log10(), words);
+                    && patterns::is_decorated_word(&prefix, estimate.guesses_log10(), words);
                 if is_decorated_word {
                     return Err(WeakPassword::Guessable { advice: ONE_WORD_ADVICE.to_owned() });
                 }
@@ -138,7 +138,7 @@ impl Policy {
             }
             result = Err(WeakPassword::Guessable { advice: advice(&estimate) });
             if length <= characters {
-                // a longer prefix has no more characters
+                // the prefix was the whole password
                 break;
             }
         }
@@ -227,7 +227,7 @@ mod tests {
         // The settings of the tests allow 8 to 128 characters.
         assert_eq!(verdict("Vq7-xK2"), "password_too_short");
         assert_eq!(verdict("Vq7-xK2w"), "good");
-        // 8 characters of 20 bytes
+        // 8 characters, 20 bytes
         assert_eq!(verdict("ÄÖÜß日本語で"), "good");
         assert_eq!(verdict(&"Vq7-xK2w".repeat(16)), "good");
         assert_eq!(verdict(&("Vq7-xK2w".repeat(16) + "x")), "password_too_long");
@@ -273,7 +273,7 @@ mod tests {
     fn strength_of_first_48_characters_counts() {
         let weak = "a".repeat(24);
         assert_eq!(verdict(&weak), "password_guessable");
-        // The second prefix includes the words. With 64 characters before them, it doesn't.
+        // The second prefix, of 48 characters, includes the words. With 64 characters before them, it doesn't.
         assert_eq!(verdict(&(weak.clone() + "tidal engine verse")), "good");
         assert_eq!(verdict(&("a".repeat(64) + "tidal engine verse")), "password_guessable");
     }
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn zxcvbn_input_limits_different_letter_like_symbols() {
         assert_eq!(*zxcvbn_input("p4$$w0rd 1!1! ÄÖ", 64), "p4$$w0rd 1!1! ÄÖ");
-        // The first twelve symbols stay, also where they occur again: there are 23, so the last two of 25 are the first two.
+        // The first twelve symbols stay, also where they occur again: the list has 23, so the last two of 25 are its first two.
         assert_eq!(*zxcvbn_input(&LETTER_LIKE.repeat(2), 25), "4@8({[<369&#~~~~~~~~~~~4@");
         assert_eq!(verdict("p4$$w0rd"), "password_guessable");
         assert_eq!(verdict(&LETTER_LIKE.repeat(2)), "good");
