@@ -1,7 +1,7 @@
 //! One single-threaded runtime per core. A connection stays on the core to which it was assigned, and its Redis calls use
 //! a connection of the same thread.
 //!
-//! The multi-threaded runtime moves tasks between cores and wakes a thread for nearly every response. That costs more
+//! The multi-threaded runtime moves tasks between cores and wakes a thread for nearly every response. Both cost more
 //! than the work itself. Tasks that do not belong to a connection stay on the runtime that the process started with.
 
 use std::{
@@ -36,15 +36,15 @@ pub struct Cores {
 struct Core {
     runtime: Handle,
     /// Number of connections assigned to this core.
-    load: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
     /// Dropping the sender stops the runtime. `None` for a runtime that belongs to the caller.
     _stop: Option<oneshot::Sender<()>>,
 }
 
-/// One connection's share of a core. Counts towards the core's load until it is dropped.
+/// The assignment of a connection to a core. Counts as one of the core's connections until it is dropped.
 pub struct CoreSlot {
     runtime: Handle,
-    load: Arc<AtomicUsize>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Cores {
@@ -63,19 +63,19 @@ impl Cores {
     /// # Panics
     /// Outside a runtime.
     pub fn current_runtime() -> Self {
-        Self { cores: vec![Core { runtime: Handle::current(), load: Arc::default(), _stop: None }] }
+        Self { cores: vec![Core { runtime: Handle::current(), connections: Arc::default(), _stop: None }] }
     }
 
     /// Assigns a connection to the core with the fewest connections.
     pub fn assign(&self) -> CoreSlot {
-        let least_loaded = self.cores.iter().min_by_key(|core| core.load.load(Ordering::Relaxed));
-        // there is at least one core
+        let least_loaded = self.cores.iter().min_by_key(|core| core.connections.load(Ordering::Relaxed));
+        // never the fallback: there is at least one core
         let core = least_loaded.unwrap_or(&self.cores[0]);
-        core.load.fetch_add(1, Ordering::Relaxed);
-        CoreSlot { runtime: core.runtime.clone(), load: Arc::clone(&core.load) }
+        core.connections.fetch_add(1, Ordering::Relaxed);
+        CoreSlot { runtime: core.runtime.clone(), connections: Arc::clone(&core.connections) }
     }
 
-    /// Enters the runtime of core `index` (modulo the number of cores): tasks spawned while the guard lives run there.
+    /// Enters the runtime of core `index` (modulo the number of cores): tasks spawned while the guard lives run on that core.
     pub fn enter(&self, index: usize) -> EnterGuard<'_> {
         self.cores[index % self.cores.len()].runtime.enter()
     }
@@ -97,7 +97,7 @@ impl Core {
             let _ = runtime.block_on(stopped);
             runtime.shutdown_background();
         })?;
-        Ok(Self { runtime: handle, load: Arc::default(), _stop: Some(stop) })
+        Ok(Self { runtime: handle, connections: Arc::default(), _stop: Some(stop) })
     }
 }
 
@@ -110,7 +110,7 @@ impl CoreSlot {
 
 impl Drop for CoreSlot {
     fn drop(&mut self) {
-        self.load.fetch_sub(1, Ordering::Relaxed);
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -130,9 +130,9 @@ mod tests {
         }
         used_cores.sort_unstable();
         assert_eq!(used_cores, [0, 0, 1, 1, 2, 2]);
-        assert_eq!(current_core(), None, "the thread of the test is no core");
+        assert_eq!(current_core(), None, "the test's own thread runs no core");
         drop(slots);
-        assert!(cores.cores.iter().all(|core| core.load.load(Ordering::Relaxed) == 0));
+        assert!(cores.cores.iter().all(|core| core.connections.load(Ordering::Relaxed) == 0));
     }
 
     #[tokio::test]

@@ -1,9 +1,9 @@
-//! The hashing threads: few, of low priority, each with one buffer, behind a bounded queue.
+//! The hashing threads: few, of low priority, each with one argon2 buffer, behind a bounded queue.
 //!
 //! Results are delivered at once when the queue is short and in batches when it is long. Each delivery wakes a core of the
-//! runtime, and then Redis and the database. All of them start with cold processor caches, because argon2 has just evicted theirs.
-//! The requests of a batch continue together, so that they share this cost and also batch their next steps. A batch delays a
-//! result by at most a quarter of the waiting time of the last job in the queue.
+//! runtime, and then Redis and the database. They start with cold processor caches, because argon2 has just evicted their data.
+//! The requests of a batch continue together, so that they share this cost and also batch their next steps. A result waits for at
+//! most a quarter of the jobs that are queued behind it.
 //!
 //! While the request load is high ([`LoadMonitor`]), every second thread pauses.
 
@@ -34,8 +34,8 @@ type Job = Box<dyn FnOnce(&mut Memory) -> Option<Delivery> + Send>;
 /// Sends a job's result to the caller.
 pub(super) type Delivery = Box<dyn FnOnce() + Send>;
 
-/// The number of waiting jobs for each result that is held back.
-const JOBS_PER_RESULT: usize = 4;
+/// One result may be held back for every four jobs in the queue.
+const JOBS_PER_HELD_RESULT: usize = 4;
 
 /// The largest batch of results. Larger batches gain little.
 const MAX_BATCH: usize = 16;
@@ -43,7 +43,7 @@ const MAX_BATCH: usize = 16;
 /// The interval at which a paused thread checks the load.
 const PAUSE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The niceness of the threads. It matters where [`set_idle_priority`] does not exist or fails.
+/// The niceness of the threads. It matters if [`set_idle_priority`] fails, and on systems other than Linux.
 const NICENESS: i32 = 19;
 
 /// The hashing threads and their queue. The threads end when the pool is dropped.
@@ -60,7 +60,7 @@ pub(super) struct Pool {
 #[derive(Default)]
 struct Stats {
     /// The number of jobs in the queue. Incremented after a job is queued, and decremented after a thread has taken it. So while the
-    /// number is positive, a thread will still finish a job.
+    /// number is positive, some thread will still call [`Stats::deliver`].
     waiting: AtomicI64,
     /// The number of jobs that the threads have taken so far.
     started: AtomicU64,
@@ -91,7 +91,7 @@ impl Pool {
         let stats = Arc::new(Stats::default());
         for number in 0..threads {
             let (queued, stats, monitor) = (Arc::clone(&queued), Arc::clone(&stats), Arc::clone(&monitor));
-            // Allocated by this thread, which allocates nothing else meanwhile: only the buffer is to have huge pages.
+            // The calling thread allocates the buffer, and nothing else meanwhile: only the buffer is to have huge pages.
             let memory = huge_pages::enable_during(|| vec![Block::default(); blocks]);
             thread::Builder::new().name(format!("password-{number}")).spawn(move || {
                 let is_every_second = number % 2 == 1;
@@ -118,7 +118,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Reserves a slot. There is one slot for each thread and each place in the queue.
+    /// Reserves a slot for a job that the caller will submit. [`Self::submit`] itself checks only the queue.
     pub(super) fn reserve(&self) -> Result<OwnedSemaphorePermit, Refused> {
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         slot.map_err(|_| Refused::Full { retry_after: self.retry_after() })
@@ -180,7 +180,7 @@ fn run_jobs(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, pa
         let Ok(job) = job else { return };
         stats.waiting.fetch_sub(1, Ordering::SeqCst);
         stats.started.fetch_add(1, Ordering::Relaxed);
-        let started = Instant::now();
+        let started_at = Instant::now();
         let delivery = catch_unwind(AssertUnwindSafe(|| job(&mut memory))).unwrap_or_else(|panic| {
             tracing::error!(
                 cause = panic_message(&*panic),
@@ -191,7 +191,7 @@ fn run_jobs(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, pa
         });
         // A job whose caller no longer waits may have done no work, so its duration does not count.
         if delivery.is_some() {
-            let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let micros = u64::try_from(started_at.elapsed().as_micros()).unwrap_or(u64::MAX);
             let former = stats.job_micros.load(Ordering::Relaxed);
             let average = if former == 0 { micros } else { former - former / 8 + micros / 8 };
             stats.job_micros.store(average, Ordering::Relaxed);
@@ -207,13 +207,13 @@ impl Stats {
     }
 
     /// Delivers all results that are held back, or holds this one back too. Must be called after every job, even one without a
-    /// result.
+    /// result: it may be the last in the queue.
     fn deliver(&self, delivery: Option<Delivery>) {
         let batch = {
             let mut undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
             undelivered.extend(delivery);
             // Read under the lock, so that a thread that finishes later sees the results held back here.
-            let max_held_back = (self.waiting() / JOBS_PER_RESULT).min(MAX_BATCH - 1);
+            let max_held_back = (self.waiting() / JOBS_PER_HELD_RESULT).min(MAX_BATCH - 1);
             if undelivered.len() > max_held_back { mem::take(&mut *undelivered) } else { Vec::new() }
         };
         for delivery in batch {
@@ -238,7 +238,7 @@ mod tests {
     /// The size of a thread's buffer. The jobs of these tests do not use it.
     const BLOCKS: usize = 1;
 
-    /// A pool of one thread whose first job runs until the sender sends.
+    /// A pool of one thread, whose first job blocks it until the returned sender sends.
     fn busy_pool(queue: usize) -> (Pool, Sender<()>) {
         let pool = Pool::start(1, queue, BLOCKS).unwrap();
         let (started, is_started) = channel();
@@ -283,7 +283,10 @@ mod tests {
             };
             assert!(pool.submit(Box::new(report_thread)).is_ok());
         }
-        assert!(receiver.iter().take(queue).all(|name| name.as_deref() == Some("password-0")));
+        assert!(
+            receiver.iter().take(queue).all(|name| name.as_deref() == Some("password-0")),
+            "the second thread pauses"
+        );
         pool.monitor.clear();
         // Each job waits for the other one, so they end only if both threads run.
         let both = Arc::new(std::sync::Barrier::new(2));
@@ -322,7 +325,10 @@ mod tests {
             [8, 7, 6, 5, 4, 3, 2, 1, 0],
             "the first batch: nine results when 31 jobs wait, as 9 > 31 / 4"
         );
-        assert!(delays[36..].iter().all(|delay| *delay == 0), "with fewer than {JOBS_PER_RESULT} waiting: {delays:?}");
+        assert!(
+            delays[36..].iter().all(|delay| *delay == 0),
+            "with fewer than {JOBS_PER_HELD_RESULT} waiting: {delays:?}"
+        );
     }
 
     #[test]
@@ -347,7 +353,7 @@ mod tests {
         for _ in 0..19 {
             assert!(pool.submit(Box::new(|_| None)).is_ok());
         }
-        // The result is held back while at least JOBS_PER_RESULT (4) jobs wait: until one of the last jobs, which panic.
+        // The result is held back while at least JOBS_PER_HELD_RESULT (4) jobs wait: until one of the last jobs, which panic.
         for _ in 0..20 {
             assert!(pool.submit(Box::new(|_| panic!("on purpose"))).is_ok());
         }

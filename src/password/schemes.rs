@@ -8,8 +8,8 @@ use super::legacy::LegacyHash;
 use super::{foreign, hash::Pepper};
 use crate::{config::PasswordSettings, domain::secret::PasswordHash};
 
-/// The work of one argon2id hash with the default settings, as memory in KiB times passes: the unit of `password.max_import_work`.
-/// One unit takes about 17 ms on one core.
+/// The unit of `password.max_import_work`: the work of one argon2id hash with the default settings (19,456 KiB and 2 passes), as
+/// memory in KiB times passes. It takes about 17 ms on one core.
 const ARGON2_UNIT: u64 = 19_456 * 2;
 
 /// The reason why a hash can't be verified.
@@ -18,7 +18,7 @@ pub enum BadHash {
     /// The hash is damaged, or in no known format.
     #[error("it is damaged, or not in a format that is supported")]
     Malformed,
-    /// The format, which is named, is recognized, but not supported.
+    /// The format is recognized, but not supported. Contains its name.
     #[error("its format, {0}, is not supported")]
     UnknownScheme(&'static str),
     /// Verifying the hash takes more memory or time than the limits allow. Contains the kind of work, such as `memory` or `passes`.
@@ -38,7 +38,7 @@ pub enum BadHash {
 ///
 /// Supported schemes:
 ///
-/// - argon2id and argon2i, also with a `keyid` whose pepper is configured
+/// - argon2id and argon2i, also with a `keyid` (the id of a pepper) if the pepper is configured
 /// - with the Cargo feature `legacy-hashes`: bcrypt (`$2a$`, `$2b$`, `$2y$`), bcrypt over SHA-256, scrypt, Firebase's scrypt, and
 ///   PBKDF2 with SHA-1, SHA-256 and SHA-512
 ///
@@ -76,7 +76,7 @@ impl Limits {
         Self { memory_kib: settings.max_import_memory_kib, milli_units }
     }
 
-    /// The limits of stored hashes: [`Limits::import`], raised to the configured parameters if these are higher.
+    /// The limits of stored hashes: [`Limits::import`], raised to what hashes with the configured parameters take.
     pub(super) fn stored(settings: &PasswordSettings) -> Self {
         let import = Self::import(settings);
         let configured_work = argon2_work(settings.memory_kib, settings.iterations);
@@ -95,8 +95,8 @@ impl Limits {
         if kib > u64::from(self.memory_kib) { Err(BadHash::TooCostly("memory")) } else { Ok(()) }
     }
 
-    /// Checks an amount of work, such as rounds. `per_unit` is the amount that takes as long as one [`ARGON2_UNIT`]. `kind` names the
-    /// kind of work in the error.
+    /// Checks an amount of work, such as a number of rounds. `per_unit` is the amount of this work that takes as long as one
+    /// [`ARGON2_UNIT`]. The error contains `kind`.
     ///
     /// # Errors
     /// [`BadHash::TooCostly`]
@@ -130,7 +130,7 @@ impl StoredHash {
         match text.split('$').nth(1) {
             Some("argon2id") => parse_argon2(text, Algorithm::Argon2id, limits),
             Some("argon2i") => parse_argon2(text, Algorithm::Argon2i, limits),
-            // Every format has the name of a scheme between the first two `$`, except Django's `bcrypt_sha256$$2b$…`.
+            // Every format has the name of its scheme between its first two `$`, except Django's `bcrypt_sha256$$2b$…`.
             None | Some("") if !text.starts_with("bcrypt_sha256$") => Err(BadHash::Malformed),
             #[cfg(feature = "legacy-hashes")]
             _ => LegacyHash::parse(text, limits).map(Self::Legacy),
@@ -147,7 +147,7 @@ fn parse_argon2(text: &str, algorithm: Algorithm, limits: Limits) -> Result<Stor
     if ["m", "t", "p"].into_iter().any(|name| phc.params.get_decimal(name).is_none()) {
         return Err(BadHash::Malformed);
     }
-    // Version 1.0 of argon2 is the one whose hashes do not state their version.
+    // A hash that states no version is of argon2 1.0.
     let version = phc.version.map_or(Ok(Version::V0x10), Version::try_from).map_err(|_| BadHash::Malformed)?;
     let params = Params::try_from(&phc).map_err(|_| BadHash::Malformed)?;
     limits.check_memory(params.m_cost().into())?;

@@ -29,7 +29,8 @@ fn hasher(settings: &PasswordSettings) -> PasswordHasher {
 
 /// The hash of a new password that the policy accepts.
 pub(super) async fn hash(hasher: &PasswordHasher, password: &str) -> PasswordHash {
-    hasher.hash_new(hasher.check_new(password.into()).unwrap(), vec![]).await.unwrap()
+    let context = vec![];
+    hasher.hash_new(hasher.check_new(password.into()).unwrap(), context).await.unwrap()
 }
 
 /// A password that the policy accepts.
@@ -158,11 +159,15 @@ async fn full_queue_refuses_and_cancelled_calls_are_skipped() {
 #[tokio::test]
 async fn reserve_beyond_threads_and_queue_is_refused() {
     let hasher = hasher(&settings());
-    // One thread and a queue of two.
+    // One thread and a queue of two: three slots.
     let reservations: Vec<_> = (0..3).map(|_| hasher.reserve().unwrap()).collect();
     assert!(matches!(hasher.reserve(), Err(PasswordError::Busy { retry_after }) if retry_after.as_secs() == 1));
     // the caller of `verify` reserves the slot, not `verify` itself
-    assert_eq!(hasher.verify(GOOD.into(), None).await.unwrap(), Verified::Mismatch, "a caller with a slot is served");
+    assert_eq!(
+        hasher.verify(GOOD.into(), None).await.unwrap(),
+        Verified::Mismatch,
+        "all slots are taken, and a caller that has one is served"
+    );
     drop(reservations);
     // the slots are free again
     let _reservation = hasher.reserve().unwrap();
@@ -175,12 +180,12 @@ async fn verify_does_the_same_work_for_unknown_accounts_and_too_long_passwords()
     let long = "x".repeat(MAX_VERIFIED_BYTES + 1);
     let long = long.as_str();
     for (password, stored) in [(GOOD, None), ("wrong", Some(stored.clone())), (long, Some(stored)), (long, None)] {
-        // zeros the buffer: argon2 leaves no block that it uses at zero. A block has 128 words of 8 bytes.
+        // clears the buffer, so that the blocks (128 words, 1 KiB) that argon2 fills can be counted
         hasher.run(|memory| memory.fill(argon2::Block::default())).await.unwrap();
         let verified = hasher.verify(password.into(), stored).await.unwrap();
         assert_eq!(verified, Verified::Mismatch);
         let filled = hasher.run(|memory| memory.iter().filter(|block| block.as_ref() != [0; 128]).count());
-        assert_eq!(filled.await.unwrap(), 64, "argon2 used the whole buffer, 64 blocks of 1 KiB");
+        assert_eq!(filled.await.unwrap(), 64, "argon2 filled the whole buffer, the configured 64 KiB");
     }
 }
 

@@ -9,7 +9,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// fails at once, and a loop without pauses would keep a core busy.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
-    /// The failures since the last accepted connection: a burst.
+    /// The number of failures since the last accepted connection. Together they are a burst.
     failures: u32,
 }
 
@@ -25,10 +25,10 @@ impl Backoff {
         }
     }
 
-    /// Called when accepting failed. Returns the pause before the next attempt, or none if the error is about a single
-    /// connection. Logs the first failure of a burst.
+    /// Called when accepting failed. Returns the pause before the next attempt, or `None` to retry at once. Logs the first
+    /// failure of a burst.
     pub(super) fn failed(&mut self, error: &io::Error) -> Option<Duration> {
-        if concerns_one_connection(error) {
+        if allows_retry_at_once(error) {
             tracing::debug!(
                 %error,
                 "connection closed by the client before it was accepted; other connections are unaffected"
@@ -42,7 +42,7 @@ impl Backoff {
                  many open files, raise the limit (LimitNOFILE= in systemd) or lower http.max_connections"
             );
         }
-        // The shift is bounded against overflow. The longest pause is reached long before.
+        // Bounded, because a shift by 32 would overflow. A shift by 8 already exceeds the longest pause.
         let factor = 1_u32 << self.failures.min(16);
         let pause = FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);
@@ -50,9 +50,9 @@ impl Backoff {
     }
 }
 
-/// Whether the next connection may be accepted at once. Linux reports errors of the new connection through `accept`; see "Error
-/// handling" in accept(2).
-fn concerns_one_connection(error: &io::Error) -> bool {
+/// Whether the error concerns only one connection, or a signal interrupted the call. Linux reports errors of the new connection
+/// through `accept`; see "Error handling" in accept(2).
+fn allows_retry_at_once(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

@@ -26,7 +26,7 @@ pub(super) struct Activity {
 impl Activity {
     /// Registers a request until the result is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
-        // first the request: a reader that finds the change then also finds the request, unless it has ended
+        // counts the request first: a reader that sees the change then also sees the request, unless it has ended
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         self.changes.fetch_add(1, Ordering::AcqRel);
         InFlight(Arc::clone(self))
@@ -49,7 +49,7 @@ pub(super) struct InFlight(Arc<Activity>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        // first the change: a reader that finds the connection idle then also finds the change
+        // counts the change first: a reader that sees an idle connection then also sees the change
         self.0.changes.fetch_add(1, Ordering::AcqRel);
         self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
@@ -80,7 +80,7 @@ impl Body for TrackedBody {
         let this = self.get_mut();
         let Some(stall) = &this.stall else { return Pin::new(&mut this.body).poll_frame(cx) };
         // hyper asks for the next piece, so it has sent the previous piece
-        stall.end();
+        stall.end_wait();
         if this.rest.is_empty() {
             let frame = ready!(Pin::new(&mut this.body).poll_frame(cx)).transpose()?;
             match frame.map(Frame::into_data) {
@@ -89,7 +89,7 @@ impl Body for TrackedBody {
                 None => return Poll::Ready(None),
             }
         }
-        stall.begin();
+        stall.begin_wait();
         let piece = this.rest.split_to(this.rest.len().min(PIECE));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -99,7 +99,7 @@ impl Body for TrackedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // hyper reads the hint before the first piece only, when there is no rest
+        // hyper reads the hint only before the first piece, while `rest` is empty
         self.body.size_hint()
     }
 }

@@ -3,8 +3,8 @@
 //! The kernel resets connections that a closing listener has not accepted, and those in the middle of a handshake. A proxy
 //! that has already sent a request on such a connection can't know whether the request was processed, and doesn't repeat it.
 //! The server therefore blocks new handshakes first, then waits for the handshakes in progress, and then accepts every
-//! established connection. A client that connects meanwhile gets no answer. It retries after a second and is refused, before
-//! it has sent a request.
+//! established connection. A client that connects meanwhile gets no answer. Its system retries after a second and is refused,
+//! before the client has sent a request.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -57,8 +57,8 @@ pub(super) fn block_new_handshakes(_: &TcpListener) -> bool {
     false
 }
 
-/// Closes the listener after serving the established connections that it still holds, as far as `permits` of the connection
-/// limit are available. The kernel resets the others.
+/// Serves the established connections that the listener still holds, one for each free permit of `http.max_connections`. Then
+/// closes the listener, and the kernel resets the others.
 pub(super) fn close(
     listener: TcpListener,
     permits: &Arc<Semaphore>,
@@ -67,7 +67,7 @@ pub(super) fn close(
     // accepts without tokio, whose reactor may not have reported all of the connections yet
     let Ok(listener) = listener.into_std() else { return };
     while let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
-        // tokio made the listener non-blocking: an error means that no connection is left
+        // tokio made the listener non-blocking, so this fails once no connection is left
         let Ok((stream, remote)) = listener.accept() else { return };
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)

@@ -58,7 +58,7 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Period in which the server reads and drops bytes that a client still sends after the last response. Closing at once would
 /// make the kernel send a reset, and the client would lose the response (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
-/// The maximum number of bytes that are read and dropped in this period.
+/// The maximum number of bytes that are read and dropped in the [`LINGER`] period.
 const LINGER_BYTES: usize = 1024 * 1024;
 
 /// The state that all connections share.
@@ -88,7 +88,7 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     let opening = tokio::select! {
         biased;
         opening = read_first_bytes(&mut stream, &context.settings) => opening,
-        () = wait_after_stop(&context, STOP_GRACE) => return,
+        () = wait_for_stop_grace(&context) => return,
     };
     let (protocol, prefix, header_deadline) = match opening {
         Ok(opening) => opening,
@@ -137,15 +137,16 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     }
 }
 
-/// Completes `grace` after the stop signal, or earlier when connections are cut off.
-async fn wait_after_stop<E>(context: &Context<E>, grace: Duration) {
+/// Completes [`STOP_GRACE`] after the stop signal, or earlier when connections are cut off.
+async fn wait_for_stop_grace<E>(context: &Context<E>) {
     context.stop.watch().await;
-    let _ = timeout(grace, context.cut.watch()).await;
+    let _ = timeout(STOP_GRACE, context.cut.watch()).await;
 }
 
 /// Reads until the HTTP version is known. Returns the version, the bytes that were read, and the deadline of the headers.
 async fn read_first_bytes(stream: &mut TcpStream, settings: &HttpSettings) -> io::Result<(Protocol, Prefix, Instant)> {
     let mut prefix = Prefix { bytes: [0; HTTP2_PREFACE.len()], len: 0 };
+    // of each `??`, the first is for the timeout and the second for the read
     prefix.len = timeout(settings.first_byte_timeout, stream.read(&mut prefix.bytes)).await??;
     if prefix.len == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -179,7 +180,7 @@ async fn serve_http1<E: Endpoint + 'static>(
         .serve_connection(TokioIo::new(io), service);
 
     // After the stop signal, `io` ends the connection when it is idle, and a request that has begun to arrive is answered. `None`
-    // means that a handler takes the connection over.
+    // means that hyper has sent the head of an event stream, whose handler takes the connection over.
     let ended_by_hyper = tokio::select! {
         biased;
         ended_by_hyper = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
@@ -242,7 +243,7 @@ async fn serve_http2<E: Endpoint + 'static>(
         .keep_alive_timeout(HTTP2_PING_TIMEOUT)
         .serve_connection(TokioIo::new(io), service);
 
-    // How long the client may still send requests after GOAWAY. None after the stop signal: `cut` is the limit then.
+    // How long the client may still send requests after GOAWAY. `None`, after the stop signal: until the cut signal.
     let goaway_grace = tokio::select! {
         biased;
         ended = &mut connection => return ended,
@@ -260,13 +261,12 @@ async fn serve_http2<E: Endpoint + 'static>(
         biased;
         ended = &mut connection => ended,
         () = context.cut.watch() => Ok(()),
-        // an idle client has received GOAWAY and had time to send a request that was on its way
+        // a client that was idle has received GOAWAY, and has had time to send a request that was on its way
         () = goaway_grace_over => Ok(()),
     }
 }
 
-/// Completes when the connection has been idle for at least `limit`: no request was in flight. Notices this before the connection has
-/// been idle for twice `limit`.
+/// Completes when no request has been in flight for `limit`. The check runs once per `limit`, so this may take up to twice as long.
 async fn wait_until_idle(activity: &Activity, limit: Duration) {
     loop {
         let before = activity.changes();

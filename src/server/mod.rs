@@ -149,7 +149,7 @@ where
     Ok(())
 }
 
-/// Accepts connections within `http.max_connections` until `until` completes.
+/// Accepts connections, at most as many at once as there are `permits` (`http.max_connections`), until `until` completes.
 async fn accept_until<E>(
     context: &Arc<Context<E>>,
     cores: &Cores,
@@ -231,16 +231,16 @@ fn serve<E>(
                 );
             }
         }
-        // held until here: they count the connection
+        // dropped only now, because each counts the connection towards a limit or a core
         drop((permit, slot, admission));
     };
     tasks.spawn_on(serving, &runtime);
 }
 
-/// Sets the options of a connection's socket: the size of the send buffer, TCP_NODELAY, since responses are small and written at
-/// once, and TCP_USER_TIMEOUT (RFC 5482), which ends a connection whose peer is gone or does not read.
+/// Sets the size of a socket's send buffer and two TCP options: TCP_NODELAY, since responses are small and each is written at once, and
+/// TCP_USER_TIMEOUT (RFC 5482), which ends the connection if its peer is gone or does not read.
 fn set_socket_options(stream: &TcpStream, settings: &HttpSettings) -> io::Result<()> {
-    // not shorter than the timeouts that the server itself applies to the connection
+    // not shorter than the server's own timeouts, so that those end a connection first
     let user_timeout = settings.idle_timeout.max(settings.write_timeout).as_millis();
     #[cfg(target_os = "linux")]
     rustix::net::sockopt::set_tcp_user_timeout(stream, u32::try_from(user_timeout).unwrap_or(u32::MAX))?;

@@ -37,9 +37,9 @@ impl PerAddress {
         }
     }
 
-    /// Counts a connection until the returned admission is dropped. `None` if the network is at its limit: close the connection.
+    /// Admits a connection and counts it until the admission is dropped. `None` if the network is at its limit: close the connection.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Admission> {
-        // At a socket for IPv6, the address of an IPv4 client is IPv4-mapped.
+        // At a socket for IPv6, the address of an IPv4 client is IPv4-mapped. `client_network` converts it itself.
         if self.resolver.is_trusted(address.to_canonical()) {
             return Some(Admission { counted: None });
         }
@@ -72,7 +72,7 @@ impl PerAddress {
     }
 }
 
-/// An admitted connection. It counts until this value is dropped.
+/// An admitted connection. Dropping it ends the count.
 #[derive(Debug)]
 pub(super) struct Admission {
     /// The counters and the client network; `None` for a trusted proxy.

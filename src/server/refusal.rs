@@ -9,7 +9,7 @@ use crate::{
     },
 };
 
-/// Returns the response to send in place of `written` if hyper made that response itself: an empty one with the status 400,
+/// Returns the response to send in place of `written` if hyper made `written` itself: it then has no body and the status 400,
 /// 414 or 431. Responses of the endpoint with these statuses are never empty.
 pub(super) fn rewrite_hyper_error(written: &[u8]) -> Option<Vec<u8>> {
     let head = written.strip_prefix(b"HTTP/1.1 ")?.strip_suffix(b"\r\n\r\n")?;
@@ -24,7 +24,7 @@ pub(super) fn rewrite_hyper_error(written: &[u8]) -> Option<Vec<u8>> {
     if !has_empty_body {
         return None;
     }
-    // keeps hyper's date; without one, an empty field keeps the response well-formed
+    // keeps hyper's date; without one, an empty field takes its line in `response`
     let date = fields.find(|field| field.to_ascii_lowercase().starts_with("date: ")).unwrap_or("date:");
     // the request has no id yet, since it did not reach the endpoint
     let id = Entropy::system().uuid().to_string();

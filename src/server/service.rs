@@ -44,7 +44,7 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let in_flight = self.activity.begin();
         let context = Arc::clone(&self.context);
-        // Only responses to GET and HEAD depend on a shutdown: readiness checks and event streams.
+        // Of all handlers, only those of readiness checks and event streams (GET and HEAD) read the shutdown signals.
         if matches!(*request.method(), Method::GET | Method::HEAD) {
             let draining = Draining(context.drain.token().clone());
             let stopping = Stopping(context.stop.token().clone());
@@ -70,7 +70,7 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
             });
             let mut response: Response<_> = response.into();
             let must_close = leaves_a_body_unread(response.status()) || context.drain.is_triggered();
-            // HTTP/2 forbids this header (RFC 9113, section 8.2.2).
+            // While the node drains, clients are to move to other nodes. HTTP/2 forbids this header (RFC 9113, section 8.2.2).
             if version < Version::HTTP_2 && must_close {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -80,8 +80,8 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
     }
 }
 
-/// Whether the rest of the request may still arrive after this status, so that the connection can't be reused (RFC 9110,
-/// sections 15.5.9 and 15.5.14).
+/// Whether the rest of the request's body may still arrive after a response with this status, so that the connection can't be
+/// reused (RFC 9110, sections 15.5.9 and 15.5.14).
 fn leaves_a_body_unread(status: StatusCode) -> bool {
     matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE)
 }

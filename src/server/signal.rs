@@ -64,7 +64,7 @@ impl Future for Watch {
         if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             return Poll::Pending;
         }
-        // This poll takes the token's mutex, and also returns whether the token was cancelled after the check above.
+        // This poll takes the token's mutex. It is ready if the token was cancelled after the check above.
         self.waker = Some(cx.waker().clone());
         self.waiting.as_mut().poll(cx)
     }

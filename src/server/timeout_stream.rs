@@ -20,7 +20,7 @@ use tokio::{
 use super::{activity::Activity, refusal, signal::Watch, write_timeout::WriteStall};
 use crate::{config::HttpSettings, http::takeover::Takeover};
 
-/// The size up to which the parts of a response are joined for one write, in bytes: most responses with tokens have less.
+/// The size up to which the parts of a response are joined for one write, in bytes: most responses with tokens are smaller.
 const JOINED_WRITE_BYTES: usize = 2048;
 
 /// The bytes that were read to detect the HTTP version: at most the 24 of the HTTP/2 preface. hyper reads them first.
@@ -89,7 +89,7 @@ impl TimeoutStream {
         }
     }
 
-    /// The stream, and whether its peer may still be sending: it has not ended, and does not wait for a next request.
+    /// The stream, and whether its peer may still be sending: the peer has not closed its side, and a request has begun.
     pub(super) fn into_parts(self) -> (TcpStream, bool) {
         let is_idle = self.reading.as_ref().is_some_and(|reading| matches!(reading.phase, Phase::Idle(_)));
         (self.stream, !self.has_ended && !is_idle)
@@ -268,8 +268,8 @@ impl Reading {
         }
     }
 
-    /// Called when no bytes are available. Pending until the deadline, and between requests at most until the stop signal. Then
-    /// an error, or `Ok` if no request had begun: a read that returns `Ok` without bytes is the end of the stream.
+    /// Called when no bytes are available. Pending until the deadline; between requests, the stop signal may come first. Then an
+    /// error if a request has begun, and otherwise `Ok`: a read that returns `Ok` without bytes is the end of the stream.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.activity.is_busy() {
             return Poll::Pending;

@@ -20,7 +20,8 @@ pub(super) const PIECE: usize = 16 * 1024;
 /// Detects stalled writes on a socket.
 pub(super) struct WriteStall {
     timeout: Duration,
-    /// Set by a write that has to wait, until [`PIECE`] bytes or everything has been written: the deadline, and the bytes written since.
+    /// The deadline of the writes, and the number of bytes written since the wait began. A write that has to wait sets it. It is cleared
+    /// once [`PIECE`] bytes or everything has been written.
     waiting: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
@@ -69,19 +70,19 @@ impl StreamStall {
     }
 
     /// `TrackedBody` calls this when hyper takes a piece of the response.
-    pub(super) fn begin(&self) {
+    pub(super) fn begin_wait(&self) {
         self.set(Some(Instant::now()));
     }
 
     /// `TrackedBody` calls this when hyper requests the next piece: the window had room for the previous one.
-    pub(super) fn end(&self) {
+    pub(super) fn end_wait(&self) {
         self.set(None);
     }
 
     /// Runs a stream's task until it ends or its response stalls. Returns whether it ended.
     pub(super) async fn watch(self, task: impl Future, timeout: Duration) -> bool {
         tokio::select! {
-            // polls the task first: a task that ends at the deadline has ended
+            // polls the task first: a task that ends at the deadline counts as ended
             biased;
             _ = CURRENT.scope(self.clone(), task) => true,
             () = self.wait_until_stalled(timeout) => false,
@@ -93,7 +94,7 @@ impl StreamStall {
         loop {
             let now = Instant::now();
             // If no piece waits, checks again after the timeout: a piece that begins to wait meanwhile can't stall earlier.
-            let deadline = self.since().unwrap_or(now) + timeout;
+            let deadline = self.waiting_since().unwrap_or(now) + timeout;
             if deadline <= now {
                 return;
             }
@@ -102,7 +103,7 @@ impl StreamStall {
     }
 
     /// The time at which hyper took the piece that waits.
-    fn since(&self) -> Option<Instant> {
+    fn waiting_since(&self) -> Option<Instant> {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -156,7 +157,7 @@ mod tests {
         assert!(ended, "a stream without an unread piece stalled");
         // a response whose piece no one reads
         let stalled = async {
-            StreamStall::of_current_stream().unwrap().begin();
+            StreamStall::of_current_stream().unwrap().begin_wait();
             std::future::pending::<()>().await;
         };
         let ended = StreamStall::default().watch(stalled, TIMEOUT).await;

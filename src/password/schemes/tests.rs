@@ -82,7 +82,7 @@ async fn hashes_of_other_libraries_match_and_are_upgraded() {
             let Verified::Match { upgraded: Some(new) } = verify(&hasher, password, hash).await else {
                 panic!("no match, or not upgraded: {hash}")
             };
-            assert!(new.expose().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{}", new.expose());
+            assert!(new.expose().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "not as configured: {}", new.expose());
             assert_eq!(verify(&hasher, password, new.expose()).await, Verified::Match { upgraded: None });
             for other in [format!("{password} "), password.to_uppercase(), String::new()] {
                 assert_eq!(verify(&hasher, other, hash).await, Verified::Mismatch, "{hash}");
@@ -118,11 +118,11 @@ async fn password_with_nul_never_matches_a_bcrypt_hash() {
 }
 
 /// The salt and the output of the first hash of [`ASCII`].
-const SALT_HASH: &str = "AQIDBAUGBwgJCgsMDQ4PEA$r4QZIbo2xj38aweuno3OWB7b2xLJciyNFMMSssFRtUA";
+const SALT_AND_OUTPUT: &str = "AQIDBAUGBwgJCgsMDQ4PEA$r4QZIbo2xj38aweuno3OWB7b2xLJciyNFMMSssFRtUA";
 
-/// Imports a hash with this scheme and these parameters, and with the salt and output of [`SALT_HASH`].
-fn check_head(head: &str) -> Result<(), BadHash> {
-    try_import(&format!("{head}${SALT_HASH}"), &settings())
+/// Imports a hash with the scheme and parameters `head`, and with [`SALT_AND_OUTPUT`].
+fn try_import_head(head: &str) -> Result<(), BadHash> {
+    try_import(&format!("{head}${SALT_AND_OUTPUT}"), &settings())
 }
 
 fn try_import(text: &str, settings: &PasswordSettings) -> Result<(), BadHash> {
@@ -132,7 +132,8 @@ fn try_import(text: &str, settings: &PasswordSettings) -> Result<(), BadHash> {
 #[test]
 fn hashes_above_the_limits_are_refused() {
     // The tests' settings allow 64 MiB (65,536 KiB), and 32 units of work. A unit takes as long as a default hash of 19 MiB and
-    // 2 passes, so 32 units are 19 passes over 64 MiB, 32 × 42,500 rounds of PBKDF2 with SHA-256, or cost 13 of bcrypt.
+    // 2 passes, so 32 units are 19 passes over 64 MiB, cost 13 of bcrypt, 32 × 4,864 KiB that scrypt fills, or 32 × 50,000 (SHA-1),
+    // 32 × 42,500 (SHA-256) or 32 × 25,000 (SHA-512) rounds of PBKDF2.
     for (head, why) in [
         ("$argon2id$v=19$m=65537,t=1,p=1", "memory"),
         ("$argon2id$v=19$m=4294967295,t=1,p=1", "memory"),
@@ -142,6 +143,7 @@ fn hashes_above_the_limits_are_refused() {
         ("$scrypt$ln=31,r=4294967295,p=1", "memory"),
         ("$scrypt$ln=64,r=8,p=1", "memory"),
         ("$scrypt$ln=4294967295,r=8,p=1", "memory"),
+        // each lane of scrypt takes memory
         ("$scrypt$ln=1,r=1,p=1073741823", "memory"),
         ("$scrypt$ln=15,r=8,p=5", "memory times parallelism"),
         ("$pbkdf2-sha256$i=1360001,l=32", "rounds"),
@@ -149,17 +151,17 @@ fn hashes_above_the_limits_are_refused() {
         ("$pbkdf2-sha512$i=800001", "rounds"),
         ("$pbkdf2-sha1$i=1600001", "rounds"),
     ] {
-        assert_eq!(check_head(head), Err(BadHash::TooCostly(why)), "{head}");
+        assert_eq!(try_import_head(head), Err(BadHash::TooCostly(why)), "{head}");
     }
     for head in [
         // 16 lanes cost no more than one
-        "$argon2id$v=19$m=65535,t=19,p=16",
+        "$argon2id$v=19$m=65536,t=19,p=16",
         "$scrypt$ln=15,r=8,p=4",
         "$pbkdf2-sha256$i=1360000,l=32",
         "$pbkdf2-sha512$i=800000",
         "$pbkdf2-sha1$i=1600000",
     ] {
-        assert_eq!(check_head(head), Ok(()), "{head}");
+        assert_eq!(try_import_head(head), Ok(()), "{head}");
     }
     let cost = |cost: u32| BCRYPT_LONG.replacen("$04$", &format!("${cost:02}$"), 1);
     assert_eq!(try_import(&cost(13), &settings()), Ok(()));
@@ -173,8 +175,8 @@ fn hashes_above_the_limits_are_refused() {
 #[tokio::test]
 async fn stored_hash_above_the_limits_is_unusable_after_the_usual_work() {
     let hasher = hasher();
-    let hash = format!("$argon2id$v=19$m=65536,t=100,p=1${SALT_HASH}");
-    // clears the hashing memory, so that the blocks (1 KiB each) that the verification fills can be counted
+    let hash = format!("$argon2id$v=19$m=65536,t=100,p=1${SALT_AND_OUTPUT}");
+    // clears the hashing memory, so that the blocks (128 words, 1 KiB) that the verification fills can be counted
     hasher.run(|memory| memory.fill(argon2::Block::default())).await.unwrap();
     let verified = verify(&hasher, ASCII.password, &hash).await;
     assert_eq!(verified, Verified::Unusable(BadHash::TooCostly("passes")));
@@ -193,7 +195,7 @@ fn longer_pbkdf2_output_is_no_more_work() {
 fn hashes_with_the_configured_parameters_are_within_the_stored_limits() {
     // these exceed the limits of an import
     let costly = PasswordSettings { memory_kib: 4_194_304, iterations: 100, ..settings() };
-    let hash = format!("$argon2id$v=19$m=4194304,t=100,p=1${SALT_HASH}");
+    let hash = format!("$argon2id$v=19$m=4194304,t=100,p=1${SALT_AND_OUTPUT}");
     assert!(StoredHash::parse(&hash, Limits::stored(&costly)).is_ok());
     assert_eq!(try_import(&hash, &costly), Err(BadHash::TooCostly("memory")));
 }
@@ -217,11 +219,11 @@ fn damaged_and_unsupported_hashes_are_refused() {
         "$scrypt$v=1$ln=4,r=8,p=1",
         "$pbkdf2-sha256$i=0",
         "$pbkdf2-sha256$l=32",
-        // the output of SALT_HASH has 32 bytes
+        // the output of SALT_AND_OUTPUT has 32 bytes
         "$pbkdf2-sha256$i=1000,l=31",
         "$pbkdf2-sha256$i=1000,x=1",
     ] {
-        assert_eq!(check_head(head), Err(BadHash::Malformed), "{head}");
+        assert_eq!(try_import_head(head), Err(BadHash::Malformed), "{head}");
     }
     for text in [
         "",
@@ -256,7 +258,7 @@ fn damaged_and_unsupported_hashes_are_refused() {
     }
 }
 
-/// Hashes as other systems write them; `made` in the file names each library and version.
+/// Each hash in the file is spelled as another system writes it: `made` names the library and its version.
 #[tokio::test]
 async fn spellings_of_other_systems_match_and_are_upgraded() {
     let hasher = hasher();
@@ -264,9 +266,9 @@ async fn spellings_of_other_systems_match_and_are_upgraded() {
         serde_json::from_str(include_str!("../../../tests/fixtures/import/hashes.json")).unwrap();
     assert!(vectors.len() >= 20);
     for vector in vectors {
-        let text = |name: &str| vector[name].as_str().unwrap();
+        let field = |name: &str| vector[name].as_str().unwrap();
         let hash = match vector.get("firebase") {
-            None => text("hash").to_owned(),
+            None => field("hash").to_owned(),
             Some(config) => {
                 // the form in which the console of Firebase shows the parameters
                 let console = format!(
@@ -277,15 +279,15 @@ async fn spellings_of_other_systems_match_and_are_upgraded() {
                     config["rounds"],
                     config["mem_cost"]
                 );
-                FirebaseHashConfig::parse(&console).unwrap().hash(text("salt"), text("hash")).unwrap()
+                FirebaseHashConfig::parse(&console).unwrap().hash(field("salt"), field("hash")).unwrap()
             }
         };
-        let stored = import_hash(&hash, &settings()).unwrap_or_else(|bad| panic!("{}: {bad}", text("name")));
-        let verified = verify(&hasher, text("password"), stored.expose()).await;
-        assert!(matches!(verified, Verified::Match { upgraded: Some(_) }), "{}: {verified:?}", text("name"));
+        let stored = import_hash(&hash, &settings()).unwrap_or_else(|bad| panic!("{}: {bad}", field("name")));
+        let verified = verify(&hasher, field("password"), stored.expose()).await;
+        assert!(matches!(verified, Verified::Match { upgraded: Some(_) }), "{}: {verified:?}", field("name"));
         let wrong = verify(&hasher, "not the password", stored.expose()).await;
-        assert_eq!(wrong, Verified::Mismatch, "{}", text("name"));
-        assert_eq!(import_hash(stored.expose(), &settings()).unwrap(), stored, "the stored form is a fixed point");
+        assert_eq!(wrong, Verified::Mismatch, "{}", field("name"));
+        assert_eq!(import_hash(stored.expose(), &settings()).unwrap(), stored, "the stored form is imported unchanged");
     }
 }
 
