@@ -283,10 +283,8 @@ mod tests {
             };
             assert!(pool.submit(Box::new(report_thread)).is_ok());
         }
-        assert!(
-            receiver.iter().take(queue).all(|name| name.as_deref() == Some("password-0")),
-            "the second thread pauses"
-        );
+        // the second thread, `password-1`, pauses
+        assert!(receiver.iter().take(queue).all(|name| name.as_deref() == Some("password-0")));
         pool.monitor.clear();
         // Each job waits for the other one, so they end only if both threads run.
         let both = Arc::new(std::sync::Barrier::new(2));
@@ -325,10 +323,7 @@ mod tests {
             [8, 7, 6, 5, 4, 3, 2, 1, 0],
             "the first batch: nine results when 31 jobs wait, as 9 > 31 / 4"
         );
-        assert!(
-            delays[36..].iter().all(|delay| *delay == 0),
-            "with fewer than {JOBS_PER_HELD_RESULT} waiting: {delays:?}"
-        );
+        assert!(delays[36..].iter().all(|delay| *delay == 0), "with fewer than 4 jobs waiting: {delays:?}");
     }
 
     #[test]

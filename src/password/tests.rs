@@ -29,8 +29,8 @@ fn hasher(settings: &PasswordSettings) -> PasswordHasher {
 
 /// The hash of a new password that the policy accepts.
 pub(super) async fn hash(hasher: &PasswordHasher, password: &str) -> PasswordHash {
-    let context = vec![];
-    hasher.hash_new(hasher.check_new(password.into()).unwrap(), context).await.unwrap()
+    let account_words = vec![];
+    hasher.hash_new(hasher.check_new(password.into()).unwrap(), account_words).await.unwrap()
 }
 
 /// A password that the policy accepts.
@@ -163,11 +163,7 @@ async fn reserve_beyond_threads_and_queue_is_refused() {
     let reservations: Vec<_> = (0..3).map(|_| hasher.reserve().unwrap()).collect();
     assert!(matches!(hasher.reserve(), Err(PasswordError::Busy { retry_after }) if retry_after.as_secs() == 1));
     // the caller of `verify` reserves the slot, not `verify` itself
-    assert_eq!(
-        hasher.verify(GOOD.into(), None).await.unwrap(),
-        Verified::Mismatch,
-        "all slots are taken, and a caller that has one is served"
-    );
+    assert_eq!(hasher.verify(GOOD.into(), None).await.unwrap(), Verified::Mismatch, "a caller with a slot is served");
     drop(reservations);
     // the slots are free again
     let _reservation = hasher.reserve().unwrap();

@@ -9,7 +9,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// fails at once, and a loop without pauses would keep a core busy.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
-    /// The number of failures since the last accepted connection. Together they are a burst.
+    /// The number of failures since the last accepted connection. These failures are a burst.
     failures: u32,
 }
 

@@ -72,7 +72,7 @@ impl PerAddress {
     }
 }
 
-/// An admitted connection. Dropping it ends the count.
+/// An admitted connection, counted until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Admission {
     /// The counters and the client network; `None` for a trusted proxy.

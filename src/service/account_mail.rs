@@ -35,7 +35,7 @@ pub(super) fn link_and_code(state: &AppState, purpose: TokenPurpose, issued: &Is
     LinkAndCode { link: link(state, purpose, &issued.token), code, expires_at: issued.expires_at }
 }
 
-/// The mail to the owner of an address that another person tried to use for an account.
+/// The data of the mail to the owner of an address that another person tried to use for an account.
 pub(super) fn address_taken(state: &AppState, origin: &RequestOrigin) -> MailData {
     let origin = action_origin(origin, state.clock.now());
     MailData::AddressTaken { origin, sign_in: state.config.mail.links.sign_in.clone() }
@@ -57,7 +57,8 @@ pub(super) fn link(state: &AppState, purpose: TokenPurpose, token: &SecretText) 
     template.with_token(token)
 }
 
-/// Composes a mail to `to`, about `account` if there is one. Returns `None` if no mail can be sent to the address.
+/// Composes a mail to `to`, about `account` if there is one. Returns `None` if the address can't be used, or if the mail is a notice
+/// that is switched off or finds the queue full.
 pub(super) fn compose(
     state: &AppState,
     account: Option<AccountId>,
@@ -105,7 +106,7 @@ pub(super) async fn enqueue(
     Ok(())
 }
 
-/// Enqueues a mail by itself, without a change of the account.
+/// Enqueues a mail in a transaction of its own.
 pub(super) async fn send(
     state: &AppState,
     account: &Account,
@@ -120,7 +121,7 @@ pub(super) async fn send(
     Ok(())
 }
 
-/// The data of a notice, with the link "this wasn't me".
+/// The data of a notice, with the link "this wasn't me". Issues the link's token.
 pub(super) async fn notice(
     state: &AppState,
     account: &Account,
@@ -138,7 +139,7 @@ pub(super) fn operator_notice(now: Timestamp) -> Notice {
     Notice { origin: action_origin(&RequestOrigin::default(), now), not_me: None }
 }
 
-/// Whether a notice goes to the account's address: only a verified address belongs to the owner (I13).
+/// Whether a notice goes to the account's address. An unverified address may not be the owner's (I13).
 pub(super) fn should_notify(state: &AppState, account: &Account, template: Template) -> bool {
     account.email_verified && !state.config.mail.notices_off.contains(&template)
 }

@@ -119,7 +119,7 @@ pub async fn enable(state: &AppState, id: AccountId) -> Result<(), ChangeAccount
 pub async fn delete(state: &AppState, id: AccountId) -> Result<u64, ChangeAccountError> {
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
-    // The fence needs a later epoch than the deleted row had.
+    // The fence in Redis refuses sign-ins that read an earlier epoch, so it needs a later one than the deleted row had.
     let epoch = change.account.epoch.next();
     change.delete().await?;
     change.record(&AuditEntry::new(now, AuditEvent::AccountDeleted).account(id)).await?;
@@ -178,7 +178,7 @@ pub async fn set_email(state: &AppState, id: AccountId, email: &Email) -> Result
         SetEmailError::Taken => ChangeAccountError::EmailTaken,
         SetEmailError::Sql(error) => error.into(),
     })?;
-    change.retain_former_address(email).await?;
+    change.retain_former_address(email).await?; // drops the other undo links
     change_email::notify_without_link(state, &mut change, &former_account, email, &RequestOrigin::default()).await?;
     change.record(&AuditEntry::new(now, AuditEvent::EmailChanged).account(id)).await?;
     additional_claims::update(state, &mut change, &former_claims).await?;
@@ -203,8 +203,8 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
     change.set_password(&hash, now).await?;
-    // After a password reset by mail, a code by mail is no second factor, since it proves the same as the reset. This password comes from
-    // the operator.
+    // After a password reset by mail, a code by mail is no second factor, since it proves the same as the reset. It is one again with a
+    // password from the operator.
     change.resume_email_code().await?;
     change.record(&AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because("set_by_operator")).await?;
     if account_mail::should_notify(state, &change.account, Template::PasswordChanged) {
@@ -213,7 +213,7 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
         account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
     }
     let ended = end_sessions(state, &mut change, EndReason::PasswordChanged).await?;
-    // Devices and networks that signed in with the former password may be a thief's: they get no attempts of their own any more.
+    // Devices and networks that signed in with the former password may be a thief's: they lose their separate allowance of attempts.
     limits::forget_devices(state, id).await?;
     change.commit().await?;
     tracing::info!(account = %id, sessions_ended = ended, "password of an account set by an operator");
@@ -256,7 +256,7 @@ async fn lock(state: &AppState, id: AccountId) -> Result<AccountChange, ChangeAc
     state.sql.change_account(id).await?.ok_or(ChangeAccountError::NotFound)
 }
 
-/// Ends all sessions of a locked account. If that fails, the change is dropped with the transaction.
+/// Ends all sessions of a locked account. On an error, the caller drops the change, which rolls its transaction back.
 async fn end_sessions(
     state: &AppState,
     change: &mut AccountChange,

@@ -27,7 +27,7 @@ pub(super) async fn load(state: &AppState, account: &Account) -> Result<Addition
     Ok(select(settings, account, &metadata))
 }
 
-/// The claims of an account as its change, which is not committed yet, leaves them.
+/// The claims of an account after its uncommitted change.
 ///
 /// # Errors
 /// [`SqlError`]
@@ -59,8 +59,8 @@ fn select(settings: &TokenSettings, account: &Account, metadata: &Metadata) -> A
     AdditionalClaims::new(email_verified, members.into_members())
 }
 
-/// Stores the claims of a changed account under a new version, so that no older token is accepted (I16). Does nothing if they equal
-/// `before`, the claims before the change.
+/// Stores the claims of a changed account under a new version, so that no older token is accepted (I16), and under a new epoch, so that
+/// no sign-in stores older claims. Does nothing if the claims equal `before`, those before the change.
 ///
 /// # Errors
 /// [`ServiceError`]

@@ -37,7 +37,7 @@ pub enum SetMetadataError {
 
 from_store_errors!(SetMetadataError);
 
-/// Replaces the metadata. If tokens contain a member that changes, every node refuses the account's older tokens once this function has
+/// Replaces the metadata. If a member that tokens contain changes, every node refuses the account's older tokens once this function has
 /// returned, and the next refresh of each session returns a token with the new members (I16: changes of claims apply at once). Returns the
 /// account's profile with the new metadata.
 ///
@@ -61,7 +61,7 @@ pub async fn set_app_metadata(
     let mut entry = AuditEntry::new(now, AuditEvent::ProfileChanged).account(id).detail("app_metadata");
     entry.facts.actor = initiator.actor();
     change.record(&entry).await?;
-    // Last: Redis gets the new claims in this step, which nothing but the commit may follow.
+    // Last before the commit: if a later statement failed, Redis would already have the new claims.
     additional_claims::update(state, &mut change, &former_claims).await?;
     change.commit().await?;
     tracing::info!(account = %id, "app_metadata of an account set");

@@ -36,8 +36,8 @@ impl From<TokenError> for AuthenticateError {
     }
 }
 
-/// Verifies an access token and looks its session up in Redis, so that the tokens of an ended session are refused at once and
-/// not only when they expire (ASVS 7.4.1).
+/// Verifies an access token of a session, not of a service client, and looks the session up in Redis, so that the tokens of an
+/// ended session are refused at once and not only when they expire (ASVS 7.4.1).
 ///
 /// # Errors
 /// [`AuthenticateError`]
@@ -48,8 +48,8 @@ pub async fn authenticate(state: &AppState, token: &str) -> Result<Arc<VerifiedT
     Ok(claims)
 }
 
-/// Checks that a token may use the API of its account. It must belong to the first-party client (`token.client_id`), or to an app with all
-/// scopes of `token.scope`.
+/// Checks that a token may use the API of its account. The token must be the first-party client's (`token.client_id`), or have all scopes
+/// of `token.scope`.
 ///
 /// # Errors
 /// [`AuthenticateError::InsufficientScope`]

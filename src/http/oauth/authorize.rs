@@ -147,7 +147,7 @@ impl AuthorizeApi {
         body: Body<AuthorizationForm>,
     ) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
         let Ok(parameters) = body.parameters.map(Parameters) else { return malformed(&visit) };
-        match authorize::begin(&visit.state, &parameters, visit.client.ip).await {
+        match authorize::validate_and_store(&visit.state, &parameters, visit.client.ip).await {
             Ok(handle) => {
                 // `begin` has stored the locales with the request.
                 let ui_locales = None;

@@ -19,7 +19,7 @@ use crate::{
 pub(super) enum RequestStage {
     /// A new request of a browser at this address. A fetch of the client's document counts against the rate limits of the address.
     New(Option<IpAddr>),
-    /// A stored request that continues after a page of Latchkey. A new fetch is not counted, because the client was found before.
+    /// A stored request that continues after a page of Latchkey. A fetch is not counted, since the client was found before.
     Continued,
 }
 
@@ -71,7 +71,7 @@ pub(crate) async fn may_redirect(
     is_known(state, client, browser).await
 }
 
-/// Finds a client that no operator has registered. Other endpoints find such a client only once an account has allowed it.
+/// Finds a dynamic client: one that no operator has registered. Other endpoints find such a client only once an account has allowed it.
 async fn find_dynamic(
     state: &AppState,
     client_id: &str,
@@ -105,8 +105,8 @@ async fn find_dynamic(
     Ok(found)
 }
 
-/// Returns the end of the sentence that the page shows. The cause of a failed fetch is only in the log: the page must not reveal which
-/// hosts the service can reach.
+/// The error for an unusable document, with the end of the sentence that the page shows. The cause of a failed fetch is only in the log:
+/// the page must not reveal which hosts the service can reach.
 fn untrusted_document(error: DocumentError) -> UntrustedRequest {
     UntrustedRequest::ClientDocument(match error {
         DocumentError::Fetch(_) => "it can't be fetched",

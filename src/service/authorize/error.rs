@@ -82,7 +82,7 @@ impl AuthorizationError {
         self.response_to_uri(state, &request.redirect_uri, request.response_mode, request.state.clone())
     }
 
-    /// The error response for a trusted redirect URI. `client_state` is the parameter `state` of the request.
+    /// The error response for a trusted redirect URI, with the issuer (RFC 9207). `client_state` is the request's parameter `state`.
     pub(super) fn response_to_uri(
         self,
         state: &AppState,
@@ -104,7 +104,7 @@ pub enum UntrustedRequest {
     /// `client_id` is missing or repeated, or names no enabled client.
     #[error("the request names no client of this service")]
     UnknownClient,
-    /// The metadata document of the client can't be used.
+    /// The metadata document of the client can't be used. Contains the reason, such as `it can't be fetched`.
     #[error("the description of the app can't be used: {0}")]
     ClientDocument(&'static str),
     /// `redirect_uri` is missing or repeated, or is not registered for the client.
@@ -133,7 +133,7 @@ pub enum AuthorizeError {
     /// The client or its redirect URI can't be trusted: a page shows the error to the user.
     #[error(transparent)]
     Untrusted(#[from] UntrustedRequest),
-    /// The account has allowed the maximum number of dynamic clients (`dynamic_clients.max_per_account`).
+    /// The account has allowed the maximum number of clients that no operator has registered (`dynamic_clients.max_per_account`).
     #[error("the account has allowed too many apps that are not registered")]
     TooManyApps,
     /// The request is refused with an error response for the client.

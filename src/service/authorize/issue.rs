@@ -32,7 +32,7 @@ pub(crate) struct CodePayload {
 }
 
 /// The digest of the values that bind a code: the token request must come from this client, repeat the redirect URI, and send the
-/// verifier of the code challenge. `client` is the client's id in the store, which is not the `client_id` for a dynamic client.
+/// verifier of the code challenge. `client` is the client's id in the store, which for a dynamic client is not its `client_id`.
 pub(crate) fn code_binding_digest(client: &str, redirect_uri: &str, code_challenge: &str) -> [u8; 32] {
     // None of the three values contains a line break, so no other three values give the same text.
     let text = [client, redirect_uri, code_challenge].join("\n");

@@ -2,7 +2,7 @@
 //! Core 1.0, section 3.1).
 //!
 //! `/oauth2/authorize` calls [`authorize`]. Its outcome is a response for the client, or a page to show, with the handle of the request.
-//! The page gets the handle as its parameter `request` and
+//! The page gets the handle as its parameter `request`. The page then:
 //!
 //! 1. calls [`pending`] to learn the client, the request (`login_hint`, `ui_locales`, scopes) and the step that is missing.
 //! 2. lets the user complete that step: sign in (`service::browser_session`), confirm the account ([`select_account`]) or consent
@@ -51,7 +51,7 @@ pub enum AuthorizeStep {
     SignIn,
     /// The authentication of the browser's session is older than the client accepts: the user has to authenticate again.
     Reauthenticate,
-    /// The browser's session has a lower authentication level than the client accepts. Carries the level that is needed.
+    /// The browser's session has a lower authentication level than the client accepts. Contains the required level.
     StepUp(Acr),
     /// The user has to consent to the requested scopes and resources.
     Consent,
@@ -66,7 +66,7 @@ pub enum AuthorizeStep {
 /// A request that waits for its user, and the missing step.
 #[derive(Clone, Debug)]
 pub struct PendingAuthorization {
-    /// The client: its name, its links.
+    /// The client, whose name and links the page shows.
     pub client: Arc<Client>,
     /// The request.
     pub request: AuthorizationRequest,
@@ -147,7 +147,7 @@ pub async fn authorize(
 ///
 /// # Errors
 /// [`AuthorizeError`]
-pub async fn begin(
+pub async fn validate_and_store(
     state: &AppState,
     parameters: &Parameters,
     ip: Option<IpAddr>,
@@ -214,7 +214,7 @@ pub async fn consent(state: &AppState, handle: &RequestHandle, browser: &Browser
     Ok(())
 }
 
-/// Stores a dynamic client together with the account's consent, so that the other endpoints find the client.
+/// Stores a dynamic client (one that no operator has registered) with the account's consent, so that the other endpoints find it.
 async fn allow_dynamic(
     state: &AppState,
     account: AccountId,
@@ -226,7 +226,7 @@ async fn allow_dynamic(
     let allowed =
         AllowedClient { id: &client.id, client_id: &dynamic.client_id, metadata: &metadata, source: dynamic.source };
     let max = state.config.dynamic_clients.max_per_account;
-    // false if the account has allowed the maximum number of apps
+    // false if the account has allowed the maximum number of dynamic clients
     let is_stored = state.sql.allow_dynamic_client(account, allowed, permission, max, state.clock.now()).await?;
     state.clients.evict(client);
     if is_stored { Ok(()) } else { Err(AuthorizeError::TooManyApps) }
@@ -290,7 +290,7 @@ async fn missing_step(
         AuthorizeStep::SelectAccount => AuthorizationError::AccountSelectionRequired,
         _ => AuthorizationError::LoginRequired,
     };
-    // An app that the user has not allowed must not learn whether the browser is signed in, and at which level.
+    // A dynamic client that the user has not allowed must not learn whether the browser is signed in, and at which level.
     if !is_known(state, client, browser).await? {
         error = AuthorizationError::LoginRequired;
     }
@@ -340,7 +340,7 @@ async fn find_missing_step(
     if request.consented == Some(session.id) {
         return Ok(None);
     }
-    // No operator has vetted a dynamic client. If another program could pose as it, the user consents each time.
+    // No operator has vetted a dynamic client. If another program could pose as the client, the user consents each time.
     let asks_each_time = client.dynamic.is_some() && is_impersonable(client, &request.redirect_uri);
     if prompt.consent || asks_each_time {
         return Ok(Some(AuthorizeStep::Consent));

@@ -26,10 +26,10 @@ use crate::{
 /// The scopes that are granted only if the request names them.
 const ON_REQUEST_ONLY: [&str; 2] = ["openid", "offline_access"];
 
-/// The longest value of a parameter, in bytes, because Redis stores the request. `id_token_hint` is not stored, and may be longer.
+/// The maximum size of a parameter's value, in bytes, since Redis stores the request. `id_token_hint` is not stored, and may be larger.
 const MAX_VALUE_BYTES: usize = 2048;
 
-/// The parameters of a request, in order. Names may be repeated, which is an error for all but `resource`.
+/// The parameters of a request, in order. Repeating one is an error, except `resource` and unknown parameters.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters(pub Vec<(String, String)>);
 
@@ -55,8 +55,8 @@ impl Parameters {
     /// If there are other parameters, such as `client_id`, then `request` is not a handle but a request object (OpenID Connect Core 1.0,
     /// section 6.1).
     pub(super) fn handle(&self) -> Result<Option<RequestHandle>, UntrustedRequest> {
-        let mut others = self.0.iter().filter(|(name, _)| name != "ui_locales");
-        match (others.next(), others.next()) {
+        let mut without_locales = self.0.iter().filter(|(name, _)| name != "ui_locales");
+        match (without_locales.next(), without_locales.next()) {
             (Some((name, value)), None) if name == "request" => {
                 RequestHandle::parse(value).map(Some).ok_or(UntrustedRequest::Expired)
             }
@@ -247,7 +247,7 @@ pub(crate) fn find_audience<'a>(audiences: &'a [String], resource: &str) -> Opti
     audiences.iter().find(is_named)
 }
 
-/// Whether `url` is the URL `origin`, which has no path, with the path `/`.
+/// Whether `origin` is a URL without a path, and `url` is `origin` with the path `/`.
 fn is_root_of(url: &str, origin: &str) -> bool {
     url.strip_suffix('/') == Some(origin) && is_origin(origin)
 }
