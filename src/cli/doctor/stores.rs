@@ -32,11 +32,16 @@ pub(super) async fn check(config: &Config, clock: &Clock) -> Vec<Finding> {
             match check_redis(&redis.health, clock).await {
                 Ok(found) => findings.extend(found),
                 Err(error) => {
-                    let remedy = redis_remedy(config).await;
+                    let remedy = if error.is_answer() {
+                        "Redis has answered, and its own log may say more".to_owned()
+                    } else {
+                        silent_redis_remedy(config).await
+                    };
                     findings.push(Finding::fail("redis", format!("{error}; {remedy}")));
                 }
             }
             redis.close().await;
+            // a Redis that this command has started, because no service runs one
             if let Some(embedded_redis) = embedded_redis {
                 embedded_redis.stop().await;
             }
@@ -57,7 +62,7 @@ pub(super) async fn check(config: &Config, clock: &Clock) -> Vec<Finding> {
 }
 
 /// The remedy for a Redis that does not answer.
-async fn redis_remedy(config: &Config) -> String {
+async fn silent_redis_remedy(config: &Config) -> String {
     if config.redis.url.is_some() {
         return "check that a supported Redis runs there, or correct redis.url (LATCHKEY_REDIS_URL)".to_owned();
     }
@@ -87,8 +92,11 @@ async fn check_redis(health: &RedisHealth, clock: &Clock) -> Result<Vec<Finding>
         .collect();
     let description = health.describe().await?;
     let round_trip = format!("{:.2} ms", description.round_trip.as_secs_f64() * 1000.0);
-    let topology =
-        if description.clustered { "a cluster".to_owned() } else { format!("{} replicas", description.replicas) };
+    let topology = match description.replicas {
+        _ if description.clustered => "a cluster".to_owned(),
+        1 => "1 replica".to_owned(),
+        replicas => format!("{replicas} replicas"),
+    };
     // without a finding, Redis is persistent and evicts nothing
     if findings.is_empty() {
         let detail =
@@ -147,9 +155,11 @@ async fn check_database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, 
         findings.extend(keys::check(config, &sql, clock.now()).await?);
         findings.extend(mail::check_queue(&sql, clock).await?);
     } else {
-        let detail = format!(
-            "{name}: {missing_migrations} migrations are missing; `latchkey serve` or `latchkey migrate` runs them"
-        );
+        let missing = match missing_migrations {
+            1 => "1 migration is missing".to_owned(),
+            number => format!("{number} migrations are missing"),
+        };
+        let detail = format!("{name}: {missing}; run `latchkey serve` or `latchkey migrate`");
         findings.push(Finding::warn(CHECK, detail));
     }
     sql.close().await;

@@ -109,6 +109,17 @@ pub enum RedisError {
     Unexpected(String),
 }
 
+impl RedisError {
+    /// Whether Redis has answered, with an error such as `LOADING` or with unexpected data.
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Self::Setting { .. } => false,
+            Self::Unavailable(reason) => failure::is_answer(reason),
+            Self::Unexpected(_) => true,
+        }
+    }
+}
+
 impl From<FredError> for RedisError {
     fn from(error: FredError) -> Self {
         let details = error.details();

@@ -23,6 +23,13 @@ pub(super) fn reason(error: &Error) -> String {
     }
 }
 
+/// Whether a [`reason`] quotes an error of the server. Such an error begins with a code in upper case.
+pub(super) fn is_answer(reason: &str) -> bool {
+    let code = reason.split(' ').next().unwrap_or_default();
+    let has_code = !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    has_code || reason.contains("NOPERM")
+}
+
 /// Whether an error says that the server takes no writes, because it is a replica or has lost its master. A new connection through
 /// the same address may reach the new master.
 pub(super) fn is_demoted(details: &str) -> bool {
@@ -106,6 +113,16 @@ mod tests {
         assert_eq!(reason_of(ErrorKind::IO, lookup), "failed to lookup address information: Name or service not known");
         let issuer = "Custom { kind: InvalidData, error: InvalidCertificate(UnknownIssuer) }";
         assert!(reason_of(ErrorKind::IO, issuer).contains("redis.tls_ca"));
+    }
+
+    #[test]
+    fn is_answer_accepts_errors_of_the_server_only() {
+        let answers = ["LOADING Redis is loading the dataset in memory", "BUSY Redis is busy running a script"];
+        assert!(answers.into_iter().all(|details| is_answer(&reason_of(ErrorKind::Unknown, details))));
+        assert!(is_answer(&reason_of(ErrorKind::Unknown, "NOPERM this user has no permissions")));
+        assert!(!is_answer(&reason_of(ErrorKind::Timeout, "")));
+        let refused = "Os { code: 111, kind: ConnectionRefused, message: \"Connection refused\" }";
+        assert!(!is_answer(&reason_of(ErrorKind::IO, refused)));
     }
 
     #[test]
