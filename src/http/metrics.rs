@@ -30,7 +30,8 @@ async fn render(Data(state): Data<&Arc<AppState>>) -> Response {
         Err(error) => {
             tracing::error!(
                 %error,
-                "rendering the metrics failed: /metrics answers 500; other requests are unaffected"
+                "rendering the metrics failed: /metrics answers 500, and the next request tries again; other requests are unaffected. If this lasts, \
+                 report this line (a bug), and restart the node"
             );
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }

@@ -35,8 +35,8 @@ where
                         tracing::warn!(
                             %error,
                             task,
-                            "a mail that a user has requested could not be queued; retrying for up to {} s. At most one such \
-                             line a minute is logged",
+                            "a mail that a user has requested could not be queued; retrying for up to {} s, then it is not sent. \
+                             At most one such line a minute is logged",
                             RETRY_TIME.as_secs()
                         );
                     }

@@ -275,7 +275,13 @@ fn log(mail: &ClaimedMail, result: &DeliveryResult) {
             );
         }
         DeliveryResult::Expired(error) => {
-            tracing::error!(%id, %template, attempts, "mail expired before it was delivered, not retried: its link or code must be requested again: {error}");
+            tracing::error!(
+                %id,
+                %template,
+                attempts,
+                "mail expired before it was delivered, not retried. If it has a link or a code, the recipient must request a new one. Check the \
+                 SMTP server (`latchkey doctor`): {error}"
+            );
         }
     }
 }
