@@ -21,7 +21,8 @@ async fn redis_out_of_memory_ends_sessions_but_starts_none() {
     node.register("ada").await;
     let [kept, ended] = [node.login("ada").await, node.login("ada").await];
 
-    // less than Redis uses already: it refuses scripts that may need memory, except those that end sessions
+    // Redis uses more than 1 MB already. It then refuses a script whose first write may need memory. The scripts that end sessions begin with
+    // a removal (lib.lua).
     server.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
     assert_unavailable(&node.refresh(&kept.refresh).await);
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
@@ -103,7 +104,7 @@ async fn redis_that_cannot_save_returns_503() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_that_is_loading_returns_503() {
-    // Redis loads with a delay for each key, and answers commands after each 1,024 bytes
+    // while Redis loads, it answers commands after each 1,024 bytes
     let arguments = ["--enable-debug-command", "yes", "--loading-process-events-interval-bytes", "1024"];
     let server = Redis::start_with(&arguments);
     let cluster = cluster(&server);

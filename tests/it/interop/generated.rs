@@ -12,7 +12,8 @@ use crate::{
     openapi_external::{succeed, tool},
 };
 
-/// Runs `generate` with a folder that contains `openapi.json`, and then `program` of that folder, which uses the generated client.
+/// Runs `generate` with a folder that has `openapi.json`, a copy of tests/interop, and a link to the installed npm packages. Then runs
+/// `program`, a file of tests/interop or compiled from one, which uses the generated client.
 async fn check(generate: fn(&Path), program: &'static str) {
     let mut cluster = TestCluster::new();
     let node = cluster.node_at_issuer().await;
@@ -31,7 +32,7 @@ async fn check(generate: fn(&Path), program: &'static str) {
 /// Runs a program of an npm package of tests/tools. Replaces `./` at the beginning of each argument by the folder.
 fn run_node(program: &str, arguments: &[&str], folder: &Path) {
     let script = folder.join("node_modules").join(program);
-    // The program would resolve relative paths in the working directory of the test.
+    // `succeed` runs the program in an empty folder of its own, where it would resolve relative paths.
     let paths = arguments.iter().map(|argument| match argument.strip_prefix("./") {
         Some(path) => folder.join(path).display().to_string(),
         None => (*argument).to_owned(),
@@ -41,7 +42,7 @@ fn run_node(program: &str, arguments: &[&str], folder: &Path) {
 
 fn run_tsc(arguments: &[&str], folder: &Path) {
     let strict = ["--strict", "--skipLibCheck", "--target", "es2022", "--noUncheckedIndexedAccess"];
-    // The compiler would look for types beside the working directory of the test.
+    // By default, the compiler would look for types in the empty folder in which `succeed` runs it.
     let types = ["--types", "node", "--typeRoots", "./node_modules/@types"];
     run_node("typescript/bin/tsc", &[&strict[..], &types, arguments].concat(), folder);
 }
