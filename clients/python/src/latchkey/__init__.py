@@ -3,7 +3,8 @@
     async with Latchkey(issuer, audience="latchkey", client_id="shop", client_secret=secret) as latchkey:
         claims = await latchkey.verify(token)
 
-``verify`` raises ``InvalidToken`` for a token that it refuses. ``latchkey.fastapi`` has dependencies for FastAPI.
+``verify`` raises ``InvalidToken`` for a token that it refuses. ``on_end`` registers a callback for the end of a
+session, and returns its ``Registration``. ``latchkey.fastapi`` has dependencies for FastAPI.
 """
 
 from .claims import Claims

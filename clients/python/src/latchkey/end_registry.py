@@ -44,7 +44,10 @@ class _Session:
 
 
 class Registration:
-    """A callback that ``on_end`` has registered. Active until the registration ends or is closed. As a context manager it closes itself."""
+    """A callback for the end of a session: ``on_end`` registers the callback and returns its registration.
+
+    It is active until it ends or is closed. As a context manager it closes itself.
+    """
 
     __slots__ = ("__weakref__", "_callback", "_claims", "_closed", "_ended", "_registry", "_session", "_since")
 
