@@ -19,8 +19,8 @@ pub struct InsufficientAuthentication {
     pub max_age: Option<Duration>,
 }
 
-/// Checks that the caller authenticated at most `session.recent` ago, and with a second factor if the account has one. Every sensitive
-/// change of the account calls this.
+/// Checks that the caller authenticated at most `session.recent` ago, and at `aal2` if the account has an app or a passkey. Every
+/// sensitive change of the account calls this.
 ///
 /// # Errors
 /// [`ServiceError::InsufficientAuthentication`], [`ServiceError`]

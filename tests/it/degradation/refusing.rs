@@ -21,8 +21,8 @@ async fn redis_out_of_memory_ends_sessions_but_starts_none() {
     node.register("ada").await;
     let [kept, ended] = [node.login("ada").await, node.login("ada").await];
 
-    // Redis uses more than 1 MB already. It then refuses a script whose first write may need memory. The scripts that end sessions begin with
-    // a removal (lib.lua).
+    // Redis uses more than 1 MB already. It then refuses a script whose first write may need memory. The scripts that end sessions begin
+    // with a removal (lib.lua).
     server.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
     assert_unavailable(&node.refresh(&kept.refresh).await);
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
