@@ -112,7 +112,7 @@ async fn node_follows_the_clock_of_redis_when_its_own_is_set() {
     for millis in [20_000, -20_000] {
         let zero = Timestamp::from_millis(0);
         // a measurement as if a reference clock were `millis` ahead of the node's own
-        skew.measure(zero, Timestamp::from_millis(millis), zero);
+        skew.correct(zero, Timestamp::from_millis(millis), zero);
         let follows_redis = || async { node.state.clock.now() == cluster.clock.now() };
         wait::until("the node has measured its clock", follows_redis).await;
     }
