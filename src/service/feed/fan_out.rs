@@ -45,7 +45,7 @@ const DELIVERIES_PER_TURN: usize = 32;
 pub(super) fn subscribe(state: &Arc<AppState>) -> Receiver<FanOutMessage> {
     let core = current_core();
     state.feed_subscribers.subscribe(core, |channel| {
-        // Before the subscriber reads the earlier events from Redis, so that it misses none in between.
+        // Subscribes to the log before the subscriber reads the earlier events from Redis, so that no event in between is missed.
         let messages = state.redis.revocation_log.subscribe();
         let attached = Vec::new();
         let fan_out =
@@ -198,18 +198,17 @@ impl FanOut {
 
     /// Detaches the subscribers that do not meet a condition. They receive the next message through a receiver.
     fn detach_unless(&mut self, stays: impl Fn(&dyn AttachedSubscriber) -> bool) {
-        let attached = mem::take(&mut self.attached);
-        self.attached = attached
-            .into_iter()
-            .filter(|subscriber| {
-                let Some(subscriber) = subscriber.upgrade() else { return false };
-                let stays = stays(&*subscriber);
-                if !stays {
-                    subscriber.detach(self.receiver());
-                }
-                stays
-            })
-            .collect();
+        // Moved out of `self`, which `receiver` borrows.
+        let mut attached = mem::take(&mut self.attached);
+        attached.retain(|subscriber| {
+            let Some(subscriber) = subscriber.upgrade() else { return false };
+            let stays = stays(&*subscriber);
+            if !stays {
+                subscriber.detach(self.receiver());
+            }
+            stays
+        });
+        self.attached = attached;
     }
 
     /// A receiver of the next messages, for a subscriber that is detached.

@@ -1,9 +1,9 @@
-//! The revocation feed: a snapshot of the revocations that can still affect a valid token, or the revocations
-//! since a position, then each revocation as it happens.
+//! The revocation feed. It starts with a snapshot of the revocations that can still affect a valid token, or with the revocations
+//! since a position (the time up to which the subscriber has received all events). Each further revocation follows as it happens.
 //!
-//! An attached subscriber is called by its core's fan-out (`fan_out.rs`) for each event. Any other subscriber reads the fan-out's
-//! broadcast, and costs no memory but its position there. A subscriber that reads too slowly to keep its position is disconnected, and
-//! resumes from its last event when it reconnects.
+//! An attached subscriber is called by its core's fan-out (`fan_out.rs`) for each event. The other subscribers share the queue of the
+//! fan-out's broadcast. A subscriber that reads too slowly for this queue is disconnected, and resumes from its last event when it
+//! reconnects.
 
 mod fan_out;
 
@@ -53,9 +53,9 @@ const SYNC_TIMEOUT: Duration = Duration::from_secs(3);
 const DESYNC_LIMIT: Duration = Duration::from_secs(5);
 /// Interval at which a waiting subscriber checks whether this node has synchronized.
 const SYNC_POLL: Duration = Duration::from_millis(20);
-/// How long a subscriber may take to read a snapshot.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_mins(2);
-/// Number of streams that are read concurrently for one subscriber.
+/// How long a subscriber may take to read the backlog: the snapshot, or the revocations since its position.
+const BACKLOG_TIMEOUT: Duration = Duration::from_mins(2);
+/// Number of buckets (groups of accounts) whose event streams are read from Redis concurrently for one subscriber.
 const CONCURRENT_STREAMS: usize = 8;
 
 /// The largest number of events that are written to a subscriber at once: about 16 KiB, which a subscriber must read within
@@ -93,8 +93,8 @@ pub fn retention(state: &AppState) -> Duration {
     state.config.token.revocation_retention()
 }
 
-/// Subscribes a client to the feed: from the id of its last event on, or with a snapshot. The stream ends when the node can no
-/// longer send every revocation, when the client reads too slowly, and when the client is disabled.
+/// Subscribes a client to the feed, which continues after the client's last event, or starts with a snapshot. The stream ends when the
+/// node can no longer send every revocation, when the client reads too slowly, and when the client is disabled.
 ///
 /// # Errors
 /// [`SubscribeError`]
@@ -145,7 +145,7 @@ enum Phase {
 }
 
 /// The receiver of the messages that follow the backlog.
-type CaughtUp = Result<Receiver<FanOutMessage>, Ended>;
+type CaughtUp = Result<Receiver<FanOutMessage>, EndCause>;
 type Producer = Pin<Box<dyn Future<Output = CaughtUp> + Send>>;
 /// A message, and the receiver of the next ones.
 type Received = (Result<FanOutMessage, RecvError>, Receiver<FanOutMessage>);
@@ -173,7 +173,7 @@ impl Subscription {
     /// there are more messages to poll. Must be called in the task that polls the stream.
     pub(crate) fn attach(&mut self, subscriber: Weak<dyn AttachedSubscriber>) -> bool {
         let Phase::Live { next, received, .. } = &mut self.phase else { return false };
-        let is_attached = self.state.feed_subscribers.attach(current_core(), subscriber, || {
+        let is_receiver_empty = || {
             if received.is_none() {
                 // Without tokio's cooperative budget, `recv` returns `Pending` only if no message waits.
                 let mut polling = pin!(unconstrained(poll_fn(|cx| next.poll(cx))));
@@ -182,7 +182,8 @@ impl Subscription {
                 }
             }
             received.is_none()
-        });
+        };
+        let is_attached = self.state.feed_subscribers.attach(current_core(), subscriber, is_receiver_empty);
         if is_attached {
             self.phase = Phase::Attached;
         }
@@ -215,7 +216,7 @@ impl Stream for Subscription {
                     if let Some(event) = ready!(events.poll_recv(cx)) {
                         return Poll::Ready(Some(event));
                     }
-                    match result.take().unwrap_or(Err(Ended::Closed)) {
+                    match result.take().unwrap_or(Err(EndCause::Closed)) {
                         Ok(messages) => {
                             let next = ReusableBoxFuture::new(receive(messages));
                             this.phase = Phase::Live { next, received: None, synced_at: Instant::now() };
@@ -234,7 +235,7 @@ impl Stream for Subscription {
                             let is_heartbeat = matches!(event.event(), FeedEvent::Heartbeat(_));
                             // Each heartbeat is an occasion to check that the client is still enabled.
                             if is_heartbeat && !this.state.clients.is_enabled(this.client.as_str()) {
-                                Ended::Disabled
+                                EndCause::Disabled
                             } else {
                                 if is_heartbeat {
                                     *synced_at = Instant::now();
@@ -247,14 +248,14 @@ impl Stream for Subscription {
                             next.set(receive(messages));
                             continue;
                         }
-                        Ok(FanOutMessage::NotSynced) => Ended::NotSynced,
+                        Ok(FanOutMessage::NotSynced) => EndCause::NotSynced,
                         Ok(FanOutMessage::Lost) => {
                             this.catch_up(StreamStart::Gap(LOST));
                             continue;
                         }
-                        Err(RecvError::Lagged(_)) => Ended::TooSlow,
+                        Err(RecvError::Lagged(_)) => EndCause::TooSlow,
                         // The core's fan-out has ended: it was too slow, or the node stops.
-                        Err(RecvError::Closed) => Ended::Overloaded,
+                        Err(RecvError::Closed) => EndCause::Overloaded,
                     }
                 }
             };
@@ -297,7 +298,7 @@ impl StreamStart {
 
 /// Why a subscription ended.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+enum EndCause {
     #[error("the client reads too slowly")]
     TooSlow,
     #[error("the client was disabled")]
@@ -345,11 +346,11 @@ impl Backlog {
                 None
             }
         };
-        timeout(SNAPSHOT_TIMEOUT, self.catch_up(since)).await.unwrap_or(Err(Ended::TooSlow))
+        timeout(BACKLOG_TIMEOUT, self.catch_up(since)).await.unwrap_or(Err(EndCause::TooSlow))
     }
 
     /// Announces a snapshot, after the event `gap` if there is a reason for one.
-    async fn start_snapshot(&self, gap: Option<&'static str>) -> Result<(), Ended> {
+    async fn start_snapshot(&self, gap: Option<&'static str>) -> Result<(), EndCause> {
         if let Some(why) = gap {
             self.send(FeedEvent::Gap(why)).await?;
         }
@@ -362,12 +363,12 @@ impl Backlog {
         'restart: loop {
             // Subscribes before it reads, so that a revocation in between is sent twice rather than never.
             let mut messages = fan_out::subscribe(&self.state);
-            let position = wait_for_sync(&self.state, DESYNC_LIMIT).await.ok_or(Ended::NotSynced)?;
+            let position = wait_for_sync(&self.state, DESYNC_LIMIT).await.ok_or(EndCause::NotSynced)?;
             let from = since.unwrap_or(position - retention(&self.state));
             for first_bucket in (0..BUCKETS).step_by(CONCURRENT_STREAMS) {
                 let (revocations, is_complete) = self.read(first_bucket, from).await?;
                 if !is_complete && since.is_some() {
-                    // A snapshot contains every revocation that Redis still holds.
+                    // Starts again with a snapshot, which is never incomplete: it has every revocation that Redis still holds.
                     self.start_snapshot(Some(LOST)).await?;
                     since = None;
                     continue 'restart;
@@ -393,40 +394,41 @@ impl Backlog {
 
     /// Reads the streams of [`CONCURRENT_STREAMS`] buckets. Returns their revocations, and false if Redis has lost some. Runs in a task of
     /// its own, which continues while the subscriber is not polled: a slow subscriber must not hold a reader's permit.
-    async fn read(&self, first_bucket: usize, since: Timestamp) -> Result<(Vec<Revocation>, bool), Ended> {
+    async fn read(&self, first_bucket: usize, since: Timestamp) -> Result<(Vec<Revocation>, bool), EndCause> {
         let state = Arc::clone(&self.state);
         let reading = tokio::spawn(async move {
             let _permit = state.feed_subscribers.acquire_reader().await;
             let buckets = first_bucket..BUCKETS.min(first_bucket + CONCURRENT_STREAMS);
             try_join_all(buckets.map(|bucket| state.redis.revocation_log.revocations_since(bucket, since))).await
         });
-        let read = reading.await.map_err(|_| Ended::Closed)??;
+        let result = reading.await.map_err(|_| EndCause::Closed)?;
+        let read = result?;
         let is_complete = read.iter().all(|(_, is_complete)| *is_complete);
         Ok((read.into_iter().flat_map(|(revocations, _)| revocations).collect(), is_complete))
     }
 
     /// Sends the queued messages.
-    async fn drain(&self, messages: &mut Receiver<FanOutMessage>) -> Result<Drained, Ended> {
+    async fn drain(&self, messages: &mut Receiver<FanOutMessage>) -> Result<Drained, EndCause> {
         loop {
             match messages.try_recv() {
-                // The event `live`, which follows, has a position too.
+                // The event `live`, which follows, has a position as a heartbeat has.
                 Ok(FanOutMessage::Event(event)) if matches!(event.event(), FeedEvent::Heartbeat(_)) => {}
                 Ok(FanOutMessage::Event(event)) => self.send_shared(event).await?,
-                Ok(FanOutMessage::NotSynced) => {}
+                Ok(FanOutMessage::NotSynced) => {} // is repeated until the node is synchronized
                 Ok(FanOutMessage::Lost) => return Ok(Drained::Lost),
                 Err(TryRecvError::Empty) => return Ok(Drained::Complete),
                 Err(TryRecvError::Lagged(_)) => return Ok(Drained::Lagged),
-                Err(TryRecvError::Closed) => return Err(Ended::Overloaded),
+                Err(TryRecvError::Closed) => return Err(EndCause::Overloaded),
             }
         }
     }
 
-    async fn send(&self, event: FeedEvent) -> Result<(), Ended> {
+    async fn send(&self, event: FeedEvent) -> Result<(), EndCause> {
         self.send_shared(Arc::new(SharedEvent::new(event))).await
     }
 
-    async fn send_shared(&self, event: Arc<SharedEvent>) -> Result<(), Ended> {
-        self.events.send(event).await.map_err(|_| Ended::Closed)
+    async fn send_shared(&self, event: Arc<SharedEvent>) -> Result<(), EndCause> {
+        self.events.send(event).await.map_err(|_| EndCause::Closed)
     }
 }
 
