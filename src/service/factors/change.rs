@@ -93,7 +93,7 @@ pub(in crate::service) struct ChangeSummary {
 }
 
 impl ChangeSummary {
-    const fn detail(self) -> &'static str {
+    const fn factor_name(self) -> &'static str {
         match self.factor {
             NoticeFactor::Passkey => "passkey",
             NoticeFactor::Totp => "totp",
@@ -132,8 +132,8 @@ pub(in crate::service) async fn begin(
 
 /// Stores a change of factors: ends all sessions of the account, starts the session that replaces the caller's, and commits.
 ///
-/// With a new factor, the account also forgets the devices that the throttle of sign-ins recognizes: an attacker who knew the password before
-/// may have made the account recognize theirs.
+/// If a factor was added, also forgets the account's known devices, whose sign-ins are throttled less: an attacker who knew the password may
+/// have made theirs known.
 pub(in crate::service) async fn commit(
     state: &AppState,
     change: AccountChange,
@@ -179,7 +179,7 @@ async fn store_change(
     tracing::info!(
         account = %claims.sub,
         event = summary.event.as_str(),
-        factor = summary.detail(),
+        factor = summary.factor_name(),
         "second factors of an account changed by its owner"
     );
     Ok(tokens)
@@ -195,7 +195,7 @@ pub(in crate::service) async fn record_and_notify(
     origin: &RequestOrigin,
     now: Timestamp,
 ) -> Result<(), ServiceError> {
-    let mut entry = AuditEntry::new(now, summary.event).account(change.account.id).detail(summary.detail());
+    let mut entry = AuditEntry::new(now, summary.event).account(change.account.id).detail(summary.factor_name());
     if let Some(claims) = claims {
         entry = entry.session(claims.sid);
     }

@@ -14,8 +14,8 @@ use crate::{
     state::AppState,
 };
 
-/// Switches codes by mail on for the caller's account: from now on a sign-in by password requires a code. With its first factor, the
-/// account gets recovery codes.
+/// Switches codes by mail on for the caller's account: from now on a sign-in by password requires a code. The account
+/// also gets recovery codes, unless it has some.
 ///
 /// # Errors
 /// [`ChangeFactorsError`]
@@ -46,7 +46,7 @@ pub async fn enable(state: &AppState, caller: &Caller<'_>) -> Result<FactorsChan
 }
 
 /// Switches codes by mail off for the caller's account, also while `factors.email_code` is off. Removes the recovery codes if no other
-/// factor is left.
+/// factor is left. If the account must have a second factor, codes by mail are too weak to be that factor, and can be switched off.
 ///
 /// # Errors
 /// [`ChangeFactorsError`]

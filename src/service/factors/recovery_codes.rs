@@ -79,7 +79,7 @@ pub(in crate::service) async fn generate(
     Ok(codes.iter().map(RecoveryCode::to_text).collect())
 }
 
-/// Removes the recovery codes of an account without another factor, as part of a change: no factor is left that a code could replace.
+/// As part of a change, removes the recovery codes of an account that has no factor left that a code could replace.
 pub(in crate::service) async fn remove_unless_needed(
     change: &mut AccountChange,
     now: Timestamp,
@@ -121,7 +121,7 @@ pub(in crate::service) async fn find(
     Ok(if exists { CodeSearch::Match(MatchedCode { digest }) } else { CodeSearch::Wrong })
 }
 
-/// Consumes a code, and sends the owner a notice. Returns false if another request consumed it first (I11: a code works once).
+/// Consumes a code, and sends the owner a notice. Returns false if the code was used before (I11: a code works once).
 pub(in crate::service) async fn consume(
     state: &AppState,
     account: &Account,

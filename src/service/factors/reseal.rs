@@ -14,12 +14,12 @@ const BATCH: u32 = 200;
 pub struct Resealed {
     /// The number of secrets that are now sealed under the current secret of the service.
     pub count: u64,
-    /// The number of secrets that can't be opened.
+    /// The number of secrets that can't be decrypted.
     pub undecryptable: u64,
 }
 
-/// Reseals the secrets that are sealed under a previous secret of the service. Logs each secret that can't be opened, and continues with
-/// the next one.
+/// Reseals the secrets that are sealed under a previous secret of the service. Logs each secret that can't be decrypted, and continues
+/// with the next one.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -27,7 +27,7 @@ pub async fn reseal(state: &AppState) -> Result<Resealed, ServiceError> {
     // Secrets without this header are sealed under a previous secret of the service.
     let header = state.sealer.current_header();
     let mut resealed = Resealed::default();
-    // A secret that can't be opened stays outdated, so each query continues after the last secret of the former query.
+    // A secret that can't be decrypted stays outdated, so each query continues after the last secret of the former query.
     let mut after_app = None;
     loop {
         let apps = state.sql.outdated_totp_secrets(&header, after_app, BATCH).await?;
@@ -45,7 +45,7 @@ pub async fn reseal(state: &AppState) -> Result<Resealed, ServiceError> {
     Ok(resealed)
 }
 
-/// Reseals the secrets that can be opened, and counts all.
+/// Reseals the secrets that can be decrypted. Adds to both counts of `resealed`.
 async fn reseal_all(state: &AppState, secrets: &[SealedFactor], resealed: &mut Resealed) -> Result<(), ServiceError> {
     for old in secrets {
         // The associated data (AAD) bind a sealed secret to its factor. Only authenticator apps have an id: an account has one key of

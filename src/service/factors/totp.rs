@@ -39,7 +39,7 @@ use crate::{
 /// easier to guess.
 pub const MAX_APPS: usize = 2;
 
-/// How long after its start the set-up of an authenticator app can be confirmed.
+/// How long the set-up of an authenticator app waits for its confirmation.
 pub const CONFIRM_WITHIN: Duration = Duration::from_mins(15);
 
 /// The name of an authenticator app whose owner gives no name.
@@ -178,7 +178,7 @@ async fn check_and_confirm(
     if !confirm_pending(state, &mut change, code, now).await? {
         return Err(ChangeFactorsError::WrongCode);
     }
-    // The account now has a second factor: it is no longer in the time in which it must set one up.
+    // The account now has a second factor: the grace period for setting one up has ended.
     change.set_factor_required(None).await?;
     let recovery_codes =
         if keeps_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
@@ -189,7 +189,8 @@ async fn check_and_confirm(
     Ok(FactorsChanged { tokens, recovery_codes })
 }
 
-/// Confirms the authenticator app that waits for its first code, as part of a change. Returns whether the code is right.
+/// Confirms the authenticator app that waits for its first code, as part of a change. Returns false if the code
+/// is wrong or no app waits.
 pub(in crate::service) async fn confirm_pending(
     state: &AppState,
     change: &mut AccountChange,
@@ -254,8 +255,8 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Resu
     change::commit(state, change, caller, summary).await
 }
 
-/// Finds the authenticator app that shows this code now. Does not find a code that was used. Skips apps whose secrets can't be decrypted
-/// because the secret of the service is lost.
+/// Finds the authenticator app that shows this code now. Does not find a code that was used. Skips an app whose secret is
+/// encrypted under a secret of the service that is not configured.
 pub(in crate::service) async fn find(
     state: &AppState,
     account: AccountId,
@@ -281,8 +282,8 @@ pub(in crate::service) async fn find(
     if undecryptable == 0 || decrypted > 0 {
         return Ok(CodeSearch::Wrong);
     }
-    // Only without a decrypted app: the error refunds the attempt, and guesses at an app must be counted (I14: no free guesses). Boxed,
-    // because the future is rarely needed and would make that of every sign-in larger.
+    // Only if no app was decrypted: this error refunds the attempt, and a guess at a decrypted app must stay counted (I14). Boxed, because
+    // the future is rarely needed and would enlarge that of every sign-in.
     Box::pin(require_secret_of_peers(state)).await?;
     Ok(CodeSearch::Undecryptable)
 }
