@@ -8,11 +8,11 @@ use std::{
 
 use crate::{logging::LogLimit, service::error::ServiceError, state::AppState};
 
-/// How long after the start of the work a failed attempt is followed by another one.
-const RETRY_TIME: Duration = Duration::from_secs(8);
+/// An attempt is repeated if it fails within this time after the start of the first one.
+const RETRY_PERIOD: Duration = Duration::from_secs(8);
 
 /// The pause between two attempts.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Limits the line about failed attempts: during an outage, the tasks of many requests wait at the same time.
 static RETRY_LOG: LogLimit = LogLimit::new();
@@ -30,17 +30,17 @@ where
         loop {
             match work(Arc::clone(&state)).await {
                 Ok(()) => return,
-                Err(error @ ServiceError::Unavailable { .. }) if started.elapsed() < RETRY_TIME => {
+                Err(error @ ServiceError::Unavailable { .. }) if started.elapsed() < RETRY_PERIOD => {
                     if RETRY_LOG.record_if_due(Instant::now()) {
                         tracing::warn!(
                             %error,
                             task,
                             "a mail that a user has requested could not be queued; retrying for up to {} s, then it is not sent. \
                              At most one such line a minute is logged",
-                            RETRY_TIME.as_secs()
+                            RETRY_PERIOD.as_secs()
                         );
                     }
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 Err(error) => {
                     tracing::error!(%error, task, "a mail that a user has requested could not be queued and is not sent: the user must request it again");

@@ -2,12 +2,12 @@
 //! the session, which has no tokens. The sessions of apps that the browser signs in to are beneath it: they end with it in one atomic step,
 //! unless `offline_access` was granted.
 //!
-//! A page reads the browser's session with the extractor `http::extract::browser_session::Browser`. To start one, the page lets `sign_in`
-//! proceed with [`Transport::Browser`](crate::domain::session::Transport), takes the account and the session from the outcome, and
+//! A page reads the browser's session with the extractor `http::extract::browser_session::Browser`. To start one, the page runs `sign_in`
+//! with [`Transport::Browser`](crate::domain::session::Transport). With the account and the new session from the outcome, it then
 //!
-//! 1. calls [`renew`] if the browser had a session before. The app sessions beneath it move to the new session if the account is the
-//!    same, and end otherwise.
-//! 2. sets the cookie with [`credential`] and `http::cookie::set_browser`, so that the id changes at every sign-in (session fixation).
+//! 1. calls [`renew`] if the browser had a session before. The app sessions beneath that one move to the new session if the account is
+//!    the same, and end otherwise.
+//! 2. sets the cookie with [`cookie_value`] and `http::cookie::set_browser`. Each sign-in has a new session id (against session fixation).
 //!
 //! To sign out, the page calls [`end`] and sends `http::cookie::clear_browser`. A use case that takes the claims of its caller gets
 //! [`BrowserSession::caller`].
@@ -57,7 +57,7 @@ impl BrowserSession {
             client_id: settings.client_id.clone(),
             iat: now.as_secs(),
             exp: session.expires_at().as_secs(),
-            jti: String::new(), // the id of a token
+            jti: String::new(), // no token has these claims
             sid: session.id,
             auth_time: authentication.at.as_secs(),
             acr: authentication.acr.as_str().to_owned(),
@@ -72,8 +72,8 @@ impl BrowserSession {
     }
 }
 
-/// Loads the live session that a cookie names, and extends its idle timeout. Returns `None` if the cookie is forged, or if the session has
-/// ended or has to end, because the account now needs a second factor.
+/// Loads the live session that a cookie names, and extends its idle timeout. Ends the session if the account now needs a second factor that
+/// the sign-in lacked. Returns `None` in this case, and if the cookie is forged or the session had ended before.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -110,7 +110,7 @@ pub async fn load(
 }
 
 /// The value of the cookie that names a session.
-pub fn credential(state: &AppState, account: AccountId, session: SessionId) -> BrowserToken {
+pub fn cookie_value(state: &AppState, account: AccountId, session: SessionId) -> BrowserToken {
     state.browser_tokens.encode(account, session)
 }
 
@@ -123,25 +123,25 @@ pub async fn renew(
     state: &AppState,
     former: &BrowserSession,
     account: AccountId,
-    session: SessionId,
+    new_session: SessionId,
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
     let former = &former.session;
     let now = state.clock.now();
-    if former.id == session {
+    if former.id == new_session {
         return Ok(());
     }
     let reason = EndReason::Logout;
-    // The sessions that were live until now: a session that had ended is in the audit log already.
+    // Only sessions that were live until now: the audit log already has the end of the others.
     let ended = if former.account == account {
-        state.redis.sessions.adopt(account, former.id, session, reason, now).await?
+        state.redis.sessions.adopt(account, former.id, new_session, reason, now).await?
     } else {
         state.redis.sessions.revoke_tree(former.account, former.id, reason, now).await?
     };
     for ended_session in ended {
         let entry = AuditEntry::new(now, AuditEvent::SessionEnded);
         let entry = if ended_session == former.id {
-            entry.because("replaced").detail(session.to_string())
+            entry.because("replaced").detail(new_session.to_string())
         } else {
             entry.because(reason.as_str())
         };

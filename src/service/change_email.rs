@@ -69,8 +69,8 @@ pub async fn pending(state: &AppState, caller: &AccessClaims) -> Result<Option<E
     Ok(pending.map(|address| address.email))
 }
 
-/// Starts a change of address: sends a link and a code to the new address. If another account has verified the address, its owner gets a
-/// notice instead. The result does not reveal which mail was sent (I12: no account oracle).
+/// Starts a change of address: sends a link and a code to the new address. If another account has verified the address, the
+/// mail is a notice to its owner instead. The result does not reveal which mail was sent (I12: no account oracle).
 ///
 /// # Errors
 /// [`RequestError`]
@@ -87,6 +87,7 @@ pub async fn request(
     // the account may have been disabled or deleted after the access token was checked
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
     let mut change = change.ok_or(RequestError::NoAccount)?;
+    // For a taken address too: both cases have the same effects and take the same time (I12).
     let purpose = TokenPurpose::ChangeEmail;
     let issued = one_time_tokens::issue(state, &change.account, purpose, email, one_time_tokens::UNBOUND).await?;
     change.set_pending_address(email, now, issued.expires_at).await?;
@@ -113,8 +114,8 @@ pub(super) async fn is_owned_by_another(
     Ok(holder.is_some_and(|holder| holder.id != account && holder.owns(&identifier)))
 }
 
-/// Makes a confirmed address the account's primary one. All sessions end (I5: credential changes end sessions). A new session replaces
-/// the session of a caller who is signed in, and its tokens are returned.
+/// Makes a confirmed address the account's primary one. All sessions end (I5: credential changes end sessions). If the caller is signed in,
+/// a new session replaces the caller's, and its tokens are returned.
 ///
 /// `new_hash` is the hash of the new password that the reader of the mail set (`verify_email::Proof::NewPassword`). It replaces all
 /// credentials of the account, and no session starts.
@@ -145,7 +146,7 @@ pub(super) async fn apply(
     })?;
     change.clear_pending_address().await?;
     record_event(&mut change, AuditEvent::EmailChanged, now, origin.ip).await?;
-    notify_former(state, &mut change, &before, address, origin).await?;
+    offer_undo(state, &mut change, &before, address, origin).await?;
     if let Some(hash) = new_hash {
         // also ends all sessions
         verify_email::replace_credentials(state, &mut change, &hash, origin).await?;
@@ -166,12 +167,12 @@ pub(super) async fn apply(
     Ok(tokens)
 }
 
-/// Notifies the owner of the former address, with a link that undoes the change. An unverified former address gets no notice: it may
+/// Stores the former address, and sends it a notice with a link that undoes the change. Does neither for an unverified address: it may
 /// belong to another person, who could take over the account with the link (I13: an unverified address belongs to nobody).
 ///
-/// While an earlier change can be undone, the former address gets a notice without a link. An attacker may have made the earlier change,
-/// and the former address may be theirs. A link would then be a way back into the account.
-pub(super) async fn notify_former(
+/// While an earlier change can be undone, the address is not stored, and its notice has no link. An attacker may have made the earlier
+/// change, and the former address may be theirs. A link would then be a way back into the account.
+pub(super) async fn offer_undo(
     state: &AppState,
     change: &mut AccountChange,
     before: &Account,
@@ -214,20 +215,19 @@ pub(super) async fn notify_without_link(
     if is_same || !account_mail::should_notify(state, before, Template::SecondaryAddressChanged) {
         return Ok(());
     }
-    let no_link = None;
+    // The mail `AddressChanged` always has an undo link.
     let data = MailData::SecondaryAddressChanged {
         change: AddressChange::MadePrimary,
         secondary: new.as_str().to_owned(),
-        notice: Notice { origin: account_mail::action_origin(origin, state.clock.now()), not_me: no_link },
+        notice: Notice { origin: account_mail::action_origin(origin, state.clock.now()), not_me: None },
     };
     account_mail::enqueue(state, change, &before.email, origin, data).await
 }
 
-/// Deletes the former addresses that once replaced the account's current primary address, so that their links cannot undo its
-/// restoration.
+/// If a former address is the primary one again, deletes it and the former addresses that were stored after it: their links could undo
+/// its restoration.
 ///
-/// The primary address has been restored if it is a former address as well. A former address is stored when another one replaces it. So
-/// an address that was stored later than the restored one had been the primary address in between.
+/// A former address is stored when another one replaces it. So the addresses that were stored later were primary in between.
 pub(super) async fn forget_later_addresses(change: &mut AccountChange, now: Timestamp) -> Result<(), ServiceError> {
     let primary = change.account.email.key();
     let former = change.former_addresses(now).await?;
@@ -253,18 +253,18 @@ pub async fn undo(state: &AppState, token: &SecretText, origin: &RequestOrigin) 
     let account = state.sql.account(link.account).await?.ok_or_else(refused)?;
     let former = state.sql.former_addresses(account.id, state.clock.now()).await?;
     let addresses = former.iter().map(|former| former.email.clone()).collect();
-    // the link names its account, and not the address that it restores: it is one of the former addresses
+    // the link names only its account: the address to restore is one of the former addresses
     let claim = one_time_tokens::find_link_about(state, account, &link, addresses).await?.ok_or_else(refused)?;
     let address = claim.about.clone().ok_or_else(refused)?;
     let change = state.sql.change_account(claim.account.id).await?.ok_or_else(refused)?;
-    // None if another request has used the link meanwhile
-    let Some(taken) = one_time_tokens::take(state, &claim, &change.account).await? else {
+    // None if another request has used the link or changed the account meanwhile
+    let Some(consumed) = one_time_tokens::take(state, &claim, &change.account).await? else {
         return Err(UndoError::InvalidToken);
     };
     let replaced_at = former.iter().find(|former| former.email == address).map(|former| former.created_at);
     let outcome = apply_undo(state, change, &address, replaced_at, origin).await;
     if outcome.is_err() {
-        one_time_tokens::restore(state, &claim, &taken).await;
+        one_time_tokens::restore(state, &claim, &consumed).await;
     }
     outcome
 }
@@ -284,7 +284,7 @@ async fn apply_undo(
         TakeAddressError::Sql(error) => error.into(),
     })?;
     if let Some(replaced_at) = replaced_at {
-        // The owner did not make the later changes either. Their undo links would bring an attacker's address back.
+        // The owner made none of the later changes. Their undo links would restore an attacker's address.
         change.clear_former_addresses_since(replaced_at).await?;
     }
     record_event(&mut change, AuditEvent::EmailChangeUndone, now, origin.ip).await?;

@@ -70,11 +70,12 @@ pub async fn change_password(
     accepted: AcceptedTransport,
 ) -> Result<Tokens, ChangePasswordError> {
     let ip = origin.ip;
-    // First, so that a request that finds the queue full reaches neither Redis nor the database.
+    // First, so that a request reaches neither Redis nor the database while the hashing queue is full.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::check_account_change(state, caller.sid, ip).await?;
     let account = state.sql.account(caller.sub).await?;
     let account = account.filter(|account| account.disabled_at.is_none()).ok_or(ChangePasswordError::NoAccount)?;
+    // only for an account with a second factor
     require_recent_besides_password(state, caller, &account)?;
     let verification = state.passwords.verify(current_password, account.password_hash.clone()).await;
     match verification.map_err(ServiceError::from)? {
@@ -98,7 +99,7 @@ pub async fn change_password(
     if change.account.disabled_at.is_some() {
         return Err(ChangePasswordError::NoAccount);
     }
-    // A later epoch may mean that another request has changed the password: the verified one counts as wrong.
+    // A later epoch may mean that another request has changed the password: the one verified above counts as wrong.
     if change.account.epoch != account.epoch {
         return Err(ChangePasswordError::WrongPassword);
     }

@@ -28,7 +28,7 @@ pub struct AuthorizedApp {
     pub consent: Option<Consent>,
     /// The live sessions of the app, oldest first.
     pub sessions: Vec<Session>,
-    /// The address that opens the app and lets it start a sign-in (OpenID Connect Core 1.0, section 4), if it has one.
+    /// The URL at which the app starts a sign-in (OpenID Connect Core 1.0, section 4), if it has one.
     pub open_url: Option<String>,
 }
 
@@ -80,7 +80,7 @@ pub async fn apps(state: &AppState, caller: &AccessClaims) -> Result<Vec<Authori
             None => apps.push(AuthorizedApp::new(client_id, None, vec![session])),
         }
     }
-    // loaded once, and only if an app gets the address
+    // loaded once, and only if an app gets the account's e-mail address
     let mut account = None;
     for app in &mut apps {
         // Consents and sessions name a dynamic client by a digest. The label has the `client_id` that the client sends.

@@ -13,9 +13,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Decodes a refresh token; `None` if it is invalid.
 ///
-/// While the secret is changed node by node, a node with the old secret can't verify tokens under the new one. It then returns an error
-/// that asks for a retry, instead of one that asks the user to sign in again. Forged tokens get the same error. Malformed tokens are
-/// always invalid.
+/// While the secret is changed node by node, a node with the old secret can't verify tokens under the new one. For such a token, it
+/// returns an error that asks for a retry: otherwise the user would have to sign in again. Forged tokens get the same error. Malformed
+/// tokens are always invalid.
 ///
 /// # Errors
 /// [`ServiceError::Unavailable`] while another node uses a secret that this node does not have.
@@ -23,7 +23,7 @@ pub(super) async fn decode_refresh_token(state: &AppState, token: &str) -> Resul
     match state.refresh_tokens.decode(token) {
         Ok(claims) => Ok(Some(claims)),
         Err(RefreshTokenError::UnknownKey) => {
-            // Boxed: this path is rare, and its future would enlarge the future of every refresh.
+            // Boxed: this path is rare, and its future would enlarge the future of every refresh. The check saves the box.
             if has_peers(state) {
                 Box::pin(require_secret_of_peers(state)).await?;
             }
@@ -33,13 +33,13 @@ pub(super) async fn decode_refresh_token(state: &AppState, token: &str) -> Resul
     }
 }
 
-/// Checks that no other node uses a secret that this node does not have. Call this for data under an unknown secret: a node that has the
-/// secret accepts the data.
+/// Checks that no other node uses a secret that this node does not have. Call this before data under an unknown secret is refused: a node
+/// that has the secret accepts the data.
 ///
 /// # Errors
 /// [`ServiceError::Unavailable`]
 pub(super) async fn require_secret_of_peers(state: &AppState) -> Result<(), ServiceError> {
-    // The second check comes last, because it may read the database.
+    // `lacks_secret` comes last, because it may read the database.
     if !has_peers(state) || !state.keys.lacks_secret().await {
         return Ok(());
     }

@@ -80,8 +80,8 @@ pub async fn request(
     Ok(deletes_at)
 }
 
-/// Cancels the deletion of an account whose owner signs in. Returns the changed account; `None` if the account is deleted or closed
-/// already.
+/// Cancels the deletion of an account whose owner signs in. Returns the changed account; `None` if the account is deleted, is
+/// disabled, or has reached the end of the grace period.
 pub(super) async fn cancel(state: &AppState, id: AccountId) -> Result<Option<Account>, ServiceError> {
     let now = state.clock.now();
     let Some(mut change) = state.sql.change_account(id).await? else { return Ok(None) };
@@ -144,7 +144,7 @@ async fn delete_if_due(state: &AppState, id: AccountId) -> Result<bool, ServiceE
     if change.account.deletion_at.is_none_or(|at| at > now) {
         return Ok(false);
     }
-    // the epoch of the fence, by which Redis refuses a sign-in that read the account before; the row itself is deleted
+    // Redis refuses a sign-in that read the account at an earlier epoch. The row is deleted, so SQL does not store the new epoch.
     let epoch = change.account.epoch.next();
     change.delete().await?;
     let entry = AuditEntry::new(now, AuditEvent::AccountDeleted).account(id).because("requested_by_owner");

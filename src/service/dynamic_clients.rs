@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use crate::{service::error::ServiceError, state::AppState};
 
-/// How long a client without consents is kept after an account last allowed it.
+/// How long a client without consents is kept after its last consent was given.
 const RETENTION: Duration = Duration::from_hours(24);
 
 /// The interval of [`run_pruning`].
 const PRUNING_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Deletes the dynamic clients that have no consent and that no account has allowed within the last 24 hours. Returns their number.
+/// Deletes the dynamic clients without consents that got none in the last 24 hours. Keeps disabled ones. Returns the number deleted.
 ///
 /// # Errors
 /// [`ServiceError`]
 pub async fn prune(state: &AppState) -> Result<u64, ServiceError> {
-    let allowed_before = state.clock.now() - RETENTION;
-    Ok(state.sql.prune_dynamic_clients(allowed_before).await?)
+    let last_consent_before = state.clock.now() - RETENTION;
+    Ok(state.sql.prune_dynamic_clients(last_consent_before).await?)
 }
 
 /// Calls [`prune`] every hour, until the node stops.

@@ -116,7 +116,7 @@ pub async fn request(
         let (account, identifier) = (account.clone(), identifier.clone());
         let (origin, request_secret) = (origin.clone(), request_secret.clone());
         async move {
-            // no mail goes to a disabled account, which could not complete the sign-in
+            // no mail: the sign-in to a closed account (disabled, or due for deletion) could not be completed
             let Some(account) = account.filter(|account| !account.is_closed(state.clock.now())) else { return Ok(()) };
             match state.sql.named_email(&account, &identifier).await? {
                 Some(to) if can_complete(&state, &account, &to) => {
@@ -136,7 +136,7 @@ fn can_complete(state: &AppState, account: &Account, to: &Email) -> bool {
     !needs_primary || account.email_verified || to.key() == account.email.key()
 }
 
-/// Sends the mail, unless the account's limit for mails that clients without authentication request is reached.
+/// Sends the mail, unless the account has reached its limit of mails that were requested without authentication.
 async fn send(
     state: &AppState,
     account: &Account,
@@ -187,11 +187,11 @@ pub async fn verify(
     if change.account.is_closed(state.clock.now()) {
         return Err(EmailLoginError::InvalidToken);
     }
-    let Some(token) = one_time_tokens::take(state, &claim, &change.account).await? else {
+    let Some(consumed) = one_time_tokens::take(state, &claim, &change.account).await? else {
         return Err(EmailLoginError::InvalidToken);
     };
     let outcome = finish(state, change, &claim, transport, &origin, device).await;
-    // With these outcomes the sign-in has used the code or the link. After any other, its owner can present it again.
+    // With these outcomes the sign-in has used the code or the link. After any other, the user can present it again.
     let stays_consumed = matches!(
         outcome,
         Ok(_)
@@ -200,7 +200,7 @@ pub async fn verify(
                 | EmailLoginError::PasswordRequired)
     );
     if !stays_consumed {
-        one_time_tokens::restore(state, &claim, &token).await;
+        one_time_tokens::restore(state, &claim, &consumed).await;
     }
     outcome
 }

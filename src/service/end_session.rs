@@ -36,7 +36,7 @@ pub struct EndSession {
 /// The result of a sign-out that an app requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndSessionOutcome {
-    /// The user is signed out. The browser goes to the client, or, without a URI, to a page of Latchkey.
+    /// The user is signed out. The browser goes to this URI of the client; without one, to a page of Latchkey.
     SignedOut(Option<String>),
     /// The user has to confirm, because the request does not prove that it comes from an app of the user (section 2). Without the
     /// confirmation, a page of another site could sign the user out.
@@ -52,7 +52,7 @@ pub enum EndSessionError {
     /// The client is unknown.
     #[error("the client is unknown")]
     Client,
-    /// The URI is not registered for the client, or there is no client.
+    /// The URI is not registered for the client, or the request names no client.
     #[error("post_logout_redirect_uri is not registered for the client")]
     RedirectUri,
     /// See [`ServiceError`].
@@ -106,8 +106,8 @@ pub async fn end_session(
             }
             browser_session::end(state, browser, ip).await?;
         }
-        // Nobody is signed in here who could confirm. The hint suffices, because it ends only the live session that it names: a form of
-        // an app (POST) arrives without the browser's cookie, which is `SameSite=Lax`.
+        // Without a browser's session, no user can confirm. A form (POST) of an app on another site always arrives so, because the
+        // cookie is `SameSite=Lax`. The hint suffices: it ends only the sign-in that its app session belongs to.
         (None, Some(hint)) => end_tree_of_app_session(state, hint.sub, hint.sid, ip).await?,
         (None, None) => {}
     }

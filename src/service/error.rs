@@ -46,8 +46,8 @@ pub enum ServiceError {
     Internal(anyhow::Error),
 }
 
-/// Converts a [`ServiceError`] into the outcome that metrics count. [`ServiceError::InsufficientAuthentication`] occurs in no sign-in and no
-/// refresh: they need no earlier authentication.
+/// Converts a [`ServiceError`] into the outcome that metrics count. [`ServiceError::InsufficientAuthentication`] counts as a failure: it
+/// never occurs in a sign-in or a refresh, which need no earlier authentication.
 macro_rules! outcome_from_service_error {
     ($($outcome:ident),*) => {
         $(impl From<&ServiceError> for $outcome {

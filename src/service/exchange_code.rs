@@ -58,7 +58,7 @@ from_store_errors!(ExchangeCodeError);
 
 /// Exchanges a code, once (I11, single use). A second exchange ends the session of the first one (RFC 6749, section 4.1.2).
 ///
-/// A refused `resource` uses the code up: the granted audiences are stored with the code, and the exchange returns them.
+/// A refused `resource` uses the code up: only the exchange returns the granted audiences, which must contain the resource.
 ///
 /// # Errors
 /// [`ExchangeCodeError`]
@@ -116,7 +116,7 @@ pub async fn exchange_code(
         ExchangeOutcome::Invalid => return Err(ExchangeCodeError::InvalidCode),
     };
     let payload: CodePayload = serde_json::from_str(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
-    // The session exists now. If no tokens are issued, it must end. `issue_tokens` changes its copy of the grant.
+    // The session exists now. If no tokens are issued, it must end. `issue_tokens` gets a clone of the grant, because it changes it.
     match issue_tokens(state, client, grant.clone(), payload, &input, now).await {
         Ok(issued) => {
             state.audit.record(new_entry(AuditEvent::SignIn).session(grant.session).actor(Actor::Account));
@@ -167,8 +167,8 @@ async fn issue_tokens(
     Ok((tokens, id_token))
 }
 
-/// If no operator has registered the client (a dynamic client), sets the client of the grant to the `client_id` that the client sends: its
-/// tokens must not show its internal id.
+/// If the client is dynamic (no operator has registered it), replaces its internal id in the grant by the `client_id` that it sends: tokens
+/// must not show the internal id.
 pub(super) fn set_public_client_id(grant: &mut Grant, client: &Client) {
     if let Some(dynamic) = &client.dynamic
         && let Some(granted) = grant.client.as_deref_mut()

@@ -23,7 +23,7 @@ use crate::{
 /// Maximum number of security events in an export. Older events are left out.
 const MAX_EVENTS: u32 = 10_000;
 
-/// Everything that is stored about an account. The response to the caller leaves out the secrets: the password's hash and sealed keys.
+/// Everything that is stored about an account. The response to the caller leaves out the secrets: the password's hash and encrypted keys.
 #[derive(Clone, Debug)]
 pub struct AccountExport {
     /// The account.
@@ -70,7 +70,7 @@ pub async fn export_account(
         consent.client_id = state.clients.label(&consent.client_id).await?.client_id;
     }
     let of_account = AuditFilter { account: Some(id), ..AuditFilter::default() };
-    let calling_device = None; // an export does not tell which device requests it
+    let calling_device = None; // an export does not mark the device that requests it
     let export = AccountExport {
         account,
         profile: state.sql.profile(id).await?,

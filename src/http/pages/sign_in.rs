@@ -231,7 +231,7 @@ pub(super) async fn finish_reply<'a>(
 
 /// A reply that sets the cookie of the browser's session.
 pub(super) fn signed_in(visit: &Visit, account: AccountId, session: SessionId) -> Reply<'_> {
-    let token = browser_session::credential(&visit.state, account, session);
+    let token = browser_session::cookie_value(&visit.state, account, session);
     visit.reply().cookie(cookie::set_browser(&token, visit.state.config.session.absolute_timeout))
 }
 

@@ -131,7 +131,7 @@ async fn authenticate_by_assertion(
         Err(error) => return Err(refuse(Some(Arc::clone(&found.client)), &error.to_string())),
     };
     let verified = match verify(&keys) {
-        // The client may have a new key at its `jwks_uri`.
+        // The client may have a new key at its `jwks_uri`. Keys that were fetched within the last minute are not fetched again.
         Err(AssertionError::BadSignature) => {
             if !state.clients.has_newer_keys(&found) {
                 limits::check_client_document(state, ip)?;

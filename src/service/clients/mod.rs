@@ -117,7 +117,7 @@ pub async fn add(
     Ok((client, secret))
 }
 
-/// Creates a client whose secret has this hash. The secret must have 256 random bits.
+/// Creates a client whose secret has this hash. The secret must have 256 random bits, because the hash is a fast one (SHA-256).
 ///
 /// # Errors
 /// [`ClientError`]
@@ -153,7 +153,7 @@ pub(crate) fn complete(
     if DynamicClient::is_reference(id.as_str()) {
         return Err(ClientError::Reference);
     }
-    let app = check_app(&new)?;
+    let app = complete_app(&new)?;
     let audiences = match new.kind {
         ClientKind::Service if new.audiences.is_empty() => vec![settings.audience.clone()],
         _ => new.audiences,
@@ -197,7 +197,7 @@ fn check_uris(kind: ClientKind, app: &AppSettings) -> Result<(), ClientError> {
 }
 
 /// Checks the settings of an app against its kind, and completes them.
-fn check_app(new: &NewClient) -> Result<AppSettings, ClientError> {
+fn complete_app(new: &NewClient) -> Result<AppSettings, ClientError> {
     let mut app = new.app.clone();
     check_uris(new.kind, &app)?;
     if app.grant_types.is_empty() {
@@ -250,7 +250,7 @@ pub async fn show(sql: &Sql, name: &str) -> Result<Client, ClientError> {
 }
 
 /// Disables a client; nodes apply this within seconds. [`enable`] undoes it. A dynamic client, which no operator has
-/// registered, is named by its `client_id` or its reference. A dynamic client exists once an account has allowed it.
+/// registered, is named by its `client_id` or its reference. It is unknown until an account has allowed it.
 ///
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Service`]
@@ -290,7 +290,7 @@ pub async fn enable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientEr
     Ok(())
 }
 
-/// Deletes a client; nodes apply this within seconds, and its name can be used for a new client.
+/// Deletes a client that an operator has registered; nodes apply this within seconds. A new client can have its name.
 ///
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Service`]
@@ -303,7 +303,7 @@ pub async fn delete(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientEr
     Ok(())
 }
 
-/// Rotates the secret of a client. The current secret stays accepted for `grace`; an older one is dropped at once.
+/// Rotates the secret of a client. The current secret stays accepted for `grace`; the one before it is dropped at once.
 ///
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Disabled`], [`ClientError::Service`]

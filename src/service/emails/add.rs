@@ -25,8 +25,8 @@ use crate::{
     store::sql::{AccountChange, SecondaryEmail, TakeAddressError},
 };
 
-/// Adds an address, and sends a link and a code to it. If another account has verified the address, its owner gets a notice instead. The
-/// result does not reveal which mail was sent (I12: no account oracle). For an address that was added and is not verified yet, sends the
+/// Adds an address, and sends a link and a code to it. If another account has verified the address, the mail is a notice to its owner.
+/// The result does not reveal which mail was sent (I12: no account oracle). For an address that was added and is not verified yet, sends the
 /// mail again.
 ///
 /// # Errors
@@ -48,7 +48,7 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
     let secondary = match emails.iter().find(|secondary| secondary.email.key() == email.key()) {
         Some(existing) if existing.verified_at.is_some() => return Err(ChangeEmailsError::Exists),
         Some(existing) => existing.clone(),
-        // With the primary address, which counts as well, the account has the maximum already.
+        // The primary address counts as well.
         None if emails.len() + 1 >= state.config.account.max_emails => return Err(ChangeEmailsError::TooMany),
         None => {
             let new_email = SecondaryEmail {
@@ -98,7 +98,7 @@ pub async fn resend_if_unverified(
 }
 
 /// Verifies a secondary address whose link or code was used: from now on the account can be found by the address. All sessions end (I5: a
-/// change of a verified address ends all sessions). A new session replaces the session of a caller who is signed in, and its tokens are
+/// change of a verified address ends all sessions). If the caller is signed in, a new session replaces the caller's, and its tokens are
 /// returned.
 pub(in crate::service) async fn apply(
     state: &AppState,

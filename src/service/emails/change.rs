@@ -36,8 +36,8 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Resul
         change.commit().await?;
         return Ok(None);
     }
-    let removed = &secondary.email;
-    notify(state, &mut change, AddressChange::Removed, removed, Some(removed), Some(origin)).await?;
+    let (removed, also_to) = (&secondary.email, Some(&secondary.email));
+    notify(state, &mut change, AddressChange::Removed, removed, also_to, Some(origin)).await?;
     let tokens = replace_sessions(state, &mut change, claims, caller.accepted, EndReason::Revoked, origin.ip).await?;
     change.commit().await?;
     tracing::info!(account = %claims.sub, "secondary e-mail address of an account removed by its owner");
@@ -45,8 +45,8 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Resul
 }
 
 /// Makes a verified secondary address the primary one; the former primary address becomes a secondary one. The owner of the former
-/// address can undo the change within `account.undo_window`, unless an earlier change can still be undone. All sessions end. A new session
-/// replaces the caller's, and its tokens are returned (I5).
+/// address can undo the change within `account.undo_window`, unless an earlier change can still be undone. All sessions end (I5: a
+/// change of a verified address ends all sessions). A new session replaces the caller's, and its tokens are returned.
 ///
 /// # Errors
 /// [`ChangeEmailsError`]
@@ -62,7 +62,7 @@ pub async fn make_primary(state: &AppState, caller: &Caller<'_>, id: EmailId) ->
     let entry = AuditEntry::new(now, AuditEvent::EmailChanged).account(claims.sub).session(claims.sid);
     change.record(&entry.because("made_primary").actor(Actor::Account).address(origin.ip)).await?;
     // The former primary address gets the link that undoes the change, the new one a notice.
-    change_email::notify_former(state, &mut change, &before, &secondary.email, origin).await?;
+    change_email::offer_undo(state, &mut change, &before, &secondary.email, origin).await?;
     let also_to = None;
     notify(state, &mut change, AddressChange::MadePrimary, &secondary.email, also_to, Some(origin)).await?;
     let tokens = replace_sessions(state, &mut change, claims, caller.accepted, EndReason::Revoked, origin.ip).await?;
