@@ -145,7 +145,7 @@ async fn send(
     origin: &RequestOrigin,
 ) -> Result<(), ServiceError> {
     let (purpose, now) = (TokenPurpose::Login, state.clock.now());
-    if !limits::may_send_mail(state, purpose, account, to).await? {
+    if !limits::admit_mail(state, purpose, account, to).await? {
         return Ok(());
     }
     let issued = one_time_tokens::issue(state, account, purpose, to, request_secret.expose().as_bytes()).await?;

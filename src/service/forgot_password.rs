@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Sends the mail, if an account has the identifier. The mail goes to the verified secondary address that was typed, or else to the
-/// primary address. It is composed after the response, so that neither the response nor its time reveals whether there is such an
+/// primary address. It is composed after the response, so that neither the response nor its timing reveals whether there is such an
 /// account (I12, no account oracle).
 ///
 /// # Errors
@@ -31,7 +31,7 @@ pub async fn forgot_password(
         // cloned for each attempt: `run` repeats the attempt while a store does not answer
         let (account, identifier, origin) = (account.clone(), identifier.clone(), origin.clone());
         async move {
-            // no mail goes to a disabled account, which could not use the link
+            // a closed account (disabled, or due for deletion) could not use the link
             let Some(account) = account.filter(|account| !account.is_closed(state.clock.now())) else { return Ok(()) };
             match state.sql.named_email(&account, &identifier).await? {
                 Some(to) => send_reset(&state, &account, &to, &origin).await,
@@ -43,7 +43,7 @@ pub async fn forgot_password(
     Ok(())
 }
 
-/// Sends the mail, unless the account's limit for mails that clients without authentication request is reached.
+/// Sends the mail, unless the account has reached its limit for mails that unauthenticated clients request.
 async fn send_reset(
     state: &AppState,
     account: &Account,
@@ -51,7 +51,7 @@ async fn send_reset(
     origin: &RequestOrigin,
 ) -> Result<(), ServiceError> {
     let purpose = TokenPurpose::ResetPassword;
-    if !limits::may_send_mail(state, purpose, account, to).await? {
+    if !limits::admit_mail(state, purpose, account, to).await? {
         return Ok(());
     }
     // not bound to the browser of the request: the user may open the mail on another device

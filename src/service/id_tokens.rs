@@ -26,10 +26,10 @@ pub(super) async fn issue(
     let Some(client) = grant.client.as_deref().filter(|client| has_scope(&client.scope, "openid")) else {
         return Ok(None);
     };
-    // without claims about the user if the account was deleted meanwhile
+    // an account that was deleted meanwhile has no claims
     let user = user_claims(state, grant.account, &client.scope).await?.unwrap_or_default();
     let step_up_ttl = state.config.factors.step_up_ttl;
-    let authentication = grant.authentication.with_step_up(grant.step_up, step_up_ttl, now);
+    let effective = grant.authentication.with_step_up(grant.step_up, step_up_ttl, now);
     let keys = state.keys.current();
     let signer = keys.signer(now)?;
     let claims = IdClaims {
@@ -38,9 +38,9 @@ pub(super) async fn issue(
         aud: client.client_id.clone(),
         iat: now.as_secs(),
         exp: (now + state.config.token.access_ttl).min(grant.ends_at).as_secs(),
-        auth_time: authentication.at.as_secs(),
-        acr: authentication.acr.as_str().to_owned(),
-        amr: authentication.methods.amr(),
+        auth_time: effective.at.as_secs(),
+        acr: effective.acr.as_str().to_owned(),
+        amr: effective.methods.amr(),
         sid: grant.session,
         nonce,
         at_hash: Some(signer.at_hash(access_token.expose())),
@@ -50,7 +50,7 @@ pub(super) async fn issue(
     Ok(Some(token))
 }
 
-/// The claims about the owner of an account that the scopes reveal; `None` if there is no such account.
+/// The claims about an account's owner that `scopes` reveal; `None` if there is no such account.
 pub(super) async fn user_claims(
     state: &AppState,
     account: AccountId,
@@ -70,10 +70,10 @@ pub(super) async fn user_claims(
     Ok(Some(claims))
 }
 
-/// Adds the claims of the scope `profile`. An account without a username goes by the part of its address before the `@`.
+/// Adds the claims of the scope `profile`. If the account has no username, the part of its address before the `@` stands for it.
 fn reveal_profile(claims: &mut UserClaims, account: &Account, profile: Profile) {
-    let part_before_at = || account.primary_email().and_then(|email| email.as_str().split('@').next());
-    let username = account.username.as_ref().map(|name| name.as_str()).or_else(part_before_at);
+    let email_local_part = || account.primary_email().and_then(|email| email.as_str().split('@').next());
+    let username = account.username.as_ref().map(|name| name.as_str()).or_else(email_local_part);
     claims.preferred_username = username.map(str::to_owned);
     claims.name = profile.display_name.or_else(|| claims.preferred_username.clone());
     claims.locale = profile.locale.map(|locale| locale.as_str().to_owned());

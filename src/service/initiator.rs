@@ -23,7 +23,7 @@ impl Initiator {
         client.scopes.contains(scope).then(|| Self::Client(client.id.clone()))
     }
 
-    /// The actor for the audit log. `None` for an operator: the database handle of a command records its operator (`Sql::acting_as`).
+    /// The actor for the audit log. `None` for an operator, whom the command's database handle adds to each entry (`Sql::acting_as`).
     pub(super) fn actor(&self) -> Option<Actor> {
         match self {
             Self::Admin(id) => Some(Actor::Admin(*id)),

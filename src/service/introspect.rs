@@ -33,8 +33,8 @@ pub enum Introspection {
     Inactive,
     /// The access token of a live session, and the user's current authentication if the token names an older one.
     Session(Arc<VerifiedToken>, Option<Authentication>),
-    /// The access token of an app's live session, for another service, and the user's current authentication if the token names an
-    /// older one.
+    /// The access token of an app's live session, for the app's resources, and the user's current authentication if the token names
+    /// an older one.
     App(Arc<VerifiedToken>, Option<Authentication>),
     /// The access token of an enabled service client.
     Client(Arc<VerifiedToken<ClientClaims>>),
@@ -54,10 +54,10 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
     }
     let now = state.clock.now();
     let is_for = |aud: &[String]| aud.iter().any(|audience| caller.audiences.contains(audience));
-    // tokens of sessions that belong to no app have one audience
+    // all tokens of sessions that belong to no app have this audience
     let may_introspect_sessions = caller.audiences.contains(&state.config.token.audience);
     if token.starts_with(refresh_token::PREFIX) {
-        // checked first: the decoding fails while another node uses a secret that this node does not have
+        // first: this client must not get the error of a decoding that lacks the secret of another node
         if !may_introspect_sessions {
             return Ok(Introspection::Inactive);
         }
@@ -116,7 +116,7 @@ async fn session_state(
     if !is_stepped_up {
         return Ok(SessionState::Live { newer: None });
     }
-    // The session has been stepped up, perhaps after the token was issued. Without a result it has ended since the lookup above.
+    // The session has been stepped up, perhaps after the token was issued. If it is not found, it has ended since the lookup above.
     let Some(found) = state.redis.sessions.sign_in_and_step_up(verified.sub, verified.sid).await? else {
         return Ok(SessionState::Ended);
     };
@@ -144,7 +144,7 @@ impl CachedDecision {
 
 /// Whether a cached decision still holds. The client must be enabled with the same secret and audience. The token and its key must be
 /// valid. The session must be cached as live with the claims of the token. It must not be stepped up, because a response then contains the
-/// current authentication, which only Redis has. If the decision does not hold, the endpoint introspects the token.
+/// current authentication, which only Redis has. If the decision does not hold, the endpoint calls [`introspect`], which counts the request.
 ///
 /// # Errors
 /// [`ServiceError`] if the client exceeds its rate limit.
@@ -164,7 +164,7 @@ pub fn revalidate(state: &AppState, decision: &CachedDecision) -> Result<bool, S
             .is_some_and(|live| !live.stepped_up && !token.are_outdated_by(&live.claims));
     if holds {
         limits::check_introspection(state, client.as_str())?;
-        // the rechecks take the place of these caches' own lookups
+        // these rechecks do not count cache hits themselves, as lookups do
         state.tokens.metrics().hits.inc();
         state.redis.sessions.count_cache_hit();
     }

@@ -54,7 +54,7 @@ pub enum InviteError {
     /// Another account has the username.
     #[error("an account with this username exists")]
     UsernameTaken,
-    /// There is no such account, or it is disabled.
+    /// There is no such account, or it is closed.
     #[error("there is no such account, or it is disabled")]
     NotFound,
     /// The account has no address to which the mail could be sent.
@@ -89,10 +89,10 @@ pub struct ReturnedCredentials {
     pub expires_at: Timestamp,
 }
 
-/// Creates an account without a password and sends its owner a link and a code that set one.
+/// Creates an account without a password, and issues a link and a code with which its owner sets one.
 ///
-/// If an account has the address and has not verified it, that account is invited. Accepting the invitation removes the credentials and
-/// sessions that were set up before (I13: they may be those of a person who does not own the address).
+/// If an account has the address and has not verified it, that account is invited as it is. Accepting the invitation removes the credentials
+/// and sessions that were set up before (I13: they may be those of a person who does not own the address).
 ///
 /// # Errors
 /// [`InviteError`]
@@ -122,7 +122,7 @@ pub async fn invite(
                 updated_at: now,
             };
             let mut entry = AuditEntry::new(now, AuditEvent::AccountAdded).account(new_account.id).address(origin.ip);
-            // An operator has none here: the database handle of a command adds the operator.
+            // `None` for an operator, whom the command's database handle adds.
             entry.facts.actor = initiator.actor();
             state.sql.insert_account_with_entry(&new_account, &entry).await.map_err(|error| match error {
                 InsertError::EmailTaken => InviteError::EmailTaken,
@@ -150,8 +150,7 @@ pub async fn find_by_identifier(state: &AppState, identifier: &Identifier) -> Re
     Ok(state.sql.find_account(identifier).await?)
 }
 
-/// Sends the owner of an account a link and a code that set a new password. The current password works until then. If the account's
-/// address was replaced and then restored, the links of the addresses that had replaced it can no longer undo the restoration.
+/// Issues a link and a code with which the owner of an account sets a new password. The current password works until then.
 ///
 /// # Errors
 /// [`InviteError`]
@@ -185,6 +184,7 @@ async fn issue(
     entry.facts.actor = initiator.actor();
     let mut change = state.sql.change_account(account.id).await?.ok_or(InviteError::NotFound)?;
     change.record(&entry.address(origin.ip)).await?;
+    // If the account's address was restored, the links of the addresses that had replaced it must not undo the restoration.
     change_email::forget_later_addresses(&mut change, now).await?;
     let returned = match delivery {
         Delivery::ToCaller => Some(ReturnedCredentials {

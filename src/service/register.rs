@@ -153,7 +153,7 @@ fn send_after_response(state: &Arc<AppState>, email: Email, origin: RequestOrigi
                 return verify_email::send(&state, &account, &origin).await;
             }
             let Some(to) = state.sql.named_email(&account, &identifier).await? else { return Ok(()) };
-            if limits::may_send_mail(&state, TokenPurpose::VerifyEmail, &account, &to).await? {
+            if limits::admit_mail(&state, TokenPurpose::VerifyEmail, &account, &to).await? {
                 account_mail::send(&state, &account, &to, &origin, account_mail::address_taken(&state, &origin))
                     .await?;
             }

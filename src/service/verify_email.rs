@@ -121,7 +121,7 @@ pub async fn request(state: &Arc<AppState>, email: &str, origin: RequestOrigin) 
 /// Sends the link and the code, unless the account has reached its limit of mails that anyone can request.
 pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOrigin) -> Result<(), ServiceError> {
     let purpose = TokenPurpose::VerifyEmail;
-    if !limits::may_send_mail(state, purpose, account, &account.email).await? {
+    if !limits::admit_mail(state, purpose, account, &account.email).await? {
         return Ok(());
     }
     let issued = one_time_tokens::issue(state, account, purpose, &account.email, one_time_tokens::UNBOUND).await?;

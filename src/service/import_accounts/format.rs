@@ -19,13 +19,13 @@ use crate::{
 pub enum Format {
     /// Latchkey's own format: one JSON object a line.
     Native,
-    /// `manage.py dumpdata auth.user`, or of a custom user model.
+    /// The output of `manage.py dumpdata` for `auth.user` or a custom user model.
     Django,
-    /// A realm export with users: `kc.sh export`.
+    /// A realm export with users, from `kc.sh export`.
     Keycloak,
     /// A user export or import file, NDJSON or a JSON array, with or without password hashes.
     Auth0,
-    /// `firebase auth:export users.json --format=json`.
+    /// The output of `firebase auth:export users.json --format=json`.
     Firebase(FirebaseHashConfig),
     /// The table `auth.users` as CSV or JSON.
     Supabase,
@@ -40,7 +40,7 @@ pub(super) struct RecordReader<'a> {
 }
 
 impl<'a> RecordReader<'a> {
-    /// Chooses how to split the stream that starts with `head`.
+    /// Creates a reader, and chooses how to split the stream that starts with `head`.
     pub(super) fn new(format: &'a Format, head: &[u8]) -> (Self, Splitter) {
         const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
         let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head).trim_ascii_start();
@@ -59,7 +59,7 @@ impl<'a> RecordReader<'a> {
         self.is_csv && self.columns.is_none()
     }
 
-    /// Reads a record. Returns `None` for a record that is not an account, such as a blank line or a row of another table.
+    /// Reads a record. Returns `None` if it is no account but, for example, a blank line. `now` decides whether a ban has ended.
     pub(super) fn read(&mut self, bytes: &[u8], now: Timestamp) -> Result<Option<Record>, BadRecord> {
         if bytes.trim_ascii().is_empty() {
             return Ok(None);
@@ -97,7 +97,7 @@ impl Object {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    /// A string that is not empty.
+    /// A string; `None` if it is empty.
     fn text(&self, name: &'static str) -> Result<Option<String>, BadRecord> {
         match self.get(name) {
             None => Ok(None),
@@ -159,7 +159,7 @@ fn account_id(system: &str, id: &str) -> String {
     uuid::Builder::from_sha1_bytes(bytes).into_uuid().to_string()
 }
 
-/// The username of an imported account. Drops a username that repeats the e-mail address, as systems that require a username often have.
+/// The username of an imported account. Drops a username that repeats the e-mail address: it only fills a field that the system requires.
 fn username(name: Option<String>, email: Option<&String>) -> Option<String> {
     name.filter(|name| email.is_none_or(|email| email.to_lowercase() != name.to_lowercase()))
 }
@@ -239,7 +239,7 @@ fn keycloak_argon2(parameters: &Value, passes: u32, salt: &[u8], hash: &[u8]) ->
 
     let parameter = |name: &str| parameters[name][0].as_str().ok_or(BadHash::Malformed);
     let version = match parameter("version")? {
-        // PHC strings have the version as a decimal number: 0x13 and 0x10.
+        // PHC strings have the version's byte, 0x13 or 0x10, in decimal.
         "1.3" => 19,
         "1.0" => 16,
         _ => return Err(BadHash::Malformed),
@@ -250,10 +250,10 @@ fn keycloak_argon2(parameters: &Value, passes: u32, salt: &[u8], hash: &[u8]) ->
     Ok(format!("$argon2{kind}$v={version}$m={memory},t={passes},p={lanes}${salt}${hash}"))
 }
 
-/// A user of a bulk export, of a bulk import file, or of the export of password hashes that Auth0's support provides.
+/// A user of a bulk export or import file, or of the file of password hashes that Auth0's support provides.
 fn auth0(user: &Object) -> Result<Record, BadRecord> {
     let email = user.text("email")?;
-    // An export of password hashes has the id in MongoDB. The user id of the other exports is `auth0|` and that id.
+    // In the file of password hashes, a user has an id of MongoDB. In the other files, `auth0|` precedes this id.
     let mongo_id = user.get("_id").and_then(|id| id["$oid"].as_str().or(id.as_str()));
     let id_from_mongo = mongo_id.map(|id| format!("auth0|{id}"));
     let hash = match (user.text("passwordHash")?.or(user.text("password_hash")?), user.get("custom_password_hash")) {
@@ -359,16 +359,16 @@ mod tests {
         let read = auth0(&object(r#"{"custom_password_hash":null}"#)).ok().unwrap();
         assert_eq!(read.password_hash, None);
 
-        let password = |secret: Value| {
+        let hash_from = |secret: Value| {
             let data = r#"{"hashIterations":1,"algorithm":"pbkdf2-sha256"}"#;
             let credential = serde_json::json!({
                 "type": "password", "secretData": secret.to_string(), "credentialData": data,
             });
             keycloak_hash(&credential)
         };
-        assert!(password(serde_json::json!({ "value": "AAAA", "salt": "AAAA" })).is_ok());
-        assert_eq!(password(serde_json::json!({ "salt": "AAAA" })), Err(BadHash::Malformed));
-        assert_eq!(password(serde_json::json!({ "value": "AAAA" })), Err(BadHash::Malformed));
+        assert!(hash_from(serde_json::json!({ "value": "AAAA", "salt": "AAAA" })).is_ok());
+        assert_eq!(hash_from(serde_json::json!({ "salt": "AAAA" })), Err(BadHash::Malformed));
+        assert_eq!(hash_from(serde_json::json!({ "value": "AAAA" })), Err(BadHash::Malformed));
     }
 
     #[test]

@@ -66,14 +66,14 @@ pub struct Importer<'a> {
 pub enum Progress {
     /// The import resumes after the records of an earlier run.
     Resumed {
-        /// The last record of the earlier run.
+        /// The number of the last record that the earlier run stored.
         record: u64,
         /// The number of bytes up to the end of that record.
         bytes: u64,
     },
     /// A record was not imported. Reported in order, after its batch is stored; a resumed import doesn't repeat it.
     Refused {
-        /// The number of the record, counted from 1. In the native format, its line.
+        /// The number of the record, counted from 1. In the native format, it is the number of the line.
         record: u64,
         /// The reason.
         reason: BadRecord,
@@ -164,7 +164,7 @@ pub async fn import(
     while has_more {
         let mut batch = Batch::default();
         has_more = batch.fill(importer, &mut reader, &mut records).await?;
-        // The last batch may be empty.
+        // The last batch is stored, too: it may have accounts, although the source has ended.
         batch.store(importer, &key, records.number(), &mut summary, report).await?;
         report(Progress::Stored { record: records.number(), bytes: records.bytes() });
     }
@@ -181,7 +181,7 @@ async fn advance(records: &mut Records<impl AsyncBufRead + Unpin>) -> Result<boo
 /// The key under which an unfinished import is stored.
 fn source_key(name: &str, head: &[u8]) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
-    // The length separates the name from the content: two different pairs never give the same input.
+    // The length says where the name ends: no other name and head give the same input.
     context.update(&(name.len() as u64).to_be_bytes());
     context.update(name.as_bytes());
     context.update(head);
@@ -215,11 +215,11 @@ fn read_account(
 #[derive(Default)]
 struct Batch {
     accounts: Vec<NewAccount>,
-    /// The authenticator apps of these accounts.
+    /// The authenticator apps of `accounts`.
     factors: Vec<TotpFactor>,
-    /// The secondary addresses of these accounts, each with the index of its account in `accounts`.
+    /// The secondary addresses, each with the index of its account in `accounts`.
     emails: Vec<(usize, SecondaryEmail)>,
-    /// The record number of each account.
+    /// The record number of each of `accounts`, in the same order.
     numbers: Vec<u64>,
     /// The records that can't be imported, each with its number.
     refused: Vec<(u64, BadRecord)>,
@@ -255,6 +255,7 @@ impl Batch {
         let created_at = account.created_at;
         for (email, is_verified) in secondary_emails {
             let id = importer.entropy.email_id(now);
+            // records don't have the time of a verification
             let verified_at = is_verified.then_some(created_at);
             let email = SecondaryEmail { id, account: account.id, email, verified_at, created_at };
             self.emails.push((self.accounts.len(), email));

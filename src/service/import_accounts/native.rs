@@ -37,8 +37,8 @@ pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
             return Err(BadRecord::RepeatedField(FIELDS[index]));
         }
     }
-    // An account without a password must say so with an explicit null. For other fields, null means that the field is absent, so the
-    // nulls are removed after this look at the hash.
+    // Null stands for an absent field, so nulls are removed below. But the hash must not be absent: an account without a password has an
+    // explicit null.
     let [_, _, _, _, given_hash, ..] = &given;
     let is_hash_given = given_hash.is_some();
     let [id, email, verified, username, hash, roles, disabled, created, updated, totp, secondary] =
@@ -166,7 +166,7 @@ mod tests {
     const HASH: &str =
         "$argon2id$v=19$m=256,t=2,p=1$c2l4dGVlbiBieXRlLXNhbA$po0WFnpifCbP1nuZu91yGD2dGNwq5zdC4rYCO6zunGs";
 
-    /// Imports a line, in which the word HASH stands for the hash.
+    /// Imports a line, in which the word HASH stands for [`HASH`].
     fn import(line: &str) -> Result<NewAccount, BadRecord> {
         import_with(line, &settings())
     }

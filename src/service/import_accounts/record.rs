@@ -69,7 +69,7 @@ pub enum BadRecord {
     /// A required field is missing.
     #[error("the field {0} is missing")]
     MissingField(&'static str),
-    /// `password_hash` is missing. Null would be an explicit value.
+    /// `password_hash` is missing. An account without a password must have null.
     #[error("the field password_hash is missing; write null for an account without a password")]
     MissingHash,
     /// A field has a value of the wrong type.
@@ -80,7 +80,7 @@ pub enum BadRecord {
         /// The expected type, with an article.
         expected: &'static str,
     },
-    /// The id is not a UUID.
+    /// The id is not a UUID, or the nil UUID.
     #[error("id is not a UUID")]
     Id,
     /// The e-mail address is invalid.
@@ -145,7 +145,7 @@ impl BadRecord {
             Self::PasswordHash(_) => "invalid_password_hash",
             Self::TotpSecret => "invalid_totp_secret",
             Self::Time("updated_at") => "invalid_updated_at",
-            // These fields of export files become `created_at`.
+            // fields of export files that become `created_at`, as all times in milliseconds do
             Self::Time("created_at" | "date_joined") | Self::Millis(_) => "invalid_created_at",
             Self::Time(_) => "invalid_time",
             Self::EmailTaken => "email_taken",
@@ -177,14 +177,14 @@ impl Record {
             keys.push(Email::from_stored(primary.clone()).key());
         }
         let mut emails = Vec::new();
-        for record in &self.secondary_emails {
-            let email = Email::parse(&record.email).map_err(BadRecord::SecondaryEmail)?;
+        for secondary in &self.secondary_emails {
+            let email = Email::parse(&secondary.email).map_err(BadRecord::SecondaryEmail)?;
             let key = email.key();
             if keys.contains(&key) {
                 return Err(BadRecord::RepeatedEmail);
             }
             keys.push(key);
-            emails.push((email, record.verified));
+            emails.push((email, secondary.verified));
         }
         Ok(emails)
     }

@@ -10,7 +10,7 @@ pub const MAX_RECORD_BYTES: usize = 64 * 1024;
 /// The maximum depth of nested arrays and objects in a JSON document.
 const MAX_DEPTH: usize = 64;
 
-/// The length, in bytes, from which the rest of a key is dropped. Only the key `users` matters, which is shorter.
+/// The number of bytes to keep of a key. Only the key `users` matters, which is shorter.
 const MAX_KEY_BYTES: usize = 16;
 
 /// Reads records into one reused buffer.
@@ -55,9 +55,9 @@ enum Step {
     /// The byte belongs to the current record.
     Keep,
     /// The byte ends the record and belongs to it.
-    EndWith,
+    KeepAndEnd,
     /// The byte ends the record and doesn't belong to it.
-    End,
+    DropAndEnd,
 }
 
 impl<R: AsyncBufRead + Unpin> Records<R> {
@@ -86,14 +86,14 @@ impl<R: AsyncBufRead + Unpin> Records<R> {
                 used += 1;
                 let step = self.splitter.step(byte)?;
                 has_begun |= !matches!(step, Step::Skip);
-                if matches!(step, Step::Keep | Step::EndWith) {
+                if matches!(step, Step::Keep | Step::KeepAndEnd) {
                     if self.buffer.len() == MAX_RECORD_BYTES {
                         self.too_long = true;
                     } else {
                         self.buffer.push(byte);
                     }
                 }
-                ended = matches!(step, Step::End | Step::EndWith);
+                ended = matches!(step, Step::DropAndEnd | Step::KeepAndEnd);
                 if ended {
                     break;
                 }
@@ -134,14 +134,14 @@ impl Splitter {
     /// Decides how the next byte is handled.
     fn step(&mut self, byte: u8) -> io::Result<Step> {
         Ok(match self {
-            Self::Lines if byte == b'\n' => Step::End,
+            Self::Lines if byte == b'\n' => Step::DropAndEnd,
             Self::Lines => Step::Keep,
             Self::Csv { quoted } => {
                 // A quote within a quoted field is doubled, so it toggles twice.
                 if byte == b'"' {
                     *quoted = !*quoted;
                 }
-                if byte == b'\n' && !*quoted { Step::End } else { Step::Keep }
+                if byte == b'\n' && !*quoted { Step::DropAndEnd } else { Step::Keep }
             }
             Self::Json(scanner) => scanner.step(byte)?,
         })
@@ -164,11 +164,11 @@ impl Splitter {
 /// Finds the objects that are records: those of a `users` array, or those at the top level and in a top-level array.
 #[derive(Default)]
 pub(super) struct JsonScanner {
-    /// Whether records are the elements of `users` in the top-level object (or objects).
+    /// Whether records are the elements of `users` in each top-level object.
     in_users: bool,
     /// The opening brackets that are not closed yet, outermost first.
     stack: Vec<u8>,
-    /// The depth of the elements of the open array `users`, which are records.
+    /// The depth of the records in the array `users`; `None` outside this array.
     users_depth: Option<usize>,
     /// The depth of the record that is being read.
     record_depth: Option<usize>,
@@ -203,7 +203,7 @@ impl JsonScanner {
                 _ => {}
             }
             // the closing quote has ended the string, and is not a part of it
-            if self.in_string && self.record_depth.is_none() && self.string.len() <= MAX_KEY_BYTES {
+            if self.in_string && self.record_depth.is_none() && self.string.len() < MAX_KEY_BYTES {
                 self.string.push(byte);
             }
             return Ok(default_step);
@@ -213,7 +213,7 @@ impl JsonScanner {
                 self.in_string = true;
                 self.string.clear();
             }
-            b':' => self.key = std::mem::take(&mut self.string),
+            b':' => self.key = std::mem::take(&mut self.string), // the last string was a key
             b',' => self.key.clear(),
             b'{' | b'[' => return self.open(byte),
             b'}' | b']' => return self.close(byte, default_step),
@@ -257,7 +257,7 @@ impl JsonScanner {
         }
         if self.record_depth == Some(self.stack.len()) {
             self.record_depth = None;
-            return Ok(Step::EndWith);
+            return Ok(Step::KeepAndEnd);
         }
         if self.users_depth.is_some_and(|depth| depth > self.stack.len()) {
             // the bracket has closed the array `users`
@@ -316,8 +316,8 @@ mod tests {
     }
 
     /// These records, as [`read`] returns them.
-    fn read_records(expected: &[&str]) -> Vec<Option<String>> {
-        expected.iter().map(|record| Some((*record).to_owned())).collect()
+    fn expected_records(records: &[&str]) -> Vec<Option<String>> {
+        records.iter().map(|record| Some((*record).to_owned())).collect()
     }
 
     #[tokio::test]
@@ -332,7 +332,7 @@ mod tests {
                 ("\u{feff}a\n\u{feff}b\n", &["a", "\u{feff}b"]),
             ] {
                 let lines = read(input.as_bytes(), capacity, Splitter::Lines).await.unwrap();
-                assert_eq!(lines, read_records(expected), "{input:?}, {capacity}");
+                assert_eq!(lines, expected_records(expected), "{input:?}, {capacity}");
             }
         }
     }
@@ -358,7 +358,7 @@ mod tests {
         for input in [format!("[{a}, {b}]"), format!("{a}\n{b}\n"), format!("\u{feff} [ {a} ,\n{b} ]\n")] {
             for capacity in [1, 3, 1000] {
                 let records = read(input.as_bytes(), capacity, Splitter::Json(JsonScanner::top_level())).await.unwrap();
-                assert_eq!(records, read_records(&[a, b]), "{input}");
+                assert_eq!(records, expected_records(&[a, b]), "{input}");
             }
         }
     }
@@ -373,7 +373,7 @@ mod tests {
         for input in [realm.clone(), format!("[{realm}]")] {
             let capacity = 7;
             let records = read(input.as_bytes(), capacity, Splitter::Json(JsonScanner::users())).await.unwrap();
-            assert_eq!(records, read_records(&[a, b]), "{input}");
+            assert_eq!(records, expected_records(&[a, b]), "{input}");
         }
     }
 
@@ -393,7 +393,7 @@ mod tests {
     async fn csv_records_may_contain_line_ends_in_quotes() {
         let capacity = 2;
         let records = read(b"id,x\r\n1,\"a\nb\"\n2,c", capacity, Splitter::Csv { quoted: false }).await.unwrap();
-        assert_eq!(records, read_records(&["id,x", "1,\"a\nb\"", "2,c"]));
+        assert_eq!(records, expected_records(&["id,x", "1,\"a\nb\"", "2,c"]));
         assert!(read(b"1,\"a", capacity, Splitter::Csv { quoted: false }).await.is_err(), "the quotes are not closed");
         assert_eq!(csv_fields(br#"1,"say ""hi"", then",,x"#).unwrap(), ["1", "say \"hi\", then", "", "x"]);
     }

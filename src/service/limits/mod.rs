@@ -216,7 +216,7 @@ pub(super) async fn check_factor_mail(
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn may_send_mail(
+pub async fn admit_mail(
     state: &AppState,
     purpose: TokenPurpose,
     account: &Account,
