@@ -33,7 +33,7 @@ pub enum Introspection {
     Inactive,
     /// The access token of a live session, and the user's current authentication if the token names an older one.
     Session(Arc<VerifiedToken>, Option<Authentication>),
-    /// The access token of an app's live session, for the app's resources, and the user's current authentication if the token names
+    /// The access token of an app's live session, for a resource (RFC 8707), and the user's current authentication if the token names
     /// an older one.
     App(Arc<VerifiedToken>, Option<Authentication>),
     /// The access token of an enabled service client.

@@ -83,8 +83,8 @@ async fn try_login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToke
     let (attempt, account) =
         limits::begin_login(state, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
     let outcome = verify_and_sign_in(state, &input, &attempt, account).await;
-    // These outcomes are no guesses of a password, so they do not count as failures. With `registration.conceal` an unverified address
-    // is not among them: it must count like a wrong password (I12: no account oracle).
+    // These outcomes are no guesses of a password, so they do not count as failures. Nor does a challenge, whose attempt `sign_in` refunds.
+    // With `registration.conceal`, an unverified address counts like a wrong password (I12: no account oracle).
     if let Err(LoginError::Service(_) | LoginError::EmailNotVerified) = &outcome {
         attempt.refund(state).await;
     }
@@ -140,14 +140,14 @@ async fn verify_password(state: &AppState, input: &Login, account: Option<Accoun
     let now = state.clock.now();
     let account_id = account.as_ref().map(|account| account.id);
     let is_closed = account.as_ref().is_some_and(|account| account.is_closed(now));
-    // A closed account (disabled, or due for deletion) is from here on treated like an unknown one: there is no hash to verify against.
+    // From here on, a closed account (disabled, or due for deletion) is treated like an unknown one: there is no hash to verify against.
     let account = account.filter(|_| !is_closed);
     let stored = account.as_ref().and_then(|account| account.password_hash.clone());
     let verified = state.passwords.verify(input.password.clone(), stored).await.map_err(ServiceError::from)?;
     let is_unusable = matches!(verified, Verified::Unusable(_));
-    if let (Verified::Unusable(reason), Some(account)) = (&verified, account_id) {
+    if let (Verified::Unusable(reason), Some(id)) = (&verified, account_id) {
         tracing::warn!(
-            %account,
+            account = %id,
             %reason,
             "the stored password hash can't be used, so the owner can't sign in with the password: correct what the reason names, such as \
              a missing pepper, or send the owner a reset link (`latchkey user reset`)"

@@ -1,7 +1,8 @@
-//! Sends the mails of the outbox. Every node runs a dispatcher, which claims due mails with a lease and sends each in a task.
+//! Sends the mails of the outbox. Every node runs a dispatcher, which claims due mails for a limited time, the lease, and sends each
+//! in a task.
 //!
-//! A mail is sent at least once. If a node dies between the server's acknowledgement and the commit of the result, another node sends
-//! the mail again after the lease, with the same `Message-ID`. In normal operation it is sent once.
+//! In normal operation, a mail is sent once. If a node dies between the mail server's acknowledgement and the commit of the result,
+//! another node sends the mail again after the lease, with the same `Message-ID`.
 //!
 //! While the mail server is unreachable, a node probes it with one mail at a time, at growing intervals. It does not claim other mails.
 
@@ -98,7 +99,7 @@ enum Reachability {
     Reached,
     /// The attempt did not reach the server, for this reason.
     Unreachable(String),
-    /// The attempt did not connect.
+    /// The attempt did not try to connect.
     Unknown,
 }
 
@@ -130,13 +131,13 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
             _ = housekeeping.tick() => housekeeping_failures.observe(run_housekeeping(state).await.err()),
             Some(finished) = tasks.join_next() => update_outage(state, &mut outage, finished.ok()),
         }
-        // The other finished tasks free workers, too.
+        // More tasks may have finished meanwhile.
         while let Some(finished) = tasks.try_join_next() {
             update_outage(state, &mut outage, finished.ok());
         }
         // During an outage, one mail at a time is the probe.
         let allowed_workers = if outage.failures == 0 { workers } else { 1 };
-        // The attempts that began before the outage may exceed the one probe.
+        // Saturates, because several attempts may have begun before the outage.
         let free_workers = allowed_workers.saturating_sub(tasks.len());
         if free_workers == 0 || state.clock.now() < outage.until {
             continue;
@@ -201,7 +202,7 @@ async fn attempt(state: &AppState, acknowledged: &Acknowledged, mail: ClaimedMai
     };
     // The time before the result is stored, which may take long while the database is unavailable.
     let at = state.clock.now();
-    log(&mail, &result);
+    log_result(&mail, &result);
     let outcome = match &result {
         DeliveryResult::Sent => "sent",
         DeliveryResult::GivenUp(_) => "rejected",
@@ -212,7 +213,7 @@ async fn attempt(state: &AppState, acknowledged: &Acknowledged, mail: ClaimedMai
     if result == DeliveryResult::Sent {
         acknowledged.ids().insert(mail.row.id);
     }
-    store(state, &mail, &result).await;
+    store_result(state, &mail, &result).await;
     acknowledged.ids().remove(&mail.row.id);
     Finished { reachability, at }
 }
@@ -220,7 +221,7 @@ async fn attempt(state: &AppState, acknowledged: &Acknowledged, mail: ClaimedMai
 /// Derives the result to store, and the reachability of the server, from the outcome of an attempt.
 fn classify(state: &AppState, mail: &ClaimedMail, sent: Result<(), SendError>) -> (DeliveryResult, Reachability) {
     let now = state.clock.now();
-    let next_attempt = || now + delay(state, mail.row.attempts);
+    let next_attempt = || now + retry_delay(state, mail.row.attempts);
     match sent {
         Ok(()) => (DeliveryResult::Sent, Reachability::Reached),
         Err(error @ SendError::Delivery(DeliveryError::Unreachable(_))) => {
@@ -240,9 +241,9 @@ fn classify(state: &AppState, mail: &ClaimedMail, sent: Result<(), SendError>) -
     }
 }
 
-/// The delay after an attempt. It doubles with each attempt, up to `mail.retry_max`. A random factor of 0.5 to 1 spreads the retries
-/// of mails that failed together.
-fn delay(state: &AppState, attempts: u32) -> Duration {
+/// The delay after a failed attempt. It doubles with each attempt, up to `mail.retry_max`. A random factor of 0.5 to 1 spreads the
+/// retries of mails that failed together.
+fn retry_delay(state: &AppState, attempts: u32) -> Duration {
     let settings = state.mailer.settings();
     // the bound of 20 keeps the shift from overflowing
     let doublings = attempts.saturating_sub(1).min(20);
@@ -252,7 +253,7 @@ fn delay(state: &AppState, attempts: u32) -> Duration {
 }
 
 /// Logs the result of an attempt to send a mail.
-fn log(mail: &ClaimedMail, result: &DeliveryResult) {
+fn log_result(mail: &ClaimedMail, result: &DeliveryResult) {
     let (id, template, attempts) = (mail.row.id, mail.row.template, mail.row.attempts);
     match result {
         DeliveryResult::Sent => tracing::debug!(%id, %template, attempts, "mail sent"),
@@ -287,7 +288,7 @@ fn log(mail: &ClaimedMail, result: &DeliveryResult) {
 }
 
 /// Stores a result. Retries until the database accepts it, because the server's acknowledgement must not be lost.
-async fn store(state: &AppState, mail: &ClaimedMail, result: &DeliveryResult) {
+async fn store_result(state: &AppState, mail: &ClaimedMail, result: &DeliveryResult) {
     loop {
         match state.sql.finish_mail(mail, result, state.clock.now()).await {
             // If the claim is not valid any more, another worker has claimed the mail, and stores its own result.
@@ -362,7 +363,7 @@ impl FailureLog {
         }
     }
 
-    /// Takes the error of the last run, if it failed.
+    /// Logs a change between success and failure. `error` is that of the last run, if it failed.
     fn observe(&mut self, error: Option<SqlError>) {
         match error {
             Some(error) => {
@@ -384,7 +385,7 @@ mod tests {
     use super::*;
     use crate::logging;
 
-    /// Runs `events`, and checks that the log has exactly lines with these levels and starts, in this order.
+    /// Runs `events`, and checks that they log these lines and no others: the level, and the start of the message.
     fn assert_logged(events: impl FnOnce(), expected: &[(&str, &str)]) {
         let text = logging::capture(events);
         let logged: Vec<_> = text.lines().filter_map(|line| line.split_once(" mail: ")).collect();

@@ -27,7 +27,7 @@ pub async fn render(state: &AppState) -> Result<String, prometheus::Error> {
     state.metrics.render()
 }
 
-/// Updates the gauge of sessions, unless the last estimate is recent.
+/// Updates the gauge of sessions, unless the last estimate is recent. A Redis Cluster gives no estimate.
 async fn estimate_sessions(state: &AppState) {
     // Concurrent scrapes wait for the lock, and then find a recent estimate.
     let mut estimated_at = state.gauges.sessions_estimated_at.lock().await;

@@ -54,6 +54,7 @@ pub(super) struct Claim {
     pub(super) purpose: TokenPurpose,
     /// The address that the token is about, if it is not the account's primary one.
     pub(super) about: Option<Email>,
+    /// The stored tokens with which the presented token was compared.
     group: TokenGroup,
     presented: PresentedDigests,
 }
@@ -71,7 +72,8 @@ pub(super) async fn issue(
     request_secret: &[u8],
 ) -> Result<IssuedToken, ServiceError> {
     let expires_at = state.clock.now() + ttl(state, purpose);
-    issue_as(state, account, purpose, address, request_secret, state.entropy.bytes(), expires_at).await
+    let random_id = state.entropy.bytes();
+    issue_as(state, account, purpose, address, request_secret, random_id, expires_at).await
 }
 
 /// Issues the token of a sign-in's challenge; it replaces the challenge's former token. The token works with that challenge only, and
@@ -87,7 +89,7 @@ pub(super) async fn issue_for_challenge(
     issue_as(state, account, purpose, &account.email, &challenge, challenge, expires_at).await
 }
 
-/// Issues a token under `id`, which replaces a former token with this id.
+/// Issues a token with `id`. It replaces a former token with the same id.
 async fn issue_as(
     state: &AppState,
     account: &Account,
@@ -144,8 +146,8 @@ fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding
 /// Finds a presented token that works for one of `purposes`, and its account, without consuming it. Does the same work for known and
 /// unknown accounts (I12: the time of an answer does not tell which accounts exist). A wrong code counts as a failed attempt.
 ///
-/// `request_secret` is the one of [`issue`]. The token is about an address that the account owns: the primary one, or the verified
-/// secondary one to which the mail was sent. For a code, the identifier that the holder typed decides which of the two.
+/// `request_secret` is the one given to [`issue`]. The token is about the address to which the mail was sent: the primary address, or a
+/// verified secondary one. For a code, the typed identifier decides which.
 pub(super) async fn find(
     state: &AppState,
     presented: &PresentedToken,

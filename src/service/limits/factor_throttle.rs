@@ -4,8 +4,8 @@
 //! all other callers. So an attacker who knows the password can try only a few codes a day, from any number of addresses. The attacker
 //! does not delay the owner on a recognized device or network. docs/factors.md has the calculation.
 //!
-//! When a factor is added, the account forgets all recognized devices and networks. An attacker who knew the password before may have
-//! made the account recognize theirs.
+//! When a factor is added, the account forgets all recognized devices and networks, because an attacker who knew the password before
+//! may have logged in from one of them.
 
 use std::net::IpAddr;
 
@@ -48,8 +48,8 @@ impl FactorAttempt {
         let Some(backoff) = state.config.limits.factor_backoff else { return Ok(Self { subject, bucket: None }) };
         let bucket = login_attempt.recognized_bucket().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
         let now = state.clock.now();
-        // No delay: the attempt is admitted.
         let delay = state.redis.rate_limits.admit_factor(&subject, &bucket, backoff, now).await?;
+        // Without a delay, the attempt was admitted and counted.
         let Some(retry_after) = delay else { return Ok(Self { subject, bucket: Some(bucket) }) };
         let policy = LimitPolicy::FactorAccount;
         let entry = AuditEntry::new(now, AuditEvent::RateLimit)
@@ -65,17 +65,17 @@ impl FactorAttempt {
 
     /// Stops counting the attempt as a wrong code, because the code was right.
     pub(in crate::service) async fn succeed(self, state: &AppState) {
-        self.release(state, FactorRefund::RightCode).await;
+        self.uncount(state, FactorRefund::RightCode).await;
     }
 
     /// Stops counting the attempt as a wrong code, because the code was not checked or a store failed.
     pub(in crate::service) async fn refund(self, state: &AppState) {
-        self.release(state, FactorRefund::NotChecked).await;
+        self.uncount(state, FactorRefund::NotChecked).await;
     }
 
-    async fn release(self, state: &AppState, refund: FactorRefund) {
+    async fn uncount(self, state: &AppState, reason: FactorRefund) {
         let Some(bucket) = self.bucket else { return };
-        if let Err(error) = state.redis.rate_limits.refund_factor(&self.subject, &bucket, refund).await {
+        if let Err(error) = state.redis.rate_limits.refund_factor(&self.subject, &bucket, reason).await {
             tracing::debug!(
                 %error,
                 "the count of wrong second-factor codes could not be corrected: this attempt counts as a wrong \

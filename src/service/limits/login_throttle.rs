@@ -62,7 +62,7 @@ impl fmt::Debug for DeviceToken {
 /// The account of a typed identifier, if the throttle had to read it.
 #[derive(Debug)]
 pub enum AccountLookup {
-    /// The account was not read.
+    /// The account was not read, so the caller reads it.
     Deferred,
     /// The account was read just now. `None` if it does not exist.
     Done(Option<Box<Account>>),
@@ -127,7 +127,7 @@ impl LoginAttempt {
             let now = state.clock.now();
             let recognized = limiter.recognize(&attempt.subject, device_bucket.as_ref(), &address_bucket, now).await?;
             attempt.is_unrecognized = recognized.is_none();
-            // otherwise the account recognizes at most the network
+            // both buckets may be `None`
             let is_recognized_by_token = device_bucket.is_some() && device_bucket == recognized;
             attempt.recognized_device = device.filter(|_| is_recognized_by_token).cloned();
             attempt.recognized_bucket = recognized;
@@ -182,7 +182,7 @@ impl LoginAttempt {
         }
     }
 
-    /// Counts an attempt under `subject`, or refuses it. `account` is the account, if there is one, for the audit log.
+    /// Counts an attempt under `subject`, or refuses it. `account`, if there is one, is for the audit log.
     async fn admit(
         state: &AppState,
         account: Option<AccountId>,
@@ -237,7 +237,7 @@ impl LoginAttempt {
     }
 
     /// Removes the attempt from the failures after a complete login, and makes the account recognize the device and the network. If Redis
-    /// does not answer, both stay unrecognized.
+    /// does not answer, both may fail.
     ///
     /// A device token that the account did not recognize is replaced by a new one, since an attacker may have chosen it. The token of a
     /// `remembered` device, which skips the second factor, stays.
@@ -252,7 +252,8 @@ impl LoginAttempt {
         let Some(backoff) = state.config.limits.login_backoff else { return TrustedDevice { token, is_new: false } };
         let subject = subject_of(state, account.id);
         // If the account was registered after the attempt began, the attempt was counted under the identifier's digest.
-        let counted_in = self.bucket.as_ref().filter(|_| subject == self.subject);
+        let is_same_subject = subject == self.subject;
+        let counted_in = self.bucket.as_ref().filter(|_| is_same_subject);
         let device_bucket = device_bucket(state, &subject, &token);
         let address_bucket = address_bucket(state, &subject, self.network);
         let limiter = &state.redis.rate_limits;
@@ -260,7 +261,7 @@ impl LoginAttempt {
         let trusted = limiter.trust_device(&subject, &device_bucket, &address_bucket, counted_in, backoff, now).await;
         // The first device that an account recognizes is not reported as new.
         let is_new = match trusted {
-            Ok(recognized_before) => recognized_before > 0 && self.is_unrecognized && subject == self.subject,
+            Ok(recognized_before) => recognized_before > 0 && self.is_unrecognized && is_same_subject,
             Err(error) => {
                 tracing::warn!(
                     account = %account.id,

@@ -1,11 +1,11 @@
-//! Rate limits, checked before expensive work is done.
+//! Rate limits, checked before expensive work is done. Each check counts the request.
 //!
 //! A client's own limit is checked first and the limit of the whole service last. So a client that exceeds its own limit does not use up
 //! the limit of the service.
 //!
 //! Redis counts logins, registrations, password changes and the like for all nodes together. Each node counts refreshes, introspections,
-//! authorization requests and failed client authentications by itself. A request to Redis would cost more than these requests, and their
-//! limits only have to stop runaway programs.
+//! authorization requests and failed client authentications by itself. A request to Redis would cost more than most of these requests,
+//! and their limits only have to stop runaway programs.
 
 mod factor_throttle;
 mod login_throttle;
@@ -32,7 +32,7 @@ use crate::{
     store::redis::{RedisError, ThrottleBucket},
 };
 
-/// A limit by address: one for the address or its /64, one for the wider IPv6 network.
+/// The two limits of a client by its IP address: `address` for the IPv4 address or IPv6 /64, `network` for the wider IPv6 network.
 #[derive(Clone, Copy)]
 struct AddressPolicy {
     address: LimitPolicy,
@@ -63,7 +63,7 @@ const CLIENT_AUTHENTICATION: AddressPolicy = AddressPolicy {
     network: LimitPolicy::ClientAuthenticationNetwork,
 };
 
-/// The subject of the limits that count all requests to the service, or all at a node.
+/// The subject of the limits that count the requests of all clients.
 const WHOLE_SERVICE: &[u8] = &[];
 
 /// Behaviour of a shared limit while Redis does not answer.
@@ -123,8 +123,8 @@ pub async fn begin_reauthentication(
     Ok(attempt)
 }
 
-/// Checks whether a client may register an e-mail address. Attempts at one address count per network of the client, so that
-/// a client cannot keep others from registering it.
+/// Checks whether a client may register an e-mail address. Attempts at one e-mail address count per network of the client, so
+/// that a client cannot keep others from registering the address.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -152,6 +152,7 @@ pub async fn check_account_change(
     let limits = &state.config.limits;
     // A Redis that is out of memory cannot count, but can still end sessions, so passwords can still be changed.
     let if_down = IfDown::CountLocally;
+    // Named after the account, but counts a session: a thief with its token does not block the account's other sessions.
     let per_session = limits.password_change_per_account;
     count_shared(state, LimitPolicy::PasswordChangeAccount, per_session, session.as_bytes(), if_down).await?;
     count_shared_by_address(state, PASSWORD_CHANGE, limits.password_change_per_address, ip, if_down).await?;
@@ -159,7 +160,8 @@ pub async fn check_account_change(
         .await
 }
 
-/// Checks whether a client may request a mail with a link or a code, use a link or a code, or read or change its account's data.
+/// Checks whether a client may request a mail with a link or a code, use a link or a code, or read or change its account's data. The
+/// limits named after recovery cover them all.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -211,8 +213,8 @@ pub(super) async fn check_factor_mail(
     Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
 }
 
-/// Counts a mail that a client without authentication has requested, and returns whether it may be sent. Each purpose and each address
-/// of an account has a limit of its own: a flood of mails to one address does not block mails to another.
+/// Counts a mail that an unauthenticated client has requested, and returns whether it may be sent. Each purpose and each e-mail address of
+/// an account has a limit of its own: a flood of mails to one address does not block mails to another.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -226,7 +228,7 @@ pub async fn admit_mail(
     let purpose_byte = [purpose.byte()];
     let address_key = to.key();
     let mut parts = vec![LimitPolicy::MailAccount.as_str().as_bytes(), &purpose_byte, account.id.as_bytes()];
-    // The name of the primary address's limit has no address.
+    // A name without an address is that of the primary address's limit.
     if address_key != account.email.key() {
         parts.push(address_key.as_bytes());
     }
@@ -315,7 +317,7 @@ pub fn count_client_authentication_failure(state: &AppState, ip: Option<IpAddr>)
     )
 }
 
-/// Counts a request against a quota that this node counts.
+/// Counts a request against this node's own count of a quota.
 fn count_local(
     state: &AppState,
     policy: LimitPolicy,
@@ -332,7 +334,7 @@ fn count_local(
     }
 }
 
-/// Counts a request against the quotas of an address and of its wider IPv6 network.
+/// Counts a request against this node's quotas of an address and of its wider IPv6 network.
 fn count_local_by_address(
     state: &AppState,
     policy: AddressPolicy,
@@ -393,7 +395,7 @@ async fn count_shared_by_address(
     }
 }
 
-/// The wider network of an IPv6 address (`limits.ipv6_prefix`) and its quota; `None` for IPv4.
+/// The wider network of an IPv6 address (`limits.ipv6_prefix`), with its quota. `None` for IPv4, or if the setting is off.
 fn wider_network(state: &AppState, quota: Quota, ip: Option<IpAddr>) -> Option<(Quota, Network)> {
     let settings = state.config.limits.ipv6_network?;
     let network = Network::wide(ip, settings.prefix)?;

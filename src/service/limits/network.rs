@@ -1,4 +1,4 @@
-//! The networks that rate limits by address count: an IPv4 address, the /64 of an IPv6 address, and a wider IPv6 network.
+//! The networks whose requests are counted for rate limits: an IPv4 address, the /64 of an IPv6 address, and a wider IPv6 network.
 
 use std::net::{IpAddr, Ipv6Addr};
 
