@@ -164,7 +164,7 @@ pub fn revalidate(state: &AppState, decision: &CachedDecision) -> Result<bool, S
             .is_some_and(|live| !live.stepped_up && !token.are_outdated_by(&live.claims));
     if holds {
         limits::check_introspection(state, client.as_str())?;
-        // these rechecks do not count cache hits themselves, as lookups do
+        // lookups in these two caches would have counted these hits
         state.tokens.metrics().hits.inc();
         state.redis.sessions.count_cache_hit();
     }

@@ -164,7 +164,7 @@ pub async fn import(
     while has_more {
         let mut batch = Batch::default();
         has_more = batch.fill(importer, &mut reader, &mut records).await?;
-        // The last batch is stored, too: it may have accounts, although the source has ended.
+        // Also at the end of the source: the last batch may have accounts.
         batch.store(importer, &key, records.number(), &mut summary, report).await?;
         report(Progress::Stored { record: records.number(), bytes: records.bytes() });
     }
