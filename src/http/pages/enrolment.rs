@@ -131,7 +131,7 @@ async fn show_recovery_codes(visit: &Visit, enrolled: Enrolled) -> Result<Respon
 async fn refuse(visit: &Visit, error: SecondFactorError) -> Result<Response> {
     match error {
         SecondFactorError::Service(error) => Err(ProblemError::from(error).into()),
-        SecondFactorError::PasskeysOff => Err(passkeys::refused(PasskeyError::Off).into()),
+        SecondFactorError::PasskeysOff => Err(passkeys::to_problem(PasskeyError::Off).into()),
         SecondFactorError::InvalidChallenge
         | SecondFactorError::CookieNotAccepted
         | SecondFactorError::WrongCode

@@ -28,12 +28,12 @@ use crate::{
 /// For a change that issues no recovery codes.
 const NO_CODES: &[SecretText] = &[];
 
-/// The signed-in owner as the caller of a change of factors.
+/// The signed-in owner as the caller of a change of factors. `Any`, because `check_csrf` refuses other sites' forms.
 fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
     Caller { claims: &owner.caller, origin: &visit.origin, accepted: AcceptedTransport::Any }
 }
 
-/// The problem of a change that was not made.
+/// The problem with which the page reports a change that was not made.
 fn to_problem(error: ChangeFactorsError) -> ProblemError {
     let code = match error {
         ChangeFactorsError::NoAccount | ChangeFactorsError::SessionEnded => {
@@ -47,14 +47,14 @@ fn to_problem(error: ChangeFactorsError) -> ProblemError {
         ChangeFactorsError::FactorRequired => Code::FactorRequired,
         ChangeFactorsError::NoFactor => Code::NoSecondFactor,
         ChangeFactorsError::EmailCodeOff => Code::LoginMethodOff,
-        ChangeFactorsError::EmailCodeOn => Code::TooManyFactors,
+        ChangeFactorsError::EmailCodeOn => Code::TooManyFactors, // at most one of this kind
         ChangeFactorsError::EmailNotVerified => Code::EmailNotVerified,
         ChangeFactorsError::NoPassword => Code::PasswordRequired,
     };
     ProblemError::new(code, error.to_string())
 }
 
-/// The response to a refused change: the step-up page if the change needs an authentication, else the list of factors with the problem.
+/// The response to a refused change: a redirect to the step-up if the change needs one, otherwise the list of factors with the problem.
 async fn failure_response(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
     match step_up(visit, problem, "/security") {
         Ok(response) => Ok(response),
@@ -62,8 +62,8 @@ async fn failure_response(visit: &Visit, owner: &Owner, problem: ProblemError) -
     }
 }
 
-/// The response to a change: the page with new recovery codes, which are shown once, or the list of factors if there are no codes.
-/// `tokens` are of the session that replaces the browser's, which the change has ended. `notice` is the code of the text above the list.
+/// The response to a change that was made: a page that shows new recovery codes for the only time, or a redirect to the list of factors if
+/// there are no new codes. `tokens` are of the session that has replaced the browser's session. `notice` selects the text above the list.
 fn success_response(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> Result<Response> {
     let reply = signed_in(visit, tokens.account, tokens.session);
     if codes.is_empty() {
@@ -78,6 +78,7 @@ fn success_response(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice
 #[handler]
 pub(super) async fn start_totp(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
+    // the block collects the problems of its steps for the page, as in the other handlers
     let started = async {
         visit.check_csrf(&mut form)?;
         let no_label = None;
@@ -93,7 +94,7 @@ pub(super) async fn start_totp(mut visit: Visit, mut form: Form) -> Result<Respo
 #[handler]
 pub(super) async fn confirm_totp(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
-    // the field `state` has the app's `otpauth:` URI, to show the page again after a wrong code
+    // the field `state` has the app's `otpauth:` URI: after a wrong code, the page shows it again
     let uri = form.text("state");
     // a missing code is refused like a wrong one
     let code = form.secret("code").unwrap_or_else(|| "".into());

@@ -1,7 +1,7 @@
 //! The pages for account owners: thin views of the same use cases as the REST API. [`crate::pages`] renders them.
 //!
-//! Every page passes [`endpoint`], which adds the language to errors; [`visit`] reads requests, [`respond`] builds responses and is
-//! the one place that sets their headers; [`form`] reads forms and checks that this browser's page sent them.
+//! [`endpoint`] has the routes, and adds the visitor's language to errors. [`visit`] reads requests, and [`form`] reads and checks
+//! submitted forms. [`respond`] builds all responses, and sets their headers.
 
 mod account;
 mod addresses;
@@ -42,7 +42,7 @@ use crate::state::AppState;
 /// The path under which all pages are.
 const PREFIX: &str = "/account";
 
-/// The routes of `endpoint`, which must have the same paths: each path, as the log and the metrics name it, and its methods.
+/// Each path of `endpoint`, as the log and the metrics name it, and its methods. A new route must be added here, too.
 pub const PATHS: &[(&str, &str)] = &[
     ("/account/assets/{name}", "GET"),
     ("/account", "GET"),
@@ -147,11 +147,11 @@ pub(super) fn endpoint() -> impl Endpoint<Output = Response> + 'static {
         .at("/account/register", get(register::show).post(register::submit))
         .at("/account/verify-address", get(verify_address::show).post(verify_address::submit))
         .at("/account/verify-address/send", post(verify_address::send))
-        // a new address of the account: verified like the first
+        // a changed address is verified like the first one
         .at("/account/confirm-address", get(verify_address::show).post(verify_address::submit))
         .at("/account/forgot-password", get(recovery::show_forgot).post(recovery::forgot))
         .at("/account/reset-password", get(recovery::show_reset).post(recovery::reset))
-        // the invited user sets the first password
+        // an invited user sets a first password with the form that resets one
         .at("/account/invitation", get(recovery::show_reset).post(recovery::reset))
         .at("/account/undo-address", get(recovery::show_link).post(recovery::undo_address))
         .at("/account/not-me", get(recovery::show_link).post(recovery::not_me))
@@ -177,7 +177,7 @@ impl Endpoint for Pages {
     }
 }
 
-/// The errors of pages. Any code may occur, since the OpenAPI document does not describe pages.
+/// Declares every code as an error of pages: the OpenAPI document does not list the errors of pages.
 struct PageProblems;
 
 impl Problems for PageProblems {

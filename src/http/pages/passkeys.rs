@@ -47,18 +47,18 @@ pub(super) fn credential(form: &mut Form) -> Result<Map<String, Value>, ProblemE
 /// `POST /account/sign-in/passkey`
 #[handler]
 pub(super) async fn submit_sign_in(visit: Visit, mut form: Form) -> Result<Response> {
-    // The block catches the problems of its steps: the page shows them. So do the blocks of the other handlers.
+    // The block collects the problems of its steps for the page. The blocks of the other handlers do the same.
     let outcome = async {
         visit.check_csrf(&mut form)?;
         let input = PasskeySignIn {
             credential: credential(&mut form)?,
             transport: Transport::Browser,
             origin: visit.session_origin(),
-            // A page has no refresh token. `sign_in::proceed` replaces the browser's session.
+            // A browser's session has no refresh token. `sign_in::proceed` replaces the session.
             replaces: None,
             device: visit.client.device_token.clone(),
         };
-        let step = passkey_sign_in::sign_in(&visit.state, &input).await.map_err(refused)?;
+        let step = passkey_sign_in::sign_in(&visit.state, &input).await.map_err(to_problem)?;
         sign_in::proceed(&visit, step).await
     };
     match outcome.await {
@@ -72,8 +72,8 @@ pub(super) async fn submit_sign_in(visit: Visit, mut form: Form) -> Result<Respo
     }
 }
 
-/// The problem of a passkey that was not accepted.
-pub(super) fn refused(error: PasskeyError) -> ProblemError {
+/// The problem with which a page reports an error of a use case of passkeys.
+pub(super) fn to_problem(error: PasskeyError) -> ProblemError {
     match error {
         PasskeyError::Off => ProblemError::new(Code::LoginMethodOff, "Passkeys are off (passkeys.enabled)."),
         PasskeyError::Refused => ProblemError::new(Code::InvalidPasskey, "The passkey was not accepted."),
@@ -81,7 +81,7 @@ pub(super) fn refused(error: PasskeyError) -> ProblemError {
     }
 }
 
-/// The signed-in user, as the use cases of factors take their caller.
+/// The signed-in owner as the caller of a change of passkeys. `Any`, because `check_csrf` refuses other sites' forms.
 fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
     Caller { claims: &owner.caller, accepted: AcceptedTransport::Any, origin: &visit.origin }
 }
@@ -101,7 +101,7 @@ pub(super) async fn options(mut visit: Visit, mut form: Form) -> Result<Response
             view.passkey_options = Some(Value::Object(options.public_key).to_string());
             visit.reply().page(&view)
         }
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Err(problem) => failure_response(&visit, &owner, problem).await,
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
     };
     match outcome.await {
         Ok(Registered { tokens, recovery_codes, .. }) => {
-            // The change has replaced the browser's session.
+            // The change has replaced the browser's session, so the browser needs a new cookie.
             let reply = signed_in(&visit, tokens.account, tokens.session);
             // Recovery codes are issued only if the account had none.
             if recovery_codes.is_empty() {
@@ -127,7 +127,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
             let codes = recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
             reply.page(&RecoveryCodes { codes, next: format!("{}{}/security", respond::issuer_path(&visit), PREFIX) })
         }
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Err(problem) => failure_response(&visit, &owner, problem).await,
     }
 }
 
@@ -144,7 +144,7 @@ pub(super) async fn rename(mut visit: Visit, mut form: Form) -> Result<Response>
     };
     match outcome.await {
         Ok(_passkey) => Ok(visit.reply().redirect_to_page("/security?done=saved")),
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Err(problem) => failure_response(&visit, &owner, problem).await,
     }
 }
 
@@ -162,12 +162,12 @@ pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response>
         Ok(tokens) => {
             Ok(signed_in(&visit, tokens.account, tokens.session).redirect_to_page("/security?done=factor_removed"))
         }
-        Err(problem) => failed(&visit, &owner, problem).await,
+        Err(problem) => failure_response(&visit, &owner, problem).await,
     }
 }
 
 /// The response to a change that failed: a redirect to the step-up if the change needs one, otherwise the page with the problem.
-async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
+async fn failure_response(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
     match step_up(visit, problem, "/security") {
         Ok(response) => Ok(response),
         Err(problem) => visit.reply().error(&problem).page(&security::view(visit, owner).await?),

@@ -14,7 +14,7 @@ use crate::{
 /// The code that selects the text of [`unconfirmed`].
 const UNCONFIRMED: &str = "unconfirmed_app";
 
-/// A failed request whose error is shown to the user, because the client can't be trusted.
+/// The kind of a failed request whose error is shown to the user, instead of redirecting to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum Failure {
     /// An authorization request.
@@ -47,8 +47,8 @@ impl Failure {
     }
 }
 
-/// The visit for a page about a failed request. Its links to other languages lead to `/account/error`: the request itself is not
-/// repeated.
+/// A copy of the visit, for the page about a failed request. The page's links to other languages lead to `/account/error`, so they do not
+/// repeat the request.
 fn error_visit(visit: &Visit, failure: Failure, code: &str) -> Visit {
     visit.shown_as(&format!("{PREFIX}/error"), format!("?kind={}&code={code}", failure.kind()))
 }
@@ -78,8 +78,8 @@ pub(in crate::http) fn failure(
     message(visit, failure, code, detail, StatusCode::BAD_REQUEST)
 }
 
-/// The message that the browser was not redirected to a client that its user has not allowed. It shows the error, and the host of the
-/// redirect URI. The user may follow a link to the redirect URI, unless the client expects a form.
+/// The page for a failed authorization request of a client that the user has not allowed: the browser is not redirected to such a client.
+/// The page shows the error and the host of the redirect URI, with a link to the URI unless the client expects a form.
 ///
 /// # Errors
 /// A page that can't be rendered.
@@ -96,7 +96,7 @@ pub(in crate::http) fn unconfirmed(visit: &Visit, response: &AuthorizationRespon
 }
 
 /// `GET /account/error`: shows the error of an authorization request or a sign-out in another language. The parameters are not trusted:
-/// only known values select a text.
+/// unknown values select the text of an expired sign-in.
 #[handler]
 pub(super) async fn show_error(visit: Visit) -> Result<Response> {
     let kind = visit.parameter("kind").unwrap_or_default();
@@ -118,15 +118,15 @@ pub(in crate::http) fn form_post(visit: &Visit, response: &AuthorizationResponse
     visit.reply().any_target().page(&view)
 }
 
-/// The page that asks whether to sign out. Its form keeps the app's parameters.
+/// The page that asks whether to sign out. Its form repeats those of the app's `parameters` that the sign-out still needs.
 ///
 /// # Errors
-/// [`crate::http::problem::ProblemError`], or a page that can't be rendered.
+/// [`ProblemError`], or a page that can't be rendered.
 pub(in crate::http) async fn confirm_sign_out(visit: Visit, parameters: &[(String, String)]) -> Result<Response> {
     let kept_names = ["client_id", "post_logout_redirect_uri", "state"];
     let kept: Vec<_> = parameters.iter().filter(|(name, _)| kept_names.contains(&name.as_str())).collect();
-    let pairs = kept.iter().map(|(name, value)| (name, value));
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(kept.iter().copied()).finish();
+    // the page's links to other languages keep the parameters
     let path = visit.path.clone();
     let mut visit = visit.shown_as(&path, format!("?{query}"));
     let client = match kept.iter().find(|(name, _)| name == "client_id") {
@@ -136,9 +136,9 @@ pub(in crate::http) async fn confirm_sign_out(visit: Visit, parameters: &[(Strin
         }
         None => None,
     };
-    // The page shows the account that the visit now has.
+    // Sets the name of the account in `visit`, which the page shows.
     account::load_owner_identifier(&mut visit).await?;
     let fields = kept.into_iter().map(|(name, value)| Field::new(name, value)).collect();
-    // `any_target`: after the sign-out, the app's `post_logout_redirect_uri` follows.
+    // `any_target`: the sign-out redirects the browser to the app's `post_logout_redirect_uri`.
     visit.reply().any_target().page(&SignOut { fields, client })
 }

@@ -1,5 +1,5 @@
 //! `/account/reauthenticate`: the user of the browser's session authenticates again (step-up), for a sensitive change or for an app
-//! that requires it (`max_age`, `acr_values`, `prompt=login`). The session continues; its `auth_time` and `acr` rise.
+//! that requires it (`max_age`, `acr_values`, `prompt=login`). The session continues, with a new `auth_time` and `acr`.
 
 use poem::{Response, Result, handler};
 
@@ -27,8 +27,8 @@ use crate::{
 
 const PASSWORD: &str = "password";
 
-/// The methods with which the owner can authenticate again, the best one first: the factors of an account that has any, else the
-/// password.
+/// The methods with which the owner can authenticate again, the best one first. An account with a factor that reaches `aal2` uses its
+/// factors, any other account its password.
 fn methods(visit: &Visit, owner: &Owner) -> Vec<&'static str> {
     let account = &owner.account;
     if !account.factors.has_aal2_factor() {
@@ -37,13 +37,13 @@ fn methods(visit: &Visit, owner: &Owner) -> Vec<&'static str> {
     let is_usable = |kind: &FactorKind| match kind {
         FactorKind::Totp | FactorKind::RecoveryCode => true,
         FactorKind::Passkey => super::passkeys_are_on(&visit.state),
-        // the step-up accepts no codes by mail
-        FactorKind::EmailCode => false,
+        FactorKind::EmailCode => false, // the step-up accepts no codes by mail
     };
     account.factors.kinds().filter(is_usable).map(FactorKind::as_str).collect()
 }
 
-/// The page for the requested method, or else for the best one. An account without any method is sent to the sign-in page.
+/// The page for the requested method, or else for the best one. An account without any method is sent to the sign-in page, with `again`,
+/// because that page would otherwise redirect a signed-in browser.
 async fn page(
     visit: &Visit,
     owner: &Owner,
@@ -60,7 +60,7 @@ async fn page(
     let method = methods.remove(chosen);
     let passkey_options = if method == FactorKind::Passkey.as_str() {
         let options = reauthenticate::passkey_options(&visit.state, &owner.caller, visit.client.ip).await;
-        let options = options.map_err(passkeys::refused)?;
+        let options = options.map_err(passkeys::to_problem)?;
         Some(serde_json::Value::Object(options.public_key).to_string())
     } else {
         None
@@ -81,7 +81,7 @@ async fn page(
 pub(super) async fn show(mut visit: Visit) -> Result<Response> {
     let Some(owner) = account::owner(&mut visit).await? else { return Ok(visit.reply().redirect_to_page("/sign-in")) };
     let authorization = Authorization::of(&visit).await?;
-    // the user has taken the step already, or another step comes first
+    // back to the app's request: the user has taken the step already, or another step comes first
     if let Some(Authorization { pending, .. }) = &authorization
         && !matches!(pending.step, Some(AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_)))
     {
@@ -102,7 +102,7 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
         outcome.map_err(reauthentication::problem)
     };
     let problem = match attempt.await {
-        Ok(_) => return Ok(visit.reply().redirect_to(&continuation_url(&visit))),
+        Ok((_grant, _authentication)) => return Ok(visit.reply().redirect_to(&continuation_url(&visit))),
         Err(problem) => problem,
     };
     let reply = match problem.code {
@@ -115,7 +115,7 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
 
 /// Reads the password, code or passkey from the form.
 fn read_proof(visit: &Visit, form: &mut Form, method: &str) -> Result<Reauthenticate, ProblemError> {
-    // an empty value is refused like a wrong one
+    // a missing code or password is refused like a wrong one
     let mut code = || form.secret("code").unwrap_or_else(|| "".into());
     let factor = match FactorKind::parse(method) {
         Some(FactorKind::Totp) => Some(SecondFactor::Totp(code())),

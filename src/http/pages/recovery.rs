@@ -21,7 +21,7 @@ use crate::{
     service::{change_email, forgot_password, reset_password, secure_account},
 };
 
-/// The page to which the buttons of this file's messages lead.
+/// The page, below `/account`, to which the buttons of this file's messages lead.
 const SIGN_IN_PAGE: &str = "sign-in";
 
 /// `GET /account/forgot-password`
@@ -30,7 +30,7 @@ pub(super) async fn show_forgot(visit: Visit) -> Result<Response> {
     visit.reply().page(&ForgotPassword { identifier: visit.typed_identifier() })
 }
 
-/// `POST /account/forgot-password`: sends a mail. The answer is the same for unknown accounts (I12).
+/// `POST /account/forgot-password`: sends a mail. The answer is the same for unknown accounts (I12: no account oracle).
 #[handler]
 pub(super) async fn forgot(visit: Visit, mut form: Form) -> Result<Response> {
     let view = ForgotPassword { identifier: form.text("identifier") };
@@ -49,7 +49,7 @@ pub(super) async fn forgot(visit: Visit, mut form: Form) -> Result<Response> {
     Ok(visit.reply().cookie(typed).redirect_to_page("/reset-password?sent=1"))
 }
 
-/// The empty form for a new password. The page's script fills in the token of the link, which the URL's fragment contains.
+/// The empty form for a new password. The page's script fills in the link's token from the fragment of the URL.
 fn reset_view(visit: &Visit) -> ResetPassword {
     ResetPassword {
         is_invitation: visit.path.ends_with("/invitation"),
@@ -69,17 +69,17 @@ pub(super) async fn show_reset(visit: Visit) -> Result<Response> {
 #[handler]
 pub(super) async fn reset(visit: Visit, mut form: Form) -> Result<Response> {
     let mut view = ResetPassword { identifier: form.text("identifier"), ..reset_view(&visit) };
-    let link = form.link_token("token");
-    view.token = link.as_ref().map(|link| link.expose().to_owned()).unwrap_or_default();
+    let token = form.link_token("token");
+    view.token = token.as_ref().map(|token| token.expose().to_owned()).unwrap_or_default();
     let outcome = async {
         visit.check_csrf(&mut form)?;
         // A missing password is refused like one that is too short.
         let typed_password = form.secret("new_password").unwrap_or_else(|| "".into());
         let checked = visit.state.passwords.check_new(typed_password);
         let new_password = checked.map_err(|reason| weak_password("new_password", &reason))?;
-        let identifier = Some(view.identifier.clone()).filter(|identifier| !identifier.is_empty());
+        let identifier = (!view.identifier.is_empty()).then(|| view.identifier.clone());
         let code = form.secret("code").map(Secret);
-        let presented = parse_link_or_code(link.map(Secret), "identifier", identifier, code)?;
+        let presented = parse_link_or_code(token.map(Secret), "identifier", identifier, code)?;
         let reset = reset_password::reset_password(&visit.state, &presented, new_password, &visit.origin).await;
         reset.map_err(ProblemError::from)
     };
@@ -100,47 +100,47 @@ pub(super) async fn show_link(visit: Visit) -> Result<Response> {
 /// `POST /account/undo-address`: undoes a change of the primary address
 #[handler]
 pub(super) async fn undo_address(visit: Visit, mut form: Form) -> Result<Response> {
-    let link = form.link_token("token");
+    let link_token = form.link_token("token");
     let undone = async {
         visit.check_csrf(&mut form)?;
-        let token = require_link(link.as_ref())?;
+        let token = require_token(link_token.as_ref())?;
         change_email::undo(&visit.state, token, &visit.origin).await.map_err(ProblemError::from)
     };
-    finish_link(&visit, "undo_address", "address_undone", link.as_ref(), undone.await)
+    finish_link(&visit, "undo_address", "address_undone", link_token.as_ref(), undone.await)
 }
 
-/// `POST /account/not-me`: signs the account out everywhere, after an action that was not the owner's
+/// `POST /account/not-me`: signs the account out everywhere, after an action that the owner did not take
 #[handler]
 pub(super) async fn not_me(visit: Visit, mut form: Form) -> Result<Response> {
-    let link = form.link_token("token");
+    let link_token = form.link_token("token");
     let secured = async {
         visit.check_csrf(&mut form)?;
-        let token = require_link(link.as_ref())?;
+        let token = require_token(link_token.as_ref())?;
         secure_account::secure_account(&visit.state, token, &visit.origin).await.map_err(ProblemError::from)
     };
-    finish_link(&visit, "not_me", "secured", link.as_ref(), secured.await)
+    finish_link(&visit, "not_me", "secured", link_token.as_ref(), secured.await)
 }
 
-/// The response to the use of a link: the message of the kind `done_message`, or the page of links of `link_kind` with the problem.
+/// Responds to a submitted link: with the message `done_message`, or, if there is a problem, with the link's page again.
 fn finish_link(
     visit: &Visit,
     link_kind: &str,
     done_message: &str,
-    link: Option<&SecretText>,
+    link_token: Option<&SecretText>,
     outcome: Result<(), ProblemError>,
 ) -> Result<Response> {
     match outcome {
         Ok(()) => visit.reply().page(&Message::new(done_message, SIGN_IN_PAGE)),
         Err(problem) => {
-            let token = link.map(|link| link.expose().to_owned()).unwrap_or_default();
+            let token = link_token.map(|token| token.expose().to_owned()).unwrap_or_default();
             visit.reply().error(&problem).page(&Link { kind: link_kind.to_owned(), token })
         }
     }
 }
 
-/// Refuses a form without a link, with the problem of an invalid one.
-fn require_link(link: Option<&SecretText>) -> Result<&SecretText, ProblemError> {
-    link.ok_or_else(invalid_code)
+/// Refuses a form without a link's token, with the problem of an invalid one.
+fn require_token(link_token: Option<&SecretText>) -> Result<&SecretText, ProblemError> {
+    link_token.ok_or_else(invalid_code)
 }
 
 /// Refuses an empty field.

@@ -40,8 +40,8 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     }
 }
 
-/// Creates the account. Returns the password, with which the user is then signed in. Returns `None` if the address must be verified first:
-/// the answer must then be the same for an address that has an account already (I12: no account oracle).
+/// Creates the account. Returns the password, with which the user is then signed in. Returns `None` if the address must be verified first,
+/// whether or not the address already has an account (I12: no account oracle).
 async fn create_account(visit: &Visit, form: &mut Form, view: &Register) -> Result<Option<SecretText>, ProblemError> {
     visit.check_csrf(form)?;
     register::check_registration_is_open(&visit.state).map_err(ProblemError::from)?;

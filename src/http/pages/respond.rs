@@ -18,8 +18,8 @@ use crate::{
     service::limits::DeviceToken,
 };
 
-/// The headers of every page and redirect. The referrer policy withholds URLs from other sites, but not from this service: browsers then
-/// send the `Origin` of a form, which the check against forged requests needs.
+/// The headers of every page and redirect. The referrer policy withholds URLs from other sites. It is not `no-referrer`, because browsers
+/// would then submit a form with `Origin: null`, and the check against forged requests needs the origin.
 const HEADERS: [(&str, &str); 5] = [
     ("cache-control", "no-store"),
     ("referrer-policy", "same-origin"),
@@ -107,7 +107,7 @@ impl Reply<'_> {
         self
     }
 
-    /// Sets a cookie.
+    /// Adds a value of `Set-Cookie`.
     pub(super) fn cookie(mut self, cookie: String) -> Self {
         self.cookies.push(cookie);
         self
@@ -169,7 +169,7 @@ impl Reply<'_> {
         Ok(response)
     }
 
-    /// A redirect to another page, with the query that all links of the visit keep. The browser loads the page with GET.
+    /// A redirect to a page, with the query that all links of the visit keep. `page` is a path below `/account`, and may have a query.
     pub(super) fn redirect_to_page(self, page: &str) -> Response {
         // `query` begins with `?`, unless it is empty.
         let separator = if page.contains('?') { "&" } else { "?" };

@@ -1,20 +1,13 @@
 //! `/account/sign-in/second-factor`: continues a sign-in that needs a second factor.
 //!
-//! A cookie that scripts can't read contains, separated by dots, the challenge, the names of the account's factors, and `remember`
-//! if the device can be remembered.
+//! A cookie contains the challenge, the names of the factors that answer it, and `remember` if the user may let the service remember the
+//! device. Dots separate these parts.
 
 use poem::{Response, Result, handler};
 use serde_json::Value;
 
 use super::{
-    account::notice,
-    authorization::Authorization,
-    cookies,
-    form::Form,
-    passkeys,
-    respond::Reply,
-    sign_in::{self, finish},
-    visit::Visit,
+    account::notice, authorization::Authorization, cookies, form::Form, passkeys, respond::Reply, sign_in, visit::Visit,
 };
 use crate::{
     domain::{factor::FactorKind, secret::SecretText},
@@ -44,20 +37,21 @@ pub(super) struct PendingChallenge {
 }
 
 impl PendingChallenge {
-    /// Reads the cookie. Ignores passkeys while they are off.
+    /// Reads the challenge from its cookie, if the visit has the cookie.
     pub(super) fn of(visit: &Visit) -> Option<Self> {
-        Self::parse(visit, visit.cookie(cookies::CHALLENGE)?)
+        Some(Self::parse(visit, visit.cookie(cookies::CHALLENGE)?))
     }
 
-    fn parse(visit: &Visit, cookie: &str) -> Option<Self> {
+    /// Parses the value of the cookie. Ignores passkeys while they are off.
+    fn parse(visit: &Visit, cookie: &str) -> Self {
         let mut parts = cookie.split('.');
-        let challenge = parts.next()?.into();
+        let challenge = parts.next().unwrap_or_default().into();
         let names: Vec<_> = parts.collect();
         let is_on = |kind: FactorKind| kind != FactorKind::Passkey || super::passkeys_are_on(&visit.state);
         let is_usable =
             |name: &&str| FactorKind::parse(name).is_some_and(|kind| METHODS.contains(&kind) && is_on(kind));
         let methods = names.iter().copied().filter(is_usable).map(str::to_owned).collect();
-        Some(Self { challenge, methods, can_remember: names.contains(&REMEMBER) })
+        Self { challenge, methods, can_remember: names.contains(&REMEMBER) }
     }
 
     /// Whether a factor of this kind answers the challenge.
@@ -72,7 +66,7 @@ impl PendingChallenge {
             origin: visit.session_origin(),
             device: visit.client.device_token.clone(),
             accepted: AcceptedTransports::Browser,
-            replaces: None,
+            replaces: None, // a browser's session has no refresh token
         }
     }
 }
@@ -101,7 +95,7 @@ async fn view(
 ) -> Result<Option<View>, ProblemError> {
     let method =
         pending.methods.iter().find(|name| Some(name.as_str()) == requested).or_else(|| pending.methods.first());
-    // if no factor is usable, `show` adds an error to the page
+    // if no factor is usable, the page asks for a code of an authenticator app, and `show` adds an error
     let method = method.cloned().unwrap_or_else(|| FactorKind::Totp.as_str().to_owned());
     let mut passkey_options = None;
     if method == FactorKind::Passkey.as_str() {
@@ -115,7 +109,7 @@ async fn view(
     Ok(Some(View { method, others, passkey_options, can_remember: pending.can_remember }))
 }
 
-/// Continues a sign-in with the page for the second factor. If the page asks for a code by mail first, sends the code at once.
+/// Continues a sign-in with the page for the second factor. If the first factor that the page asks for is a code by mail, sends the code.
 ///
 /// # Errors
 /// [`ProblemError`]
@@ -124,10 +118,8 @@ pub(super) async fn begin(visit: &Visit, issued: &IssuedChallenge) -> Result<Res
     if issued.methods.first() != Some(&FactorKind::EmailCode) {
         return Ok(reply.redirect_to_page("/sign-in/second-factor"));
     }
-    // as later requests read it from the cookie
-    let Some(pending) = PendingChallenge::parse(visit, &cookie_value(issued)) else {
-        return Ok(reply.redirect_to_page("/sign-in?again=1"));
-    };
+    // parsed from the cookie's value, as in later requests
+    let pending = PendingChallenge::parse(visit, &cookie_value(issued));
     let email_code = Some(FactorKind::EmailCode.as_str());
     let shown = match second_factor::send_email_code(&visit.state, &pending.continuation(visit), &visit.origin).await {
         Ok(_) => return Ok(reply.redirect_to_page("/sign-in/second-factor")),
@@ -142,7 +134,7 @@ pub(super) async fn begin(visit: &Visit, issued: &IssuedChallenge) -> Result<Res
     })
 }
 
-/// `POST /account/sign-in/second-factor/send`: sends a new code by mail, which replaces the last code.
+/// `POST /account/sign-in/second-factor/send`: sends a new code by mail, which replaces the earlier code.
 #[handler]
 pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let Some(pending) = PendingChallenge::of(&visit) else { return expired(&visit).await };
@@ -159,7 +151,7 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     }
 }
 
-/// Replies with the page that asks for a factor.
+/// Replies with the page that asks for a factor, or with the sign-in page if the challenge does not work.
 async fn ask(visit: &Visit, reply: Reply<'_>, pending: &PendingChallenge, requested: Option<&str>) -> Result<Response> {
     match view(visit, pending, requested).await? {
         Some(view) => page(visit, reply, &view).await,
@@ -197,7 +189,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         match second_factor::continue_with(&visit.state, &input, &factor, remember).await {
             Ok(signed_in) => {
                 let grant = &signed_in.grant;
-                finish(&visit, grant.account, grant.session, Some(&signed_in.device)).await.map(Some)
+                sign_in::finish(&visit, grant.account, grant.session, Some(&signed_in.device)).await.map(Some)
             }
             Err(SecondFactorError::EnrolmentRequired(challenge)) => {
                 Ok(Some(sign_in::ask_enrolment(&visit, &challenge)))
@@ -208,8 +200,8 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
                 | SecondFactorError::EmailCodeNotOffered,
             ) => Ok(None),
             Err(SecondFactorError::WrongCode) => Err(wrong_code()),
-            Err(SecondFactorError::WrongPasskey) => Err(passkeys::refused(PasskeyError::Refused)),
-            Err(SecondFactorError::PasskeysOff) => Err(passkeys::refused(PasskeyError::Off)),
+            Err(SecondFactorError::WrongPasskey) => Err(passkeys::to_problem(PasskeyError::Refused)),
+            Err(SecondFactorError::PasskeysOff) => Err(passkeys::to_problem(PasskeyError::Off)),
             Err(SecondFactorError::Service(error)) => Err(error.into()),
         }
     };
@@ -230,7 +222,7 @@ fn factor(form: &mut Form, method: &str) -> Result<SecondFactor, ProblemError> {
     Ok(match FactorKind::parse(method) {
         Some(FactorKind::RecoveryCode) => SecondFactor::RecoveryCode(code),
         Some(FactorKind::EmailCode) => SecondFactor::EmailCode(code),
-        // also for an unknown method, which no page of ours sends: its code is then refused as wrong
+        // or an unknown method, which none of our pages sends: the code is refused as wrong
         _ => SecondFactor::Totp(code),
     })
 }
@@ -245,7 +237,7 @@ pub(super) fn wrong_code() -> ProblemError {
     ProblemError::fields(Code::InvalidCode, vec![error])
 }
 
-/// The sign-in page after a challenge that has expired or does not work.
+/// The sign-in page after a challenge that is missing or no longer works.
 pub(super) async fn expired(visit: &Visit) -> Result<Response> {
     let authorization = Authorization::of(visit).await?;
     let reply = visit.reply().cookie(cookies::clear(cookies::CHALLENGE)).form_error("invalid_challenge");

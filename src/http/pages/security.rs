@@ -25,9 +25,10 @@ use crate::{
 /// [`ProblemError`]
 pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, ProblemError> {
     let account = &owner.account;
+    let has_password = account.password_hash.is_some();
     let mut view = Security {
-        has_password: account.password_hash.is_some(),
-        password_changed_at: account.password_hash.as_ref().map(|_| account.password_changed_at.as_millis()),
+        has_password,
+        password_changed_at: has_password.then(|| account.password_changed_at.as_millis()),
         with_passkeys: super::passkeys_are_on(&visit.state),
         ..Security::default()
     };
@@ -45,7 +46,7 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
     let factor_list = factors::list(&visit.state, account.id).await?;
     view.recovery_codes = factor_list.recovery_codes;
     view.has_factor = account.factors.has_any();
-    // `None` if the service offers no codes by mail
+    // `None` if codes by mail are off for all accounts (`factors.email_code`)
     view.with_email_code = factor_list.email_code.is_some();
     view.has_email_code = factor_list.email_code == Some(true);
     view.email_verified = account.email_verified;

@@ -53,7 +53,7 @@ pub(super) fn page(reply: Reply<'_>, authorization: Option<&Authorization>, view
 }
 
 /// `GET /account/sign-in`: the page, or a redirect if the browser needs no sign-in. With the parameter `again`, always the page: other
-/// pages redirect here with it for a new sign-in of a signed-in browser.
+/// pages redirect here with `again` when the user of a signed-in browser must sign in once more.
 #[handler]
 pub(super) async fn show(visit: Visit) -> Result<Response> {
     let authorization = Authorization::of(&visit).await?;
@@ -75,6 +75,7 @@ fn redirect_past_sign_in(visit: &Visit, authorization: Option<&Authorization>) -
         return is_signed_in.then(|| reply.redirect_to(&continuation_url(visit)));
     };
     match authorization.pending.step {
+        // no step is missing, or the client gets an error
         None | Some(AuthorizeStep::Redirect(_)) => Some(reply.redirect_to(&continuation_url(visit))),
         Some(AuthorizeStep::Consent) => Some(reply.redirect_to_page("/consent")),
         Some(AuthorizeStep::SelectAccount) => Some(reply.redirect_to_page("/select-account")),
@@ -141,13 +142,13 @@ pub(super) async fn with_password(
     }
 }
 
-/// The level that a sign-in with a password must reach. A signed-in browser authenticates its user again for a step-up, so it must reach
-/// `aal2`: a device that skips the second factor does not.
+/// The level that a sign-in with a password must reach. A sign-in in a signed-in browser is a step-up to `aal2`: a remembered device must
+/// not skip the second factor.
 async fn wanted_acr(visit: &Visit) -> Acr {
     if visit.browser.session.is_some() {
         return Acr::Aal2;
     }
-    // an authorization request that has expired demands no level
+    // an authorization request that can't be read demands no level here: `/oauth2/authorize` checks the level again
     let authorization = Authorization::of(visit).await.ok().flatten();
     authorization.map_or_else(Acr::default, |authorization| Acr::from_level(authorization.pending.request.acr))
 }
@@ -188,8 +189,8 @@ pub(super) async fn proceed(visit: &Visit, step: SignInStep) -> Result<Response,
     }
 }
 
-/// Sets the cookie of a session that has started, in place of the browser's former one, and continues. `device` is the token that the
-/// browser keeps, so that its next sign-ins count as those of a known device.
+/// Finishes a sign-in that has started `session`, as [`finish_reply`] does, and redirects to the authorization request or the account page.
+/// `device` is the token that the browser keeps, so that its next sign-ins count as those of a known device.
 ///
 /// # Errors
 /// [`ProblemError`], if the former session could not be ended.
@@ -203,7 +204,7 @@ pub(super) async fn finish(
     Ok(reply.redirect_to(&continuation_url(visit)))
 }
 
-/// A reply that sets the cookie of a session that has started, in place of the browser's former one.
+/// Ends the browser's former session, which the new `session` replaces. Returns a reply that sets the cookie of the new session.
 ///
 /// # Errors
 /// [`ProblemError`], if the former session could not be ended.
@@ -220,7 +221,7 @@ pub(super) async fn finish_reply<'a>(
     if let Some(device) = device {
         reply = reply.device(device);
     }
-    // the cookies of the sign-in that is complete now
+    // the sign-in is complete: its cookies are deleted
     for name in [cookies::CHALLENGE, cookies::TYPED, cookies::LOGIN_REQUEST] {
         if visit.cookie(name).is_some() {
             reply = reply.cookie(cookies::clear(name));

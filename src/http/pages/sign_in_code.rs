@@ -34,7 +34,7 @@ async fn page(visit: &Visit, problem: Option<&ProblemError>, view: &SignInCode) 
     }
 }
 
-/// Shows the form for the address, or the form for the code if a mail was sent. The parameter `again` asks for another mail.
+/// Shows the form for the code if a mail was sent, unless the parameter `again` asks for another mail. Else shows the form for the address.
 #[handler]
 pub(super) async fn show(visit: Visit) -> Result<Response> {
     if !visit.state.config.login.email_code {
@@ -76,8 +76,8 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         let token = form.link_token("token").map(Secret);
         let code = form.secret("code").map(Secret);
         let link_or_code = parse_link_or_code(token, "email", address, code)?;
-        let secret = visit.cookie(cookies::LOGIN_REQUEST).ok_or_else(invalid_code)?;
-        let request_secret = LoginRequestSecret::from(SecretText::from(secret));
+        let cookie = visit.cookie(cookies::LOGIN_REQUEST).ok_or_else(invalid_code)?;
+        let request_secret = LoginRequestSecret::from(SecretText::from(cookie));
         let device = visit.client.device_token.as_ref();
         let origin = visit.session_origin();
         let verified =
@@ -103,6 +103,7 @@ fn problem_of(error: EmailLoginError) -> ProblemError {
     match error {
         EmailLoginError::Off => sign_in_by_mail_is_off(),
         EmailLoginError::InvalidToken => invalid_code(),
+        // not reached: `submit` handles this error and the next one
         EmailLoginError::SecondFactorRequired(challenge) => ProblemError::second_factor_required(*challenge),
         EmailLoginError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge),
         EmailLoginError::PasswordRequired => password_required(),

@@ -32,7 +32,7 @@ fn view(visit: &Visit) -> VerifyAddress {
         token: String::new(),
         proof: match visit.parameter("proof") {
             Some("new_password") => "new_password".to_owned(),
-            // the browser's session proves it: the user types no password
+            // the browser's session is the proof: the user types no password
             None if visit.browser.session.is_some() => "none".to_owned(),
             _ => "password".to_owned(),
         },
@@ -48,18 +48,18 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let proof = form.text("proof");
     let mut view = VerifyAddress { email: form.text("email"), ..view(&visit) };
-    // the page shows the fields of the submitted form again if there is an error
+    // after an error, the page shows the field of the submitted proof again
     if matches!(proof.as_str(), "new_password" | "password") {
         view.proof = proof;
     }
-    let link = form.link_token("token");
-    view.token = link.as_ref().map(|link| link.expose().to_owned()).unwrap_or_default();
+    let token = form.link_token("token");
+    view.token = token.as_ref().map(|token| token.expose().to_owned()).unwrap_or_default();
     let caller = visit.browser.session.as_ref().map(|session| session.caller(&visit.state));
     let verified = async {
         visit.check_csrf(&mut form)?;
         let code = form.secret("code").map(Secret);
-        let email = Some(view.email.clone()).filter(|email| !email.is_empty());
-        let presented = parse_link_or_code(link.map(Secret), "email", email, code)?;
+        let email = (!view.email.is_empty()).then(|| view.email.clone());
+        let presented = parse_link_or_code(token.map(Secret), "email", email, code)?;
         let proof = match (form.secret("new_password"), form.secret("password")) {
             (Some(new), _) => {
                 let checked = visit.state.passwords.check_new(new);
@@ -80,7 +80,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let tokens = match verified.await {
         Ok(tokens) => tokens,
         Err(problem) => {
-            // the browser's session, if any, is not one of this account
+            // the browser's session, if any, is of another account, so it proves nothing
             if problem.code == Code::ProofRequired {
                 view.proof = "password".to_owned();
             }
@@ -90,7 +90,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let kind = if view.is_change { "address_changed" } else { "address_verified" };
     let next_page = if caller.is_some() { "" } else { "sign-in" }; // below /account
     let reply = match tokens {
-        // a changed address ends the account's sessions, and a new session takes the place of the browser's session
+        // the change of an address has ended the account's sessions: a new session replaces the browser's session
         Some(tokens) => signed_in(&visit, tokens.account, tokens.session),
         None => visit.reply(),
     };
@@ -104,7 +104,7 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let sent = async {
         visit.check_csrf(&mut form)?;
         if let Some(session) = &visit.browser.session {
-            // a secondary address of the signed-in account
+            // the address may be a secondary one of the signed-in account
             let claims = session.caller(&visit.state);
             let caller = Caller { claims: &claims, origin: &visit.origin, accepted: AcceptedTransport::Any };
             if emails::add::resend_if_unverified(&visit.state, &caller, &email).await? {

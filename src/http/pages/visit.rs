@@ -19,8 +19,8 @@ use crate::{
 
 /// The parameters of a query that links and forms keep.
 const KEPT_PARAMETERS: [&str; 3] = ["request", "ui_locales", "next"];
-/// The maximum length, in bytes, of the value of a parameter that links keep.
-const MAX_KEPT: usize = 200;
+/// The maximum length of the value of a parameter that links keep.
+const MAX_KEPT_BYTES: usize = 200;
 /// The number of parameters of a query that are read.
 const MAX_PARAMETERS: usize = 16;
 
@@ -40,7 +40,7 @@ pub(in crate::http) struct Visit {
     pub(super) request: Option<String>,
     /// The query that links and forms keep, with its question mark; empty if there are no such parameters.
     pub(super) query: String,
-    /// The first parameters of the query, decoded, with those that links do not keep.
+    /// The first [`MAX_PARAMETERS`] parameters of the query, decoded, whether or not links keep them.
     parameters: Vec<(String, String)>,
     /// The cookies of a sign-in that is in progress: name and value.
     cookies: Vec<(&'static str, String)>,
@@ -72,10 +72,10 @@ impl Visit {
 
     /// The parameter `ui_locales`: the languages that the user has chosen, or the languages of the authorization request.
     pub(super) fn ui_locales(&self) -> Option<&str> {
-        self.parameter("ui_locales").filter(|text| text.len() <= MAX_KEPT)
+        self.parameter("ui_locales").filter(|text| text.len() <= MAX_KEPT_BYTES)
     }
 
-    /// The same visit for a page whose links to itself lead to another path and query.
+    /// A copy of the visit, for a page whose links to itself lead to `path` and `query`.
     #[must_use]
     pub(super) fn shown_as(&self, path: &str, query: String) -> Self {
         Self { path: path.to_owned(), query, ..self.clone() }
@@ -111,7 +111,7 @@ impl Visit {
     }
 }
 
-/// Whether the text has the form of the path of an account page, which can't lead to another site.
+/// Whether the text can be the path of an account page. Such a text can't lead to another site.
 fn is_account_page(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
     // longer than the name of any page
@@ -132,7 +132,7 @@ impl<'a> FromRequest<'a> for Visit {
             .collect();
         let kept: Vec<&(String, String)> = parameters
             .iter()
-            .filter(|(name, value)| KEPT_PARAMETERS.contains(&name.as_str()) && value.len() <= MAX_KEPT)
+            .filter(|(name, value)| KEPT_PARAMETERS.contains(&name.as_str()) && value.len() <= MAX_KEPT_BYTES)
             .collect();
         let kept_query =
             url::form_urlencoded::Serializer::new(String::new()).extend_pairs(kept.iter().copied()).finish();
@@ -169,7 +169,7 @@ pub(super) fn languages(request: &Request) -> (Option<String>, Option<String>) {
     let query = request.uri().query().unwrap_or_default();
     let ui_locales = url::form_urlencoded::parse(query.as_bytes())
         .take(MAX_PARAMETERS)
-        .find(|(name, value)| name == "ui_locales" && value.len() <= MAX_KEPT);
+        .find(|(name, value)| name == "ui_locales" && value.len() <= MAX_KEPT_BYTES);
     let accepted = request.headers().get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     (ui_locales.map(|(_, value)| value.into_owned()), accepted.map(str::to_owned))
 }
@@ -196,6 +196,6 @@ mod tests {
     fn languages_of_a_request_leave_out_a_long_ui_locales() {
         let request = |value: &str| Request::builder().uri_str(format!("/account?ui_locales={value}")).finish();
         assert_eq!(languages(&request("de")), (Some("de".to_owned()), None));
-        assert_eq!(languages(&request(&"d".repeat(MAX_KEPT + 1))), (None, None));
+        assert_eq!(languages(&request(&"d".repeat(MAX_KEPT_BYTES + 1))), (None, None));
     }
 }
