@@ -1,5 +1,5 @@
 //! Latchkey: a session and authentication service. Other services verify access tokens without a lookup, and a sign-out still
-//! ends them at once.
+//! ends the tokens at once.
 //!
 //! An access token is a JWT that any service checks with the public keys. A session is a small record in Redis; ending it is
 //! one atomic step that also appends an event, which every node and every subscriber of the feed receives. A refresh token

@@ -10,7 +10,7 @@ use super::pages;
 pub struct Paths(BTreeMap<String, Vec<String>>);
 
 impl Paths {
-    /// Lists the paths of a service. They are part of its type, so its value is not used.
+    /// Lists the paths of a service. They are part of the service's type, so the value is not used.
     pub fn of<T: OpenApi>(_service: &OpenApiService<T, ()>) -> Self {
         let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for path in T::meta().into_iter().flat_map(|api| api.paths) {
@@ -25,13 +25,13 @@ impl Paths {
 
     /// The value of `Allow` for this path (RFC 9110, section 10.2.1).
     pub fn methods(&self, path: &str) -> String {
-        // a literal part has precedence over a parameter: the templates are sorted, and `{` sorts after letters
+        // the templates are sorted, and `{` sorts after letters: so the search prefers a literal part to a parameter
         if let Some((_, methods)) = self.0.iter().find(|(template, _)| matches(template, path)) {
             return methods.join(", ");
         }
-        // every other path, such as the documentation, has GET only
         match pages::PATHS.iter().find(|(template, _)| matches(template, path)) {
             Some((_, methods)) => (*methods).to_owned(),
+            // such as the paths of the documentation
             None => "GET".to_owned(),
         }
     }

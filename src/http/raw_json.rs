@@ -14,7 +14,7 @@ use poem_openapi::{
 };
 use serde::Serialize;
 
-/// The initial capacity of the buffer for a response. Few responses exceed it.
+/// The initial capacity, in bytes, of the buffer for a response. Few responses exceed it.
 const INITIAL_CAPACITY: usize = 1024;
 
 /// Like [`Json`], without the intermediate [`serde_json::Value`].

@@ -42,7 +42,7 @@ impl State {
 }
 
 impl Takeover {
-    /// The body of a response without an end, which `write` sends. hyper first polls the body when it has buffered the head of
+    /// The body of an endless response, which `write` sends. hyper first polls the body when it has buffered the head of
     /// the response: this poll requests the takeover.
     pub fn body<F>(self, write: impl FnOnce(TcpStream) -> F + Send + 'static) -> Body
     where
@@ -59,14 +59,14 @@ impl Takeover {
         }))
     }
 
-    /// Called when hyper has written all its data to the socket: if it had buffered the head of the response, the head is sent.
+    /// Called when hyper has written its whole buffer to the socket. If the buffer had the head of the response, the head is sent.
     pub fn on_flush(&self) {
         if self.0.head_is_buffered.load(Ordering::Acquire) {
             self.0.head_is_sent.store(true, Ordering::Release);
         }
     }
 
-    /// Whether the head of the response is sent: the server must call [`Self::run`] in place of hyper.
+    /// Whether the head of the response is sent. The server must then take the socket from hyper, and call [`Self::run`].
     pub fn head_is_sent(&self) -> bool {
         self.0.head_is_sent.load(Ordering::Acquire)
     }

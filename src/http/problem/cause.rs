@@ -19,7 +19,7 @@ pub enum FailureCause {
         /// The limit that was reached, in words.
         error: String,
     },
-    /// Another request changed the same data in the meantime. Describes the conflict.
+    /// Another request changed the same data in the meantime. The text describes the conflict.
     Conflict(String),
     /// An internal error, with its sources.
     Internal(String),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn account_that_changed_during_a_request_is_a_conflict_and_no_unavailable_dependency() {
+    async fn change_of_an_account_during_a_request_is_recorded_as_a_conflict() {
         let error = ServiceError::AccountChanged("its owner was signing in");
         let (problem, cause) = collect(async { ProblemError::from(error) }).await;
         assert!(matches!(problem.code, Code::Unavailable) && problem.retry_after.is_some(), "{problem:?}");

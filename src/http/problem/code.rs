@@ -44,9 +44,9 @@ codes! {
     InvalidCredentials = "invalid_credentials", UNAUTHORIZED, "The identifier or the password is wrong";
     /// The access token is not valid, or its session has ended (RFC 6750, section 3.1).
     InvalidToken = "invalid_token", UNAUTHORIZED, "The access token is not valid";
-    /// The access token is an app's, without a scope that the call needs (RFC 6750, section 3.1).
+    /// An app's access token lacks a scope that the call needs (RFC 6750, section 3.1).
     InsufficientScope = "insufficient_scope", FORBIDDEN, "The access token lacks a scope";
-    /// The account's claims have changed since the access token was issued: refresh it once and repeat the call.
+    /// The account's claims have changed since the access token was issued: refresh the token once, and repeat the call.
     ClaimsChanged = "claims_changed", UNAUTHORIZED, "The claims of the account have changed";
     /// The call is for service clients, and no valid client credentials were sent (RFC 6749, section 5.2).
     InvalidClient = "invalid_client", UNAUTHORIZED, "The service client could not be authenticated";
@@ -54,9 +54,9 @@ codes! {
     InvalidRefreshToken = "invalid_refresh_token", UNAUTHORIZED, "The refresh token is not valid";
     /// The refresh token was superseded too long ago; its session has been revoked.
     RefreshTokenReused = "refresh_token_reused", UNAUTHORIZED, "The refresh token was already used";
-    /// The link or the code of a mail was used before, has expired, or was issued for a state that has changed.
+    /// The link or the code of a mail was used before or has expired, or what it was issued for has changed.
     InvalidCode = "invalid_code", UNAUTHORIZED, "The link or the code does not work";
-    /// The challenge was used, has expired, belongs to another use case or device, or the account has changed: sign in again.
+    /// Sign in again: the challenge was used, has expired or belongs to another use case or device, or its account has changed.
     InvalidChallenge = "invalid_challenge", UNAUTHORIZED, "The challenge does not work";
     /// The session was authenticated too long ago or too weakly; `WWW-Authenticate` says what is needed (RFC 9470).
     InsufficientUserAuthentication = "insufficient_user_authentication", UNAUTHORIZED, "A more recent or stronger authentication is required";
@@ -74,7 +74,7 @@ codes! {
     FactorEnrolmentRequired = "factor_enrolment_required", FORBIDDEN, "A second factor must be set up";
     /// The link or the code alone does not show that its holder set up the account: another proof is missing.
     ProofRequired = "proof_required", FORBIDDEN, "An access token, the password or a new password is required";
-    /// A code by mail is a second factor after a password only: sign in with the password, or set one before such codes are switched on.
+    /// A code by mail is a second factor only after a password. Sign in with the password, or set one before switching such codes on.
     PasswordRequired = "password_required", FORBIDDEN, "A password is required";
     /// This way to sign in is off.
     LoginMethodOff = "login_method_off", FORBIDDEN, "This way to sign in is off";
@@ -118,7 +118,7 @@ codes! {
     EmailExists = "email_exists", CONFLICT, "The account has this e-mail address";
     /// The account has the maximum number of e-mail addresses.
     TooManyEmails = "too_many_emails", CONFLICT, "The account has too many e-mail addresses";
-    /// The primary e-mail address can't be removed: make another one the primary one first.
+    /// The primary e-mail address can't be removed: make another address primary first.
     PrimaryEmail = "primary_email", CONFLICT, "The e-mail address is the primary one";
     /// The username belongs to an account.
     UsernameTaken = "username_taken", CONFLICT, "The username is taken";
@@ -136,7 +136,7 @@ codes! {
     TooManyPasskeys = "too_many_passkeys", CONFLICT, "The account has too many passkeys";
     /// The request's body exceeds the limit.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The request body is too large";
-    /// The request's body is not JSON, or is not declared as JSON.
+    /// The request's body has another media type than the call requires.
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The content type is not supported";
     /// The request line or the headers exceed the limit.
     HeadersTooLarge = "headers_too_large", REQUEST_HEADER_FIELDS_TOO_LARGE, "The request headers are too large";
@@ -197,7 +197,7 @@ field_codes! {
     MixedScripts = "mixed_scripts";
     /// Only an admin or an operator may give an account this username.
     UsernameReserved = "username_reserved";
-    /// Neither a token nor an e-mail address or identifier with a code was sent.
+    /// The request has neither a token nor a code. A code needs its e-mail address or identifier.
     TokenOrCode = "token_or_code";
     /// A username can be chosen after the first sign-in only.
     UsernameNotYet = "username_not_yet";

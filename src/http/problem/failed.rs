@@ -38,7 +38,7 @@ impl<P: Problems> Failed<P> {
 }
 
 impl<P> Failed<P> {
-    /// The problem, whichever operation returned it.
+    /// Converts the error to its problem.
     pub(in crate::http) fn into_problem(self) -> ProblemError {
         self.0
     }

@@ -63,7 +63,7 @@ pub const fn join<const N: usize>(groups: &[&[Code]]) -> [Code; N] {
     joined
 }
 
-/// The codes of an operation: groups of this module, and arrays of codes.
+/// Joins groups of this module and other arrays of codes to the codes of an operation.
 macro_rules! codes {
     ($($group:expr),+ $(,)?) => {{
         const GROUPS: &[&[$crate::http::problem::Code]] = &[$(&$group),+];

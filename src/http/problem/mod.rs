@@ -217,8 +217,8 @@ impl From<ServiceError> for ProblemError {
         match error {
             ServiceError::Unavailable { dependency, retry_after, source } => {
                 cause::record(FailureCause::Dependency { name: dependency, error: with_causes(&source) });
-                let name = if dependency == "redis" { "session store" } else { dependency };
-                let detail = format!("The {name} is temporarily unavailable. Nothing was changed; try again.");
+                let public_name = if dependency == "redis" { "session store" } else { dependency };
+                let detail = format!("The {public_name} is temporarily unavailable. Nothing was changed; try again.");
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
             }
             ServiceError::AccountChanged(_) => {
