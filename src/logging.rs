@@ -50,15 +50,15 @@ impl LogFilter {
     /// # Errors
     /// If the filter can't be parsed; [`config::load`] checks that too.
     pub fn replace(&self, settings: &LogSettings) -> Result<(), ConfigError> {
-        let filter = parse(settings)?;
-        // fails only if the subscriber no longer exists; then nothing is logged anyway
+        let filter = parse_filter(settings)?;
+        // fails only if `init` has kept another subscriber, so that this filter's subscriber no longer exists
         let _ = (self.replace)(filter);
         Ok(())
     }
 }
 
-/// Starts logging for the whole process, and exports spans through `tracer` if there is one. A subscriber that is already
-/// installed, as in tests, stays.
+/// Starts logging for the whole process, and exports spans through `tracer` if there is one. If a subscriber is already
+/// installed, as in tests, the subscriber stays, and the returned filter has no effect.
 ///
 /// # Errors
 /// If `log.filter` can't be parsed; [`config::load`] checks that too.
@@ -148,7 +148,7 @@ pub fn writes_json(settings: &LogSettings) -> bool {
     }
 }
 
-fn parse(settings: &LogSettings) -> Result<EnvFilter, ConfigError> {
+fn parse_filter(settings: &LogSettings) -> Result<EnvFilter, ConfigError> {
     let filter = config::log_filter(&settings.filter).map_err(|text| Problem {
         value: Some(format!("{:?}", settings.filter)),
         ..Problem::new("log.filter", text)
@@ -165,7 +165,7 @@ fn build_subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let (filter, reload_handle) = reload::Layer::new(parse(settings)?);
+    let (filter, reload_handle) = reload::Layer::new(parse_filter(settings)?);
     // `and` keeps the level hint of the configured filter only if the second filter has a hint, too. Without a hint, tracing would
     // evaluate the events of every level.
     let filter = filter.and(filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE));
@@ -202,7 +202,7 @@ mod tests {
 
     use super::*;
 
-    /// Values of `is_terminal`.
+    // Values of `is_terminal`.
     const TERMINAL: bool = true;
     const FILE: bool = false;
 

@@ -125,7 +125,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let settings = load(&Sources::in_dir(folder.path()), &Entropy::system()).unwrap().mail;
         let to = Recipient::new(&Email::parse("ann@example.com").unwrap()).unwrap();
-        // A subject that is copied as it is would add a header, a body, and a line break of Unicode.
+        // Copied unchanged, the subject would add a header, the start of the body, and a line break of Unicode.
         let rendered = Rendered {
             subject: "Hello\r\nBcc: eve@evil.example\n\nbody\u{2028}x".to_owned(),
             text: "t".to_owned(),
@@ -136,6 +136,6 @@ mod tests {
         let text = String::from_utf8(message.formatted()).unwrap();
         assert!(text.contains("\r\nSubject: Hello Bcc: eve@evil.example body x\r\n"), "{text}");
         assert!(!text.contains("\nBcc:"), "{text}");
-        assert_eq!(message.envelope().to().len(), 1, "no recipient was added");
+        assert_eq!(message.envelope().to().len(), 1, "the subject added a recipient");
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn samples(template: Template) -> [MailData; 2] {
     [data(template, Detail::AllFacts), data(template, Detail::RequiredFacts)]
 }
 
-/// Sample data of a template. Where a fact has variants, such as an added and a removed address, the two details show two of them.
+/// Sample data of a template. If a fact has variants, such as an added and a removed address, each [`Detail`] has another variant.
 fn data(template: Template, detail: Detail) -> MailData {
     let is_full = detail == Detail::AllFacts;
     let link = |page: &str| SecretText::from(format!("https://auth.example.com/account/{page}#token=lk_ot_EXAMPLE"));

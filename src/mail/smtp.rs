@@ -83,8 +83,7 @@ impl SmtpClient {
                 Ok(format!("{} accepts connections{user}", self.label))
             }
             Ok(Err(error)) => {
-                // there is no recipient
-                let needs_utf8 = false;
+                let needs_utf8 = false; // there is no recipient
                 Err(self.delivery_error(&error, needs_utf8))
             }
             Err(_) => Err(self.timed_out()),
@@ -130,7 +129,7 @@ impl SmtpClient {
         }
     }
 
-    /// A function of its own, so that the lock is released before the caller waits for the connection.
+    /// Takes the last idle connection. A function of its own, so that the lock is released before the caller waits for the connection.
     fn take_idle(&self) -> Option<(AsyncSmtpConnection, Instant)> {
         self.idle().pop()
     }
@@ -190,8 +189,8 @@ fn is_ascii(address: &lettre::Address) -> bool {
     text.is_ascii()
 }
 
-/// Whether a permanent refusal is about this client rather than about the recipient. Either authentication is needed or has failed
-/// (RFC 4954, section 6), or the server does not support the command (RFC 5321, section 4.2.2).
+/// Whether a permanent refusal is about this client rather than about the recipient: the server does not support the command (50x in
+/// RFC 5321, section 4.2.2), or authentication is needed or has failed (53x in RFC 4954, section 6).
 fn is_about_sender(error: &Error) -> bool {
     error.status().is_some_and(|code| matches!(u16::from(code), 500..=504 | 530 | 534 | 535 | 538))
 }

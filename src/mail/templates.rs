@@ -75,7 +75,7 @@ impl Part {
         }
     }
 
-    /// The value of a text that was rendered for this part. Layouts do not escape HTML again.
+    /// The value of a text that was rendered for this part. Layouts must not escape its HTML again.
     fn value_of(self, rendered: String) -> Value {
         match self {
             Self::Text => Value::from(rendered),
@@ -100,14 +100,14 @@ impl Templates {
     /// [`TemplateError`] for the first template that can't be used.
     pub fn load(settings: &MailSettings, issuer: &str) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
-        // A template can test whether a fact exists, but not print one that doesn't.
+        // A template can test whether a fact exists, but printing a missing fact is an error.
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         environment.set_auto_escape_callback(
             |name| {
                 if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
             },
         );
-        // Replaces the formatter of minijinja, because its HTML escaping is not wanted: see `escape_html`.
+        // The formatter of minijinja also escapes slashes, which makes links unreadable: see `escape_html`.
         environment.set_formatter(|out, state, value| {
             if *state.auto_escape() != AutoEscape::Html || value.is_safe() {
                 return escape_formatter(out, state, value);
@@ -274,7 +274,7 @@ impl Templates {
         render_template(&self.compile_message(&name, source)?, facts)
     }
 
-    /// Compiles a text. The compiled text is not kept: it takes 8 KiB, there are 840 of them, and a mail needs few.
+    /// Compiles a text. The compiled text is not kept: the 840 texts would take 8 KiB each, and a mail needs few.
     fn compile_message<'a>(
         &'a self,
         name: &'a str,
@@ -299,7 +299,7 @@ impl std::fmt::Debug for Templates {
     }
 }
 
-/// The name by which errors show a text of a catalog. It ends with the part's extension, by which minijinja decides about HTML escaping.
+/// The name by which errors show a text of a catalog. It ends with the part's extension, which decides whether HTML is escaped.
 fn message_name(locale: Locale, key: &str, part: Part) -> String {
     format!("{locale}.toml: {key}.{}", part.extension())
 }
