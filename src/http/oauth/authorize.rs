@@ -105,7 +105,7 @@ fn respond(
         }
         Err(AuthorizeError::Refused(response)) => BrowserAnswer::authorization(visit, &response)?,
         // the user has not allowed the client, so a page shows the error
-        Err(AuthorizeError::Unconfirmed(response)) => BrowserAnswer::page(pages::unconfirmed(visit, &response))?,
+        Err(AuthorizeError::Unconfirmed(response)) => BrowserAnswer::page(pages::unconfirmed_page(visit, &response))?,
         Err(AuthorizeError::Untrusted(reason)) => {
             BrowserAnswer::failure(visit, Failure::SignIn, reason.code(), Some(reason.to_string()))?
         }

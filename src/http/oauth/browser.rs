@@ -113,7 +113,7 @@ impl BrowserAnswer {
         code: &'static str,
         detail: Option<String>,
     ) -> Result<Self, ProblemError> {
-        Self::page(pages::failure(visit, failure, code, detail))
+        Self::page(pages::failure_page(visit, failure, code, detail))
     }
 
     /// The same page as [`BrowserAnswer::failure`], for a code whose text needs no detail.

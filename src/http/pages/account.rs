@@ -3,7 +3,7 @@
 use poem::{Response, Result, handler, http::header};
 use poem_openapi::types::ToJSON;
 
-use super::{form::Form, sign_in::signed_in, visit::Visit};
+use super::{form::Form, sign_in::session_reply, visit::Visit};
 use crate::{
     crypto::access_token::AccessClaims,
     domain::{account::Account, profile::Profile as AccountProfile, session::AcceptedTransport},
@@ -218,7 +218,7 @@ pub(super) async fn set_password(mut visit: Visit, mut form: Form) -> Result<Res
     };
     match changed.await {
         Ok(tokens) => {
-            let reply = signed_in(&visit, tokens.account, tokens.session);
+            let reply = session_reply(&visit, tokens.account, tokens.session);
             Ok(reply.redirect_to_page("/password?done=password_changed"))
         }
         Err(problem) => match step_up(&visit, problem, "/password") {

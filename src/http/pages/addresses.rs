@@ -7,7 +7,7 @@ use super::{
     account::{Owner, notice, require_owner, step_up},
     cookies,
     form::Form,
-    sign_in::signed_in,
+    sign_in::session_reply,
     visit::{Visit, percent_encode},
 };
 use crate::{
@@ -140,7 +140,7 @@ pub(super) async fn make_primary(mut visit: Visit, mut form: Form) -> Result<Res
     match changed.await {
         // The change has replaced the browser's session, so the reply sets the cookie of the new one.
         Ok(tokens) => {
-            Ok(signed_in(&visit, tokens.account, tokens.session).redirect_to_page("/address?done=primary_changed"))
+            Ok(session_reply(&visit, tokens.account, tokens.session).redirect_to_page("/address?done=primary_changed"))
         }
         Err(problem) => reply_to_refusal(&visit, &owner, problem).await,
     }
@@ -157,7 +157,7 @@ pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response>
     };
     match removed.await {
         Ok(Some(tokens)) => {
-            Ok(signed_in(&visit, tokens.account, tokens.session).redirect_to_page("/address?done=address_removed"))
+            Ok(session_reply(&visit, tokens.account, tokens.session).redirect_to_page("/address?done=address_removed"))
         }
         // The address was not verified: the session continues.
         Ok(None) => Ok(visit.reply().redirect_to_page("/address?done=address_removed")),

@@ -4,7 +4,7 @@ use poem::{Response, Result, handler};
 
 use super::{
     form::Form,
-    provider::{form_post, unconfirmed},
+    provider::{form_post, unconfirmed_page},
     respond::issuer_path,
     visit::Visit,
 };
@@ -138,7 +138,7 @@ pub(super) async fn consent(mut visit: Visit, mut form: Form) -> Result<Response
     // the redirect URI of an unknown client may lead to an attacker's page
     let may_redirect = authorize::may_redirect(&visit.state, client, &denied.redirect_uri, Some(browser)).await;
     let may_redirect = may_redirect.map_err(ProblemError::from)?;
-    if may_redirect { send(&visit, &denied) } else { unconfirmed(&visit, &denied) }
+    if may_redirect { send(&visit, &denied) } else { unconfirmed_page(&visit, &denied) }
 }
 
 /// Sends a response to the client, by the response mode that it has requested.

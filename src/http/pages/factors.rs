@@ -8,7 +8,7 @@ use super::{
     enrolment::totp_view,
     form::Form,
     security,
-    sign_in::signed_in,
+    sign_in::session_reply,
     visit::Visit,
 };
 use crate::{
@@ -65,7 +65,7 @@ async fn failure_response(visit: &Visit, owner: &Owner, problem: ProblemError) -
 /// The response to a change that was made: a page that shows new recovery codes for the only time, or a redirect to the list of factors if
 /// there are no new codes. `tokens` are of the session that has replaced the browser's session. `notice` selects the text above the list.
 fn success_response(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> Result<Response> {
-    let reply = signed_in(visit, tokens.account, tokens.session);
+    let reply = session_reply(visit, tokens.account, tokens.session);
     if codes.is_empty() {
         return Ok(reply.redirect_to_page(&format!("/security?done={notice}")));
     }

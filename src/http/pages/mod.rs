@@ -30,7 +30,7 @@ use poem::{Endpoint, Request, Response, Result, Route, get, post};
 
 pub(super) use self::{
     error::{VisitorLocale, error_page},
-    provider::{Failure, confirm_sign_out, failure, form_post, unconfirmed},
+    provider::{Failure, confirm_sign_out, failure_page, form_post, unconfirmed_page},
     visit::Visit,
 };
 use super::{

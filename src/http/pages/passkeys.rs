@@ -11,7 +11,7 @@ use super::{
     authorization::Authorization,
     form::Form,
     problem_of, respond, security,
-    sign_in::{self, signed_in},
+    sign_in::{self, session_reply},
     visit::Visit,
 };
 use crate::{
@@ -119,7 +119,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
     match outcome.await {
         Ok(Registered { tokens, recovery_codes, .. }) => {
             // The change has replaced the browser's session, so the browser needs a new cookie.
-            let reply = signed_in(&visit, tokens.account, tokens.session);
+            let reply = session_reply(&visit, tokens.account, tokens.session);
             // Recovery codes are issued only if the account had none.
             if recovery_codes.is_empty() {
                 return Ok(reply.redirect_to_page("/security?done=factor_added"));
@@ -160,7 +160,7 @@ pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response>
     };
     match outcome.await {
         Ok(tokens) => {
-            Ok(signed_in(&visit, tokens.account, tokens.session).redirect_to_page("/security?done=factor_removed"))
+            Ok(session_reply(&visit, tokens.account, tokens.session).redirect_to_page("/security?done=factor_removed"))
         }
         Err(problem) => failure_response(&visit, &owner, problem).await,
     }

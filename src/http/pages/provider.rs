@@ -11,7 +11,7 @@ use crate::{
     service::error::ServiceError,
 };
 
-/// The code that selects the text of [`unconfirmed`].
+/// The code that selects the text of [`unconfirmed_page`].
 const UNCONFIRMED: &str = "unconfirmed_app";
 
 /// The kind of a failed request whose error is shown to the user, instead of redirecting to the client.
@@ -53,7 +53,7 @@ fn error_visit(visit: &Visit, failure: Failure, code: &str) -> Visit {
     visit.shown_as(&format!("{PREFIX}/error"), format!("?kind={}&code={code}", failure.kind()))
 }
 
-fn message(
+fn message_page(
     visit: &Visit,
     failure: Failure,
     code: &str,
@@ -69,13 +69,13 @@ fn message(
 ///
 /// # Errors
 /// A page that can't be rendered.
-pub(in crate::http) fn failure(
+pub(in crate::http) fn failure_page(
     visit: &Visit,
     failure: Failure,
     code: &'static str,
     detail: Option<String>,
 ) -> Result<Response> {
-    message(visit, failure, code, detail, StatusCode::BAD_REQUEST)
+    message_page(visit, failure, code, detail, StatusCode::BAD_REQUEST)
 }
 
 /// The page for a failed authorization request of a client that the user has not allowed: the browser is not redirected to such a client.
@@ -83,7 +83,7 @@ pub(in crate::http) fn failure(
 ///
 /// # Errors
 /// A page that can't be rendered.
-pub(in crate::http) fn unconfirmed(visit: &Visit, response: &AuthorizationResponse) -> Result<Response> {
+pub(in crate::http) fn unconfirmed_page(visit: &Visit, response: &AuthorizationResponse) -> Result<Response> {
     let failure = Failure::SignIn;
     let visit = error_visit(visit, failure, UNCONFIRMED);
     // the values of `error` and `error_description`
@@ -104,7 +104,7 @@ pub(super) async fn show_error(visit: Visit) -> Result<Response> {
     let code = visit.parameter("code").unwrap_or_default();
     let code = Failure::CODES.into_iter().find(|known| *known == code).unwrap_or("request_expired");
     let detail = None; // not a parameter of this page
-    message(&visit, failure, code, detail, StatusCode::OK)
+    message_page(&visit, failure, code, detail, StatusCode::OK)
 }
 
 /// The form that the browser posts to the client at once (OAuth 2.0 Form Post Response Mode).

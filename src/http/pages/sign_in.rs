@@ -217,7 +217,7 @@ pub(super) async fn finish_reply<'a>(
     if let Some(former) = &visit.browser.session {
         browser_session::renew(&visit.state, former, account, session, visit.client.ip).await?;
     }
-    let mut reply = signed_in(visit, account, session);
+    let mut reply = session_reply(visit, account, session);
     if let Some(device) = device {
         reply = reply.device(device);
     }
@@ -231,7 +231,7 @@ pub(super) async fn finish_reply<'a>(
 }
 
 /// A reply that sets the cookie of the browser's session.
-pub(super) fn signed_in(visit: &Visit, account: AccountId, session: SessionId) -> Reply<'_> {
+pub(super) fn session_reply(visit: &Visit, account: AccountId, session: SessionId) -> Reply<'_> {
     let token = browser_session::cookie_value(&visit.state, account, session);
     visit.reply().cookie(cookie::set_browser(&token, visit.state.config.session.absolute_timeout))
 }

@@ -6,7 +6,7 @@ use poem::{Response, Result, handler};
 use super::{
     cookies,
     form::Form,
-    sign_in::signed_in,
+    sign_in::session_reply,
     visit::{Visit, percent_encode},
 };
 use crate::{
@@ -91,7 +91,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let next_page = if caller.is_some() { "" } else { "sign-in" }; // below /account
     let reply = match tokens {
         // the change of an address has ended the account's sessions: a new session replaces the browser's session
-        Some(tokens) => signed_in(&visit, tokens.account, tokens.session),
+        Some(tokens) => session_reply(&visit, tokens.account, tokens.session),
         None => visit.reply(),
     };
     reply.cookie(cookies::clear(cookies::TYPED)).page(&Message::new(kind, next_page))
