@@ -28,12 +28,13 @@ use crate::{
 /// For a change that issues no recovery codes.
 const NO_CODES: &[SecretText] = &[];
 
-/// The signed-in owner as the caller of a change of factors. `Any`, because `check_csrf` refuses other sites' forms.
+/// The signed-in owner as the caller of a change of factors.
 fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
+    // `Any`: `check_csrf` refuses other sites
     Caller { claims: &owner.caller, origin: &visit.origin, accepted: AcceptedTransport::Any }
 }
 
-/// The problem with which the page reports a change that was not made.
+/// The problem that reports a change that was not made.
 fn to_problem(error: ChangeFactorsError) -> ProblemError {
     let code = match error {
         ChangeFactorsError::NoAccount | ChangeFactorsError::SessionEnded => {
@@ -62,8 +63,8 @@ async fn failure_response(visit: &Visit, owner: &Owner, problem: ProblemError) -
     }
 }
 
-/// The response to a change that was made: a page that shows new recovery codes for the only time, or a redirect to the list of factors if
-/// there are no new codes. `tokens` are of the session that has replaced the browser's session. `notice` selects the text above the list.
+/// The response to a change that was made: a page that shows new recovery codes, only once, or a redirect to the list of factors if there
+/// are none. `tokens` are of the session that has replaced the browser's. `notice` selects the text above the list.
 fn success_response(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> Result<Response> {
     let reply = session_reply(visit, tokens.account, tokens.session);
     if codes.is_empty() {
@@ -78,7 +79,6 @@ fn success_response(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice
 #[handler]
 pub(super) async fn start_totp(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
-    // the block collects the problems of its steps for the page, as in the other handlers
     let started = async {
         visit.check_csrf(&mut form)?;
         let no_label = None;

@@ -11,29 +11,29 @@ use crate::{
     },
 };
 
-/// The maximum length of a text field. The size limit of bodies bounds secrets.
+/// Maximum length of a text field. The size of the body limits secrets.
 const MAX_TEXT_BYTES: usize = 4096;
 
-/// The fields of a submitted form.
+/// The fields of a submitted form. A method removes the field that it reads.
 pub(super) struct Form {
     parameters: Parameters,
-    /// The refusal of a form that a page of another site sent. [`Form::check_csrf`] returns it, so that a page can show it.
+    /// The refusal of a form that a page of another site sent. [`Form::check_csrf`] returns it, for the page.
     cross_site: Option<ProblemError>,
 }
 
 impl Form {
-    /// Takes a text out of the form, without surrounding blanks. Empty if the field is absent or too long.
+    /// Takes a text without surrounding blanks. Empty if the field is absent or too long.
     pub(super) fn text(&mut self, name: &str) -> String {
         let text = self.parameters.take(name).unwrap_or_default();
         if text.len() > MAX_TEXT_BYTES { String::new() } else { text.trim().to_owned() }
     }
 
-    /// Takes a secret out of the form, exactly as it was typed. `None` if the field is absent or empty.
+    /// Takes a secret, exactly as it was typed. None if the field is absent or empty.
     pub(super) fn secret(&mut self, name: &str) -> Option<SecretText> {
         self.parameters.take(name).map(Into::into)
     }
 
-    /// Takes the token of a mailed link out of the form. The page's script fills in the token alone, but people paste the whole link.
+    /// Takes the token of a mailed link. The page's script fills in the token alone, but people paste the whole link.
     pub(super) fn link_token(&mut self, name: &str) -> Option<SecretText> {
         let text = self.text(name);
         let token = text.rsplit_once("token=").map_or(text.as_str(), |(_, token)| token);
@@ -45,7 +45,7 @@ impl Form {
         self.parameters.take(name).is_some()
     }
 
-    /// Checks that the form is from a page of this service that this browser has loaded. `is_browsers_token` checks the CSRF token.
+    /// Checks that a page of this service in this browser sent the form. `is_browsers_token` checks the form's CSRF token.
     ///
     /// # Errors
     /// [`Code::CrossSiteRequest`] if a page of another site sent the form, [`Code::FormExpired`] if its token is not the browser's.

@@ -72,7 +72,7 @@ pub(super) async fn submit_sign_in(visit: Visit, mut form: Form) -> Result<Respo
     }
 }
 
-/// The problem with which a page reports an error of a use case of passkeys.
+/// The problem that reports an error of a passkey's use.
 pub(super) fn to_problem(error: PasskeyError) -> ProblemError {
     match error {
         PasskeyError::Off => ProblemError::new(Code::LoginMethodOff, "Passkeys are off (passkeys.enabled)."),
@@ -81,7 +81,7 @@ pub(super) fn to_problem(error: PasskeyError) -> ProblemError {
     }
 }
 
-/// The signed-in owner as the caller of a change of passkeys. `Any`, because `check_csrf` refuses other sites' forms.
+/// The signed-in owner as the caller of a change of passkeys. `Any`: `check_csrf` refuses other sites.
 fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
     Caller { claims: &owner.caller, accepted: AcceptedTransport::Any, origin: &visit.origin }
 }
@@ -118,7 +118,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
     };
     match outcome.await {
         Ok(Registered { tokens, recovery_codes, .. }) => {
-            // The change has replaced the browser's session, so the browser needs a new cookie.
+            // The change has replaced the browser's session.
             let reply = session_reply(&visit, tokens.account, tokens.session);
             // Recovery codes are issued only if the account had none.
             if recovery_codes.is_empty() {

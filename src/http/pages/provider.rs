@@ -47,8 +47,7 @@ impl Failure {
     }
 }
 
-/// A copy of the visit, for the page about a failed request. The page's links to other languages lead to `/account/error`, so they do not
-/// repeat the request.
+/// The visit for a page about a failed request. Its links to other languages lead to `/account/error`, and do not repeat the request.
 fn error_visit(visit: &Visit, failure: Failure, code: &str) -> Visit {
     visit.shown_as(&format!("{PREFIX}/error"), format!("?kind={}&code={code}", failure.kind()))
 }
@@ -78,8 +77,8 @@ pub(in crate::http) fn failure_page(
     message_page(visit, failure, code, detail, StatusCode::BAD_REQUEST)
 }
 
-/// The page for a failed authorization request of a client that the user has not allowed: the browser is not redirected to such a client.
-/// The page shows the error and the host of the redirect URI, with a link to the URI unless the client expects a form.
+/// The page for a failed request of a client that the user has not allowed: the browser is not redirected to such a client. The page shows
+/// the error and the host of the redirect URI, with a link to the URI unless the client expects a form.
 ///
 /// # Errors
 /// A page that can't be rendered.
@@ -118,7 +117,7 @@ pub(in crate::http) fn form_post(visit: &Visit, response: &AuthorizationResponse
     visit.reply().any_target().page(&view)
 }
 
-/// The page that asks whether to sign out. Its form repeats those of the app's `parameters` that the sign-out still needs.
+/// The page that asks whether to sign out. Its form keeps the parameters that the sign-out needs.
 ///
 /// # Errors
 /// [`ProblemError`], or a page that can't be rendered.

@@ -42,8 +42,8 @@ fn methods(visit: &Visit, owner: &Owner) -> Vec<&'static str> {
     account.factors.kinds().filter(is_usable).map(FactorKind::as_str).collect()
 }
 
-/// The page for the requested method, or else for the best one. An account without any method is sent to the sign-in page, with `again`,
-/// because that page would otherwise redirect a signed-in browser.
+/// The page for the requested method, or else for the best one. An account without any method is sent to the sign-in page (`again`:
+/// although the browser is signed in).
 async fn page(
     visit: &Visit,
     owner: &Owner,
@@ -81,7 +81,7 @@ async fn page(
 pub(super) async fn show(mut visit: Visit) -> Result<Response> {
     let Some(owner) = account::owner(&mut visit).await? else { return Ok(visit.reply().redirect_to_page("/sign-in")) };
     let authorization = Authorization::of(&visit).await?;
-    // back to the app's request: the user has taken the step already, or another step comes first
+    // the user has taken the step already, or the app's request needs another step first
     if let Some(Authorization { pending, .. }) = &authorization
         && !matches!(pending.step, Some(AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_)))
     {
@@ -102,7 +102,7 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
         outcome.map_err(reauthentication::problem)
     };
     let problem = match attempt.await {
-        Ok((_grant, _authentication)) => return Ok(visit.reply().redirect_to(&continuation_url(&visit))),
+        Ok(_) => return Ok(visit.reply().redirect_to(&continuation_url(&visit))),
         Err(problem) => problem,
     };
     let reply = match problem.code {

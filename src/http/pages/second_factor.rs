@@ -1,7 +1,7 @@
 //! `/account/sign-in/second-factor`: continues a sign-in that needs a second factor.
 //!
-//! A cookie contains the challenge, the names of the factors that answer it, and `remember` if the user may let the service remember the
-//! device. Dots separate these parts.
+//! A cookie contains the challenge, the names of the factors that answer it, and `remember` if the device can be remembered. Dots
+//! separate these parts.
 
 use poem::{Response, Result, handler};
 use serde_json::Value;

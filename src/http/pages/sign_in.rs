@@ -189,7 +189,7 @@ pub(super) async fn proceed(visit: &Visit, step: SignInStep) -> Result<Response,
     }
 }
 
-/// Finishes a sign-in that has started `session`, as [`finish_reply`] does, and redirects to the authorization request or the account page.
+/// Does what [`finish_reply`] does, and redirects to the authorization request or to an account page.
 /// `device` is the token that the browser keeps, so that its next sign-ins count as those of a known device.
 ///
 /// # Errors

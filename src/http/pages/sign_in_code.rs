@@ -34,7 +34,7 @@ async fn page(visit: &Visit, problem: Option<&ProblemError>, view: &SignInCode) 
     }
 }
 
-/// Shows the form for the code if a mail was sent, unless the parameter `again` asks for another mail. Else shows the form for the address.
+/// Shows the form for the code if a mail was sent and `again` does not ask for another. Otherwise, shows the form for the address.
 #[handler]
 pub(super) async fn show(visit: Visit) -> Result<Response> {
     if !visit.state.config.login.email_code {
@@ -103,7 +103,7 @@ fn problem_of(error: EmailLoginError) -> ProblemError {
     match error {
         EmailLoginError::Off => sign_in_by_mail_is_off(),
         EmailLoginError::InvalidToken => invalid_code(),
-        // not reached: `submit` handles this error and the next one
+        // this and the next one are not reached: `submit` handles them
         EmailLoginError::SecondFactorRequired(challenge) => ProblemError::second_factor_required(*challenge),
         EmailLoginError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge),
         EmailLoginError::PasswordRequired => password_required(),
