@@ -122,7 +122,7 @@ impl Browser {
         };
         let created = node.state.redis.sessions.create(new_session, node.state.clock.now()).await.unwrap();
         assert!(matches!(created, CreateOutcome::Created { .. }));
-        let token = browser_session::credential(&node.state, account.id, id);
+        let token = browser_session::cookie_value(&node.state, account.id, id);
         let cookie = format!("__Host-latchkey-browser={}", token.expose());
         Self { cookie: Some(cookie), session: Some((account.id, id)) }
     }
