@@ -1,5 +1,5 @@
-//! The challenge of a ceremony. It is issued with the options. The first response consumes it, even if the response is refused (I11: a
-//! challenge works once).
+//! The challenge of a ceremony, which registers a passkey or authenticates with one. The first response consumes the challenge, even if the
+//! response is refused (I11: a challenge works once).
 
 use webauthn_rs_core::error::WebauthnError;
 
@@ -8,14 +8,14 @@ use crate::{
     crypto::passkeys::Ceremony, service::error::ServiceError, state::AppState, store::redis::ChallengeBinding,
 };
 
-/// Stores the challenge of a ceremony that has begun, and returns the options for the authenticator. `ceremony` is the result of its begin;
-/// its errors are internal.
+/// Stores the challenge of a ceremony, and returns the options for the authenticator. An error in `begun`, the result of beginning the
+/// ceremony, becomes an internal error.
 pub(super) async fn issue(
     state: &AppState,
     binding: &ChallengeBinding,
-    ceremony: Result<Ceremony, WebauthnError>,
+    begun: Result<Ceremony, WebauthnError>,
 ) -> Result<PasskeyOptions, PasskeyError> {
-    let ceremony = ceremony.map_err(|error| ServiceError::Internal(error.into()))?;
+    let ceremony = begun.map_err(|error| ServiceError::Internal(error.into()))?;
     let ttl = state.config.passkeys.timeout;
     state.redis.passkey_challenges.issue(&ceremony.challenge, binding, &ceremony.state, ttl).await?;
     Ok(PasskeyOptions { public_key: ceremony.options, expires_in: ttl.as_secs() })

@@ -41,13 +41,13 @@ pub async fn rename(
     limits::check_passkey(state, caller.origin.ip).await?;
     let mut change = change::begin(state, caller).await?;
     let renamed = change.rename_passkey(id, name).await?.ok_or(ChangeFactorsError::UnknownFactor)?;
-    // not by `change::commit`, which ends the sessions
+    // commits the transaction only: `change::commit` would also end the sessions
     change.commit().await?;
     Ok(renamed)
 }
 
-/// Removes a passkey and ends all sessions of the account. Removes the recovery codes too if no other factor is left. Returns the tokens
-/// of the session that replaces the caller's.
+/// Removes a passkey and ends all sessions of the account. If no other factor is left, also removes the recovery codes. Returns the
+/// tokens of the session that replaces the caller's.
 ///
 /// # Errors
 /// [`ChangeFactorsError`]
@@ -60,7 +60,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: PasskeyId) -> Res
     }
     if !change.account.factors.has_aal2_factor() {
         if state.config.factors.required.applies_to(&change.account.roles) {
-            // without a commit, the passkey stays
+            // the transaction is not committed, so the passkey stays
             return Err(ChangeFactorsError::FactorRequired);
         }
         recovery_codes::remove_unless_needed(&mut change, now).await?;

@@ -14,12 +14,12 @@ use crate::{
     state::AppState,
 };
 
-/// The options of a ceremony (a registration of or an authentication with a passkey), for the browser.
+/// The options of a ceremony, for the browser. A ceremony registers a passkey or authenticates with one.
 #[derive(Clone, Debug)]
 pub struct PasskeyOptions {
     /// `PublicKeyCredentialCreationOptionsJSON` or `PublicKeyCredentialRequestOptionsJSON` (WebAuthn, section 5.1).
     pub public_key: Map<String, Value>,
-    /// For how many seconds a response is accepted.
+    /// The lifetime of the challenge in the options, in seconds.
     pub expires_in: u64,
 }
 
@@ -29,8 +29,8 @@ pub enum PasskeyError {
     /// Passkeys are off, or the issuer has no domain that they could belong to.
     #[error("passkeys are off")]
     Off,
-    /// The response of the authenticator is not valid, responds to no live challenge, or belongs to no account that may use it
-    /// here. Callers can't tell which (I12: no account oracle).
+    /// The response of the authenticator is not valid, responds to no live challenge, or is from a passkey that the account can't use
+    /// for this purpose. The error does not tell which (I12: no account oracle).
     #[error("the passkey was not accepted")]
     Refused,
     /// See [`ServiceError`].

@@ -100,7 +100,7 @@ fn binding(caller: &AccessClaims) -> ChallengeBinding {
 pub async fn options(state: &AppState, caller: &Caller<'_>) -> Result<PasskeyOptions, RegisterPasskeyError> {
     check_may_register_passkey(state, caller.origin.ip).await?;
     let change = change::begin(state, caller).await?;
-    begin(state, change, &binding(caller.claims)).await
+    begin_registration(state, change, &binding(caller.claims)).await
 }
 
 /// Registers the passkey that an authenticator has made, and ends all sessions of the account. The session that replaces the caller's counts
@@ -117,15 +117,15 @@ pub async fn register(
     check_may_register_passkey(state, caller.origin.ip).await?;
     let claims = caller.claims;
     let sender = Sender { session: Some(claims.sid), ip: caller.origin.ip };
-    let new_credential = check(state, &binding(claims), credential, sender).await?;
+    let new_credential = verify_credential(state, &binding(claims), credential, sender).await?;
     let now = state.clock.now();
     let mut change = change::begin(state, caller).await?;
-    // Recovery codes are kept only if they already replace an authenticator app or a passkey. Those from a time when codes by mail were the
-    // only factor are renewed.
+    // Recovery codes are kept only if the account already has an authenticator app or a passkey. If it has only codes by mail, its recovery
+    // codes are renewed.
     let factors = change.account.factors;
     let keeps_codes = factors.has_aal2_factor() && factors.contains(FactorKind::RecoveryCode);
     let user_verified = new_credential.user_verified;
-    let passkey = store(state, &mut change, new_credential, name, now).await?;
+    let passkey = store_passkey(state, &mut change, new_credential, name, now).await?;
     let recovery_codes =
         if keeps_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
     let summary =
@@ -138,9 +138,9 @@ pub async fn register(
 /// The sender of a credential, for the audit log.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct Sender {
-    /// The session; `None` during a sign-in.
+    /// The sender's session; `None` during a sign-in.
     pub(in crate::service) session: Option<SessionId>,
-    /// The address.
+    /// The IP address.
     pub(in crate::service) ip: Option<IpAddr>,
 }
 
@@ -154,8 +154,8 @@ pub(in crate::service) async fn check_may_register_passkey(
     Ok(limits::check_passkey(state, ip).await?)
 }
 
-/// Begins a registration for the account of a change, and drops the change. Returns the options.
-pub(in crate::service) async fn begin(
+/// Begins a registration for the account that `change` has locked, unlocks the account, and returns the options.
+pub(in crate::service) async fn begin_registration(
     state: &AppState,
     mut change: AccountChange,
     binding: &ChallengeBinding,
@@ -166,15 +166,15 @@ pub(in crate::service) async fn begin(
     let profile = change.profile().await?;
     // unlocks the account
     drop(change);
-    let name = account.display_identifier();
-    let display_name = profile.display_name.as_deref().filter(|name| !name.trim().is_empty()).unwrap_or(&name);
-    let owner = PasskeyOwner { account: account.id, name: &name, display_name };
+    let identifier = account.display_identifier();
+    let display_name = profile.display_name.as_deref().filter(|name| !name.trim().is_empty()).unwrap_or(&identifier);
+    let owner = PasskeyOwner { account: account.id, name: &identifier, display_name };
     let begun = ceremonies(state)?.begin_registration(owner, &existing);
     Ok(challenge::issue(state, binding, begun).await?)
 }
 
-/// Checks the credential that an authenticator has made, and consumes its challenge.
-pub(in crate::service) async fn check(
+/// Verifies the credential that an authenticator has made, and consumes its challenge.
+pub(in crate::service) async fn verify_credential(
     state: &AppState,
     binding: &ChallengeBinding,
     credential: Map<String, Value>,
@@ -204,8 +204,8 @@ pub(in crate::service) async fn check(
     ceremonies(state)?.finish_registration(&ceremony, &presented).map_err(refuse)
 }
 
-/// Stores a passkey, as part of a change.
-pub(in crate::service) async fn store(
+/// Stores a new passkey, as part of a change of its account.
+pub(in crate::service) async fn store_passkey(
     state: &AppState,
     change: &mut AccountChange,
     new_credential: NewCredential,

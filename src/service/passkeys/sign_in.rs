@@ -28,16 +28,16 @@ pub struct PasskeySignIn {
     pub credential: Map<String, Value>,
     /// How the refresh token travels.
     pub transport: Transport,
-    /// The client that signs in.
+    /// The IP address and the user agent of the request.
     pub origin: SessionOrigin,
-    /// The refresh token of the session that the new one replaces; it ends (ASVS 7.2.4).
+    /// The refresh token of the session that the new session replaces and ends (ASVS 7.2.4).
     pub replaces: Option<String>,
-    /// The token of the device, if it has one.
+    /// The token by which the account recognizes the device, if it has one.
     pub device: Option<DeviceToken>,
 }
 
-/// Signs in: level `aal2` if the authenticator has verified its user, `aal1` if not. Further requirements of the account apply
-/// as for every sign-in.
+/// Signs in. The session has the level `aal2` if the authenticator has verified its user, and `aal1` otherwise. The account may require
+/// further steps, as at every sign-in.
 ///
 /// # Errors
 /// [`PasskeyError`]
@@ -60,7 +60,7 @@ async fn try_sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInSt
     let request_origin =
         RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
     let credential = input.credential.clone();
-    // A passkey without user verification is one factor: the sign-in may continue with another one.
+    // A passkey without user verification is one factor: the sign-in may need another one before it is complete.
     let is_complete = |user_verified: bool| user_verified;
     let verified = verify::verify(state, PasskeyTask::SignIn, credential, &request_origin, is_complete).await?;
     let now = state.clock.now();
@@ -69,7 +69,7 @@ async fn try_sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInSt
     let (id, factors_version) = (verified.account.id, verified.account.factors_version);
     let attempt = LoginAttempt::recognize(state, id, input.origin.ip, input.device.as_ref()).await?;
     let mut account = verified.account;
-    // Tries at most twice: an account that has changed is read once more. If its factors have not changed, the passkey still exists.
+    // If the account has changed meanwhile, reads it and tries once more. If its factors are the same, the passkey still exists.
     for is_last in [false, true] {
         let proved = Authenticated {
             account: account.clone(),

@@ -25,14 +25,14 @@ use crate::{
 pub enum PasskeyTask {
     /// To sign in without a username, with any passkey of any account.
     SignIn,
-    /// To complete the sign-in to an account. Carries the account and the digest of the sign-in's challenge.
+    /// To complete the sign-in to an account. Carries the account and the digest of the challenge that this sign-in continues with.
     SecondFactor(AccountId, [u8; 16]),
     /// To authenticate a session of an account again.
     StepUp(AccountId, SessionId),
 }
 
 impl PasskeyTask {
-    /// The binding of this authentication's challenge. A sign-in is bound to no account and no context.
+    /// The binding of the challenge. For a sign-in, the challenge is bound to the purpose only.
     fn binding(self) -> ChallengeBinding {
         match self {
             Self::SignIn => ChallengeBinding { purpose: PasskeyPurpose::SignIn, account: None, context: [0; 16] },
@@ -80,8 +80,8 @@ pub async fn options(state: &AppState, task: PasskeyTask, ip: Option<IpAddr>) ->
 
 /// Verifies the response of a passkey and consumes its challenge. Stores the counter and the backup state.
 ///
-/// `is_complete` gets whether the authenticator has verified its user, and returns whether the authentication is complete with this
-/// passkey. Only then is the time of the passkey's last use stored. Otherwise the caller stores the time once the authentication is complete.
+/// `is_complete` returns whether this passkey completes the authentication. Its argument is whether the authenticator has verified its user.
+/// If it returns true, the time of the passkey's last use is stored. Otherwise the caller stores that time after the remaining steps.
 ///
 /// # Errors
 /// [`PasskeyError`]. A counter that did not grow is refused, recorded, and reported to the owner: the authenticator may have been copied.
@@ -107,7 +107,7 @@ pub async fn verify(
         PasskeyError::Refused
     };
     let presented = PresentedAssertion::parse(credential).map_err(|error| refuse(error.as_str(), None))?;
-    // Taken first, so that a challenge serves one response, valid or not.
+    // The challenge is consumed before the response is verified: it serves one response, valid or not.
     let taken = state.redis.passkey_challenges.take(presented.challenge(), &task.binding()).await?;
     let Some(ceremony) = taken else {
         return Err(refuse("no_such_challenge", None));
@@ -117,9 +117,10 @@ pub async fn verify(
     };
     let expected_account = task.binding().account;
     if expected_account.is_some_and(|expected| expected != passkey.account) {
-        return Err(refuse("other_account", None));
+        let not_recorded = None; // the passkey belongs to another account than the one that the entry names
+        return Err(refuse("other_account", not_recorded));
     }
-    // Without a username the authenticator names the account (WebAuthn, section 7.2, step 6).
+    // The response must name the account if the challenge is bound to none (WebAuthn, section 7.2, step 6).
     match presented.user_handle() {
         Some(handle) if handle == passkey.account.as_bytes() => {}
         None if expected_account.is_some() => {}
@@ -144,7 +145,7 @@ pub async fn verify(
         used_at: is_complete(assertion.user_verified).then(|| state.clock.now()),
     };
     if !state.sql.record_passkey_use(passkey.id, used).await? {
-        // Another response with this counter was faster, or the passkey has been removed.
+        // Meanwhile another response with this counter was stored, or the passkey was removed.
         return Err(refuse(PasskeyRefusal::Counter.as_str(), Some(&passkey)));
     }
     Ok(VerifiedPasskey {

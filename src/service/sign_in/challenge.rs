@@ -17,7 +17,7 @@ use crate::{
     store::redis::FoundChallenge,
 };
 
-/// Issues a challenge for a sign-in that can't be finished yet.
+/// Issues a challenge for a sign-in that can't be finished yet. The client can continue with the factors `methods`.
 pub(super) async fn issue(
     state: &AppState,
     purpose: ChallengePurpose,
@@ -74,7 +74,7 @@ pub(in crate::service) async fn open(
     let name = token.name();
     let now = state.clock.now();
     let Some(found) = state.redis.challenges.find(token.account, &name, now).await? else { return Ok(None) };
-    // The stored purpose counts: the client can change the one in the text.
+    // The stored purpose decides. A client can change the purpose in the text, whose check only saves this lookup.
     if found.pending.purpose != purpose || found.pending.device != device.map(device_digest) {
         return Ok(None);
     }

@@ -51,7 +51,7 @@ pub(super) async fn send(
     };
     account_mail::send(state, account, &account.email, origin, data).await?;
     let entry = AuditEntry::new(now, AuditEvent::OneTimeToken).account(account.id).detail(PURPOSE.as_str());
-    // The sender has shown only the first factor.
+    // The client that requests the code has shown only the first factor.
     state.audit.record(entry.actor(Actor::Anyone).address(origin.ip));
     Ok(issued.expires_at)
 }
@@ -73,7 +73,7 @@ pub(super) async fn find(
 /// Accepts codes by mail again, if they were suspended and the owner has shown the password and a factor other than a mail
 /// ([`Factors::with_email_code_suspended`](crate::domain::factor::Factors::with_email_code_suspended)). `proved` are the methods of the
 /// sign-in's first step, `shown` the methods of the second factor. A failure does not fail the sign-in.
-pub(super) async fn resume(
+pub(super) async fn lift_suspension(
     state: &AppState,
     account: &Account,
     proved: AuthenticationMethods,

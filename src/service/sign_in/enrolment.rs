@@ -77,7 +77,7 @@ pub(super) fn methods(state: &AppState) -> Vec<FactorKind> {
     kinds
 }
 
-/// Starts to set up an authenticator app. Replaces a set-up that was not confirmed.
+/// Starts to set up an authenticator app. Replaces an earlier set-up that was not confirmed.
 ///
 /// # Errors
 /// [`SecondFactorError`]
@@ -119,7 +119,7 @@ pub async fn confirm_totp(
     Ok(Enrolled { signed_in, recovery_codes })
 }
 
-/// Confirms the authenticator app of a sign-in. Does not count the attempt. Returns the account and its recovery codes.
+/// Confirms the authenticator app of a sign-in. The caller counts the attempt. Returns the account and its recovery codes.
 async fn check_and_confirm(
     state: &AppState,
     open: &OpenChallenge,
@@ -144,7 +144,7 @@ pub async fn passkey_options(state: &AppState, input: &Continuation) -> Result<P
     let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
     register::check_may_register_passkey(state, input.origin.ip).await?;
     let change = lock(state, &open).await?;
-    Ok(register::begin(state, change, &binding(&open)).await?)
+    Ok(register::begin_registration(state, change, &binding(&open)).await?)
 }
 
 /// Registers the passkey that an authenticator has made, ends the account's other sessions and completes the sign-in. A refused
@@ -162,12 +162,12 @@ pub async fn register_passkey(
     let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
     register::check_may_register_passkey(state, input.origin.ip).await?;
     let sender = Sender { session: None, ip: input.origin.ip };
-    let new_credential = register::check(state, &binding(&open), credential, sender).await?;
+    let new_credential = register::verify_credential(state, &binding(&open), credential, sender).await?;
     let attempt = LoginAttempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
     let now = state.clock.now();
     let user_verified = new_credential.user_verified;
     let mut change = lock(state, &open).await?;
-    let passkey = register::store(state, &mut change, new_credential, name, now).await?;
+    let passkey = register::store_passkey(state, &mut change, new_credential, name, now).await?;
     let (account, recovery_codes) = commit(state, &open, change, NoticeFactor::Passkey, origin, now).await?;
     let factor_methods = passkey.methods(user_verified);
     let signed_in = second_factor::finish(state, &open, account, input, &attempt, factor_methods).await?;
@@ -217,7 +217,7 @@ async fn commit(
     let sessions = AccountSessions::all(account.id).with_epoch(epoch);
     let ended = state.redis.sessions.revoke_all(sessions, reason, now).await?;
     record_ended(&mut change, reason, ended, now).await?;
-    // the account recognizes a device again once it has signed in with the factor
+    // before the factor was added, an attacker may have made the account recognize a device
     limits::forget_devices(state, account.id).await?;
     change.commit().await?;
     Ok((account, codes))

@@ -43,13 +43,13 @@ pub struct Authenticated<'a> {
     pub authentication: Authentication,
     /// How the refresh token travels.
     pub transport: Transport,
-    /// The client.
+    /// The IP address, the user agent and the name of the device.
     pub origin: &'a SessionOrigin,
-    /// The admitted attempt at a password, or the result of [`LoginAttempt::recognize`] if no password was checked.
+    /// The password attempt that the throttle has admitted, or the result of [`LoginAttempt::recognize`] if no password was checked.
     pub attempt: &'a LoginAttempt,
     /// The token of the device that the client sent, if any: a challenge works for the same device only.
     pub device: Option<&'a DeviceToken>,
-    /// The refresh token of the session that the new one replaces; it ends (ASVS 7.2.4).
+    /// The refresh token of the session that the new session replaces and ends (ASVS 7.2.4).
     pub replaces: Option<&'a str>,
     /// The level that the client has requested. Above `aal1`, a remembered device does not skip the second factor.
     pub wanted_acr: Acr,
@@ -96,7 +96,7 @@ impl SignedIn {
 pub struct IssuedChallenge {
     /// The challenge's text (`lk_ch_…`).
     pub challenge: SecretText,
-    /// The factors with which it can be answered.
+    /// The factors with which the sign-in can continue.
     pub methods: Vec<FactorKind>,
     /// For how many seconds the challenge works.
     pub expires_in: u64,
@@ -107,7 +107,7 @@ pub struct IssuedChallenge {
 /// Continues a sign-in after an authentication. Returns the next step.
 ///
 /// # Errors
-/// [`ServiceError`]. No session was started, or its tokens were not issued.
+/// [`ServiceError`]. No session was started.
 pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignInStep, ServiceError> {
     let now = state.clock.now();
     if input.account.is_closed(now) {
@@ -199,7 +199,7 @@ async fn begin_grace(state: &AppState, account: &Account, now: Timestamp) -> Res
         return Ok(());
     }
     let Some(mut change) = state.sql.change_account(account.id).await? else { return Ok(()) };
-    // again, in the transaction: a concurrent sign-in may have started the period
+    // checked again, in the transaction: a concurrent sign-in may have started the period
     if change.account.factor_required_at.is_none() {
         change.set_factor_required(Some(now)).await?;
         change.commit().await?;

@@ -119,20 +119,20 @@ pub(in crate::service) fn remember_for(settings: &FactorSettings, account: &Acco
     settings.remember_device.filter(|_| !settings.required.applies_to(&account.roles))
 }
 
-/// Whether the account of a live session must have a second factor, the session began without one, and the grace period has expired
-/// (I14): the session ends. The policy or the roles may have changed since the session began.
+/// Whether a live session must end (I14): its account must have a second factor, the session began without one, and the grace period for
+/// adding one has expired. The policy or the roles may have changed since the session began.
 pub(in crate::service) fn lacks_factor(
     settings: &FactorSettings,
     acr: Acr,
     roles: &Roles,
-    created_at: Timestamp,
+    began_at: Timestamp,
     now: Timestamp,
 ) -> bool {
-    acr < Acr::Aal2 && settings.required.applies_to(roles) && now >= created_at + settings.grace
+    acr < Acr::Aal2 && settings.required.applies_to(roles) && now >= began_at + settings.grace
 }
 
-/// The longest lifetime of a session with this level that replaces another session of the account. A session without a required second
-/// factor ends with the grace period. Starts the grace period if it has not begun.
+/// The longest lifetime of a session with the level `acr` that replaces another session of the account. If the account lacks a required
+/// second factor, the session ends with the grace period for adding one. Starts this period if it has not begun.
 ///
 /// # Errors
 /// [`ServiceError`]

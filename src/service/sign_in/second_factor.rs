@@ -75,7 +75,7 @@ pub enum AcceptedTransports {
 pub struct Continuation {
     /// The challenge.
     pub challenge: SecretText,
-    /// The client. Its address may differ from that of the first step. The device's name is stored with the challenge.
+    /// The IP address, which may differ from that of the first step, and the user agent. The challenge has the device's name.
     pub origin: SessionOrigin,
     /// The token of the device: the same as at the first step.
     pub device: Option<DeviceToken>,
@@ -161,10 +161,11 @@ async fn try_continue(
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let open = open(state, input, ChallengePurpose::SecondFactor).await?;
     if let SecondFactor::Passkey(credential) = factor {
-        return check_passkey(state, &open, input, credential.clone(), remember_device).await;
+        return continue_with_passkey(state, &open, input, credential.clone(), remember_device).await;
     }
     let account = &open.account;
     let attempt = LoginAttempt::recognize(state, account.id, input.origin.ip, input.device.as_ref()).await?;
+    // counts as failed unless it succeeds or is refunded
     let factor_attempt = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, input.origin.ip).await?;
     let now = state.clock.now();
     let found = match factor {
@@ -177,11 +178,11 @@ async fn try_continue(
     };
     let matched = match found {
         Ok(CodeSearch::Match(matched)) => matched,
-        Ok(CodeSearch::Wrong) => return Err(wrong_code(state, account, factor, "wrong_code", &input.origin, now)),
-        // The attempt does not count: even the right code would be refused.
+        Ok(CodeSearch::Wrong) => return Err(refuse_code(state, account, factor, "wrong_code", &input.origin, now)),
+        // The attempt does not count: a factor that can't be decrypted refuses even the right code.
         Ok(CodeSearch::Undecryptable) => {
             factor_attempt.refund(state).await;
-            return Err(wrong_code(state, account, factor, "factor_reset_needed", &input.origin, now));
+            return Err(refuse_code(state, account, factor, "factor_reset_needed", &input.origin, now));
         }
         Err(error) => {
             factor_attempt.refund(state).await;
@@ -204,7 +205,7 @@ async fn try_continue(
         Ok(true) => factor_attempt.succeed(state).await,
         Ok(false) => {
             open.restore(state).await;
-            return Err(wrong_code(state, account, factor, "code_used", &input.origin, now));
+            return Err(refuse_code(state, account, factor, "code_used", &input.origin, now));
         }
         Err(error) => {
             open.restore(state).await;
@@ -230,10 +231,11 @@ async fn finish_and_remember_device(
     remember_device: bool,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let account = &open.account;
+    // A remembered device gets a new token, because its former token may have copies.
     let should_remember = remember_device && remembered_devices::can_remember(state, account, &open.pending().proved);
     let attempt = if should_remember { attempt.with_new_device_token() } else { attempt };
     let signed_in = finish(state, open, account.clone(), input, &attempt, factor_methods).await?;
-    email_code::resume(state, account, open.pending().proved.methods, factor_methods).await;
+    email_code::lift_suspension(state, account, open.pending().proved.methods, factor_methods).await;
     if should_remember {
         let origin = SessionOrigin { device: open.pending().device_name.clone(), ..input.origin.clone() };
         remembered_devices::remember(state, account, &signed_in.device, &origin).await;
@@ -267,7 +269,7 @@ pub async fn passkey_options(state: &AppState, input: &Continuation) -> Result<P
     Ok(verify::options(state, passkey_task(&open)?, input.origin.ip).await?)
 }
 
-/// The task of a passkey that completes a sign-in. Refused if the first factor was a passkey: it is not a second one.
+/// The task of a passkey that completes a sign-in. Refused if the first factor was a passkey, too: two passkeys count as one factor.
 fn passkey_task(open: &OpenChallenge) -> Result<PasskeyTask, SecondFactorError> {
     let proved = open.pending().proved.methods;
     if proved.contains(AuthenticationMethod::HardwareKey) || proved.contains(AuthenticationMethod::SoftwareKey) {
@@ -277,7 +279,7 @@ fn passkey_task(open: &OpenChallenge) -> Result<PasskeyTask, SecondFactorError> 
 }
 
 /// Completes a sign-in with a passkey. A refused response does not count as a failed attempt: signatures can't be guessed.
-async fn check_passkey(
+async fn continue_with_passkey(
     state: &AppState,
     open: &OpenChallenge,
     input: &Continuation,
@@ -315,10 +317,10 @@ pub(in crate::service) async fn verify(
     let now = state.clock.now();
     let matched = match find(state, account, factor, now).await {
         Ok(CodeSearch::Match(matched)) => matched,
-        Ok(CodeSearch::Wrong) => return Err(wrong_code(state, account, factor, "wrong_code", origin, now)),
+        Ok(CodeSearch::Wrong) => return Err(refuse_code(state, account, factor, "wrong_code", origin, now)),
         Ok(CodeSearch::Undecryptable) => {
             factor_attempt.refund(state).await;
-            return Err(wrong_code(state, account, factor, "factor_reset_needed", origin, now));
+            return Err(refuse_code(state, account, factor, "factor_reset_needed", origin, now));
         }
         Err(error) => {
             factor_attempt.refund(state).await;
@@ -327,7 +329,7 @@ pub(in crate::service) async fn verify(
     };
     match consume(state, account, &matched, origin, now).await {
         Ok(true) => factor_attempt.succeed(state).await,
-        Ok(false) => return Err(wrong_code(state, account, factor, "code_used", origin, now)),
+        Ok(false) => return Err(refuse_code(state, account, factor, "code_used", origin, now)),
         Err(error) => {
             factor_attempt.refund(state).await;
             return Err(error.into());
@@ -389,7 +391,7 @@ pub(super) async fn finish(
             | SignInStep::AccountChanged,
         ) => Err(SecondFactorError::InvalidChallenge),
         Err(error) => {
-            // The session was not started. The owner can try again with the next code.
+            // The session was not started: with the restored challenge, the owner can try again with the next code.
             open.restore(state).await;
             Err(error.into())
         }
@@ -416,7 +418,7 @@ async fn find(
         SecondFactor::RecoveryCode(code) => {
             recovery_codes::find(state, account.id, code).await?.map(Matched::RecoveryCode)
         }
-        // A passkey is checked by its signature. A code by mail belongs to the challenge of a sign-in.
+        // Passkeys are verified elsewhere. A code by mail works only with the challenge of a sign-in.
         SecondFactor::Passkey(_) | SecondFactor::EmailCode(_) => CodeSearch::Wrong,
     })
 }
@@ -437,7 +439,7 @@ async fn consume(
 }
 
 /// Records a refused code with the reason in the audit log, and returns the error.
-fn wrong_code(
+fn refuse_code(
     state: &AppState,
     account: &Account,
     factor: &SecondFactor,

@@ -42,7 +42,7 @@ pub(super) async fn start(
     let settings = &state.config.session;
     let max_lifetime = ends_by.map_or(Duration::MAX, |at| at.saturating_since(now));
     let session_id = state.entropy.session_id();
-    // The default, which Redis doesn't store, is a password alone in the second in which the session begins.
+    // Redis doesn't store the default: an authentication by password alone, in the second in which the session begins.
     let is_by_password = authentication.methods == AuthenticationMethods::PASSWORD && authentication.acr == Acr::Aal1;
     let is_default = is_by_password && authentication.at.as_secs() == now.as_secs();
     let stored_authentication = if is_default { None } else { Some(authentication) };
@@ -63,9 +63,9 @@ pub(super) async fn start(
     };
     match state.redis.sessions.create(session, now).await? {
         CreateOutcome::Created { grant, evicted } => {
-            for oldest in evicted {
+            for evicted_session in evicted {
                 let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Limit.as_str());
-                state.audit.record(entry.account(account.id).session(oldest).actor(Actor::Service));
+                state.audit.record(entry.account(account.id).session(evicted_session).actor(Actor::Service));
             }
             let mut entry = AuditEntry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
             entry.facts.reason = skipped_factor_reason;
@@ -76,8 +76,8 @@ pub(super) async fn start(
     }
 }
 
-/// Ends the session that the new one replaces: that of `replaced_token`, a refresh token which the caller still had, if any. A failure
-/// does not fail the sign-in.
+/// Ends the session that the new one replaces, if the client has sent the refresh token of such a session. A failure does not fail the
+/// sign-in.
 pub(super) async fn end_replaced(state: &AppState, replaced_token: Option<&str>, origin: &SessionOrigin) {
     let Some(claims) = replaced_token.and_then(|token| state.refresh_tokens.decode(token).ok()) else { return };
     let now = state.clock.now();
