@@ -25,10 +25,10 @@ const PAUSE_WHILE_NOT_READY: Duration = Duration::from_secs(1);
 /// Pause between two checks of [`run_reporter`] while the node is ready.
 const PAUSE_WHILE_READY: Duration = Duration::from_secs(15);
 
-/// Code of the problem that Redis or the database does not answer.
+/// Problem code: Redis or the database does not answer.
 const UNAVAILABLE: &str = "unavailable";
 
-/// Checks Redis and the database. Reuses results for a second.
+/// Checks Redis and the database. Returns results that are up to a second old.
 pub async fn check(state: &AppState) -> Arc<[Check]> {
     let checks = async {
         let (redis, database) = tokio::join!(check_redis(state), check_database(&state.sql));
@@ -63,7 +63,7 @@ impl From<Severity> for Status {
     }
 }
 
-/// The problems of Redis, its clock included.
+/// The problems of Redis, including a clock that differs from this node's.
 ///
 /// # Errors
 /// [`RedisError::Unavailable`]
@@ -97,7 +97,7 @@ pub async fn run_reporter(state: &AppState) {
 /// Logs each problem when it appears. While a problem lasts, logs a failure again once a minute and a warning once an hour.
 #[derive(Default)]
 struct ProblemLog {
-    /// When each problem was last logged, by the names of the check and the problem.
+    /// When each problem was last logged, by the check's name and the problem's code.
     logged: HashMap<(&'static str, &'static str), Instant>,
     /// When the node was last logged as not ready; `None` while it is ready.
     not_ready_at: Option<Instant>,
@@ -106,7 +106,7 @@ struct ProblemLog {
 }
 
 impl ProblemLog {
-    /// Logs the problems that are due, and whether the node is ready.
+    /// Logs the problems that are due, and each change of readiness. While the node is not ready, logs that again once a minute.
     fn report(&mut self, checks: &[Check], now: Instant) {
         for check in checks {
             for problem in &check.problems {
@@ -137,7 +137,7 @@ impl ProblemLog {
         }
     }
 
-    /// Records that a problem is logged now, if it is due. Returns whether it is.
+    /// Returns whether a problem is due to be logged. If so, records that it is logged now.
     fn record_if_due(&mut self, check: &Check, problem: &Problem, now: Instant) -> bool {
         // The Redis connections log an outage themselves, at once.
         if (check.name, problem.code) == ("redis", UNAVAILABLE) {

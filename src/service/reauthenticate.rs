@@ -43,9 +43,9 @@ pub struct Reauthenticate {
     pub factor: Option<SecondFactor>,
     /// The response of a passkey to [`passkey_options`].
     pub credential: Option<Map<String, Value>>,
-    /// The address and the user agent of the request.
+    /// The IP address and the user agent of the request.
     pub origin: SessionOrigin,
-    /// The token of the device, if it has one.
+    /// The token by which the account recognizes the device, if it has one.
     pub device: Option<DeviceToken>,
 }
 
@@ -54,7 +54,7 @@ pub struct Reauthenticate {
 pub struct Reauthenticated {
     /// The session's new access token.
     pub token: IssuedAccessToken,
-    /// The authentication that the token names.
+    /// The level, the methods and the time that the token contains.
     pub authentication: Authentication,
 }
 
@@ -131,8 +131,8 @@ pub async fn reauthenticate(
 /// Authenticates the user of the caller's session again, and issues no token. Pages call this function: a browser's session has no access
 /// token.
 ///
-/// A second factor raises the level together with the session's own first factor. For an account that has a second factor, a password alone
-/// is not enough.
+/// A second factor raises the level together with a first one: the password in `input`, or else the first factor of the session. For an
+/// account that has a second factor, a password alone is not enough.
 ///
 /// # Errors
 /// [`ReauthenticateError`]
@@ -143,11 +143,11 @@ pub async fn reauthenticate_session(
 ) -> Result<(Grant, Authentication), ReauthenticateError> {
     let account = state.sql.account(caller.sub).await?.filter(|account| !account.is_closed(state.clock.now()));
     let account = account.ok_or(ReauthenticateError::SessionEnded)?;
-    if input.password.is_none() && input.credential.is_none() && input.factor.is_none() {
+    let has_code_or_passkey = input.factor.is_some() || input.credential.is_some();
+    if input.password.is_none() && !has_code_or_passkey {
         return Err(ReauthenticateError::NothingPresented);
     }
-    let has_password_only = input.credential.is_none() && input.factor.is_none();
-    if has_password_only && required_acr(&account) > Acr::Aal1 {
+    if !has_code_or_passkey && required_acr(&account) > Acr::Aal1 {
         record_refusal(state, caller, input.origin.ip, "second_factor_required");
         return Err(ReauthenticateError::SecondFactorRequired);
     }
@@ -159,7 +159,7 @@ pub async fn reauthenticate_session(
     let mut acr = Acr::Aal1;
     if let Some(factor) = &input.factor {
         second_factor::verify(state, &account, factor, &input.origin, input.device.as_ref()).await?;
-        // the first factor is the password shown now, or else the session's own
+        // the first factor is the password in the request, or else that of the session
         let first_methods = if methods.contains(AuthenticationMethod::Password) {
             methods
         } else {
@@ -172,20 +172,20 @@ pub async fn reauthenticate_session(
         let origin =
             RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
         let task = PasskeyTask::StepUp(caller.sub, caller.sid);
-        // The session's own first factor counts, unless it was a passkey too.
+        // as for a code, but a passkey that began the session doesn't count: two passkeys are one factor
         let first_methods = if methods.contains(AuthenticationMethod::Password) {
             methods
         } else {
             session_methods(caller, NOT_PASSKEY)
         };
         let has_first_factor = first_methods != AuthenticationMethods::default();
-        // only a complete step-up sets the time of the passkey's last use, which `verify` stores
+        // if this returns true, `verify` stores the time of the passkey's last use
         let is_complete = |user_verified| user_verified || has_first_factor;
         let verified = passkeys::verify::verify(state, task, credential, &origin, is_complete).await?;
         methods = verified.methods.iter().fold(methods, AuthenticationMethods::with);
         if is_complete(verified.user_verified) {
             acr = Acr::Aal2;
-            // without the verification of the user, the passkey is the second factor, beside the first
+            // without user verification, the passkey is only the second factor: the first one counts as well
             if !verified.user_verified {
                 methods = first_methods.iter().fold(methods, AuthenticationMethods::with);
             }

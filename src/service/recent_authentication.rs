@@ -52,10 +52,10 @@ pub(super) const fn required_acr(account: &Account) -> Acr {
     if account.factors.has_aal2_factor() { Acr::Aal2 } else { Acr::Aal1 }
 }
 
-/// Checks the level and the age of the authentication that an access token names. `None` accepts every level or every age.
+/// Checks the level and the age of the authentication that an access token names. `None` stands for any level or any age.
 ///
 /// # Errors
-/// [`InsufficientAuthentication`] with both requirements, even if only one is not met.
+/// [`InsufficientAuthentication`] with both requirements, even if one of them is met.
 pub fn check(
     state: &AppState,
     caller: &AccessClaims,
@@ -69,6 +69,6 @@ pub fn check(
     if is_strong_enough && is_recent {
         return Ok(());
     }
-    // Every session has the lowest level, so it is not reported.
+    // The lowest level is not reported, because every session has it.
     Err(InsufficientAuthentication { acr: acr.filter(|acr| *acr > Acr::Aal1), max_age })
 }

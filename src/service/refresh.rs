@@ -28,7 +28,7 @@ pub enum RefreshError {
     /// The token is not genuine, or its session has ended.
     #[error("the refresh token is not valid, or its session was ended")]
     InvalidToken,
-    /// The token was superseded and may no longer be repeated. Its session was revoked (RFC 9700, section 4.14.2).
+    /// The token was superseded by a later one, and may no longer be repeated. Its session was revoked (RFC 9700, section 4.14.2).
     #[error("the refresh token was used before; its session was ended")]
     Reused,
     /// The session was not granted the resource.
@@ -44,7 +44,7 @@ pub enum RefreshError {
 
 from_store_errors!(RefreshError);
 
-/// Exchanges a refresh token for the session's next tokens. A repeat by a holder that may have lost the response returns the
+/// Exchanges a refresh token for the session's next tokens. A superseded token that is repeated within the permitted time returns the
 /// session's current refresh token.
 ///
 /// # Errors
@@ -174,6 +174,7 @@ async fn rotate(
     match rotation {
         Rotation::Rotated(grant) => Ok(RotatedGrant { grant, now, outcome: RotationOutcome::Rotated }),
         Rotation::Repeated(grant) => Ok(RotatedGrant { grant, now, outcome: RotationOutcome::Repeated }),
+        // a repeat from another network or user agent
         Rotation::Counted(grant) => {
             record(AuditEntry::new(now, AuditEvent::RefreshRepeat));
             Ok(RotatedGrant { grant, now, outcome: RotationOutcome::Counted })
@@ -193,8 +194,8 @@ async fn rotate(
     }
 }
 
-/// Whether the account must have a second factor, the session began without one, and the grace period has expired (I14). For an app
-/// session, the grace period counts from the sign-in in the browser.
+/// Whether the account must have a second factor, the session began without one, and the grace period for adding one has expired (I14).
+/// For an app session, this period counts from the sign-in in the browser.
 pub(super) fn lacks_factor(state: &AppState, grant: &Grant, now: Timestamp) -> bool {
     let began_at = if grant.client.is_some() { grant.authentication.at } else { grant.created_at };
     policy::lacks_factor(&state.config.factors, grant.authentication.acr, &grant.roles, began_at, now)
@@ -209,7 +210,7 @@ async fn end_without_factor<T>(
 ) -> Result<T, RefreshError> {
     let reason = EndReason::FactorRequired;
     let has_ended = state.redis.sessions.revoke(grant.account, grant.session, reason, now).await?;
-    // Otherwise another request has ended and recorded it.
+    // if false, another request has ended the session and recorded that
     if has_ended {
         let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(reason.as_str()).actor(Actor::Service);
         state.audit.record(entry.account(grant.account).session(grant.session).address(origin.ip));

@@ -93,7 +93,7 @@ pub async fn check_may_register(state: &AppState, caller: Option<&AccessClaims>)
 }
 
 /// Registers an account at the request of a client, within the rate limits. `caller` is the admin who creates the account or, if
-/// registration is open, any signed-in user.
+/// registration is open, any signed-in user. `None` stands for a stranger.
 ///
 /// # Errors
 /// [`RegisterError`]
@@ -233,7 +233,7 @@ async fn create(
     Ok(account)
 }
 
-/// The words of an account that its password must not contain: the address, its parts and the username.
+/// The words of an account that its password must not contain: the address, the parts before and after its `@`, and the username.
 pub(super) fn password_context(email: &Email, username: Option<&Username>) -> Vec<String> {
     let mut context = vec![email.as_str().to_owned()];
     context.extend(email.as_str().split('@').map(str::to_owned));

@@ -1,5 +1,5 @@
-//! Remembered devices: a device that has shown a second factor may sign in with the password alone for a time
-//! (`factors.remember_device`).
+//! Remembered devices: a device that has shown a second factor may sign in with the password alone, for the time
+//! `factors.remember_device`.
 //!
 //! A device is accepted only while the account's password, factors, address and roles are the same as when it was remembered. It replaces
 //! the second factor only after a password. It does not raise the session's level: `amr` and `acr` are those of the password (I14: no
@@ -116,7 +116,7 @@ pub async fn list(
 }
 
 /// Forgets a remembered device of the caller's account. Returns whether the account had the device. Needs no recent authentication,
-/// because the device needs the second factor from now on.
+/// because its only effect is that the device needs the second factor again.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -144,10 +144,11 @@ fn forget_entry(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> 
     entry.actor(Actor::Account).address(ip)
 }
 
-/// The query for the devices of an account that may skip the second factor now; `None` if the policy allows none.
+/// The query for the devices of an account with which its owner can skip the second factor now; `None` if the policy allows none.
 fn live_devices(state: &AppState, account: &Account) -> Option<LiveDevices> {
     let now = state.clock.now();
     let lifetime = policy::remember_for(&state.config.factors, account)?;
+    // `since` counts as well as each device's `expires_at`: the configured lifetime may be shorter now
     Some(LiveDevices { account: account.id, binding: binding_of(account), since: now - lifetime, now })
 }
 

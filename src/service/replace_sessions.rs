@@ -58,7 +58,8 @@ pub(super) async fn replace_sessions(
     reason: EndReason,
     ip: Option<IpAddr>,
 ) -> Result<Tokens, ReplaceSessionsError> {
-    replace_sessions_with(state, change, caller, accepted, reason, ip, None).await
+    let kept_authentication = None;
+    replace_sessions_with(state, change, caller, accepted, reason, ip, kept_authentication).await
 }
 
 /// Like [`replace_sessions`], but the new session has this `authentication`, unless that is `None`.

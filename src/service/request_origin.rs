@@ -5,7 +5,7 @@ use std::net::IpAddr;
 /// The client of a request that causes a mail. The mail states where the request came from.
 #[derive(Clone, Debug, Default)]
 pub struct RequestOrigin {
-    /// The client's address.
+    /// The client's IP address.
     pub ip: Option<IpAddr>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,

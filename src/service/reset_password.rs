@@ -46,8 +46,8 @@ from_store_errors!(ResetPasswordError);
 const PURPOSES: [TokenPurpose; 2] = [TokenPurpose::ResetPassword, TokenPurpose::Invitation];
 
 /// Sets the password and ends all sessions. The reader of the mail owns the address, so the address is verified. If it was not verified
-/// before, another person may have set up the account. Every password, session, factor, link, consent, secondary address and change of
-/// address from before then stops working (I13: nothing of that person survives).
+/// before, another person may have set up the account: every earlier password, session, factor, link, consent, secondary address and change
+/// of address then stops working (I13: nothing of that person survives).
 ///
 /// # Errors
 /// [`ResetPasswordError`]. On an error nothing has changed, except that the account's sessions may have ended if the database failed to
@@ -58,7 +58,7 @@ pub async fn reset_password(
     new: NewPassword,
     origin: &RequestOrigin,
 ) -> Result<(), ResetPasswordError> {
-    // Held until the end: a request that the hashing queue would refuse is refused before its other work.
+    // Holds a place in the hashing queue until the end: if the queue is full, the request is refused before its other work.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::check_self_service(state, origin.ip).await?;
     let Some(claim) = one_time_tokens::find(state, presented, &PURPOSES, one_time_tokens::UNBOUND).await? else {
@@ -93,8 +93,8 @@ async fn apply(
     origin: &RequestOrigin,
 ) -> Result<(), ResetPasswordError> {
     let (id, now) = (change.account.id, state.clock.now());
-    // An account with an unverified primary address, or none, belonged to nobody (I13). A mail to a secondary address, which was verified
-    // before, proves nothing about the primary one.
+    // An account with an unverified primary address, or none, belonged to nobody (I13). With `about`, the mail went to a verified secondary
+    // address, and proves nothing about the primary one.
     let belonged_to_nobody = claim.about.is_none() && !change.account.email_verified;
     change.set_password(hash, now).await?;
     change.clear_pending_address().await?;

@@ -18,8 +18,8 @@ use crate::{
 /// Ends the session of a refresh token or an access token. `caller` is the client of the request; `None` is the first-party client,
 /// for which possession of the token suffices.
 ///
-/// Does nothing for an invalid token and for a token whose session has ended (RFC 7009, section 2.2). Does nothing for the token of a
-/// service client, for a token that is for none of the calling client's audiences, and for an access token that was issued to another app
+/// Does nothing for an invalid token, for a token whose session has ended (RFC 7009, section 2.2) and for the token of a service client.
+/// Does nothing either if a service calls without the audience of the sessions' tokens, or if an access token was issued to another app
 /// (section 2.1). The result is the same in all cases, so it does not reveal whether a token is genuine.
 ///
 /// # Errors

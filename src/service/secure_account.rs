@@ -1,4 +1,4 @@
-//! Secures an account whose owner reports the action of a notice as not theirs (the link "this wasn't me").
+//! Secures an account whose owner reports that the action in a notice was not theirs (by its link "this wasn't me").
 
 use crate::{
     domain::{
@@ -131,7 +131,7 @@ pub(super) async fn secure(
     let (id, now) = (change.account.id, state.clock.now());
     change.remove_password(now).await?;
     let undo_window = state.config.account.undo_window;
-    // The owner may open the notice of a new factor as long as its link works.
+    // removes new factors: the owner may open the notice of a new factor as long as its link works
     let factor_window = TokenPurpose::SecureAccount.ttl().max(undo_window);
     suspect::remove_since(change, now - factor_window, now, origin.ip).await?;
     change.clear_pending_address().await?;

@@ -1,4 +1,4 @@
-//! Detects a Redis that was restored from an old copy, and ends its sessions: a session that has ended since the copy must not
+//! Detects a Redis that was restored from an old copy, and ends its sessions: a session that ended after the copy was made must not
 //! become live again (I3).
 //!
 //! Nodes write the current time as a mark to Redis, then to the database, once a minute. A Redis whose mark is older than the
@@ -105,7 +105,7 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
     }
     let last = (*known).max(found);
     if redis_is_behind || last.is_none_or(|last| now.saturating_since(last) >= MARK_INTERVAL) {
-        // the clock of this node may be behind that of the node that wrote the last mark
+        // never earlier than the last mark, whose node may have a clock ahead of this one's
         let mark = last.map_or(now, |last| last.max(now));
         state.redis.sessions.set_mark(mark).await?;
         state.sql.set_session_mark(mark).await?;

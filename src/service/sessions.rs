@@ -15,7 +15,7 @@ use crate::{
     store::redis::AccountSessions,
 };
 
-/// The reason in the audit log of the end of a session that an operator ended.
+/// The reason that the audit log states when an operator has ended sessions.
 const BY_OPERATOR: &str = "operator";
 
 /// The live sessions of the caller's account, oldest first.
@@ -34,8 +34,8 @@ pub async fn list_for_operator(state: &AppState, account: AccountId) -> Result<V
     Ok(state.redis.sessions.list(account, state.clock.now()).await?)
 }
 
-/// Ends a session of the caller's account. If it is a browser's session, ends the app sessions beneath it, too. Returns whether there was
-/// such a session. To end another session than its own, the caller needs a recent authentication (ASVS 7.5.2).
+/// Ends a session of the caller's account, and if it is a browser's session, those of the apps that the browser has signed in to. Returns
+/// whether there was such a session. To end another session than its own, the caller needs a recent authentication (ASVS 7.5.2).
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -60,7 +60,7 @@ pub async fn revoke(
 /// [`ServiceError`]
 pub async fn revoke_all(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Result<u64, ServiceError> {
     require_recent(state, caller).await?;
-    end_all(state, AccountSessions::all(caller.sub), all_revoked(state, ip)).await
+    end_all(state, AccountSessions::all(caller.sub), owner_entry(state, ip)).await
 }
 
 /// Ends all sessions of the caller's account but its own. Returns the number of sessions ended. Needs a recent authentication (ASVS
@@ -70,11 +70,11 @@ pub async fn revoke_all(state: &AppState, caller: &AccessClaims, ip: Option<IpAd
 /// [`ServiceError`]
 pub async fn revoke_others(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Result<u64, ServiceError> {
     require_recent(state, caller).await?;
-    end_all(state, AccountSessions::all(caller.sub).except(caller.sid), all_revoked(state, ip)).await
+    end_all(state, AccountSessions::all(caller.sub).except(caller.sid), owner_entry(state, ip)).await
 }
 
 /// The audit entry of an owner who ends several sessions.
-fn all_revoked(state: &AppState, ip: Option<IpAddr>) -> AuditEntry {
+fn owner_entry(state: &AppState, ip: Option<IpAddr>) -> AuditEntry {
     let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionsEnded).because(EndReason::Revoked.as_str());
     entry.actor(Actor::Account).address(ip)
 }
@@ -101,7 +101,8 @@ pub async fn revoke_all_by_operator(state: &AppState, account: AccountId) -> Res
     end_all(state, AccountSessions::all(account), entry).await
 }
 
-/// Ends a session and the app sessions beneath it. Writes `entry` to the audit log for each. Returns whether there was such a session.
+/// Ends a session, and the app sessions beneath it if it is a browser's. Writes `entry` to the audit log for each. Returns whether there was
+/// such a session.
 async fn end(
     state: &AppState,
     account: AccountId,
@@ -115,7 +116,7 @@ async fn end(
     Ok(!ended.is_empty())
 }
 
-/// Ends sessions of an account. Writes `entry` to the audit log, with their number.
+/// Ends sessions of an account. Writes `entry` to the audit log, with their number, unless none has ended.
 async fn end_all(state: &AppState, sessions: AccountSessions, entry: AuditEntry) -> Result<u64, ServiceError> {
     let ended = state.redis.sessions.revoke_all(sessions, EndReason::Revoked, entry.at).await?;
     if ended > 0 {

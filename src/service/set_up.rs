@@ -40,12 +40,12 @@ pub struct ClientSpec {
 }
 
 impl ClientSpec {
-    /// Checks a declaration, and completes it with the defaults of a new client.
+    /// Checks a declaration, and completes it with the defaults of a new client. The caller sets `disabled` and `secret`.
     ///
     /// # Errors
     /// [`ClientError`]
     pub fn parse(settings: &TokenSettings, declared: NewClient) -> Result<Self, ClientError> {
-        // A declaration has neither, and the checks ignore both.
+        // `complete` returns a client with a secret and a time of creation, which are not used here.
         let any_secret = ClientSecretHash::new([0; 32]);
         let any_time = Timestamp::from_millis(0);
         let client = clients::complete(settings, declared, any_secret, any_time)?;
@@ -67,7 +67,7 @@ impl ClientSpec {
 pub struct AccountSpec {
     /// The e-mail address, which identifies the account.
     pub email: Email,
-    /// The username, with which the account is created. Not compared if the account exists.
+    /// The username of the account if it is created. An existing account keeps its username.
     pub username: Option<Username>,
     /// The roles; `None` if they are not declared.
     pub roles: Option<Roles>,
@@ -102,8 +102,8 @@ pub enum SetUpError {
     #[error(transparent)]
     Account(#[from] ChangeAccountError),
     /// A client is of another kind than declared. Carries the client, its kind and the declared kind.
-    #[error("client {0} is of the kind {exists} and declared as {declared}: delete it first, with `latchkey client delete {0}`",
-        exists = .1.as_str(), declared = .2.as_str())]
+    #[error("client {0} is of the kind {existing} and declared as {declared}: delete it first, with `latchkey client delete {0}`",
+        existing = .1.as_str(), declared = .2.as_str())]
     Kind(ClientId, ClientKind, ClientKind),
     /// See [`ServiceError`].
     #[error(transparent)]
@@ -170,13 +170,13 @@ pub async fn plan(
 
 /// Describes how a client differs from its declaration.
 fn client_differences(client: &Client, declared: &ClientSpec) -> Vec<String> {
-    let text = |items: &SpaceSeparated| if items.is_empty() { "none".to_owned() } else { items.to_string() };
+    let items_or_none = |items: &SpaceSeparated| if items.is_empty() { "none".to_owned() } else { items.to_string() };
     let mut found = Vec::new();
     for (name, before, after) in
         [("scopes", &client.scopes, &declared.scopes), ("audiences", &client.audiences, &declared.audiences)]
     {
         if before != after {
-            found.push(format!("{name} {} → {}", text(before), text(after)));
+            found.push(format!("{name} {} → {}", items_or_none(before), items_or_none(after)));
         }
     }
     match (&client.jwks, &declared.jwks) {
@@ -191,25 +191,25 @@ fn client_differences(client: &Client, declared: &ClientSpec) -> Vec<String> {
 
 /// Describes how the app settings of a client differ from the declared ones.
 fn app_differences(before: &AppSettings, after: &AppSettings) -> Vec<String> {
-    let optional = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-    let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(" ") };
+    let text_or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+    let items_or_none = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(" ") };
     let grants = |app: &AppSettings| app.grant_types.iter().map(|grant| grant.as_str().to_owned()).collect::<Vec<_>>();
     let method = |app: &AppSettings| app.auth_method.map_or("any", ClientAuthMethod::as_str).to_owned();
     let yes_no = |yes: bool| String::from(if yes { "yes" } else { "no" });
     let named_values = |app: &AppSettings| {
         [
-            ("display name", optional(&app.name)),
-            ("redirect URIs", list(&app.redirect_uris)),
-            ("post-logout redirect URIs", list(&app.post_logout_redirect_uris)),
-            ("grant types", list(&grants(app))),
+            ("display name", text_or_none(&app.name)),
+            ("redirect URIs", items_or_none(&app.redirect_uris)),
+            ("post-logout redirect URIs", items_or_none(&app.post_logout_redirect_uris)),
+            ("grant types", items_or_none(&grants(app))),
             ("authentication method", method(app)),
             ("consent", yes_no(app.asks_consent)),
             ("without PKCE", yes_no(app.without_pkce)),
-            ("logo", optional(&app.logo_uri)),
-            ("home page", optional(&app.client_uri)),
-            ("privacy policy", optional(&app.policy_uri)),
-            ("terms of service", optional(&app.tos_uri)),
-            ("opened at", optional(&app.initiate_login_uri)),
+            ("logo", text_or_none(&app.logo_uri)),
+            ("home page", text_or_none(&app.client_uri)),
+            ("privacy policy", text_or_none(&app.policy_uri)),
+            ("terms of service", text_or_none(&app.tos_uri)),
+            ("opened at", text_or_none(&app.initiate_login_uri)),
         ]
     };
     let mut found = Vec::new();
@@ -227,7 +227,7 @@ fn app_differences(before: &AppSettings, after: &AppSettings) -> Vec<String> {
 /// [`ClientError`]
 pub async fn add_client(state: &AppState, declared: &ClientSpec, secret: &ClientSecretHash) -> Result<(), ClientError> {
     let new = NewClient {
-        name: declared.id.to_string(),
+        name: declared.id.to_string(), // the `client_id`, not the display name
         scopes: declared.scopes.items().to_vec(),
         audiences: declared.audiences.items().to_vec(),
         jwks: declared.jwks.clone(),

@@ -51,7 +51,7 @@ pub struct IssuedAccessToken {
     pub session: SessionId,
 }
 
-/// Issues the tokens of a grant.
+/// Issues the access token and the refresh token of a session.
 pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<Tokens, ServiceError> {
     let (access_token, expires_in, scope) = access_token(state, grant, now)?;
     let refresh_token = state.refresh_tokens.encode(&RefreshClaims {
@@ -72,7 +72,7 @@ pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<T
     })
 }
 
-/// Issues the access token of a grant, without a refresh token.
+/// Issues the access token of a session, without a refresh token.
 pub(super) fn issue_access(state: &AppState, grant: &Grant, now: Timestamp) -> Result<IssuedAccessToken, ServiceError> {
     let (access_token, expires_in, _scope) = access_token(state, grant, now)?;
     Ok(IssuedAccessToken { access_token, expires_in, session: grant.session })
@@ -122,7 +122,7 @@ fn access_token(
     Ok((access_token, expires_at.saturating_since(now), claims.scope))
 }
 
-/// The members that `token.app_metadata` names now.
+/// The members that `token.app_metadata` now names; `None` if there are none.
 fn configured_members(members: &Map<String, Value>, settings: &TokenSettings) -> Option<Box<Map<String, Value>>> {
     let kept = members.iter().filter(|(name, _)| settings.app_metadata.contains(name));
     let kept: Map<_, _> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
