@@ -2,6 +2,7 @@
 //! recently.
 
 use std::{
+    borrow::Borrow,
     collections::{HashMap, hash_map::RandomState},
     hash::{BuildHasher, Hash, Hasher},
     mem,
@@ -24,7 +25,10 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
     }
 
     /// The value of a key. Marks the entry as used.
-    pub fn get(&mut self, key: &K) -> Option<&V> {
+    pub fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
         if !self.young.contains_key(key) {
             let (key, value) = self.old.remove_entry(key)?;
             self.insert(key, value);
@@ -47,7 +51,10 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
     }
 
     /// Removes an entry.
-    pub fn remove(&mut self, key: &K) {
+    pub fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
         self.young.remove(key);
         self.old.remove(key);
     }

@@ -152,7 +152,7 @@ pub fn revalidate(state: &AppState, decision: &CachedDecision) -> Result<bool, S
     let CachedDecision { client, secret, token } = decision;
     let Some(token) = token.upgrade() else { return Ok(false) };
     let now = state.clock.now();
-    let may_introspect = state.clients.is_allowed(client.as_str(), |caller| {
+    let may_introspect = state.clients.is_enabled_and(client.as_str(), |caller| {
         caller.has_secret(secret, now) && caller.audiences.contains(&state.config.token.audience)
     });
     let holds = may_introspect

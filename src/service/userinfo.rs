@@ -34,10 +34,11 @@ pub async fn userinfo(state: &AppState, token: &str) -> Result<(AccountId, UserC
         IssuedToken::App(_) | IssuedToken::Client(_) => return Err(AuthenticateError::InvalidToken.into()),
     };
     let now = state.clock.now();
-    let live = state.redis.sessions.liveness(verified.sub, verified.sid, now).await.map_err(AuthenticateError::from)?;
-    check_session(&verified, live)?;
-    let is_first_party = verified.client_id == state.config.token.client_id;
-    if !is_first_party {
+    let liveness =
+        state.redis.sessions.liveness(verified.sub, verified.sid, now).await.map_err(AuthenticateError::from)?;
+    check_session(&verified, liveness)?;
+    // sessions from `/v1/login` belong to no registered client
+    if verified.client_id != state.config.token.client_id {
         let enabled_client = state.clients.find(&verified.client_id).await.map_err(AuthenticateError::from)?;
         if enabled_client.is_none() {
             tracing::debug!(client = verified.client_id, "access token refused: its client is disabled");

@@ -1,5 +1,5 @@
-//! Verifies an access token for a forward-auth proxy: signature, audience and session. Recently verified tokens and cached
-//! sessions cost neither a signature check nor a request to Redis.
+//! Verifies an access token for a forward-auth proxy: signature, audience and session. A recently verified token needs no check of
+//! its signature, and a cached session no request to Redis.
 
 use crate::{
     crypto::access_token::IssuedToken,
@@ -9,8 +9,8 @@ use crate::{
 
 /// Verifies the access token of a live session or of an enabled service client, for the audience `token.audience`.
 ///
-/// Once the end of a session has been answered, every node refuses its tokens (I3). Once a change of claims has been answered, every node
-/// refuses the older tokens (I16). A disabled client is refused within seconds.
+/// Once the request that ends a session is answered, every node refuses the session's tokens (I3). Once a change of an account's claims is
+/// answered, every node refuses the account's older tokens (I16). The tokens of a disabled client are refused within seconds.
 ///
 /// # Errors
 /// [`AuthenticateError`]

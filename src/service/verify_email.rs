@@ -1,4 +1,4 @@
-//! Verifies the addresses of an account, and confirms a new one.
+//! Verifies the primary and secondary addresses of an account, and the new address of a pending change.
 //!
 //! A presented link shows that its holder reads the mails of the address. It does not show that the holder set up the account: another
 //! person may have registered the address and may be waiting for its owner to verify it (pre-hijacking, I13). So the holder also presents
@@ -69,10 +69,10 @@ pub enum VerifyEmailError {
 from_store_errors!(VerifyEmailError);
 from_replace_sessions_error!(VerifyEmailError);
 
-/// The proof that the caller set up the account, or a new password in its place.
+/// The proof, other than an access token, that the caller set up the account; or a new password in place of a proof.
 #[derive(Debug)]
 pub enum Proof {
-    /// No proof.
+    /// Nothing but the access token, if one was presented.
     None,
     /// The account's password.
     Password(SecretText),
@@ -91,12 +91,12 @@ pub struct VerifyEmail<'a> {
     pub caller: Option<&'a AccessClaims>,
     /// The kinds of session that may be replaced.
     pub accepted: AcceptedTransport,
-    /// The client.
+    /// The address and user agent of the client.
     pub origin: RequestOrigin,
 }
 
 /// Sends a link and a code that verify the primary address of an account, unless it is verified. The mail is composed after the
-/// answer, so that its time does not show whether the account exists (I12).
+/// answer, so that the time of the answer does not show whether the account exists (I12).
 ///
 /// # Errors
 /// [`ServiceError`], for known and unknown addresses alike.
@@ -105,7 +105,7 @@ pub async fn request(state: &Arc<AppState>, email: &str, origin: RequestOrigin) 
     let identifier = Identifier::Email(email.to_lowercase());
     let found = state.sql.find_account(&identifier).await?;
     let unverified = found.filter(|account| !account.owns(&identifier));
-    // called again if a store does not answer
+    // runs again if a store does not answer, so each run clones its input
     background::run(state, "email_verification", move |state| {
         let (unverified, origin) = (unverified.clone(), origin.clone());
         async move {
@@ -133,9 +133,8 @@ pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOr
     Ok(())
 }
 
-/// Verifies the account's primary address or a secondary one, or confirms its new address. If the caller is signed in and another address
-/// than the primary one was verified, returns the tokens of the session that replaces the caller's (I5: a change of addresses ends all
-/// sessions).
+/// Verifies the primary address, a secondary address or the new address of an account. For a signed-in caller, a secondary or new address
+/// returns the tokens of the session that replaces the caller's (I5: a change of addresses ends all sessions).
 ///
 /// # Errors
 /// [`VerifyEmailError`]
@@ -156,7 +155,7 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
     if matches!(proof, Proof::NewPassword(_)) && !accepts_new_password(state, &claim).await? {
         return Err(VerifyEmailError::ProofRequired);
     }
-    // before the token is taken: without a proof it still works
+    // before the token is consumed: it still works if the proof is missing or wrong
     let new_hash = check_proof(state, &claim.account, proof, caller.is_some(), origin.ip).await?;
     let change = state.sql.change_account(claim.account.id).await?;
     let change = change.filter(|change| !change.account.is_closed(state.clock.now()));
@@ -181,9 +180,9 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
 
 /// Whether the reader of the mail may set a new password.
 ///
-/// The reader of a new address has no claim to an account that has a verified address or a factor. The account's owner may have mistyped
+/// The reader of a new address has no right to an account that has a verified address or a factor. The account's owner may have mistyped
 /// the new address, or may be an attacker who waits for the reader to use the account (I13, I14). The reader of a secondary address has no
-/// claim to the account either.
+/// right to the account either.
 async fn accepts_new_password(state: &AppState, claim: &Claim) -> Result<bool, ServiceError> {
     let account = &claim.account;
     match claim.purpose {
@@ -217,21 +216,20 @@ async fn find(
         }
         PresentedToken::Code { code, identifier } => {
             // An unverified new or secondary address does not lead to its account, so the code for it needs a caller who is signed in.
-            let account = match caller {
-                Some(caller) => state.sql.account(caller.sub).await?,
-                None => None,
-            };
-            for purpose in [ChangeEmail, AddEmail] {
-                let Some(account) = &account else { break };
-                let addresses = unconfirmed(state, account.id, purpose).await?;
-                let Some(address) = addresses.iter().find(|address| address.key() == identifier.key()) else {
-                    continue;
-                };
-                let found =
-                    one_time_tokens::find_code_for_account(state, account.clone(), code, purpose, Some(address))
-                        .await?;
-                if found.is_some() {
-                    return Ok(found);
+            if let Some(caller) = caller
+                && let Some(account) = state.sql.account(caller.sub).await?
+            {
+                for purpose in [ChangeEmail, AddEmail] {
+                    let addresses = unconfirmed(state, account.id, purpose).await?;
+                    let Some(address) = addresses.iter().find(|address| address.key() == identifier.key()) else {
+                        continue;
+                    };
+                    let account = account.clone();
+                    let found =
+                        one_time_tokens::find_code_for_account(state, account, code, purpose, Some(address)).await?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
                 }
             }
         }
@@ -268,7 +266,7 @@ async fn check_proof(
             })?;
             Ok(Some(hash))
         }
-        // the access token is the proof
+        // the access token is proof enough: a password beside it is not checked
         _ if is_signed_in => Ok(None),
         Proof::Password(password) => {
             let no_device = None; // a verification sends no device token
@@ -316,7 +314,7 @@ async fn apply(
     let entry = AuditEntry::new(now, AuditEvent::EmailVerified).account(id).because(reason);
     change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     match new_hash {
-        // All sessions end, and the next sign-in reads the new claims.
+        // needs no update of claims: all sessions end, and the next sign-in reads the claims
         Some(hash) => replace_credentials(state, &mut change, &hash, origin).await?,
         None => additional_claims::update(state, &mut change, &claims_before).await?,
     }
@@ -325,8 +323,8 @@ async fn apply(
     Ok(())
 }
 
-/// Sets a new password, and removes the sessions, factors, secondary, pending and former addresses, consents and recognized devices of
-/// before.
+/// Sets a new password. Removes what was set up before: sessions, factors, consents, recognized devices, and the secondary, pending and
+/// former addresses.
 pub(super) async fn replace_credentials(
     state: &AppState,
     change: &mut AccountChange,

@@ -43,8 +43,8 @@ pub struct LoadedClient {
     pub keys: Arc<ClientKeys>,
 }
 
-/// Finds clients of both kinds. Holds all operator-registered clients by `client_id`, enabled or not, and reloads them from the
-/// database.
+/// Finds operator-registered and dynamic clients. Holds all operator-registered clients by `client_id`, enabled or not, and reloads
+/// them from the database.
 #[derive(Debug)]
 pub struct ClientRegistry {
     clients: RwLock<Arc<HashMap<String, LoadedClient>>>,
@@ -54,7 +54,7 @@ pub struct ClientRegistry {
     clock: Clock,
 }
 
-/// The public names of a client.
+/// The public names of a client, and the client itself if it is enabled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientLabel {
     /// The `client_id` that the client sends.
@@ -95,11 +95,11 @@ impl ClientRegistry {
 
     /// Whether an enabled operator-registered client with this id is in memory.
     pub fn is_enabled(&self, client_id: &str) -> bool {
-        self.is_allowed(client_id, |_| true)
+        self.is_enabled_and(client_id, |_| true)
     }
 
     /// Whether an enabled operator-registered client with this id is in memory and satisfies `predicate`.
-    pub(crate) fn is_allowed(&self, client_id: &str, predicate: impl FnOnce(&Client) -> bool) -> bool {
+    pub(crate) fn is_enabled_and(&self, client_id: &str, predicate: impl FnOnce(&Client) -> bool) -> bool {
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
         clients.get(client_id).is_some_and(|found| found.client.is_enabled() && predicate(&found.client))
     }
@@ -109,8 +109,8 @@ impl ClientRegistry {
         self.get(client_id).map(|found| found.client).filter(|client| !client.is_enabled())
     }
 
-    /// The `client_id` and the name of the client with this [`Client::id`], enabled or not. Both are the id if the client no longer
-    /// exists.
+    /// The `client_id` and the name of the client with this [`Client::id`], enabled or not; for a client that no longer exists, the id
+    /// in place of both. The id of a dynamic client is its reference, a digest of its `client_id`.
     ///
     /// # Errors
     /// [`StateError`]
@@ -165,36 +165,36 @@ impl ClientRegistry {
         self.dynamic.fetch(client_id, FetchPurpose::Authorization).await
     }
 
-    /// Whether the keys of a client are in memory, so that [`Self::keys`] sends no request.
-    pub fn has_keys(&self, found: &LoadedClient) -> bool {
-        self.dynamic.has_keys(found)
+    /// Whether [`Self::keys`] sends no request: the client has no `jwks_uri`, or the outcome of the last fetch is still fresh.
+    pub fn has_keys(&self, client: &LoadedClient) -> bool {
+        self.dynamic.has_keys(client)
     }
 
-    /// Whether keys that were fetched within the last minute are in memory, so that [`Self::newer_keys`] sends no request.
-    pub fn has_newer_keys(&self, found: &LoadedClient) -> bool {
-        self.dynamic.has_newer_keys(found)
+    /// Whether [`Self::recent_keys`] sends no request: the client has no `jwks_uri`, or the outcome of a fetch within the last minute is fresh.
+    pub fn has_recent_keys(&self, client: &LoadedClient) -> bool {
+        self.dynamic.has_recent_keys(client)
     }
 
     /// Returns the keys by which a client authenticates. Fetches the keys at a `jwks_uri` if they are not in memory.
     ///
     /// # Errors
     /// [`DocumentError`]
-    pub async fn keys(&self, found: &LoadedClient) -> Result<Arc<ClientKeys>, DocumentError> {
-        self.dynamic.keys(found).await
+    pub async fn keys(&self, client: &LoadedClient) -> Result<Arc<ClientKeys>, DocumentError> {
+        self.dynamic.keys(client).await
     }
 
     /// Returns the keys at the `jwks_uri` of a client. Fetches them again if the last fetch was more than a minute ago. Call this for a
     /// signature that the result of [`Self::keys`] does not verify: the client may have a new key. `None` if the client has no
     /// `jwks_uri`, or the fetch fails.
-    pub async fn newer_keys(&self, found: &LoadedClient) -> Option<Arc<ClientKeys>> {
-        self.dynamic.newer_keys(found).await
+    pub async fn recent_keys(&self, client: &LoadedClient) -> Option<Arc<ClientKeys>> {
+        self.dynamic.recent_keys(client).await
     }
 
     /// Whether an operator has disabled a dynamic client.
     ///
     /// # Errors
     /// [`StateError`]
-    pub async fn is_disabled(&self, client: &Client) -> Result<bool, StateError> {
+    pub async fn is_dynamic_client_disabled(&self, client: &Client) -> Result<bool, StateError> {
         let stored = self.dynamic.stored(client.id.as_str()).await?;
         Ok(stored.is_some_and(|stored| stored.disabled_at.is_some()))
     }
@@ -265,8 +265,8 @@ impl ClientRegistry {
         }
     }
 
-    /// Reloads the clients because of an unknown id, unless another unknown id has caused a reload within [`MISS_INTERVAL`]. The
-    /// outcome of that reload then stands.
+    /// Reloads the clients because of an unknown id. If another unknown id has caused a reload within [`MISS_INTERVAL`], only reports
+    /// whether that reload succeeded.
     async fn reload_on_miss(&self) -> Result<(), StateError> {
         // Locked until the end, so that simultaneous misses cause one reload.
         let mut last_reload = self.last_miss_reload.lock().await;
@@ -298,9 +298,9 @@ async fn read(
     let mut clients = HashMap::new();
     for client in sql.clients().await? {
         let client_id = client.id.to_string();
-        let unchanged = previous.get(&client_id).filter(|previous| previous.client.jwks == client.jwks);
+        let unchanged = previous.get(&client_id).filter(|former| former.client.jwks == client.jwks);
         let keys = match (unchanged, &client.jwks) {
-            (Some(previous), _) => Arc::clone(&previous.keys),
+            (Some(former), _) => Arc::clone(&former.keys),
             (None, None) => Arc::default(),
             (None, Some(jwks)) => Arc::new(ClientKeys::parse(jwks).unwrap_or_else(|error| {
                 tracing::error!(client = client_id, %error, "the public keys of a client are unusable: the client can't authenticate with them; register its keys again");

@@ -46,7 +46,7 @@ impl LoginSubjects {
     /// The subject of the identifier with this keyed digest, if it was looked up recently.
     pub(crate) fn get(&self, digest: &str, now: Timestamp) -> Option<LoginSubject> {
         let mut by_digest = self.by_digest.lock().unwrap_or_else(PoisonError::into_inner);
-        let cached = *by_digest.get(&digest.to_owned())?;
+        let cached = *by_digest.get(digest)?;
         (now.saturating_since(cached.looked_up_at) < TTL).then_some(cached.subject)
     }
 

@@ -99,7 +99,7 @@ async fn find_dynamic(
             outcome.map_err(untrusted_document)?
         }
     };
-    if state.clients.is_disabled(&found.client).await? {
+    if state.clients.is_dynamic_client_disabled(&found.client).await? {
         return Err(UntrustedRequest::UnknownClient.into());
     }
     Ok(found)

@@ -133,11 +133,11 @@ async fn authenticate_by_assertion(
     let verified = match verify(&keys) {
         // The client may have a new key at its `jwks_uri`. Keys that were fetched within the last minute are not fetched again.
         Err(AssertionError::BadSignature) => {
-            if !state.clients.has_newer_keys(&found) {
+            if !state.clients.has_recent_keys(&found) {
                 limits::check_client_document(state, ip)?;
             }
-            match state.clients.newer_keys(&found).await {
-                Some(newer) => verify(&newer),
+            match state.clients.recent_keys(&found).await {
+                Some(recent) => verify(&recent),
                 None => Err(AssertionError::BadSignature),
             }
         }

@@ -1,6 +1,6 @@
 //! The audit log of a node: security events on their way to the database.
 //!
-//! A change in SQL is recorded in its own transaction by [`crate::store::sql`], so that neither happens without the other.
+//! The event of a change in SQL is written by [`crate::store::sql`], in the transaction of the change: neither is stored without the other.
 //! Other events are queued here in memory, within bounds and without waiting, so that recording an event never delays an
 //! answer (I7: the timing of an answer reveals nothing). One task writes the queue in batches.
 
@@ -99,7 +99,7 @@ impl AuditLog {
             settings: settings.clone(),
             clock,
             entropy,
-            sql: sql.clone().with_address_precision(settings.addresses),
+            sql: sql.clone(),
             lost,
         });
         tokio::spawn(Arc::clone(&shared).run_writer());

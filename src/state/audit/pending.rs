@@ -24,8 +24,8 @@ const PERIOD: Duration = Duration::from_mins(1);
 /// The maximum number of budgets of accounts and clients in a period. Refusals of further accounts and clients are lost.
 const MAX_SUBJECTS: usize = 10_000;
 
-/// The budget of rows in a period that all named accounts and clients share beyond their first rows, as a multiple of
-/// [`Bounds::refusals`].
+/// For each kind of event, all accounts and clients together have a budget of this many times [`Bounds::refusals`]. The first row of
+/// each account or client does not count.
 const SUBJECTS_FACTOR: u64 = 10;
 
 /// The limits of [`Pending`].
@@ -72,8 +72,8 @@ impl Pending {
 
     /// Adds an entry. Returns the number of events lost: zero, or the entry's count if there is no room for it.
     pub(super) fn add(&mut self, entry: AuditEntry) -> u64 {
-        // Refusals are merged and limited. A reuse is not: it has ended a session, so the number of sessions limits the reuses. A counted
-        // repeat is, although it is answered: it may recur like a refusal.
+        // Refusals are merged and limited. Reuse of a refresh token is not: it ends its session, so it can't recur. A counted repeat of a
+        // refresh token is, although it is answered: it may recur like a refusal.
         let is_refusal = match entry.facts.event {
             AuditEvent::RefreshReuse => false,
             AuditEvent::RefreshRepeat => true,
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(counts, [3, 1]);
         pending.add(refusal(1, 1));
         let taken = pending.take(ALL, at(1));
-        assert_eq!(taken[0].count, 1);
+        assert_eq!(taken[0].count, 1, "the count starts again");
     }
 
     #[test]
@@ -280,11 +280,10 @@ mod tests {
         for host in 0..5 {
             pending.add(anonymous_refusal(0, AuditEvent::ClientAuthentication, host));
         }
-        // a refused sign-in and a successful one
         let lost = pending.add(anonymous_refusal(0, AuditEvent::SignIn, 1));
         assert_eq!(lost, 0, "sign-ins have a budget of their own");
         let lost = pending.add(AuditEntry::new(at(0), AuditEvent::SignIn));
-        assert_eq!(lost, 0);
+        assert_eq!(lost, 0, "a successful sign-in needs no budget");
         let taken = pending.take(ALL, at(1));
         assert_eq!(taken.len(), 5, "2 of 5 refusals, 2 sign-ins, and a row for 3 lost refusals");
         assert_eq!(taken[4].count, 3);
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_of_an_account_are_recorded_during_floods_of_anonymous_and_of_other_accounts() {
+    fn refusals_of_an_account_are_recorded_during_floods_of_other_refusals() {
         let mut pending = Pending::new(BOUNDS);
         for host in 0..200 {
             pending.add(anonymous_refusal(0, AuditEvent::SignIn, host));
@@ -301,7 +300,7 @@ mod tests {
         for round in 0..100 {
             pending.add(refusal(0, 1).address(Some([192, 0, 2, round].into())));
         }
-        // Uses up the budget for the further rows of all accounts: 10 times `refusals`, so 20 rows.
+        // Uses up the budget that all accounts share for the rows after their first: 10 times `refusals`, so 20 rows.
         for account in 3..=200 {
             for round in 0..3 {
                 pending.add(refusal(0, account).address(Some([192, 0, 2, round].into())));

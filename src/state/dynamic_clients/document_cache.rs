@@ -71,8 +71,8 @@ impl<T: Clone> DocumentCache<T> {
         self.get_tried_after(url, BEFORE_ALL_FETCHES)
     }
 
-    /// The outcome of the last fetch, while it is fresh and at most a minute old.
-    pub(super) fn get_newer(&self, url: &str) -> Option<Result<T, DocumentError>> {
+    /// The outcome of the last fetch, while it is fresh and less than a minute old.
+    pub(super) fn get_recent(&self, url: &str) -> Option<Result<T, DocumentError>> {
         self.get_tried_after(url, self.clock.now() - MIN_FRESHNESS)
     }
 
@@ -80,7 +80,7 @@ impl<T: Clone> DocumentCache<T> {
     fn get_tried_after(&self, url: &str, after: Timestamp) -> Option<Result<T, DocumentError>> {
         let now = self.clock.now();
         let mut documents = lock(&self.documents);
-        let document = documents.get(&url.to_owned())?;
+        let document = documents.get(url)?;
         let is_fresh = now < document.fresh_until;
         (is_fresh && after < document.tried_at).then(|| document.outcome.clone())
     }
@@ -97,12 +97,12 @@ impl<T: Clone> DocumentCache<T> {
         self.get_or_fetch_after(url, BEFORE_ALL_FETCHES, fetch).await
     }
 
-    /// The outcome of the last fetch, while it is fresh and at most a minute old, else the outcome of `fetch`. For a document that
+    /// The outcome of the last fetch, while it is fresh and less than a minute old, else the outcome of `fetch`. For a document that
     /// lacks an item which its owner may have added just now.
     ///
     /// # Errors
     /// [`DocumentError`]
-    pub(super) async fn get_newer_or_fetch(
+    pub(super) async fn get_recent_or_fetch(
         &self,
         url: &str,
         fetch: impl AsyncFnOnce() -> FetchOutcome<T>,
@@ -181,7 +181,7 @@ mod tests {
 
     const STALE_IF_ERROR: Duration = Duration::from_hours(2);
 
-    /// A manual clock at any time.
+    /// A manual clock at an arbitrary time.
     fn manual_clock() -> Clock {
         Clock::manual(Timestamp::from_millis(1_800_000_000_000))
     }
@@ -191,18 +191,18 @@ mod tests {
         let clock = manual_clock();
         let cache = DocumentCache::new(STALE_IF_ERROR, &clock);
         // Requests whose fetch succeeds or fails, if they fetch. The response of a success does not say how long it is fresh.
-        let get_if_served = async || cache.get_or_fetch(URL, async || Ok(("old", None))).await;
+        let get_if_served = async || cache.get_or_fetch(URL, async || Ok(("document", None))).await;
         let get_if_failing = async |error| cache.get_or_fetch(URL, async || Err(error)).await;
         assert_eq!(get_if_failing(UNREACHABLE).await, Err(UNREACHABLE));
         clock.advance(FAILURE_BACKOFF);
-        assert_eq!(get_if_served().await, Ok("old"));
+        assert_eq!(get_if_served().await, Ok("document"));
         clock.advance(DEFAULT_FRESHNESS);
-        assert_eq!(get_if_failing(UNREACHABLE).await, Ok("old"));
-        assert_eq!(get_if_failing(GONE).await, Ok("old"), "not fetched again before the end of the backoff");
+        assert_eq!(get_if_failing(UNREACHABLE).await, Ok("document"));
+        assert_eq!(get_if_failing(GONE).await, Ok("document"), "not fetched again before the end of the backoff");
         clock.advance(FAILURE_BACKOFF);
         assert_eq!(get_if_failing(GONE).await, Err(GONE));
         clock.advance(FAILURE_BACKOFF);
-        assert_eq!(get_if_served().await, Ok("old"));
+        assert_eq!(get_if_served().await, Ok("document"));
         clock.advance(STALE_IF_ERROR);
         assert_eq!(get_if_failing(UNREACHABLE).await, Err(UNREACHABLE), "too stale");
     }
@@ -221,18 +221,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn newer_document_is_fetched_once_a_minute_at_most() {
+    async fn recent_document_is_fetched_once_a_minute_at_most() {
         let clock = manual_clock();
         let cache = DocumentCache::new(Duration::ZERO, &clock);
         let fetches = AtomicUsize::new(0);
         // The document is the number of the fetch.
         let fetch = async || Ok((fetches.fetch_add(1, Ordering::Relaxed) + 1, Some(Duration::from_hours(24))));
         assert_eq!(cache.get_or_fetch(URL, fetch).await, Ok(1));
-        assert_eq!(cache.get_newer_or_fetch(URL, fetch).await, Ok(1));
+        assert_eq!(cache.get_recent_or_fetch(URL, fetch).await, Ok(1));
         clock.advance(MIN_FRESHNESS);
         assert_eq!(cache.get_or_fetch(URL, fetch).await, Ok(1));
         for _ in 0..3 {
-            assert_eq!(cache.get_newer_or_fetch(URL, fetch).await, Ok(2));
+            assert_eq!(cache.get_recent_or_fetch(URL, fetch).await, Ok(2));
         }
     }
 }

@@ -37,7 +37,7 @@ impl DocumentError {
         }
     }
 
-    /// The name of the outcome in metrics; `invalid` for a document that was refused before or after it was fetched.
+    /// The name of the outcome in metrics; `invalid` unless the fetch itself has failed.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Fetch(error) => error.label(),
@@ -50,7 +50,7 @@ impl DocumentError {
 mod tests {
     use super::*;
 
-    /// The URL may be a `client_id` or a `jwks_uri`.
+    /// The error must fit a `client_id` and a `jwks_uri`.
     #[test]
     fn error_of_invalid_url_names_no_member() {
         let text = DocumentError::Url(DocumentUrlError::Host).to_string();

@@ -24,14 +24,14 @@ impl DynamicClients {
         Ok(())
     }
 
-    /// Whether the keys of a client are in memory, so that [`Self::keys`] sends no request.
+    /// Whether [`Self::keys`] sends no request: the client has no `jwks_uri`, or the outcome of the last fetch is still fresh.
     pub(in crate::state) fn has_keys(&self, loaded: &LoadedClient) -> bool {
         jwks_uri(loaded).is_none_or(|uri| self.keys.get(uri).is_some())
     }
 
-    /// Whether keys that were fetched within the last minute are in memory, so that [`Self::newer_keys`] sends no request.
-    pub(in crate::state) fn has_newer_keys(&self, loaded: &LoadedClient) -> bool {
-        jwks_uri(loaded).is_none_or(|uri| self.keys.get_newer(uri).is_some())
+    /// Whether [`Self::recent_keys`] sends no request: the client has no `jwks_uri`, or the outcome of a fetch within the last minute is fresh.
+    pub(in crate::state) fn has_recent_keys(&self, loaded: &LoadedClient) -> bool {
+        jwks_uri(loaded).is_none_or(|uri| self.keys.get_recent(uri).is_some())
     }
 
     /// The keys of a client. Fetches those at a `jwks_uri` unless they are in memory.
@@ -46,10 +46,10 @@ impl DynamicClients {
 
     /// The keys at the `jwks_uri` of a client, fetched within the last minute. For a signature that older keys do not verify: the
     /// client may have a new key. `None` if the client has no `jwks_uri`, or the fetch fails.
-    pub(in crate::state) async fn newer_keys(&self, loaded: &LoadedClient) -> Option<Arc<ClientKeys>> {
+    pub(in crate::state) async fn recent_keys(&self, loaded: &LoadedClient) -> Option<Arc<ClientKeys>> {
         let uri = jwks_uri(loaded)?;
         let url = self.check_url(uri).ok()?;
-        self.keys.get_newer_or_fetch(uri, async || self.fetch_keys(&url).await).await.ok()
+        self.keys.get_recent_or_fetch(uri, async || self.fetch_keys(&url).await).await.ok()
     }
 
     async fn fetch_keys(&self, url: &Url) -> FetchOutcome<Arc<ClientKeys>> {

@@ -61,11 +61,11 @@ pub(super) struct DynamicClients {
     registrations: ClientRegistrations,
     /// None if metadata documents are switched off (`dynamic_clients.metadata_documents`).
     fetcher: Option<Fetcher>,
-    /// The clients of documents.
+    /// The clients that metadata documents describe, by URL.
     documents: DocumentCache<LoadedClient>,
     /// The key sets of clients with a `jwks_uri`.
     keys: DocumentCache<Arc<ClientKeys>>,
-    /// Stored clients by reference, and when they were read.
+    /// Stored clients by [`reference`] (a digest of the `client_id`), and when they were read.
     stored: Mutex<BoundedMap<String, (Timestamp, Arc<StoredDynamicClient>)>>,
     fetches: IntCounterVec,
     sql: Sql,
@@ -130,10 +130,10 @@ impl DynamicClients {
         }
     }
 
-    /// Issues a `client_id` to an app that registers itself.
+    /// Issues a `client_id`, which contains the sealed metadata, to an app that registers itself.
     ///
     /// # Errors
-    /// [`DocumentError::Keys`], [`DocumentError::Host`], [`DocumentError::Metadata`] if the metadata is too long.
+    /// [`DocumentError`]; [`DocumentError::Metadata`] also if the metadata is too long for a `client_id`.
     pub(super) fn register(
         &self,
         mut metadata: ClientMetadata,
@@ -196,6 +196,7 @@ impl DynamicClients {
         purpose: FetchPurpose,
         parse: impl FnOnce(&[u8]) -> Result<T, DocumentError>,
     ) -> FetchOutcome<T> {
+        // without a fetcher, the operator allows no host
         let Some(fetcher) = &self.fetcher else { return Err(DocumentError::Host) };
         let fetched = fetcher.get_json(url, purpose).await.map_err(DocumentError::from);
         let outcome = fetched.and_then(|fetched| Ok((parse(&fetched.body)?, fetched.freshness)));
@@ -226,10 +227,10 @@ impl DynamicClients {
         secret: ClientSecretHash,
         created_at: Timestamp,
     ) -> Result<LoadedClient, DocumentError> {
-        let keys = match metadata.jwks.take() {
+        let keys = match &metadata.jwks {
             None => ClientKeys::default(),
             Some(jwks) => {
-                let jwks = usable_jwks(&jwks).map_err(|_| DocumentError::Keys)?;
+                let jwks = usable_jwks(jwks).map_err(|_| DocumentError::Keys)?;
                 let keys = ClientKeys::parse(&jwks).map_err(|_| DocumentError::Keys)?;
                 metadata.jwks = Some(jwks);
                 keys
@@ -288,7 +289,7 @@ impl DynamicClients {
         })
     }
 
-    /// Replaces the stored metadata of a client with the fetched metadata.
+    /// Stores the fetched metadata of a client if it has changed, or [`REWRITE_INTERVAL`] after it was last stored.
     async fn update_stored(&self, stored: &StoredDynamicClient, fetched: &LoadedClient) {
         let Some(metadata) = metadata_json(fetched) else { return };
         let now = self.clock.now();
@@ -313,7 +314,7 @@ impl DynamicClients {
     /// [`StateError`]
     pub(super) async fn stored(&self, reference: &str) -> Result<Option<Arc<StoredDynamicClient>>, StateError> {
         let now = self.clock.now();
-        let found = lock(&self.stored).get(&reference.to_owned()).cloned();
+        let found = lock(&self.stored).get(reference).cloned();
         if let Some((read_at, stored)) = found
             && now.saturating_since(read_at) < STORED_TTL
         {
@@ -340,7 +341,7 @@ impl DynamicClients {
 
     /// Evicts a stored client from memory, so that its next use reads it from the database.
     pub(super) fn evict(&self, reference: &str) {
-        lock(&self.stored).remove(&reference.to_owned());
+        lock(&self.stored).remove(reference);
     }
 }
 
