@@ -34,9 +34,8 @@ pub async fn userinfo(state: &AppState, token: &str) -> Result<(AccountId, UserC
         IssuedToken::App(_) | IssuedToken::Client(_) => return Err(AuthenticateError::InvalidToken.into()),
     };
     let now = state.clock.now();
-    let liveness =
-        state.redis.sessions.liveness(verified.sub, verified.sid, now).await.map_err(AuthenticateError::from)?;
-    check_session(&verified, liveness)?;
+    let liveness = state.redis.sessions.liveness(verified.sub, verified.sid, now).await;
+    check_session(&verified, liveness.map_err(AuthenticateError::from)?)?;
     // sessions from `/v1/login` belong to no registered client
     if verified.client_id != state.config.token.client_id {
         let enabled_client = state.clients.find(&verified.client_id).await.map_err(AuthenticateError::from)?;

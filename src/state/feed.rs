@@ -84,7 +84,8 @@ impl EventBatch {
         Self { events, chunks: OnceLock::new() }
     }
 
-    /// The chunks of the events, for all subscribers. As for [`SharedEvent::encoded`], all callers must pass the same encoding.
+    /// The chunks of all events in one buffer, which all subscribers share. As for [`SharedEvent::encoded`], all callers must pass the same
+    /// encoding.
     pub fn chunks(&self, encode: impl Fn(&FeedEvent) -> EncodedEvent) -> &Bytes {
         self.chunks.get_or_init(|| match &*self.events {
             // shares the bytes of the event
@@ -197,9 +198,9 @@ impl FeedSubscribers {
         self.max_subscribers.saturating_sub(self.permits.available_permits())
     }
 
-    /// Admits a subscriber of the client until the result is dropped.
+    /// Admits a subscriber of the client until the permit is dropped.
     pub(crate) fn admit(&self, client: &ClientId) -> Result<SubscriberPermit, NotAdmitted> {
-        // dropped again if the node is full
+        // given back if the node is full
         let client_permit = self.admit_client(client).ok_or(NotAdmitted::ClientFull)?;
         let node_permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| NotAdmitted::NodeFull)?;
         Ok(SubscriberPermit { _node: node_permit, _client: client_permit })

@@ -189,7 +189,7 @@ fn log_reload(outcome: Result<(), StateError>, last_failure: &mut Option<ReloadF
                 tracing::info!("reloading the signing keys works again: this node sees changes of keys");
             }
         }
-        // The keys are not lost: `latchkey keys rotate` and `latchkey keys retire` would sign everyone out.
+        // Warns of `latchkey keys rotate` and `latchkey keys retire`: the keys are not lost, and both would sign everyone out.
         Err(StateError::KeyRing(KeyRingError::Sealed { kid, source: SealError::UnknownSecret })) => {
             if last_failure.replace(ReloadFailure::LacksSecret) != Some(ReloadFailure::LacksSecret) {
                 tracing::error!(

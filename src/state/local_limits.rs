@@ -19,14 +19,14 @@ const SHARDS: usize = 16;
 /// The maximum number of subjects that are kept. An evicted subject starts again with a full quota.
 const MAX_SUBJECTS: usize = 65_536;
 
-/// The length to which subjects are cut; no account, network or client id is longer.
+/// The length to which subjects are padded or cut; no account, network or client id is longer.
 const SUBJECT_BYTES: usize = 64;
 
 /// A limit and its subject.
 type Key = (LimitPolicy, [u8; SUBJECT_BYTES]);
 
-/// Quotas that are partly used, by limit and subject. The value of each is its
-/// [`full_at`](crate::domain::limit::QuotaDecision::full_at). Evicts subjects that were not used recently.
+/// Quotas that are partly used, by limit and subject. The value is the time at which the quota is full again
+/// ([`full_at`](crate::domain::limit::QuotaDecision::full_at)). Evicts subjects that were not used recently.
 #[derive(Debug)]
 pub(crate) struct LocalLimits {
     shards: Vec<Mutex<BoundedMap<Key, i64>>>,

@@ -59,7 +59,7 @@ pub enum SendError {
 #[derive(Serialize, Deserialize)]
 struct Payload {
     data: MailData,
-    /// The time zone of [`Mail::time_zone`].
+    /// See [`Mail::time_zone`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     time_zone: Option<String>,
 }
@@ -103,9 +103,9 @@ impl Mailer {
         })
     }
 
-    /// Encrypts a mail for the outbox (`AccountChange::enqueue`, `Sql::enqueue_mail`). Returns `None` for a notice that is switched
-    /// off (`mail.notices_off`), and for a notice while the queue is full. A full queue must not fail the change that the notice
-    /// reports.
+    /// Encrypts a mail, which the caller then stores in the outbox (`AccountChange::enqueue`, `Sql::enqueue_mail`). Returns `None` for a
+    /// notice that is switched off (`mail.notices_off`), and for a notice while the queue is full: this must not fail the change that
+    /// the notice reports.
     ///
     /// # Errors
     /// [`PrepareError`]

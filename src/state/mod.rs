@@ -119,8 +119,8 @@ impl AppState {
     /// starts the audit log.
     ///
     /// # Errors
-    /// [`StateError`] if the database can't be read, holds keys that are sealed under none of the configured secrets, or a
-    /// template of a mail can't be used.
+    /// [`StateError`], for example if the database can't be read, if it holds keys that are sealed under none of the configured secrets,
+    /// or if a template can't be used.
     pub async fn new(
         config: Config,
         clock: Clock,
@@ -129,8 +129,8 @@ impl AppState {
         sql: Sql,
         redis: RedisStores,
     ) -> Result<Self, StateError> {
-        let replaced_for_tests = None;
-        let clock = redis.follow_clock(&clock, replaced_for_tests).await;
+        let replacement = None; // only tests replace the clock of Redis
+        let clock = redis.follow_clock(&clock, replacement).await;
         let refresh_keys = DerivedKeys::derive(&config.secrets, derive::REFRESH_TOKEN_MAC);
         let refresh_tokens = RefreshTokens::new(&refresh_keys.current, refresh_keys.previous());
         let browser_keys = DerivedKeys::derive(&config.secrets, derive::BROWSER_SESSION_MAC);
@@ -157,7 +157,7 @@ impl AppState {
             config.passkeys.relying_party.as_ref().map(|relying_party| {
                 PasskeyCeremonies::new(relying_party, &config.passkeys, &config.mail.product_name)
             });
-        // before the audit log and the state take copies
+        // how exactly audit entries state IP addresses: set before the audit log copies `sql`
         let sql = sql.with_address_precision(config.audit.addresses);
         let audit = AuditLog::start(&config.audit, clock.clone(), entropy.clone(), &sql);
         let mail_sealer = Sealer::new(&config.secrets);

@@ -1,4 +1,4 @@
-//! `redis.url` as a configuration of fred.
+//! Converts `redis.url` to a configuration of fred, the Redis client.
 
 use std::{borrow::Cow, fmt};
 
@@ -34,7 +34,7 @@ impl Address {
     /// [`RedisError::Setting`] if the URL or a TLS file is unusable.
     pub(super) fn new(url: &SecretText, settings: &RedisSettings) -> Result<Self, RedisError> {
         let invalid = |detail: String| RedisError::Setting { name: "redis.url", detail };
-        let text = store_url::with_host(url.expose());
+        let text = store_url::with_host(url.expose()); // `Url` requires a host, which the URL of a Unix socket may lack
         store_url::check_redis(&text).map_err(invalid)?;
         let mut parsed = Url::parse(&text).map_err(|error| invalid(error.to_string()))?;
         // In the URL of a Unix socket the path is the socket, so the parameter `db` names the database. fred doesn't read it.
@@ -119,8 +119,8 @@ fn percent_decoded(path: &str) -> Cow<'_, str> {
     let mut rest = path.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
         // `from_str_radix` also accepts a sign.
-        let is_hex = |hex: &&[u8]| first == b'%' && hex.iter().all(u8::is_ascii_hexdigit);
-        let hex = after.get(..2).filter(is_hex).and_then(|hex| str::from_utf8(hex).ok());
+        let is_escape = |hex: &&[u8]| first == b'%' && hex.iter().all(u8::is_ascii_hexdigit);
+        let hex = after.get(..2).filter(is_escape).and_then(|hex| str::from_utf8(hex).ok());
         match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);

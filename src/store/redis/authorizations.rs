@@ -1,7 +1,8 @@
 //! Authorization requests that wait for their user, and authorization codes.
 //!
 //! A request is stored as a string; its key contains the SHA-256 of the request's handle. A code is stored as a string, too. Its key is in
-//! the bucket of the account, so that one atomic step exchanges the code for a session (`lua/exchange.lua`). All numbers are big-endian:
+//! the hash slot of the account's sessions, so that one atomic step exchanges the code for a session (`lua/exchange.lua`). All numbers are
+//! big-endian:
 //!
 //! | bytes of a code | field |
 //! | --- | --- |
@@ -49,7 +50,7 @@ pub struct NewCode<'a> {
     pub digest: [u8; 32],
     /// A digest of the client, the redirect URI and the PKCE challenge, which the token request must match.
     pub binding: [u8; 32],
-    /// The browser's session.
+    /// The browser's session in which the user has authorized the client.
     pub browser: SessionId,
     /// Whether the session outlives the browser's session (`offline_access`).
     pub is_offline: bool,
@@ -123,7 +124,7 @@ impl Authorizations {
         Self { connection, log }
     }
 
-    /// Stores a request, or replaces it.
+    /// Stores a request, or replaces it. `digest` is the SHA-256 of its handle.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -211,7 +212,7 @@ impl Authorizations {
         let mut origin = Vec::with_capacity(25);
         exchange.origin.encode(&mut origin);
         let bytes = |bytes: &[u8]| Value::Bytes(Bytes::copy_from_slice(bytes));
-        // exchange.lua describes the arguments, and below the parts of the answer.
+        // exchange.lua describes these arguments, and the parts of the answer.
         let arguments = vec![
             self.connection.event_trim_args(),
             bytes(account.as_bytes()),
@@ -229,7 +230,7 @@ impl Authorizations {
         let bytes_at = |index: usize| parts.get(index).and_then(Value::as_bytes);
         match parts.first().and_then(Value::as_str).as_deref() {
             Some("created") => {
-                // `created` is the answer of the function `create`: a text, or the position of the last event and the ids of the ended sessions.
+                // The answer of the Lua function `create`: a text, or `{'created', position, ids…}` if it has ended sessions.
                 let (Some(created), Some(payload)) = (parts.get(1), bytes_at(2)) else {
                     return Err(unexpected("exchange", &answer));
                 };

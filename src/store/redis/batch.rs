@@ -3,8 +3,8 @@
 //!
 //! The first operation of a batch waits only until the other ready tasks of its core have run. A full batch is sent at once,
 //! so that Redis runs it while the core fills the next. Each operation is atomic and has its own answer or error. If the call
-//! fails, each operation gets its error. Where a script may not use keys of several buckets, as in a cluster, a batch holds
-//! operations of one bucket only.
+//! fails, each operation gets its error. Where a script may not use keys of several buckets (groups of accounts), as in a
+//! cluster, a batch holds operations of one bucket only.
 
 use std::{
     collections::HashMap,
@@ -100,7 +100,7 @@ impl RedisConnection {
         script::watch(&batcher.script, result).await
     }
 
-    /// Sends operations in batches. Sends operations again that Redis refused because they may not share a call.
+    /// Sends operations in batches. If Redis refuses a batch because its operations may not share a call, splits and resends it.
     async fn send(self: &Arc<Self>, select: BatcherSelector, mut waiting: Vec<Operation>) {
         while !waiting.is_empty() {
             let calls = split(waiting, self.per_slot.load(Ordering::Relaxed));
@@ -147,7 +147,7 @@ impl RedisConnection {
     }
 }
 
-/// Splits operations into batches, with `per_slot` into batches of one bucket each.
+/// Splits operations into batches. With `per_slot`, the operations of a batch have the same bucket.
 fn split(operations: Vec<Operation>, per_slot: bool) -> Vec<Vec<Operation>> {
     let mut batches: Vec<Vec<Operation>> = Vec::new();
     // The index of the last batch of each bucket. Without `per_slot`, all operations count as of bucket 0.

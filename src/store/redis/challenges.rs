@@ -1,4 +1,5 @@
-//! Challenges of sign-ins, a key for each. The fields of a value, numbers big-endian, times in milliseconds since the Unix epoch:
+//! Challenges: sign-ins that wait for a further step. Each has a key. Its value has these fields, with big-endian numbers and times
+//! in milliseconds since the Unix epoch:
 //!
 //! | bytes | field |
 //! | --- | --- |
@@ -60,7 +61,7 @@ impl ChallengeStore {
         Self { connection }
     }
 
-    /// Stores a challenge under a name until it expires.
+    /// Stores a challenge until it expires, under the name of its token (`ChallengeToken::name`).
     ///
     /// # Errors
     /// [`RedisError`]
@@ -68,7 +69,7 @@ impl ChallengeStore {
         self.set(name, pending, encode(pending).into(), now).await
     }
 
-    /// Stores a challenge again that [`ChallengeStore::take`] has consumed.
+    /// Restores a challenge that [`ChallengeStore::take`] has consumed.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -86,8 +87,7 @@ impl ChallengeStore {
         let (condition, returns_former_value) = (None, false);
         let client = self.connection.client_for_request()?;
         let result = client.set(key, value, Some(Expiration::PX(ttl)), condition, returns_former_value).await;
-        let (): () = result.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
-        Ok(())
+        result.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 
     /// Finds a live challenge without consuming it.
@@ -109,7 +109,7 @@ impl ChallengeStore {
         Ok(is_live.then_some(FoundChallenge { pending, value }))
     }
 
-    /// Consumes a challenge. Returns true to exactly one of several concurrent callers (I11: single use).
+    /// Consumes a challenge if its value is unchanged. Returns true to exactly one of several concurrent callers (I11: single use).
     ///
     /// # Errors
     /// [`RedisError`]

@@ -46,12 +46,13 @@ pub struct RedisConnection {
     pub(super) metrics: RedisMetrics,
     pub(super) keys: Keys,
     pub(super) event_retention: Duration,
-    /// The possible first arguments of a session script, which say how it trims a stream: by length while `has_minid` is false, and by
-    /// time while it is true.
+    /// The possible first arguments of a session script, which say how it trims a stream of events: by length while `has_minid` is
+    /// false, and by time while it is true.
     pub(super) event_trim_args: [Bytes; 2],
     /// Whether the server supports `XADD … MINID` (Redis 6.2); false until the first health check.
     pub(super) has_minid: AtomicBool,
-    /// Whether a script may only use keys of one bucket. True for a Redis Cluster, and set once a server refuses keys of several slots.
+    /// Whether a script may only use keys of one bucket (a group of accounts, whose keys share a hash slot). True for a Redis Cluster, and
+    /// set once a server refuses keys of several slots.
     pub(super) per_slot: AtomicBool,
     /// Whether `redis.url` names a Redis Cluster.
     is_cluster: bool,
@@ -320,8 +321,8 @@ impl RedisConnection {
     /// `redis.command_timeout`.
     ///
     /// # Errors
-    /// Fails at once while the server refuses connections: a request would wait without success. Not in a cluster, of which other
-    /// servers may answer.
+    /// Fails at once while the server refuses connections, because the request would only wait. Does not fail in a cluster, of
+    /// which other servers may answer.
     pub(super) fn client_for_request(&self) -> Result<&Client, FredError> {
         let all_are_down = || self.pool.clients().iter().all(|client| client.state() != ClientState::Connected);
         if self.outage.is_refused() && !self.is_cluster && all_are_down() {
