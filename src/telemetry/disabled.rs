@@ -1,11 +1,11 @@
-//! The interface of the telemetry module in a build without the feature `otel`: nothing is exported. The types have no values.
+//! The telemetry module without the feature `otel`: nothing is exported. The types have no values, so functions that take one never run.
 
 use tracing::Span;
 use tracing_subscriber::layer::Identity;
 
 use crate::config::TelemetrySettings;
 
-/// A tracer; there is none in this build.
+/// A tracer, which this build doesn't have.
 #[derive(Clone, Copy, Debug)]
 pub enum Tracer {}
 
@@ -14,7 +14,7 @@ pub fn layer(tracer: Tracer) -> Identity {
     match tracer {}
 }
 
-/// The exporter; there is none in this build.
+/// The exporter, which this build doesn't have.
 #[derive(Clone, Copy, Debug)]
 pub enum Telemetry {}
 

@@ -1,8 +1,8 @@
 //! Traces, exported to an OpenTelemetry collector over OTLP (HTTP, protobuf) if one is configured.
 //!
 //! Each request has a span, with child spans for its waits: password hashing, Redis scripts, database transactions.
-//! The spans are `tracing` spans with the target [`TARGET`], which only the layer created here subscribes to, so that they cost
-//! almost no time without a collector. Like the log, spans contain no secrets (I6).
+//! The spans are `tracing` spans with the target [`TARGET`]. Only [`layer`] records them, so without a collector they cost almost no
+//! time. Like the log, spans contain no secrets (I6).
 //!
 //! The Cargo feature `otel`, on by default, compiles the exporter. Without it, nothing is exported.
 

@@ -22,20 +22,20 @@ pub use opentelemetry_sdk::trace::Tracer;
 
 /// The layer that records spans with `tracer`.
 pub fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(tracer: Tracer) -> impl Layer<S> {
-    // without the source line and the thread of each span, to keep spans small
+    // spans without source line and thread are smaller
     tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false)
 }
 
-/// The exporter. [`Telemetry::close`] flushes its queue.
+/// The exporter of spans, and the queue of spans that are not exported yet.
 pub struct Telemetry {
     provider: SdkTracerProvider,
 }
 
 impl Telemetry {
-    /// Starts a thread that exports spans to `telemetry.otlp_endpoint`; returns `None` if the setting is empty.
+    /// If `telemetry.otlp_endpoint` is set, starts a thread that exports spans to it. Otherwise returns `None`.
     ///
     /// # Errors
-    /// If the thread or its HTTP client can't be created. An unreachable collector is logged later.
+    /// If the HTTP client of the exporter can't be created. If the collector can't be reached, a failed export is logged later.
     pub fn start(settings: &TelemetrySettings) -> anyhow::Result<Option<Self>> {
         let Some(endpoint) = &settings.otlp_endpoint else { return Ok(None) };
         let exporter = SpanExporter::builder()
@@ -80,12 +80,12 @@ pub fn rename_span(span: &Span, name: String) {
     span.context().span().update_name(name);
 }
 
-/// Makes a request's span part of its caller's trace, if the headers name one (W3C Trace Context). Call this for trusted
+/// Makes a request's span part of its caller's trace, if the headers identify that trace (W3C Trace Context). Call this for trusted
 /// callers only: the headers also decide whether the trace is sampled.
 pub fn continue_trace(span: &Span, headers: &poem::http::HeaderMap) {
     if !span.is_disabled() {
         let parent = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
-        // fails only for a span that no layer records
+        // fails only if no layer records the span, and then the span is not exported
         let _ = span.set_parent(parent);
     }
 }

@@ -232,7 +232,7 @@ impl Migration {
             tx.execute(sql).await?;
         }
         if self.number == rekey::MIGRATION {
-            rekey::normalize_names(tx).await?;
+            rekey::recompute_keys(tx).await?;
         }
         let insert = "INSERT INTO migrations (number, name, checksum, applied_at) \
                       VALUES ($1, $2, $3, CAST(CURRENT_TIMESTAMP AS TEXT))";

@@ -334,7 +334,7 @@ impl Dialect {
     /// Applies the settings of a new connection. SQLite waits at most `acquire_timeout` for a lock.
     async fn set_up(self, connection: &mut AnyConnection, acquire_timeout: Duration) -> Result<(), sqlx::Error> {
         match self {
-            Self::Sqlite => connection.execute(sqlite::pragmas(acquire_timeout)).await.map(drop),
+            Self::Sqlite => connection.execute(sqlite::connection_pragmas(acquire_timeout)).await.map(drop),
             Self::Postgres => Ok(()),
         }
     }

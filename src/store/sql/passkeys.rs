@@ -57,23 +57,24 @@ impl Sql {
             .await?;
         let Some(row) = row else { return Ok(None) };
         let passkey = read(&row)?;
-        let row = query(select!("WHERE id = $1")).bind(passkey.account.to_string()).fetch_optional(&mut *tx).await?;
+        let account_row =
+            query(select!("WHERE id = $1")).bind(passkey.account.to_string()).fetch_optional(&mut *tx).await?;
         tx.commit().await?;
-        let Some(row) = row else { return Ok(None) };
-        Ok(Some((passkey, accounts::read(&row)?)))
+        let Some(account_row) = account_row else { return Ok(None) };
+        Ok(Some((passkey, accounts::read(&account_row)?)))
     }
 
-    /// Records a use of a passkey. Returns false, and changes nothing, if the counter has not increased since the last use or if the
-    /// passkey was removed. An authenticator without a counter always sends 0.
+    /// Records a use of a passkey. Returns false, and changes nothing, if the passkey was removed or if its counter has not increased
+    /// since the last use. A counter that stays 0 is accepted: the authenticator has none.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn record_passkey_use(&self, id: PasskeyId, used: PasskeyUse) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
-        // COALESCE: the time stays if the sign-in is not complete yet, see `set_passkey_used_at`.
+        // An incomplete sign-in has no time, so the stored time stays until `set_passkey_used_at`.
         let sql = "UPDATE passkeys SET counter = $1, backed_up = $2, last_used_at = COALESCE($3, last_used_at) \
                    WHERE id = $4 AND (counter < $1 OR (counter = 0 AND $1 = 0))";
-        let done = query(sql)
+        let updated = query(sql)
             .bind(i64::from(used.counter))
             .bind(i64::from(used.backed_up))
             .bind(used.used_at.map(Timestamp::as_millis))
@@ -81,10 +82,10 @@ impl Sql {
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
-        Ok(done.rows_affected() > 0)
+        Ok(updated.rows_affected() > 0)
     }
 
-    /// Sets the time of the last sign-in with a passkey, once the sign-in that used it is complete.
+    /// Sets the time of the last use of a passkey, once the sign-in that used the passkey is complete.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -117,12 +118,12 @@ impl AccountChange {
             .bind(account.clone())
             .execute(&mut *self.tx)
             .await?;
-        let row = query(select_passkeys!("WHERE id = $1 AND account_id = $2"))
+        let renamed = query(select_passkeys!("WHERE id = $1 AND account_id = $2"))
             .bind(id.to_string())
             .bind(account)
             .fetch_optional(&mut *self.tx)
             .await?;
-        row.as_ref().map(read).transpose()
+        renamed.as_ref().map(read).transpose()
     }
 
     /// Adds a passkey.
@@ -133,7 +134,7 @@ impl AccountChange {
         let sql = "INSERT INTO passkeys (id, account_id, credential_id, public_key, name, aaguid, transports, discoverable, \
                    backup_eligible, backed_up, counter, created_at, last_used_at) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, NULL) ON CONFLICT (credential_id) DO NOTHING";
-        let done = query(sql)
+        let inserted = query(sql)
             .bind(passkey.id.to_string())
             .bind(passkey.account.to_string())
             .bind(passkey.credential.as_bytes().to_vec())
@@ -149,7 +150,7 @@ impl AccountChange {
             .execute(&mut *self.tx)
             .await
             .map_err(SqlError::from)?;
-        if done.rows_affected() == 0 {
+        if inserted.rows_affected() == 0 {
             return Err(AddPasskeyError::Exists);
         }
         let has_passkeys = true;
@@ -161,12 +162,12 @@ impl AccountChange {
     /// # Errors
     /// [`SqlError`]
     pub async fn remove_passkey(&mut self, id: PasskeyId, now: Timestamp) -> Result<bool, SqlError> {
-        let done = query("DELETE FROM passkeys WHERE id = $1 AND account_id = $2")
+        let deleted = query("DELETE FROM passkeys WHERE id = $1 AND account_id = $2")
             .bind(id.to_string())
             .bind(self.account.id.to_string())
             .execute(&mut *self.tx)
             .await?;
-        if done.rows_affected() == 0 {
+        if deleted.rows_affected() == 0 {
             return Ok(false);
         }
         let has_passkeys = !self.passkeys().await?.is_empty();
@@ -175,7 +176,7 @@ impl AccountChange {
     }
 }
 
-/// The passkeys of an account, oldest first: the ids begin with the time of creation.
+/// The passkeys of an account, oldest first: an id begins with the time of its creation.
 async fn passkeys_of(tx: &mut Transaction<'static, Any>, account: AccountId) -> Result<Vec<Passkey>, SqlError> {
     let rows = query(select_passkeys!("WHERE account_id = $1 ORDER BY id"))
         .bind(account.to_string())

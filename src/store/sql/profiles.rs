@@ -1,4 +1,4 @@
-//! The `profiles` table: profiles that owners set, and metadata that owners and operators set.
+//! The `profiles` table: what owners set, and `app_metadata`, which only operators and service clients set.
 
 use sqlx::{Row, any::AnyRow};
 
@@ -13,7 +13,7 @@ const SELECT_PROFILE: &str = "SELECT display_name, locale, time_zone, app_metada
                               WHERE account_id = $1";
 
 impl Sql {
-    /// Reads the profile of an account; empty if there is none.
+    /// Reads the profile of an account. An account without a stored profile has an empty one.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -24,7 +24,7 @@ impl Sql {
 }
 
 impl AccountChange {
-    /// Reads the profile of the locked account; empty if there is none.
+    /// Reads the profile of the account, as [`Sql::profile`] does, but within the change.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -34,7 +34,7 @@ impl AccountChange {
         read_profile(id, row.as_ref())
     }
 
-    /// Replaces the profile of the locked account.
+    /// Replaces the profile of the account.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -56,19 +56,19 @@ impl AccountChange {
     }
 }
 
-/// Reads the profile in a row of [`SELECT_PROFILE`]; the empty profile without a row.
+/// Reads the profile in a row of [`SELECT_PROFILE`]. Returns an empty profile if there is no row.
 fn read_profile(id: AccountId, row: Option<&AnyRow>) -> Result<Profile, SqlError> {
     let Some(row) = row else { return Ok(Profile::default()) };
     let metadata = |column: &'static str| {
-        let text: String = row.try_get(column)?;
-        Metadata::from_json(&text).ok_or_else(|| SqlError::Corrupt(format!("{column} of the account {id}")))
+        let json: String = row.try_get(column)?;
+        Metadata::from_json(&json).ok_or_else(|| SqlError::Corrupt(format!("{column} of the account {id}")))
     };
     let text = |column: &'static str| row.try_get::<Option<String>, _>(column);
     Ok(Profile {
         display_name: text("display_name")?,
-        // A value that only another release accepts counts as none.
-        locale: text("locale")?.and_then(|text| LanguageTag::parse(&text).ok()),
-        time_zone: text("time_zone")?.and_then(|text| TimeZoneName::parse(&text).ok()),
+        // A value that another release stored and this one refuses counts as none.
+        locale: text("locale")?.and_then(|tag| LanguageTag::parse(&tag).ok()),
+        time_zone: text("time_zone")?.and_then(|name| TimeZoneName::parse(&name).ok()),
         app_metadata: metadata("app_metadata")?,
         user_metadata: metadata("user_metadata")?,
     })

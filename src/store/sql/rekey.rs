@@ -1,5 +1,5 @@
-//! The part of migration 6 that SQL can't express: it recomputes the keys of account names in Unicode Normalization Form C. A key is the
-//! form of an address or a username by which the account is found.
+//! The part of migration 6 that SQL can't express. A name, an e-mail address or a username, has a key by which its account is found. The
+//! migration brings these keys into Unicode Normalization Form C.
 
 use sqlx::{Any, Row, Transaction};
 
@@ -9,21 +9,21 @@ use crate::domain::text::comparison_key;
 /// The number of the migration that this module completes.
 pub(super) const MIGRATION: i64 = 6;
 
-/// A kind of name, with the statements that recompute its keys.
+/// A kind of name, with the statements that replace its keys.
 struct Name {
     /// The column of the key.
     column: &'static str,
     /// Selects the accounts whose keys have characters outside ASCII.
     select: &'static str,
-    /// Finds the account that has a key.
+    /// Selects the account that has a key.
     holder: &'static str,
     /// Replaces the key of an account.
     update: &'static str,
-    /// How one of two accounts with the same key gets another name, for the log.
+    /// The call that gives an account another name, for the log.
     remedy: &'static str,
 }
 
-/// The two kinds of names. In PostgreSQL and SQLite, a key with characters outside ASCII is longer in bytes than in characters.
+/// The two kinds of names. Only a key with characters outside ASCII can change. It is longer in bytes than in characters.
 const NAMES: [Name; 2] = [
     Name {
         column: "email_key",
@@ -43,19 +43,19 @@ const NAMES: [Name; 2] = [
     },
 ];
 
-/// Recomputes the keys of names with characters outside ASCII. If another account has the new key, the account keeps its
-/// old one: both stay usable, each under the spelling it was registered with.
-pub(super) async fn normalize_names(tx: &mut Transaction<'_, Any>) -> Result<(), SqlError> {
+/// Recomputes the keys of names with characters outside ASCII. If another account already has the new key, the account keeps its
+/// old key: each of the two accounts is still found by the spelling that it was registered with.
+pub(super) async fn recompute_keys(tx: &mut Transaction<'_, Any>) -> Result<(), SqlError> {
     for Name { column, select, holder, update, remedy } in NAMES {
         for row in query(select).fetch_all(&mut **tx).await? {
             let id: String = row.try_get("id")?;
             let name: String = row.try_get("name")?;
             let old_key: String = row.try_get("name_key")?;
-            let key = comparison_key(&name);
-            if key == old_key {
+            let new_key = comparison_key(&name);
+            if new_key == old_key {
                 continue;
             }
-            if let Some(holder_row) = query(holder).bind(key.clone()).fetch_optional(&mut **tx).await? {
+            if let Some(holder_row) = query(holder).bind(new_key.clone()).fetch_optional(&mut **tx).await? {
                 let other: String = holder_row.try_get("id")?;
                 tracing::warn!(
                     account = %id,
@@ -66,7 +66,7 @@ pub(super) async fn normalize_names(tx: &mut Transaction<'_, Any>) -> Result<(),
                 );
                 continue;
             }
-            query(update).bind(key).bind(id).execute(&mut **tx).await?;
+            query(update).bind(new_key).bind(id).execute(&mut **tx).await?;
         }
     }
     Ok(())

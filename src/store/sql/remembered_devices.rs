@@ -10,13 +10,13 @@ use crate::domain::{
     remembered_device::RememberedDevice,
 };
 
-/// Selects the devices that may skip the second factor of an account: those that were remembered in the account's current state and after
-/// `since`, and have not expired.
+/// Selects the devices that may skip the second factor of an account: unexpired devices that were remembered after `since`, with the digest
+/// of the account's current state.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveDevices {
     /// The account.
     pub account: AccountId,
-    /// The digest of the account's current state: password, factors, primary address and roles.
+    /// The digest of the account's current state: last password change, factors, primary address and roles.
     pub binding: [u8; 16],
     /// Only devices that were remembered after this time may skip the second factor.
     pub since: Timestamp,
@@ -25,7 +25,7 @@ pub struct LiveDevices {
 }
 
 impl Sql {
-    /// Records a use of a remembered device, by its digest. Returns the device, or `None` if no selected device has the digest.
+    /// Records a use of the device with a token's digest. Returns the device's id, or `None` if no selected device has the digest.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -51,7 +51,7 @@ impl Sql {
         parse_id(&id).map(Some)
     }
 
-    /// The remembered devices that may skip the second factor, newest first.
+    /// The selected devices, newest first.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -71,7 +71,7 @@ impl Sql {
         rows.iter().map(read_device).collect()
     }
 
-    /// Forgets a device of an account. Returns whether the account had the device. If so, writes `entry` to the audit log.
+    /// Forgets a device of an account. If the account had the device, writes `entry` to the audit log and returns true.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -83,8 +83,8 @@ impl Sql {
     ) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
         let sql = "DELETE FROM remembered_devices WHERE account_id = $1 AND id = $2";
-        let result = query(sql).bind(account.to_string()).bind(id.to_string()).execute(&mut *tx).await?;
-        let existed = result.rows_affected() > 0;
+        let deleted = query(sql).bind(account.to_string()).bind(id.to_string()).execute(&mut *tx).await?;
+        let existed = deleted.rows_affected() > 0;
         if existed {
             self.record(&mut tx, entry).await?;
         }
@@ -109,8 +109,8 @@ impl Sql {
 }
 
 impl AccountChange {
-    /// Remembers a device. Removes the devices that may no longer skip the second factor, and the oldest devices if there would be more
-    /// than `max`.
+    /// Remembers a device. Removes devices that have expired or were remembered in another state of the account, and the oldest devices
+    /// if more than `max` would remain.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -122,7 +122,7 @@ impl AccountChange {
             .bind(device.created_at.as_millis())
             .execute(&mut *self.tx)
             .await?;
-        // Keeps at most `max - 1` devices: the last place is for the new one.
+        // Keeps the newest `max - 1` devices, to leave room for the new one.
         let sql = "DELETE FROM remembered_devices WHERE account_id = $1 AND id NOT IN (\
                    SELECT id FROM remembered_devices WHERE account_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2)";
         query(sql).bind(account.clone()).bind(i64::from(max.saturating_sub(1))).execute(&mut *self.tx).await?;
@@ -144,8 +144,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Forgets all devices, because after a change of the account each device must show a second factor again. Their binding would
-    /// refuse them as well.
+    /// Forgets all devices after a change of the account: the user must pass a second factor again on each of them.
     pub(super) async fn forget_devices(&mut self) -> Result<(), SqlError> {
         let sql = "DELETE FROM remembered_devices WHERE account_id = $1";
         query(sql).bind(self.account.id.to_string()).execute(&mut *self.tx).await?;

@@ -1,4 +1,4 @@
-//! The `secondary_emails` table: the e-mail addresses of accounts beside the primary one. Also the ownership of addresses.
+//! The `secondary_emails` table: the e-mail addresses of accounts other than the primary one. Also decides who owns an address.
 //!
 //! The primary address is in `accounts`, so that a sign-in by the primary address reads one row. A verified address belongs to one
 //! account. A unique index of each table guarantees this within the table, and the lock of [`AccountChange::lock_address`] across both
@@ -24,7 +24,7 @@ pub struct SecondaryEmail {
     pub account: AccountId,
     /// The address.
     pub email: Email,
-    /// When the address was verified; none before. An address that is not verified belongs to nobody (I13).
+    /// When the address was verified; `None` before.
     pub verified_at: Option<Timestamp>,
     /// When the address was added.
     pub created_at: Timestamp,
@@ -44,15 +44,16 @@ impl Sql {
 
     /// The stored address of an account that matches the identifier a user typed. Mails are sent to the stored address, never to the typed
     /// text. An e-mail address other than the primary one matches the verified secondary address with the same key. Any other identifier
-    /// matches the primary address. `None` if the secondary address was removed after a lookup by it had found the account.
+    /// matches the primary address. `None` if the secondary address by which the account was found has been removed since.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn named_email(&self, account: &Account, identifier: &Identifier) -> Result<Option<Email>, SqlError> {
         let Some(typed) = account.other_email(identifier) else { return Ok(Some(account.email.clone())) };
         let emails = self.secondary_emails(account.id).await?;
-        let found = emails.into_iter().find(|stored| stored.verified_at.is_some() && stored.email.key() == typed.key());
-        Ok(found.map(|stored| stored.email))
+        let matching =
+            emails.into_iter().find(|stored| stored.verified_at.is_some() && stored.email.key() == typed.key());
+        Ok(matching.map(|stored| stored.email))
     }
 }
 
@@ -65,7 +66,7 @@ impl AccountChange {
         list(&mut self.tx, self.account.id).await
     }
 
-    /// Adds an address that the account does not have.
+    /// Adds a secondary address. The account must not have the address yet.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -115,7 +116,7 @@ impl AccountChange {
     }
 
     /// Makes a secondary address that was verified at `verified_at` the primary one. The former primary address becomes a secondary one
-    /// with the id `former`, and stays verified or unverified.
+    /// with the id `former_id`. Whether it is verified does not change.
     ///
     /// # Errors
     /// [`TakeAddressError`]
@@ -123,18 +124,18 @@ impl AccountChange {
         &mut self,
         email: &SecondaryEmail,
         verified_at: Timestamp,
-        former: EmailId,
+        former_id: EmailId,
         now: Timestamp,
     ) -> Result<(), TakeAddressError> {
         let account_id = self.account.id.to_string();
-        // Empty if the account lost its unverified address to another account.
+        // The address is empty if the account lost it, unverified, to another account.
         if !self.account.email.as_str().is_empty() {
             // An account that was verified before the column `email_verified_at` existed has no value in it.
             let sql = "INSERT INTO secondary_emails (id, account_id, email, email_key, verified_at, created_at) \
                        SELECT $1, id, email, email_key, \
                        CASE email_verified WHEN 1 THEN COALESCE(email_verified_at, created_at) END, created_at \
                        FROM accounts WHERE id = $2";
-            let insert = query(sql).bind(former.to_string()).bind(account_id.clone());
+            let insert = query(sql).bind(former_id.to_string()).bind(account_id.clone());
             insert.execute(&mut *self.tx).await.map_err(SqlError::from)?;
         }
         self.make_primary_address(&email.email, now).await?;
@@ -173,7 +174,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Removes the account's secondary address with a key. Returns when the address was verified, if it was.
+    /// Removes the secondary address with a key, if the account has it. Returns when it was verified; `None` if it was not.
     pub(super) async fn take_secondary_email(&mut self, key: &str) -> Result<Option<Timestamp>, SqlError> {
         let sql = "DELETE FROM secondary_emails WHERE account_id = $1 AND email_key = $2 RETURNING verified_at";
         let row =
@@ -182,10 +183,10 @@ impl AccountChange {
         Ok(row.try_get::<Option<i64>, _>("verified_at")?.map(Timestamp::from_millis))
     }
 
-    /// Takes an address from another account that has it as its unverified primary one. Must precede [`Self::lock_address`], to avoid a
-    /// deadlock: this statement may wait for the row of the other account, whose own change may wait for the lock.
+    /// Takes an address from another account that has it as its unverified primary one. Call this before [`Self::lock_address`], to avoid
+    /// a deadlock: the update may wait for a change of the other account, and that change may wait for the lock.
     pub(super) async fn release_unverified(&mut self, key: &str, now: Timestamp) -> Result<(), SqlError> {
-        // The account gets an address key without an `@`, which no typed address has.
+        // The other account gets a key that no typed address has: it contains no `@`.
         let sql = "UPDATE accounts SET email = '', email_key = 'released:' || id, updated_at = $1 \
                    WHERE email_key = $2 AND id <> $3 AND email_verified = 0 RETURNING id";
         let released = query(sql)
@@ -204,8 +205,8 @@ impl AccountChange {
     /// transaction is exclusive anyway.
     pub(super) async fn lock_address(&mut self, key: &str) -> Result<(), SqlError> {
         if self.sql.dialect == Dialect::Postgres {
-            // An advisory lock has a number of 64 bits, here the beginning of a digest. If two addresses have the same number, their
-            // transactions wait for each other.
+            // An advisory lock has a number of 64 bits, here the beginning of a digest. Should two addresses have the same number, their
+            // transactions only wait for each other.
             let digest = digest(&SHA256, format!("latchkey address {key}").as_bytes());
             let mut number = [0; 8];
             number.copy_from_slice(&digest.as_ref()[..8]);
@@ -215,10 +216,10 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Whether another account has verified an address, as its primary or as a secondary one. If none has,
-    /// deletes the rows of the verified address that deleted accounts left behind.
+    /// Returns whether another account has verified an address, as its primary or as a secondary one. If none has, deletes the rows
+    /// that deleted accounts left behind for the address.
     pub(super) async fn is_verified_elsewhere(&mut self, key: &str) -> Result<bool, SqlError> {
-        // An older release, which does not know the table, leaves the rows of accounts that it deletes. Such rows don't count.
+        // An older release does not know this table, so the rows of an account that it deletes stay. Such rows don't count.
         let sql = "SELECT id FROM accounts WHERE id <> $1 AND ((email_key = $2 AND email_verified = 1) OR id = \
                    (SELECT account_id FROM secondary_emails WHERE email_key = $2 AND verified_at IS NOT NULL))";
         let id = self.account.id.to_string();
@@ -246,7 +247,8 @@ pub(super) async fn verified_keys(tx: &mut Transaction<'_, Any>, keys: &[String]
     rows.iter().map(|row| Ok(row.try_get("email_key")?)).collect()
 }
 
-/// Inserts a secondary address of an import. Returns false if an account has the address as its primary one, or has verified it.
+/// Inserts an imported secondary address. Returns false, and inserts nothing, if the address is an account's primary one or a verified
+/// secondary one.
 pub(super) async fn insert_imported(tx: &mut Transaction<'_, Any>, new: &SecondaryEmail) -> Result<bool, SqlError> {
     let key = new.email.key();
     let holder =

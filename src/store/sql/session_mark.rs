@@ -1,5 +1,5 @@
-//! The session mark: the time that nodes write to Redis and to the database, so that a Redis that was restored from an old
-//! copy is detected.
+//! The session mark: a time that nodes write to Redis and to the database. If the mark in Redis is older, Redis was restored from an
+//! old copy.
 
 use sqlx::Row;
 

@@ -10,8 +10,8 @@ use crate::domain::{
 };
 
 impl Sql {
-    /// Inserts a new key, and sets the end of trust in older keys, in one transaction. `ends` has the `kid` and the `verifies_until` of
-    /// each.
+    /// Inserts a new key, and sets the end of trust in older keys, in one transaction. `ends` has the `kid` and the end of each older
+    /// key.
     ///
     /// # Errors
     /// [`SqlError`], also if a key with the same `kid` exists.
@@ -25,7 +25,7 @@ impl Sql {
         Ok(tx.commit().await?)
     }
 
-    /// Inserts the first key, unless a key exists. If nodes start concurrently, exactly one of them inserts its key. Returns whether
+    /// Inserts `key`, unless a key exists. If several nodes start at the same time, only one of them inserts its key. Returns whether
     /// this call has inserted `key`.
     ///
     /// # Errors
@@ -57,8 +57,8 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Ends trust in a key: its tokens are refused from `until` on. An earlier end stays. Records a new end in the audit log as the key's
-    /// retirement. `None` removes an end. Returns whether the key exists.
+    /// Retires a key: its tokens are refused from `until` on. An end that is not later stays. Otherwise the audit log records the
+    /// retirement, with the time `until`. `None` removes the key's end. Returns whether the key exists.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -69,7 +69,7 @@ impl Sql {
             tx.commit().await?;
             return Ok(exists);
         };
-        // One statement, so that of concurrent calls with the same end, one changes the key and records the retirement.
+        // A condition in the statement, so that only one of several concurrent calls with the same end records the retirement.
         let sql = "UPDATE signing_keys SET verifies_until = $1 \
                    WHERE kid = $2 AND (verifies_until IS NULL OR verifies_until > $1)";
         let updated = query(sql).bind(until.as_millis()).bind(kid.to_owned()).execute(&mut *tx).await?;
@@ -99,7 +99,7 @@ impl Sql {
         Ok(updated.rows_affected() > 0)
     }
 
-    /// Deletes the keys in which trust has ended before `now`, and returns their number.
+    /// Deletes the keys whose end of trust is before `now`, and returns their number.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -16,23 +16,23 @@ use url::Url;
 use super::SqlError;
 use crate::domain::secret::SecretText;
 
-/// The pause before another attempt after the file was locked.
+/// The pause before the next attempt to turn on the write-ahead log.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// The connection options. Their URL has the absolute path, encoded, so that no part of the path is parsed as a host.
+/// The connection options. Their URL contains the absolute path, percent-encoded, so that no part of it is parsed as a host.
 pub(super) fn options(url: &SecretText) -> Result<AnyConnectOptions, SqlError> {
     let path = path(url)?;
     let path = path.to_str().ok_or_else(|| SqlError::Address("is not UTF-8".into()))?;
-    // an empty host, before the path
+    // a URL with an empty host
     let mut address = Url::parse("sqlite:///").map_err(|error| SqlError::Address(error.to_string()))?;
-    // `set_path` encodes other characters, but takes `%` for the beginning of an encoded one
+    // `set_path` encodes every special character except `%`, which it takes for the beginning of an encoded one
     address.set_path(&path.replace('%', "%25"));
     address.set_query(url.expose().split_once('?').map(|(_, query)| query));
     Ok(AnyConnectOptions::from_url(&address)?)
 }
 
-/// Creates the file, for its owner only (SQLite gives the files beside it the same permissions), and turns on the write-ahead
-/// log, which stays on.
+/// Creates the file, with permissions for its owner only. SQLite's further files get the same permissions. Turns on the write-ahead
+/// log: the file stores this setting.
 pub(super) async fn create(
     url: &SecretText,
     options: &AnyConnectOptions,
@@ -42,9 +42,8 @@ pub(super) async fn create(
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     opened.map_err(|source| SqlError::File { path, source })?;
     let mut connection = AnyConnection::connect_with(options).await?;
-    connection.execute(pragmas(acquire_timeout)).await?;
-    // If several processes start at the same time, one of them turns the log on. The others get an error immediately, regardless of
-    // busy_timeout, and must retry.
+    connection.execute(connection_pragmas(acquire_timeout)).await?;
+    // While another process turns the log on, this one gets an error at once, regardless of busy_timeout, and must retry.
     let turn_on_log = async {
         while let Err(error) = connection.execute("PRAGMA journal_mode = WAL").await.map_err(SqlError::from) {
             if !error.is_unavailable() {
@@ -54,19 +53,20 @@ pub(super) async fn create(
         }
         Ok(())
     };
-    // the error of a pool without a free connection: the database is unavailable
-    tokio::time::timeout(acquire_timeout, turn_on_log).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+    let turned_on = tokio::time::timeout(acquire_timeout, turn_on_log).await;
+    // sqlx's error for a pool without a free connection: the database is unavailable
+    turned_on.unwrap_or_else(|_elapsed| Err(sqlx::Error::PoolTimedOut.into()))?;
     Ok(connection.close().await?)
 }
 
-/// The settings of every connection. A statement waits at most `acquire_timeout` for a lock. `synchronous = FULL` makes a commit
+/// The settings of every connection. A statement waits at most `lock_timeout` for a lock. `synchronous = FULL` makes a commit
 /// survive a power cut, not only a crash.
-pub(super) fn pragmas(acquire_timeout: Duration) -> SqlStr {
+pub(super) fn connection_pragmas(lock_timeout: Duration) -> SqlStr {
     AssertSqlSafe(format!(
         "PRAGMA busy_timeout = {};
          PRAGMA synchronous = FULL;
          PRAGMA foreign_keys = ON;",
-        acquire_timeout.as_millis()
+        lock_timeout.as_millis()
     ))
     .into_sql_str()
 }
