@@ -11,13 +11,13 @@ use crate::harness::{
 };
 
 /// The guesses of an attack, and how many of them are sent at the same time.
-const PASSWORDS: usize = 10_000;
+const GUESSES: usize = 10_000;
 const CONCURRENT: usize = 50;
 
-/// The address from which the owner has logged in before.
+/// The owner's usual IP address.
 const HOME: &str = "198.51.100.1";
 
-/// The failures of a stranger that are verified: five without delay, and the one that starts the first delay.
+/// The failed logins until a stranger has to wait: five without delay, and the one that starts the first delay.
 const FAILURES_UNTIL_DELAY: usize = 6;
 
 /// The longest delay, in seconds.
@@ -25,27 +25,28 @@ const MAX_DELAY: u64 = 15 * 60;
 
 /// The result of an attack.
 struct Attack {
-    /// Passwords that the service verified.
+    /// The attacker's passwords that the service verified.
     verified: u64,
     /// Requests that the service refused without verifying the password.
     refused: u64,
 }
 
-/// Tries all passwords in batches of fifty, with fifty seconds between batches, for nearly three hours of the test's clock.
+/// Sends all guesses in batches of fifty, with fifty seconds between batches, for nearly three hours of the test's clock. `address_of` is
+/// the IP address that sends a guess.
 /// Meanwhile the owner logs in from home without a device token, and from elsewhere with one.
-async fn run_attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> String) -> Attack {
+async fn run_attack(cluster: &TestCluster, node: &Node, address_of: impl Fn(usize) -> String) -> Attack {
     node.register("ada").await;
-    let first = node.send(login(node, HOME, "ada", PASSWORD)).await.expect(200);
-    let device = first.header("x-device-token").to_owned();
+    let first_login = node.send(login(node, HOME, "ada", PASSWORD)).await.expect(200);
+    let device = first_login.header("x-device-token").to_owned();
     assert!(device.starts_with("lk_dt_"), "{device}");
 
     let jobs_before = node.state.passwords.jobs();
     let mut refused = 0;
     let mut logins_of_owner = 0;
-    for batch in 0..PASSWORDS / CONCURRENT {
+    for batch in 0..GUESSES / CONCURRENT {
         let attempt = |i: usize| {
             let number = batch * CONCURRENT + i;
-            let from = address(number);
+            let from = address_of(number);
             let password = format!("password number {number}");
             async move { node.send(login(node, &from, "ada", &password)).await }
         };
@@ -54,7 +55,7 @@ async fn run_attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) 
                 401 => {}
                 429 => {
                     refused += 1;
-                    assert_eq!(answer.problem().1, "too_many_requests");
+                    assert_eq!(answer.problem(), (429, "too_many_requests".to_owned()));
                     assert!(answer.header("retry-after").parse::<u64>().unwrap() <= MAX_DELAY, "{answer:?}");
                 }
                 _ => panic!("{answer:?}"),
@@ -71,11 +72,11 @@ async fn run_attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) 
     Attack { verified: node.state.passwords.jobs() - jobs_before - logins_of_owner, refused }
 }
 
-/// An attack gets six guesses without delay, ten while the delays double up to fifteen minutes, and ten in the remaining two and
-/// a half hours. The range allows for delays that end between two batches.
+/// An attack gets six guesses without delay, ten more while the delays double up to fifteen minutes, and ten in the remaining two
+/// and a half hours. The range allows for delays that end between two batches.
 fn assert_few_were_verified(attack: &Attack) {
     assert!((10..=30).contains(&attack.verified), "{} passwords were verified", attack.verified);
-    assert_eq!(attack.verified + attack.refused, PASSWORDS as u64);
+    assert_eq!(attack.verified + attack.refused, GUESSES as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,24 +111,24 @@ async fn concurrent_guesses_are_counted_before_verification() {
     assert_eq!(count(429), CONCURRENT - FAILURES_UNTIL_DELAY);
 }
 
-/// An owner who has forgotten the password has to wait too, but only on the known device.
+/// An owner who has forgotten the password has to wait on the known device, and on no other device.
 #[tokio::test]
 async fn known_device_waits_for_its_own_failures_only() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.register("ada").await;
-    let first = node.send(login(&node, HOME, "ada", PASSWORD)).await.expect(200);
-    let device = first.header("x-device-token").to_owned();
+    let first_login = node.send(login(&node, HOME, "ada", PASSWORD)).await.expect(200);
+    let device = first_login.header("x-device-token").to_owned();
     let from_known_device =
         |password: &str| login(&node, "192.0.2.9", "ada", password).header("x-device-token", &device);
-    // a recognized device has 100 failures without delay; one more starts the first delay
+    // a known device has 100 failures without delay; one more starts the first delay, of a second
     for _ in 0..101 {
         node.send(from_known_device("forgotten")).await.expect(401);
     }
     let refused = node.send(from_known_device(PASSWORD)).await.expect(429);
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(refused.header("ratelimit"), "\"login-account\";r=0;t=1");
-    // without the device's token, its failures do not count
+    // a login without the device token is not delayed by the device's failures
     node.send(login(&node, "192.0.2.9", "ada", PASSWORD)).await.expect(200);
     cluster.advance(Duration::from_secs(1));
     let again = node.send(from_known_device(PASSWORD)).await.expect(200);
@@ -154,12 +155,12 @@ async fn browser_is_known_by_its_device_cookie() {
     for number in 0..FAILURES_UNTIL_DELAY {
         node.send(login(&node, "203.0.113.7", "ada", &format!("guess {number}"))).await.expect(401);
     }
-    // from an address that is not known, with and without the cookie
+    // from an unknown IP address, first without and then with the cookie
     node.send(login(&node, "192.0.2.1", "ada", PASSWORD)).await.expect(429);
     node.send(login(&node, "192.0.2.1", "ada", PASSWORD).header("cookie", pair)).await.expect(200);
 }
 
-/// Attack: guess with the address and with the username of one account, to get twice the guesses.
+/// Attack: guess with the e-mail address and with the username of one account, to get twice the guesses.
 #[tokio::test]
 async fn login_failures_by_email_and_by_username_share_one_count() {
     let cluster = cluster();
@@ -190,7 +191,7 @@ async fn device_token_that_the_account_does_not_know_is_replaced() {
     let invented = format!("lk_dt_{}", "A".repeat(43));
     let login_of_eve = node.send(login(&node, "203.0.113.7", "eve", PASSWORD)).await.expect(200);
     let device_of_eve = login_of_eve.header("x-device-token").to_owned();
-    // two owners: the guesses against the first would delay those against the second
+    // an owner for each planted token, because guesses delay all later guesses against the same owner
     for (owner, planted) in [("ada", &invented), ("mary", &device_of_eve)] {
         let request = login(&node, HOME, owner, PASSWORD).header("x-device-token", planted);
         let issued = node.send(request).await.expect(200).header("x-device-token").to_owned();

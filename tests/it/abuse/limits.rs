@@ -1,4 +1,4 @@
-//! Rate limits: the subjects that they count by, and the responses to refused requests.
+//! Rate limits: whose requests each limit counts together, and the responses to refused requests.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
     store::server::{DURABLE, Redis},
 };
 
-/// A password that no account has.
+/// The password to which tests change [`PASSWORD`].
 const NEW_PASSWORD: &str = "gravel lantern ostrich nine";
 
 /// A limit of `count` requests in `secs` seconds. A caller who has used it up may send another request after `secs / count` seconds.
@@ -27,13 +27,13 @@ fn quota(count: u32, secs: u64) -> Option<Quota> {
     Some(Quota { count, window: Duration::from_secs(secs) })
 }
 
-/// Asserts that a response is a refusal by this limit, with the time to wait in seconds.
+/// Asserts that a limit has refused a request: `policy` is its name in the response.
 #[track_caller]
-fn assert_limited(answer: &Answer, policy: &str, wait: u64) {
+fn assert_limited(answer: &Answer, policy: &str, wait_secs: u64) {
     assert_eq!(answer.problem(), (429, "too_many_requests".to_owned()), "{answer:?}");
-    assert_eq!(answer.header("retry-after"), wait.to_string());
+    assert_eq!(answer.header("retry-after"), wait_secs.to_string());
     assert!(answer.header("ratelimit-policy").starts_with(&format!("\"{policy}\";q=")), "{answer:?}");
-    assert_eq!(answer.header("ratelimit"), format!("\"{policy}\";r=0;t={wait}"));
+    assert_eq!(answer.header("ratelimit"), format!("\"{policy}\";r=0;t={wait_secs}"));
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn logins_from_one_address_are_counted_across_nodes() {
     assert_eq!(refused.header("ratelimit-policy"), "\"login-address\";q=4;w=60");
     // an address of another /64
     nodes[1].send(login(&nodes[1], "2001:db8:0:1::1", "ada", PASSWORD)).await.expect(200);
-    // after this time, the quota has one more request
+    // after this time, the quota allows one more request
     cluster.advance(Duration::from_secs(15));
     nodes[1].send(login(&nodes[1], "2001:db8::1", "ada", PASSWORD)).await.expect(200);
     nodes[1].send(login(&nodes[1], "2001:db8::1", "ada", PASSWORD)).await.expect(429);
@@ -135,12 +135,12 @@ async fn ipv6_addresses_are_counted_by_64_bit_prefix_and_by_wider_network() {
     let node = cluster.node().await;
     node.register("ada").await;
     // a request that fails, from the /64 with this number
-    let call = |kind: &str, host: usize| {
-        let from = format!("2001:db8:1:{host:x}::1");
+    let call = |kind: &str, subnet: usize| {
+        let from = format!("2001:db8:1:{subnet:x}::1");
         let request = |path: &str| node.request(Method::POST, path).header("x-forwarded-for", &from);
         let introspection = [("token", "x"), ("client_id", "nobody"), ("client_secret", "wrong")];
         node.send(match kind {
-            "login" => login(&node, &from, &format!("nobody{host}"), "wrong"),
+            "login" => login(&node, &from, &format!("nobody{subnet}"), "wrong"),
             "refresh" => request("/v1/refresh").json(&json!({ "refresh_token": "x" })),
             "registration" => request("/v1/users").json(&json!({ "email": "ada@example.com", "password": PASSWORD })),
             "client-authentication" => request("/oauth2/introspect").form(&introspection),
@@ -149,14 +149,14 @@ async fn ipv6_addresses_are_counted_by_64_bit_prefix_and_by_wider_network() {
     };
     for kind in ["login", "refresh", "registration", "client-authentication"] {
         // one request from each of 10 /64, which is twice the limit of 5
-        for host in 0..10 {
-            let status = call(kind, host).await.status;
-            assert!(status == 401 || status == 409, "{kind} {host}: {status}");
+        for subnet in 0..10 {
+            let status = call(kind, subnet).await.status;
+            assert!(status == 401 || status == 409, "{kind} {subnet}: {status}");
         }
         // the quota of the /48 regains a request every 60 / 10 seconds
         assert_limited(&call(kind, 10).await, &format!("{kind}-network"), 6);
     }
-    // another /48, and an IPv4 address
+    // another /48 and an IPv4 address are not limited
     node.send(login(&node, "2001:db8:2::1", "nobody", "wrong")).await.expect(401);
     node.send(login(&node, "192.0.2.1", "nobody", "wrong")).await.expect(401);
 }
@@ -187,6 +187,7 @@ async fn password_changes_are_limited_by_session() {
     cluster.config.limits.password_change_per_account = quota(3, 60);
     let node = cluster.node().await;
     node.register("ada").await;
+    // two sessions of one account
     let (thief, owner) = (node.login("ada").await, node.login("ada").await);
     for number in 0..3 {
         let guess = format!("guess {number}");
@@ -226,7 +227,7 @@ async fn refreshes_are_limited_by_account_and_address() {
     assert_limited(&refresh(&grace.refresh).await, "refresh-address", 15);
     cluster.advance(Duration::from_secs(60));
     refresh(&grace.refresh).await.expect(200);
-    // A logout is never refused.
+    // no limit applies to a logout
     node.logout(&grace.refresh).await.expect(204);
 }
 
@@ -242,7 +243,7 @@ async fn introspections_are_limited_by_client() {
     for _ in 0..2 {
         call(&one, "/oauth2/introspect", &[("token", "x")]).await.expect(200);
     }
-    // requests for tokens count as well, and revocations do not
+    // the limit also counts requests for tokens, but not revocations
     call(&one, "/oauth2/token", &[("grant_type", "client_credentials")]).await.expect(200);
     assert_limited(&call(&one, "/oauth2/introspect", &[("token", "x")]).await, "introspection-client", 20);
     call(&one, "/oauth2/revoke", &[("token", "x")]).await.expect(200);
@@ -265,7 +266,7 @@ async fn login_without_limits_is_never_refused() {
 async fn registrations_without_redis_are_limited_by_the_node() {
     let server = Redis::stopped(DURABLE);
     let mut cluster = crate::degradation::cluster(&server);
-    // so that the calls to the stopped server fail soon
+    // so that calls to the stopped Redis server fail soon
     cluster.config.redis.command_timeout = Duration::from_millis(100);
     cluster.config.limits.registration_per_address = quota(2, 60);
     let node = cluster.node().await;

@@ -21,7 +21,7 @@ const BACKOFF: Backoff = Backoff {
     trust_ttl: Duration::from_hours(30),
     max_trusted: 3,
 };
-const HOUR: i64 = 3_600_000;
+const HOUR_MILLIS: i64 = 3_600_000;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -32,7 +32,7 @@ enum Step {
     Trust { attempt: Option<usize>, device: u8, address: u8 },
     /// Refunds an admitted attempt.
     Refund { attempt: usize },
-    /// Moves the clock.
+    /// Moves the clock forward.
     Advance { millis: i64 },
 }
 
@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..8_usize).prop_map(|attempt| Step::Refund { attempt }),
         // Around the delays after failures, and around the times at which failures and trust end.
         2 => (1..5_000_i64).prop_map(|millis| Step::Advance { millis }),
-        1 => (HOUR / 2..40 * HOUR).prop_map(|millis| Step::Advance { millis }),
+        1 => (HOUR_MILLIS / 2..40 * HOUR_MILLIS).prop_map(|millis| Step::Advance { millis }),
     ]
 }
 
@@ -97,33 +97,29 @@ impl Model {
         state.failures += 1;
         let delayed = state.failures - i64::from(without_delay);
         // Failures without a delay are forgotten after an hour, others after a day.
-        state.forgotten_at = now + HOUR;
+        state.forgotten_at = now + HOUR_MILLIS;
         if delayed > 0 {
             // 2^20 s exceeds the maximum delay by far, and does not overflow.
             let doublings = u32::try_from(delayed - 1).unwrap().min(20);
             let wait = BACKOFF.first_delay * 2_u32.pow(doublings);
             state.not_before = now + i64::try_from(wait.min(BACKOFF.max_delay).as_millis()).unwrap();
-            state.forgotten_at = now + 24 * HOUR;
+            state.forgotten_at = now + 24 * HOUR_MILLIS;
         }
         self.0.insert(name.to_owned(), state);
         Ok(name.to_owned())
     }
 
     /// Trusts the buckets of the device and of the address. `used` is the bucket that counted the attempt, if any. If it is one of these
-    /// two, its failures are forgotten. If it is the shared bucket, its failures are lowered by one. Then removes the buckets whose trust
-    /// ends first, until `max_trusted` are left beside the shared one.
+    /// two, its failures are forgotten. If it is the shared bucket, the attempt is refunded. Then removes the buckets whose trust ends
+    /// first, until at most `max_trusted` are left beside the shared one.
     fn trust_device(&mut self, device: &str, address: &str, used: Option<&str>, now: i64) {
-        let unrecognized = self.0.get(UNRECOGNIZED).copied();
         let trusted_until = now + i64::try_from(BACKOFF.trust_ttl.as_millis()).unwrap();
         for name in [device, address] {
             let former = if used == Some(name) { None } else { self.0.get(name).copied() };
             self.0.insert(name.to_owned(), State { trusted_until, ..former.unwrap_or_default() });
         }
-        if let (Some(UNRECOGNIZED), Some(state)) = (used, unrecognized) {
-            self.0.insert(
-                UNRECOGNIZED.to_owned(),
-                State { failures: (state.failures - 1).max(0), not_before: 0, trusted_until: 0, ..state },
-            );
+        if used == Some(UNRECOGNIZED) {
+            self.refund(UNRECOGNIZED);
         }
         let max = usize::try_from(BACKOFF.max_trusted).unwrap();
         let recognized = self.0.iter().filter(|(name, _)| *name != UNRECOGNIZED);
@@ -134,6 +130,7 @@ impl Model {
         }
     }
 
+    /// Takes back a failure of a bucket, and ends the bucket's delay.
     fn refund(&mut self, name: &str) {
         if let Some(state) = self.0.get_mut(name) {
             state.failures = (state.failures - 1).max(0);
@@ -163,7 +160,7 @@ async fn run_steps(server: &Redis, store: &RedisStores, account: &str, steps: &[
                     Err(wait) => prop_assert_eq!(decided, ThrottleDecision::Wait(wait)),
                     Ok(name) => {
                         let ThrottleDecision::Admitted(admitted_bucket) = decided else {
-                            return Err(TestCaseError::fail(format!("{decided:?}, not {name}")));
+                            return Err(TestCaseError::fail(format!("{decided:?}, but the model admits {name}")));
                         };
                         if name == UNRECOGNIZED {
                             prop_assert!(admitted_bucket.is_unrecognized());
@@ -175,7 +172,7 @@ async fn run_steps(server: &Redis, store: &RedisStores, account: &str, steps: &[
                 }
             }
             Step::Trust { attempt, device, address } => {
-                // The index may exceed the admitted attempts; without any, nothing is found.
+                // The index wraps around. If no attempt was admitted, `get` finds none.
                 let used = attempt.and_then(|index| admitted.get(index % admitted.len().max(1)));
                 let (device, address) = (format!("d{device}"), format!("a{address}"));
                 let used_bucket = used.map(|(_, bucket)| bucket);
@@ -210,10 +207,12 @@ fn stored_buckets(server: &Redis, account: &str) -> BTreeMap<Name, State> {
 
 #[test]
 fn throttle_scripts_and_model_hold_the_same_buckets() {
+    // proptest runs synchronous code, and the store needs a runtime
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = Redis::start_with(&[]);
     let store = runtime.block_on(async { server.store() });
     let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
+    // each case has an account of its own
     let account = Cell::new(0);
     runner
         .run(&prop::collection::vec(step(), 1..50), |steps| {

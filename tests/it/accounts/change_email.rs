@@ -1,4 +1,4 @@
-//! `POST /v1/me/email`, its confirmation, and `POST /v1/email/undo`.
+//! Change of the primary address: `POST /v1/me/email`, its confirmation, and `POST /v1/email/undo`.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::harness::{
     wait,
 };
 
-/// A cluster without limits on mails, a node, and a session of an account of this name, whose address is not verified.
+/// A cluster without limits on mails, its node, and a session of the account `name`, whose address is not verified.
 async fn cluster_with_account(name: &str) -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
@@ -63,9 +63,9 @@ async fn change_is_confirmed_by_code_in_the_session_or_by_link_with_password() {
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(200);
     let tokens = Tokens::of(&answer);
     let (token, _) = request_address_change(&cluster, &node, &tokens, "second").await;
-    let call = |body| node.post("/v1/email/verify", body);
-    assert_eq!(call(json!({ "token": token })).await.problem(), problem(403, "proof_required"));
-    call(json!({ "token": token, "password": PASSWORD })).await.expect(204);
+    let verify = |body| node.post("/v1/email/verify", body);
+    assert_eq!(verify(json!({ "token": token })).await.problem(), problem(403, "proof_required"));
+    verify(json!({ "token": token, "password": PASSWORD })).await.expect(204);
     node.refresh(&tokens.refresh).await.expect(401);
     node.try_login(&email("second"), PASSWORD).await.expect(200);
 }
@@ -81,7 +81,7 @@ async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_h
     node.refresh(&owner.refresh).await.expect(200);
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
 
-    // an account whose only verified address is a secondary one has an owner, too
+    // an account is owned even if its only verified address is a secondary one
     node.register("grace").await;
     let grace = node.login("grace").await;
     let (_, grace) = add_verified(&cluster, &node, &grace, "grace.work").await;
@@ -100,14 +100,14 @@ async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_h
 #[tokio::test]
 async fn later_request_replaces_the_earlier_address() {
     let (cluster, node, tokens) = cluster_with_account("ada").await;
-    let (first, _) = request_address_change(&cluster, &node, &tokens, "first").await;
+    let (first_token, _) = request_address_change(&cluster, &node, &tokens, "first").await;
     request_address_change(&cluster, &node, &tokens, "second").await;
-    let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": first })).await;
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": first_token })).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"));
 }
 
 #[tokio::test]
-async fn address_that_another_account_has_verified_is_answered_alike_and_its_owner_gets_a_mail() {
+async fn address_that_another_account_has_verified_is_answered_like_a_free_one_and_its_owner_gets_a_mail() {
     let (cluster, node, ada) = cluster_with_account("ada").await;
     node.register("grace").await;
     let grace = node.login("grace").await;
@@ -125,7 +125,7 @@ async fn address_that_another_account_has_verified_is_answered_alike_and_its_own
 async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change() {
     let (cluster, node, owner) = cluster_with_account("ada").await;
     verify_address(&cluster, &node, "ada", &owner).await;
-    // a thief with the password and a session
+    // the thief knows the password
     let thief = node.login("ada").await;
     let (token, _) = request_address_change(&cluster, &node, &thief, "thief").await;
     let answer =
@@ -133,7 +133,7 @@ async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change
     // the change has ended the session, and the thief has the new one
     let thief = Tokens::of(&answer);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
-    // the thief changes the password, and then the address once more
+    // then the thief changes the password, and the address once more
     node.change_password(&thief.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     let thief = node.login_with(&email("thief"), NEW_PASSWORD).await;
     let (second_change, _) = request_address_change(&cluster, &node, &thief, "second").await;

@@ -16,7 +16,7 @@ fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
     cluster.config.token.email_verified = true;
     cluster.config.token.app_metadata = vec!["plan".to_owned(), "seats".to_owned()];
-    // no rate limit
+    // so that no rate limit refuses a call
     cluster.config.limits.introspection_per_client = None;
     cluster
 }
@@ -53,7 +53,7 @@ async fn i16_verified_address_is_in_tokens_and_introspection_of_every_node_at_on
     let before = nodes[0].login("ada").await;
     for node in &nodes {
         assert_eq!(node.verified(&before.access).email_verified, Some(false));
-        // The second response may come from the cache.
+        // The second response may come from the node's cache.
         for _ in 0..2 {
             assert_eq!(introspect(node, &client, &before.access).await["email_verified"], false);
         }
@@ -115,11 +115,11 @@ async fn i16_changed_metadata_is_in_the_next_token_and_older_tokens_are_refused(
     let in_tokens = json!({ "plan": "gold", "seats": [1, 2] });
     assert_eq!(introspect(&nodes[0], &client, &after.access).await["app_metadata"], in_tokens);
     assert_eq!(Value::Object(*nodes[0].verified(&after.access).app_metadata.clone().unwrap()), in_tokens);
-    // A member that no token contains changes no token.
+    // Tokens contain neither `crm_id` nor `note`, so this change refuses no token.
     set_metadata(&nodes[0], &client, &id, json!({ "plan": "gold", "seats": [1, 2], "note": "x" })).await.expect(200);
     let next = refreshed(&nodes[0], &after).await;
     assert_eq!(introspect(&nodes[0], &client, &after.access).await["active"], true);
-    // A new sign-in and a refresh keep the members.
+    // Tokens of a new sign-in and of a refresh contain the members.
     for tokens in [nodes[1].login("ada").await, next] {
         assert_eq!(introspect(&nodes[0], &client, &tokens.access).await["app_metadata"], in_tokens);
     }
@@ -140,9 +140,9 @@ async fn metadata_needs_the_scope_an_account_and_a_size_that_tokens_can_hold() {
     let path = format!("/v1/users/{id}/app-metadata");
     let own = super::signed_in(&node, &tokens, Method::PUT, &path, json!({ "app_metadata": plan })).await;
     assert_eq!(own.problem(), problem(403, "forbidden"), "the owner can read the metadata only");
-    let nobody = "0192f0c1-2345-7abc-8def-0123456789ab";
-    assert_eq!(set_metadata(&node, &client, nobody, plan).await.problem(), problem(404, "unknown_account"));
-    // An account can have 4096 bytes of metadata. Tokens can have 1024 bytes of the configured members, here `plan`.
+    let unknown_id = "0192f0c1-2345-7abc-8def-0123456789ab";
+    assert_eq!(set_metadata(&node, &client, unknown_id, plan).await.problem(), problem(404, "unknown_account"));
+    // The limit is 4096 bytes for the metadata, and 1024 bytes for the members that tokens contain, here `plan`.
     for (member, size) in [("note", 5000), ("plan", 1100)] {
         let answer = set_metadata(&node, &client, &id, json!({ member: "x".repeat(size) })).await;
         assert_eq!(answer.problem(), problem(422, "invalid_fields"), "{member}");
@@ -150,6 +150,6 @@ async fn metadata_needs_the_scope_an_account_and_a_size_that_tokens_can_hold() {
     }
     // `note` is in no token, so the smaller limit does not apply.
     set_metadata(&node, &client, &id, json!({ "note": "x".repeat(3000) })).await.expect(200);
-    // The account can still sign in.
+    // Metadata above the smaller limit does not prevent a sign-in.
     node.try_login(&email("ada"), crate::harness::client::PASSWORD).await.expect(200);
 }

@@ -92,7 +92,7 @@ async fn export_has_all_data_and_no_secrets() {
     assert_eq!(data["sessions"][0]["id"], tokens.session.as_str());
     let events = data["events"].as_array().unwrap();
     let mut names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
-    // The events have the same time, so their order is undefined.
+    // The clock stands still, so all events have the same time and no defined order.
     names.sort_unstable();
     assert_eq!(names, ["account_added", "profile_changed", "sign_in"]);
     assert!(!export.text.contains("argon2"), "a password hash: {}", export.text);

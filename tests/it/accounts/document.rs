@@ -11,8 +11,8 @@ use crate::{
     openapi_external::succeed,
 };
 
-/// The blocks of commands of a document.
-pub fn blocks(document: &str) -> Vec<String> {
+/// The blocks of shell commands in a document.
+pub fn shell_blocks(document: &str) -> Vec<String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
     text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
@@ -41,11 +41,11 @@ impl DocumentShell {
     }
 
     /// Stops the running node, if any, and starts one by a command such as `LATCHKEY_FACTORS_REQUIRED=all latchkey serve`.
-    pub fn serve(&mut self, line: &str) {
+    pub fn serve(&mut self, command_line: &str) {
         if let Some(former) = self.service.take() {
             drop(former.end(Signal::TERM));
         }
-        let (environment, arguments) = line.trim().split_once("latchkey ").unwrap();
+        let (environment, arguments) = command_line.trim().split_once("latchkey ").unwrap();
         let arguments: Vec<_> = arguments.split(' ').collect();
         let mut command = command(self.folder.path(), &arguments);
         // so that no call times out on a busy machine
@@ -65,14 +65,14 @@ impl DocumentShell {
         let base = &self.client().base;
         let commands = commands.replace("http://127.0.0.1:8080", base);
         assert!(!commands.contains('…'), "a placeholder was not replaced: {commands}");
-        // writes the variables, without the read-only ones of the shell, and the functions
+        // saves functions, and variables except the shell's own read-only ones
         let save_state = "{ declare -p | grep -v '^declare -[a-z]*r'; declare -f; } > .state";
         let script = format!("cd '{folder}'\n[ ! -e .state ] || . ./.state\n{commands}\n{save_state}");
         let path = format!("{folder}/bin:{}", std::env::var("PATH").unwrap());
         let output = tokio::task::block_in_place(|| {
             let mut command = Command::new("timeout");
-            let seconds = "120";
-            command.args([seconds, "bash", "-e", "-o", "pipefail", "-c", &script]);
+            let timeout_secs = "120";
+            command.args([timeout_secs, "bash", "-e", "-o", "pipefail", "-c", &script]);
             succeed(command.env("PATH", path))
         });
         String::from_utf8(output.stdout).unwrap()
@@ -88,9 +88,9 @@ impl DocumentShell {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_document_about_accounts_succeeds_as_printed() {
     let mut shell = DocumentShell::new();
-    // `api` prints errors of the service and succeeds; here they fail the test.
+    // The document's function `api` succeeds after an error of the service. Here, such an error fails the test.
     shell.add_program("curl", "exec curl --fail-with-body \"$@\"");
-    let mut blocks = blocks("docs/accounts.md");
+    let mut blocks = shell_blocks("docs/accounts.md");
     // the first block starts the node
     let start = blocks.remove(0);
     shell.serve(&start);
@@ -98,9 +98,9 @@ async fn every_command_of_the_document_about_accounts_succeeds_as_printed() {
     let (undo, mut others): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| block.contains("/v1/email/undo"));
     assert_eq!(undo.len(), 1);
     others.extend(undo);
-    let secret = "$(latchkey client add crm --scope accounts:recover | sed -n 's/client_secret: //p')";
-    let output = shell.run(&others.concat().replace("lk_cs_…", secret));
-    // a profile, a scheduled deletion, a sign-in, an invitation, and the token of an invitation with `"delivery":"return"`
+    let print_secret = "$(latchkey client add crm --scope accounts:recover | sed -n 's/client_secret: //p')";
+    let output = shell.run(&others.concat().replace("lk_cs_…", print_secret));
+    // in the output of a profile, a scheduled deletion, a sign-in, an invitation, and an invitation with `"delivery":"return"`
     for expected in ["Ada Lovelace", "deletes_at", "access_token", "Invited grace@example.com", "lk_ot_"] {
         assert!(output.contains(expected), "no {expected} in {output}");
     }

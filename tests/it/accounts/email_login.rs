@@ -26,8 +26,8 @@ async fn sign_in_by_mail_is_off_by_default() {
     let node = cluster.node().await;
     let answer = node.post("/v1/login/code", json!({ "email": email("ada") })).await;
     assert_eq!(answer.problem(), problem(403, "login_method_off"));
-    let unknown = json!({ "request": "x", "token": "x" });
-    assert_eq!(node.post("/v1/login/code/verify", unknown).await.problem(), problem(403, "login_method_off"));
+    let body = json!({ "request": "x", "token": "x" });
+    assert_eq!(node.post("/v1/login/code/verify", body).await.problem(), problem(403, "login_method_off"));
 }
 
 #[tokio::test]
@@ -35,12 +35,12 @@ async fn code_and_link_sign_in_only_where_they_were_requested() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.register("ada").await;
-    // A reset by mail verifies the address.
+    // A reset verifies the address, so the sign-in by mail keeps the password.
     let (reset_token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &reset_token, NEW_PASSWORD).await.expect(204);
     let request_of_nobody = request_code(&node, "nobody").await;
     let request_of_ada = request_code(&node, "ada").await;
-    let (_, code) = first_mail(&cluster, "ada", "sign_in_code").await;
+    let (_link_token, code) = first_mail(&cluster, "ada", "sign_in_code").await;
     let verify = |request: &str, code: &str| {
         let body = json!({ "request": request, "email": email("ada"), "code": code, "device": "Ada's laptop" });
         node.post("/v1/login/code/verify", body)
@@ -49,7 +49,6 @@ async fn code_and_link_sign_in_only_where_they_were_requested() {
     let tokens = Tokens::of(&verify(&request_of_ada, &code).await.expect(200));
     node.refresh(&tokens.refresh).await.expect(200);
     assert_eq!(verify(&request_of_ada, &code).await.problem(), problem(401, "invalid_code"), "a code works once");
-    // The password stays, since the address was verified before.
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
 
     let second_request = request_code(&node, "ada").await;
@@ -57,7 +56,7 @@ async fn code_and_link_sign_in_only_where_they_were_requested() {
     let (link_token, _) = next_mail(&cluster, "ada", earlier_mails, "sign_in_code").await;
     let body = json!({ "request": second_request, "token": link_token, "transport": "cookie" });
     let request = node.request(reqwest::Method::POST, "/v1/login/code/verify").json(&body);
-    // A page of another site would not get the cookie.
+    // The headers of a page on the same site: a page of another site would not get the cookie.
     let request = request.header("origin", "https://auth.example.com").header("sec-fetch-site", "same-origin");
     let answer = node.send(request).await.expect(200);
     let mut cookies = answer.headers.get_all("set-cookie").iter();

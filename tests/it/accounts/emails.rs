@@ -1,4 +1,4 @@
-//! `GET` and `POST /v1/me/emails`, `DELETE /v1/me/emails/{id}`, `POST /v1/me/emails/{id}/primary`: several addresses of an account.
+//! Secondary addresses: `GET` and `POST /v1/me/emails`, `DELETE /v1/me/emails/{id}`, `POST /v1/me/emails/{id}/primary`.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn make_primary(node: &Client, tokens: &Tokens, id: &str) -> Answer {
 }
 
 /// The addresses of the account without their domain: `ada (primary)`, `work`, `typo (not verified)`. The primary address comes
-/// first, the others follow by name, since the clock of a test stands still and their order is undefined.
+/// first. The others are sorted by name, because addresses that were added at the same time have no defined order.
 pub async fn list(node: &Client, tokens: &Tokens) -> Vec<String> {
     let body = node.get("/v1/me/emails", &tokens.access).await.expect(200).json();
     let has = |address: &Value, field: &str| address[field] == json!(true);
@@ -97,16 +97,16 @@ pub async fn wait_until_settled(node: &Node) {
 #[tokio::test]
 async fn added_address_signs_in_once_it_is_verified() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
-    let other = node.login("ada").await;
+    let other_session = node.login("ada").await;
     let (_id, token, _code) = add(&cluster, &node, &tokens, "work").await;
     assert_eq!(list(&node, &tokens).await, ["ada (primary)", "work (not verified)"]);
     node.try_login(&email("work"), PASSWORD).await.expect(401);
-    node.refresh(&other.refresh).await.expect(200);
+    node.refresh(&other_session.refresh).await.expect(200);
 
-    // verifying it ends all sessions, and the caller gets a new one (I5)
+    // the verification ends all sessions, and the caller gets a new one (I5)
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     let new = Tokens::of(&answer.expect(200));
-    for former in [&tokens, &other] {
+    for former in [&tokens, &other_session] {
         node.refresh(&former.refresh).await.expect(401);
         node.get("/v1/me", &former.access).await.expect(401);
     }
@@ -170,7 +170,6 @@ async fn change_of_addresses_does_not_renew_the_authentication() {
     assert_eq!(claims.acr.as_str(), "aal1");
 }
 
-/// The mail goes to the address that was typed, if the account has verified it.
 #[tokio::test]
 async fn reset_mail_goes_to_the_verified_address_that_was_typed() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
@@ -200,7 +199,8 @@ async fn reset_mail_goes_to_the_verified_address_that_was_typed() {
     cluster.mail_to(&email("ada"), "password_changed").await;
 
     node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "work", 1, "password_reset").await;
+    let earlier_mails = 1;
+    let (token, _) = next_mail(&cluster, "work", earlier_mails, "password_reset").await;
     // back to the first password
     reset(&node, &token, PASSWORD).await.expect(204);
     node.login("ada").await;
@@ -286,7 +286,7 @@ async fn secondary_address_made_primary_keeps_the_former_primary_which_can_undo_
     assert!(join_lines(&notice.text).contains("is now the primary address"), "{}", notice.text);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
 
-    // undo works even after a thief has removed the former address
+    // the undo link works even after a thief has removed the former address
     let emails = node.get("/v1/me/emails", &tokens.access).await.json()["emails"].clone();
     let former = &emails[1];
     assert_eq!(former["email"], email("ada"));
@@ -340,7 +340,7 @@ async fn removal_of_an_unverified_address_invalidates_its_link_and_sends_no_noti
 async fn invalid_changes_of_addresses_are_refused_with_their_codes() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
-    // a change of addresses counts as a password change
+    // so that no limit refuses a call: the changes of addresses count as password changes
     cluster.config.limits.password_change_per_account = None;
     // the account has `ada`, `work` and `home`
     cluster.config.account.max_emails = 3;
@@ -362,7 +362,7 @@ async fn invalid_changes_of_addresses_are_refused_with_their_codes() {
         assert_eq!(refused.problem(), problem(409, "primary_email"));
     }
     assert_eq!(make_primary(&node, &tokens, &home).await.problem(), problem(403, "email_not_verified"));
-    // another account's address is unknown to `eve`
+    // to `eve`, the address of another account does not exist
     node.register("eve").await;
     let eve = node.login("eve").await;
     for refused in [remove(&node, &eve, &work).await, make_primary(&node, &eve, &work).await] {
@@ -386,11 +386,11 @@ async fn changes_of_addresses_need_a_recent_authentication() {
     ] {
         assert_eq!(refused.problem(), problem(401, "insufficient_user_authentication"));
     }
-    // the list needs none
+    // the list needs no recent authentication
     list(&node, &tokens).await;
 }
 
-/// The link "this wasn't me" of a notice: the thief's address must not lead back into the account.
+/// An owner reports a change with the link of its notice. Afterwards the thief's address must not lead into the account.
 #[tokio::test]
 async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
@@ -404,8 +404,8 @@ async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
         count_mails(&cluster, "ada", "secondary_address_changed") > before
     })
     .await;
-    let not_me = cluster.mail_to(&email("ada"), "secondary_address_changed").await.token().to_owned();
-    node.post("/v1/account/secure", json!({ "token": not_me })).await.expect(204);
+    let report_token = cluster.mail_to(&email("ada"), "secondary_address_changed").await.token().to_owned();
+    node.post("/v1/account/secure", json!({ "token": report_token })).await.expect(204);
     node.refresh(&thief.refresh).await.expect(401);
     node.post("/v1/password/forgot", json!({ "identifier": email("thief") })).await.expect(202);
     // the report has sent this link
@@ -446,17 +446,17 @@ async fn deleted_account_frees_its_addresses_and_the_export_lists_them() {
     let export = node.get("/v1/me/export", &tokens.access).await.expect(200).json();
     let exported = export["secondary_emails"].as_array().unwrap();
     assert_eq!(exported.len(), 2);
-    // The addresses have the same time, so their order is undefined.
+    // The addresses were added at the same time, so their order is undefined.
     for (name, is_verified) in [("home", false), ("work", true)] {
         let address = exported.iter().find(|address| address["email"] == email(name)).unwrap();
         assert_eq!(address["verified"], is_verified, "{name}");
     }
-    // a log entry may wait in memory
+    // audit events are written with a delay
     node.state.audit.flush().await.unwrap();
     let events = node.get("/v1/me/export", &tokens.access).await.expect(200).json()["events"].clone();
     assert!(events.as_array().unwrap().iter().any(|event| event["event"] == "email_added"), "{events}");
     signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
-    // the grace period of a deletion, after which the account is deleted
+    // the grace period after which the account is deleted
     cluster.advance(Duration::from_hours(14 * 24));
     assert_eq!(delete_due(&node.state).await.unwrap(), 1);
     node.register("work").await;

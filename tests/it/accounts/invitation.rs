@@ -36,7 +36,7 @@ async fn admin_invites_by_mail_and_the_owner_sets_the_password() {
     assert_eq!(answer.problem(), problem(403, "forbidden"));
     let (added, removed) = (Roles::parse(["admin"]).unwrap(), Roles::default());
     accounts::change_roles(&node.state, id, &added, &removed).await.unwrap();
-    // Only new access tokens have the new role.
+    // The earlier access token doesn't have the new role.
     let admin = Tokens::of(&node.refresh(&user.refresh).await.expect(200));
     let answer = signed_in(&node, &admin, Method::POST, "/v1/users/invite", body).await.expect(202);
     assert_eq!(answer.json().as_object().unwrap().len(), 1, "no link and no code: {}", answer.text);
@@ -90,7 +90,7 @@ async fn invitation_needs_credentials() {
     let node = cluster.node().await;
     let answer = node.post("/v1/users/invite", json!({ "email": email("grace") })).await;
     assert_eq!(answer.problem(), problem(401, "authentication_required"));
-    let unknown = ServiceClient { id: "crm".to_owned(), secret: "wrong".to_owned() };
-    let answer = as_client(&node, &unknown, "/v1/users/invite", json!({ "email": email("grace") })).await;
+    let unknown_client = ServiceClient { id: "crm".to_owned(), secret: "wrong".to_owned() };
+    let answer = as_client(&node, &unknown_client, "/v1/users/invite", json!({ "email": email("grace") })).await;
     assert_eq!(answer.problem(), problem(401, "invalid_client"));
 }

@@ -39,7 +39,7 @@ pub fn email(name: &str) -> String {
     format!("{name}@example.com")
 }
 
-/// Asks for a password reset and returns the mail's token and code.
+/// Requests a password reset for the account `name`. Returns the token and the code of the mail.
 pub async fn request_reset(cluster: &TestCluster, node: &Client, name: &str) -> (String, String) {
     let before = count_mails(cluster, name, "password_reset");
     node.post("/v1/password/forgot", json!({ "identifier": name })).await.expect(202);
@@ -52,7 +52,7 @@ pub fn count_mails(cluster: &TestCluster, name: &str, template: &str) -> usize {
     mails.iter().filter(|mail| mail.file.ends_with(&format!(".{template}.eml"))).count()
 }
 
-/// Waits until more than `before` mails of this template have arrived. Returns the token and the code of the newest.
+/// Waits until the address of this name has got more than `before` mails of this template. Returns the token and the code of the newest.
 pub async fn next_mail(cluster: &TestCluster, name: &str, before: usize, template: &str) -> (String, String) {
     let arrived = || async { count_mails(cluster, name, template) > before };
     wait::until(&format!("{name} has a mail {template}"), arrived).await;
@@ -60,12 +60,12 @@ pub async fn next_mail(cluster: &TestCluster, name: &str, before: usize, templat
     (mail.token().to_owned(), mail.code().to_owned())
 }
 
-/// Waits for the first mail of this template, and returns its token and code.
+/// Waits for the first mail of this template to the address of this name. Returns its token and code.
 pub async fn first_mail(cluster: &TestCluster, name: &str, template: &str) -> (String, String) {
     next_mail(cluster, name, 0, template).await
 }
 
-/// Sets a password with the token of a link.
+/// Resets a password with the token of a link. Returns the answer with any status.
 pub async fn reset(node: &Client, token: &str, password: &str) -> Answer {
     node.post("/v1/password/reset", json!({ "token": token, "new_password": password })).await
 }
@@ -78,12 +78,12 @@ pub async fn verify_address(cluster: &TestCluster, node: &Client, name: &str, to
     signed_in(node, tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(204);
 }
 
-/// Sends a JSON request with an access token.
+/// Sends a JSON request with an access token. Returns the answer with any status.
 pub async fn signed_in(node: &Client, tokens: &Tokens, method: Method, path: &str, body: Value) -> Answer {
     node.send(node.request(method, path).bearer_auth(&tokens.access).json(&body)).await
 }
 
-/// Asks for a change to the address of `new_name`, as the account of `tokens`, and returns the mail's token and code.
+/// Requests a change of the address, as the account of `tokens`, to the address of `new_name`. Returns the token and the code of the mail.
 pub async fn request_address_change(
     cluster: &TestCluster,
     node: &Client,

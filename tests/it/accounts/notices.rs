@@ -1,4 +1,4 @@
-//! Notices, and `POST /v1/account/secure`: an owner's report that a notice's event was not the owner's own.
+//! Notices of changes to an account, and `POST /v1/account/secure`, by which an owner reports that an attacker made a change.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ async fn changed_password_is_reported_and_the_report_secures_the_account() {
     assert_eq!(repeated.problem(), problem(401, "invalid_code"));
 }
 
-/// A thief who has added a factor must neither get in with it afterwards nor keep the owner out.
+/// A factor that a thief has added must afterwards neither admit the thief nor keep the owner out.
 #[tokio::test]
 async fn report_removes_the_factors_that_were_added_within_its_validity() {
     let (cluster, node, _) = cluster_with_verified_account().await;
@@ -55,11 +55,11 @@ async fn report_removes_the_factors_that_were_added_within_its_validity() {
     node.post("/v1/account/secure", json!({ "token": token })).await.expect(204);
     let (link, _) = super::first_mail(&cluster, "ada", "password_reset").await;
     reset(&node, &link, RESET_PASSWORD).await.expect(204);
-    let own = node.login_with("ada", RESET_PASSWORD).await;
-    let left = node.get("/v1/me/factors", &own.access).await.expect(200).json();
+    let owner = node.login_with("ada", RESET_PASSWORD).await;
+    let left = node.get("/v1/me/factors", &owner.access).await.expect(200).json();
     assert_eq!(left["factors"], json!([]));
     assert_eq!(left["recovery_codes_left"], 0);
-    // events reach the database with a delay
+    // audit events are written with a delay
     node.state.audit.flush().await.unwrap();
     let rows = node.state.sql.audit(&latchkey::store::sql::AuditFilter::default(), 100).await.unwrap();
     let suspect: Vec<_> = rows.iter().filter(|row| row.reason.as_deref() == Some("suspect")).collect();
@@ -82,7 +82,7 @@ async fn new_device_and_network_are_reported_and_known_ones_are_not() {
     // not reported: the address is not verified yet
     let tokens = Tokens::of(&login("192.0.2.1").await.expect(200));
     verify_address(&cluster, &node, "ada", &tokens).await;
-    // no device sends a token, so the account recognizes a sign-in by its network
+    // no sign-in sends a device token, so the account recognizes it by its network only
     login("192.0.2.1").await.expect(200);
     login("198.51.100.7").await.expect(200);
     let mail = cluster.mail_to(&email("ada"), "new_device").await;

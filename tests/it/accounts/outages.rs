@@ -46,8 +46,7 @@ async fn calls_without_redis_answer_503_and_leave_link_and_password_unchanged() 
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
 }
 
-/// Without the table of the audit log, the change fails after the link was consumed, because the audit entry is part of the change. The
-/// link is restored.
+/// A change writes an audit entry, so it fails without the table of the audit log. By then it has consumed the link, and restores it.
 #[tokio::test]
 async fn change_that_the_database_refuses_keeps_the_link_valid() {
     let cluster = TestCluster::new();
@@ -77,7 +76,7 @@ async fn change_of_address_whose_mail_cannot_be_stored_changes_nothing_and_can_b
     assert_eq!(sql.pending_address(id, cluster.clock.now()).await.unwrap(), None);
     assert_eq!(node.get("/v1/me", &tokens.access).await.text_of("email"), email("ada"));
     cluster.execute_sql("ALTER TABLE outbox_gone RENAME TO mail_outbox").await;
-    // Work that the failed call left in the background must not mail after the repeated call.
+    // Otherwise background work of the failed call could still send a mail after the repeated call.
     wait::until("the node has no background work", || async { node.state.background.is_empty() }).await;
     request_address_change(&cluster, &node, &tokens, "new").await;
 }
@@ -94,6 +93,7 @@ async fn reset_requested_while_smtp_is_down_is_mailed_once_the_server_is_up() {
     node.post("/v1/password/forgot", json!({ "identifier": "ada" })).await.expect(202);
     let (any_state, limit) = (None, 1);
     let newest_mail = || async { node.state.sql.mails(any_state, limit).await.unwrap().pop() };
+    // a claimed mail is still being sent
     wait::until("an attempt has failed", || async {
         newest_mail().await.is_some_and(|mail| mail.error.is_some() && !mail.is_claimed)
     })
@@ -166,7 +166,7 @@ async fn change_of_address_and_sign_in_by_mail_interrupted_by_a_redis_outage_com
     node.try_login(&email("new"), PASSWORD).await.expect(200);
 }
 
-/// A change of addresses that fails because of the database (500) or Redis (503) changes nothing, and its link still works.
+/// A call that fails because of the database (500) or Redis (503) changes no address, and the link of a mail still works.
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_secondary_addresses_without_database_or_redis_change_nothing_and_complete_later() {
     let mut server = Redis::start();

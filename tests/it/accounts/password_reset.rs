@@ -36,7 +36,7 @@ async fn reset_by_code_accepts_any_case_and_grouping_and_the_username() {
     node.register("ada").await;
     let (token, code) = request_reset(&cluster, &node, "ada").await;
     let typed = code.to_lowercase().replace('-', " ");
-    // "ada" is the username
+    // the username, in another case
     let body = json!({ "identifier": "ADA", "code": typed, "new_password": NEW_PASSWORD });
     node.post("/v1/password/reset", body).await.expect(204);
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
@@ -69,7 +69,7 @@ async fn wrong_codes_invalidate_the_code_and_not_the_link() {
     for _ in 0..CODE_ATTEMPTS {
         assert_eq!(reset_by_code("2222-2222").await.problem(), problem(401, "invalid_code"));
     }
-    // a stranger has used up the attempts
+    // no attempt is left, so the right code is refused as well
     assert_eq!(reset_by_code(&code).await.problem(), problem(401, "invalid_code"));
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
 }
@@ -80,7 +80,7 @@ async fn link_and_code_expire() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (token, code) = request_reset(&cluster, &node, "ada").await;
-    // the lifetime of a reset
+    // the lifetime of the link and the code
     cluster.advance(Duration::from_hours(1));
     assert_eq!(reset(&node, &token, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
     let body = json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
@@ -96,10 +96,10 @@ async fn flood_of_forgotten_password_calls_sends_one_mail_whose_link_works() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
-    // a hundred concurrent requests at a time, by address and by username
-    for batch in 0..100 {
+    // a hundred concurrent requests at a time, by e-mail address and by username
+    for _ in 0..100 {
         let calls = (0..100).map(|call| {
-            let identifier = if (batch + call) % 2 == 0 { "ADA@example.com" } else { "ada" };
+            let identifier = if call % 2 == 0 { "ADA@example.com" } else { "ada" };
             node.post("/v1/password/forgot", json!({ "identifier": identifier }))
         });
         for answer in futures_util::future::join_all(calls).await {
@@ -108,7 +108,8 @@ async fn flood_of_forgotten_password_calls_sends_one_mail_whose_link_works() {
     }
     // mails are written after the response
     wait::until("all work is done", || async { node.state.background.is_empty() }).await;
-    assert_eq!(node.state.sql.mails(None, 100).await.unwrap().len(), 1);
+    let (every_state, limit) = (None, 100);
+    assert_eq!(node.state.sql.mails(every_state, limit).await.unwrap().len(), 1);
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     // the owner gets another mail after the window of `limits.mail_per_account`
     cluster.advance(Duration::from_mins(5));
@@ -116,7 +117,7 @@ async fn flood_of_forgotten_password_calls_sends_one_mail_whose_link_works() {
 }
 
 #[tokio::test]
-async fn calls_above_the_limit_of_an_address_are_refused() {
+async fn calls_above_the_limit_of_an_ip_address_are_refused() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.recovery_per_address = Some(Quota { count: 3, window: Duration::from_mins(10) });
     let node = cluster.node().await;
@@ -140,7 +141,7 @@ async fn disabled_account_gets_no_mail_and_its_links_stop_working() {
     assert_eq!(reset(&node, &token, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
     node.post("/v1/password/forgot", json!({ "identifier": "ada" })).await.expect(202);
     wait::until("all work is done", || async { node.state.background.is_empty() }).await;
-    assert_eq!(cluster.mails_to(&email("ada")).len(), 1);
+    assert_eq!(cluster.mails_to(&email("ada")).len(), 1, "the second request sends no mail");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{add_passkey, authenticator::Authenticator, registration_options};
 use crate::{
-    accounts::document::{DocumentShell, blocks},
+    accounts::document::{DocumentShell, shell_blocks},
     harness::client::{Client, Tokens},
 };
 
@@ -34,7 +34,7 @@ fn parse_objects(output: &str) -> Vec<Value> {
 async fn every_command_of_the_document_about_passkeys_succeeds_as_printed() {
     let mut shell = DocumentShell::new();
     let mut outputs = Vec::new();
-    for block in blocks("docs/passkeys.md") {
+    for block in shell_blocks("docs/passkeys.md") {
         if block.trim_end().ends_with("latchkey serve") {
             shell.serve(&block);
         } else if block.starts_with("read ") {
