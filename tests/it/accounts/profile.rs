@@ -8,7 +8,7 @@ use super::{problem, signed_in};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 
 #[tokio::test]
-async fn profile_changes_field_by_field_and_empty_texts_remove_fields() {
+async fn profile_changes_field_by_field_and_empty_values_remove_fields() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
@@ -17,7 +17,7 @@ async fn profile_changes_field_by_field_and_empty_texts_remove_fields() {
     let body =
         json!({ "display_name": " Ada ", "locale": "pt-BR", "time_zone": "Europe/London", "username": "Lovelace" });
     let me = patch(body).await.expect(200).json();
-    assert_eq!(me["display_name"], "Ada");
+    assert_eq!(me["display_name"], "Ada", "without the spaces around it");
     assert_eq!(me["locale"], "pt-BR");
     assert_eq!(me["username"], "Lovelace");
 
@@ -42,9 +42,9 @@ async fn invalid_fields_are_listed_together_and_nothing_changes() {
     node.register("grace").await;
     let tokens = node.login("ada").await;
     let patch = |body| signed_in(&node, &tokens, Method::PATCH, "/v1/me", body);
-    // the display name changes the direction of text; the JSON around the value of `x` exceeds the limit of metadata
+    // U+202E reverses the text after it. The JSON of the metadata is longer than the value of `x`, which has the maximum length.
     let body = json!({
-        "display_name": "a\u{202e}b", "locale": "english", "time_zone": "/etc", "username": "a b",
+        "username": "a b", "display_name": "a\u{202e}b", "locale": "english", "time_zone": "/etc",
         "user_metadata": { "x": "y".repeat(MAX_METADATA_BYTES) },
     });
     let answer = patch(body).await;
@@ -54,7 +54,7 @@ async fn invalid_fields_are_listed_together_and_nothing_changes() {
         codes,
         ["invalid_username", "invalid_display_name", "invalid_locale", "invalid_time_zone", "metadata_too_large"]
     );
-    // another account's username, in other case
+    // another account's username, in upper case
     assert_eq!(patch(json!({ "username": "GRACE" })).await.problem(), problem(409, "username_taken"));
     // a reserved name
     assert_eq!(patch(json!({ "username": "root" })).await.problem(), problem(422, "invalid_fields"));

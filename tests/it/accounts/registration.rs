@@ -28,8 +28,7 @@ async fn required_verification_refuses_sign_in_until_address_is_verified() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (token, _code) = first_mail(&cluster, "ada", "verify_address").await;
-    // Attempts with the right password do not count as failures: eight wrong ones would be throttled (`limits.login_backoff_after`
-    // is 5).
+    // Attempts with the right password do not count as failures: failures are throttled after five (`limits.login_backoff_after`).
     for _ in 0..8 {
         assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(403, "email_not_verified"));
     }
@@ -51,18 +50,18 @@ async fn concealed_registration_of_a_taken_address_is_answered_alike_and_its_own
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
 
     let second = register("ada").await.expect(201);
-    assert_ne!(first.json()["id"], second.json()["id"]);
+    assert_ne!(first.json()["id"], second.json()["id"], "the second id belongs to no account");
     let member_names =
         |answer: &Answer| -> Vec<String> { answer.json().as_object().unwrap().keys().cloned().collect() };
     assert_eq!(member_names(&first), member_names(&second));
     assert_eq!(second.json()["email_verified"], false);
     cluster.mail_to(&email("ada"), "address_taken").await;
-    // The sign-in to an unverified account is refused like that of an unknown account. Otherwise it would reveal that the address was free.
+    // `grace` is unverified and `nobody` is unknown. If their refusals differed, they would reveal that the address of `grace` was free.
     register("grace").await.expect(201);
     for name in ["grace", "nobody"] {
         assert_eq!(node.try_login(&email(name), PASSWORD).await.problem(), problem(401, "invalid_credentials"));
     }
-    // A refusal of a taken username would reveal that an earlier registration has created an account.
+    // A concealed registration takes no username: the refusal of a taken one would reveal that an earlier registration created an account.
     let body = json!({ "email": email("eve"), "username": "eve", "password": PASSWORD });
     let answer = node.post("/v1/users", body).await;
     assert_eq!(answer.json()["errors"][0]["code"], "username_not_yet");

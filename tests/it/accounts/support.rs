@@ -38,7 +38,7 @@ async fn service_client_with_the_scope_removes_a_verified_address_with_its_links
     let (_id, tokens) = add_verified(&cluster, &node, &tokens, "home").await;
     node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
     let (reset_token, _) = first_mail(&cluster, "work", "password_reset").await;
-    // The notices of the added addresses are sent, too.
+    // The count must include the notices of the two added addresses.
     wait_until_settled(&node).await;
     let notices_before = count_mails(&cluster, "ada", "secondary_address_changed");
 
@@ -60,7 +60,7 @@ async fn service_client_with_the_scope_removes_a_verified_address_with_its_links
     // The refused requests have ended no session.
     node.refresh(&tokens.refresh).await.expect(200);
 
-    // Any verified address names the account, and letters may be in any case.
+    // Any verified address identifies the account. Addresses are compared without regard to case.
     let request = json!({ "account": email("home"), "email": email("work").to_uppercase() });
     remove(&desk, request).await.expect(204);
     assert_eq!(remove(&desk, removal("ada", "work")).await.problem(), problem(404, "unknown_email"));
@@ -75,7 +75,7 @@ async fn service_client_with_the_scope_removes_a_verified_address_with_its_links
     for name in ["work", "ada"] {
         let mail = cluster.mail_to(&email(name), "secondary_address_changed").await;
         assert!(join_lines(&mail.text).contains("work@example.com was removed"), "{}", mail.text);
-        assert!(!mail.text.contains("lk_ot_"), "an operator's change has no link with a token: {}", mail.text);
+        assert!(!mail.text.contains("lk_ot_"), "the notice of this removal has no undo link: {}", mail.text);
     }
 }
 
@@ -85,9 +85,9 @@ async fn admin_removes_an_unverified_address_without_a_notice_and_other_users_ar
     let (_id, typo_token, _code) = add(&cluster, &node, &ada, "typo").await;
     let id = node.register("grace").await.text_of("id");
     let grace = node.login("grace").await;
-    let remove =
+    let remove_typo =
         async |tokens: &Tokens| signed_in(&node, tokens, Method::POST, PATH, removal(&email("ada"), "typo")).await;
-    assert_eq!(remove(&grace).await.problem(), problem(403, "forbidden"));
+    assert_eq!(remove_typo(&grace).await.problem(), problem(403, "forbidden"));
     let account = id.parse().unwrap();
     let added = Roles::parse(["admin"]).unwrap();
     let removed = Roles::default();
@@ -97,8 +97,8 @@ async fn admin_removes_an_unverified_address_without_a_notice_and_other_users_ar
     // an authentication counts as recent for 10 minutes
     cluster.advance(Duration::from_mins(11));
     let not_recent = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
-    assert_eq!(remove(&not_recent).await.problem(), problem(401, "insufficient_user_authentication"));
-    remove(&node.login("grace").await).await.expect(204);
+    assert_eq!(remove_typo(&not_recent).await.problem(), problem(401, "insufficient_user_authentication"));
+    remove_typo(&node.login("grace").await).await.expect(204);
     // The removal of an unverified address ends no session. The refresh replaces the expired access token.
     let ada = Tokens::of(&node.refresh(&ada.refresh).await.expect(200));
     assert_eq!(list(&node, &ada).await, ["ada (primary)"]);

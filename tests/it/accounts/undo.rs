@@ -28,7 +28,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// Begins the token of every link in a mail.
+/// The first characters of the token in every link of a mail.
 const LINK_TOKEN_PREFIX: &str = "lk_ot_";
 
 /// The id of an address of the account.
@@ -38,19 +38,19 @@ async fn address_id(node: &Client, tokens: &Tokens, name: &str) -> String {
     found.unwrap_or_else(|| panic!("no {name} in {emails}"))["id"].as_str().unwrap().to_owned()
 }
 
-/// Makes a secondary address the primary one.
+/// Makes a secondary address the primary one. Returns the tokens of the new session.
 async fn promote(node: &Client, tokens: &Tokens, name: &str) -> Tokens {
     let path = format!("/v1/me/emails/{}/primary", address_id(node, tokens, name).await);
     Tokens::of(&signed_in(node, tokens, Method::POST, &path, json!({})).await.expect(200))
 }
 
-/// Removes a secondary address.
+/// Removes a secondary address. Returns the tokens of the new session.
 async fn remove(node: &Client, tokens: &Tokens, name: &str) -> Tokens {
     let path = format!("/v1/me/emails/{}", address_id(node, tokens, name).await);
     Tokens::of(&node.delete(&path, &tokens.access).await.expect(200))
 }
 
-/// Changes the primary address with the link from the mail to the new one.
+/// Changes the primary address with the link that is mailed to the new one. Returns the tokens of the new session.
 async fn change_address(cluster: &TestCluster, node: &Client, tokens: &Tokens, new_name: &str) -> Tokens {
     let (token, _) = request_address_change(cluster, node, tokens, new_name).await;
     let changed = signed_in(node, tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
@@ -88,8 +88,8 @@ async fn former_addresses(node: &Node) -> Vec<String> {
     found.into_iter().map(|address| address.email.as_str().to_owned()).collect()
 }
 
-/// Asserts that the owner can reset the password with the mail that an undone change sends to `ada`, and that the attacker's address
-/// does not belong to the account any more.
+/// Asserts that the owner can reset the password with the first reset mail to `ada`, and that the address `thief` no longer belongs to
+/// the account.
 async fn assert_owner_recovers(cluster: &TestCluster, node: &Node) {
     let (token, _) = first_mail(cluster, "ada", "password_reset").await;
     reset(node, &token, NEW_PASSWORD).await.expect(204);
@@ -106,7 +106,7 @@ async fn changes_of_a_thief() -> (TestCluster, Node, Tokens) {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, mut thief) = add_verified(&cluster, &node, &tokens, "thief").await;
     for name in ["thief", "ada", "thief"] {
-        // gives each change a time of its own
+        // no two changes have the same time
         cluster.advance(Duration::from_secs(1));
         thief = promote(&node, &thief, name).await;
     }
@@ -152,9 +152,8 @@ async fn report_by_the_owner_of_the_primary_address_voids_the_earlier_changes() 
     assert_eq!(former_addresses(&node).await, Vec::<String>::new());
 }
 
-/// The link of the first change covers the second one, too.
 #[tokio::test]
-async fn second_change_within_the_window_is_undone_by_the_address_before_the_first() {
+async fn undo_link_of_the_first_change_also_undoes_a_second_change_within_the_window() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     let tokens = change_address(&cluster, &node, &tokens, "work").await;
     cluster.advance(Duration::from_mins(1));
@@ -225,8 +224,8 @@ async fn operator_who_sets_another_address_or_removes_a_former_one_voids_the_und
 async fn reset_by_an_operator_forgets_former_addresses_that_replaced_the_primary_one() {
     let (cluster, node, _) = cluster_with_verified_account().await;
     let id = account_id(&node).await;
-    // An address is stored when another one replaces it as the primary address. `ada` is stored and is primary again, so it was restored.
-    // `thief` was stored later, so `thief` had been primary in between. `older` was stored earlier, and is kept.
+    // A primary address is stored when another one replaces it. `ada` is stored although it is primary, so it was replaced and restored.
+    // `thief` was stored after `ada`, so `thief` had replaced it. `older` was replaced before, and is kept.
     for name in ["older", "ada", "thief"] {
         let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
         let now = cluster.clock.now();
@@ -255,7 +254,7 @@ async fn later_changes_of_a_thief_do_not_shorten_the_owners_time_to_undo() {
         thief = promote(&node, &thief, name).await;
     }
     let links = undo_tokens(&cluster, &node, "ada").await;
-    let second = links.iter().find(|link| **link != first).expect("a link of the second change");
+    let second = links.iter().find(|link| **link != first).expect("a link of the last change");
     cluster.advance(Duration::from_hours(71));
     assert_eq!(undo(&node, &first).await.problem(), problem(401, "invalid_code"), "the link has expired");
     undo(&node, second).await.expect(204);

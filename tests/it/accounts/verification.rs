@@ -55,13 +55,13 @@ async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    // Links of both purposes share one throttle.
+    // The links for a changed and for an added address share one throttle.
     let (change_link, _) = super::request_address_change(&cluster, &node, &tokens, "new").await;
     let (_, added_link, _) = super::emails::add(&cluster, &node, &tokens, "added").await;
     let guess = |token: &str| node.post("/v1/email/verify", json!({ "token": token, "password": "not the password" }));
     assert_eq!(guess(&change_link).await.problem(), problem(403, "wrong_password"));
-    // The login has made the network a recognized one, which may fail 20 × `failures_without_delay` = 20 times without delay. The next
-    // failure starts the delay.
+    // The login has made its network a trusted one, which has 20 × `failures_without_delay` = 20 failures without a delay. The last guess
+    // of this loop is failure 21, and starts the delay.
     for _ in 0..20 {
         guess(&added_link).await;
     }
@@ -103,7 +103,8 @@ async fn verified_and_unknown_addresses_get_no_verification_mail() {
         node.post("/v1/email/verification", json!({ "email": address })).await.expect(202);
     }
     wait::until("all background tasks have ended", || async { node.state.background.is_empty() }).await;
-    let mails = node.state.sql.mails(None, 100).await.unwrap();
+    let (any_state, limit) = (None, 100);
+    let mails = node.state.sql.mails(any_state, limit).await.unwrap();
     assert_eq!(mails.len(), 1, "only `verify_address` caused a mail");
 }
 
@@ -120,8 +121,8 @@ async fn access_token_of_another_account_is_no_proof() {
     assert_eq!(answer.problem(), problem(403, "proof_required"));
 }
 
-/// An account has at most three links of a purpose that work. Without a proof of the owner, a valid link is answered with 403 and an
-/// invalid one with 401.
+/// Of an account's links for one purpose, only the three newest work. Without a proof of the owner, a valid link is answered with 403
+/// and an invalid one with 401.
 #[tokio::test]
 async fn fourth_verification_mail_stops_the_first_link_and_keeps_the_later_ones() {
     let mut cluster = TestCluster::new();
@@ -129,15 +130,15 @@ async fn fourth_verification_mail_stops_the_first_link_and_keeps_the_later_ones(
     let node = cluster.node().await;
     node.register("ada").await;
     let mut links = Vec::new();
-    for sent in 0..4 {
+    for mails_before in 0..4 {
         node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
-        let (link, _) = next_mail(&cluster, "ada", sent, "verify_address").await;
+        let (link, _) = next_mail(&cluster, "ada", mails_before, "verify_address").await;
         links.push(link);
-        // a later time of issue for the next link: the oldest link is removed
+        // the links differ in age
         cluster.advance(Duration::from_secs(1));
     }
-    for (sent, link) in links.iter().enumerate() {
-        let expected = if sent == 0 { problem(401, "invalid_code") } else { problem(403, "proof_required") };
-        assert_eq!(node.post("/v1/email/verify", json!({ "token": link })).await.problem(), expected, "mail {sent}");
+    for (index, link) in links.iter().enumerate() {
+        let expected = if index == 0 { problem(401, "invalid_code") } else { problem(403, "proof_required") };
+        assert_eq!(node.post("/v1/email/verify", json!({ "token": link })).await.problem(), expected, "link {index}");
     }
 }

@@ -30,21 +30,21 @@ async fn account_without_password_signs_in_by_mail_changes_its_data_and_sets_a_p
     node.state.sql.insert_account(&imported).await.unwrap();
     let refused = node.try_login(&email("ada"), PASSWORD).await.problem();
     assert_eq!(refused, problem(401, "invalid_credentials"));
-    // An empty password may be refused as an invalid field already.
+    // The validation of fields may refuse an empty password first.
     let refused = node.try_login(&email("ada"), "").await.problem();
     assert!([problem(401, "invalid_credentials"), problem(422, "invalid_fields")].contains(&refused), "{refused:?}");
 
-    // It signs in by a code from a mail.
+    // The link in a mail signs in.
     let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
     let (token, _) = first_mail(&cluster, "ada", "sign_in_code").await;
     let answer = node.post("/v1/login/code/verify", json!({ "request": request, "token": token })).await.expect(200);
     let tokens = Tokens::of(&answer);
     assert_eq!(node.get("/v1/me", &tokens.access).await.json()["has_password"], false);
 
-    // It cannot change a password: there is no current one that could be right.
+    // A change of password fails: no current password could be right.
     let refused = node.change_password(&tokens.access, "", NEW_PASSWORD).await.problem();
     assert!([problem(403, "wrong_password"), problem(422, "invalid_fields")].contains(&refused), "{refused:?}");
-    // It can change all else. A verified address as the new primary one ends the sessions, so the call returns new tokens.
+    // Other calls succeed. A new primary address ends all sessions, so the call that sets it returns new tokens.
     signed_in(&node, &tokens, Method::PATCH, "/v1/me", json!({ "username": "ada" })).await.expect(200);
     node.get("/v1/me/export", &tokens.access).await.expect(200);
     node.get("/v1/me/factors", &tokens.access).await.expect(200);
@@ -54,7 +54,7 @@ async fn account_without_password_signs_in_by_mail_changes_its_data_and_sets_a_p
     let tokens = Tokens::of(&changed);
     node.refresh(&tokens.refresh).await.expect(200);
 
-    // It gets a password by a reset, whose mail goes to the new primary address.
+    // A reset sets a password. Its mail goes to the new primary address.
     node.post("/v1/password/forgot", json!({ "identifier": "ada" })).await.expect(202);
     let (token, _) = first_mail(&cluster, "work", "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Signs in with these headers. Returns the session's address in the list of sessions. The caller, at 127.0.0.1, plays the proxy.
+/// Signs in with these headers, as a proxy at 127.0.0.1. Returns the address that the list of sessions shows for the new session.
 async fn listed_address(node: &Node, headers: &[(&str, &[u8])]) -> String {
     let body = json!({ "identifier": "ada", "password": PASSWORD });
     let mut request = node.request(Method::POST, "/v1/login").json(&body);
@@ -33,7 +33,7 @@ async fn client_behind_trusted_proxy_cannot_hide_its_address() {
     cluster.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let node = cluster.node().await;
     node.register("ada").await;
-    // what the client itself sent: nothing, bytes that are not UTF-8, another address, text, empty entries
+    // what the client itself sent: nothing, a byte that is not UTF-8, another address, two words, empty entries
     for forged in [b"".as_slice(), b"\xff, ", b"6.6.6.6, ", b"\xe4\xb8\xad, nonsense, ", b",,, "] {
         // the proxy has appended the client's address to the header that the client sent
         let line = [forged, b"192.0.2.7"].concat();
@@ -62,7 +62,7 @@ async fn forwarded_header_setting_selects_the_header() {
 #[tokio::test(flavor = "multi_thread")]
 async fn forwarded_header_of_untrusted_local_peer_is_warned_about_once() {
     let folder = tempfile::tempdir().unwrap();
-    // Nothing listens on port 1. A node without Redis starts, too, and serves `/livez`.
+    // Nothing listens on port 1. A node without Redis starts nevertheless, and serves `/livez`.
     let arguments = ["serve", "--set", "redis.url=redis://127.0.0.1:1"];
     let node = tokio::task::block_in_place(|| Service::try_start_with(folder.path(), &arguments));
     let node = node.unwrap_or_else(|log| panic!("{log}"));

@@ -20,11 +20,11 @@ fn login(node: &Node, transport: &str) -> RequestBuilder {
 /// Asserts that the answer sets the refresh cookie with its attributes, and that the body holds no refresh token. Returns `name=value`.
 #[track_caller]
 fn expect_cookie(answer: &Answer) -> String {
-    let set = answer.header("set-cookie");
-    let (pair, attributes) = set.split_once("; ").expect(set);
+    let set_cookie = answer.header("set-cookie");
+    let (pair, attributes) = set_cookie.split_once("; ").expect(set_cookie);
     // 604,800 s are the 7 days of `session.idle_timeout`
     assert_eq!(attributes, "Path=/; Max-Age=604800; Secure; HttpOnly; SameSite=Strict");
-    let token = pair.strip_prefix("__Host-latchkey=").expect(set);
+    let token = pair.strip_prefix("__Host-latchkey=").expect(set_cookie);
     assert!(token.starts_with("lk_rt_"), "{token}");
     assert!(!answer.text.contains("lk_rt_"), "{}", answer.text);
     assert_fields(&answer.json(), &["access_token", "token_type", "expires_in", "refresh_expires_in", "session_id"]);
@@ -125,6 +125,7 @@ async fn pages_of_other_sites_are_refused() {
     let node = cluster.node().await;
     node.register("ada").await;
     let token = login_with_cookie(&node).await;
+    // `none` and `same-site` do not excuse an `Origin` that is not allowed, and `same-site` is refused without an `Origin`.
     let foreign: [&[(&str, &str)]; 6] = [
         &[("origin", "https://evil.example"), ("sec-fetch-site", "none")],
         &[("origin", "https://evil.example")],
@@ -183,7 +184,7 @@ async fn other_cookies_may_hold_any_bytes() {
     let node = cluster.node().await;
     node.register("ada").await;
     let token = node.login("ada").await.refresh;
-    for (before, status) in [
+    for (preceding, status) in [
         // ISO 8859-1, which is not UTF-8
         (&b"lang=fran\xe7ais; "[..], 200),
         // an empty cookie of the same name is skipped
@@ -191,7 +192,7 @@ async fn other_cookies_may_hold_any_bytes() {
         // an em space is a part of the cookie's name, so there is no refresh cookie
         ("\u{2003}".as_bytes(), 401),
     ] {
-        let cookies = [before, b"__Host-latchkey=", token.as_bytes()].concat();
+        let cookies = [preceding, b"__Host-latchkey=", token.as_bytes()].concat();
         let cookies = HeaderValue::from_bytes(&cookies).unwrap();
         node.send(node.request(Method::POST, "/v1/refresh").header("cookie", cookies)).await.expect(status);
     }
@@ -213,7 +214,7 @@ async fn sign_in_whose_cookie_the_browser_would_drop_is_refused() {
     let dropped: [&[(&str, &str)]; 4] = [
         &[("origin", "https://app.example.com"), ("sec-fetch-site", "cross-site")],
         &[("origin", "http://localhost:3000"), ("sec-fetch-site", "cross-site")],
-        // browsers send no Sec-Fetch-Site over plain http, and accept no secure cookie from there
+        // over plain http, except on localhost, browsers send no Sec-Fetch-Site and keep no secure cookie
         &[("origin", "http://vm:5173"), ("host", "vm:8080")],
         // another site than the issuer, https://auth.example.com
         &[("origin", "https://my.app")],
@@ -227,7 +228,7 @@ async fn sign_in_whose_cookie_the_browser_would_drop_is_refused() {
     let kept: [&[(&str, &str)]; 4] = [
         &[("origin", "http://127.0.0.1:3000"), ("sec-fetch-site", "same-site")],
         &[("origin", "http://localhost:3000"), ("host", "localhost:8080")],
-        // of one site with the issuer
+        // the same site as the issuer
         &[("origin", "https://app.example.com")],
         // not a browser
         &[],
@@ -237,6 +238,7 @@ async fn sign_in_whose_cookie_the_browser_would_drop_is_refused() {
     }
 }
 
+/// A page of another site may refresh bearer sessions only: the response for a cookie session sets the cookie.
 #[tokio::test]
 async fn cross_site_refresh_with_token_of_cookie_session_sets_no_cookie() {
     let cluster = TestCluster::new();

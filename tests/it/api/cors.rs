@@ -20,7 +20,7 @@ const ISSUER_ORIGIN: &str = "https://auth.example.com";
 const OTHER_ORIGIN: &str = "https://evil.example.com";
 
 /// The user endpoints, with the methods that a preflight allows.
-const CALLS: [(&str, &str); 8] = [
+const USER_ENDPOINTS: [(&str, &str); 8] = [
     ("/v1/users", "POST"),
     ("/v1/login", "POST"),
     ("/v1/refresh", "POST"),
@@ -42,7 +42,7 @@ async fn call(node: &Node, method: Method, path: &str, origin: &str) -> Answer {
     node.send(node.request(method, path).header("origin", origin)).await
 }
 
-/// The CORS headers of a response.
+/// The headers `Access-Control-Allow-Origin`, `Access-Control-Allow-Credentials` and `Vary` of a response.
 fn cors_headers(answer: &Answer) -> [&str; 3] {
     ["access-control-allow-origin", "access-control-allow-credentials", "vary"].map(|name| answer.header(name))
 }
@@ -52,7 +52,7 @@ async fn preflight_of_allowed_origin_succeeds() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for origin in [ALLOWED_ORIGIN, ISSUER_ORIGIN] {
-        for (path, methods) in CALLS {
+        for (path, methods) in USER_ENDPOINTS {
             let answer = preflight(&node, path, origin).await.expect(204);
             assert_eq!(cors_headers(&answer), [origin, "true", "Origin"], "{path}");
             assert_eq!(answer.header("access-control-allow-methods"), methods, "{path}");
@@ -109,7 +109,7 @@ async fn other_origins_get_no_cors_headers() {
         "https://APP.example.com",
         "https://app.example.com, https://evil.example.com",
     ] {
-        for (path, methods) in CALLS {
+        for (path, methods) in USER_ENDPOINTS {
             let answer = preflight(&node, path, origin).await;
             assert_eq!(answer.problem(), problem(405, "method_not_allowed"), "{origin} {path}");
             assert_eq!(answer.header("allow"), methods);
@@ -159,6 +159,7 @@ async fn public_documents_are_shared_with_every_origin() {
             assert_eq!(cors_headers(&answer), ["*", "", ""]);
             assert_eq!(answer.header("access-control-allow-methods"), "GET");
             let answer = call(&node, Method::GET, path, origin).await.expect(200);
+            // the response may vary by other headers than `Origin`
             assert_eq!(cors_headers(&answer)[..2], ["*", ""]);
             assert!(!answer.header("vary").contains("Origin"));
         }

@@ -69,16 +69,16 @@ async fn oversized_body_is_refused_with_any_framing() {
     let post = || node.request(Method::POST, "/v1/login").header("content-type", "application/json");
     let with_length = node.send(post().body("x".repeat(max_bytes + 1))).await;
     assert_eq!(with_length.problem(), problem(413, "payload_too_large"));
-    // the same body in a chunk, of unknown length; the answer comes before its end, which is never sent
+    // the same body as one chunk, without `Content-Length`; the node answers although the end of the body is never sent
     let address = node.base.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head =
         "POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunk = format!("{:x}\r\n{}\r\n", max_bytes + 1, "x".repeat(max_bytes + 1));
     stream.write_all(format!("{head}{chunk}").as_bytes()).await.unwrap();
-    let mut start = [0; 12];
-    stream.read_exact(&mut start).await.unwrap();
-    assert_eq!(&start, b"HTTP/1.1 413");
+    let mut version_and_status = [0; 12];
+    stream.read_exact(&mut version_and_status).await.unwrap();
+    assert_eq!(&version_and_status, b"HTTP/1.1 413");
     // the longest allowed body is read, and is no JSON
     let longest = node.send(post().body("x".repeat(max_bytes))).await;
     assert_eq!(longest.problem(), problem(400, "malformed_request"));
@@ -98,8 +98,8 @@ async fn response_has_security_headers_and_keeps_a_valid_request_id() {
         assert_eq!(kept.header("cache-control"), caching);
     }
     // an id that is kept has 8 to 64 letters, digits, `-`, `_` and `.`
-    for hostile in ["short", "has a space", "quote\"quote", "<script>alert(1)", &"x".repeat(65)] {
-        let answer = node.send(node.request(Method::GET, "/livez").header("x-request-id", hostile)).await;
+    for invalid in ["short", "has a space", "quote\"quote", "<script>alert(1)", &"x".repeat(65)] {
+        let answer = node.send(node.request(Method::GET, "/livez").header("x-request-id", invalid)).await;
         answer.header("x-request-id").parse::<Uuid>().unwrap();
     }
 }
@@ -109,12 +109,12 @@ async fn log_has_the_cause_of_a_failed_request_under_its_id() {
     let cluster = factors::cluster();
     let node = cluster.node().await;
     let ada = factors::account_with_app(&cluster, &node, "ada").await;
-    let sign_in = factors::challenge(&node, "ada").await;
+    let challenge = factors::challenge(&node, "ada").await;
     let mut database = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
     // an internal error: the key of the recovery codes can't be decrypted any more
     database.execute("UPDATE recovery_keys SET sealed = x'00'").await.unwrap();
     let log = Log::start();
-    let broken = factors::second_factor(&node, &sign_in, "recovery_code", &ada.recovery_codes[0]).await;
+    let broken = factors::second_factor(&node, &challenge, "recovery_code", &ada.recovery_codes[0]).await;
     assert_eq!(broken.problem(), problem(500, "internal_error"));
     assert_eq!(broken.json()["detail"], "The log has the cause under this request id.");
     // a dependency that is down

@@ -23,7 +23,7 @@ async fn verified(node: &Node, token: &str, algorithm: JwtAlgorithm) -> Value {
     decode::<Value>(token, &DecodingKey::from_jwk(jwk).unwrap(), &validation).unwrap().claims
 }
 
-/// Rotates the signing key in the database; nodes sign with the new key once they have reloaded the keys. Returns the id of the new key.
+/// Rotates the signing key in the database. A node learns of the new key when it reloads the keys. Returns the id of the new key.
 async fn rotate(node: &Node, start: SigningStart) -> String {
     let app = &node.state;
     keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap().kid
@@ -144,7 +144,7 @@ async fn unknown_key_causes_at_most_one_reload_per_second() {
     let node = cluster.node().await;
     let peer = cluster.node().await;
     node.register("ada").await;
-    // twice: a second later, the limit allows a reload again
+    // twice, because the limit allows the next reload a second later
     for _ in 0..2 {
         rotate(&node, SigningStart::Now).await;
         node.state.keys.reload().await.unwrap();

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::problem;
 use crate::harness::{
-    client::{PASSWORD, Tokens},
+    client::PASSWORD,
     test_cluster::{Node, TestCluster},
 };
 
@@ -107,7 +107,7 @@ async fn logout_with_several_credentials_ends_all_their_sessions() {
     node.register("ada").await;
     let (by_body, by_bearer) = (node.login("ada").await, node.login("ada").await);
     let (_, cookie) = login_with_cookie(&node).await;
-    let unrelated: Tokens = node.login("ada").await;
+    let unrelated = node.login("ada").await;
     let request = logout(&node).bearer_auth(&by_bearer.access).header("cookie", &cookie);
     let request = request.json(&json!({ "refresh_token": by_body.refresh }));
     assert_eq!(node.send(request).await.expect(204).header("set-cookie"), CLEARED);

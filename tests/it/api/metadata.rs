@@ -69,9 +69,9 @@ async fn every_listed_endpoint_exists() {
     let metadata = node.get_anonymously(OAUTH_PATH).await.json();
     let issuer = &cluster.config.issuer;
     let mut checked = 0;
-    for (name, value) in metadata.as_object().unwrap() {
-        let is_url = name.ends_with("_endpoint") || name.ends_with("_uri") || name.ends_with("_documentation");
-        let Some(url) = value.as_str().filter(|_| is_url) else { continue };
+    let is_url = |name: &str| ["_endpoint", "_uri", "_documentation"].iter().any(|suffix| name.ends_with(suffix));
+    for (name, value) in metadata.as_object().unwrap().iter().filter(|(name, _)| is_url(name)) {
+        let url = value.as_str().unwrap();
         let path = url.strip_prefix(issuer).unwrap_or_else(|| panic!("{name} is not under the issuer: {url}"));
         // the body is not read: event streams have no end
         let answer = node.request(Method::GET, path).send().await.unwrap();

@@ -1,4 +1,4 @@
-//! The REST API, one file per endpoint.
+//! The REST API: a file for each endpoint, and for each feature that endpoints share.
 
 mod client_address;
 mod cookie;

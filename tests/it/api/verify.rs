@@ -27,7 +27,7 @@ async fn valid_token_returns_identity() {
 }
 
 #[tokio::test]
-async fn verify_accepts_any_method_and_any_path_below() {
+async fn verify_accepts_any_method_and_any_path_beneath_its_own() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
@@ -134,7 +134,7 @@ async fn tokens_of_service_clients_are_accepted_with_allow_clients_only() {
     node.get("/v1/verify?allow=clients", &user).await.expect(200);
 }
 
-/// Proxies and services differ in which of several values they use.
+/// If a parameter is repeated, proxies and services differ in which value they use.
 #[tokio::test]
 async fn verify_with_repeated_allow_is_refused() {
     let cluster = TestCluster::new();
