@@ -24,7 +24,8 @@ secret_file = "secrets/billing"
 [[client]]
 name = "reports"
 audiences = ["reports"]
-secret_sha256 = "HASH"
+# SHA-256 of "test"
+secret_sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 disabled = true
 
 [[user]]
@@ -41,7 +42,7 @@ fn apply(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Writes the set-up file. Returns the folder of the files with secrets that the set-up file names.
+/// Writes the set-up file, and creates the folder `secrets` beside it. Returns this folder.
 fn write_setup(folder: &Path, setup: &str) -> PathBuf {
     let setup_folder = folder.join("setup");
     fs::create_dir_all(setup_folder.join("secrets")).unwrap();
@@ -55,7 +56,7 @@ fn clients(folder: &Path) -> Vec<Value> {
     String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Asserts that the declarations are in effect.
+/// Asserts that all declarations are in effect already.
 fn assert_nothing_to_change(folder: &Path) {
     assert_eq!(apply(folder, &[]), (Some(0), "Nothing to change.\n".to_owned()));
 }
@@ -71,9 +72,7 @@ async fn authenticates(service: &Service, id: &str, secret: &str) -> bool {
 async fn declared_clients_and_accounts_are_created_once() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
-    // SHA-256 of "test"
-    let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-    let secrets = write_setup(folder.path(), &SETUP.replace("HASH", hash));
+    let secrets = write_setup(folder.path(), SETUP);
     fs::write(secrets.join("ada"), format!("{PASSWORD}\n")).unwrap();
 
     let (code, planned) = apply(folder.path(), &["--dry-run"]);
@@ -118,7 +117,7 @@ async fn changed_declarations_change_clients_and_roles() {
 
     let second_secret = "second-secret-of-the-billing-service-456";
     fs::write(secrets.join("billing"), format!("{second_secret}\n")).unwrap();
-    // The address is found in any case.
+    // Addresses are compared without regard to case.
     write_setup(
         folder.path(),
         "[[client]]\nname = \"billing\"\nscopes = [\"read\"]\nsecret_file = \"secrets/billing\"\n\
@@ -145,7 +144,7 @@ async fn changed_declarations_change_clients_and_roles() {
     drop(service.end(Signal::TERM));
     let service = Service::start(folder.path());
     assert!(authenticates(&service, "billing", first_secret).await, "the former secret is valid for a day");
-    assert!(authenticates(&service, "billing", second_secret).await);
+    assert!(authenticates(&service, "billing", second_secret).await, "the line break of the file is no part of it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,8 +242,8 @@ async fn declared_apps_are_created_once_and_changed_with_their_declaration() {
     let service = Service::start(folder.path());
     let secret = fs::read_to_string(secrets.join("grafana")).unwrap().trim_end().to_owned();
     let form = [("grant_type", "refresh_token"), ("refresh_token", "lk_rt_x")];
-    for (secret, error) in [(secret.as_str(), "invalid_grant"), ("lk_cs_wrong", "invalid_client")] {
-        let request = service.client.request(Method::POST, "/oauth2/token").basic_auth("grafana", Some(secret));
+    for (presented, error) in [(secret.as_str(), "invalid_grant"), ("lk_cs_wrong", "invalid_client")] {
+        let request = service.client.request(Method::POST, "/oauth2/token").basic_auth("grafana", Some(presented));
         assert_eq!(service.client.send(request.form(&form)).await.text_of("error"), error);
     }
     // A valid request leads to the sign-in page. A redirect URI at a loopback address may have any port (RFC 8252, section 7.3).

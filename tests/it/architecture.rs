@@ -92,11 +92,11 @@ fn imports_between_layers_point_inwards() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect_sources(&src, &mut files);
-    let mut wrong = BTreeMap::new();
+    let mut outward_imports = BTreeMap::new();
     for file in files {
         let path = file.strip_prefix(&src).unwrap();
-        let first = path.iter().next().unwrap().to_str().unwrap();
-        let module = first.trim_end_matches(".rs");
+        let file_or_folder = path.iter().next().unwrap().to_str().unwrap();
+        let module = file_or_folder.trim_end_matches(".rs");
         // `lib.rs` declares the modules of all layers
         if module == "lib" {
             continue;
@@ -108,9 +108,9 @@ fn imports_between_layers_point_inwards() {
             let points_inwards = imported_layer > own_layer;
             let is_within_last_layer = is_in_last_layer && imported_layer == own_layer;
             if import != module && !points_inwards && !is_within_last_layer {
-                wrong.insert(path.display().to_string(), import);
+                outward_imports.insert(path.display().to_string(), import);
             }
         }
     }
-    assert!(wrong.is_empty(), "imports that point outwards: {wrong:#?}");
+    assert!(outward_imports.is_empty(), "imports that point outwards: {outward_imports:#?}");
 }

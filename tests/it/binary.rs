@@ -27,7 +27,7 @@ pub(crate) struct Service {
     reader: Option<JoinHandle<()>>,
 }
 
-/// The URL of the API in a node's log, where the line `started` has it.
+/// The URL of the API, from the line `started` of a node's log.
 pub(crate) fn api_url(log: &str) -> Option<String> {
     log.lines().find_map(|line| {
         let fields: Value = serde_json::from_str(line).ok()?;
@@ -171,7 +171,7 @@ async fn created_files_are_readable_by_the_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
-    // without the type of the file
+    // the permission bits only
     let mode = |path: &str| folder.path().join(path).metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode("latchkey-data"), 0o700);
     assert_eq!(mode("latchkey-data/secret"), 0o600);
@@ -281,7 +281,7 @@ async fn start_up_line_has_version_and_node_and_stdout_has_no_banner() {
     assert_eq!(started["database"], "SQLite");
     log.find(|line| line["message"] == "ready").unwrap();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    // reads the log to its end: the process could not write to a full pipe
+    // read the log to its end, because a full pipe would block the process
     log.for_each(drop);
     let mut stdout = String::new();
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();

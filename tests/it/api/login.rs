@@ -41,10 +41,10 @@ async fn unknown_account_and_wrong_password_return_same_response() {
         assert_eq!(answer.header("cache-control"), "no-store");
         let mut body = answer.json();
         // differs in each response
-        body["request_id"].take();
+        body["request_id"] = json!(null);
         bodies.push(body);
     }
-    assert!(bodies.windows(2).all(|two| two[0] == two[1]), "{bodies:?}");
+    assert!(bodies.iter().all(|body| *body == bodies[0]), "{bodies:?}");
 }
 
 #[tokio::test]

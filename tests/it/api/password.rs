@@ -7,7 +7,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn password_change_requires_current_password_and_ends_other_sessions() {
+async fn password_change_requires_current_password_and_ends_earlier_sessions() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;

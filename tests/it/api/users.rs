@@ -10,7 +10,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// Gives an account the role `admin`, directly in the database.
+/// Sets the role `admin` of an account, directly in the database.
 async fn make_admin(node: &Node, id: &str) {
     let mut change = node.state.sql.change_account(AccountId(id.parse().unwrap())).await.unwrap().unwrap();
     change.set_roles(&Roles::parse(["admin"]).unwrap(), node.state.clock.now()).await.unwrap();

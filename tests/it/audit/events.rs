@@ -90,9 +90,9 @@ async fn every_security_event_is_recorded() {
     node.stop().await;
 }
 
-/// The secret is right, so the recorded reason must not be a wrong secret.
+/// The disabled client presents its right secret, so the recorded reason must not be a wrong secret.
 #[tokio::test]
-async fn authentication_of_a_disabled_client_is_recorded_with_its_id_and_that_reason() {
+async fn authentication_of_a_disabled_client_is_recorded_with_its_id_and_the_reason_disabled() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let service = cluster.service_client("billing").await;
@@ -127,7 +127,7 @@ async fn identical_refusals_are_counted_and_written_when_the_node_stops() {
     let refused: i64 = refusals.map(|row| row.count).sum();
     assert_eq!(refused, 50, "{recorded:?}");
     for row in recorded.iter().filter(|row| row.event == "rate_limit") {
-        assert_eq!(row.detail.as_deref(), Some("login-account"));
+        assert_eq!(row.detail.as_deref(), Some("login-account"), "the name of the rate limit");
     }
     sql.close().await;
 }
@@ -157,7 +157,7 @@ async fn events_during_a_database_lock_are_written_once_after_it() {
     node.stop().await;
 }
 
-/// Attack: refusals of made-up clients and unknown accounts from many addresses, to hide the guessing at one account.
+/// Attack: many refused calls for unknown clients and accounts, to hide guesses at the password of one account.
 #[tokio::test(flavor = "multi_thread")]
 async fn flood_of_refusals_does_not_hide_guesses_at_an_account() {
     let mut cluster = TestCluster::new();
@@ -174,7 +174,7 @@ async fn flood_of_refusals_does_not_hide_guesses_at_an_account() {
         let body = json!({ "identifier": format!("nobody{host}"), "password": "not a password" });
         let unknown_account = node.request(Method::POST, "/v1/login").header("x-forwarded-for", &from);
         node.send(unknown_account.json(&body)).await.expect(401);
-        // Refusals of a known account have a budget of their own (`max_refusals_per_account`). A rate limit may refuse them.
+        // Each known account has a budget of its own (`max_refusals_per_account`). A rate limit may answer some of these sign-ins.
         let body = json!({ "identifier": "eve", "password": "not her password" });
         let other_guess = node.request(Method::POST, "/v1/login").header("x-forwarded-for", &from);
         node.send(other_guess.json(&body)).await;
@@ -189,7 +189,7 @@ async fn flood_of_refusals_does_not_hide_guesses_at_an_account() {
     let guesses: i64 = of_account.iter().filter(|row| row.event == "sign_in").map(|row| row.count).sum();
     assert_eq!(guesses, 5, "{of_account:?}");
 
-    // Each kind of event has a budget of its own: 20 of the 30 refusals. A row `lost` counts the events above the budget.
+    // Of the 30 refusals of each event, `max_refusals` = 20 are recorded. A row `lost` counts the others.
     let all = rows(&node.state.sql).await;
     let lost = |event: &str| {
         let of_event = all.iter().filter(|row| row.event == "lost" && row.detail.as_deref() == Some(event));
@@ -198,6 +198,7 @@ async fn flood_of_refusals_does_not_hide_guesses_at_an_account() {
     assert_eq!(lost("client_authentication"), 10);
     assert_eq!(lost("sign_in"), 10);
     let metrics = latchkey::service::metrics::render(&node.state).await.unwrap();
+    // the rows `lost` are all recorded
     for line in ["latchkey_audit_lost_total{event=\"sign_in\"} 10", "latchkey_audit_lost_total{event=\"lost\"} 0"] {
         assert!(metrics.contains(line), "{line}");
     }
@@ -275,6 +276,7 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
     };
     assert_eq!(row_of_eighth("session_ended").detail, Some(ninth.text_of("session_id")));
     assert_eq!(row_of_eighth("password_change").detail, None);
+    // one row for all ended sessions, without an id
     assert_eq!(rows_of("password_changed"), [(None, 1)]);
     assert_eq!(rows_of("disabled"), [(None, 1)]);
     node.stop().await;

@@ -1,4 +1,4 @@
-//! Starts an app that verifies tokens as a separate process, and checks its responses. All these apps have the same endpoints.
+//! Starts an app as a separate process, and checks how it verifies tokens. All apps have the same endpoints.
 
 use futures_util::{SinkExt, StreamExt};
 use latchkey::domain::clock::Clock;
@@ -30,6 +30,9 @@ wait
 wait
 "#;
 
+/// Enough requests to reach each worker of an app.
+const REQUESTS_TO_ALL_WORKERS: usize = 20;
+
 /// A running app. Ends when dropped.
 pub(super) struct App {
     client: Client,
@@ -51,12 +54,12 @@ impl App {
             // The last `sh` is `$0` of the script; the words after it are `$@`.
             words.extend(["sh", "-c", RUN_GROUP, "sh"]);
             words.extend(app_command.iter().map(String::as_str));
-            // Apps announce that they are ready in different ways, or not at all: `answers` polls.
+            // Apps announce that they are ready in different ways, or not at all: `wait_for_response` polls.
             let spec = Spec { command: &words, stop: "TERM", folder: None, ready: "starting", unprivileged: false };
             match Guard::start(&spec) {
                 Ok(guard) => {
                     let app = Self { client: Client::new(format!("http://127.0.0.1:{port}")), guard };
-                    if app.answers().await {
+                    if app.wait_for_response().await {
                         return app;
                     }
                     last_error = app.guard.log();
@@ -79,7 +82,7 @@ impl App {
     }
 
     /// Waits for the first response. Returns false if the app logs an error, for instance because the port is taken.
-    async fn answers(&self) -> bool {
+    async fn wait_for_response(&self) -> bool {
         // Matches `error` and `Error`.
         let failed = || self.guard.log().contains("rror");
         wait::until("the app answers or fails", || async {
@@ -106,8 +109,8 @@ impl App {
         is_refusal(&self.get_orders(access).await)
     }
 
-    /// Checks that the app accepts signed-in users only, and refuses a token after a logout and a password change. Returns answers of all
-    /// workers of the app.
+    /// Checks that the app accepts signed-in users only, and refuses a token after a logout and a password change. Returns the app's
+    /// [`REQUESTS_TO_ALL_WORKERS`] answers to one user.
     pub(super) async fn check(&self, service: &ServiceProcess) -> Vec<Value> {
         let client = service.client();
         let name = self.unique_name("u");
@@ -120,8 +123,7 @@ impl App {
         // a logout
         let tokens = client.login(&name).await;
         let mut answers = Vec::new();
-        // enough requests to reach each of the app's workers
-        for _ in 0..20 {
+        for _ in 0..REQUESTS_TO_ALL_WORKERS {
             let answer = self.get_orders(&tokens.access).await.expect(200).json();
             assert_eq!(answer["orders_of"], account.as_str());
             answers.push(answer);
@@ -167,8 +169,8 @@ impl App {
         assert_eq!(frame.reason.as_str(), "session_revoked");
     }
 
-    /// Checks that `DELETE /orders` needs two factors within the last 300 seconds: a user who has signed in with one factor gets the challenge of RFC 9470,
-    /// and passes after a step-up.
+    /// Checks that `DELETE /orders` needs two factors within the last 300 seconds: a user who has signed in with one factor gets the challenge
+    /// of RFC 9470, and passes after the enrolment of a second factor and after a step-up.
     pub(super) async fn check_step_up(&self, service: &ServiceProcess) {
         let client = service.client();
         let name = self.unique_name("s");
@@ -197,8 +199,7 @@ impl App {
         // Two waits, so that a failure says whether any worker has learned of the end.
         wait::until("a worker refuses the token", || self.refuses(access)).await;
         wait::until("all workers refuse the token", || async {
-            // enough requests to reach each of the app's workers
-            for _ in 0..20 {
+            for _ in 0..REQUESTS_TO_ALL_WORKERS {
                 if !self.refuses(access).await {
                     return false;
                 }

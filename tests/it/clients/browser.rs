@@ -1,10 +1,10 @@
-//! `clients/browser` and `examples/browser`: unit tests in Node, and the example in Chromium against a real node.
+//! `clients/browser` and `examples/browser`: unit tests in Node.js, and the example in Chromium against a real node of Latchkey.
 
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
     os::unix::fs::symlink,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -28,9 +28,9 @@ use crate::{
     openapi_external::{succeed, tool},
 };
 
-/// The installed Node packages, whose versions are pinned in tests/tools.
+/// The installed Node.js packages, whose versions are pinned in tests/tools.
 fn packages() -> PathBuf {
-    let modules = tool("node").parent().and_then(std::path::Path::parent).unwrap().join("node/node_modules");
+    let modules = tool("node").parent().and_then(Path::parent).unwrap().join("node/node_modules");
     std::path::absolute(modules).unwrap()
 }
 
@@ -74,10 +74,10 @@ async fn readme_program_in_node_signs_in_once_and_then_resumes_from_its_storage(
     assert_eq!(run(), "signed in ada@example.com 1\n");
     assert_eq!(run(), "resumed ada@example.com 1\n");
     assert_eq!(run(), "resumed ada@example.com 1\n");
-    // ends the program's session, and keeps the one of this test: the program signs in again, to the second session
+    // this test's session stays and the program's ends, so the program signs in again: the account then has two sessions
     let tokens = node.login("ada").await;
     let end = node.request(Method::DELETE, "/v1/sessions?keep_current=true").bearer_auth(&tokens.access);
-    node.send(end).await;
+    node.send(end).await.expect(200);
     assert_eq!(run(), "signed in ada@example.com 2\n");
 }
 
@@ -209,8 +209,7 @@ pub const PASSKEY_CHECKS: [&str; 6] = ["dialog", "conditional", "two devices", "
 /// The parts of `factors_browser.mjs`. `step-up` needs a clock that the test can move.
 pub const FACTOR_CHECKS: [&str; 5] = ["enrolment", "sign-in", "recovery", "required", "step-up"];
 
-/// Runs a script's checks of a page on this port, as users of the service at this address. The script prints
-/// `PART: ok` for each part.
+/// Runs a script's checks of the page on `port`, as users of the service at `api`. The script prints `PART: ok` for each part.
 pub async fn drive(api: &str, port: u16, script: &'static str, parts: &[&str]) {
     let later = None;
     drive_until_later(api, port, script, parts, later).await;
@@ -235,9 +234,9 @@ pub(super) async fn drive_at(arguments: Vec<String>, script: &'static str, parts
     run(arguments, script, parts, later).await;
 }
 
-/// Runs a script of `tests/interop` in Node, and requires that each part succeeds.
+/// Runs a script of `tests/interop` in Node.js, and requires that each part succeeds.
 async fn run(arguments: Vec<String>, script: &'static str, parts: &[&str], later: Option<Box<dyn FnOnce() + Send>>) {
-    // Node resolves modules from the script's folder, so the script is copied beside a link to the packages
+    // Node.js resolves modules from the script's folder, so the script is copied beside a link to the packages
     let folder = tempfile::tempdir().unwrap();
     let copied = folder.path().join(script);
     fs::copy(project(&format!("tests/interop/{script}")), &copied).unwrap();
