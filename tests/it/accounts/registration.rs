@@ -61,7 +61,7 @@ async fn concealed_registration_of_a_taken_address_is_answered_alike_and_its_own
     for name in ["grace", "nobody"] {
         assert_eq!(node.try_login(&email(name), PASSWORD).await.problem(), problem(401, "invalid_credentials"));
     }
-    // A concealed registration takes no username: the refusal of a taken one would reveal that an earlier registration created an account.
+    // A concealed registration takes no username: the refusal of a taken one would reveal an earlier registration.
     let body = json!({ "email": email("eve"), "username": "eve", "password": PASSWORD });
     let answer = node.post("/v1/users", body).await;
     assert_eq!(answer.json()["errors"][0]["code"], "username_not_yet");

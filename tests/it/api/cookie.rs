@@ -125,7 +125,7 @@ async fn pages_of_other_sites_are_refused() {
     let node = cluster.node().await;
     node.register("ada").await;
     let token = login_with_cookie(&node).await;
-    // `none` and `same-site` do not excuse an `Origin` that is not allowed, and `same-site` is refused without an `Origin`.
+    // `none` and `same-site` do not excuse an `Origin` that is not allowed.
     let foreign: [&[(&str, &str)]; 6] = [
         &[("origin", "https://evil.example"), ("sec-fetch-site", "none")],
         &[("origin", "https://evil.example")],

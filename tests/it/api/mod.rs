@@ -1,4 +1,4 @@
-//! The REST API: a file for each endpoint, and for each feature that endpoints share.
+//! The REST API: a file for each endpoint or shared feature.
 
 mod client_address;
 mod cookie;

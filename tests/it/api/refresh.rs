@@ -13,7 +13,7 @@ async fn refresh_returns_next_tokens() {
     let node = cluster.node().await;
     node.register("ada").await;
     let first = node.login("ada").await;
-    cluster.advance(Duration::from_secs(60));
+    cluster.advance(Duration::from_secs(60)); // the first access token is still valid
     let answer = node.refresh(&first.refresh).await.expect(200);
     assert_eq!(answer.header("cache-control"), "no-store");
     let names = ["access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in", "session_id"];
