@@ -21,7 +21,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Runs a command that must succeed. Returns its standard output.
-fn printed(folder: &Path, arguments: &[&str]) -> String {
+fn run_ok(folder: &Path, arguments: &[&str]) -> String {
     let output = run(folder, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     text(&output.stdout)
@@ -33,26 +33,26 @@ async fn signing_keys_rotate_beside_a_running_node() {
     let service = Service::start(folder.path());
     let before = service.client.get_anonymously("/.well-known/jwks.json").await.expect(200).json();
     let signing_key = before["keys"][0]["kid"].as_str().unwrap();
-    printed(folder.path(), &["keys", "rotate"]);
-    let listed = printed(folder.path(), &["keys", "list"]);
+    run_ok(folder.path(), &["keys", "rotate"]);
+    let listed = run_ok(folder.path(), &["keys", "list"]);
     // The new key is published, and signs later. The former one signs until then.
     assert!(listed.contains("signing"), "{listed}");
     assert!(listed.contains("published"), "{listed}");
     let retired = run(folder.path(), &["keys", "retire", signing_key]);
     assert_eq!(retired.status.code(), Some(1), "the only signing key cannot be retired");
-    // A restarted node reads both keys at once.
-    drop(service.end(Signal::TERM));
+    // A restarted node publishes both keys.
+    service.end(Signal::TERM);
     let service = Service::start(folder.path());
     let after = service.client.get_anonymously("/.well-known/jwks.json").await.expect(200).json();
     assert_eq!(after["keys"].as_array().unwrap().len(), 2, "{after}");
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn service_clients_are_managed_beside_a_running_node() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
-    let printed = |arguments: &[&str]| printed(folder.path(), arguments);
+    let run_ok = |arguments: &[&str]| run_ok(folder.path(), arguments);
     let secret_in = |text: &str| {
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("client_id: billing"));
@@ -62,18 +62,18 @@ async fn service_clients_are_managed_beside_a_running_node() {
         assert_eq!(lines.next(), None);
         secret
     };
-    let first = secret_in(&printed(&["client", "add", "billing", "--scope", "read", "--scope", "write"]));
-    let token = async |secret: &str| {
+    let first = secret_in(&run_ok(&["client", "add", "billing", "--scope", "read", "--scope", "write"]));
+    let request_token = async |secret: &str| {
         let request = service.client.request(reqwest::Method::POST, "/oauth2/token");
         let request = request.form(&[("grant_type", "client_credentials")]).basic_auth("billing", Some(secret));
         service.client.send(request).await
     };
-    assert_eq!(token(&first).await.expect(200).json()["scope"], "read write");
+    assert_eq!(request_token(&first).await.expect(200).json()["scope"], "read write");
 
-    let second = secret_in(&printed(&["client", "rotate-secret", "billing", "--grace", "1h"]));
-    wait::until("the node applies the new secret", async || token(&second).await.status == 200).await;
-    token(&first).await.expect(200);
-    let listed: Value = serde_json::from_str(&printed(&["client", "list", "--json"])).unwrap();
+    let second = secret_in(&run_ok(&["client", "rotate-secret", "billing", "--grace", "1h"]));
+    wait::until("the node applies the new secret", async || request_token(&second).await.status == 200).await;
+    request_token(&first).await.expect(200);
+    let listed: Value = serde_json::from_str(&run_ok(&["client", "list", "--json"])).unwrap();
     assert_eq!(listed["client_id"], "billing");
     assert_eq!(listed["secrets"], 2, "the current and the former one");
     assert_eq!(listed["scopes"][1], "write");
@@ -84,7 +84,7 @@ async fn service_clients_are_managed_beside_a_running_node() {
     for (arguments, expected) in [
         (&["client", "add", "billing"][..], "\"billing\": a client of this name exists"),
         (&["client", "add", "a b"], "1 to 64 ASCII letters"),
-        (&["client", "add", "latchkey"], "token.client_id"),
+        (&["client", "add", "latchkey"], "the name is token.client_id, which is reserved"),
         (&["client", "add", "other", "--public-key", "key.pem"], "key.pem: holds a private key"),
         (&["client", "add", "other", "--jwks", "none.json"], "none.json"),
         (&["client", "disable", "other"], "\"other\": there is no client of this name"),
@@ -96,28 +96,28 @@ async fn service_clients_are_managed_beside_a_running_node() {
         assert_eq!(text(&output.stdout), "", "{error}");
         assert!(error.contains(expected), "{arguments:?}: no {expected} in {error}");
     }
-    printed(&["client", "disable", "billing"]);
-    wait::until("the node applies the disabled client", async || token(&second).await.status == 401).await;
-    let table = printed(&["client", "list"]);
+    run_ok(&["client", "disable", "billing"]);
+    wait::until("the node applies the disabled client", async || request_token(&second).await.status == 401).await;
+    let table = run_ok(&["client", "list"]);
     assert!(table.contains("billing"), "{table}");
     assert!(table.contains("disabled"), "{table}");
-    assert!(printed(&["client", "show", "billing"]).contains("disabled since"));
+    assert!(run_ok(&["client", "show", "billing"]).contains("disabled since"));
     let refused = run(folder.path(), &["client", "rotate-secret", "billing"]);
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(text(&refused.stdout), "");
     assert!(text(&refused.stderr).contains("disabled; enable it first"), "{refused:?}");
 
-    printed(&["client", "enable", "billing"]);
-    wait::until("the node applies the enabled client", async || token(&second).await.status == 200).await;
+    run_ok(&["client", "enable", "billing"]);
+    wait::until("the node applies the enabled client", async || request_token(&second).await.status == 200).await;
     let unconfirmed = run(folder.path(), &["client", "delete", "billing"]);
     assert_eq!(unconfirmed.status.code(), Some(1), "a deletion without a terminal needs --yes");
-    printed(&["client", "delete", "billing", "--yes"]);
-    wait::until("the node applies the deleted client", async || token(&second).await.status == 401).await;
-    let deleted = run(folder.path(), &["client", "show", "billing"]);
-    assert_eq!(deleted.status.code(), Some(1));
-    let third = secret_in(&printed(&["client", "add", "billing"]));
+    run_ok(&["client", "delete", "billing", "--yes"]);
+    wait::until("the node applies the deleted client", async || request_token(&second).await.status == 401).await;
+    let missing = run(folder.path(), &["client", "show", "billing"]);
+    assert_eq!(missing.status.code(), Some(1));
+    let third = secret_in(&run_ok(&["client", "add", "billing"]));
     assert_ne!(third, second);
-    let (_, log) = service.end(Signal::TERM);
+    let (_exit_code, log) = service.end(Signal::TERM);
     for secret in [first, second] {
         assert!(!log.contains(&secret), "the log has a secret");
         assert!(!table.contains(&secret), "the list has a secret");
@@ -153,17 +153,17 @@ fn command_without_a_service_creates_nothing_and_names_the_data_directory() {
     assert!(text(&output.stderr).contains("there is no database at other.db"), "{output:?}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 
-    // `migrate` creates the service.
-    printed(folder.path(), &["migrate"]);
-    printed(folder.path(), &["client", "add", "billing"]);
+    // With the database that `migrate` creates, a command needs no running node.
+    run_ok(folder.path(), &["migrate"]);
+    run_ok(folder.path(), &["client", "add", "billing"]);
 }
 
 #[test]
 fn completions_manual_page_and_config_check_need_no_service() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(printed(folder.path(), &["completions", "bash"]).contains("latchkey__subcmd__user"));
-    assert!(printed(folder.path(), &["man"]).contains(".TH latchkey 1"));
-    assert_eq!(printed(folder.path(), &["config", "check"]), "");
+    assert!(run_ok(folder.path(), &["completions", "bash"]).contains("latchkey__subcmd__user"));
+    assert!(run_ok(folder.path(), &["man"]).contains(".TH latchkey 1"));
+    assert_eq!(run_ok(folder.path(), &["config", "check"]), "");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
@@ -192,8 +192,8 @@ fn config_check_refuses_broken_templates_and_creates_nothing() {
         assert_eq!(output.status.code(), Some(2), "{error}");
         assert!(error.contains(&format!("  {key}: ")) && error.contains("undefined value"), "{error}");
     }
-    let unused = ["config", "check", "--set", "pages.templates=templates", "--set", "pages.enabled=false"];
-    assert_eq!(printed(folder.path(), &unused), "");
+    let disabled_pages = ["config", "check", "--set", "pages.templates=templates", "--set", "pages.enabled=false"];
+    assert_eq!(run_ok(folder.path(), &disabled_pages), "");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "only `templates`");
 }
 
@@ -201,12 +201,12 @@ fn config_check_refuses_broken_templates_and_creates_nothing() {
 async fn audit_follow_prints_events_as_they_are_written() {
     use std::io::{BufRead, BufReader};
     let folder = tempfile::tempdir().unwrap();
-    printed(folder.path(), &["migrate"]);
-    printed(folder.path(), &["client", "add", "first"]);
+    run_ok(folder.path(), &["migrate"]);
+    run_ok(folder.path(), &["client", "add", "first"]);
     let mut follow = command(folder.path(), &["audit", "--follow", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(follow.stdout.take().unwrap()).lines().map(|line| line.unwrap());
     assert!(lines.next().unwrap().contains("\"first\""));
-    printed(folder.path(), &["client", "add", "second"]);
+    run_ok(folder.path(), &["client", "add", "second"]);
     assert!(lines.next().unwrap().contains("\"second\""));
     follow.kill().unwrap();
     follow.wait().unwrap();
@@ -216,7 +216,7 @@ async fn audit_follow_prints_events_as_they_are_written() {
 #[test]
 fn refused_client_name_is_quoted_and_escaped() {
     let folder = tempfile::tempdir().unwrap();
-    printed(folder.path(), &["migrate"]);
+    run_ok(folder.path(), &["migrate"]);
     for command in ["add", "show", "disable", "enable", "delete", "rotate-secret"] {
         let refused = run(folder.path(), &["client", command, "--", "a\n\u{1b}[31mb"]);
         let error = text(&refused.stderr);
@@ -228,18 +228,14 @@ fn refused_client_name_is_quoted_and_escaped() {
 #[test]
 fn strict_doctor_fails_on_warnings() {
     let folder = tempfile::tempdir().unwrap();
-    printed(folder.path(), &["migrate"]);
-    // the doctor warns of the weak hashing that `command` configures
-    let findings = printed(folder.path(), &["doctor"]);
+    run_ok(folder.path(), &["migrate"]);
+    // the doctor warns of the weak hashing that `run` configures
+    let findings = run_ok(folder.path(), &["doctor"]);
     assert!(findings.contains("warn  configuration"), "{findings}");
     let strict = run(folder.path(), &["doctor", "--strict"]);
     assert_eq!(strict.status.code(), Some(1));
     let strong_hashing = ["doctor", "--strict", "--set", "password.memory_kib=19456", "--set", "password.iterations=2"];
-    let strict = command(folder.path(), &strong_hashing)
-        .env_remove("LATCHKEY_PASSWORD_MEMORY_KIB")
-        .env_remove("LATCHKEY_PASSWORD_ITERATIONS")
-        .output()
-        .unwrap();
+    let strict = run(folder.path(), &strong_hashing);
     let findings = text(&strict.stdout);
     // the machine may cause other warnings
     assert_eq!(strict.status.success(), !findings.contains("warn  "), "{findings}");

@@ -15,13 +15,13 @@ use crate::{
     openapi_external::{succeed, tool},
 };
 
-/// The address of the service that the READMEs print.
+/// The issuer in the READMEs' commands.
 const PRINTED_ISSUER: &str = "http://127.0.0.1:8080";
-/// The port of the app that the READMEs print.
+/// The port of the app in the READMEs' commands.
 const PRINTED_PORT: &str = "8000";
 
-/// The copy, in the folder `latchkey` of a temporary folder, and programs for the commands of READMEs: `node`, `npm` and `python3`
-/// from `target/tools`; `latchkey` and `cargo run`, which run the binary under test.
+/// The copy, named `latchkey`, in a temporary folder. Beside it, `bin` has the programs that READMEs call: `node`, `npm` and `python3`
+/// run those of `target/tools`, and `latchkey` and `cargo` run the binary under test.
 pub(super) struct Checkout {
     folder: TempDir,
     environment: Vec<(String, String)>,
@@ -82,7 +82,7 @@ impl Checkout {
 
     /// Runs the commands in the README of an example. The first block installs and starts the app. The second block signs in, calls
     /// the app, joins its chat, signs out, which closes the chat, and calls the app again. Between the blocks, the test calls the
-    /// route that needs two factors. Only the issuer and the port differ from the printed commands.
+    /// route that needs two factors. The commands are as printed, except for the issuer, the port, and the loop that waits for the chat.
     pub(super) async fn run_example(&self, example: &str, service: &ServiceProcess) {
         let [start_commands, session_commands] = &code_blocks(&format!("{example}/README.md"), "sh")[..] else {
             panic!("{example}/README.md does not have two blocks of commands")
@@ -100,10 +100,10 @@ impl Checkout {
         app.check_step_up(service).await;
         let commands = replace(session_commands, PRINTED_ISSUER, &issuer);
         let commands = replace(&commands, &format!("127.0.0.1:{PRINTED_PORT}"), &app.address());
-        // The printed loop waits until the chat is connected. Here it also ends if the chat's program has failed.
+        // The printed loop waits until the chat is connected. Here it also ends if the chat's program, `$!`, has failed.
         let commands = replace(&commands, "do sleep 0.1; done", "do kill -0 $! || exit 1; sleep 0.1; done");
-        // The chat closes when its worker of the app has received the revocation. The last call may reach another worker, which has not. So
-        // the commands are repeated, each time with a new session, until the worker that gets the last call has the revocation.
+        // The chat closes when the worker that serves it has received the revocation. The last call may reach another worker, which has not
+        // received it yet and answers 200. So the commands are repeated, each time with a new session, until the last call gets a 401.
         wait::until("the app refuses the token after the logout", async || {
             let output = tokio::task::block_in_place(|| self.run(&folder, &commands));
             let lines: Vec<&str> = output.lines().collect();

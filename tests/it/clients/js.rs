@@ -24,7 +24,7 @@ use crate::openapi_external::{succeed, tool};
 struct ClientCopy {
     /// Deleted when dropped.
     _root: TempDir,
-    /// The client, at `clients/js` in the root.
+    /// The folder `clients/js` of the root.
     folder: PathBuf,
 }
 
@@ -35,14 +35,14 @@ impl ClientCopy {
         for part in ["package.json", "tsconfig.json", "src", "tests", "types"] {
             copy(&project("clients/js").join(part), &folder.join(part));
         }
-        for cases in ["tests/fixtures/verifier_cases.json", "tests/fixtures/verifier_session_cases.json"] {
-            copy(&project(cases), &root.path().join(cases));
+        for fixture in ["tests/fixtures/verifier_cases.json", "tests/fixtures/verifier_session_cases.json"] {
+            copy(&project(fixture), &root.path().join(fixture));
         }
         symlink(node_modules(), folder.join("node_modules")).unwrap();
         Self { _root: root, folder }
     }
 
-    /// The command that runs a folder of tests.
+    /// The command that runs the tests in `tests/NAME`.
     fn suite(&self, name: &str) -> Command {
         let tests = fs::read_dir(self.folder.join("tests").join(name)).unwrap();
         let mut tests: Vec<_> = tests.map(|entry| entry.unwrap().path()).collect();
@@ -71,13 +71,13 @@ fn types_check_and_committed_declarations_are_current() {
     let types = client.folder.join("types");
     fs::remove_dir_all(&types).unwrap();
     succeed(Command::new(tool("tsc")).arg("-p").arg(&client.folder));
-    let declarations = |folder: &Path| {
+    let texts_in = |folder: &Path| {
         let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let name_and_text = |path: PathBuf| (path.file_name().unwrap().to_owned(), fs::read_to_string(path).unwrap());
         paths.map(name_and_text).collect::<BTreeMap<_, _>>()
     };
-    let committed = declarations(&project("clients/js/types"));
-    assert!(declarations(&types) == committed, "run `npm run types` in clients/js");
+    let committed = texts_in(&project("clients/js/types"));
+    assert!(texts_in(&types) == committed, "run `npm run types` in clients/js");
 }
 
 #[test]
@@ -123,7 +123,7 @@ createServer().on("upgrade", webSocketUpgrade(verifier, sockets, { guards: [requ
 sockets.on("connection", (socket, request) => closeOnEnd(verifier, claimsOf(request), socket).signal.reason);
 export { signal };
 export { subject, session, reason, expressMiddleware };
-// @ts-expect-error the policy is one of two
+// @ts-expect-error neither "refuse" nor "introspect"
 createVerifier({ issuer: "http://a.example", audience: "a", clientId: "b", clientSecret: "c", feedLost: "ignore" });
 "#;
     fs::write(folder.path().join("program.mts"), program).unwrap();
@@ -139,7 +139,7 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     let checkout = Checkout::new(&["clients/js"], &service, &registry.environment(cache.path()));
     let folder = checkout.app_folder();
     for commands in code_blocks("clients/js/README.md", "sh") {
-        // The registry, a task of this runtime, answers meanwhile.
+        // The registry, a task of this runtime, must answer meanwhile.
         tokio::task::block_in_place(|| checkout.run(&folder, &commands));
     }
     let installed = folder.join("node_modules/latchkey-verify");
@@ -147,7 +147,8 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     assert!(!installed.join("tests").exists());
 
     let programs = code_blocks("clients/js/README.md", "js");
-    let [express, fastify, job, script] = &programs[..] else { panic!("the README has four programs") };
+    // two apps, a job that stops when its user signs out, a script that checks one token
+    let [express, fastify, job, script] = &programs[..] else { panic!("the README must have four programs") };
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
         fs::write(&path, text).unwrap();
@@ -173,7 +174,7 @@ async fn readme_commands_install_and_programs_run_as_printed() {
 
     let tokens = service.client().login("ada").await;
     let script = write("script.mjs", script);
-    // Returns the output and the error output.
+    // Returns `[stdout, stderr]`.
     let run = |environment: Vec<(String, String)>, token: &str| {
         let output = succeed(Command::new(tool("node")).envs(environment).arg(&script).arg(token));
         [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
@@ -181,7 +182,7 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     assert_eq!(run(service.app_environment(), &tokens.access)[0], format!("welcome {account}\n"));
     service.client().logout(&tokens.refresh).await.expect(204);
     assert_eq!(run(service.app_environment(), &tokens.access)[0], "refused: the token was revoked\n");
-    // port 9 is closed
+    // Port 9 is closed. The later of two values counts.
     let unreachable = [service.app_environment(), vec![("AUTH_ISSUER".to_owned(), "http://127.0.0.1:9".to_owned())]];
     let [stdout, stderr] = run(unreachable.concat(), &tokens.access);
     assert!(stdout.starts_with("unavailable: the issuer's keys cannot be fetched: "), "{stdout}");

@@ -1,5 +1,5 @@
-//! Runs the test suites of the Python and JavaScript clients, the programs and commands of their READMEs, and the example apps,
-//! all with a running service. `make test` installs the programs that they need (`.ci/install.sh`). Without these programs they fail.
+//! Runs the test suites of the Python and JavaScript clients, the programs and commands of their READMEs, and the example apps.
+//! The tests need programs that `make test` installs (`.ci/install.sh`), and fail without them.
 
 mod app;
 pub mod browser;
@@ -19,12 +19,12 @@ use std::{
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-/// A file or folder of the project.
+/// The absolute path of a file or folder of the project.
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The code blocks of a language in a Markdown file, each with a line break at its end.
+/// The code blocks of a language in a Markdown file of the project. Each block ends with a line break.
 fn code_blocks(path: &str, language: &str) -> Vec<String> {
     let text = fs::read_to_string(project(path)).unwrap();
     let opening = format!("```{language}\n");

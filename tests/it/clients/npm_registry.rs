@@ -62,7 +62,7 @@ pub(super) fn node_modules() -> PathBuf {
     tools.join("node/node_modules")
 }
 
-/// Finds the packages in a `node_modules` folder, and in those inside its packages. Does nothing if there is no such folder.
+/// Adds the packages in the `node_modules` folder `modules` and in the `node_modules` folders of these packages. Ignores a missing folder.
 fn collect_packages(modules: &Path, packages: &mut Packages) {
     let Ok(entries) = fs::read_dir(modules) else { return };
     for entry in entries {
@@ -108,7 +108,7 @@ fn versions_of(name: &str, versions: &BTreeMap<String, PathBuf>, address: Socket
         document["dist"] = json!({ "tarball": format!("http://{address}/{name}/-/{version}.tgz") });
         (version.clone(), document)
     });
-    // npm needs the tag `latest`: the last version in alphabetical order. 9 comes after 10, but few packages have several versions.
+    // npm needs the tag `latest`. Alphabetical order puts 9 after 10, which rarely matters: few packages have several versions.
     let latest = versions.keys().next_back();
     let document = json!({
         "name": name,
@@ -121,7 +121,7 @@ fn versions_of(name: &str, versions: &BTreeMap<String, PathBuf>, address: Socket
 /// The archive of a package: a compressed tar file in which the folder is named `package`.
 fn pack(folder: &Path) -> Vec<u8> {
     let mut tar = Command::new("tar");
-    // `--transform` replaces the dot at the beginning of each path
+    // `--transform` replaces the dot at the beginning of each path by `package`
     tar.args(["-czf", "-", "--exclude=./node_modules", "--transform=s,^\\.,package,", "-C"]).arg(folder).arg(".");
     tokio::task::block_in_place(|| succeed(&mut tar)).stdout
 }

@@ -21,14 +21,14 @@ async fn express_example_signs_in_with_a_passkey_and_is_signed_out_from_the_acco
     let cache = tempfile::tempdir().unwrap();
     let environment = registry.environment(cache.path());
     let checkout = Checkout::new(&["clients/js", "examples/oidc-express"], &service, &environment);
-    let [start] = &code_blocks("examples/oidc-express/README.md", "sh")[..] else {
-        panic!("the README has one block of commands")
+    let [start_commands] = &code_blocks("examples/oidc-express/README.md", "sh")[..] else {
+        panic!("the README must have one block of commands")
     };
     let folder = checkout.path("examples/oidc-express");
     let mut environment = checkout.environment().to_vec();
     environment.push(("AUTH_ISSUER".to_owned(), service.issuer()));
     let app = App::start(&environment, |port| {
-        let commands = format!("cd '{}'\n{}", folder.display(), replace(start, "8000", &port.to_string()));
+        let commands = format!("cd '{}'\n{}", folder.display(), replace(start_commands, "8000", &port.to_string()));
         ["sh", "-e", "-c", &commands].map(str::to_owned).into()
     })
     .await;
@@ -51,23 +51,23 @@ async fn oidc_client_ts_example_signs_in_renews_and_signs_out_in_chromium() {
     let registry = NpmRegistry::start().await;
     let cache = tempfile::tempdir().unwrap();
     let checkout = Checkout::new(&["examples/oidc-spa"], &service, &registry.environment(cache.path()));
-    // all commands but the last install the example, the last one serves it
     let [commands] = &code_blocks("examples/oidc-spa/README.md", "sh")[..] else {
-        panic!("the README has one block of commands")
+        panic!("the README must have one block of commands")
     };
     let commands = replace(commands, "localhost:3000", &format!("localhost:{port}"));
-    let (install, serve) = commands.trim_end().rsplit_once('\n').unwrap();
+    let (install_commands, serve_command) = commands.trim_end().rsplit_once('\n').unwrap();
     let folder = checkout.path("examples/oidc-spa");
     let settings_js = folder.join("src/settings.js");
     let text = std::fs::read_to_string(&settings_js).unwrap();
     std::fs::write(&settings_js, replace(&text, "http://localhost:8080", &service.issuer())).unwrap();
-    tokio::task::block_in_place(|| checkout.run(&folder, install));
-    let serve = format!("cd '{}'\n{serve}", folder.display());
+    tokio::task::block_in_place(|| checkout.run(&folder, install_commands));
+    let serve_script = format!("cd '{}'\n{serve_command}", folder.display());
     let variables: Vec<String> = checkout.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
-    // `env NAME=VALUE… sh -c RUN_GROUP sh COMMAND…`: the second `sh` is the script's `$0`
-    let words = ["env"].into_iter().chain(variables.iter().map(String::as_str));
-    let words: Vec<&str> = words.chain(["sh", "-c", RUN_GROUP, "sh", "sh", "-e", "-c", &serve]).collect();
-    let spec = Spec { command: &words, stop: "TERM", folder: None, ready: "http://", unprivileged: false };
+    // the first `sh` after RUN_GROUP is its `$0`
+    let mut command = vec!["env"];
+    command.extend(variables.iter().map(String::as_str));
+    command.extend(["sh", "-c", RUN_GROUP, "sh", "sh", "-e", "-c", &serve_script]);
+    let spec = Spec { command: &command, stop: "TERM", folder: None, ready: "http://", unprivileged: false };
     let _page_server = tokio::task::block_in_place(|| Guard::start(&spec)).unwrap_or_else(|error| panic!("{error}"));
     let parts = [
         "sign-in",

@@ -1,4 +1,4 @@
-//! The packages as they are published: packed, and installed from the artefact in a clean folder.
+//! The client packages as they are published: each is packed, and installed or unpacked from the artefact in a clean folder.
 
 use std::{fs, path::Path, process::Command};
 
@@ -12,7 +12,7 @@ fn copy_package(name: &str, parts: &[&str], to: &Path) {
     }
 }
 
-/// A command that runs `program` in `folder`. The shell also sets PWD, which `Command::current_dir` does not.
+/// A command that runs `program` in `folder`. It uses a shell for this, because [`succeed`] sets the working directory.
 fn program_in(folder: &Path, program: &Path) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", r#"cd "$0" && exec "$@""#]).args([folder, program]).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -50,7 +50,7 @@ async fn npm_package_installs_from_its_artefact_with_types() {
     assert_files(&installed, &["CHANGELOG.md", "LICENSE", "README.md", "src/index.js", "types/index.d.ts"]);
     assert!(!installed.join("tests").exists());
 
-    // Nothing listens at port 9: the verifier refuses the token `x` as malformed without a request. No handler of ends is registered.
+    // Nothing listens at port 9, but the verifier needs no request to refuse the malformed token `x`.
     let program = r#"
 import { createVerifier, type EndCause } from "latchkey-verify";
 const verifier = createVerifier({ issuer: "http://127.0.0.1:9", audience: "a", clientId: "b", clientSecret: "c", log: () => {} });
@@ -74,21 +74,21 @@ async fn browser_package_installs_from_its_artefact_with_types() {
     copy_package("browser", &parts, &source);
     create_npm_app(&app);
     // `npm pack` builds the package with the compiler on the PATH
-    let tools = std::path::absolute(tool("tsc").parent().unwrap()).unwrap();
-    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let tsc = tool("tsc");
+    let path = format!("{}:{}", tsc.parent().unwrap().display(), std::env::var("PATH").unwrap());
     let npm = |words: &[&str]| {
         let mut command = program_in(&app, &tool("npm"));
         command.args(words).envs(registry.environment(&folder.path().join("cache"))).env("PATH", &path);
         String::from_utf8(tokio::task::block_in_place(|| succeed(&mut command)).stdout).unwrap()
     };
     let packed = npm(&["pack", "--silent", "../source"]);
-    // The name of the artefact follows the output of the build.
+    // The name of the artefact is the last line, after the output of the build.
     npm(&["install", "--silent", packed.trim().lines().last().unwrap()]);
     let installed = app.join("node_modules/latchkey-browser");
     assert_files(&installed, &["CHANGELOG.md", "LICENSE", "README.md", "dist/index.js", "dist/index.d.ts"]);
     assert!(!installed.join("src").exists() && !installed.join("tests").exists());
 
-    // Nothing listens at port 9, so the sign-in fails, and there is no session to resume: `null`.
+    // Nothing listens at port 9, so the sign-in fails, and `resume` finds no session.
     let program = r#"
 import { LatchkeyClient, LatchkeyUnreachable } from "latchkey-browser";
 const auth = new LatchkeyClient({ baseUrl: "http://127.0.0.1:9", transport: "bearer" });
@@ -110,7 +110,7 @@ fn package_documents_link_nothing_outside_of_the_package() {
             let path = project("clients").join(package).join(document);
             let text = fs::read_to_string(&path).unwrap();
             // In Markdown, the target of a link follows `](`.
-            let outside: Vec<_> = text.split("](").skip(1).filter(|link| link.starts_with("..")).collect();
+            let outside: Vec<_> = text.split("](").skip(1).filter(|rest| rest.starts_with("..")).collect();
             assert!(outside.is_empty(), "{}: {outside:?}", path.display());
         }
     }
@@ -122,7 +122,7 @@ fn python_package_installs_from_its_artefact_with_types() {
     let [source, dist, app] = ["source", "dist", "app"].map(|name| folder.path().join(name));
     copy_package("python", &["CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml", "src", "tests"], &source);
     fs::create_dir(&app).unwrap();
-    // as `python -m build` does: a source distribution, and the wheel from its contents
+    // `python -m build` calls the same hooks: it builds a source distribution, and from its contents the wheel
     let build = |folder: &Path, hook: &str| {
         let call = format!("import sys; from flit_core import buildapi; print(buildapi.{hook}(sys.argv[1]))");
         let output = succeed(program_in(folder, &tool("python")).args(["-c", &call]).arg(&dist));

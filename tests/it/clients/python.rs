@@ -5,14 +5,14 @@ use std::{collections::HashSet, fs, path::Path, process::Command};
 use super::{app::App, checkout::Checkout, code_blocks, project, run_until_signed_out, service::ServiceProcess};
 use crate::openapi_external::{succeed, tool};
 
-/// Python with the client's sources.
+/// A Python that imports the client from its sources.
 fn python() -> Command {
     let mut command = Command::new(tool("python"));
     command.env("PYTHONPATH", project("clients/python/src")).env("PYTHONDONTWRITEBYTECODE", "1");
     command
 }
 
-/// Runs the tests in a folder of `clients/python/tests`.
+/// The command that runs the tests in a folder of `clients/python/tests`.
 fn pytest(folder: &str) -> Command {
     let mut command = python();
     command.args(["-m", "pytest", "-q", "--color=no", "-c"]).arg(project("clients/python/pyproject.toml"));
@@ -20,7 +20,7 @@ fn pytest(folder: &str) -> Command {
     command
 }
 
-/// Variables that make pip install the packages of tests/tools from wheels in `folder`, without a network.
+/// Packs the packages of tests/tools as wheels in `folder`. Returns variables that make pip install these, without a network.
 pub(super) fn pip_environment(folder: &Path) -> Vec<(&'static str, String)> {
     succeed(Command::new(tool("python")).arg(project("tests/tools/wheelhouse.py")).arg(folder));
     vec![
@@ -51,13 +51,13 @@ async fn service_tests_pass() {
     succeed(pytest("service").envs(service.suite_environment()));
 }
 
-/// Serves `app.py` in a folder.
-async fn serve(service: &ServiceProcess, python: &Path, folder: &Path, workers: u8) -> App {
+/// Serves the `app.py` of a folder with uvicorn.
+async fn serve(service: &ServiceProcess, python: &Path, folder: &Path, worker_count: u8) -> App {
     App::start(&service.app_environment(), |port| {
         let (python, folder) = (python.display(), folder.display());
         let path = format!("PYTHONPATH={}", project("clients/python/src").display());
         let command = format!("env PYTHONDONTWRITEBYTECODE=1 {path} {python} -m uvicorn app:app --app-dir {folder}");
-        format!("{command} --port {port} --workers {workers}").split(' ').map(str::to_owned).collect()
+        format!("{command} --port {port} --workers {worker_count}").split(' ').map(str::to_owned).collect()
     })
     .await
 }
@@ -68,8 +68,8 @@ async fn fastapi_example_refuses_revoked_tokens_on_every_worker() {
     let worker_count = 2;
     let app = serve(&service, &tool("python"), &project("examples/fastapi"), worker_count).await;
     let workers: HashSet<_> = app.check(&service).await.iter().map(|answer| answer["worker"].to_string()).collect();
-    // At most the two that were started. The kernel distributes the connections, so one of them may have answered all requests.
-    assert!((1..=2).contains(&workers.len()), "{workers:?}");
+    // The kernel distributes the connections, so one worker may have answered all requests.
+    assert!((1..=usize::from(worker_count)).contains(&workers.len()), "{workers:?}");
     app.check_step_up(&service).await;
 }
 
@@ -101,7 +101,7 @@ async fn readme_commands_install_and_programs_run_as_printed() {
 
     let programs = code_blocks("clients/python/README.md", "python");
     // a FastAPI app, a job that works until its user signs out, a script that checks one token
-    let [app, job, script] = &programs[..] else { panic!("the README has three programs") };
+    let [app, job, script] = &programs[..] else { panic!("the README must have three programs") };
     fs::write(folder.join("app.py"), app).unwrap();
     let app = serve(&service, &python, &folder, 1).await;
     app.check(&service).await;

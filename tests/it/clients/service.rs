@@ -12,10 +12,10 @@ use crate::{
 
 /// A running service. Stops when dropped.
 pub(super) struct ServiceProcess {
-    /// Present until the process is dropped.
+    /// `None` only while this value is dropped.
     service: Option<Service>,
     folder: TempDir,
-    /// Kept, because the server stops when it is dropped. None for an embedded Redis.
+    /// Kept, because dropping it stops the server. `None` if the Redis is embedded.
     _redis: Option<Redis>,
     /// The id of the service client `shop`.
     client_id: String,
@@ -39,20 +39,20 @@ impl ServiceProcess {
         Self::start_on(Some(redis), &settings, |_| Vec::new())
     }
 
-    /// Starts a service as `make run` does, with an embedded Redis and mails in the data folder. `lines` is the configuration file. The
-    /// issuer is at `localhost`.
+    /// Starts a service as `make run` does, with an embedded Redis and mails in the data folder. `lines` is the content of the
+    /// configuration file. The issuer is at `localhost`.
     pub(super) fn start_as_make_run(lines: &str) -> Self {
         Self::start_on(None, lines, |port| vec!["--set".to_owned(), format!("issuer=http://localhost:{port}")])
     }
 
-    /// Starts a service on a free port. `arguments` returns the further arguments of `latchkey serve` for that port.
-    fn start_on(redis: Option<Redis>, settings: &str, arguments: impl Fn(u16) -> Vec<String>) -> Self {
+    /// Starts a service on a free port. `arguments_for` returns the further arguments of `latchkey serve` for that port.
+    fn start_on(redis: Option<Redis>, settings: &str, arguments_for: impl Fn(u16) -> Vec<String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("latchkey.toml"), settings).unwrap();
         let start = || {
             let port = guard::free_port();
             let listen = format!("listen=127.0.0.1:{port}");
-            let further_arguments = arguments(port);
+            let further_arguments = arguments_for(port);
             let mut all_arguments = vec!["serve", "--set", &listen];
             all_arguments.extend(further_arguments.iter().map(String::as_str));
             Service::try_start_with(folder.path(), &all_arguments)
@@ -62,9 +62,9 @@ impl ServiceProcess {
         let service = loop {
             match start() {
                 Ok(service) => break service,
-                Err(log) => assert!(attempt < 5, "{log}"),
+                Err(log) if attempt == 5 => panic!("{log}"),
+                Err(_) => attempt += 1,
             }
-            attempt += 1;
         };
         let added = binary::run(folder.path(), &["client", "add", "shop"]);
         let printed = String::from_utf8(added.stdout).unwrap();

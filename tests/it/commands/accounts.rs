@@ -10,8 +10,9 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{printed, text};
+use super::{run_ok, text};
 use crate::{
+    accounts::problem,
     binary::{Service, command, run},
     harness::{client::PASSWORD, wait},
 };
@@ -38,31 +39,30 @@ async fn accounts_are_managed_beside_a_running_node() {
     let add = ["user", "add", "ada@example.com", "--username", "ada", "--role", "admin", "--password-stdin"];
     assert!(run_with_input(folder.path(), &add, PASSWORD).status.success());
     let tokens = service.client.login("ada").await;
-    let listed = run(folder.path(), &["user", "list", "--json"]);
-    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let listed = run_ok(folder.path(), &["user", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed["email"], "ada@example.com");
     assert_eq!(listed["roles"][0], "admin");
-    assert!(run(folder.path(), &["user", "disable", "ada"]).status.success());
-    assert_eq!(service.client.refresh(&tokens.refresh).await.problem().1, "invalid_refresh_token");
+    run_ok(folder.path(), &["user", "disable", "ada"]);
+    assert_eq!(service.client.refresh(&tokens.refresh).await.problem(), problem(401, "invalid_refresh_token"));
     service.client.try_login("ada", PASSWORD).await.expect(401);
-    assert!(run(folder.path(), &["user", "enable", "ada@example.com"]).status.success());
+    run_ok(folder.path(), &["user", "enable", "ada@example.com"]);
     service.client.login("ada").await;
     let unconfirmed = run(folder.path(), &["user", "delete", "ada"]);
     assert_eq!(unconfirmed.status.code(), Some(1));
     assert!(text(&unconfirmed.stderr).contains("--yes"), "{unconfirmed:?}");
     service.client.login("ada").await;
-    let deleted = run(folder.path(), &["user", "delete", "ada", "--yes"]);
-    assert!(deleted.status.success());
+    run_ok(folder.path(), &["user", "delete", "ada", "--yes"]);
     service.client.try_login("ada", PASSWORD).await.expect(401);
     let repeated = run(folder.path(), &["user", "delete", "ada", "--yes"]);
     assert_eq!(repeated.status.code(), Some(1));
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
 }
 
 #[test]
-fn user_list_with_a_used_up_limit_ends_if_no_later_account_matches() {
+fn user_list_at_its_limit_announces_no_more_accounts_if_no_later_one_matches() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(run(folder.path(), &["migrate"]).status.success());
+    run_ok(folder.path(), &["migrate"]);
     for (email, role) in [("ada@example.com", "admin"), ("bob@example.com", "support")] {
         let add = ["user", "add", email, "--role", role, "--password-stdin"];
         assert!(run_with_input(folder.path(), &add, PASSWORD).status.success());
@@ -83,12 +83,12 @@ async fn operator_changes_roles_password_and_email_of_an_account() {
     service.client.register("ada").await;
     let first = service.client.login("ada").await;
 
-    let roles = printed(path, &["user", "roles", "ada", "--add", "ops", "--add", "admin"]);
+    let roles = run_ok(path, &["user", "roles", "ada", "--add", "ops", "--add", "admin"]);
     assert!(roles.contains("admin ops"), "{roles}");
     let access = service.client.refresh(&first.refresh).await.expect(200).text_of("access_token");
     let me = service.client.get("/v1/me", &access).await.expect(200).json();
     assert_eq!(me["roles"], serde_json::json!(["admin", "ops"]));
-    let roles = printed(path, &["user", "roles", "email:ada@example.com", "--remove", "admin"]);
+    let roles = run_ok(path, &["user", "roles", "email:ada@example.com", "--remove", "admin"]);
     assert!(roles.contains(": ops."), "{roles}");
     assert!(!roles.contains("admin"), "{roles}");
 
@@ -102,21 +102,21 @@ async fn operator_changes_roles_password_and_email_of_an_account() {
     service.client.try_login("ada", PASSWORD).await.expect(401);
     service.client.try_login("ada", NEW_PASSWORD).await.expect(200);
 
-    printed(path, &["user", "set-email", "username:ada", "countess@example.com"]);
+    run_ok(path, &["user", "set-email", "username:ada", "countess@example.com"]);
     service.client.try_login("countess@example.com", NEW_PASSWORD).await.expect(200);
-    let account = &json_lines(&printed(path, &["user", "show", "countess@example.com", "--json"]))[0];
+    let account = &json_lines(&run_ok(path, &["user", "show", "countess@example.com", "--json"]))[0];
     assert_eq!(account["username"], "ada");
     assert_eq!(account["sessions"], 2, "the sessions of the two sign-ins with the new password");
     let id = account["id"].as_str().unwrap();
-    assert!(printed(path, &["user", "show", &format!("id:{id}")]).contains("countess@example.com"));
+    assert!(run_ok(path, &["user", "show", &format!("id:{id}")]).contains("countess@example.com"));
 
-    let audit = json_lines(&printed(path, &["audit", "--json", "--account", id]));
+    let audit = json_lines(&run_ok(path, &["audit", "--json", "--account", id]));
     let is_by_operator = |row: &&Value| row["actor"].as_str().unwrap().starts_with("operator:");
     for (event, expected) in [("password_change", 1), ("email_changed", 1), ("roles_changed", 2)] {
         let count = audit.iter().filter(is_by_operator).filter(|row| row["event"] == event).count();
         assert_eq!(count, expected, "{event} in {audit:#?}");
     }
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +125,7 @@ async fn operator_sees_addresses_and_factors_of_an_account_and_removes_a_seconda
     let path = folder.path();
     let service = Service::start(path);
     service.client.register("ada").await;
-    assert!(printed(path, &["user", "show", "ada"]).contains("second factors    -\n"));
+    assert!(run_ok(path, &["user", "show", "ada"]).contains("second factors    -\n"));
     let grace = serde_json::json!({
         "email": "grace@example.com",
         "email_verified": true,
@@ -135,9 +135,9 @@ async fn operator_sees_addresses_and_factors_of_an_account_and_removes_a_seconda
         "secondary_emails": [{ "email": "grace@work.example", "verified": true }, { "email": "grace@typo.example" }],
     });
     fs::write(path.join("accounts.jsonl"), format!("{grace}\n")).unwrap();
-    printed(path, &["user", "import", "accounts.jsonl"]);
+    run_ok(path, &["user", "import", "accounts.jsonl"]);
 
-    let shown = printed(path, &["user", "show", "grace@work.example"]);
+    let shown = run_ok(path, &["user", "show", "grace@work.example"]);
     // The secondary addresses of an import have no order.
     let secondary = if shown.contains("secondary         grace@work.example") {
         "secondary         grace@work.example, grace@typo.example (not verified)\n"
@@ -149,21 +149,21 @@ async fn operator_sees_addresses_and_factors_of_an_account_and_removes_a_seconda
     {
         assert!(shown.contains(line), "no {line:?} in {shown}");
     }
-    let shown = &json_lines(&printed(path, &["user", "show", "grace", "--json"]))[0];
+    let shown = &json_lines(&run_ok(path, &["user", "show", "grace", "--json"]))[0];
     let secondary = shown["secondary_emails"].as_array().unwrap();
     for (email, verified) in [("grace@work.example", true), ("grace@typo.example", false)] {
         assert!(secondary.contains(&serde_json::json!({ "email": email, "verified": verified })), "{secondary:?}");
     }
     assert_eq!(shown["factors"][0]["kind"], "totp");
     assert_eq!(shown["recovery_codes_left"], 0);
-    let listed = printed(path, &["user", "emails", "grace", "list"]);
+    let listed = run_ok(path, &["user", "emails", "grace", "list"]);
     let lines: Vec<_> = listed.lines().collect();
     assert_eq!(lines.len(), 3);
     assert_eq!(lines[0], "primary    grace@example.com");
     for line in ["secondary  grace@work.example", "secondary  grace@typo.example  (not verified)"] {
         assert!(lines.contains(&line), "{listed}");
     }
-    assert_eq!(json_lines(&printed(path, &["user", "emails", "grace", "list", "--json"])).len(), 3);
+    assert_eq!(json_lines(&run_ok(path, &["user", "emails", "grace", "list", "--json"])).len(), 3);
 
     let remove = |email: &str| run(path, &["user", "emails", "grace", "remove", email, "--yes"]);
     let unconfirmed = run(path, &["user", "emails", "grace", "remove", "grace@work.example"]);
@@ -176,12 +176,12 @@ async fn operator_sees_addresses_and_factors_of_an_account_and_removes_a_seconda
         let removed = remove(email);
         assert!(text(&removed.stdout).starts_with(&format!("Removed {email} from the account ")), "{removed:?}");
     }
-    assert_eq!(printed(path, &["user", "emails", "grace", "list"]), "primary    grace@example.com\n");
+    assert_eq!(run_ok(path, &["user", "emails", "grace", "list"]), "primary    grace@example.com\n");
     assert_eq!(run(path, &["user", "show", "grace@work.example"]).status.code(), Some(1));
-    let audit = json_lines(&printed(path, &["audit", "--json", "--account", "grace", "--event", "email_removed"]));
+    let audit = json_lines(&run_ok(path, &["audit", "--json", "--account", "grace", "--event", "email_removed"]));
     assert_eq!(audit.len(), 2, "{audit:#?}");
     assert!(audit.iter().all(|row| row["actor"].as_str().unwrap().starts_with("operator:")), "{audit:#?}");
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,37 +194,37 @@ async fn operator_lists_and_revokes_sessions() {
     for _ in 0..3 {
         tokens.push(service.client.login("ada").await);
     }
-    let listed = json_lines(&printed(path, &["session", "list", "ada", "--json"]));
+    let listed = json_lines(&run_ok(path, &["session", "list", "ada", "--json"]));
     assert_eq!(listed.len(), 3);
     assert_eq!(listed[0]["address"], "127.0.0.1");
-    assert_eq!(printed(path, &["session", "list", "ada"]).lines().count(), 4, "a heading and the three sessions");
+    assert_eq!(run_ok(path, &["session", "list", "ada"]).lines().count(), 4, "a heading and the three sessions");
 
-    printed(path, &["session", "revoke", "ada", &tokens[0].session]);
+    run_ok(path, &["session", "revoke", "ada", &tokens[0].session]);
     service.client.refresh(&tokens[0].refresh).await.expect(401);
     service.client.refresh(&tokens[1].refresh).await.expect(200);
     let repeated = run(path, &["session", "revoke", "ada", &tokens[0].session]);
     assert_eq!(repeated.status.code(), Some(1), "the session has ended already");
-    assert!(printed(path, &["session", "revoke", "ada", "--all"]).contains("2 sessions ended"));
+    assert!(run_ok(path, &["session", "revoke", "ada", "--all"]).contains("2 sessions ended"));
     service.client.refresh(&tokens[2].refresh).await.expect(401);
-    let audit = json_lines(&printed(path, &["audit", "--json", "--account", "ada"]));
+    let audit = json_lines(&run_ok(path, &["audit", "--json", "--account", "ada"]));
     let events: Vec<_> = audit.iter().map(|row| row["event"].as_str().unwrap()).collect();
-    assert!(events.contains(&"session_ended"), "by the id of the session: {audit:#?}");
-    assert!(events.contains(&"sessions_ended"), "by `--all`: {audit:#?}");
-    drop(service.end(Signal::TERM));
+    assert!(events.contains(&"session_ended"), "the revocation by id: {audit:#?}");
+    assert!(events.contains(&"sessions_ended"), "the revocation by `--all`: {audit:#?}");
+    service.end(Signal::TERM);
 }
 
 #[test]
 fn account_list_is_filtered_and_paged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    assert!(run(path, &["migrate"]).status.success());
+    run_ok(path, &["migrate"]);
     for name in ["ann", "ben", "cleo"] {
         let email = format!("{name}@example.com");
         let add = ["user", "add", &email, "--username", name, "--role", "staff", "--password-stdin"];
         let added = run_with_input(path, &add, PASSWORD);
         assert!(added.status.success(), "{}", text(&added.stderr));
     }
-    let list = |arguments: &[&str]| json_lines(&printed(path, &[&["user", "list", "--json"], arguments].concat()));
+    let list = |arguments: &[&str]| json_lines(&run_ok(path, &[&["user", "list", "--json"], arguments].concat()));
     assert_eq!(list(&["--role", "staff"]).len(), 3);
     assert_eq!(list(&["--contains", "BEN@"])[0]["username"], "ben");
     assert_eq!(list(&["--state", "disabled"]).len(), 0);
@@ -246,9 +246,9 @@ async fn operator_invites_a_user_and_starts_a_reset_without_learning_a_password(
     };
     let reset_password = async |body: Value| service.client.post("/v1/password/reset", body).await;
 
-    let mailed = printed(path, &["user", "invite", "ada@example.com", "--username", "ada", "--role", "ops"]);
+    let mailed = run_ok(path, &["user", "invite", "ada@example.com", "--username", "ada", "--role", "ops"]);
     assert_eq!(mailed.lines().count(), 1, "no link is printed: {mailed}");
-    let invitation = printed(path, &["user", "invite", "ada@example.com", "--print"]);
+    let invitation = run_ok(path, &["user", "invite", "ada@example.com", "--print"]);
     let link = value_of(&invitation, "link");
     // `lk_ot_` begins a one-time token. The link ends with it.
     let token = &link[link.find("lk_ot_").unwrap()..];
@@ -261,7 +261,7 @@ async fn operator_invites_a_user_and_starts_a_reset_without_learning_a_password(
     let taken = run(path, &["user", "invite", "ada@example.com"]);
     assert_eq!(taken.status.code(), Some(1), "{}", text(&taken.stderr));
 
-    let reset = printed(path, &["user", "reset", "ada", "--print"]);
+    let reset = run_ok(path, &["user", "reset", "ada", "--print"]);
     // The former password works until the user sets a new one.
     service.client.login("ada").await;
     let code = value_of(&reset, "code");
@@ -270,7 +270,7 @@ async fn operator_invites_a_user_and_starts_a_reset_without_learning_a_password(
     service.client.refresh(&tokens.refresh).await.expect(401);
     service.client.try_login("ada", NEW_PASSWORD).await.expect(200);
     assert_eq!(run(path, &["user", "reset", "nobody"]).status.code(), Some(1));
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,13 +278,13 @@ async fn operator_writes_metadata_that_tokens_contain() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let metadata_setting = ["--set", "token.app_metadata=plan"];
-    let service = Service::start_with(path, &["serve", metadata_setting[0], metadata_setting[1]]);
+    let service = Service::start_with(path, &[&["serve"], &metadata_setting[..]].concat());
     service.client.register("ada").await;
     let before = service.client.login("ada").await;
-    let metadata =
-        |arguments: &[&str]| printed(path, &[&["user", "metadata", "ada"], arguments, &metadata_setting].concat());
-    assert_eq!(metadata(&[]), "{}\n");
-    let written = metadata(&["--add", "plan=\"gold\"", "--add", "note={\"a\":1}"]);
+    let run_metadata =
+        |arguments: &[&str]| run_ok(path, &[&["user", "metadata", "ada"], arguments, &metadata_setting].concat());
+    assert_eq!(run_metadata(&[]), "{}\n");
+    let written = run_metadata(&["--add", "plan=\"gold\"", "--add", "note={\"a\":1}"]);
     assert_eq!(
         serde_json::from_str::<Value>(&written).unwrap(),
         serde_json::json!({ "plan": "gold", "note": { "a": 1 } })
@@ -298,11 +298,11 @@ async fn operator_writes_metadata_that_tokens_contain() {
     let me = service.client.get("/v1/me", &after).await.expect(200).json();
     assert_eq!(me["app_metadata"]["plan"], "gold");
     // `--remove` applies after `--replace`.
-    assert_eq!(metadata(&["--replace", "{\"b\":2}", "--remove", "b"]), "{}\n");
+    assert_eq!(run_metadata(&["--replace", "{\"b\":2}", "--remove", "b"]), "{}\n");
     // no value, a value that is not JSON, and metadata that is not an object
     for bad in [&["--add", "plan"][..], &["--add", "plan=gold"], &["--replace", "[1]"]] {
         let output = run(path, &[&["user", "metadata", "ada"], bad].concat());
         assert_eq!(output.status.code(), Some(1), "{bad:?}");
     }
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
 }
