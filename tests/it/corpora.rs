@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-/// With fewer files, a corpus tests next to nothing: an empty folder satisfies every property.
+/// The minimum number of files in a corpus: an empty corpus would satisfy every property.
 const MIN_FILES: usize = 5;
 
 #[test]

@@ -1,5 +1,5 @@
-//! Checks the documents: the tests, files, links and settings that they name exist, the ASVS summary counts its rows, and the commands of
-//! the first steps run as printed.
+//! Checks the documents: the tests, files, links and settings that they name exist, the numbers in the ASVS summary are right, and the
+//! commands of the first steps run as printed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,14 +18,14 @@ use crate::{
 /// The documents with tables of requirements and threats, whose rows name tests.
 const SECURITY_DOCUMENTS: [&str; 2] = ["docs/asvs.md", "docs/threat-model.md"];
 
-/// Folders with documents beside those in the repository's root.
+/// The folders with documents. The repository's root also has some.
 const DOCUMENT_FOLDERS: [&str; 4] = ["docs", "clients", "examples", "monitoring"];
 
 /// Folders of dependencies and build results, which hold documents of others.
 const FOREIGN_FOLDERS: [&str; 5] = ["node_modules", "target", "dist", "venv", "__pycache__"];
 
-/// A code span that starts with one of these is a path from the repository's root.
-const FOLDERS: [&str; 8] = ["src/", "tests/", "docs/", "migrations/", "openapi/", "examples/", "clients/", ".ci/"];
+/// A code span that starts with one of these is a path.
+const PREFIXES: [&str; 8] = ["src/", "tests/", "docs/", "migrations/", "openapi/", "examples/", "clients/", ".ci/"];
 
 /// The first segments of Rust paths that are log targets, not tests: `latchkey::request`.
 const LOG_TARGETS: [&str; 2] = ["latchkey", "fred"];
@@ -109,7 +109,7 @@ fn is_path_of_words(text: &str, separator: &str) -> bool {
 fn is_test(name: &str) -> bool {
     let Some((module, test)) = name.rsplit_once("::") else { return false };
     let mut files = Vec::new();
-    // A module of unit tests, `tests`, may be in the file of its parent.
+    // Unit tests may be in a module `tests` in the file of its parent.
     for module in [Some(module), module.strip_suffix("::tests")].into_iter().flatten() {
         let path = module.replace("::", "/");
         for folder in ["tests/it", "src"] {
@@ -128,10 +128,10 @@ fn is_test(name: &str) -> bool {
 
 /// Whether a module of this name exists in `tests/it` or in the source.
 fn is_module(name: &str) -> bool {
-    let path = name.replace("::", "/");
+    let module = name.replace("::", "/");
     ["tests/it", "src"].iter().any(|folder| {
-        let at = root().join(folder).join(&path);
-        at.is_dir() || at.with_extension("rs").is_file()
+        let path = root().join(folder).join(&module);
+        path.is_dir() || path.with_extension("rs").is_file()
     })
 }
 
@@ -163,13 +163,14 @@ fn documents_name_existing_tests_and_modules_only() {
         let tests = spans.filter(|span| !LOG_TARGETS.contains(&span.split("::").next().unwrap_or_default()));
         tests.map(str::to_owned).collect()
     };
-    // if the names were not found, nothing would be missing
+    // If `named` found nothing, the assertion below would pass.
     for document in SECURITY_DOCUMENTS {
-        assert!(named(&read(document)).len() > 10, "{document} names tests");
+        assert!(named(&read(document)).len() > 10, "{document} names more tests");
     }
-    assert_no_findings(&documents(), "these tests do not exist", |path, text| {
-        let only_tests = SECURITY_DOCUMENTS.contains(&path);
-        named(text).into_iter().filter(|name| !is_test(name) && (only_tests || !is_module(name))).collect()
+    assert_no_findings(&documents(), "these names do not exist", |path, text| {
+        let may_name_modules = !SECURITY_DOCUMENTS.contains(&path);
+        let exists = |name: &str| is_test(name) || (may_name_modules && is_module(name));
+        named(text).into_iter().filter(|name| !exists(name)).collect()
     });
     assert!(!is_test("docs::no_such_test") && !is_test("no_such_module::rows_are_unique"));
     assert!(!is_module("docs::no_such_module"));
@@ -188,7 +189,7 @@ fn makefile_names_existing_tests_only() {
 fn documents_name_existing_paths_only() {
     assert_no_findings(&documents(), "these paths do not exist", |document, text| {
         let folder = root().join(document).parent().map(Path::to_path_buf).unwrap_or_default();
-        let named = code_spans(text).into_iter().filter(|span| FOLDERS.iter().any(|folder| span.starts_with(folder)));
+        let named = code_spans(text).into_iter().filter(|span| PREFIXES.iter().any(|prefix| span.starts_with(prefix)));
         let missing = named.filter(|path| !root().join(path).exists() && !folder.join(path).exists());
         missing.map(str::to_owned).collect()
     });
@@ -197,11 +198,11 @@ fn documents_name_existing_paths_only() {
 #[test]
 fn links_lead_to_existing_files_and_headings() {
     assert_no_findings(&documents(), "these links are broken", |document, text| {
-        let at = root().join(document);
-        let folder = at.parent().unwrap_or(Path::new("."));
+        let path = root().join(document);
+        let folder = path.parent().unwrap_or(Path::new("."));
         let is_broken = |link: &&str| {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let target = if file.is_empty() { at.clone() } else { folder.join(file) };
+            let target = if file.is_empty() { path.clone() } else { folder.join(file) };
             if anchor.is_empty() {
                 !target.exists()
             } else {
@@ -249,12 +250,13 @@ fn no_two_documents_add_clients_of_the_same_name() {
     for document in documents() {
         for rest in read(&document).split("client add ").skip(1) {
             let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || matches!(c, '-' | '_')).collect();
+            // not an option or a placeholder
             if name.starts_with(|c: char| c.is_ascii_lowercase()) {
                 documents_of.entry(name).or_default().push(document.clone());
             }
         }
     }
-    assert!(documents_of.contains_key("express-app"), "the names are found: {documents_of:?}");
+    assert!(documents_of.contains_key("express-app"), "the search finds no names: {documents_of:?}");
     documents_of.retain(|_, documents| documents.len() > 1);
     assert!(documents_of.is_empty(), "a second `client add` with these names fails: {documents_of:?}");
 }
@@ -266,7 +268,7 @@ fn field_names(json: &str) -> Vec<&str> {
     parts.windows(2).skip(1).step_by(2).filter(|pair| pair[1].starts_with(':')).map(|pair| pair[0]).collect()
 }
 
-/// README.md prints answers of a real node. The service may have more fields.
+/// README.md prints answers of a real node. The service may return more fields than README.md prints.
 #[tokio::test]
 async fn readme_answers_have_fields_in_the_order_of_the_service() {
     assert_eq!(field_names(r#"{"a":"x","b":[{"c":1}],"d":["e"]}"#), ["a", "b", "c", "d"]);
@@ -290,12 +292,12 @@ async fn readme_answers_have_fields_in_the_order_of_the_service() {
     node.stop().await;
 }
 
-/// The test changes only the port of the commands.
+/// The test changes only the API's address in the commands.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_the_readme_sign_in_refresh_and_sign_out_as_printed() {
     let mut shell = DocumentShell::new();
     shell.serve("latchkey serve");
-    let [sign_in, sign_out] = &blocks("README.md")[..] else { panic!("README.md has two blocks of commands") };
+    let [sign_in, sign_out] = &blocks("README.md")[..] else { panic!("README.md must have two blocks") };
     let base = shell.client().base.clone();
     let run = |commands: &str| shell.run(&commands.replace("http://localhost:8080", &base));
     let output = run(sign_in);
@@ -306,7 +308,7 @@ async fn commands_of_the_readme_sign_in_refresh_and_sign_out_as_printed() {
     shell.end();
 }
 
-/// The test changes only the port and the client secret of the commands.
+/// The test changes only the API's address and the client secret in the commands.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_the_guide_to_protect_an_api_run_as_printed() {
     let mut shell = DocumentShell::new();
@@ -319,7 +321,7 @@ async fn commands_of_the_guide_to_protect_an_api_run_as_printed() {
     let access = shell.client().login("ada").await.access;
     // the variables that the guide's commands use
     shell.run(&format!("api={} access={access}\n", shell.client().base));
-    let [introspect, token] = &blocks("docs/protect-an-api.md")[..] else { panic!("the guide has two blocks") };
+    let [introspect, token] = &blocks("docs/protect-an-api.md")[..] else { panic!("the guide must have two blocks") };
     assert!(introspect.contains(PRINTED_SECRET), "{introspect}");
     let introspected = shell.run(&introspect.replace(PRINTED_SECRET, secret));
     assert!(introspected.starts_with("{\"active\":true,\"scope\":\"account\""), "{introspected}");
@@ -337,7 +339,7 @@ fn rows_of_requirements_and_threats_are_unique() {
         // the numbers of requirements (V1.2.3) and of threats (T4)
         let rows = first_cells.filter(|cell| cell.starts_with(['V', 'T']) && cell.bytes().any(|b| b.is_ascii_digit()));
         let mut seen = HashSet::new();
-        let repeated: Vec<_> = rows.filter(|row| !seen.insert(row.to_owned())).collect();
+        let repeated: Vec<_> = rows.filter(|row| !seen.insert(*row)).collect();
         assert!(seen.len() > 10, "{document} has rows");
         assert!(repeated.is_empty(), "{document} has several rows of {repeated:?}");
     }
@@ -346,7 +348,7 @@ fn rows_of_requirements_and_threats_are_unique() {
 #[test]
 fn asvs_summary_equals_the_number_of_rows_by_status() {
     let text = read("docs/asvs.md");
-    // The first cell of a row is cells[1]: cells[0] is the empty text before the first bar.
+    // The text before the first bar, cells[0], is empty. A requirement has its number in cells[1] and its status in cells[4].
     let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
     let lines: Vec<Vec<String>> = text.lines().filter(|line| line.starts_with('|')).map(cells).collect();
     for status in ["met", "partly", "operator's", "not met", "does not apply"] {

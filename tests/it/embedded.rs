@@ -44,13 +44,13 @@ async fn key_survives_dropped_service() {
 async fn killed_server_is_restarted_with_acknowledged_writes() {
     let (_keep, dir) = folder();
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
-    // The restarted server is restarted as well.
+    // Twice, because the restarted server must be restarted as well.
     for round in 0..2 {
         assert_eq!(send_command(redis.socket(), &format!("SET k{round} v")).await, "+OK");
-        let first = server_pid(redis.socket()).await.unwrap();
-        kill_process(first, Signal::KILL).unwrap();
+        let killed = server_pid(redis.socket()).await.unwrap();
+        kill_process(killed, Signal::KILL).unwrap();
         within(async {
-            while server_pid(redis.socket()).await.is_none_or(|current| current == first) {
+            while server_pid(redis.socket()).await.is_none_or(|current| current == killed) {
                 tokio::task::yield_now().await;
             }
             // Until the server has loaded its data, it answers LOADING.
@@ -100,7 +100,7 @@ async fn leftover_server_is_stopped_and_keys_kept() {
     assert_eq!(send_command(&socket, "SET k v").await, "+OK");
 
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
-    assert!(orphan.wait().unwrap().success(), "the leftover server was not killed");
+    assert!(orphan.wait().unwrap().success(), "the leftover server stops without a kill");
     assert_eq!(send_command(redis.socket(), "GET k").await, "v");
     redis.stop().await;
 }
@@ -142,7 +142,7 @@ async fn socket_path_too_long_is_refused_before_any_change() {
 #[tokio::test]
 async fn server_that_cannot_start_reports_its_output() {
     let (_keep, dir) = folder();
-    // A folder in the place of the socket, which the server can't remove.
+    // The server cannot replace this folder by its socket.
     fs::create_dir_all(dir.join("redis.sock")).unwrap();
     let error = EmbeddedRedis::start(&dir).await.unwrap_err();
     let EmbeddedError::Exited { output, .. } = &error else { panic!("{error}") };
@@ -152,8 +152,7 @@ async fn server_that_cannot_start_reports_its_output() {
 #[tokio::test]
 async fn folder_that_cannot_be_created_is_named() {
     let (_keep, dir) = folder();
-    // A file in the place of the folder.
-    fs::write(&dir, "a file").unwrap();
+    fs::write(&dir, "a file in place of the folder").unwrap();
     let error = EmbeddedRedis::start(&dir).await.unwrap_err();
     assert!(matches!(&error, EmbeddedError::Folder { path, .. } if *path == dir), "{error}");
 }
@@ -171,7 +170,7 @@ async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(30), future).await.expect("the future completes within 30 s")
 }
 
-/// The process that listens at `socket`.
+/// The process that listens at `socket`, if any.
 async fn server_pid(socket: &Path) -> Option<Pid> {
     let stream = UnixStream::connect(socket).await.ok()?;
     Pid::from_raw(stream.peer_cred().unwrap().pid()?)
@@ -184,7 +183,7 @@ async fn send_command(socket: &Path, command: &str) -> String {
     if first.starts_with('$') { next_line(&mut answers).await } else { first }
 }
 
-/// The value of a configuration key. The answer is an array of two bulk strings, name and value; the value is its fifth line.
+/// The value of a configuration key. The answer is an array of two bulk strings, name and value. The value is its fifth line.
 async fn config(socket: &Path, key: &str) -> String {
     let mut answers = open_with_command(socket, &format!("CONFIG GET {key}")).await;
     for _ in 0..4 {
@@ -210,7 +209,7 @@ async fn next_line(answers: &mut BufReader<UnixStream>) -> String {
 fn listening_tcp_sockets(pid: Pid) -> HashSet<String> {
     const LISTENING: &str = "0A";
     let process = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
-    // The tables have the sockets of all processes.
+    // the sockets of all processes
     let mut listening = HashSet::new();
     for table in ["net/tcp", "net/tcp6"] {
         // A machine without IPv6 has one table only.

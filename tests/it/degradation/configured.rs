@@ -26,7 +26,7 @@ async fn readiness_with_durable_redis_is_ok() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_with_redis_that_may_lose_writes_warns() {
-    for (arguments, required_setting) in [
+    for (arguments, named_setting) in [
         (&["--appendonly", "no"][..], "`appendonly yes`"),
         (&["--appendonly", "yes", "--appendfsync", "everysec"], "`appendfsync everysec`"),
         (&[DURABLE, &["--maxmemory-policy", "allkeys-lru"]].concat(), "`maxmemory-policy allkeys-lru`"),
@@ -34,6 +34,6 @@ async fn readiness_with_redis_that_may_lose_writes_warns() {
         let check = run_redis_check(arguments).await;
         assert_eq!(check.status, Status::Warning, "{arguments:?}: {check:?}");
         assert_eq!(check.problems.len(), 1, "{arguments:?}: {check:?}");
-        assert!(check.problems[0].text.contains(required_setting), "{check:?}");
+        assert!(check.problems[0].text.contains(named_setting), "{check:?}");
     }
 }

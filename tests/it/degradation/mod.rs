@@ -61,8 +61,8 @@ pub(crate) async fn assert_all_unavailable(node: &Node, name: &str, tokens: &Tok
     assert_not_ready(node).await;
 }
 
-/// Asserts that `/livez` answers, and that `/readyz` fails because of Redis without naming the reason in the response. Returns the
-/// first problem, as operators see it.
+/// Asserts that `/livez` answers, that `/readyz` fails because of Redis, and that its response names no reason. Returns the first
+/// problem of Redis, as operators see it.
 pub(crate) async fn assert_not_ready(node: &Node) -> String {
     node.get_anonymously("/livez").await.expect(200);
     let last_answer = std::sync::Mutex::new(None);

@@ -24,7 +24,7 @@ async fn hung_redis_returns_503_until_it_resumes() {
     wait_until_ready(&node).await;
     // Redis may have executed commands after they had timed out, among them the one that ends all sessions but that of `tokens`.
     let status = node.refresh(&other_session.refresh).await.status;
-    assert!(!status.is_server_error(), "the session is live or has ended, but the node answers: {status}");
+    assert!(!status.is_server_error(), "the session is live or has ended, so a server error is wrong: {status}");
     let new_session = node.login("ada").await;
     node.refresh(&new_session.refresh).await.expect(200);
     node.stop().await;

@@ -37,9 +37,9 @@ fn examine(folder: &Path, arguments: &[&str]) -> (Vec<Finding>, Option<i32>) {
     (rows.map(finding).collect(), output.status.code())
 }
 
-/// Whether there is a finding with this check, this status, and a detail that contains `word`.
-fn finds(found: &[Finding], check: &str, status: &str, word: &str) -> bool {
-    found.iter().any(|row| row.check == check && row.status == status && row.detail.contains(word))
+/// Whether there is a finding with this check, this status, and a detail that contains `text`.
+fn finds(found: &[Finding], check: &str, status: &str, text: &str) -> bool {
+    found.iter().any(|row| row.check == check && row.status == status && row.detail.contains(text))
 }
 
 /// Runs `latchkey migrate`.
@@ -49,7 +49,7 @@ fn migrate(folder: &Path, arguments: &[&str]) {
 }
 
 /// A folder with the migrated database of a service.
-fn migrated() -> TempDir {
+fn migrated_folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     migrate(folder.path(), &[]);
     folder
@@ -64,7 +64,7 @@ fn doctor_without_a_service_creates_nothing_and_names_the_data_directory() {
     assert_eq!(found.len(), 1);
     assert_eq!(code, Some(1));
 
-    // With all three settings, nothing belongs into the data directory.
+    // With these settings, the service uses no data directory.
     let settings = [
         "database.url=sqlite://other.db",
         // port 1 is closed
@@ -80,12 +80,12 @@ fn doctor_without_a_service_creates_nothing_and_names_the_data_directory() {
 
 #[test]
 fn doctor_with_durable_redis_and_new_database_passes() {
-    let (folder, redis) = (migrated(), Redis::start());
+    let (folder, redis) = (migrated_folder(), Redis::start());
     let url = format!("redis.url={}", redis.url());
     let (found, code) = examine(folder.path(), &["--set", &url, "--set", "issuer=http://auth.example.com"]);
     assert!(finds(&found, "redis", "ok", "without eviction"), "{found:?}");
     assert!(finds(&found, "database", "ok", "SQLite 3"), "{found:?}");
-    // Warnings: the tests' cheap hashing, and the issuer above.
+    // The warnings are about the tests' cheap hashing and about the issuer above.
     assert!(finds(&found, "configuration", "warn", "OWASP"), "{found:?}");
     assert!(finds(&found, "configuration", "warn", "without https"), "{found:?}");
     assert_eq!(code, Some(0), "{found:?}");
@@ -93,7 +93,7 @@ fn doctor_with_durable_redis_and_new_database_passes() {
 
 #[test]
 fn doctor_reports_the_state_of_the_signing_keys() {
-    let (folder, redis) = (migrated(), Redis::start());
+    let (folder, redis) = (migrated_folder(), Redis::start());
     let url = format!("redis.url={}", redis.url());
     let (found, _) = examine(folder.path(), &["--set", &url]);
     assert!(finds(&found, "keys", "ok", "none yet"), "{found:?}");
@@ -115,7 +115,7 @@ fn doctor_reports_the_state_of_the_signing_keys() {
 
 #[test]
 fn doctor_with_redis_that_may_lose_writes_warns_and_with_a_replica_fails() {
-    let (folder, redis) = (migrated(), Redis::start());
+    let (folder, redis) = (migrated_folder(), Redis::start());
     let url = format!("redis.url={}", redis.url());
     redis.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
     redis.command(&["CONFIG", "SET", "appendfsync", "everysec"]);
@@ -133,7 +133,7 @@ fn doctor_with_redis_that_may_lose_writes_warns_and_with_a_replica_fails() {
 
 #[test]
 fn doctor_with_unreachable_stores_fails_and_names_the_settings() {
-    let folder = migrated();
+    let folder = migrated_folder();
     // port 1 is closed
     let database = "database.url=postgres://nobody@127.0.0.1:1/none";
     let settings =
@@ -171,7 +171,7 @@ async fn doctor_with_postgres_checks_its_migrations() {
     assert_eq!(code, Some(0), "{found:?}");
 }
 
-/// The running node counts requests by their forwarding header; `doctor` compares the counts with the settings.
+/// The running node counts requests by their forwarding header. `doctor` compares the counts with the settings.
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_compares_headers_of_proxies_with_settings() {
     let folder = tempfile::tempdir().unwrap();
@@ -207,15 +207,15 @@ async fn doctor_with_hung_embedded_redis_names_its_process_and_the_remedy() {
     let folder = tempfile::tempdir().unwrap();
     let _node = Service::start_with(folder.path(), &["serve"]);
     let socket = folder.path().join("latchkey-data/redis/redis.sock");
-    let process = server_process(&socket).await.expect("the embedded Redis listens");
-    let pid = Pid::from_raw(process).unwrap();
+    let process_id = server_process(&socket).await.expect("the embedded Redis listens");
+    let pid = Pid::from_raw(process_id).unwrap();
     kill_process(pid, Signal::STOP).unwrap();
     let (found, code) = tokio::task::block_in_place(|| examine(folder.path(), &[]));
     // before the assertions, so that the node can stop its Redis
     kill_process(pid, Signal::CONT).unwrap();
-    assert!(finds(&found, "redis", "fail", &format!("kill -CONT {process}")), "{found:?}");
-    assert!(finds(&found, "redis", "fail", &format!("kill -KILL {process}")), "{found:?}");
-    // the remedy for a configured Redis does not help
+    assert!(finds(&found, "redis", "fail", &format!("kill -CONT {process_id}")), "{found:?}");
+    assert!(finds(&found, "redis", "fail", &format!("kill -KILL {process_id}")), "{found:?}");
+    // not the advice about a Redis that the settings name
     assert!(!finds(&found, "redis", "fail", "redis.url (LATCHKEY_REDIS_URL)"), "{found:?}");
     assert_eq!(code, Some(1));
 }
@@ -223,7 +223,7 @@ async fn doctor_with_hung_embedded_redis_names_its_process_and_the_remedy() {
 /// Without a configured Redis, `doctor` starts the embedded one while it checks.
 #[test]
 fn doctor_with_embedded_redis_checks_and_stops_it() {
-    let folder = migrated();
+    let folder = migrated_folder();
     let output = run(folder.path(), &["doctor"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("ok    redis          "), "{text}");
