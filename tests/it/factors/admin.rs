@@ -29,7 +29,7 @@ async fn service_client_with_the_scope_resets_the_factors_of_an_account() {
     // notices go to a verified address only
     verify_address(&cluster, &node, "ada", &tokens).await;
     let ada = super::enrol(&cluster, &node, "ada").await;
-    // the removal sends a mail with the same template, so wait for the mail of the addition first
+    // The removal sends a mail with the same template, so the test waits for the mail of the addition first.
     let added = cluster.mail_to(&email("ada"), "factor_changed").await;
     assert!(added.text.contains("added to"), "{}", added.text);
 
@@ -45,7 +45,7 @@ async fn service_client_with_the_scope_resets_the_factors_of_an_account() {
     let desk = cluster.service_client_with(NewClient { name: "desk".to_owned(), scopes, ..NewClient::default() }).await;
     assert_eq!(reset(&desk, "nobody").await.problem(), problem(404, "unknown_account"));
     reset(&desk, "ada").await.expect(204);
-    assert_eq!(node.refresh(&ada.tokens.refresh).await.status, 401, "its sessions ended");
+    assert_eq!(node.refresh(&ada.tokens.refresh).await.status, 401, "the account's sessions ended");
     let has_notice = async || {
         let mails = cluster.mails_to(&email("ada"));
         mails.iter().any(|mail| mail.file.contains("factor_changed") && mail.text.contains("removed from"))

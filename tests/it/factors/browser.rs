@@ -1,5 +1,5 @@
-//! Second factors on the plain page of `examples/browser` in Chromium: an authenticator app, recovery codes, step-up, and the factor that
-//! an account must set up at its sign-in.
+//! Second factors on the plain page of `examples/browser` in Chromium: an authenticator app, recovery codes, step-up, and a sign-in that
+//! requires the set-up of a factor.
 
 use std::time::Duration;
 
@@ -17,27 +17,27 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn example_in_chromium_enrols_signs_in_reauthenticates_and_recovers() {
-    let client = build();
+    let client_package = build();
     let port = guard::free_port();
     let page = format!("http://localhost:{port}");
     let mut cluster = cluster();
     let admin = Roles::parse(["admin"]).unwrap();
     cluster.config.factors.required = FactorPolicy::Roles(admin.clone());
-    // an admin must set up a factor at once
+    // without a grace period, an admin must set up a factor at the next sign-in
     cluster.config.factors.grace = Duration::ZERO;
     cluster.config.http.allowed_origins = vec![page.clone()];
     cluster.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins: vec![page] });
     let node = cluster.node().await;
     node.register("ada").await;
-    // eve and bob become admins, so they must set up a factor at their sign-in
+    // in the script, eve and bob must set up a factor when they sign in, as admins
     for name in ["eve", "bob"] {
         let id = node.register(name).await.text_of("id").parse().unwrap();
         let no_removed_roles = Roles::default();
         change_roles(&node.state, id, &admin, &no_removed_roles).await.unwrap();
     }
-    let _page_server = PageServer::start(&client, port);
+    let _page_server = PageServer::start(&client_package, port);
     let clock = cluster.clock.clone();
-    // the step-up of the script needs an authentication that is no longer recent: older than 10 minutes
+    // The step-up of the script needs an authentication that is older than `session.recent` (10 minutes).
     let later = Box::new(move || clock.advance(Duration::from_mins(11)));
     drive_until_later(&node.base, port, "factors_browser.mjs", &FACTOR_CHECKS, Some(later)).await;
 }

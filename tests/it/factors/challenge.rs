@@ -66,7 +66,7 @@ async fn challenge_works_for_its_device_only() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
-    // Well-formed device tokens: a prefix, and 32 bytes in base64url.
+    // A device token has this prefix and 32 bytes in base64url.
     let device = format!("lk_dt_{}", "A".repeat(43));
     let other_device = format!("lk_dt_{}", "B".repeat(43));
     let with_device = |request: RequestBuilder, device: Option<&str>| match device {
@@ -97,9 +97,9 @@ async fn challenge_ends_when_factors_roles_or_password_change_or_the_account_is_
     let node = cluster.node().await;
     let id = node.register("ada").await.text_of("id").parse().unwrap();
     let ada = super::enrol(&cluster, &node, "ada").await;
-    let assert_invalid = async |challenge: &str, why: &str| {
+    let assert_invalid = async |challenge: &str, changed: &str| {
         let answer = second_factor(&node, challenge, "totp", &ada.app.code(&cluster.clock)).await;
-        assert_eq!(answer.problem(), problem(401, "invalid_challenge"), "{why}");
+        assert_eq!(answer.problem(), problem(401, "invalid_challenge"), "{changed}");
     };
 
     let before = challenge(&node, "ada").await;
@@ -119,7 +119,7 @@ async fn challenge_ends_when_factors_roles_or_password_change_or_the_account_is_
     node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     assert_invalid(&before, "password").await;
 
-    // `challenge` signs in with the former password.
+    // The function `challenge` signs in with the former password.
     let body = json!({ "identifier": "ada", "password": NEW_PASSWORD });
     let before = super::expect_challenge(&node.post("/v1/login", body).await);
     latchkey::service::accounts::disable(&node.state, id).await.unwrap();
@@ -132,7 +132,7 @@ async fn password_of_an_account_with_a_factor_starts_no_session_and_cancels_no_d
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
     let id = node.verified(&ada.tokens.access).claims.sub;
-    // Requests the deletion, which a sign-in in time cancels.
+    // Requests the deletion. A complete sign-in cancels it.
     node.delete("/v1/me", &ada.tokens.access).await.expect(202);
     let count_sessions = async || node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap().len();
     assert_eq!(count_sessions().await, 0, "the request for deletion ends all sessions");
@@ -176,5 +176,5 @@ async fn sign_in_to_an_account_without_a_factor_takes_one_query() {
     node.login("ada").await;
     let before = node.state.sql.transactions();
     node.login("ada").await;
-    assert_eq!(node.state.sql.transactions() - before, 1, "the account's row");
+    assert_eq!(node.state.sql.transactions() - before, 1, "the query for the account's row");
 }

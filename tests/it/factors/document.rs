@@ -59,7 +59,7 @@ async fn every_command_of_the_document_about_factors_succeeds_as_printed() {
     let last = outputs.last().unwrap();
     assert!(last.contains("access_token") && last.contains("\"recovery_codes\":["), "{last}");
     let sessions = outputs.iter().filter(|output| output.contains("\"refresh_token\":")).count();
-    assert_eq!(sessions, 4, "enrolment, recovery code, new codes, required factor: {outputs:#?}");
+    assert_eq!(sessions, 4, "by enrolment, recovery code, new codes and required factor: {outputs:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use latchkey::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{challenge, claims, codes_of, expect_challenge, second_factor};
+use super::{challenge, claims, expect_challenge, recovery_codes_of, second_factor};
 use crate::{
     accounts::{NEW_PASSWORD, count_mails, email, problem, signed_in, verify_address},
     harness::{
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// A cluster where codes by mail can be switched on, without the limit of mails.
+/// A cluster whose accounts can switch on codes by mail, without the limit on the mails.
 pub fn cluster() -> TestCluster {
     let mut cluster = super::cluster();
     cluster.config.factors.email_code = true;
@@ -27,13 +27,13 @@ pub fn cluster() -> TestCluster {
     cluster
 }
 
-/// An account with a verified address and codes by mail. Returns its tokens and recovery codes.
+/// Registers an account, verifies its address, and switches codes by mail on. Returns its tokens and recovery codes.
 pub async fn account_with_email_code(cluster: &TestCluster, node: &Client, name: &str) -> (Tokens, Vec<String>) {
     node.register(name).await;
     let tokens = node.login(name).await;
     verify_address(cluster, node, name, &tokens).await;
     let answer = enable(node, &tokens).await.expect(200);
-    (Tokens::of(&answer), codes_of(&answer))
+    (Tokens::of(&answer), recovery_codes_of(&answer))
 }
 
 /// Switches codes by mail on.
@@ -42,14 +42,14 @@ async fn enable(node: &Client, tokens: &Tokens) -> Answer {
 }
 
 /// Requests a code by mail for a challenge.
-pub(super) async fn send(node: &Client, challenge: &str) -> Answer {
+pub(super) async fn request_code(node: &Client, challenge: &str) -> Answer {
     node.post("/v1/login/second-factor/code", json!({ "challenge": challenge })).await
 }
 
 /// Requests a code for a challenge, and reads it from the mail.
 pub async fn mailed_code(cluster: &TestCluster, node: &Client, name: &str, challenge: &str) -> String {
     let before = count_mails(cluster, name, "second_factor_code");
-    send(node, challenge).await.expect(202);
+    request_code(node, challenge).await.expect(202);
     let arrived = || async { count_mails(cluster, name, "second_factor_code") > before };
     wait::until(&format!("{name} has a code"), arrived).await;
     cluster.mail_to(&email(name), "second_factor_code").await.code().to_owned()
@@ -100,8 +100,8 @@ async fn codes_by_mail_are_off_by_default_and_need_a_verified_address_and_a_pass
     assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["email_code"], false);
     assert_eq!(enable(&node, &tokens).await.problem(), problem(403, "email_not_verified"));
     verify_address(&cluster, &node, "ada", &tokens).await;
-    // An account without a password is refused. Then it gets its password back. The store changes it, since the calls of the service
-    // would end the session.
+    // An account without a password is refused. The test removes and restores the password in the store, since the service would end
+    // the session.
     let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
     let hash = change.account.password_hash.clone().unwrap();
     change.remove_password(cluster.clock.now()).await.unwrap();
@@ -171,17 +171,17 @@ async fn code_expires_after_ten_minutes_and_with_its_challenge() {
     cluster.advance(Duration::from_mins(10));
     assert_eq!(second_factor(&node, &first, "email_code", &code).await.problem(), problem(401, "invalid_code"));
     let code = mailed_code(&cluster, &node, "ada", &first).await;
-    // A password that an operator sets ends the challenges of the account.
+    // When an operator sets a password, the challenges of the account end.
     let id = node.state.sql.find_account(&Identifier::parse("ada")).await.unwrap().unwrap().id;
     accounts::set_password(&node.state, id, PASSWORD.into()).await.unwrap();
     assert_eq!(second_factor(&node, &first, "email_code", &code).await.problem(), problem(401, "invalid_challenge"));
-    assert_eq!(send(&node, &first).await.problem(), problem(401, "invalid_challenge"));
+    assert_eq!(request_code(&node, &first).await.problem(), problem(401, "invalid_challenge"));
 
     // a code does not outlive its challenge
     cluster.config.factors.challenge_ttl = Duration::from_mins(2);
     let node = cluster.node().await;
     let challenge = challenge(&node, "ada").await;
-    let sent = send(&node, &challenge).await.expect(202);
+    let sent = request_code(&node, &challenge).await.expect(202);
     assert_eq!(sent.json(), json!({ "expires_in": 120 }));
 }
 
@@ -194,7 +194,7 @@ async fn codes_by_mail_that_are_switched_off_for_all_are_not_required() {
     let node_without_codes = cluster.node().await;
     let tokens = node_without_codes.login("ada").await;
     assert_eq!(claims(&tokens.access)["amr"], json!(["pwd"]));
-    // the node with the former settings still requires the code
+    // the node that has the codes switched on still requires one
     expect_challenge(&node.try_login("ada", PASSWORD).await);
 }
 
@@ -213,14 +213,14 @@ async fn remembered_device_skips_a_code_by_mail() {
     assert_eq!(claims(&Tokens::of(&answer).access)["amr"], json!(["pwd"]));
 }
 
-/// A cluster whose nodes trust `X-Forwarded-For`.
+/// A cluster whose nodes take a client's IP address from `X-Forwarded-For`.
 fn behind_proxy() -> TestCluster {
     let mut cluster = cluster();
     cluster.config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
     cluster
 }
 
-/// Sends a JSON request whose client has this address.
+/// Sends a JSON request with this IP address as that of its client.
 async fn post_from(node: &Client, address: &str, path: &str, body: Value) -> Answer {
     node.send(node.request(Method::POST, path).json(&body).header("x-forwarded-for", address)).await
 }
@@ -238,7 +238,7 @@ async fn stranger_who_knows_the_password_uses_up_neither_the_owners_mails_nor_th
     };
     let tokens = Tokens::of(&login(home).await.expect(200));
     verify_address(&cluster, &node, "ada", &tokens).await;
-    let recovery_codes = codes_of(&enable(&node, &tokens).await.expect(200));
+    let recovery_codes = recovery_codes_of(&enable(&node, &tokens).await.expect(200));
     // The account recognizes the network at home after a second factor.
     let first = expect_challenge(&login(home).await);
     let recovery_body = super::factor_body(&first, "recovery_code", &recovery_codes[0]);
@@ -289,7 +289,7 @@ async fn code_by_mail_is_unreadable_in_database_and_redis_and_resets_no_password
     for secret in [&code, &code_without_hyphen] {
         for (place, bytes) in [("database", &database), ("write-ahead log", &wal), ("redis", &cluster.redis.dump())] {
             let has_secret = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
-            assert!(!has_secret, "{place}");
+            assert!(!has_secret, "the {place} has the code");
         }
     }
     let body = json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });

@@ -10,9 +10,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    App, STEP, assert_no_credentials, challenge, claims, codes_of, confirm_totp,
-    email_code::{WRONG_CODE, account_with_email_code, cluster, mailed_code, send},
-    expect_challenge, second_factor, start_totp,
+    App, STEP, assert_no_credentials, challenge, claims, confirm_totp,
+    email_code::{WRONG_CODE, account_with_email_code, cluster, mailed_code, request_code},
+    expect_challenge, recovery_codes_of, second_factor, start_totp,
 };
 use crate::{
     accounts::{
@@ -28,17 +28,17 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     let cluster = cluster();
     let node = cluster.node().await;
     let (_tokens, recovery_codes) = account_with_email_code(&cluster, &node, "ada").await;
-    let (token, _) = request_reset(&cluster, &node, "ada").await;
+    let (token, _code) = request_reset(&cluster, &node, "ada").await;
     assert_no_credentials(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
     let challenge = expect_challenge(&challenged);
-    assert_eq!(send(&node, &challenge).await.problem(), problem(403, "login_method_off"));
+    assert_eq!(request_code(&node, &challenge).await.problem(), problem(403, "login_method_off"));
     assert_eq!(count_mails(&cluster, "ada", "second_factor_code"), 0);
     let answer = second_factor(&node, &challenge, "email_code", WRONG_CODE).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"));
-    // another reset changes nothing
-    let (token, _) = request_reset(&cluster, &node, "ada").await;
+    // after another reset, the methods are the same
+    let (token, _code) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
@@ -54,8 +54,8 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     let code = mailed_code(&cluster, &node, "ada", &challenge).await;
     second_factor(&node, &challenge, "email_code", &code).await.expect(200);
 
-    // A password that an operator sets does not come from the mailbox.
-    let (token, _) = request_reset(&cluster, &node, "ada").await;
+    // A password that an operator sets proves no access to the mailbox, so codes by mail are accepted.
+    let (token, _code) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, PASSWORD).await.expect(204);
     let id = accounts::find(&node.state.sql, "ada").await.unwrap().id;
     accounts::set_password(&node.state, id, NEW_PASSWORD.into()).await.unwrap();
@@ -94,14 +94,14 @@ async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
     let (tokens, former_recovery_codes) = account_with_email_code(&cluster, &node, "ada").await;
     let app = start_totp(&node, &tokens).await;
     let answer = confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
-    let recovery_codes = codes_of(&answer);
+    let recovery_codes = recovery_codes_of(&answer);
     assert_eq!(recovery_codes.len(), 10, "the app brings new recovery codes");
-    // the code of this time step is used up: a sign-in needs the next one
+    // The confirmation used the code of this time step, so a sign-in needs the next one.
     cluster.advance(STEP);
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["totp", "recovery_code"]));
     let challenge = expect_challenge(&challenged);
-    assert_eq!(send(&node, &challenge).await.problem(), problem(403, "login_method_off"));
+    assert_eq!(request_code(&node, &challenge).await.problem(), problem(403, "login_method_off"));
     for (method, code) in [("email_code", WRONG_CODE), ("recovery_code", former_recovery_codes[0].as_str())] {
         let answer = second_factor(&node, &challenge, method, code).await;
         assert_eq!(answer.problem(), problem(401, "invalid_code"), "{method}");
@@ -110,7 +110,7 @@ async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
     let tokens = Tokens::of(&answer);
     assert_eq!(claims(&tokens.access)["acr"], "aal2");
 
-    // without the app the mail is the second factor again, and the recovery codes stay
+    // Without the app, a code by mail is the second factor again. The recovery codes stay.
     let listed = node.get("/v1/me/factors", &tokens.access).await.json();
     let app_id = listed["factors"][0]["id"].as_str().unwrap();
     let path = format!("/v1/me/factors/totp/{app_id}");
@@ -168,7 +168,7 @@ async fn i14_code_by_mail_steps_up_no_session() {
     let (tokens, _) = account_with_email_code(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
     let code = mailed_code(&cluster, &node, "ada", &challenge).await;
-    // a step-up has no such method
+    // a step-up does not have the method `email_code`
     let body = json!({ "method": "email_code", "code": code });
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/me/reauthenticate", body).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
@@ -187,9 +187,9 @@ async fn i14_address_that_is_not_verified_gets_no_code() {
     accounts::set_email(&node.state, id, &Email::parse(&email("lovelace")).unwrap()).await.unwrap();
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
-    assert_eq!(send(&node, &expect_challenge(&challenged)).await.problem(), problem(403, "login_method_off"));
+    assert_eq!(request_code(&node, &expect_challenge(&challenged)).await.problem(), problem(403, "login_method_off"));
     node.post("/v1/email/verification", json!({ "email": email("lovelace") })).await.expect(202);
-    let (token, _) = first_mail(&cluster, "lovelace", "verify_address").await;
+    let (token, _code) = first_mail(&cluster, "lovelace", "verify_address").await;
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
     let challenge = challenge(&node, "ada").await;
     let code = mailed_code(&cluster, &node, "lovelace", &challenge).await;
@@ -202,7 +202,7 @@ async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_codes_
     let cluster = cluster();
     let node = cluster.node().await;
     let (tokens, _) = account_with_email_code(&cluster, &node, "ada").await;
-    let (token, _) = request_address_change(&cluster, &node, &tokens, "lovelace").await;
+    let (token, _code) = request_address_change(&cluster, &node, &tokens, "lovelace").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
 }

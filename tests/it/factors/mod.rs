@@ -1,5 +1,5 @@
-//! Second factors: authenticator apps, recovery codes, challenges, throttling and policy. The codes come from oathtool, which shares
-//! no code with the service.
+//! Second factors: authenticator apps, recovery codes, challenges, throttling and policy. The codes come from oathtool, a program
+//! that is independent of the service.
 
 mod admin;
 mod audit;
@@ -61,7 +61,7 @@ pub struct Enrolled {
 /// The time for which an authenticator app shows the same code.
 pub const STEP: Duration = Duration::from_secs(30);
 
-/// A cluster without rate limits by address, since all clients of a test share one IP address.
+/// A cluster without the limits on mails, and without rate limits by IP address, since all clients of a test share one.
 pub fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
     crate::accounts::without_limits(&mut cluster);
@@ -80,8 +80,8 @@ pub async fn confirm_totp(node: &Client, tokens: &Tokens, code: &str) -> Answer 
     signed_in(node, tokens, Method::POST, "/v1/me/factors/totp/confirm", json!({ "code": code })).await
 }
 
-/// The recovery codes in an answer; none if it has no such field.
-pub fn codes_of(answer: &Answer) -> Vec<String> {
+/// The recovery codes in an answer. Empty if it has no such field.
+pub fn recovery_codes_of(answer: &Answer) -> Vec<String> {
     let codes = answer.json()["recovery_codes"].as_array().cloned().unwrap_or_default();
     codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect()
 }
@@ -93,10 +93,10 @@ pub async fn enrol(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled
     let app = start_totp(node, &tokens).await;
     let answer = confirm_totp(node, &tokens, &app.code(&cluster.clock)).await.expect(200);
     cluster.advance(STEP);
-    Enrolled { app, tokens: Tokens::of(&answer), recovery_codes: codes_of(&answer) }
+    Enrolled { app, tokens: Tokens::of(&answer), recovery_codes: recovery_codes_of(&answer) }
 }
 
-/// An account with an authenticator app.
+/// Registers an account, and adds an authenticator app.
 pub async fn account_with_app(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled {
     node.register(name).await;
     enrol(cluster, node, name).await
@@ -115,7 +115,7 @@ pub fn expect_challenge(answer: &Answer) -> String {
     answer.text_of("challenge")
 }
 
-/// Asserts that a response has no tokens, no session id, no device token and no cookie.
+/// Asserts that an answer has no tokens, no session id, no device token and no cookie.
 #[track_caller]
 pub fn assert_no_credentials(answer: &Answer) {
     let body = answer.json();

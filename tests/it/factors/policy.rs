@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::json;
 use sqlx::{Connection, Executor, SqliteConnection};
 
-use super::{App, STEP, challenge, claims, cluster, codes_of, second_factor, wrong_code};
+use super::{App, STEP, challenge, claims, cluster, recovery_codes_of, second_factor, wrong_code};
 use crate::{
     accounts::{
         NEW_PASSWORD, email, first_mail, problem, request_address_change, request_reset, reset, signed_in,
@@ -30,7 +30,7 @@ fn cluster_requiring(policy: FactorPolicy, grace: Duration) -> TestCluster {
 
 /// Asserts that an answer requires the set-up of a factor, and returns the challenge for it.
 #[track_caller]
-fn enrolment_challenge(answer: &Answer) -> String {
+fn expect_enrolment(answer: &Answer) -> String {
     assert_eq!(answer.problem(), problem(403, "factor_enrolment_required"));
     super::assert_no_credentials(answer);
     answer.text_of("challenge")
@@ -53,13 +53,13 @@ async fn account_that_must_have_a_factor_sets_it_up_at_sign_in() {
     node.register("ada").await;
     let answer = node.try_login("ada", PASSWORD).await;
     assert_eq!(answer.json()["methods"], json!(["totp", "passkey"]));
-    let challenge = enrolment_challenge(&answer);
+    let challenge = expect_enrolment(&answer);
     let app = App { secret: start_enrolment(&node, &challenge).await.expect(200).text_of("secret") };
     let wrong = confirm_enrolment(&node, &challenge, &wrong_code(&app, &cluster.clock)).await;
     assert_eq!(wrong.problem(), problem(401, "invalid_code"));
     let answer = confirm_enrolment(&node, &challenge, &app.code(&cluster.clock)).await.expect(200);
     assert!(answer.header("x-device-token").starts_with("lk_dt_"));
-    assert_eq!(codes_of(&answer).len(), 10, "the recovery codes");
+    assert_eq!(recovery_codes_of(&answer).len(), 10, "the recovery codes");
     let tokens = Tokens::of(&answer);
     assert_eq!(claims(&tokens.access)["acr"], "aal2");
     node.refresh(&tokens.refresh).await.expect(200);
@@ -74,17 +74,17 @@ async fn account_that_must_have_a_factor_sets_it_up_at_sign_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn confirmation_that_a_locked_database_refuses_is_not_counted() {
     let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::ZERO);
-    // so that each refused attempt is answered soon
+    // each attempt below waits this long for the database
     cluster.config.database.acquire_timeout = Duration::from_millis(200);
     let node = cluster.node().await;
     node.register("ada").await;
-    let challenge = enrolment_challenge(&node.try_login("ada", PASSWORD).await);
+    let challenge = expect_enrolment(&node.try_login("ada", PASSWORD).await);
     let app = App { secret: start_enrolment(&node, &challenge).await.expect(200).text_of("secret") };
     let code = app.code(&cluster.clock);
     // `BEGIN IMMEDIATE` takes SQLite's lock for writing.
     let mut lock_holder = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
     lock_holder.execute("BEGIN IMMEDIATE").await.unwrap();
-    // With `limits.factor_backoff_after` = 5, six wrong codes would be answered, and a seventh would have to wait.
+    // `limits.factor_backoff_after` is 5: if these attempts counted as wrong codes, the seventh would have to wait.
     for _ in 0..7 {
         assert_unavailable(&confirm_enrolment(&node, &challenge, &code).await);
     }
@@ -100,25 +100,25 @@ async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
     let node = cluster.node().await;
     node.register("ada").await;
     let early = node.login("ada").await;
-    // verified before, so that the code and the reset below do not verify the address, too
+    // The address is verified now. Otherwise, the code and the reset below would also verify it.
     verify_address(&cluster, &node, "ada", &early).await;
     let id = node.verified(&early.access).claims.sub;
     // the end of the grace period
     cluster.advance(Duration::from_hours(1));
-    let challenge = enrolment_challenge(&node.try_login("ada", PASSWORD).await);
+    let challenge = expect_enrolment(&node.try_login("ada", PASSWORD).await);
     // no endpoint accepts the challenge as a token
     for path in ["/v1/me", "/v1/me/factors", "/v1/me/passkeys", "/v1/sessions", "/v1/verify", "/oauth2/userinfo"] {
         assert_eq!(node.get(path, &challenge).await.status, 401, "{path}");
     }
     assert_eq!(node.refresh(&challenge).await.status, 401);
-    // A code by mail and a password reset lead to the enrolment, too.
+    // A sign-in with a code by mail or after a password reset also requires the enrolment.
     let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
     let (_, code) = first_mail(&cluster, "ada", "sign_in_code").await;
     let body = json!({ "request": request, "email": email("ada"), "code": code });
-    enrolment_challenge(&node.post("/v1/login/code/verify", body).await);
+    expect_enrolment(&node.post("/v1/login/code/verify", body).await);
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     super::assert_no_credentials(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
-    enrolment_challenge(&node.try_login("ada", NEW_PASSWORD).await);
+    expect_enrolment(&node.try_login("ada", NEW_PASSWORD).await);
     let sessions = node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap();
     assert!(sessions.is_empty());
     assert_eq!(node.refresh(&early.refresh).await.status, 401);
@@ -128,19 +128,18 @@ async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
 
 #[tokio::test]
 async fn challenges_of_enrolment_and_second_factor_are_not_interchangeable() {
-    let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::ZERO);
-    cluster.config.login.email_code = true;
+    let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::ZERO);
     let node = cluster.node().await;
     node.register("ada").await;
-    let enrolment = enrolment_challenge(&node.try_login("ada", PASSWORD).await);
+    let enrolment = expect_enrolment(&node.try_login("ada", PASSWORD).await);
     assert_eq!(second_factor(&node, &enrolment, "totp", "123456").await.problem(), problem(401, "invalid_challenge"));
     let app = App { secret: start_enrolment(&node, &enrolment).await.expect(200).text_of("secret") };
     confirm_enrolment(&node, &enrolment, &app.code(&cluster.clock)).await.expect(200);
     let second = challenge(&node, "ada").await;
     assert_eq!(start_enrolment(&node, &second).await.problem(), problem(401, "invalid_challenge"));
     assert_eq!(confirm_enrolment(&node, &second, "123456").await.problem(), problem(401, "invalid_challenge"));
-    // The challenge of a second factor is no link of a mail either.
-    let body = json!({ "token": second, "new_password": "gravel lantern ostrich nine" });
+    // Nor does the challenge of a second factor work as the token of a mailed link.
+    let body = json!({ "token": second, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
 }
 
@@ -160,7 +159,7 @@ async fn grace_period_counts_from_the_first_sign_in_and_ends_its_sessions() {
         assert_eq!(node.refresh(&tokens.refresh).await.status, 401);
         assert_eq!(node.get("/v1/me", &tokens.access).await.status, 401);
     }
-    enrolment_challenge(&node.try_login("ada", PASSWORD).await);
+    expect_enrolment(&node.try_login("ada", PASSWORD).await);
 }
 
 #[tokio::test]
@@ -180,7 +179,7 @@ async fn policy_by_role_applies_to_that_role_and_to_sessions_that_gain_it() {
     // The new role requires a factor: the next refresh ends the session.
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), problem(401, "invalid_refresh_token"));
     assert_eq!(node.refresh(&tokens.refresh).await.status, 401, "the session stays ended");
-    enrolment_challenge(&node.try_login("ada", PASSWORD).await);
+    expect_enrolment(&node.try_login("ada", PASSWORD).await);
     change_roles(&none, &admin).await;
     node.login("ada").await;
 }
@@ -233,7 +232,7 @@ async fn i14_session_that_a_change_of_factors_starts_in_the_grace_period_ends_wi
     let grace = Duration::from_hours(48);
     let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, grace);
     cluster.config.factors.email_code = true;
-    // longer than the test, so that no change needs a step-up
+    // so that no change needs a step-up
     cluster.config.session.recent = grace;
     let node = cluster.node().await;
     node.register("ada").await;
@@ -254,7 +253,7 @@ async fn i14_session_that_a_change_of_factors_starts_in_the_grace_period_ends_wi
         assert!(expires_in <= left_secs, "{path}: {expires_in} s, and {left_secs} s are left");
         tokens = Tokens::of(&answer);
     }
-    // The changes took 45 of the 48 hours. Two minutes of the grace period are left after this step.
+    // The three steps above took 45 of the 48 hours. After this step, two minutes of the grace period are left.
     cluster.advance(Duration::from_hours(3) - Duration::from_mins(2));
     let answer = node.refresh(&tokens.refresh).await.expect(200);
     let expires_in = answer.json()["expires_in"].as_u64().unwrap();
@@ -263,5 +262,5 @@ async fn i14_session_that_a_change_of_factors_starts_in_the_grace_period_ends_wi
     cluster.advance(Duration::from_mins(2));
     assert_eq!(node.get("/v1/me", &tokens.access).await.status, 401);
     node.refresh(&tokens.refresh).await.expect(401);
-    enrolment_challenge(&node.try_login("ada", PASSWORD).await);
+    expect_enrolment(&node.try_login("ada", PASSWORD).await);
 }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::{account_with_app, challenge, claims, cluster, codes_of, second_factor};
+use super::{account_with_app, challenge, claims, cluster, recovery_codes_of, second_factor};
 use crate::{
     accounts::{count_mails, email, problem, signed_in, verify_address},
     harness::{client::Tokens, wait},
@@ -32,7 +32,7 @@ async fn new_recovery_codes_replace_the_former_ones() {
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
     let answer = signed_in(&node, &ada.tokens, Method::POST, "/v1/me/recovery-codes", json!({})).await.expect(200);
-    let codes = codes_of(&answer);
+    let codes = recovery_codes_of(&answer);
     assert_eq!(codes.len(), 10);
     assert!(codes.iter().all(|code| !ada.recovery_codes.contains(code)));
     assert_eq!(claims(&Tokens::of(&answer).access)["acr"], "aal2", "the level stays");

@@ -14,8 +14,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    App, STEP, account_with_app, challenge, claims, cluster, codes_of, confirm_totp, enrol, expect_challenge,
-    factor_body, second_factor, start_totp, wrong_code,
+    App, STEP, account_with_app, challenge, claims, cluster, confirm_totp, enrol, expect_challenge, factor_body,
+    recovery_codes_of, second_factor, start_totp, wrong_code,
 };
 use crate::{
     accounts::{problem, signed_in},
@@ -68,7 +68,7 @@ async fn enrolment_shows_the_secret_as_text_uri_and_qr_code() {
     assert_eq!(wrong.problem(), problem(401, "invalid_code"));
     let confirmed = confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
     let tokens = Tokens::of(&confirmed);
-    assert_eq!(codes_of(&confirmed).len(), 10);
+    assert_eq!(recovery_codes_of(&confirmed).len(), 10);
     assert_eq!(claims(&tokens.access)["acr"], "aal2", "both factors were shown");
     let listed = node.get("/v1/me/factors", &tokens.access).await.expect(200).json();
     assert_eq!(listed["factors"][0]["label"], "Ada's phone");
@@ -153,7 +153,7 @@ async fn second_app_can_be_added_renamed_and_removed() {
     let ada = account_with_app(&cluster, &node, "ada").await;
     let second = start_totp(&node, &ada.tokens).await;
     let answer = confirm_totp(&node, &ada.tokens, &second.code(&cluster.clock)).await.expect(200);
-    assert!(codes_of(&answer).is_empty(), "the recovery codes of the first app stay");
+    assert!(recovery_codes_of(&answer).is_empty(), "the recovery codes of the first app stay");
     let tokens = Tokens::of(&answer);
     let third = signed_in(&node, &tokens, Method::POST, "/v1/me/factors/totp", json!({})).await;
     assert_eq!(third.problem(), problem(409, "too_many_factors"), "an account has at most two apps");

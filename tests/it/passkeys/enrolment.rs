@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Authenticator, add_passkey, audit, claims, list_passkeys, register, registration_options};
 use crate::{
     accounts::{email, problem, verify_address},
-    factors::{self, assert_no_credentials, codes_of},
+    factors::{self, assert_no_credentials, recovery_codes_of},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -64,7 +64,7 @@ async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
     assert_eq!(creation["user"]["name"], "ada@example.com");
     let answer = complete(&node, &first, phone.create(&creation)).await.expect(200);
     assert!(answer.header("x-device-token").starts_with("lk_dt_"));
-    assert_eq!(codes_of(&answer).len(), 10);
+    assert_eq!(recovery_codes_of(&answer).len(), 10);
     let tokens = Tokens::of(&answer);
     let claims = claims(&tokens);
     assert_eq!(claims["acr"], "aal2");
