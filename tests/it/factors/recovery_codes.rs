@@ -1,9 +1,9 @@
-//! Recovery codes: each works once, in place of the app's code, and its owner learns of each use by mail.
+//! Recovery codes: each replaces a code of the app once, and each use sends the account's owner a mail.
 
 use reqwest::Method;
 use serde_json::json;
 
-use super::{account_with_app, challenge, claims, cluster, recovery_codes_of, second_factor};
+use super::{account_with_app, challenge, claims, cluster, recovery_codes_of, enrol, second_factor};
 use crate::{
     accounts::{count_mails, email, problem, signed_in, verify_address},
     harness::{client::Tokens, wait},
@@ -14,7 +14,7 @@ async fn recovery_code_replaces_the_app_once() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
-    // Users may type a code in lower case and with other separators.
+    // The case and the separators of a code do not matter.
     let code = ada.recovery_codes[0].to_lowercase().replace('-', " ");
     let first = challenge(&node, "ada").await;
     let tokens = Tokens::of(&second_factor(&node, &first, "recovery_code", &code).await.expect(200));
@@ -35,11 +35,11 @@ async fn new_recovery_codes_replace_the_former_ones() {
     let codes = recovery_codes_of(&answer);
     assert_eq!(codes.len(), 10);
     assert!(codes.iter().all(|code| !ada.recovery_codes.contains(code)));
-    assert_eq!(claims(&Tokens::of(&answer).access)["acr"], "aal2", "the level stays");
-    let first = challenge(&node, "ada").await;
-    let former = second_factor(&node, &first, "recovery_code", &ada.recovery_codes[0]).await;
-    assert_eq!(former.problem(), problem(401, "invalid_code"));
-    second_factor(&node, &first, "recovery_code", &codes[0]).await.expect(200);
+    assert_eq!(claims(&Tokens::of(&answer).access)["acr"], "aal2", "the session keeps its level");
+    let sign_in = challenge(&node, "ada").await;
+    let refused = second_factor(&node, &sign_in, "recovery_code", &ada.recovery_codes[0]).await;
+    assert_eq!(refused.problem(), problem(401, "invalid_code"));
+    second_factor(&node, &sign_in, "recovery_code", &codes[0]).await.expect(200);
 }
 
 #[tokio::test]
@@ -59,19 +59,18 @@ async fn each_use_and_few_codes_left_send_the_owner_a_mail() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     verify_address(&cluster, &node, "ada", &tokens).await;
-    let ada = super::enrol(&cluster, &node, "ada").await;
-    // the notice of the new factor, which is sent before those of the codes
+    let ada = enrol(&cluster, &node, "ada").await;
+    // The new app has a notice of its own.
     cluster.mail_to(&email("ada"), "factor_changed").await;
-    for (used_before, code) in ada.recovery_codes.iter().enumerate() {
-        let used = used_before + 1;
+    for (used, code) in (1_usize..).zip(&ada.recovery_codes) {
         let challenge = challenge(&node, "ada").await;
         second_factor(&node, &challenge, "recovery_code", code).await.expect(200);
         let is_notified = || async { count_mails(&cluster, "ada", "recovery_code_used") == used };
-        wait::until("the owner has the notice", is_notified).await;
-        // each use that leaves three codes or fewer sends this notice: of ten codes, the seventh use and those after it
-        let expected = used.saturating_sub(6);
-        let is_warned = || async { count_mails(&cluster, "ada", "recovery_codes_low") == expected };
-        wait::until("the owner has the notice of few codes", is_warned).await;
+        wait::until("the owner has a notice of each use", is_notified).await;
+        // The seventh use of ten leaves three codes. It and each later use send a warning.
+        let warnings = used.saturating_sub(6);
+        let is_warned = || async { count_mails(&cluster, "ada", "recovery_codes_low") == warnings };
+        wait::until("the owner has each warning of few codes", is_warned).await;
     }
     let mail = cluster.mail_to(&email("ada"), "recovery_codes_low").await;
     assert!(mail.text.contains("No recovery codes are left"), "{}", mail.text);

@@ -1,6 +1,6 @@
 //! Remembered devices: `factors.remember_device`, `/v1/me/devices`.
 //!
-//! A statement with `expect_challenge` asserts that a sign-in requires the second factor, which its device does not skip.
+//! Each `expect_challenge` asserts that the device of a sign-in does not skip the second factor.
 
 use std::time::Duration;
 
@@ -18,7 +18,10 @@ use serde_json::{Value, json};
 
 use super::{Enrolled, STEP, account_with_app, claims, enrol, expect_challenge, factor_body};
 use crate::{
-    accounts::{NEW_PASSWORD, email, problem, request_address_change, request_reset, reset, signed_in, verify_address},
+    accounts::{
+        NEW_PASSWORD, count_mails, email, next_mail, problem, request_address_change, request_reset, reset, signed_in,
+        verify_address,
+    },
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -27,7 +30,7 @@ use crate::{
 
 const MONTH: Duration = Duration::from_hours(30 * 24);
 
-/// The token of a device that has none yet.
+/// In place of the token of a device that has none yet.
 const NEW_DEVICE: Option<&str> = None;
 
 /// A cluster whose devices may skip the second factor for 30 days.
@@ -37,7 +40,7 @@ pub fn cluster() -> TestCluster {
     cluster
 }
 
-/// Sends a JSON request with a device token, or without.
+/// Sends a JSON request with the token of a device, if it has one.
 async fn post_from_device(node: &Client, device: Option<&str>, path: &str, body: Value) -> Answer {
     let mut request = node.request(Method::POST, path).json(&body);
     if let Some(device) = device {
@@ -61,7 +64,7 @@ async fn remember_with_password(
     enrolled: &Enrolled,
     password: &str,
 ) -> (String, Tokens) {
-    let challenge = expect_challenge(&login(node, name, password, None).await);
+    let challenge = expect_challenge(&login(node, name, password, NEW_DEVICE).await);
     let mut body = factor_body(&challenge, "totp", &enrolled.app.code(&cluster.clock));
     body["remember_device"] = json!(true);
     let answer = node.post("/v1/login/second-factor", body).await.expect(200);
@@ -109,7 +112,7 @@ async fn i14_remembered_device_signs_in_with_the_password_at_aal1_and_step_up_as
     let reauthenticated = reauthenticate(json!({ "method": "totp", "code": code })).await.expect(200);
     assert_eq!(reauthenticated.json()["acr"], "aal2");
 
-    // Without the device token the factor is needed, and a wrong password is refused.
+    // Only the device token skips the factor, and it does not replace the password.
     expect_challenge(&login(&node, "ada", PASSWORD, NEW_DEVICE).await);
     let wrong = login(&node, "ada", "not the password", Some(&device)).await;
     assert_eq!(wrong.problem(), problem(401, "invalid_credentials"));
@@ -121,7 +124,7 @@ async fn device_is_remembered_only_if_its_user_wants_that_and_the_setting_is_on(
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
     let challenge = expect_challenge(&login(&node, "ada", PASSWORD, NEW_DEVICE).await);
-    // without the field `remember_device`
+    // This body does not ask to remember the device.
     let body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     let answer = node.post("/v1/login/second-factor", body).await.expect(200);
     cluster.advance(STEP);
@@ -197,7 +200,7 @@ async fn device_is_forgotten_when_password_factors_address_roles_or_state_of_the
     expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
 
     let (device, tokens) = remember_with_password(&cluster, &node, "ada", &ada, PASSWORD).await;
-    let (token, _) = request_address_change(&cluster, &node, &tokens, "lovelace").await;
+    let (token, _code) = request_address_change(&cluster, &node, &tokens, "lovelace").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
 
@@ -213,12 +216,12 @@ async fn device_is_forgotten_when_password_factors_address_roles_or_state_of_the
     accounts::set_password(state, id, PASSWORD.into()).await.unwrap();
     expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
 
-    // `remember` below then cancels the deletion, by a complete sign-in
+    // The next `remember` cancels the deletion, since it completes a sign-in.
     let (device, tokens) = remember_with_password(&cluster, &node, "ada", &ada, PASSWORD).await;
     node.delete("/v1/me", &tokens.access).await.expect(202);
     expect_challenge(&login(&node, "ada", PASSWORD, Some(&device)).await);
 
-    // after an operator has reset the factors, no device skips the factors that are added next
+    // After an operator has reset the factors, the device does not skip the next app either.
     let device = remember(&cluster, &node, "ada", &ada).await;
     let account = state.sql.account(id).await.unwrap().unwrap();
     factors::reset::reset(state, &account, &Initiator::Operator, &RequestOrigin::default()).await.unwrap();
@@ -235,7 +238,7 @@ async fn i14_password_reset_by_mail_forgets_devices() {
     verify_address(&cluster, &node, "ada", &tokens).await;
     let ada = enrol(&cluster, &node, "ada").await;
     let device = remember(&cluster, &node, "ada", &ada).await;
-    let (token, _) = request_reset(&cluster, &node, "ada").await;
+    let (token, _code) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     expect_challenge(&login(&node, "ada", NEW_PASSWORD, Some(&device)).await);
 }
@@ -250,22 +253,21 @@ async fn i14_remembered_device_does_not_skip_the_factor_of_a_sign_in_by_mail() {
     verify_address(&cluster, &node, "ada", &tokens).await;
     let ada = enrol(&cluster, &node, "ada").await;
     let device = remember(&cluster, &node, "ada", &ada).await;
-    // signs in by a code, in the mail that follows `earlier_mails` others, and returns the challenge
-    let sign_in_by_mail = async |earlier_mails: usize| {
+    let expect_challenge_by_mail = async || {
+        let mails_before = count_mails(&cluster, "ada", "sign_in_code");
         let requested = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202);
-        let (_, code) = crate::accounts::next_mail(&cluster, "ada", earlier_mails, "sign_in_code").await;
+        let (_link_token, code) = next_mail(&cluster, "ada", mails_before, "sign_in_code").await;
         let body = json!({ "request": requested.text_of("request"), "email": email("ada"), "code": code });
         expect_challenge(&post_from_device(&node, Some(&device), "/v1/login/code/verify", body).await)
     };
-    let challenge = sign_in_by_mail(0).await;
-    // No device is remembered after a sign-in by mail: the one device of the list was remembered before, and keeps its token.
+    let challenge = expect_challenge_by_mail().await;
+    // A sign-in by mail remembers no further device: the list has the one that was remembered before, which keeps its token.
     let mut body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     body["remember_device"] = json!(true);
     let answer = post_from_device(&node, Some(&device), "/v1/login/second-factor", body).await.expect(200);
     assert_eq!(answer.header("x-device-token"), device);
     assert_eq!(devices(&node, &Tokens::of(&answer).access).await.len(), 1);
-    // the closure asserts that the factor is required again
-    sign_in_by_mail(1).await;
+    expect_challenge_by_mail().await;
 }
 
 #[tokio::test]
@@ -280,7 +282,7 @@ async fn i14_remembered_device_does_not_skip_a_required_factor() {
     let challenged = login(&strict, "ada", PASSWORD, Some(&device)).await;
     assert!(challenged.json()["remember_device_for"].is_null(), "{challenged:?}");
     expect_challenge(&challenged);
-    // this node remembers no device
+    // A node that requires the factor remembers no device.
     let unremembered = remember(&cluster, &strict, "ada", &ada).await;
     expect_challenge(&login(&strict, "ada", PASSWORD, Some(&unremembered)).await);
     expect_challenge(&login(&node, "ada", PASSWORD, Some(&unremembered)).await);
@@ -304,7 +306,7 @@ async fn device_expires_by_the_clock_and_with_a_shorter_setting() {
     login(&node_with_two_hours, "ada", PASSWORD, Some(&device)).await.expect(200);
     cluster.advance(Duration::from_hours(1));
     expect_challenge(&login(&node_with_two_hours, "ada", PASSWORD, Some(&device)).await);
-    // `remember` has advanced the clock by one step, so that one step of the month is left
+    // `remember` has advanced the clock by a step, too: one step of the month is left.
     cluster.advance(MONTH - Duration::from_hours(2) - 2 * STEP);
     let tokens = Tokens::of(&login(&node, "ada", PASSWORD, Some(&device)).await.expect(200));
     assert_eq!(devices(&node, &tokens.access).await.len(), 1);
@@ -319,20 +321,20 @@ async fn devices_are_listed_and_forgotten_by_their_owner_only() {
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
     let eve = account_with_app(&cluster, &node, "eve").await;
-    let first = remember(&cluster, &node, "ada", &ada).await;
-    let second = remember(&cluster, &node, "ada", &ada).await;
+    let older = remember(&cluster, &node, "ada", &ada).await;
+    let newer = remember(&cluster, &node, "ada", &ada).await;
     let eves_device = remember(&cluster, &node, "eve", &eve).await;
-    login(&node, "ada", PASSWORD, Some(&first)).await.expect(200);
+    login(&node, "ada", PASSWORD, Some(&older)).await.expect(200);
 
     let request = node.request(Method::GET, "/v1/me/devices").bearer_auth(&ada.tokens.access);
-    let answer = node.send(request.header("x-device-token", &first)).await.expect(200).json();
+    let answer = node.send(request.header("x-device-token", &older)).await.expect(200).json();
     let listed = answer["devices"].as_array().unwrap();
     assert_eq!(listed.len(), 2, "{listed:?}");
-    // The newest device is at the top of the list. Only the first device was used, and sends the request.
-    for (device, is_first) in listed.iter().zip([false, true]) {
+    // The newer device is listed first. Only the older one was used, and sends this request.
+    for (device, is_older) in listed.iter().zip([false, true]) {
         assert_eq!(device["name"], "Ada's laptop");
-        assert_eq!(device["current"], is_first, "{device}");
-        assert_eq!(device["last_used_at"].is_string(), is_first, "{device}");
+        assert_eq!(device["current"], is_older, "{device}");
+        assert_eq!(device["last_used_at"].is_string(), is_older, "{device}");
         assert!(device["expires_at"].is_string(), "{device}");
         assert!(device.get("digest").is_none(), "{device}");
     }
@@ -340,14 +342,14 @@ async fn devices_are_listed_and_forgotten_by_their_owner_only() {
     assert_eq!(node.delete(&path, &eve.tokens.access).await.problem(), problem(404, "unknown_device"));
     node.delete(&path, &ada.tokens.access).await.expect(204);
     assert_eq!(node.delete(&path, &ada.tokens.access).await.problem(), problem(404, "unknown_device"));
-    expect_challenge(&login(&node, "ada", PASSWORD, Some(&first)).await);
-    login(&node, "ada", PASSWORD, Some(&second)).await.expect(200);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&older)).await);
+    login(&node, "ada", PASSWORD, Some(&newer)).await.expect(200);
 
     for forgotten in [1, 0] {
         let answer = node.delete("/v1/me/devices", &ada.tokens.access).await.expect(200);
         assert_eq!(answer.json(), json!({ "forgotten": forgotten }));
     }
-    expect_challenge(&login(&node, "ada", PASSWORD, Some(&second)).await);
+    expect_challenge(&login(&node, "ada", PASSWORD, Some(&newer)).await);
     login(&node, "eve", PASSWORD, Some(&eves_device)).await.expect(200);
 }
 
@@ -385,7 +387,7 @@ async fn database_and_redis_hold_no_device_token_and_events_and_export_name_the_
     let exported = node.get("/v1/me/export", &ada.tokens.access).await.expect(200).json();
     let id = exported["devices"][0]["id"].as_str().unwrap().to_owned();
     assert_eq!(exported["devices"][0]["name"], "Ada's laptop");
-    assert_eq!(exported["email_code"], false, "codes by mail are off");
+    assert_eq!(exported["email_code"], false, "codes by mail are no factor of the account");
     node.delete(&format!("/v1/me/devices/{id}"), &ada.tokens.access).await.expect(204);
     let text = node.state.metrics.render().unwrap();
     let line = "latchkey_second_factors_total{method=\"remembered_device\",outcome=\"success\"} 1";
@@ -408,7 +410,7 @@ async fn deleted_account_leaves_no_remembered_device() {
     remember(&cluster, &node, "ada", &ada).await;
     let id = node.verified(&ada.tokens.access).claims.sub;
     accounts::delete(&node.state, id).await.unwrap();
-    // written only if a device is left, so its event does not matter
+    // `forget_devices` writes this entry only if it finds a device, so any event will do.
     let entry = AuditEntry::new(node.state.clock.now(), AuditEvent::Lost);
     let forgotten = node.state.sql.forget_devices(id, entry).await.unwrap();
     assert_eq!(forgotten, 0);

@@ -1,4 +1,4 @@
-//! Brute-force protection of second factors. docs/factors.md has the calculation.
+//! Brute-force protection of second factors. docs/factors.md calculates an attacker's chances.
 
 use std::time::Duration;
 
@@ -55,8 +55,8 @@ async fn sign_in_from(cluster: &TestCluster, node: &Client, address: &str, app: 
     cluster.advance(STEP);
 }
 
-/// In a day, 14 codes of an attacker are checked, however many addresses the codes come from: six at once, and one after each wait,
-/// which doubles from 5 minutes to 12 hours. So the other eight are checked after 5, 15, 35, 75, 155, 315, 635 and 1275 minutes.
+/// In a day, 14 codes of an attacker are checked, from any number of addresses: six without a wait, and one after each wait. The waits
+/// double from 5 minutes up to 12 hours: the other eight codes are checked after 5, 15, 35, 75, 155, 315, 635 and 1275 minutes.
 #[tokio::test]
 async fn codes_from_unrecognized_addresses_share_one_count() {
     let cluster = behind_proxy();
@@ -65,23 +65,23 @@ async fn codes_from_unrecognized_addresses_share_one_count() {
     let wrong = wrong_code(&ada.app, &cluster.clock);
     let end = cluster.clock.now() + Duration::from_hours(24);
     let mut checked = 0;
-    let mut address = 0;
-    // 200 addresses take turns, each at the earliest time that the throttle allows
+    let mut host = 0;
+    // 200 addresses take turns. A code is sent as soon as the last wait has passed.
     while cluster.clock.now() < end {
-        let sign_in = challenge(&node, &format!("192.0.2.{address}")).await;
+        let sign_in = challenge(&node, &format!("192.0.2.{host}")).await;
         let wait = loop {
-            address = (address + 1) % 200;
-            let answer = present_code(&node, &format!("192.0.2.{address}"), &sign_in, "totp", &wrong).await;
+            host = (host + 1) % 200;
+            let answer = present_code(&node, &format!("192.0.2.{host}"), &sign_in, "totp", &wrong).await;
             if answer.status == 429 {
-                // the limit of the account, with no attempts left
+                // The account, not the address, has no attempts left.
                 assert!(answer.header("ratelimit").starts_with("\"factor-account\";r=0;t="), "{answer:?}");
                 break answer.header("retry-after").parse().unwrap();
             }
             assert_eq!(answer.problem(), problem(401, "invalid_code"));
             checked += 1;
         };
-        for other in 0..20 {
-            let answer = present_code(&node, &format!("198.51.100.{other}"), &sign_in, "totp", &wrong).await;
+        for unused in 0..20 {
+            let answer = present_code(&node, &format!("198.51.100.{unused}"), &sign_in, "totp", &wrong).await;
             assert_eq!(answer.status, 429, "no address has attempts of its own");
         }
         cluster.advance(Duration::from_secs(wait));
@@ -98,18 +98,18 @@ async fn stranger_who_knows_the_password_does_not_lock_the_owner_out() {
     let ada = super::enrol(&cluster, &node, "ada").await;
     sign_in_from(&cluster, &node, home, &ada.app).await;
     let wrong = wrong_code(&ada.app, &cluster.clock);
-    let stranger = challenge(&node, "192.0.2.1").await;
+    let stranger_challenge = challenge(&node, "192.0.2.1").await;
     for _ in 0..CODES_WITHOUT_WAIT {
-        assert_eq!(present_code(&node, "192.0.2.1", &stranger, "totp", &wrong).await.status, 401);
+        assert_eq!(present_code(&node, "192.0.2.1", &stranger_challenge, "totp", &wrong).await.status, 401);
     }
-    let refused = present_code(&node, "192.0.2.2", &stranger, "totp", &wrong).await;
+    let refused = present_code(&node, "192.0.2.2", &stranger_challenge, "totp", &wrong).await;
     assert_eq!(refused.problem(), problem(429, "too_many_requests"));
-    // Other factors have attempts of their own.
-    assert_eq!(present_code(&node, "192.0.2.2", &stranger, "recovery_code", "AAAAA-AAAAA").await.status, 401);
-    let owner = challenge(&node, home).await;
-    present_code(&node, home, &owner, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+    // Recovery codes are counted apart from the app's codes.
+    assert_eq!(present_code(&node, "192.0.2.2", &stranger_challenge, "recovery_code", "AAAAA-AAAAA").await.status, 401);
+    let owner_challenge = challenge(&node, home).await;
+    present_code(&node, home, &owner_challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     // The owner's success does not reset the stranger's count.
-    assert_eq!(present_code(&node, "192.0.2.3", &stranger, "totp", &wrong).await.status, 429);
+    assert_eq!(present_code(&node, "192.0.2.3", &stranger_challenge, "totp", &wrong).await.status, 429);
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn recognized_network_is_throttled_by_itself_and_success_resets_its_failur
         assert_eq!(present_code(&node, home, &first, "totp", &wrong).await.status, 401);
     }
     assert_eq!(present_code(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.status, 429);
-    // the first wait, `limits.factor_backoff_first`, has passed
+    // The first wait is `limits.factor_backoff_first`.
     cluster.advance(Duration::from_mins(5));
     present_code(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     // The count starts again. The clock was advanced, so `wrong` may be right by now.
@@ -140,7 +140,7 @@ async fn recognized_network_is_throttled_by_itself_and_success_resets_its_failur
 #[tokio::test(flavor = "multi_thread")]
 async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
     let mut cluster = cluster();
-    // so that each request gives up soon
+    // so that each request soon stops waiting for the lock
     cluster.config.database.acquire_timeout = Duration::from_millis(200);
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
@@ -148,7 +148,7 @@ async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
     let code = ada.app.code(&cluster.clock);
     node.register("bob").await;
     let bob = node.login("bob").await;
-    let pending = start_totp(&node, &bob).await;
+    let bobs_app = start_totp(&node, &bob).await;
     let step_up = |code: String| {
         let body = json!({ "method": "totp", "code": code });
         signed_in(&node, &ada.tokens, Method::POST, "/v1/me/reauthenticate", body)
@@ -161,18 +161,18 @@ async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
     for _ in 0..=CODES_WITHOUT_WAIT {
         assert_unavailable(&step_up(code.clone()).await);
         assert_unavailable(&second_factor(&node, &sign_in, "totp", &code).await);
-        assert_unavailable(&confirm_totp(&node, &bob, &pending.code(&cluster.clock)).await);
+        assert_unavailable(&confirm_totp(&node, &bob, &bobs_app.code(&cluster.clock)).await);
     }
     writer.execute("COMMIT").await.unwrap();
     second_factor(&node, &sign_in, "totp", &code).await.expect(200);
-    confirm_totp(&node, &bob, &pending.code(&cluster.clock)).await.expect(200);
-    // The sign-in has used the code of this step.
+    confirm_totp(&node, &bob, &bobs_app.code(&cluster.clock)).await.expect(200);
+    // The sign-in has used the code that ada's app shows now.
     cluster.advance(STEP);
     step_up(ada.app.code(&cluster.clock)).await.expect(200);
     node.stop().await;
 }
 
-/// Attack: collect device tokens with the password before the owner adds a factor, to get attempts for each token.
+/// An attacker with the password collects device tokens before the owner adds a factor, and then tries codes with each token.
 #[tokio::test]
 async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_strangers() {
     let cluster = cluster();
@@ -191,7 +191,7 @@ async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_stran
     for device in &devices {
         let challenged = post_with_device(&node, device, "/v1/login", login.clone()).await;
         let challenge = super::expect_challenge(&challenged);
-        // a device with attempts of its own would get more than CODES_WITHOUT_WAIT in all
+        // With attempts of their own, the devices would get more than CODES_WITHOUT_WAIT in all.
         for _ in 0..=CODES_WITHOUT_WAIT {
             let body = factor_body(&challenge, "totp", &wrong);
             let answer = post_with_device(&node, device, "/v1/login/second-factor", body).await;

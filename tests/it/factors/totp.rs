@@ -36,13 +36,12 @@ async fn sign_in_with_an_authenticator_app_reaches_aal2() {
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     assert!(answer.header("x-device-token").starts_with("lk_dt_"), "{answer:?}");
     let tokens = Tokens::of(&answer);
-    let first_claims = claims(&tokens.access);
-    assert_eq!(first_claims["acr"], "aal2");
-    assert_eq!(first_claims["amr"], json!(["pwd", "otp", "mfa"]));
-    assert_eq!(first_claims["auth_time"], cluster.clock.now().as_secs());
-    // A refresh keeps the level.
+    let claimed = claims(&tokens.access);
+    assert_eq!(claimed["acr"], "aal2");
+    assert_eq!(claimed["amr"], json!(["pwd", "otp", "mfa"]));
+    assert_eq!(claimed["auth_time"], cluster.clock.now().as_secs());
     let refreshed = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
-    assert_eq!(claims(&refreshed.access)["acr"], "aal2");
+    assert_eq!(claims(&refreshed.access)["acr"], "aal2", "a refresh keeps the level");
 }
 
 #[tokio::test]
@@ -59,7 +58,7 @@ async fn enrolment_shows_the_secret_as_text_uri_and_qr_code() {
     assert!(uri.contains("ada@example.com") && uri.ends_with("&algorithm=SHA1&digits=6&period=30"), "{uri}");
     assert!(image.contains("<svg ") && !image.contains("<script"), "{image}");
     assert_eq!(started.header("cache-control"), "no-store");
-    // The app has no effect before it is confirmed: it is not listed, and the password alone signs in.
+    // An app that is not confirmed is not listed, and the password alone signs in.
     assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["factors"], json!([]));
     node.login("ada").await;
 
@@ -69,14 +68,14 @@ async fn enrolment_shows_the_secret_as_text_uri_and_qr_code() {
     let confirmed = confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
     let tokens = Tokens::of(&confirmed);
     assert_eq!(recovery_codes_of(&confirmed).len(), 10);
-    assert_eq!(claims(&tokens.access)["acr"], "aal2", "both factors were shown");
+    assert_eq!(claims(&tokens.access)["acr"], "aal2", "password and code were shown");
     let listed = node.get("/v1/me/factors", &tokens.access).await.expect(200).json();
     assert_eq!(listed["factors"][0]["label"], "Ada's phone");
     assert_eq!(listed["factors"][0]["kind"], "totp");
     assert_eq!(listed["recovery_codes_left"], 10);
 }
 
-/// The library pyotp reads the URI of the QR code, and the service accepts its codes.
+/// The Python library pyotp reads the URI of the QR code, and the service accepts the codes that pyotp computes.
 #[tokio::test(flavor = "multi_thread")]
 async fn codes_of_an_independent_library_that_reads_the_uri_are_accepted() {
     let cluster = cluster();
@@ -85,6 +84,7 @@ async fn codes_of_an_independent_library_that_reads_the_uri_are_accepted() {
     let tokens = node.login("ada").await;
     let started = signed_in(&node, &tokens, Method::POST, "/v1/me/factors/totp", json!({})).await.expect(200);
     let uri = started.text_of("uri");
+    // evaluates a Python expression of the app and the cluster's time
     let pyotp = |expression: &str| {
         let program = format!(
             "import pyotp, sys; app = pyotp.parse_uri(sys.argv[1]); now = int(sys.argv[2]); print({expression})"
@@ -96,10 +96,10 @@ async fn codes_of_an_independent_library_that_reads_the_uri_are_accepted() {
     assert_eq!(pyotp("app.issuer, app.name, app.digits, app.interval"), "Latchkey ada@example.com 6 30");
     confirm_totp(&node, &tokens, &pyotp("app.at(now)")).await.expect(200);
     cluster.advance(STEP);
-    let waiting = challenge(&node, "ada").await;
-    let early = second_factor(&node, &waiting, "totp", &pyotp("app.at(now + 60)")).await;
+    let sign_in = challenge(&node, "ada").await;
+    let early = second_factor(&node, &sign_in, "totp", &pyotp("app.at(now + 60)")).await;
     assert_eq!(early.problem(), problem(401, "invalid_code"), "two steps early");
-    second_factor(&node, &waiting, "totp", &pyotp("app.at(now)")).await.expect(200);
+    second_factor(&node, &sign_in, "totp", &pyotp("app.at(now)")).await.expect(200);
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn adding_a_factor_ends_all_other_sessions_and_replaces_the_callers() {
 }
 
 #[tokio::test]
-async fn code_works_once_and_one_step_early_or_late() {
+async fn code_works_once_and_at_most_one_step_early_or_late() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
@@ -131,16 +131,15 @@ async fn code_works_once_and_one_step_early_or_late() {
         problem(401, "invalid_code"),
         "the code was used before"
     );
-    // Each accepted code must be of a later step than the last one that was used. So the clock moves on by two steps, and the
-    // code of the earlier step comes first.
-    cluster.advance(STEP);
-    cluster.advance(STEP);
+    // A code must be of a later step than the last accepted code. So the clock advances by two steps, and the code that is one step
+    // late comes before the one that is early.
+    cluster.advance(2 * STEP);
     for (seconds, status) in [(-60, 401), (60, 401), (-30, 200), (30, 200)] {
         let challenge = challenge(&node, "ada").await;
         let code = ada.app.code_after(&cluster.clock, seconds);
         assert_eq!(second_factor(&node, &challenge, "totp", &code).await.status, status, "{seconds} s");
     }
-    // a code of an earlier step than the last one that was used
+    // The last accepted code was of the next step, so the code of this step is too old.
     let challenge = challenge(&node, "ada").await;
     let code = ada.app.code(&cluster.clock);
     assert_eq!(second_factor(&node, &challenge, "totp", &code).await.status, 401);
@@ -165,19 +164,18 @@ async fn second_app_can_be_added_renamed_and_removed() {
     let renamed = node.get("/v1/me/factors", &tokens.access).await.json();
     assert_eq!(renamed["factors"][1]["label"], "New phone");
 
-    // after the first app is removed, the second works
     let first_path = format!("/v1/me/factors/totp/{}", id(0));
     let answer = node.delete(&first_path, &tokens.access).await.expect(200);
     let tokens = Tokens::of(&answer);
     assert_eq!(node.delete(&first_path, &tokens.access).await.problem(), problem(404, "unknown_factor"));
-    // to a later step than that of the code which confirmed the second app: a code works once
+    // The second app's code of this step was used to confirm the app.
     cluster.advance(STEP);
-    let first = challenge(&node, "ada").await;
+    let sign_in = challenge(&node, "ada").await;
     let code = ada.app.code(&cluster.clock);
-    assert_eq!(second_factor(&node, &first, "totp", &code).await.problem(), problem(401, "invalid_code"));
-    second_factor(&node, &first, "totp", &second.code(&cluster.clock)).await.expect(200);
+    assert_eq!(second_factor(&node, &sign_in, "totp", &code).await.problem(), problem(401, "invalid_code"));
+    second_factor(&node, &sign_in, "totp", &second.code(&cluster.clock)).await.expect(200);
 
-    // the recovery codes are removed with the last app, and the password alone signs in
+    // The recovery codes are removed with the last app, and the password alone signs in.
     let answer = node.delete(&second_path, &tokens.access).await.expect(200);
     let listed = node.get("/v1/me/factors", &Tokens::of(&answer).access).await.json();
     assert_eq!(listed, json!({ "factors": [], "recovery_codes_left": 0 }));
@@ -191,7 +189,7 @@ async fn changing_factors_needs_a_recent_authentication() {
     let ada = account_with_app(&cluster, &node, "ada").await;
     let listed = node.get("/v1/me/factors", &ada.tokens.access).await.json();
     let path = format!("/v1/me/factors/totp/{}", listed["factors"][0]["id"].as_str().unwrap());
-    // an authentication counts as recent for 10 minutes
+    // An authentication is recent for 10 minutes. The access token has expired, too.
     cluster.advance(Duration::from_hours(2));
     let tokens = Tokens::of(&node.refresh(&ada.tokens.refresh).await.expect(200));
     let calls = [
@@ -217,7 +215,7 @@ async fn enrolment_that_is_not_confirmed_expires_and_is_replaced_by_a_later_one(
     let app = start_totp(&node, &tokens).await;
     let answer = confirm_totp(&node, &tokens, &replaced.code(&cluster.clock)).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"));
-    // the lifetime of an enrolment that is not confirmed
+    // An enrolment must be confirmed within 15 minutes. The access token has expired by then.
     cluster.advance(Duration::from_mins(15));
     let tokens = node.login("ada").await;
     assert_eq!(confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.problem(), problem(401, "invalid_code"));
@@ -249,7 +247,7 @@ async fn secrets_and_codes_are_unreadable_in_database_and_redis() {
     }
 }
 
-/// The operator gives the service a new secret, and replaces the signing keys, which nobody can decrypt any more.
+/// The operator configures a new secret without the former one, and removes the signing keys, which nobody can decrypt any more.
 #[tokio::test]
 async fn codes_of_factors_under_a_lost_secret_are_refused_until_the_factors_are_reset() {
     let mut cluster = cluster();
@@ -259,13 +257,13 @@ async fn codes_of_factors_under_a_lost_secret_are_refused_until_the_factors_are_
     cluster.config.secrets.current = "another secret that is long enough for it".into();
     cluster.execute_sql("DELETE FROM signing_keys").await;
     let node = cluster.node().await;
-    let first = challenge(&node, "ada").await;
-    // More often than wrong codes are allowed: these attempts do not count.
+    let sign_in = challenge(&node, "ada").await;
+    // The brute-force protection, which allows six wrong codes in a row, does not count these codes.
     for _ in 0..12 {
         let code = ada.app.code(&cluster.clock);
-        assert_eq!(second_factor(&node, &first, "totp", &code).await.problem(), problem(401, "invalid_code"));
+        assert_eq!(second_factor(&node, &sign_in, "totp", &code).await.problem(), problem(401, "invalid_code"));
     }
-    let recovery = second_factor(&node, &first, "recovery_code", &ada.recovery_codes[0]).await;
+    let recovery = second_factor(&node, &sign_in, "recovery_code", &ada.recovery_codes[0]).await;
     assert_eq!(recovery.problem(), problem(401, "invalid_code"));
     let resealed = reseal(&node.state).await.unwrap();
     assert_eq!(resealed, Resealed { count: 0, undecryptable: 2 }, "the app and the recovery key");
@@ -288,7 +286,7 @@ async fn rotated_secret_of_the_service_reseals_factors() {
     let node = cluster.node().await;
     let ada = account_with_app(&cluster, &node, "ada").await;
     node.stop().await;
-    // 250 secrets that can't be opened, before those of the account: more than one read returns (200).
+    // 250 apps and recovery keys that nobody can decrypt precede those of the account: more than the 200 that one read returns.
     let ids = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250), \
                ids(id) AS (SELECT printf('00000000-0000-7000-8000-%012x', i) FROM n)";
     cluster
@@ -306,7 +304,7 @@ async fn rotated_secret_of_the_service_reseals_factors() {
     assert_eq!(resealed, Resealed { count: 2, undecryptable: 500 }, "the app and the recovery key are resealed");
     let resealed_again = reseal(&node.state).await.unwrap();
     assert_eq!(resealed_again, Resealed { count: 0, undecryptable: 500 });
-    // the account's factors work without the former secret
+    // The resealed factors do not need the former secret.
     node.stop().await;
     cluster.config.secrets.previous.clear();
     let node = cluster.node().await;
@@ -326,13 +324,13 @@ async fn cookie_session_gets_its_cookie_at_the_second_step_only() {
         let request = node.request(Method::POST, path).json(&body);
         node.send(request.header("origin", origin).header("sec-fetch-site", fetch_site))
     };
-    let own = "https://auth.example.com";
+    let issuer = "https://auth.example.com";
     let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
-    let challenge = expect_challenge(&post("/v1/login", body, own, "same-origin").await);
+    let challenge = expect_challenge(&post("/v1/login", body, issuer, "same-origin").await);
     let body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     let foreign = post("/v1/login/second-factor", body.clone(), "https://evil.example", "cross-site").await;
     assert_eq!(foreign.problem(), problem(403, "cross_site_request"));
-    let answer = post("/v1/login/second-factor", body, own, "same-origin").await.expect(200);
+    let answer = post("/v1/login/second-factor", body, issuer, "same-origin").await.expect(200);
     assert!(answer.json()["refresh_token"].is_null());
     let cookies: Vec<_> =
         answer.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap().to_owned()).collect();
