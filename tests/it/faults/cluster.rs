@@ -10,7 +10,7 @@ use std::{
 
 use latchkey::{domain::ids::AccountId, store::redis::key::Keys};
 
-use super::{has_succeeded, refreshed, retry_until, wait_until_replicated};
+use super::{expect_status_or_503, refresh_with_retries, retry_until, wait_until_replicated};
 use crate::{
     degradation::{cluster_at, wait_until_ready},
     harness::{
@@ -23,14 +23,14 @@ use crate::{
 };
 
 /// A Redis Cluster of three masters with a replica each.
-struct Cluster {
+struct RedisCluster {
     servers: Vec<Redis>,
 }
 
-impl Cluster {
+impl RedisCluster {
     async fn start() -> Self {
         let server = |_| {
-            // the cluster bus of a node listens on the node's port plus 10,000, which must be a valid port
+            // A server's cluster bus listens on the server's port plus 10,000, which must be a valid port.
             let port = std::iter::repeat_with(guard::free_port).find(|port| *port < 55_000).unwrap();
             let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--appendonly", "yes"];
             Redis::launch("redis-server", port, &settings)
@@ -57,7 +57,7 @@ impl Cluster {
             let nodes = server.command(&["CLUSTER", "NODES"]);
             let own_line = nodes.lines().find(|line| line.contains("myself,master"));
             own_line.is_some_and(|line| {
-                // ranges of slots follow the eight fields of a node
+                // Eight fields precede the server's slots, each a single slot or a range `FROM-TO`.
                 line.split(' ').skip(8).any(|range| {
                     let (from, to) = range.split_once('-').unwrap_or((range, range));
                     from.parse::<u16>().is_ok_and(|from| from <= slot) && to.parse::<u16>().is_ok_and(|to| slot <= to)
@@ -72,7 +72,7 @@ impl Cluster {
     }
 }
 
-/// Whether a server sees all six servers, three of them as replicas, and, if it is a replica itself, has copied its master.
+/// Whether a server sees all six servers, three of them as replicas. A replica must also be linked to its master.
 fn sees_complete_cluster(server: &Redis) -> bool {
     let nodes = server.command(&["CLUSTER", "NODES"]);
     let is_replica = nodes.lines().any(|line| line.contains("myself,slave"));
@@ -88,27 +88,28 @@ struct User {
     tokens: Tokens,
 }
 
-/// Registers accounts and signs each in.
-async fn sign_in_users(node: &Node, how_many: usize) -> Vec<User> {
+/// Registers this many accounts, and signs in to each.
+async fn sign_in_users(node: &Node, count: usize) -> Vec<User> {
     let mut users = Vec::new();
-    for number in 0..how_many {
+    for number in 0..count {
         let name = format!("user{number}");
         let id = node.register(&name).await.text_of("id");
         let account = AccountId(id.parse().unwrap());
         let login = retry_until("a sign-in works", 200, || node.try_login(&name, PASSWORD)).await;
         let tokens = Tokens::of(&login);
-        users.push(User { key: Keys::new("lk:").sessions(account), tokens });
+        let default_prefix = "lk:";
+        users.push(User { key: Keys::new(default_prefix).sessions(account), tokens });
     }
     users
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_survive_a_killed_master_whose_replica_takes_over() {
-    let redis = Cluster::start().await;
+    let redis = RedisCluster::start().await;
     let cluster = redis.test_cluster();
     let node = cluster.node().await;
     wait_until_ready(&node).await;
-    // enough accounts that some have their sessions on the killed master and some do not
+    // With 12 accounts, the killed master has the sessions of some and not of all.
     let users = sign_in_users(&node, 12).await;
     for master in redis.masters() {
         wait_until_replicated(master, 1).await;
@@ -121,8 +122,8 @@ async fn sessions_survive_a_killed_master_whose_replica_takes_over() {
     victim.kill();
     // Every answer is a success or a 503, and every session survives. The second refresh checks that the token of the first is usable.
     let refreshes = affected.iter().chain(&others).map(|user| async {
-        let tokens = refreshed(&node, &user.tokens).await;
-        refreshed(&node, &tokens).await
+        let tokens = refresh_with_retries(&node, &user.tokens).await;
+        refresh_with_retries(&node, &tokens).await
     });
     for tokens in futures_util::future::join_all(refreshes).await {
         retry_until("the session is live", 200, || node.get("/v1/me", &tokens.access)).await;
@@ -133,7 +134,7 @@ async fn sessions_survive_a_killed_master_whose_replica_takes_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_survive_the_migration_of_their_slots() {
-    let redis = Arc::new(Cluster::start().await);
+    let redis = Arc::new(RedisCluster::start().await);
     let cluster = redis.test_cluster();
     let node = cluster.node().await;
     wait_until_ready(&node).await;
@@ -143,18 +144,17 @@ async fn sessions_survive_the_migration_of_their_slots() {
         let (node, moved, mut tokens) = (&node, &moved, user.tokens.clone());
         async move {
             let mut refreshes = 0;
-            // at least 20 refreshes, and until all slots have moved
+            // stops when all slots have moved, but not before 20 refreshes
             while refreshes < 20 || !moved.load(Ordering::Relaxed) {
-                tokens = refreshed(node, &tokens).await;
-                // fails the test unless the answer is 200 or 503
-                has_succeeded(&node.get("/v1/me", &tokens.access).await, 200);
+                tokens = refresh_with_retries(node, &tokens).await;
+                expect_status_or_503(&node.get("/v1/me", &tokens.access).await, 200);
                 refreshes += 1;
             }
             (tokens, refreshes)
         }
     };
     let moving = async {
-        // each slot moves twice, so that a slot also leaves the master that imported it
+        // Each slot moves twice: the second time, it leaves a master that has imported it.
         for user in users.iter().chain(&users) {
             let (redis, key) = (Arc::clone(&redis), user.key.clone());
             tokio::task::spawn_blocking(move || move_slot(&redis, &key)).await.unwrap();
@@ -166,13 +166,13 @@ async fn sessions_survive_the_migration_of_their_slots() {
     for (tokens, refreshes) in used {
         let claims = node.state.refresh_tokens.decode(&tokens.refresh).unwrap();
         assert!(claims.generation.0 >= refreshes, "each refresh rotated the session");
-        refreshed(&node, &tokens).await;
+        refresh_with_retries(&node, &tokens).await;
     }
     node.stop().await;
 }
 
-/// Moves a key's slot to another master, key by key, as `CLUSTER SETSLOT` describes it.
-fn move_slot(cluster: &Cluster, key: &str) {
+/// Moves a key's slot to another master, key by key, as the manual of `CLUSTER SETSLOT` describes.
+fn move_slot(cluster: &RedisCluster, key: &str) {
     let from = cluster.master_of(key);
     let to = cluster.masters().into_iter().find(|master| master.port() != from.port()).unwrap();
     let slot = from.command(&["CLUSTER", "KEYSLOT", key]);
@@ -186,7 +186,7 @@ fn move_slot(cluster: &Cluster, key: &str) {
         let Some(key) = keys.lines().next().filter(|key| !key.is_empty()) else { break };
         from.command(&["MIGRATE", "127.0.0.1", &port, key, database, timeout_millis]);
     }
-    // The target first: if the source gave the slot up first, no master would hold it. The other masters then learn of it.
+    // The target takes the slot first, so that a master always holds it. Then all masters learn its new place.
     for server in [to, from].into_iter().chain(cluster.masters()) {
         server.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
     }

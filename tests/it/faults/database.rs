@@ -1,4 +1,4 @@
-//! Tests with a database that is locked or restarted: existing sessions keep working, because they do not need the database.
+//! A database that is locked or restarted. Sessions continue: their refreshes and token checks do not need it.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use sqlx::{Connection, Executor, SqliteConnection};
 
-use super::{refreshed, retry_until};
+use super::{refresh_with_retries, retry_until};
 use crate::{
     degradation::assert_unavailable,
     harness::{client::PASSWORD, postgres::Postgres, test_cluster::TestCluster, wait},
@@ -22,23 +22,23 @@ fn registration(name: &str) -> serde_json::Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn locked_sqlite_refuses_changes_and_keeps_logins_working() {
     let mut cluster = TestCluster::new();
-    // requests that need the lock are refused after this time
+    // A request that needs the lock is refused after this time.
     cluster.config.database.acquire_timeout = Duration::from_millis(200);
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
 
-    // another process holds the lock for writes
-    let mut other = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
-    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    // This connection takes the write lock, as another process might.
+    let mut lock_holder = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
+    lock_holder.execute("BEGIN IMMEDIATE").await.unwrap();
     assert_unavailable(&node.post("/v1/users", registration("bob")).await);
     assert_unavailable(&node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await);
-    // reads continue to work
+    // A sign-in and `/v1/me` only read the database.
     node.login("ada").await;
-    let tokens = refreshed(&node, &tokens).await;
+    let tokens = refresh_with_retries(&node, &tokens).await;
     node.get("/v1/me", &tokens.access).await.expect(200);
 
-    other.execute("COMMIT").await.unwrap();
+    lock_holder.execute("COMMIT").await.unwrap();
     node.post("/v1/users", registration("bob")).await.expect(201);
     node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     node.stop().await;
@@ -67,12 +67,11 @@ async fn node_answers_503_while_postgres_is_down_and_recovers_after_its_restart(
     let [redis, database] = &checks[..] else { panic!("{checks:?}") };
     assert_eq!(redis.status, Status::Ok, "{redis:?}");
     assert_eq!(database.status, Status::Failed, "{database:?}");
-    // sqlx's text would end with ` at line N`: the line of PostgreSQL's source code that raised the error.
+    // The problem leaves out the end of sqlx's text: ` at line N`, a line of PostgreSQL's source code.
     let problem = &database.problems[0].text;
     assert!(problem.contains("database.url, "), "{problem}");
     assert!(!problem.contains(" at line "), "{problem}");
-    // session operations need no database
-    let tokens = refreshed(&node, &tokens).await;
+    let tokens = refresh_with_retries(&node, &tokens).await;
     node.get("/v1/verify", &tokens.access).await.expect(200);
     node.get("/v1/sessions", &tokens.access).await.expect(200);
     node.get_anonymously("/.well-known/jwks.json").await.expect(200);

@@ -1,10 +1,10 @@
-//! The disk that SQLite is on is full.
+//! The disk with the SQLite database is full.
 
 use std::{io::Write, path::Path};
 
 use serde_json::json;
 
-use super::{has_succeeded, retry_until};
+use super::{expect_status_or_503, retry_until};
 use crate::{
     binary::api_url,
     degradation::assert_unavailable,
@@ -52,33 +52,34 @@ async fn full_disk_refuses_writes_only() {
     let relative = path.trim_start_matches('/');
     let filler = Path::new("/proc").join(guard.pid().to_string()).join("root").join(relative).join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
-    // fails once the disk has no free page
+    // The write fails when the disk has no free page.
     while file.write_all(&[0; 4096]).is_ok() {}
-    let mut refused = None;
-    // SQLite's files may have free pages left for some accounts, but not for 200
-    for number in 0..200 {
+    let register = |number: usize| {
         let body = json!({ "email": format!("user{number}@example.com"), "password": PASSWORD });
-        let answer = node.post("/v1/users", body).await;
+        node.post("/v1/users", body)
+    };
+    let mut refused = None;
+    // SQLite's files may have free pages left for some accounts, but not for 200.
+    for number in 0..200 {
+        let answer = register(number).await;
         if answer.status != 201 {
             refused = Some(answer);
             break;
         }
     }
     assert_unavailable(&refused.expect("the disk is full"));
-    // a later write may find a free page; `has_succeeded` asserts that any other answer is a 503
+    // A later write may find a free page.
     for number in 200..220 {
-        let body = json!({ "email": format!("user{number}@example.com"), "password": PASSWORD });
-        has_succeeded(&node.post("/v1/users", body).await, 201);
+        expect_status_or_503(&register(number).await, 201);
     }
-    // none of these waits for a write to SQLite
+    // These requests wait for no write to SQLite.
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     node.get("/v1/me", &tokens.access).await.expect(200);
     node.login("ada").await;
 
-    // frees the disk
+    // The space is free when no process has the file open.
     drop(file);
     std::fs::remove_file(filler).unwrap();
-    let body = json!({ "email": "last@example.com", "password": PASSWORD });
-    retry_until("writes succeed again", 201, || node.post("/v1/users", body.clone())).await;
+    retry_until("writes succeed again", 201, || register(220)).await;
     node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await.expect(200);
 }

@@ -22,12 +22,12 @@ use crate::{
     store::server::Redis,
 };
 
-/// Far more than the command timeout of a second: a call that takes this long hangs.
+/// A call that takes this long hangs: `redis.command_timeout` is a second.
 const HANG_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Asserts that an answer has this status or is a 503 that asks for a retry; returns whether it has the status.
+/// Asserts that an answer has this status or is a 503 that asks for a retry. Returns false for a 503.
 #[track_caller]
-fn has_succeeded(answer: &Answer, status: u16) -> bool {
+fn expect_status_or_503(answer: &Answer, status: u16) -> bool {
     if answer.status == 503 {
         assert_unavailable(answer);
         return false;
@@ -43,16 +43,16 @@ async fn retry_until<F: Future<Output = Answer>>(condition: &str, status: u16, c
     let last_answer = Mutex::new(None);
     wait::until(condition, || async {
         let answer = tokio::time::timeout(HANG_TIMEOUT, call()).await.expect("the call does not hang");
-        let succeeded = has_succeeded(&answer, status);
+        let has_status = expect_status_or_503(&answer, status);
         *last_answer.lock().unwrap() = Some(answer);
-        succeeded
+        has_status
     })
     .await;
     last_answer.into_inner().unwrap().unwrap()
 }
 
 /// Repeats a refresh until it succeeds, and returns the new tokens.
-async fn refreshed(node: &Node, tokens: &Tokens) -> Tokens {
+async fn refresh_with_retries(node: &Node, tokens: &Tokens) -> Tokens {
     let answer = retry_until("a refresh succeeds", 200, || node.refresh(&tokens.refresh)).await;
     Tokens::of(&answer)
 }
@@ -61,8 +61,8 @@ async fn refreshed(node: &Node, tokens: &Tokens) -> Tokens {
 async fn wait_until_replicated(master: &Redis, replicas: u32) {
     wait::until("the replicas have received the writes", || async {
         let timeout_millis = "1000";
-        let reached = master.command(&["WAIT", &replicas.to_string(), timeout_millis]).parse::<u32>();
-        reached.is_ok_and(|reached| reached >= replicas)
+        let answer = master.command(&["WAIT", &replicas.to_string(), timeout_millis]);
+        answer.parse::<u32>().is_ok_and(|reached| reached >= replicas)
     })
     .await;
 }

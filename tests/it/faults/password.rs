@@ -1,6 +1,6 @@
 //! The Redis password changes while a node is running.
 
-use super::has_succeeded;
+use super::expect_status_or_503;
 use crate::{
     degradation::{assert_all_unavailable, assert_not_ready, cluster_at, wait_until_ready},
     harness::wait,
@@ -10,28 +10,28 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_redis_password_makes_node_unavailable_until_it_is_restored() {
     let server = Redis::with_port(DURABLE);
-    // `>` sets a password, and the last three arguments permit all keys, channels and commands (ACL SETUSER)
+    // `resetpass` removes the former password, `>` adds one, and the last three arguments permit all keys, channels and commands.
     let set_password = |password: &str| {
-        server.command(&["ACL", "SETUSER", "latchkey", "on", "resetpass", password, "~*", "&*", "+@all"]);
+        let password = format!(">{password}");
+        server.command(&["ACL", "SETUSER", "latchkey", "on", "resetpass", &password, "~*", "&*", "+@all"]);
     };
-    set_password(">first");
+    set_password("first");
     let cluster = cluster_at(&format!("redis://latchkey:first@127.0.0.1:{}", server.port()));
     let node = cluster.node().await;
     wait_until_ready(&node).await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
 
-    // Redis keeps the open connections and refuses new ones. `has_succeeded` asserts that the call succeeds, or is a 503 because its
-    // connection had to be opened.
-    set_password(">second");
-    has_succeeded(&node.get("/v1/me", &tokens.access).await, 200);
-    // closes the open connections, so that the node needs new ones
+    // Redis keeps the open connections and refuses new ones. A call that needs a new connection is answered with a 503.
+    set_password("second");
+    expect_status_or_503(&node.get("/v1/me", &tokens.access).await, 200);
+    // closes the open connections
     server.command(&["CLIENT", "KILL", "USER", "latchkey"]);
     assert_all_unavailable(&node, "ada", &tokens).await;
     let refused = "the server refused the user or password of redis.url";
     wait::until("the problem names the password", || async { assert_not_ready(&node).await.contains(refused) }).await;
 
-    set_password(">first");
+    set_password("first");
     wait_until_ready(&node).await;
     node.get("/v1/me", &tokens.access).await.expect(200);
     node.refresh(&tokens.refresh).await.expect(200);

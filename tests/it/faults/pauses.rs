@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::has_succeeded;
+use super::expect_status_or_503;
 use crate::{
     degradation::{assert_unavailable, cluster, cluster_at, wait_until_ready},
     harness::{
@@ -21,18 +21,19 @@ async fn paused_writes_keep_reads_working() {
     node.register("ada").await;
     let [kept, signed_out] = [node.login("ada").await, node.login("ada").await];
 
-    // for ten minutes, longer than the test
+    // milliseconds: ten minutes, longer than the test
     server.command(&["CLIENT", "PAUSE", "600000", "WRITE"]);
     assert_unavailable(&node.refresh(&signed_out.refresh).await);
     assert_unavailable(&node.logout(&signed_out.refresh).await);
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
-    // at first, a read may fail that shares its connection with a paused write
-    wait::until("reads are served", || async { has_succeeded(&node.get("/v1/me", &kept.access).await, 200) }).await;
+    // At first a read may fail: it may share its connection with a paused write.
+    wait::until("reads are served", || async { expect_status_or_503(&node.get("/v1/me", &kept.access).await, 200) })
+        .await;
 
     server.command(&["CLIENT", "UNPAUSE"]);
     wait_until_ready(&node).await;
     node.refresh(&kept.refresh).await.expect(200);
-    // the paused logout may or may not have been executed; the next one takes effect
+    // Redis may or may not have executed the paused logout. This one takes effect.
     node.logout(&signed_out.refresh).await.expect(204);
     assert_eq!(node.refresh(&signed_out.refresh).await.problem().0, 401);
     node.stop().await;
@@ -49,7 +50,7 @@ async fn redis_latency_of_300_ms_keeps_everything_working() {
     node.register("ada").await;
 
     proxy.set(Mode::Slow(Duration::from_millis(300)));
-    // one session alone, and then three at the same time
+    // one sign-in alone, and then three sessions at the same time
     node.login("ada").await;
     let sessions = (0..3).map(|_| async {
         let tokens = node.login("ada").await;

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::{has_succeeded, refreshed, retry_until};
+use super::{expect_status_or_503, refresh_with_retries, retry_until};
 use crate::{
     degradation::{assert_unavailable, cluster_at},
     harness::{
@@ -13,12 +13,12 @@ use crate::{
     store::server::Redis,
 };
 
-/// Number of equal intervals between the points at which a message is cut.
-const INTERVALS: usize = 10;
+/// A message is cut before, between and after this many equal parts.
+const PARTS: usize = 10;
 
-/// The numbers of bytes after which a message of this length is cut. They include the first byte, and all bytes but the last.
-fn points(length: usize) -> Vec<usize> {
-    let mut points: Vec<usize> = (0..=INTERVALS).map(|part| length * part / INTERVALS).collect();
+/// The numbers of bytes after which a message of this length is cut. They include 0, 1, `length - 1` and `length`.
+fn cut_points(length: usize) -> Vec<usize> {
+    let mut points: Vec<usize> = (0..=PARTS).map(|part| length * part / PARTS).collect();
     points.extend([1, length - 1]);
     points.sort_unstable();
     points.dedup();
@@ -35,17 +35,17 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
     let node = cluster.node().await;
     node.register("ada").await;
     let first = node.login("ada").await;
-    let mut tokens = refreshed(&node, &first).await;
-    // The bytes of the refresh just made: the later ones have the same lengths.
+    let mut tokens = refresh_with_retries(&node, &first).await;
+    // the lengths of this refresh, which later refreshes also have
     let (request_length, response_length) = proxy.lengths();
-    // A shorter message would not be that of a refresh.
+    // A shorter message would not belong to a refresh.
     assert!(request_length > 100 && response_length > 20, "{request_length} and {response_length} bytes");
 
-    let cut_requests = points(request_length).into_iter().map(Mode::CutRequest);
+    let cut_requests = cut_points(request_length).into_iter().map(Mode::CutRequest);
     // The first refresh has advanced the session to generation 1.
     let mut generation = 1;
     let mut unanswered = 0;
-    let cut_responses = points(response_length).into_iter().map(Mode::CutResponse);
+    let cut_responses = cut_points(response_length).into_iter().map(Mode::CutResponse);
     for mode in cut_requests.chain(cut_responses) {
         proxy.set(mode);
         let cut = node.refresh(&tokens.refresh).await;
@@ -56,19 +56,19 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
         } else {
             successors.insert(Tokens::of(&cut.expect(200)).refresh);
         }
-        // the retries run without faults
+        // No fault affects the retries.
         proxy.set(Mode::Open);
-        let next = refreshed(&node, &tokens).await;
+        let next = refresh_with_retries(&node, &tokens).await;
         successors.insert(next.refresh.clone());
-        successors.insert(refreshed(&node, &tokens).await.refresh);
+        successors.insert(refresh_with_retries(&node, &tokens).await.refresh);
         assert_eq!(successors.len(), 1, "{mode:?}: a second successor");
         generation += 1;
         let claims = node.state.refresh_tokens.decode(&next.refresh).unwrap();
         assert_eq!(claims.generation.0, generation, "{mode:?}: rotated once");
         tokens = next;
     }
-    // Some cuts lose nothing, such as the cut after the last byte of a response.
-    assert!(unanswered > INTERVALS, "only {unanswered} refreshes were cut off");
+    // Some cuts lose nothing, such as that after the last byte of a response, but most must lose the answer.
+    assert!(unanswered > PARTS, "only {unanswered} refreshes were cut off");
     node.stop().await;
 }
 
@@ -78,12 +78,12 @@ async fn logout_whose_connection_is_reset_is_completed_by_a_repeat() {
     let proxy = FaultProxy::start(server.socket()).await;
     let mut cluster = cluster_at(&proxy.redis_url());
     cluster.config.redis.pool_size = 1;
-    // the login is repeated until the connection is restored, which may exceed the limit on a slow machine
+    // On a slow machine, the repeats of a login until the connection is restored may exceed the limit.
     cluster.config.limits.login_per_address = None;
     let node = cluster.node().await;
     node.register("ada").await;
     node.logout(&node.login("ada").await.refresh).await.expect(204);
-    // The bytes of the logout just made: the later ones have the same lengths.
+    // the lengths of this logout, which later logouts also have
     let (request_length, response_length) = proxy.lengths();
 
     let cut_requests = [0, request_length / 2, request_length - 1, request_length].map(Mode::CutRequest);
@@ -94,15 +94,15 @@ async fn logout_whose_connection_is_reset_is_completed_by_a_repeat() {
         let tokens = Tokens::of(&login);
         proxy.set(mode);
         let cut = node.logout(&tokens.refresh).await;
-        let ended = has_succeeded(&cut, 204);
+        let is_answered = expect_status_or_503(&cut, 204);
         proxy.set(Mode::Open);
-        if !ended {
+        if !is_answered {
             retry_until("the second logout succeeds", 204, || node.logout(&tokens.refresh)).await;
         }
         retry_until("the session has ended", 401, || node.get("/v1/me", &tokens.access)).await;
         retry_until("the refresh is refused", 401, || node.refresh(&tokens.refresh)).await;
         let ends = server.events().iter().filter(|[_, session, ..]| *session == tokens.session).count();
-        assert_eq!(ends, 1, "{mode:?}: one event");
+        assert_eq!(ends, 1, "{mode:?}: events of the session");
     }
     node.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::{refreshed, retry_until, wait_until_replicated};
+use super::{expect_status_or_503, refresh_with_retries, retry_until, wait_until_replicated};
 use crate::{
     degradation::{cluster_at, wait_until_ready},
     harness::{
@@ -50,7 +50,8 @@ async fn start_replicated_redis() -> (Redis, Redis, Guard, u16) {
     (master, replica, sentinel, port)
 }
 
-/// The output of `ROLE`, which begins with `master` or `slave`; empty if the server closes the connection, as it does when its role changes.
+/// The output of `ROLE`, which begins with `master` or `slave`. It is empty if the server's role changes meanwhile, since the server
+/// then closes the connection.
 fn role(server: &Redis) -> String {
     let output = std::process::Command::new("redis-cli").arg("-s").arg(server.socket()).arg("ROLE").output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -71,7 +72,7 @@ async fn assert_follows_promoted_replica(fault: Signal) {
     feed.caught_up().await;
     nodes[0].logout(&ended.refresh).await.expect(204);
     assert_eq!(feed.revocation().await["session_id"], ended.session);
-    // The new id covers the logout above: the feed that resumes there must not miss the next one.
+    // The new id covers the logout above. A feed that resumes after it must have the next logout.
     feed.wait_for_new_id().await;
     let last_id = feed.last_id.clone();
     drop(feed);
@@ -82,21 +83,19 @@ async fn assert_follows_promoted_replica(fault: Signal) {
 
     master.signal(fault);
     wait::until("the replica is promoted", || async {
-        // Meanwhile each call either succeeds or returns a 503.
         for node in &nodes {
-            let answer = node.get("/v1/me", &kept.access).await;
-            super::has_succeeded(&answer, 200);
+            expect_status_or_503(&node.get("/v1/me", &kept.access).await, 200);
         }
         role(&replica).starts_with("master")
     })
     .await;
     let mut tokens = kept;
     for node in &nodes {
-        tokens = refreshed(node, &tokens).await;
+        tokens = refresh_with_retries(node, &tokens).await;
         retry_until("an ended session stays ended", 401, || node.refresh(&ended.refresh)).await;
         wait_until_ready(node).await;
     }
-    // the promoted replica has the missed revocations and receives new ones
+    // The promoted replica has the revocation that had no subscriber, and receives new ones.
     let mut feed = Feed::open_after(&nodes[1], &service, last_id.as_deref()).await;
     let missed = feed.caught_up().await;
     assert!(missed.iter().any(|revocation| revocation["session_id"] == ended_unseen.session.as_str()), "{missed:?}");
@@ -125,7 +124,7 @@ async fn nodes_follow_the_replica_that_sentinel_promotes_for_a_hung_master() {
     assert_follows_promoted_replica(Signal::STOP).await;
 }
 
-/// A master that a manual failover demotes keeps answering, as a replica. The nodes must connect to the new master.
+/// After a manual failover the former master keeps answering, as a replica. The node must connect to the new master.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_leave_a_master_that_sentinel_demotes() {
     let (master, replica, _sentinel, port) = start_replicated_redis().await;
@@ -136,18 +135,17 @@ async fn nodes_leave_a_master_that_sentinel_demotes() {
     let tokens = node.login("ada").await;
     wait_until_replicated(&master, REPLICAS).await;
 
-    // both servers stay alive, and the old master continues to answer as a replica
-    let failover = ["-p", &port.to_string(), "SENTINEL", "FAILOVER", "main"].map(str::to_owned);
+    let port = port.to_string();
+    let failover = ["-p", &port, "SENTINEL", "FAILOVER", "main"];
     assert!(std::process::Command::new("redis-cli").args(failover).status().unwrap().success());
     wait::until("the roles are exchanged", || async {
-        // Meanwhile each call either succeeds or returns a 503.
-        super::has_succeeded(&node.get("/v1/me", &tokens.access).await, 200);
+        expect_status_or_503(&node.get("/v1/me", &tokens.access).await, 200);
         role(&replica).starts_with("master") && role(&master).starts_with("slave")
     })
     .await;
-    let tokens = refreshed(&node, &tokens).await;
+    let tokens = refresh_with_retries(&node, &tokens).await;
     // A second refresh shows that the new master has stored the first one.
-    refreshed(&node, &tokens).await;
+    refresh_with_retries(&node, &tokens).await;
     wait_until_ready(&node).await;
     node.stop().await;
 }
