@@ -1,5 +1,5 @@
-//! Delivery of the feed's events: over HTTP/1.1, where the fan-out writes to the sockets of subscribers, and over HTTP/2, where hyper
-//! does.
+//! Delivery of the feed's events: over HTTP/1.1, where one fan-out per core writes to the sockets of subscribers, and over HTTP/2,
+//! where hyper does.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::logged_out_session;
+use super::log_in_and_out;
 use crate::harness::{
     client::Client,
     test_cluster::{Node, ServiceClient, TestCluster},
@@ -101,9 +101,9 @@ impl ChunkReader {
     }
 }
 
-/// Revokes the sessions of new accounts, [`BATCH`] at the same time: tests that call it set a long `redis.command_timeout`. The
-/// accounts have no sessions, which makes no difference to the events.
-async fn revoke(node: &Node, count: usize) -> Vec<AccountId> {
+/// Appends the revocations of `count` accounts, [`BATCH`] at the same time: a caller sets a long `redis.command_timeout`. The
+/// accounts do not exist, which makes no difference to the events.
+async fn append_revocations(node: &Node, count: usize) -> Vec<AccountId> {
     let (sessions, now) = (&node.state.redis.sessions, node.state.clock.now());
     let accounts: Vec<_> = (0..count).map(|_| AccountId(Entropy::system().uuid())).collect();
     for batch in accounts.chunks(BATCH) {
@@ -117,7 +117,7 @@ async fn revoke(node: &Node, count: usize) -> Vec<AccountId> {
 }
 
 /// The account ids of the revocations in server-sent events.
-fn accounts(events: &str) -> Vec<String> {
+fn account_ids(events: &str) -> Vec<String> {
     let data = events.lines().filter_map(|line| line.strip_prefix("data: "));
     let objects = data.map(|data| serde_json::from_str::<Value>(data).unwrap());
     objects.filter_map(|object| object["account_id"].as_str().map(str::to_owned)).collect()
@@ -127,7 +127,7 @@ fn accounts(events: &str) -> Vec<String> {
 async fn subscriber_that_falls_behind_receives_every_revocation_once_and_then_live_ones() {
     let mut cluster = TestCluster::new();
     cluster.config.redis.command_timeout = Duration::from_mins(1);
-    // The subscriber does not read while the revocations are appended, and must not be disconnected for that.
+    // A subscriber that does not read stays connected for this long.
     cluster.config.http.write_timeout = Duration::from_hours(1);
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
@@ -135,18 +135,18 @@ async fn subscriber_that_falls_behind_receives_every_revocation_once_and_then_li
     let mut subscriber = ChunkReader::subscribe(&node, &service, "").await;
     subscriber.read_until("event: live").await;
 
-    let revoked = revoke(&node, REVOCATIONS).await;
+    let revoked = append_revocations(&node, REVOCATIONS).await;
 
     // How often each account's revocation was delivered.
     let mut deliveries = HashMap::new();
     while deliveries.len() < REVOCATIONS {
-        for account in accounts(&subscriber.chunk().await) {
+        for account in account_ids(&subscriber.chunk().await) {
             *deliveries.entry(account).or_insert(0) += 1;
         }
     }
     let each_once: HashMap<_, _> = revoked.iter().map(|account| (account.to_string(), 1)).collect();
     assert_eq!(deliveries, each_once);
-    let session = logged_out_session(&node, "ada").await;
+    let session = log_in_and_out(&node, "ada").await;
     subscriber.read_until(&session).await;
     node.stop().await;
 }
@@ -173,11 +173,11 @@ async fn burst_that_exceeds_the_buffer_of_the_fan_out_reaches_every_subscriber_t
     }
     // A subscriber that is further behind than the fan-out buffers (4096) would be disconnected.
     let max_lag: usize = 3000;
-    for revoked in (BATCH..=BURST).step_by(BATCH) {
-        revoke(&node, BATCH).await; // `revoked` in total
+    for total in (BATCH..=BURST).step_by(BATCH) {
+        append_revocations(&node, BATCH).await;
         for progress in &mut progresses {
             // An error means that this subscriber has read everything.
-            let _ = progress.wait_for(|read| read + max_lag >= revoked).await;
+            let _ = progress.wait_for(|read| read + max_lag >= total).await;
         }
     }
     for subscriber in subscribers {
@@ -211,15 +211,15 @@ async fn heartbeats_continue_while_revocations_follow_each_other_without_a_pause
     }
     let all_received = join_all(subscribers);
     let revoking = async {
-        let mut revoked = 0;
+        let mut total = 0;
         // A subscriber that is further behind than the fan-out buffers (4096) would be disconnected.
         let max_lag: usize = 1000;
         loop {
-            revoke(&node, BATCH).await;
-            revoked += BATCH;
+            append_revocations(&node, BATCH).await;
+            total += BATCH;
             for progress in &mut progresses {
                 // An error means that this subscriber has received its heartbeats.
-                let _ = progress.wait_for(|read| read + max_lag >= revoked).await;
+                let _ = progress.wait_for(|read| read + max_lag >= total).await;
             }
         }
     };
@@ -239,13 +239,13 @@ async fn bytes_after_the_subscription_are_ignored_and_the_stream_continues() {
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
     node.register("ada").await;
-    // One request in the same write as the subscription, and one while the stream is live.
+    // sent twice: in the same write as the subscription, and while the stream is live
     let request = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut subscriber = ChunkReader::subscribe(&node, &service, request).await;
     subscriber.read_until("event: live").await;
     subscriber.0.write_all(request.as_bytes()).await.unwrap();
     for _ in 0..2 {
-        let session = logged_out_session(&node, "ada").await;
+        let session = log_in_and_out(&node, "ada").await;
         subscriber.read_until(&session).await;
     }
     node.stop().await;
@@ -273,7 +273,7 @@ async fn subscriber_over_http2_receives_live_revocations_until_the_shutdown() {
         }
     };
     read_until("event: live").await;
-    let session = logged_out_session(&node, "ada").await;
+    let session = log_in_and_out(&node, "ada").await;
     read_until(&session).await;
     // The shutdown ends the stream without an error.
     node.stop().await;

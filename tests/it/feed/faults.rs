@@ -1,8 +1,8 @@
-//! The feed across restarts, data loss and a cluster of Redis: no revocation is lost without a gap event.
+//! The feed while Redis restarts, loses connections or data, or is a cluster: no revocation is lost without the event `gap`.
 
 use std::time::Duration;
 
-use super::{logged_out_session, sessions};
+use super::{log_in_and_out, session_ids};
 use crate::{
     degradation::cluster_at,
     harness::{client::Client, sse::Feed, test_cluster::ServiceClient, wait},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Repeats the logout until it succeeds, since the node may have lost its connections to Redis.
-async fn sign_out(client: &Client, refresh: &str) {
+async fn log_out_with_retries(client: &Client, refresh: &str) {
     wait::until("the logout succeeds", || async { client.logout(refresh).await.status == 204 }).await;
 }
 
@@ -23,7 +23,7 @@ async fn wait_for_revocation(client: &Client, service: &ServiceClient, feed: &mu
         match feed.next().await {
             Some(event) if event.data["session_id"] == *session => return,
             Some(event) => {
-                // not `gap`: all events are in Redis
+                // Redis has all events, so no `gap` is needed.
                 let expected = ["heartbeat", "live", "resumed", "revocation"];
                 assert!(expected.contains(&event.name.as_str()), "{event:?}");
             }
@@ -49,7 +49,7 @@ async fn restarted_redis_loses_no_feed_event() {
         let tokens = node.login("ada").await;
         server.kill();
         server.restart();
-        sign_out(&node, &tokens.refresh).await;
+        log_out_with_retries(&node, &tokens.refresh).await;
         wait_for_revocation(&peer, &service, &mut feed, &tokens.session).await;
     }
     drop(feed);
@@ -72,7 +72,7 @@ async fn feed_survives_cut_redis_connections() {
         let tokens = node.login("ada").await;
         server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
         server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-        sign_out(&node, &tokens.refresh).await;
+        log_out_with_retries(&node, &tokens.refresh).await;
         wait_for_revocation(&peer, &service, &mut feed, &tokens.session).await;
     }
     drop(feed);
@@ -88,11 +88,11 @@ async fn emptied_redis_causes_a_gap_and_a_new_snapshot() {
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
     node.register("ada").await;
-    let before = logged_out_session(&node, "ada").await;
+    let before = log_in_and_out(&node, "ada").await;
     let mut feed = Feed::open(&node, &service).await;
-    assert_eq!(sessions(&feed.caught_up().await), [&before]);
-    // The node notices only the loss of revocations that it has read from Redis. After two heartbeats with new ids it has read the
-    // revocation of this logout.
+    assert_eq!(session_ids(&feed.caught_up().await), [&before]);
+    // The node notices the loss only of revocations that it has read from Redis. After two heartbeats with new ids it has read that
+    // of the logout above.
     for _ in 0..2 {
         feed.wait_for_new_id().await;
     }
@@ -101,7 +101,7 @@ async fn emptied_redis_causes_a_gap_and_a_new_snapshot() {
     assert_eq!(feed.events_before("gap").await, []);
     assert_eq!(feed.next().await.unwrap().name, "snapshot");
     assert!(feed.caught_up().await.is_empty());
-    let after = logged_out_session(&node, "ada").await;
+    let after = log_in_and_out(&node, "ada").await;
     assert_eq!(feed.revocation().await["session_id"], *after);
     drop(feed);
     node.stop().await;
@@ -132,7 +132,7 @@ async fn feed_without_redis_ends_and_refuses_subscribers() {
 async fn feed_in_a_redis_cluster_sends_revocations_of_every_master() {
     let masters = redis_cluster().await;
     let mut cluster = cluster_at(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
-    // connecting two nodes to three masters takes a while
+    // Connecting two nodes to three masters may take longer than the default.
     cluster.config.redis.command_timeout = Duration::from_secs(10);
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
@@ -144,17 +144,17 @@ async fn feed_in_a_redis_cluster_sends_revocations_of_every_master() {
     let mut ended = Vec::new();
     for name in names {
         node.register(name).await;
-        ended.push(logged_out_session(&node, name).await);
+        ended.push(log_in_and_out(&node, name).await);
     }
     let mut feed = Feed::open(&peer, &service).await;
     let snapshot = feed.caught_up().await;
-    let mut received = sessions(&snapshot);
+    let mut received = session_ids(&snapshot);
     // the streams of different masters have no common order
     received.sort_unstable();
     ended.sort();
     assert_eq!(received, ended);
     for name in names {
-        let session = logged_out_session(&node, name).await;
+        let session = log_in_and_out(&node, name).await;
         assert_eq!(feed.revocation().await["session_id"], *session);
     }
     drop(feed);

@@ -24,14 +24,13 @@ struct FeedFixture {
 impl FeedFixture {
     async fn start() -> Self {
         let mut cluster = TestCluster::new();
-        // so that a repeat after the grace window is reuse
+        // Without this window, a superseded token is refused as reuse after the grace window.
         cluster.config.session.retry_window = Duration::ZERO;
         let (node, peer) = (cluster.node().await, cluster.node().await);
         let account = node.register("ada").await.text_of("id");
         let service = cluster.service_client("billing").await;
-        let no_last_id = None;
-        let mut feed = Feed::open_after(&peer, &service, no_last_id).await;
-        assert_eq!(feed.caught_up().await, Vec::<Value>::new());
+        let mut feed = Feed::open(&peer, &service).await;
+        assert!(feed.caught_up().await.is_empty());
         Self { cluster, node, peer, feed, account }
     }
 
@@ -121,13 +120,13 @@ async fn revocations_of_a_disabled_account_and_its_newest_session_are_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
     let mut fixture = FeedFixture::start().await;
-    // an id from before the changes, after which a subscription can resume
+    // A subscription can resume after this id, which is from before the changes.
     fixture.feed.wait_for_new_id().await;
     let before_changes = fixture.feed.last_id.clone();
     let ada = accounts::find(&fixture.node.state.sql, "ada").await.unwrap();
     let (editor, none) = (Roles::parse(["editor"]).unwrap(), Roles::default());
+    // Adds the role, adds it again on the other node, and then removes it.
     accounts::change_roles(&fixture.node.state, ada.id, &editor, &none).await.unwrap();
-    // the account has this role already
     accounts::change_roles(&fixture.peer.state, ada.id, &editor, &none).await.unwrap();
     fixture.cluster.advance(Duration::from_secs(1));
     accounts::change_roles(&fixture.peer.state, ada.id, &none, &editor).await.unwrap();
@@ -146,7 +145,7 @@ async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
         }
         received
     };
-    assert_eq!(received(&mut fixture.feed).await, expected, "a change to the same roles sends no event");
+    assert_eq!(received(&mut fixture.feed).await, expected, "adding the role again sends no event");
     let service = fixture.cluster.service_client("other").await;
     // A subscription without an id begins with the snapshot.
     for last in [None, before_changes.as_deref()] {

@@ -14,7 +14,7 @@ use tokio::{
     sync::watch,
 };
 
-use super::logged_out_session;
+use super::log_in_and_out;
 use crate::harness::{
     client::Client,
     sse::Feed,
@@ -22,13 +22,16 @@ use crate::harness::{
     wait,
 };
 
+/// For subscriptions that do not resume.
+const NO_LAST_ID: Option<&str> = None;
+
 /// Appends `thousands` × 1000 account revocations. The accounts have no sessions, which makes no difference to the events.
 async fn revoke_thousands(node: &Node, thousands: u64) {
     let now = node.state.clock.now();
     for _ in 0..thousands {
         let revocations = (0..1000).map(|_| {
             let account = AccountId(Entropy::system().uuid());
-            // on a busy machine a command may time out; repeating it has no further effect
+            // On a busy machine a command may time out. Repeating it has no further effect.
             wait::until("the revocation succeeds", move || async move {
                 let sessions = AccountSessions::all(account);
                 node.state.redis.sessions.revoke_all(sessions, EndReason::Disabled, now).await.is_ok()
@@ -38,7 +41,7 @@ async fn revoke_thousands(node: &Node, thousands: u64) {
     }
 }
 
-/// Opens a subscription, reads up to the text `until`, and then reads nothing more. Events pile up until the socket's buffers are full.
+/// Subscribes, and reads up to the text `until` but no further. Events pile up until the socket's buffers are full.
 async fn stalled_subscriber(client: &Client, service: &ServiceClient, until: &str) -> TcpStream {
     let mut stream = TcpStream::connect(client.base.strip_prefix("http://").unwrap()).await.unwrap();
     let credentials = BASE64_STANDARD.encode(format!("{}:{}", service.id, service.secret));
@@ -57,33 +60,33 @@ async fn slow_subscriber_is_dropped_and_others_receive_everything() {
     cluster.config.redis.command_timeout = Duration::from_secs(10); // for 1000 concurrent revocations
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    // The subscribers are at the peer, to which the settings below apply.
+    // These settings apply to the peer only. It has the subscribers.
     cluster.config.feed.max_subscribers = 2;
     cluster.config.http.write_timeout = Duration::from_secs(1);
     let peer = cluster.node().await;
     let _slow = stalled_subscriber(&peer, &service, "event: live").await;
     let mut quick = Feed::open(&peer, &service).await;
     quick.caught_up().await;
-    let (count, mut counted) = watch::channel(0); // the revocations that the quick subscriber has received
+    let (received, mut progress) = watch::channel(0); // the revocations that the quick subscriber has received
     let quick_task = tokio::spawn(async move {
-        // the logout below is the last event
+        // The logout below is the last event.
         while quick.revocation().await["reason"] != "logout" {
-            count.send_modify(|count| *count += 1);
+            received.send_modify(|received| *received += 1);
         }
     });
-    assert_eq!(Feed::try_open(&peer, &service, None).await.status(), 503);
+    assert_eq!(Feed::try_open(&peer, &service, NO_LAST_ID).await.status(), 503);
 
     // A third subscription succeeds once the peer has dropped the slow subscriber. Each round waits until the quick subscriber has
     // received everything, so that only the slow one falls behind.
     let mut revoked = 0;
-    while Feed::try_open(&peer, &service, None).await.status() == 503 {
+    while Feed::try_open(&peer, &service, NO_LAST_ID).await.status() == 503 {
         assert!(revoked < 100_000, "the slow subscriber was not dropped");
         revoke_thousands(&node, 1).await;
         revoked += 1000;
-        counted.wait_for(|counted| *counted == revoked).await.unwrap();
+        progress.wait_for(|received| *received == revoked).await.unwrap();
     }
     node.register("ada").await;
-    logged_out_session(&node, "ada").await;
+    log_in_and_out(&node, "ada").await;
     quick_task.await.unwrap();
     for node in [node, peer] {
         node.stop().await;
@@ -98,7 +101,7 @@ async fn slow_subscriber_is_dropped_during_its_snapshot() {
     cluster.config.http.write_timeout = Duration::from_millis(200);
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    // the snapshot is larger than the socket's buffers
+    // The snapshot is larger than the socket's buffers.
     revoke_thousands(&node, 40).await;
     let slow = stalled_subscriber(&node, &service, "event: snapshot").await;
     // With one subscriber allowed, this succeeds once the slow subscriber is dropped.
@@ -125,8 +128,10 @@ async fn subscribers_above_the_limit_get_503_with_retry_after() {
 
     let [first, _second] = subscribers;
     drop(first);
-    wait::until("a subscription is free", || async { Feed::try_open(&node, &service, None).await.status() == 200 })
-        .await;
+    wait::until("a subscription is free", || async {
+        Feed::try_open(&node, &service, NO_LAST_ID).await.status() == 200
+    })
+    .await;
     node.stop().await;
 }
 
@@ -149,7 +154,7 @@ async fn client_at_its_limit_of_subscribers_is_refused_while_other_clients_subsc
     drop(first);
 
     wait::until("the client may subscribe again", || async {
-        Feed::try_open(&node, &billing, None).await.status() == 200
+        Feed::try_open(&node, &billing, NO_LAST_ID).await.status() == 200
     })
     .await;
     drop(other);
@@ -207,22 +212,22 @@ async fn subscribers_that_do_not_read_use_little_memory() {
     drop(feed);
 
     // Copies of all events for the 30 subscribers below would take over 200 MB.
-    // These 15 have received a snapshot of 1000 events, and do not read the 40,000 events that follow it.
-    let mut live = Vec::new();
+    // These 15 begin a snapshot of 1000 events, and do not read the 40,000 events that follow it.
+    let mut early = Vec::new();
     for _ in 0..15 {
-        live.push(stalled_subscriber(&node, &service, "event: snapshot").await);
+        early.push(stalled_subscriber(&node, &service, "event: snapshot").await);
     }
     revoke_thousands(&node, 30).await;
     let before = resident_memory();
     // These 15 do not read their snapshot of 31,000 events.
-    let mut waiting = Vec::new();
+    let mut late = Vec::new();
     for _ in 0..15 {
-        waiting.push(stalled_subscriber(&node, &service, "event: snapshot").await);
+        late.push(stalled_subscriber(&node, &service, "event: snapshot").await);
     }
     revoke_thousands(&node, 10).await;
     let growth = resident_memory().saturating_sub(before);
     let limit = 64 << 20; // 64 MiB, less than a third of the copies
     assert!(growth < limit, "{growth} bytes");
-    drop((live, waiting));
+    drop((early, late));
     node.stop().await;
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/revocations`: subscribers receive every revocation, or an explicit gap.
+//! `GET /v1/revocations`: subscribers receive every revocation, or the event `gap`.
 
 mod delivery;
 mod faults;
@@ -16,14 +16,14 @@ use crate::harness::{
 };
 
 /// Logs an account in and out. Returns the id of the ended session.
-async fn logged_out_session(client: &Client, name: &str) -> String {
+async fn log_in_and_out(client: &Client, name: &str) -> String {
     let Tokens { refresh, session, .. } = client.login(name).await;
     client.logout(&refresh).await.expect(204);
     session
 }
 
 /// Returns the ids of the sessions that revocations end. Revocations of accounts and keys name no session.
-fn sessions(revocations: &[Value]) -> Vec<&str> {
+fn session_ids(revocations: &[Value]) -> Vec<&str> {
     revocations.iter().filter_map(|revocation| revocation["session_id"].as_str()).collect()
 }
 
@@ -33,12 +33,12 @@ async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
     let account = node.register("ada").await.text_of("id");
-    let before = logged_out_session(&node, "ada").await;
+    let before = log_in_and_out(&node, "ada").await;
 
     let mut feed = Feed::open(&peer, &service).await;
     let first = feed.next().await.unwrap();
-    // the lifetime of an access token (300 s), its leeway (5 s), and 5 s for clocks that differ
     assert_eq!(first.name, "snapshot");
+    // the lifetime of an access token (300 s), its leeway (5 s), and 5 s for clocks that differ
     assert_eq!(first.data, json!({ "retain_seconds": 310 }));
     let logout_of = |session: &str| {
         json!({
@@ -49,7 +49,7 @@ async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
     assert_eq!(feed.caught_up().await, [logout_of(&before)]);
     assert!(feed.last_id.is_some(), "the subscriber can resume after the snapshot");
 
-    let after = logged_out_session(&node, "ada").await;
+    let after = log_in_and_out(&node, "ada").await;
     assert_eq!(feed.revocation().await, logout_of(&after));
     feed.wait_for_new_id().await;
     drop(feed);
@@ -68,7 +68,7 @@ async fn event_id_covers_every_earlier_revocation() {
     feed.caught_up().await;
     // An event id is `1-MILLIS`, a time by the clock of Redis. It covers all revocations before this time.
     for _ in 0..20 {
-        let session = logged_out_session(&node, "ada").await;
+        let session = log_in_and_out(&node, "ada").await;
         // seconds since the Unix epoch, and the microseconds of the current second
         let time = cluster.redis.command(&["TIME"]);
         let (seconds, micros) = time.split_once('\n').unwrap();
@@ -116,7 +116,7 @@ async fn feed_serves_enabled_service_clients_only() {
     feed.read_to_end().await;
     let resume_after = None;
     assert_eq!(Feed::try_open(&node, &service, resume_after).await.status(), 401);
-    let session = logged_out_session(&node, "ada").await;
+    let session = log_in_and_out(&node, "ada").await;
     assert_eq!(other.revocation().await["session_id"], *session, "another client's stream continues");
     drop(other);
     node.stop().await;
