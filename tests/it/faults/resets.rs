@@ -37,7 +37,7 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
     let first = node.login("ada").await;
     let mut tokens = refresh_with_retries(&node, &first).await;
     // the lengths of this refresh, which later refreshes also have
-    let (request_length, response_length) = proxy.lengths();
+    let (request_length, response_length) = proxy.last_script_lengths();
     // A shorter message would not belong to a refresh.
     assert!(request_length > 100 && response_length > 20, "{request_length} and {response_length} bytes");
 
@@ -84,7 +84,7 @@ async fn logout_whose_connection_is_reset_is_completed_by_a_repeat() {
     node.register("ada").await;
     node.logout(&node.login("ada").await.refresh).await.expect(204);
     // the lengths of this logout, which later logouts also have
-    let (request_length, response_length) = proxy.lengths();
+    let (request_length, response_length) = proxy.last_script_lengths();
 
     let cut_requests = [0, request_length / 2, request_length - 1, request_length].map(Mode::CutRequest);
     // The response is short, so it is cut after every byte.

@@ -1,4 +1,4 @@
-//! Presents every forgery to every endpoint that accepts a token.
+//! Presents every forgery to endpoints that accept access tokens or refresh tokens.
 
 use std::{io::ErrorKind, net::TcpListener, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::harness::{
     test_cluster::{Node, ServiceClient, TestCluster},
 };
 
-/// The endpoints that accept `Authorization: Bearer`.
+/// Endpoints that accept `Authorization: Bearer`.
 const BEARER_ENDPOINTS: [(Method, &str); 10] = [
     (Method::GET, "/v1/me"),
     (Method::POST, "/v1/me/password"),
@@ -60,22 +60,21 @@ async fn revoke(node: &Node, token: &str) -> Answer {
     node.send(node.request(Method::POST, "/oauth2/revoke").form(&[("token", token)])).await
 }
 
-/// Asserts that every endpoint that accepts access tokens refuses this token, and that a sign-out with it has no effect.
+/// Asserts that all [`BEARER_ENDPOINTS`] refuse this token, except that a logout with it succeeds without effect.
 async fn assert_refused_as_access_token(node: &Node, name: &str, token: &str) {
     assert_refused_at(&BEARER_ENDPOINTS, node, name, token).await;
 }
 
-/// Asserts that these endpoints refuse this token.
+/// Asserts that these endpoints refuse this token, except that a logout succeeds.
 async fn assert_refused_at(endpoints: &[(Method, &str)], node: &Node, name: &str, token: &str) {
     for (method, path) in endpoints {
         let answer = call(node, method, path, token).await;
         if *path == "/v1/logout" {
-            // succeeds without effect; `assert_unchanged` checks that the session still exists
+            // The logout has no effect: the test later calls `assert_unchanged`.
             assert_eq!(answer.status, 204, "{name} at {method} {path}: {answer:?}");
             continue;
         }
-        assert_eq!(answer.status, 401, "{name} at {method} {path}: {answer:?}");
-        assert_eq!(answer.problem().1, "invalid_token", "{name} at {method} {path}");
+        assert_eq!(answer.problem(), (401, "invalid_token".to_owned()), "{name} at {method} {path}: {answer:?}");
         assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"latchkey\", error=\"invalid_token\"");
     }
 }
@@ -92,11 +91,11 @@ async fn assert_inactive(node: &Node, client: &ServiceClient, name: &str, token:
     assert_eq!(answer.text, "", "{name}");
 }
 
-/// Asserts that every endpoint that accepts refresh tokens refuses this token, and that a sign-out with it has no effect.
+/// Asserts that a refresh refuses this token, in the body and in the cookie, and that a logout with it succeeds.
 async fn assert_refused_as_refresh_token(node: &Node, name: &str, token: &str) {
     let assert_refused = |answer: Answer, endpoint: &str| {
-        assert_eq!(answer.status, 401, "{name} at {endpoint}: {answer:?}");
-        assert_eq!(answer.problem().1, "invalid_refresh_token", "{name} at {endpoint}");
+        let expected = (401, "invalid_refresh_token".to_owned());
+        assert_eq!(answer.problem(), expected, "{name} at {endpoint}: {answer:?}");
     };
     let in_cookie = |path| node.request(Method::POST, path).header("cookie", format!("__Host-latchkey={token}"));
     assert_refused(node.refresh(token).await, "/v1/refresh");
@@ -159,7 +158,7 @@ async fn forged_access_tokens_are_refused_without_outgoing_requests() {
         assert_eq!(introspect(node, client, genuine, None).await.json()["active"], true);
     }
     let all = forge.all();
-    // so that the loop can't pass because it is short
+    // guards against a forge that makes few tokens or none
     assert!(all.len() > 200, "the forge makes only {} tokens", all.len());
     for forged in &all {
         assert_refused_as_access_token(node, &forged.name, &forged.token).await;
@@ -168,7 +167,7 @@ async fn forged_access_tokens_are_refused_without_outgoing_requests() {
         let for_cookie = forged.token.replace([';', '"', ' ', ','], "");
         assert_refused_as_refresh_token(node, &forged.name, &for_cookie).await;
     }
-    // a sign-out with an expired token ends its session, so this endpoint is left out
+    // A logout with an expired token ends the session, so it is left out.
     let without_logout: Vec<_> = BEARER_ENDPOINTS.into_iter().filter(|(_, path)| *path != "/v1/logout").collect();
     for expired in &forge.expired() {
         assert_refused_at(&without_logout, node, &expired.name, &expired.token).await;
@@ -198,8 +197,8 @@ async fn service_client_token_is_refused_where_a_session_is_required() {
     let form = [("grant_type", "client_credentials")];
     let request = node.request(Method::POST, "/oauth2/token").basic_auth(&client.id, Some(&client.secret)).form(&form);
     let client_token = node.send(request).await.expect(200).text_of("access_token");
-    // `/v1/verify` can admit service clients, and `/v1/logout` succeeds without effect.
     for (method, path) in BEARER_ENDPOINTS {
+        // `/v1/verify` can admit service clients, and `/v1/logout` succeeds without effect.
         if matches!(path, "/v1/verify" | "/v1/logout") {
             continue;
         }
@@ -240,7 +239,7 @@ async fn damaged_refresh_tokens_are_refused_everywhere() {
     }
     // no damaged token counted as reuse, which would end the session
     let tokens = assert_unchanged(node, tokens).await;
-    // nor does the session end later, when its access tokens have expired (after 300 s)
+    // The session also outlives its access tokens, which expire after 300 s.
     cluster.advance(Duration::from_secs(301));
     node.refresh(&tokens.refresh).await.expect(200);
 }

@@ -1,4 +1,4 @@
-//! Forged tokens of every published kind are refused by every endpoint that accepts a token.
+//! Endpoints that accept tokens refuse forged tokens of every publicly known kind.
 
 mod endpoints;
 pub mod tokens;

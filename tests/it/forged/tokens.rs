@@ -18,7 +18,7 @@ pub struct Forged {
     pub token: String,
 }
 
-/// The material of forgeries.
+/// Makes forgeries from these parts.
 pub struct Forge<'a> {
     /// A valid token, signed with ES256.
     pub genuine: &'a str,
@@ -81,13 +81,13 @@ impl Forge<'_> {
     }
 
     /// A token signed by the service's own key.
-    fn service_signs(&self, header: &Value, claims: &Value) -> String {
+    fn signed_by_service(&self, header: &Value, claims: &Value) -> String {
         signed(self.key, header.to_string(), claims.to_string())
     }
 
     /// The genuine token, decoded and signed again without a change. It must be accepted, or the forgeries prove nothing.
     pub fn control(&self) -> String {
-        self.service_signs(&self.header(), &self.claims())
+        self.signed_by_service(&self.header(), &self.claims())
     }
 
     /// Every forgery.
@@ -110,7 +110,7 @@ impl Forge<'_> {
         all
     }
 
-    // Each of the following functions returns the names and tokens of one kind of forgery.
+    // Each of the following private functions returns the names and tokens of one kind of forgery.
 
     /// `alg: none` in several spellings, and no algorithm (RFC 8725, section 3.2).
     fn unsigned(&self) -> Vec<(String, String)> {
@@ -128,13 +128,13 @@ impl Forge<'_> {
         made
     }
 
-    /// HMAC keyed with each form of the public key (RFC 8725, section 2.1).
+    /// HMAC keyed with public values, above all the forms of the public key (RFC 8725, section 2.1).
     fn signed_with_public_key(&self) -> Vec<(String, String)> {
         let jwk: Value = serde_json::from_str(self.key.public_jwk()).unwrap();
         let coordinate = |name: &str| BASE64_URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
         // an uncompressed point: the byte 4, x and y
         let point = [&[4], &coordinate("x")[..], &coordinate("y")[..]].concat();
-        // SubjectPublicKeyInfo of a point on P-256 (RFC 5480)
+        // SubjectPublicKeyInfo of a P-256 key, up to its point (RFC 5480)
         let info_before_point = BASE64_STANDARD.decode("MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgA=").unwrap();
         let info = [info_before_point, point.clone()].concat();
         let base64 = BASE64_STANDARD.encode(&info);
@@ -196,11 +196,11 @@ impl Forge<'_> {
             json!(0),
         ];
         for kid in invalid {
-            let token = self.service_signs(&with_member(&header, "kid", kid.clone()), &self.claims());
+            let token = self.signed_by_service(&with_member(&header, "kid", kid.clone()), &self.claims());
             made.push((format!("kid {kid}"), token));
         }
         for alg in ["ES384", "ES512", "ES256K", "EdDSA", "RS256", "PS256", "es256", "ES256 ", "SHA256withECDSA"] {
-            let token = self.service_signs(&with_member(&header, "alg", json!(alg)), &self.claims());
+            let token = self.signed_by_service(&with_member(&header, "alg", json!(alg)), &self.claims());
             made.push((format!("the service's signature under alg {alg}"), token));
         }
         made
@@ -260,18 +260,18 @@ impl Forge<'_> {
             json!(1),
         ];
         let sign = |typ: Value| {
-            (format!("typ {typ}"), self.service_signs(&with_member(&self.header(), "typ", typ), &self.claims()))
+            (format!("typ {typ}"), self.signed_by_service(&with_member(&self.header(), "typ", typ), &self.claims()))
         };
         types.map(sign).into()
     }
 
-    /// Expired tokens. They are refused like forgeries, except that they sign out.
+    /// Expired tokens. They are refused like forgeries, except that a logout accepts them.
     pub fn expired(&self) -> Vec<Forged> {
         let claims = self.claims();
-        // 60 s exceed the clock skew that is tolerated
+        // 60 s exceed the tolerated clock skew (`token.leeway`, 5 s)
         let past = [json!(claims["iat"].as_i64().unwrap() - 60), json!(0), json!(-1), json!(i64::MIN)];
         let sign = |exp: Value| {
-            let token = self.service_signs(&self.header(), &with_member(&claims, "exp", exp.clone()));
+            let token = self.signed_by_service(&self.header(), &with_member(&claims, "exp", exp.clone()));
             Forged { name: format!("exp {exp}"), token }
         };
         past.map(sign).into()
@@ -280,7 +280,7 @@ impl Forge<'_> {
     /// Wrong claims (RFC 9068, section 4), signed by the service's own key.
     fn wrong_claims(&self) -> Vec<(String, String)> {
         let claims = self.claims();
-        // `iat + 60` is in the future: 60 s exceed the clock skew that is tolerated
+        // `iat + 60` is in the future: 60 s exceed the tolerated clock skew.
         let iat = claims["iat"].as_i64().unwrap();
         let iss = claims["iss"].as_str().unwrap();
         let mut changes = vec![
@@ -316,7 +316,7 @@ impl Forge<'_> {
         changes.extend(required.map(|name| (name, Value::Null)));
         let made = changes.into_iter().map(|(name, value)| {
             let label = if value.is_null() { format!("no {name}") } else { format!("{name} {value}") };
-            (label, self.service_signs(&self.header(), &with_member(&claims, name, value)))
+            (label, self.signed_by_service(&self.header(), &with_member(&claims, name, value)))
         });
         let invalid_sets = ["[]", "null", "\"\"", "1", "", "{", "{}", "{}{}", "not JSON"];
         let made_of_invalid_sets =
@@ -339,7 +339,7 @@ impl Forge<'_> {
             r#""deep":{"a":1,"a":2}"#,
         ] {
             made.push((
-                format!("claims with {members} too"),
+                format!("claims with {members} added"),
                 signed(self.key, &header, with_members_at_end(&claims, members)),
             ));
         }
@@ -347,7 +347,7 @@ impl Forge<'_> {
             [r#""alg":"none""#, r#""alg":"ES256""#, r#""\u0061lg":"HS256""#, r#""kid":"other""#, r#""typ":"JWT""#]
         {
             made.push((
-                format!("header with {members} too"),
+                format!("header with {members} added"),
                 signed(self.key, with_members_at_end(&header, members), &claims),
             ));
         }
@@ -360,13 +360,13 @@ impl Forge<'_> {
         made
     }
 
-    /// Critical extensions (RFC 7515, section 4.1.11; RFC 7797).
+    /// Critical extensions (RFC 7515, section 4.1.11), each with `b64: false` (RFC 7797).
     fn extensions(&self) -> Vec<(String, String)> {
         let values = [json!(["exp"]), json!(["b64"]), json!([]), json!("exp"), json!(["http://example.com/unknown"])];
         let sign = |crit: Value| {
             let header = with_member(&self.header(), "b64", json!(false));
             let header = with_member(&header, "crit", crit.clone());
-            (format!("crit {crit}"), self.service_signs(&header, &self.claims()))
+            (format!("crit {crit}"), self.signed_by_service(&header, &self.claims()))
         };
         values.map(sign).into()
     }
@@ -380,8 +380,7 @@ impl Forge<'_> {
         let with_signature = |bytes: &[u8]| format!("{header}.{claims}.{}", part(bytes));
         let other_claims =
             part(with_member(&self.claims(), "sub", json!("0192f0c1-2345-7abc-8def-0123456789ab")).to_string());
-        // The last character of 64 encoded bytes has four unused bits, which are 0. The next character of the alphabet has the lowest of them
-        // set.
+        // The last character of 64 encoded bytes has four unused bits, all 0. The next character of the alphabet has one of them set.
         let (start, last) = signature.split_at(signature.len() - 1);
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let next = alphabet.find(last).unwrap() + 1;
@@ -415,7 +414,7 @@ impl Forge<'_> {
             ("r and s swapped", with_signature(&[s, r].concat())),
             ("a longer signature", with_signature(&[&bytes[..], &[0]].concat())),
             ("a shorter signature", with_signature(&bytes[..63])),
-            ("too large", self.service_signs(&self.header(), &large)),
+            ("too large", self.signed_by_service(&self.header(), &large)),
         ];
         made.map(|(name, token)| (name.to_owned(), token)).into()
     }

@@ -7,7 +7,7 @@ pub fn create(folder: &Path) {
     create_for(folder, "IP:127.0.0.1");
 }
 
-/// Like [`create`], for these names, which are in the form of openssl: `DNS:localhost,IP:127.0.0.1`.
+/// Like [`create`], for these names of the server, in openssl's form: `DNS:localhost,IP:127.0.0.1`.
 pub fn create_for(folder: &Path, alternative_names: &str) {
     openssl(folder, &format!("req -x509 {KEY} -days 2 -keyout ca.key -out ca.pem -subj /CN=test-ca"));
     issue_for(folder, "server", "test-server", alternative_names);
@@ -26,7 +26,7 @@ pub fn issue_for(folder: &Path, name: &str, common_name: &str, alternative_names
     openssl(folder, &format!("x509 -req -in {name}.csr {sign} -out {name}.pem"));
 }
 
-/// The options for a new key without a password.
+/// The options of `openssl req` for a new key without a password.
 const KEY: &str = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
 
 /// Runs `openssl` in `folder` with these arguments, which contain no spaces.

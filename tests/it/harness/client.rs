@@ -42,7 +42,7 @@ impl Answer {
             assert!(body[field].as_str().is_some_and(|text| !text.is_empty()), "{field}: {body}");
         }
         assert_eq!(body["request_id"], self.header("x-request-id"));
-        // A challenge accompanies 401 and no other status.
+        // This header accompanies 401 and no other status.
         assert_eq!(self.headers.contains_key("www-authenticate"), self.status == 401, "{self:?}");
         (self.status.as_u16(), self.text_of("code"))
     }
@@ -52,7 +52,7 @@ impl Answer {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    /// Asserts the status.
+    /// Asserts the status, and returns the response.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status.as_u16(), status, "{self:?}");
@@ -128,12 +128,12 @@ impl Client {
         self.post("/v1/login", json!({ "identifier": identifier, "password": password })).await
     }
 
-    /// Signs in to an account that [`Client::register`] has created.
+    /// Signs in to an account of [`Client::register`], and asserts success.
     pub async fn login(&self, name: &str) -> Tokens {
         self.login_with(name, PASSWORD).await
     }
 
-    /// Signs in with a given password.
+    /// Like [`Client::login`], with a given password.
     pub async fn login_with(&self, name: &str, password: &str) -> Tokens {
         Tokens::of(&self.try_login(name, password).await.expect(200))
     }

@@ -81,8 +81,8 @@ impl DocumentServer {
         let file = "documents";
         let common_name = "documents";
         certificates::issue_for(folder.path(), file, common_name, "DNS:localhost");
-        let chain = CertificateDer::pem_file_iter(folder.path().join("documents.pem")).unwrap();
-        let key = PrivateKeyDer::from_pem_file(folder.path().join("documents.key")).unwrap();
+        let chain = CertificateDer::pem_file_iter(folder.path().join(format!("{file}.pem"))).unwrap();
+        let key = PrivateKeyDer::from_pem_file(folder.path().join(format!("{file}.key"))).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -115,7 +115,7 @@ impl DocumentServer {
     /// Lets a node fetch documents from this server.
     pub fn allow(&self, settings: &mut DynamicClientSettings) {
         settings.metadata_documents = true;
-        // without this setting, a node sends no request to an address of its own machine
+        // Without this setting, a node sends no request to its own machine.
         settings.private_networks = vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
         settings.ca_file = Some(self.ca_file());
     }
@@ -135,18 +135,18 @@ impl DocumentServer {
         self.paths.lock().unwrap().replies.insert(path.to_owned(), reply);
     }
 
-    /// Serves the metadata of an app at a path, and returns the app's `client_id`. `change` adds and replaces members; null removes a member.
-    pub fn app(&self, path: &str, change: &[(&str, Value)]) -> String {
+    /// Serves the metadata of an app at a path, and returns the app's `client_id`. `changes` adds and replaces members; null removes one.
+    pub fn app(&self, path: &str, changes: &[(&str, Value)]) -> String {
         let client_id = self.url(path);
         let mut members = json!({
             "client_id": client_id,
             "client_name": "The Helper",
-            // at a loopback address, an app may add a port (RFC 8252, section 7.3)
+            // An app may add a port to a loopback address (RFC 8252, section 7.3).
             "redirect_uris": [format!("{}/callback", self.origin()), "http://127.0.0.1/callback"],
             "grant_types": ["authorization_code", "refresh_token"],
             "token_endpoint_auth_method": "none",
         });
-        for (name, value) in change {
+        for (name, value) in changes {
             members[*name] = value.clone();
         }
         members.as_object_mut().unwrap().retain(|_, value| !value.is_null());
@@ -160,10 +160,10 @@ impl DocumentServer {
     }
 }
 
-/// Answers the request of a connection, and closes the connection. A client that is gone already is no error.
+/// Answers the request of a connection, and closes the connection. Ignores that the client has closed it already.
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, paths: Arc<Mutex<Paths>>) {
     let Ok(mut stream) = acceptor.accept(stream).await else { return };
-    // a request has no body, and ends with an empty line
+    // A request has no body, so it ends with the empty line.
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
         let mut bytes = [0; 1024];
@@ -185,7 +185,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, paths: Arc<Mutex<Paths>
     }
     drop(stream.flush().await);
     if reply.stalls {
-        // until the client gives up
+        // waits until the client closes the connection
         drop(stream.read(&mut [0; 1]).await);
     }
     drop(stream.shutdown().await);

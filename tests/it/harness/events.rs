@@ -22,7 +22,7 @@ pub fn of_account(redis: &Redis, account: AccountId) -> Vec<Event> {
     let answer = redis.command(&["XRANGE", &stream, "-", "+"]);
     let lines: Vec<&str> = answer.lines().collect();
     let mut events = Vec::new();
-    // redis-cli prints an entry as six lines: id, field `e`, and the four lines of its value
+    // redis-cli prints an entry as six lines: its id, the field `e`, and four lines of the field's value.
     let (entries, _) = lines.as_chunks::<6>();
     for &[_id, field, account, session, cause, at] in entries {
         assert_eq!(field, "e", "{answer}");
@@ -33,7 +33,7 @@ pub fn of_account(redis: &Redis, account: AccountId) -> Vec<Event> {
             at: at.to_owned(),
         });
     }
-    // Accounts of the same bucket share the stream.
+    // The stream also has the events of other accounts.
     events.retain(|event| event.account == account.to_string());
     events
 }

@@ -33,9 +33,9 @@ pub enum Mode {
     Silenced,
     /// Resets existing and new connections.
     Cut,
-    /// Forwards nothing from the server on connections of subscribers of Redis channels or of the revocation feed.
+    /// Forwards nothing from the server to subscribers, of Redis channels or of the revocation feed.
     MuteSubscribers,
-    /// Closes connections of subscribers, and forwards the others.
+    /// Closes the connections of these subscribers, and forwards the others.
     CutSubscribers,
     /// Once: forwards this many bytes of the next script's request, then resets the connection.
     CutRequest(usize),
@@ -73,10 +73,10 @@ pub struct FaultProxy {
 
 /// The state that the connections of a proxy share.
 struct Shared {
-    /// None before [`FaultProxy::forward_to`]: connections are closed.
+    /// None until [`FaultProxy::forward_to`] sets a target: connections are closed.
     target: watch::Sender<Option<Target>>,
     mode: watch::Sender<Mode>,
-    /// The SHA-1 of a script and of its replacement.
+    /// The SHA-1 of a script, and that of its replacement.
     swap: Mutex<Option<(String, String)>>,
     /// Bytes of the last script's request.
     request_length: AtomicUsize,
@@ -133,7 +133,7 @@ impl FaultProxy {
     /// Forwards new connections to this server. Connections to another one are closed.
     pub fn forward_to(&self, target: impl Into<Target>) {
         let target = Some(target.into());
-        // The same target again must not close connections.
+        // The same target must not close connections.
         self.shared.target.send_if_modified(|current| {
             let changes = *current != target;
             *current = target;
@@ -147,7 +147,7 @@ impl FaultProxy {
     }
 
     /// Returns the byte lengths of the last script's request and response.
-    pub fn lengths(&self) -> (usize, usize) {
+    pub fn last_script_lengths(&self) -> (usize, usize) {
         let request = self.shared.request_length.load(Ordering::SeqCst);
         let response = self.shared.response_length.load(Ordering::SeqCst);
         (request, response)
@@ -208,8 +208,8 @@ impl Shared {
         }
     }
 
-    /// Claims a one-time cut for a connection, and opens the proxy again. Returns false if another connection was first.
-    fn cut_once(&self, mode: Mode) -> bool {
+    /// Claims a one-time cut for a connection, and sets [`Mode::Open`]. Returns false if another connection was first.
+    fn claim_cut(&self, mode: Mode) -> bool {
         self.mode.send_if_modified(|current| {
             let is_first = *current == mode;
             if is_first {
@@ -225,8 +225,8 @@ fn contains(bytes: &[u8], word: &[u8]) -> bool {
     bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
 }
 
-/// Makes the connection end with a reset: unread bytes are lost.
-fn reset(client: &TcpStream) {
+/// Makes the connection end with a reset when it is dropped: unread bytes are lost.
+fn reset_on_drop(client: &TcpStream) {
     let _ = rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO));
 }
 
@@ -268,11 +268,11 @@ async fn forward(
     loop {
         let mode = *modes.borrow_and_update();
         if mode == Mode::Cut {
-            return reset(&client);
+            return reset_on_drop(&client);
         }
         if mode == Mode::Silenced {
             let _ = modes.wait_for(|mode| *mode == Mode::Cut).await;
-            return reset(&client);
+            return reset_on_drop(&client);
         }
         if mode == Mode::CutSubscribers && is_subscriber {
             return;
@@ -294,7 +294,7 @@ async fn forward(
                 if awaits_script_response {
                     awaits_script_response = false;
                     shared.response_length.store(read, Ordering::SeqCst);
-                    if let Mode::CutResponse(after) = mode && shared.cut_once(mode) {
+                    if let Mode::CutResponse(after) = mode && shared.claim_cut(mode) {
                         let _ = client.write_all(&bytes[..after.min(read)]).await;
                         return;
                     }
@@ -316,9 +316,9 @@ async fn forward(
                 if calls_script {
                     awaits_script_response = true;
                     shared.request_length.store(read, Ordering::SeqCst);
-                    if let Mode::CutRequest(after) = mode && shared.cut_once(mode) {
+                    if let Mode::CutRequest(after) = mode && shared.claim_cut(mode) {
                         let _ = server.write_all(&bytes[..after.min(read)]).await;
-                        return reset(&client);
+                        return reset_on_drop(&client);
                     }
                 }
                 let delay = if let Mode::Slow(delay) = mode { delay } else { Duration::ZERO };
