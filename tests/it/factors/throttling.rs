@@ -166,13 +166,13 @@ async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
     writer.execute("COMMIT").await.unwrap();
     second_factor(&node, &sign_in, "totp", &code).await.expect(200);
     confirm_totp(&node, &bob, &bobs_app.code(&cluster.clock)).await.expect(200);
-    // The sign-in has used the code that ada's app shows now.
+    // The sign-in has used ada's current code.
     cluster.advance(STEP);
     step_up(ada.app.code(&cluster.clock)).await.expect(200);
     node.stop().await;
 }
 
-/// An attacker with the password collects device tokens before the owner adds a factor, and then tries codes with each token.
+/// An attacker with the password collects device tokens before the owner adds a factor, and then tries codes with each.
 #[tokio::test]
 async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_strangers() {
     let cluster = cluster();

@@ -88,7 +88,7 @@ struct User {
     tokens: Tokens,
 }
 
-/// Registers this many accounts, and signs in to each.
+/// Registers accounts, and signs in to each.
 async fn sign_in_users(node: &Node, count: usize) -> Vec<User> {
     let mut users = Vec::new();
     for number in 0..count {
@@ -109,7 +109,7 @@ async fn sessions_survive_a_killed_master_whose_replica_takes_over() {
     let cluster = redis.test_cluster();
     let node = cluster.node().await;
     wait_until_ready(&node).await;
-    // With 12 accounts, the killed master has the sessions of some and not of all.
+    // The killed master has the sessions of some of the 12 accounts, not of all.
     let users = sign_in_users(&node, 12).await;
     for master in redis.masters() {
         wait_until_replicated(master, 1).await;
@@ -144,7 +144,7 @@ async fn sessions_survive_the_migration_of_their_slots() {
         let (node, moved, mut tokens) = (&node, &moved, user.tokens.clone());
         async move {
             let mut refreshes = 0;
-            // stops when all slots have moved, but not before 20 refreshes
+            // at least 20 refreshes, and until all slots have moved
             while refreshes < 20 || !moved.load(Ordering::Relaxed) {
                 tokens = refresh_with_retries(node, &tokens).await;
                 expect_status_or_503(&node.get("/v1/me", &tokens.access).await, 200);
@@ -154,7 +154,7 @@ async fn sessions_survive_the_migration_of_their_slots() {
         }
     };
     let moving = async {
-        // Each slot moves twice: the second time, it leaves a master that has imported it.
+        // Each slot moves twice, so that it also leaves a master that has imported it.
         for user in users.iter().chain(&users) {
             let (redis, key) = (Arc::clone(&redis), user.key.clone());
             tokio::task::spawn_blocking(move || move_slot(&redis, &key)).await.unwrap();

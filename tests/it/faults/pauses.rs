@@ -21,7 +21,7 @@ async fn paused_writes_keep_reads_working() {
     node.register("ada").await;
     let [kept, signed_out] = [node.login("ada").await, node.login("ada").await];
 
-    // milliseconds: ten minutes, longer than the test
+    // ten minutes in ms, longer than the test
     server.command(&["CLIENT", "PAUSE", "600000", "WRITE"]);
     assert_unavailable(&node.refresh(&signed_out.refresh).await);
     assert_unavailable(&node.logout(&signed_out.refresh).await);
@@ -50,7 +50,7 @@ async fn redis_latency_of_300_ms_keeps_everything_working() {
     node.register("ada").await;
 
     proxy.set(Mode::Slow(Duration::from_millis(300)));
-    // one sign-in alone, and then three sessions at the same time
+    // one sign-in alone, then three sessions at once
     node.login("ada").await;
     let sessions = (0..3).map(|_| async {
         let tokens = node.login("ada").await;

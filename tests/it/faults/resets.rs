@@ -67,7 +67,7 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
         assert_eq!(claims.generation.0, generation, "{mode:?}: rotated once");
         tokens = next;
     }
-    // Some cuts lose nothing, such as that after the last byte of a response, but most must lose the answer.
+    // A cut after the last byte loses nothing, but most cuts must lose the answer.
     assert!(unanswered > PARTS, "only {unanswered} refreshes were cut off");
     node.stop().await;
 }
@@ -78,7 +78,7 @@ async fn logout_whose_connection_is_reset_is_completed_by_a_repeat() {
     let proxy = FaultProxy::start(server.socket()).await;
     let mut cluster = cluster_at(&proxy.redis_url());
     cluster.config.redis.pool_size = 1;
-    // On a slow machine, the repeats of a login until the connection is restored may exceed the limit.
+    // The repeats of a login until the connection is restored may exceed the limit.
     cluster.config.limits.login_per_address = None;
     let node = cluster.node().await;
     node.register("ada").await;

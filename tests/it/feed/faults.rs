@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Repeats the logout until it succeeds, since the node may have lost its connections to Redis.
-async fn log_out_with_retries(client: &Client, refresh: &str) {
+async fn retry_logout(client: &Client, refresh: &str) {
     wait::until("the logout succeeds", || async { client.logout(refresh).await.status == 204 }).await;
 }
 
@@ -49,7 +49,7 @@ async fn restarted_redis_loses_no_feed_event() {
         let tokens = node.login("ada").await;
         server.kill();
         server.restart();
-        log_out_with_retries(&node, &tokens.refresh).await;
+        retry_logout(&node, &tokens.refresh).await;
         wait_for_revocation(&peer, &service, &mut feed, &tokens.session).await;
     }
     drop(feed);
@@ -72,7 +72,7 @@ async fn feed_survives_cut_redis_connections() {
         let tokens = node.login("ada").await;
         server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
         server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-        log_out_with_retries(&node, &tokens.refresh).await;
+        retry_logout(&node, &tokens.refresh).await;
         wait_for_revocation(&peer, &service, &mut feed, &tokens.session).await;
     }
     drop(feed);
