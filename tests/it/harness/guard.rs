@@ -1,19 +1,16 @@
 //! Servers that end with the test process, however it ends. `Drop` alone can't ensure this: statics are not dropped, and a killed
 //! process drops nothing.
 //!
-//! A small shell is the parent. It reads from a pipe whose other end the test process holds; when that end
+//! Each server is the child of a small shell, which reads from a pipe whose other end the test process holds. When that end
 //! closes, the shell stops the server and deletes its folder.
 
 use std::{
     collections::VecDeque,
     io::{BufRead, BufReader},
     net::TcpListener,
-    os::unix::{
-        fs::chown,
-        process::{CommandExt, ExitStatusExt},
-    },
+    os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -23,8 +20,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Runs the server. `$1` is the signal that stops the server, `$2` the folder to delete afterwards (empty for none), and the rest
-/// is the server's command. The first line of output, `guarded PID`, names the server's process. The shell closes its own copy of the output, so that a
-/// reader sees the end of the output when the server has ended.
+/// is the server's command. The first line of output, `guarded PID`, names the server's process. The shell closes its own copy of the output: a reader then
+/// sees the end of the output when the server ends. The loop ends when the test process has closed its end of the pipe.
 const GUARDIAN: &str = r#"
 signal=$1 folder=$2; shift 2
 sh -c 'echo "guarded $$"; exec "$@"' sh "$@" 2>&1 </dev/null &
@@ -36,7 +33,7 @@ wait "$server"
 [ -z "$folder" ] || rm -rf "$folder"
 "#;
 
-/// The number of lines of a server's output that are kept.
+/// The maximum number of lines kept of a server's output.
 const MAX_LINES: usize = 500;
 
 /// A server to be started.
@@ -47,7 +44,7 @@ pub struct Spec<'a> {
     pub stop: &'a str,
     /// A folder to delete after the server has stopped.
     pub folder: Option<&'a Path>,
-    /// A text in the line of output by which the server reports that it is ready.
+    /// A part of the line by which the server reports that it is ready.
     pub ready: &'a str,
     /// Whether the program refuses to run as root, and so runs as [`unprivileged_user`].
     pub unprivileged: bool,
@@ -116,22 +113,13 @@ impl Guard {
     pub fn log(&self) -> String {
         self.log.lock().unwrap().iter().fold(String::new(), |text, line| text + line + "\n")
     }
-
-    /// Stops the server and waits until it has ended.
-    pub fn stop(mut self) -> ExitStatus {
-        self.end()
-    }
-
-    /// Closes the guardian's standard input, and waits for the guardian. Does nothing if it has ended already.
-    fn end(&mut self) -> ExitStatus {
-        drop(self.shell.stdin.take());
-        self.shell.wait().unwrap_or_else(|_| ExitStatus::from_raw(0))
-    }
 }
 
 impl Drop for Guard {
+    /// Stops the server and waits until it has ended.
     fn drop(&mut self) {
-        self.end();
+        drop(self.shell.stdin.take());
+        drop(self.shell.wait());
     }
 }
 
@@ -142,7 +130,7 @@ fn drain(lines: std::io::Lines<BufReader<ChildStdout>>, log: &Mutex<VecDeque<Str
     }
 }
 
-/// Appends a line, and drops the oldest of more than [`MAX_LINES`].
+/// Appends a line, and removes the oldest if there are [`MAX_LINES`].
 fn append_line(log: &Mutex<VecDeque<String>>, line: String) {
     let mut log = log.lock().unwrap();
     if log.len() == MAX_LINES {
@@ -174,8 +162,8 @@ pub fn folder(prefix: &str) -> PathBuf {
     folder_in(&std::env::temp_dir(), prefix)
 }
 
-/// Creates a folder in memory if enough is free. A server that syncs every write then does not wait for a disk, which on a
-/// shared machine may take longer than a node's command timeout.
+/// Creates a folder in memory, or on disk if little memory is free. In memory, a server that syncs every write does not wait for a
+/// disk: on a shared machine, that may take longer than a node's command timeout.
 pub fn folder_in_memory(prefix: &str) -> PathBuf {
     const MIN_FREE_BYTES: u64 = 2 << 30;
     let memory = Path::new("/dev/shm");
@@ -193,11 +181,10 @@ fn folder_in(parent: &Path, prefix: &str) -> PathBuf {
 
 /// Picks a port of 127.0.0.1 that is free now. Another process may still take it: retry with another one.
 ///
-/// The port is outside the ephemeral range, so that no outgoing connection takes it while its server is down. It is not 10,000
-/// above another port, where a node of a Redis Cluster listens to its peers.
+/// The port, from 12,000 to 21,999, is outside the ephemeral range, so that no outgoing connection takes it while its server is down.
+/// No two of these ports are 10,000 apart: a node of a Redis Cluster also listens on the port 10,000 above its own.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // 12,000 to 21,999: no port of the range is 10,000 above another
     const FIRST: u16 = 12_000;
     const COUNT: u32 = 10_000;
     for _ in 0..COUNT {
@@ -211,10 +198,10 @@ pub fn free_port() -> u16 {
     panic!("none of {COUNT} ports is free")
 }
 
-/// Finds the first folder, of `folders`, of `PATH` and then of the system's, that contains all `programs`.
+/// Finds the first folder that contains all `programs`. Searches `folders`, then `PATH`, then the system's folders.
 pub fn find_programs(programs: &[&str], folders: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // servers are installed in folders that may be missing in the `PATH` of a user
+    // servers are installed in folders that a user's `PATH` may lack
     let system_folders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"].map(PathBuf::from);
     folders
         .into_iter()

@@ -16,9 +16,9 @@ use tracing_subscriber::{
 
 /// The captured lines.
 static TEXT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-/// Locked by the test that captures the log: one test at a time.
+/// Locked by the test that captures the log, so that only one does at a time.
 static TURN: Mutex<()> = Mutex::new(());
-/// The level of the subscriber, which the first [`Log::start`] installs. It is off while no test captures the log.
+/// The level of the subscriber. The first [`Log::start`] installs the subscriber. The level is off while no test captures the log.
 static LEVEL: LazyLock<Handle<LevelFilter, Registry>> = LazyLock::new(|| {
     let (level, handle) = reload::Layer::new(LevelFilter::TRACE);
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(CapturingWriter);
@@ -47,8 +47,8 @@ impl MakeWriter<'_> for CapturingWriter {
     }
 }
 
-/// Captures the log at every level until it is dropped, including the lines of tests that run at the same time: search only for
-/// values that no other test uses.
+/// Captures the log at every level until this value is dropped. The log includes the lines of tests that run at the same time:
+/// search only for values that no other test uses.
 pub struct Log {
     _turn: MutexGuard<'static, ()>,
 }
@@ -61,7 +61,7 @@ impl Log {
         Self { _turn: turn }
     }
 
-    /// Returns everything logged so far.
+    /// Returns everything logged since [`Log::start`].
     pub fn bytes(&self) -> Vec<u8> {
         TEXT.lock().unwrap().clone()
     }

@@ -11,7 +11,7 @@ use super::{test_cluster::TestCluster, wait};
 pub struct ReceivedMail {
     /// The name of its file; empty if an SMTP server received it.
     pub file: String,
-    /// The headers in order, unfolded; encoded words are not decoded.
+    /// The names and values of the headers in order, unfolded. Encoded words (RFC 2047) are not decoded.
     pub headers: Vec<(String, String)>,
     /// The address of the recipient.
     pub to: String,
@@ -25,8 +25,8 @@ impl ReceivedMail {
     /// Parses a message with a text and an HTML part.
     pub fn parse(file: &str, message: &str) -> Self {
         let (headers, body) = split_message(message);
-        let (_, after_name) = header(&headers, "Content-Type").split_once("boundary=\"").unwrap();
-        let (boundary, _) = after_name.split_once('"').unwrap();
+        let boundary = header(&headers, "Content-Type").split("boundary=\"").nth(1).unwrap();
+        let boundary = boundary.split('"').next().unwrap();
         // A part follows its boundary on a new line. What precedes the first boundary or follows the last one is no part.
         let parts: Vec<_> = body.split(&format!("--{boundary}")).filter_map(|part| part.strip_prefix("\r\n")).collect();
         let [text, html] = parts.as_slice() else { panic!("expected a text and an HTML part: {message}") };
@@ -66,8 +66,8 @@ impl ReceivedMail {
 }
 
 impl TestCluster {
-    /// Waits until a mail of this template to this address has been written, and returns the newest. Needs the default transport
-    /// of tests, which writes files.
+    /// Waits until a mail of this template has been written to this address, and returns the newest. Needs the default transport of
+    /// tests, which writes mails to files.
     pub async fn mail_to(&self, address: &str, template: &str) -> ReceivedMail {
         let folder = self.folder().join("mail");
         let find_newest = || mails_of_template(&folder, template).into_iter().rev().find(|mail| mail.to == address);
@@ -75,7 +75,7 @@ impl TestCluster {
         find_newest().unwrap()
     }
 
-    /// All mails to this address, oldest first. Needs the transport that writes files.
+    /// All mails to this address, oldest first. Needs the transport that writes mails to files.
     pub fn mails_to(&self, address: &str) -> Vec<ReceivedMail> {
         let all = mails_in_files(&self.folder().join("mail"), ".eml");
         all.into_iter().filter(|mail| mail.to == address).collect()
@@ -87,15 +87,16 @@ pub fn mails_of_template(folder: &Path, template: &str) -> Vec<ReceivedMail> {
     mails_in_files(folder, &format!(".{template}.eml"))
 }
 
-/// The mails in the files of a folder whose names end with `suffix`, oldest first.
+/// The mails in a folder whose file names end with `suffix`, oldest first.
 fn mails_in_files(folder: &Path, suffix: &str) -> Vec<ReceivedMail> {
+    // the first mail creates the folder
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let mut files = Vec::new();
     for entry in entries {
         let entry = entry.unwrap();
         files.push((entry.metadata().unwrap().modified().unwrap(), entry.file_name().into_string().unwrap()));
     }
-    // by modification time: names begin with the time of the node's clock, which tests may stop
+    // sorts by modification time: names begin with the time of the node's clock, which tests may stop
     files.sort();
     let names = files.into_iter().map(|(_, name)| name).filter(|name| name.ends_with(suffix));
     names.map(|name| ReceivedMail::parse(&name, &fs::read_to_string(folder.join(&name)).unwrap())).collect()
@@ -106,7 +107,7 @@ fn split_message(message: &str) -> (Vec<(String, String)>, &str) {
     let (head, body) = message.split_once("\r\n\r\n").unwrap();
     let unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ");
     let parse_header = |line: &str| {
-        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("no header: {line:?}"));
+        let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("not a header: {line:?}"));
         (name.to_owned(), value.trim().to_owned())
     };
     (unfolded.split("\r\n").map(parse_header).collect(), body)

@@ -1,5 +1,5 @@
 //! Real servers for tests, started when first needed and stopped with the test process.
-#![allow(dead_code, reason = "each benchmark compiles the harness and uses a part of it")]
+#![allow(dead_code, reason = "benchmarks include this module too, and each uses only a part of it")]
 
 pub mod certificates;
 pub mod client;

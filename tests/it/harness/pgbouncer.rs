@@ -29,7 +29,7 @@ pub fn shared() -> &'static PgBouncer {
     }
 }
 
-/// Starts a pooler without the setting that sqlx needs.
+/// Starts a pooler without [`SETTING_FOR_SQLX`].
 pub fn unconfigured() -> PgBouncer {
     let no_setting = "";
     PgBouncer::start(no_setting).unwrap_or_else(|error| panic!("{error}"))
@@ -51,7 +51,7 @@ impl PgBouncer {
             std::fs::write(&settings_file, settings(port, postgres.port()) + last_setting).unwrap();
             let spec = Spec {
                 command: &[program.to_str().unwrap(), settings_file.to_str().unwrap()],
-                // the meaning of TERM, INT and QUIT differs between releases, and a pooler has no state to lose
+                // other signals have different meanings in different releases, and a pooler has no state to lose
                 stop: "KILL",
                 folder: Some(&folder),
                 ready: "process up",
@@ -77,7 +77,8 @@ impl PgBouncer {
     }
 }
 
-/// A configuration with three server connections for all clients, so that clients switch between connections. It checks no passwords.
+/// A configuration that checks no passwords. All clients of a database share three server connections, so that a client's transactions
+/// run on different connections.
 fn settings(port: u16, postgres_port: u16) -> String {
     format!(
         "[databases]\n\

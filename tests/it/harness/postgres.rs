@@ -53,6 +53,7 @@ impl Postgres {
             for name in ["ca.pem", "server.pem", "server.key"] {
                 let copy = data.join(name);
                 std::fs::copy(folder.join(name), &copy).unwrap();
+                // PostgreSQL refuses a private key that others can read
                 std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o600)).unwrap();
                 if let Some((uid, gid)) = guard::unprivileged_user() {
                     chown(&copy, Some(uid), Some(gid)).unwrap();
@@ -65,7 +66,7 @@ impl Postgres {
         Self::start_with(prepare, &tls)
     }
 
-    /// Starts a server with further settings. `prepare` gets the folder of the data before the server starts.
+    /// Starts a server with these further settings. Before that, calls `prepare` with the data folder.
     fn start_with(prepare: impl Fn(&Path), settings: &[&str]) -> Result<Self, String> {
         let programs = programs().ok_or(INSTALL)?;
         let mut last_error = String::new();
@@ -90,8 +91,8 @@ impl Postgres {
         self.folder.display().to_string()
     }
 
-    /// Starts an ended server of [`Postgres::start`] again on its data. Keep `self` while the new server runs: the folder is
-    /// deleted with `self`.
+    /// Starts the server of [`Postgres::start`] again on its data, once it has ended. Keep `self` while the new server runs: `self`
+    /// deletes the folder when it is dropped.
     pub fn restart(&self) -> Guard {
         let owns_folder = false;
         let no_settings: [&str; 0] = [];
@@ -99,7 +100,7 @@ impl Postgres {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Returns whether the server has removed its PID file.
+    /// Whether the server has ended: it then has removed its PID file.
     pub fn has_ended(&self) -> bool {
         !self.folder.join("data/postmaster.pid").exists()
     }
@@ -135,7 +136,7 @@ impl Postgres {
     }
 }
 
-/// The folder of the programs of the newest installed version.
+/// The folder with the programs of the newest installed version.
 fn programs() -> Option<PathBuf> {
     // Debian, Red Hat, Alpine and Homebrew keep the server's programs outside PATH, in one folder per version
     let mut versions = Vec::new();
@@ -148,7 +149,7 @@ fn programs() -> Option<PathBuf> {
     ] {
         for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            // 15 in `15`, `postgresql15`, `postgresql@15` and `pgsql-15`
+            // the version is 15 in `15`, `postgresql15`, `postgresql@15` and `pgsql-15`
             let version: String = name.chars().filter(char::is_ascii_digit).collect();
             let is_postgres =
                 parent.ends_with("postgresql") || name.starts_with("postgresql") || name.starts_with("pgsql-");
@@ -161,7 +162,7 @@ fn programs() -> Option<PathBuf> {
     guard::find_programs(&["initdb", "postgres"], versions.into_iter().rev().map(|(_, folder)| folder))
 }
 
-/// Creates the data of a server whose superuser is `postgres`.
+/// Creates the data folder of a server whose superuser is `postgres`.
 fn init(programs: &Path, data: &Path) -> Result<(), String> {
     let mut initdb = Command::new(programs.join("initdb"));
     initdb
@@ -187,12 +188,13 @@ fn serve(programs: &Path, folder: &Path, port: u16, owns_folder: bool, settings:
     let port = port.to_string();
     let sockets = format!("unix_socket_directories={}", folder.display());
     let mut command = vec![program.to_str().unwrap(), "-D", &data, "-p", &port, "-h", "127.0.0.1", "-c", &sockets];
+    // without waiting for a disk: no test needs the data after a crash of the machine
     for setting in
         ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200"].iter().chain(settings)
     {
         command.extend(["-c", setting]);
     }
-    // SIGQUIT is PostgreSQL's immediate shutdown: tests do not need the data any more
+    // QUIT ends PostgreSQL without a checkpoint, which would only help the next start
     let spec = Spec {
         command: &command,
         stop: "QUIT",

@@ -40,14 +40,15 @@ impl Redis {
         Self::launch("redis-server", guard::free_port(), arguments)
     }
 
-    /// A stopped server; [`Redis::restart`] starts it.
+    /// A server that has been killed. [`Redis::restart`] starts it.
     pub fn stopped(arguments: &[&str]) -> Self {
         let server = Self::start_with(arguments);
         server.kill();
         server
     }
 
-    /// Starts this program on a Unix socket, and on `port` unless that is [`NO_PORT`]. In arguments, `FOLDER` stands for the server's folder.
+    /// Starts this program on a Unix socket, and on `port` unless that is [`NO_PORT`]. `FOLDER` in an argument stands for the server's
+    /// folder.
     pub fn launch(program: &str, port: u16, arguments: &[&str]) -> Self {
         let folder = guard::folder_in_memory("redis");
         let mut command = vec![program.to_owned()];
@@ -110,11 +111,11 @@ impl Redis {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// Dumps all keys, fields and values except rate limits, for tests that search or compare the bytes.
+    /// Returns all keys, fields and values except those of rate limits, for tests that search or compare the bytes.
     pub fn dump(&self) -> Vec<u8> {
         let mut all = Vec::new();
         let listing = self.command(&["--scan"]);
-        // The keys of rate limits (`lk:l…`) may expire meanwhile.
+        // The keys of rate limits (`lk:l…`) may expire between two dumps.
         let mut keys: Vec<_> = listing.lines().filter(|key| !key.starts_with("lk:l")).collect();
         // SCAN returns the keys in no order.
         keys.sort_unstable();
@@ -145,14 +146,14 @@ impl Drop for Redis {
     }
 }
 
-/// Starts a server, whose guard deletes `folder` at the end.
+/// Starts a server. Its guard deletes `folder`, if given, when it is dropped.
 fn run(command: &[String], folder: Option<&Path>) -> Result<Guard, String> {
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
     Guard::start(&Spec {
         command: &command,
         stop: "KILL",
         folder,
-        // `Ready` or `ready`, by release and kind of socket
+        // `Ready` or `ready`, which depends on the release and the kind of socket
         ready: "eady to accept connections",
         unprivileged: false,
     })

@@ -1,4 +1,4 @@
-//! A real SMTP server with faults: aiosmtpd, driven by tests/tools/smtp_server.py.
+//! A real SMTP server (aiosmtpd) with faults, which tests/tools/smtp_server.py describes.
 
 use std::{
     fs,
@@ -20,8 +20,8 @@ use super::{
     wait,
 };
 
-/// The number of ports that a server tries.
-const MAX_STARTS: usize = 5;
+/// How many ports a server tries.
+const MAX_PORTS: usize = 5;
 
 /// A running SMTP server.
 pub struct SmtpServer {
@@ -35,6 +35,7 @@ pub struct SmtpServer {
 /// A message that the server has accepted.
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// The sender and the recipient of the envelope.
     pub from: String,
     pub to: String,
     pub is_encrypted: bool,
@@ -43,20 +44,20 @@ pub struct Received {
 }
 
 impl SmtpServer {
-    /// Starts a server; `user` is `NAME:PASSWORD`, if it requires authentication.
+    /// Starts a server that requires authentication if there is a `user` (`NAME:PASSWORD`).
     pub fn start(security: SmtpSecurity, user: Option<&'static str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         certificates::create_for(folder.path(), "DNS:localhost");
-        for _ in 0..MAX_STARTS {
+        for _ in 0..MAX_PORTS {
             let port = free_port();
             match start_on(port, folder.path(), security, user) {
                 Ok(guard) => return Self { port, security, user, folder, _guard: guard },
                 // another process has taken the port first
-                Err(why) if why.contains("address already in use") => {}
-                Err(why) => panic!("{why}"),
+                Err(error) if error.contains("address already in use") => {}
+                Err(error) => panic!("{error}"),
             }
         }
-        panic!("{MAX_STARTS} ports were taken")
+        panic!("{MAX_PORTS} ports were taken")
     }
 
     /// The settings of a client that trusts the server's certificate.
@@ -106,12 +107,13 @@ impl SmtpServer {
         self.lines("attempts.jsonl").iter().map(|line| line["to"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Waits until the server has accepted `count` messages, and returns them.
+    /// Waits until the server has accepted at least `count` messages, and returns all.
     pub async fn wait_for(&self, count: usize) -> Vec<Received> {
         wait::until("the server has accepted the messages", || async { self.received().len() >= count }).await;
         self.received()
     }
 
+    /// The JSON values of a file, one a line. None if the server has not written the file yet.
     fn lines(&self, name: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         // the last line may be incomplete
@@ -119,7 +121,7 @@ impl SmtpServer {
     }
 }
 
-/// Starts the script with the certificate in `folder`, to which it writes what it receives.
+/// Starts the script. It uses the certificate in `folder`, and writes what it receives to files there.
 fn start_on(port: u16, folder: &Path, security: SmtpSecurity, user: Option<&str>) -> Result<Guard, String> {
     let tools = PathBuf::from(std::env::var_os("TEST_TOOLS_DIR").expect("`make test` sets TEST_TOOLS_DIR"));
     let python = tools.join("bin/python").display().to_string();

@@ -1,4 +1,4 @@
-//! A subscriber of `GET /v1/revocations` (server-sent events, HTML section 9.2.6).
+//! A subscriber of `GET /v1/revocations` (server-sent events, HTML Standard, section 9.2.6).
 
 use std::{collections::HashSet, time::Duration};
 
@@ -21,7 +21,7 @@ pub struct Event {
 pub struct Feed {
     response: Response,
     unread: Vec<u8>,
-    seen: HashSet<String>,
+    seen_revocations: HashSet<String>,
     /// The id of the last event that had one.
     pub last_id: Option<String>,
 }
@@ -32,14 +32,15 @@ impl Feed {
         Self::open_after(client, service, None).await
     }
 
-    /// Like [`Self::open`], resuming after the event `last`.
-    pub async fn open_after(client: &Client, service: &ServiceClient, last: Option<&str>) -> Self {
+    /// Like [`Self::open`], resuming after the event `last_id`.
+    pub async fn open_after(client: &Client, service: &ServiceClient, last_id: Option<&str>) -> Self {
         loop {
-            let response = Self::try_open(client, service, last).await;
+            let response = Self::try_open(client, service, last_id).await;
             if response.status() == 200 {
                 assert_eq!(response.headers()["content-type"], "text/event-stream");
                 assert_eq!(response.headers()["cache-control"], "no-store");
-                return Self { response, unread: Vec::new(), seen: HashSet::new(), last_id: last.map(str::to_owned) };
+                let last_id = last_id.map(str::to_owned);
+                return Self { response, unread: Vec::new(), seen_revocations: HashSet::new(), last_id };
             }
             // the node is not synchronized yet
             assert_eq!(response.status(), 503);
@@ -47,11 +48,11 @@ impl Feed {
         }
     }
 
-    /// Sends one request to subscribe, resuming after the event `last`.
-    pub async fn try_open(client: &Client, service: &ServiceClient, last: Option<&str>) -> Response {
+    /// Sends one request to subscribe, resuming after the event `last_id`.
+    pub async fn try_open(client: &Client, service: &ServiceClient, last_id: Option<&str>) -> Response {
         let mut request = client.request(Method::GET, "/v1/revocations").basic_auth(&service.id, Some(&service.secret));
-        if let Some(last) = last {
-            request = request.header("Last-Event-ID", last);
+        if let Some(last_id) = last_id {
+            request = request.header("Last-Event-ID", last_id);
         }
         request.send().await.unwrap()
     }
@@ -63,7 +64,7 @@ impl Feed {
             if let Some(end) = self.unread.windows(2).position(|two| two == b"\n\n") {
                 let block: Vec<u8> = self.unread.drain(..end + 2).collect();
                 let event = self.parse(str::from_utf8(&block).unwrap());
-                if event.name != "revocation" || self.seen.insert(event.data.to_string()) {
+                if event.name != "revocation" || self.seen_revocations.insert(event.data.to_string()) {
                     return Some(event);
                 }
                 continue;
@@ -89,7 +90,7 @@ impl Feed {
         Event { name: name.expect(block), data: data.expect(block) }
     }
 
-    /// Returns the events before the next one of this name, without heartbeats. Not an `async fn`, which could not name its caller.
+    /// Returns the events before the next one of this name, without heartbeats. An `async fn` could not report its caller.
     #[track_caller]
     pub fn events_before(&mut self, name: &str) -> impl Future<Output = Vec<Event>> {
         let caller = std::panic::Location::caller();
@@ -109,10 +110,10 @@ impl Feed {
         }
     }
 
-    /// Returns the revocations up to the event `live`, which follows the snapshot or the missed revocations.
+    /// Returns the revocations before the event `live`: those of the snapshot, or those missed since the last subscription.
     pub async fn caught_up(&mut self) -> Vec<Value> {
         let mut before = self.events_before("live").await;
-        // the first event of a stream, unless the test has read it
+        // a stream begins with one of these events, which the test may have read already
         if before.first().is_some_and(|event| matches!(event.name.as_str(), "snapshot" | "resumed")) {
             before.remove(0);
         }

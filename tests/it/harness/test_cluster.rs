@@ -35,12 +35,12 @@ use super::{client::Client, redis::Redis, wait};
 pub struct TestCluster {
     pub redis: Redis,
     pub clock: Clock,
-    /// The clock of Redis for the next node, if the node's own clock differs from it. `None` if both use `clock`.
+    /// The clock of Redis, if the next node's own clock differs from it. `None` if `clock` stands for both.
     pub redis_clock: Option<Clock>,
     /// The configuration of the next node.
     pub config: Config,
     folder: TempDir,
-    /// The nodes that were started. A node that was dropped can't be upgraded.
+    /// The states of all started nodes, also of those that have been dropped since.
     nodes: Mutex<Vec<Weak<AppState>>>,
 }
 
@@ -61,7 +61,7 @@ pub struct Node {
     mail_task: Option<JoinHandle<()>>,
     /// Dropping the sender stops the sending of mails.
     stop_mail: Option<oneshot::Sender<()>>,
-    /// Kept, because the runtimes of the cores end when they are dropped.
+    /// Held because dropping them ends their runtimes, which the node uses.
     _cores: Arc<Cores>,
 }
 
@@ -97,7 +97,7 @@ impl TestCluster {
         self.node_on(TcpListener::bind("127.0.0.1:0").await.unwrap()).await
     }
 
-    /// Starts a node whose own clock is ahead of the cluster's or behind it. The node has to follow the clock of Redis.
+    /// Starts a node whose own clock is ahead of the cluster's clock or behind it. Redis has the cluster's clock.
     pub async fn node_with_clock_skew(&mut self, skew: ClockOffset) -> Node {
         let redis_clock = self.clock.clone();
         self.clock = redis_clock.with_offset(skew);
@@ -119,7 +119,7 @@ impl TestCluster {
     pub async fn node_at_localhost(&mut self) -> Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.config.issuer = format!("http://localhost:{}", listener.local_addr().unwrap().port());
-        // The links that tests open in a browser.
+        // the links of mails that tests open in a browser
         for (link, page) in [
             (&mut self.config.mail.links.verify_address, "verify-address"),
             (&mut self.config.mail.links.reset_password, "reset-password"),
@@ -200,7 +200,7 @@ impl TestCluster {
         ServiceClient { id: client.id.to_string(), secret: secret.expose().to_owned() }
     }
 
-    /// Makes every running node reload the service clients now; by itself, a node does so within seconds.
+    /// Makes every running node reload the service clients now. Otherwise a node does so within seconds.
     pub async fn reload_clients(&self) {
         let nodes: Vec<_> = self.nodes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
         for node in nodes {
@@ -209,7 +209,7 @@ impl TestCluster {
         }
     }
 
-    /// Opens the migrated database.
+    /// Opens the database and migrates it.
     pub async fn sql(&self) -> Sql {
         let sql = Sql::connect(&self.config.database).await.unwrap();
         sql.migrate().await.unwrap();
@@ -252,7 +252,7 @@ impl Node {
         }
     }
 
-    /// Ends the sending of mails as a killed process would: attempts in progress are cut off.
+    /// Ends the sending of mails at once, as if the process were killed: cuts off the attempts in progress.
     pub fn kill_mail(&mut self) {
         if let Some(mail_task) = self.mail_task.take() {
             mail_task.abort();
@@ -265,7 +265,7 @@ impl Node {
         if let Some(server_task) = self.server_task.take() {
             server_task.await.unwrap();
         }
-        // Before the stores are closed, which background tasks use.
+        // first the background tasks, since they use the stores
         self.state.finish_background(Duration::from_secs(10)).await;
         self.stop_mail().await;
         self.state.redis.close().await;
@@ -296,12 +296,12 @@ pub fn cache() -> CacheSettings {
     defaults().cache
 }
 
-/// The default settings, for a test that changes some of a section: the stores do not exist, so no node can start with them.
+/// The settings of [`config`], of which tests take a section. No node can start with them: the stores do not exist.
 fn defaults() -> Config {
     config("redis://127.0.0.1:1", "sqlite:///nonexistent/latchkey.db")
 }
 
-/// The default settings with these stores and with values for tests: fast hashing, small pools, short heartbeats, any free port.
+/// The default settings, except these stores and some values for tests: fast hashing, small pools, short heartbeats, any free port.
 pub fn config(redis_url: &str, database_url: &str) -> Config {
     let variables = [
         ("LATCHKEY_DATA_DIR", "/nonexistent"),

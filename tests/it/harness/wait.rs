@@ -1,4 +1,4 @@
-//! Polls for a condition: the only place where tests let time pass.
+//! Polls for a condition, so that tests need no fixed delays.
 
 use std::{future::Future, time::Duration};
 
@@ -8,7 +8,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// The pause between two polls.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// Polls until the condition holds. The description names the condition if it does not.
+/// Polls until the condition `holds`. Otherwise fails the test with the condition's description.
 pub async fn until<F: Future<Output = bool>>(description: &str, mut holds: impl FnMut() -> F) {
     let polling = async {
         while !holds().await {

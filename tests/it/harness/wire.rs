@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// One connection, reopened when the server has closed it.
+/// One connection, which is opened again after the server has closed it.
 pub struct Wire {
     address: String,
     stream: Option<TcpStream>,
@@ -26,7 +26,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Returns the header with this name in lower case, or an empty string.
+    /// Returns the value of the header with this lower-case name, or an empty string.
     pub fn header(&self, name: &str) -> &str {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_default()
     }
@@ -38,7 +38,7 @@ pub fn post(path: &str, body: &Value) -> Vec<u8> {
     request(path, "application/json", no_headers, &body.to_string())
 }
 
-/// Builds a form request of a service client, with the value of its `Authorization` header.
+/// Builds a request with a form body. `authorization` is the value of the header `Authorization`.
 pub fn post_form(path: &str, authorization: &str, form: &str) -> Vec<u8> {
     request(path, "application/x-www-form-urlencoded", &format!("Authorization: {authorization}\r\n"), form)
 }
@@ -55,7 +55,7 @@ fn request(path: &str, content_type: &str, headers: &str, body: &str) -> Vec<u8>
 impl Wire {
     /// Prepares a connection to `http://HOST:PORT`, which the first call opens.
     pub fn to(base: &str) -> Self {
-        let address = base.strip_prefix("http://").expect("a plain address").to_owned();
+        let address = base.strip_prefix("http://").expect("the URL begins with http://").to_owned();
         Self { address, stream: None, buffer: Vec::new() }
     }
 
@@ -71,13 +71,13 @@ impl Wire {
 
     /// Sends a request and reads the response.
     pub async fn call(&mut self, request: &[u8]) -> io::Result<Reply> {
-        let answer = self.exchange(request).await;
+        let result = self.exchange(request).await;
         // After an error, or if the server closes the connection, the next call opens a new one.
-        let is_reusable = answer.as_ref().is_ok_and(|reply| reply.header("connection") != "close");
+        let is_reusable = result.as_ref().is_ok_and(|reply| reply.header("connection") != "close");
         if !is_reusable {
             self.stream = None;
         }
-        answer
+        result
     }
 
     async fn exchange(&mut self, request: &[u8]) -> io::Result<Reply> {
