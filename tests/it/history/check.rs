@@ -37,15 +37,15 @@ struct Search<'a> {
     ops: &'a [Op],
     times: Times,
     rules: &'a Rules,
-    /// Memoized failures, keyed by the set of explained answers and the session's state. Each value is a set of unanswered
-    /// calls that were executed; a search with a superset of them fails too.
+    /// Memoized failures, keyed by the set of explained answers and the session's state. Each value lists sets of
+    /// executed unanswered calls: a search with a superset of a listed set fails too.
     tried: HashMap<(Vec<u64>, State), Vec<Vec<u64>>>,
     /// The largest number of answers explained so far, and the session's state after them.
     furthest: (usize, State),
 }
 
 impl Search<'_> {
-    /// Whether the call with this index got an answer. Otherwise it may have been executed at any time, or never.
+    /// Whether the call with this index got an answer. An unanswered call may have been executed late, or never.
     fn is_answered(&self, op: usize) -> bool {
         self.ops[op].answer != Answer::Unknown
     }
@@ -56,17 +56,17 @@ impl Search<'_> {
         if explained >= self.furthest.0 {
             self.furthest = (explained, state);
         }
-        // The call with the earliest open answer was executed before its answer. So a call that was requested after this answer is not the
-        // next to be executed.
+        // The call with the earliest answer of the open calls was executed before that answer. So no call that was requested after that
+        // answer is the next to be executed.
         let open: Vec<usize> = (0..done.len()).filter(|&i| !done[i]).collect();
-        let answers = open.iter().filter(|&&i| self.is_answered(i)).map(|&i| self.ops[i].span.latest);
-        let Some(earliest_answer) = answers.min() else { return true };
+        let answer_times = open.iter().filter(|&&i| self.is_answered(i)).map(|&i| self.ops[i].span.latest);
+        let Some(earliest_answer) = answer_times.min() else { return true };
         if self.already_tried(done, state) {
             return false;
         }
         let mut candidates: Vec<usize> =
             open.into_iter().take_while(|&i| self.ops[i].span.earliest <= earliest_answer).collect();
-        // tries calls in the order of their answers, and unanswered calls last, since `false` sorts before `true`
+        // in the order of the answers; unanswered calls come last, since `false` sorts before `true`
         candidates.sort_by_key(|&i| (!self.is_answered(i), self.ops[i].span.latest));
         for i in candidates {
             let states: Vec<State> = state.after(&self.ops[i], earliest_answer, &self.times, self.rules).collect();
@@ -85,7 +85,8 @@ impl Search<'_> {
         false
     }
 
-    /// Whether this search, or one with fewer executed unanswered calls, has failed before. Otherwise stores this search.
+    /// Whether this search, or one with fewer executed unanswered calls, has failed before. Otherwise stores this search as failed: if
+    /// it succeeds, no other search follows.
     fn already_tried(&mut self, done: &[bool], state: State) -> bool {
         // The done calls as sets of bits, 64 in each number.
         let mut answered = vec![0_u64; done.len().div_ceil(64)];
@@ -94,11 +95,12 @@ impl Search<'_> {
             let set = if self.is_answered(i) { &mut answered } else { &mut unanswered };
             set[i / 64] |= 1_u64 << (i % 64);
         }
-        let failed = self.tried.entry((answered, state)).or_default();
-        let is_subset = |other: &Vec<u64>| other.iter().zip(&unanswered).all(|(other, this)| other & !this == 0);
-        let already_failed = failed.iter().any(is_subset);
+        let failed_sets = self.tried.entry((answered, state)).or_default();
+        let is_subset =
+            |failed: &Vec<u64>| failed.iter().zip(&unanswered).all(|(bits, superset)| bits & !superset == 0);
+        let already_failed = failed_sets.iter().any(is_subset);
         if !already_failed {
-            failed.push(unanswered);
+            failed_sets.push(unanswered);
         }
         already_failed
     }

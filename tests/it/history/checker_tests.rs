@@ -14,12 +14,12 @@ fn rules() -> Rules {
     Rules::new(Duration::from_secs(10), Duration::ZERO, Duration::from_hours(1), Duration::from_hours(2))
 }
 
-/// The token of a generation. Its second number stands for the token's text, and is another one in a second successor.
+/// The token of a generation. The second number stands for the token's text: a second successor has another one.
 fn token(generation: u32) -> Answer {
     Answer::Token(generation, u64::from(generation))
 }
 
-/// A call with the milliseconds of its request and its answer. `Refresh(n)` presents the token of generation n.
+/// A call that was requested and answered at these milliseconds. `Refresh(n)` presents the token of generation n.
 fn op(from_ms: u64, to_ms: u64, call: Call, answer: Answer) -> Op {
     let span = Interval { earliest: from_ms * 1000, latest: to_ms * 1000 }; // microseconds
     Op { call, answer, network: 0, span }
@@ -72,7 +72,7 @@ fn checker_accepts_a_whole_session() {
 fn checker_accepts_concurrent_calls_in_any_order() {
     let racers = [op(2, 9, Refresh(0), token(2)), op(2, 8, Refresh(0), token(1)), op(3, 7, Refresh(1), token(2))];
     assert_accepted(&continued(&[login()], &racers));
-    // token 2 was returned before token 1, from which it is issued, was presented
+    // token 2 was returned before token 1, its predecessor, was presented
     expect_violation(&[
         login(),
         op(2, 4, Refresh(0), token(2)),
@@ -88,7 +88,7 @@ fn checker_finds_a_second_successor() {
     let violation =
         expect_violation(&[login(), op(2, 3, Refresh(0), token(1)), op(4, 5, Refresh(0), Answer::Token(1, 77))]);
     assert!(violation.contains("second successor"), "{violation}");
-    // one token rotated the session twice
+    // token 0 rotated the session twice, in two refreshes or in one
     expect_violation(&[login(), op(2, 3, Refresh(0), token(1)), op(4, 5, Refresh(0), token(2))]);
     expect_violation(&[login(), op(2, 3, Refresh(0), token(2))]);
 }
@@ -106,7 +106,7 @@ fn checker_enforces_the_grace_window_from_both_sides() {
     assert_accepted(&continued(&reused, &[op(12_002, 12_003, Refresh(1), Gone)]));
     // reuse must end the session
     expect_violation(&continued(&reused, &[op(12_002, 12_003, Refresh(1), token(2))]));
-    // the current token is no reuse
+    // the current token, however old, is no reuse
     expect_violation(&continued(&rotated, &[op(12_000, 12_001, Refresh(1), Reused)]));
 }
 
@@ -114,21 +114,21 @@ fn checker_enforces_the_grace_window_from_both_sides() {
 fn checker_enforces_the_retry_window_from_both_sides() {
     // a minute in microseconds
     let rules = Rules { retry: 60_000_000, ..rules() };
-    let found = |ops: &[Op]| violation(ops, &rules).is_some();
+    let is_violation = |ops: &[Op]| violation(ops, &rules).is_some();
     let at = |ms, call, answer| [op(ms, ms + 1, call, answer)];
     let rotated = [login(), op(2, 3, Refresh(0), token(1))];
-    // the predecessor of the current token, which was issued at 2 ms: the retry window ends at 60 s
-    assert!(!found(&continued(&rotated, &at(55_000, Refresh(0), token(1)))));
-    assert!(found(&continued(&rotated, &at(55_000, Refresh(0), Reused))));
-    assert!(found(&continued(&rotated, &at(65_000, Refresh(0), token(1)))));
-    assert!(!found(&continued(&rotated, &at(65_000, Refresh(0), Reused))));
-    // An older token may be repeated only if it was within its grace window when the current token was issued. That of token 0 ends at
-    // 10 s.
+    // token 1 was issued at 2 ms: the retry window of its predecessor, token 0, ends at 60 s
+    assert!(!is_violation(&continued(&rotated, &at(55_000, Refresh(0), token(1)))));
+    assert!(is_violation(&continued(&rotated, &at(55_000, Refresh(0), Reused))));
+    assert!(is_violation(&continued(&rotated, &at(65_000, Refresh(0), token(1)))));
+    assert!(!is_violation(&continued(&rotated, &at(65_000, Refresh(0), Reused))));
+    // An older token may be repeated only if it was within its grace window when the current token was issued. The grace window of
+    // token 0 ends at 10 s.
     for (current_issued_at, may_repeat) in [(5_000, true), (15_000, false)] {
         let rotated = continued(&rotated, &at(current_issued_at, Refresh(1), token(2)));
-        let found_at_30_s = |answer| found(&continued(&rotated, &at(30_000, Refresh(0), answer)));
-        assert_eq!(found_at_30_s(token(2)), !may_repeat, "{current_issued_at}");
-        assert_eq!(found_at_30_s(Reused), may_repeat, "{current_issued_at}");
+        let is_violation_at_30_s = |answer| is_violation(&continued(&rotated, &at(30_000, Refresh(0), answer)));
+        assert_eq!(is_violation_at_30_s(token(2)), !may_repeat, "{current_issued_at}");
+        assert_eq!(is_violation_at_30_s(Reused), may_repeat, "{current_issued_at}");
     }
 }
 
@@ -145,17 +145,17 @@ fn shadowed(rounds: u64) -> Vec<Op> {
 
 #[test]
 fn checker_expects_a_session_with_two_holders_to_end_at_the_fourth_counted_repeat() {
-    let shadowed_until = |rounds, last_answer| {
+    let shadowed_with_last = |rounds, last_answer| {
         let mut ops = shadowed(rounds);
         ops.last_mut().unwrap().answer = last_answer;
         ops
     };
     assert_accepted(&shadowed(3));
-    assert_accepted(&shadowed_until(4, Reused));
+    assert_accepted(&shadowed_with_last(4, Reused));
     // the fourth counted repeat must not be answered
     expect_violation(&shadowed(4));
     // the third counted repeat must not end the session
-    expect_violation(&shadowed_until(3, Reused));
+    expect_violation(&shadowed_with_last(3, Reused));
     // repeats from the same network are not counted
     let same_network: Vec<Op> = shadowed(8).into_iter().map(|op| Op { network: 0, ..op }).collect();
     assert_accepted(&same_network);
@@ -171,7 +171,7 @@ fn checker_expects_a_session_with_two_holders_to_end_at_the_fourth_counted_repea
 fn checker_accepts_both_outcomes_of_an_unanswered_counted_repeat() {
     let mut ops = shadowed(4);
     // The history is the login, and then two calls in each round: call 6 is the repeat of the third round, call 8 that of the fourth.
-    // The third repeat may have been counted, or not.
+    // The third repeat may not have been counted: the fourth is answered with a token. Or it was counted: the fourth is reuse.
     ops[6].answer = Unknown;
     assert_accepted(&ops);
     ops[8].answer = Reused;
@@ -190,7 +190,7 @@ fn checker_finds_a_session_alive_after_its_end() {
 fn checker_finds_a_lost_acknowledged_call() {
     expect_violation(&[login(), op(2, 3, Check, Gone)]);
     expect_violation(&[login(), op(2, 3, Refresh(0), Gone)]);
-    // Redis lost the second rotation: its token is rotated again, or refused
+    // Redis lost the second rotation: a repeat of token 0 is answered with token 1, or token 2 is refused
     let rotated = [login(), op(2, 3, Refresh(0), token(1)), op(4, 5, Refresh(1), token(2))];
     expect_violation(&continued(&rotated, &[op(6, 7, Refresh(0), token(1))]));
     expect_violation(&continued(&rotated, &[op(6, 7, Refresh(2), Gone)]));
@@ -201,7 +201,7 @@ fn checker_accepts_both_outcomes_of_an_unanswered_call() {
     let unanswered = [login(), op(2, 3, Refresh(0), Unknown)];
     assert_accepted(&continued(&unanswered, &[op(4, 5, Refresh(0), token(1))]));
     assert_accepted(&continued(&unanswered, &[op(4, 5, Check, Live), op(6, 7, Refresh(0), token(1))]));
-    // the call was executed, perhaps late
+    // the grace window has ended only if the refresh was executed at once
     assert_accepted(&continued(&unanswered, &[op(12_000, 12_001, Refresh(0), Reused)]));
     assert_accepted(&continued(&unanswered, &[op(12_000, 12_001, Refresh(0), token(1))]));
     // A second execution is a violation.

@@ -21,9 +21,9 @@ enum RedisFault {
     Killed,
     /// The process is stopped by the signal STOP, and later continued.
     Hung,
-    /// `CLIENT PAUSE` of all commands.
+    /// `CLIENT PAUSE` delays all commands.
     Paused,
-    /// `CLIENT PAUSE` of commands that write.
+    /// `CLIENT PAUSE` delays commands that write.
     WritesPaused,
     /// The memory limit is reached: writes are refused.
     Full,
@@ -52,14 +52,14 @@ enum NodeFault {
     Slow,
 }
 
-/// Injects faults into Redis, with pauses between them, until the record's clock shows `done`.
-pub async fn inject_into_redis(cluster: &ProcessCluster, record: &Record, mut random: Random, done: Duration) {
+/// Injects faults into Redis, with pauses between them, until `end`, a time since the history began.
+pub async fn inject_into_redis(cluster: &ProcessCluster, record: &Record, mut random: Random, end: Duration) {
     use RedisFault::{Busy, CutsConnections, ForgetsScripts, Full, Hung, Killed, Paused, ReadOnly, WritesPaused};
     // a kill is twice as likely as any other fault
     let kinds = [Killed, Killed, Hung, Paused, WritesPaused, Full, ReadOnly, Busy, ForgetsScripts, CutsConnections];
     loop {
         tokio::time::sleep(random.millis(500, 4000)).await;
-        if record.elapsed() >= done {
+        if record.elapsed() >= end {
             return;
         }
         let kind = *random.pick(&kinds);
@@ -91,10 +91,10 @@ async fn inject_redis_fault(cluster: &ProcessCluster, kind: RedisFault, duration
             tokio::time::sleep(duration).await;
         }
         RedisFault::Full => {
-            // less than the server uses already
+            // the server uses more already
             command(&["CONFIG", "SET", "maxmemory", "1mb"]);
             tokio::time::sleep(duration).await;
-            // no limit
+            // 0: no limit
             command(&["CONFIG", "SET", "maxmemory", "0"]);
         }
         RedisFault::ReadOnly => {
@@ -119,18 +119,18 @@ async fn inject_redis_fault(cluster: &ProcessCluster, kind: RedisFault, duration
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
-        // These two happen in an instant, whatever the duration.
+        // The last two faults take no time: they ignore the duration.
         RedisFault::ForgetsScripts => drop(command(&["SCRIPT", "FLUSH"])),
         RedisFault::CutsConnections => drop(command(&["CLIENT", "KILL", "TYPE", "normal"])),
     }
 }
 
-/// Injects faults into nodes, with pauses between them, until the record's clock shows `done`.
-pub async fn inject_into_nodes(cluster: &ProcessCluster, record: &Record, mut random: Random, done: Duration) {
+/// Injects faults into nodes, with pauses between them, until `end`, a time since the history began.
+pub async fn inject_into_nodes(cluster: &ProcessCluster, record: &Record, mut random: Random, end: Duration) {
     use NodeFault::{Cut, Frozen, Hung, Killed, Slow};
     loop {
         tokio::time::sleep(random.millis(500, 5000)).await;
-        if record.elapsed() >= done {
+        if record.elapsed() >= end {
             return;
         }
         let number = random.below(cluster.nodes.len());

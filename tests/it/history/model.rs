@@ -9,7 +9,7 @@ use std::{cmp::Ordering, time::Duration};
 /// A second in microseconds.
 const SECOND: u64 = 1_000_000;
 
-/// An interval within which a call was executed.
+/// The earliest and the latest possible time of an event, such as the execution of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interval {
     pub earliest: u64,
@@ -40,7 +40,7 @@ pub enum Answer {
     Gone,
     /// The session is live.
     Live,
-    /// The session was ended by this call.
+    /// The call to end the session succeeded. The session may have ended before.
     Done,
     /// No answer, or 503: the call was executed, will be executed, or never will be.
     Unknown,
@@ -132,15 +132,15 @@ impl Times {
     }
 
     /// Returns whether a session with this current generation may have expired at some moment of `at`.
-    fn may_be_expired(&self, generation: u32, at: Interval, rules: &Rules) -> bool {
+    fn may_have_expired(&self, generation: u32, at: Interval, rules: &Rules) -> bool {
         let idle = self.generation_began(generation).earliest.saturating_add(rules.idle);
         let absolute = self.created.earliest.saturating_add(rules.absolute);
         // one second more, because tokens expire at whole seconds
         at.latest.saturating_add(rules.tolerance + SECOND) >= idle.min(absolute)
     }
 
-    /// Returns whether a superseded generation may, and whether it must, be answered with the `current` one at some moment of `at`:
-    /// within grace, or within the retry window if it was within grace when the current generation began.
+    /// Whether a repeat of a superseded generation at some moment of `at` may be answered with the `current` token, and whether it must:
+    /// within grace, or within the retry window if the generation was within grace when the current one began.
     fn repeat(&self, generation: u32, current: u32, at: Interval, rules: &Rules) -> (bool, bool) {
         let began = self.generation_began(current);
         let (may_be_in_grace, must_be_in_grace) = self.grace(generation, at, rules);
@@ -155,10 +155,10 @@ impl Times {
         (may_repeat, must_repeat)
     }
 
-    /// Returns whether a generation may, and whether it must, be within its grace window at some moment of `at`.
+    /// Whether a generation may be within its grace window at some moment of `at`, and whether it must.
     fn grace(&self, generation: u32, at: Interval, rules: &Rules) -> (bool, bool) {
-        let since = self.superseded[generation as usize];
-        let (min_age, max_age) = (at.earliest.saturating_sub(since.latest), at.latest.saturating_sub(since.earliest));
+        let began = self.superseded[generation as usize];
+        let (min_age, max_age) = (at.earliest.saturating_sub(began.latest), at.latest.saturating_sub(began.earliest));
         // the grace window of a session that is refreshed very often is up to a sixth longer, because rotate.lua then merges
         // superseded generations
         let longest = rules.grace + rules.grace / 6 + rules.tolerance;
@@ -191,7 +191,7 @@ impl Rules {
         Self {
             grace: micros(grace),
             retry: micros(retry),
-            counted_repeats_limit: 4,
+            counted_repeats_limit: 4, // the default
             idle: micros(idle),
             absolute: micros(absolute),
             tolerance: micros(Duration::from_millis(50)),
@@ -227,14 +227,14 @@ impl Live {
         Self { generation: self.generation + 1, network, counted: self.counted << 1 }
     }
 
-    /// The state after a counted repeat of a superseded generation, or none if the repeat reveals a second holder.
+    /// The state after a counted repeat of a superseded generation. `None` if the repeat reveals a second holder.
     fn after_counted_repeat(self, presented: u32, rules: &Rules) -> Option<Self> {
         // a number whose lowest `bits` bits are set, all of them for 8 or more
         let lowest_set = |bits: u32| u8::try_from((1_u32 << bits.min(8)) - 1).unwrap();
         let lacked = self.generation - presented;
         let counted = self.counted | lowest_set(lacked);
-        // The consecutive generations that reveal a second holder if each is counted. They are more than this repeat alone counts, since
-        // only a second repeat reveals another holder.
+        // A second holder is revealed if these last generations are all counted. One of them is the presented generation: this repeat does
+        // not count it, so an earlier repeat must have.
         let run = lowest_set(rules.counted_repeats_limit.max(lacked + 1));
         let reveals_second_holder = counted & run == run;
         (!reveals_second_holder).then_some(Self { counted, ..self })
@@ -274,8 +274,8 @@ impl State {
 
     fn next(self, op: &Op, latest: u64, times: &Times, rules: &Rules) -> Next {
         let lateness = if op.answer == Answer::Unknown { rules.lateness } else { 0 };
-        // when the node may have read its clock
         let last_execution = op.span.latest.saturating_add(lateness);
+        // the times at which the node may have read its clock
         let at = Interval { earliest: op.span.earliest, latest: last_execution.min(latest) };
         match (self, op.call, op.answer) {
             (Self::Before, Call::Login, Answer::Token(0, _)) => {
@@ -287,7 +287,7 @@ impl State {
 
             (Self::Live(_), Call::End, Answer::Done | Answer::Unknown) => only(Self::Ended),
             (Self::Live(live), Call::Check, Answer::Live) => only_if(times.may_live(live.generation, at, rules), self),
-            (Self::Live(live), _, Answer::Gone) => only_if(times.may_be_expired(live.generation, at, rules), self),
+            (Self::Live(live), _, Answer::Gone) => only_if(times.may_have_expired(live.generation, at, rules), self),
             (Self::Live(live), Call::Refresh(presented), _) => live.refreshed(presented, op, at, times, rules),
 
             (Self::Ended, Call::Refresh(_) | Call::Check | Call::End, Answer::Gone) => only(Self::Ended),

@@ -73,6 +73,7 @@ const MUTATIONS: [Mutation; 7] = [
         script: "rotate.lua",
         from: "redis.call('HSET', key, id, record)",
         to: "if session.generation % 3 ~= 0 then redis.call('HSET', key, id, record) end",
+        // the checker finds a second successor or no order: the texts of both have this word
         found: "generation",
     },
     Mutation {
@@ -91,19 +92,19 @@ async fn checker_finds_each_altered_script() {
     let with_faults = false;
     for (number, Mutation { what, script: name, from, to, found }) in MUTATIONS.into_iter().enumerate() {
         let constants = lua_constants();
-        let (fast_path, whole) = script(name);
-        assert_eq!(whole.matches(from).count(), 1, "occurrences in {name} of: {from}");
+        let (fast_path, script) = script(name);
+        assert_eq!(script.matches(from).count(), 1, "occurrences in {name} of: {from}");
         let load = |text: &str| cluster.server.lock().unwrap().command(&["SCRIPT", "LOAD", text]);
-        let original = load(&format!("{constants}{fast_path}{whole}"));
-        // Without the fast path, so that the mutation applies to every refresh. It declares `answers`, which rotate.lua reads.
-        let mutated = load(&format!("{constants}local answers = {{}}\n{}", whole.replace(from, to)));
+        let original_sha1 = load(&format!("{constants}{fast_path}{script}"));
+        // Without the fast path, so that the mutation applies to every refresh. The fast path declares `answers`, which rotate.lua reads.
+        let mutated_sha1 = load(&format!("{constants}local answers = {{}}\n{}", script.replace(from, to)));
         for node in &cluster.nodes {
-            node.proxy.swap_script(Some((original.clone(), mutated.clone())));
+            node.proxy.swap_script(Some((original_sha1.clone(), mutated_sha1.clone())));
         }
-        // A round meets the mutated behaviour by chance, so there are up to eight. The number of a round is also its seed.
+        // Only some rounds meet the mutated behaviour, so there are up to eight. The number of a round is also its seed.
         let mut round = 0;
         loop {
-            let name_prefix = format!("of{number}x{round}x");
+            let name_prefix = format!("mutation{number}round{round}user");
             let (_, verdict) = history(&cluster, &name_prefix, round, Duration::from_secs(4), with_faults).await;
             println!("{what}: {} violations of {} sessions", verdict.violations.len(), verdict.sessions);
             if verdict.violations.iter().any(|violation| violation.contains(found)) {

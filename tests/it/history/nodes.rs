@@ -31,7 +31,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// The absolute timeout of sessions.
 const ABSOLUTE: Duration = Duration::from_secs(60);
 
-/// The request timeout of a user.
+/// How long a user's HTTP client waits for a response.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One Redis, one database, and nodes as separate processes.

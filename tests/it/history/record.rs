@@ -16,7 +16,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub enum Affected {
     Session(String),
-    /// Every session of the account, except this one if it is set.
+    /// All sessions of the account, or all except this one.
     All {
         except: Option<String>,
     },
@@ -43,7 +43,7 @@ pub struct Record {
 pub struct Verdict {
     pub sessions: usize,
     pub operations: usize,
-    /// Number of calls without an answer.
+    /// Number of calls without an answer, and of those answered with 503.
     pub unknown: usize,
     /// Number of refresh tokens returned, by logins and refreshes.
     pub tokens: usize,
@@ -101,7 +101,7 @@ impl Record {
     /// Checks the history of each session.
     pub fn verdict(&self, rules: &Rules) -> Verdict {
         let entries = self.entries.lock().unwrap();
-        // First the calls about one session, which make the sessions known. Then those about all sessions of an account.
+        // First the calls about one session, which name all sessions. Then the calls about all sessions of an account.
         let mut sessions: HashMap<(usize, &str), Vec<Op>> = HashMap::new();
         for entry in &*entries {
             if let Affected::Session(id) = &entry.affected {
@@ -112,7 +112,7 @@ impl Record {
             let Affected::All { except } = &entry.affected else { continue };
             for ((account, id), ops) in &mut sessions {
                 let concerned = *account == entry.account && except.as_deref() != Some(*id);
-                // A session's first call created it. `entry.op` did not end sessions that were created after its answer.
+                // The first call of a session created it. If that call began after the answer to `entry.op`, `entry.op` did not end the session.
                 let may_have_existed = ops[0].span.earliest <= entry.op.span.latest;
                 if concerned && may_have_existed {
                     ops.push(entry.op.clone());

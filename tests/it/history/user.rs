@@ -1,4 +1,4 @@
-//! A simulated user: logs in, refreshes correctly and incorrectly, checks sessions, logs out, and tries ended sessions.
+//! A simulated user: logs in, refreshes correctly and incorrectly, checks sessions, logs out, and uses ended sessions.
 
 mod ends;
 
@@ -22,7 +22,7 @@ use super::{
 /// A client address in each network: in the user's two networks (0 and 1), between which the user moves, and in the thief's (2).
 const NETWORK_ADDRESSES: [&str; 3] = ["192.0.2.7", "198.51.100.4", "203.0.113.9"];
 const THIEF: Network = 2;
-/// How long the client of a user waits for a response.
+/// How long a user waits before abandoning a request. Longer than the HTTP client waits (nodes.rs): only shorter times abandon one.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a user acts on a session that is known to have ended, to test that it stays ended.
 const TRIES_AFTER_END: usize = 4;
@@ -105,8 +105,8 @@ impl<'a> User<'a> {
         }
     }
 
-    /// Checks every session after the faults: no acknowledged write is lost, and no ended session is live.
-    pub async fn assert_final_state(&mut self) {
+    /// Checks and refreshes every session after the faults, so that the history shows lost writes and ended sessions that are live.
+    pub async fn use_all_sessions(&mut self) {
         for index in 0..self.sessions.len() {
             self.check_session(index).await;
             let current = self.sessions[index].refresh.len() - 1;
@@ -216,7 +216,7 @@ impl<'a> User<'a> {
         self.record.record_call(self.number, Affected::Session(session.to_owned()), op);
     }
 
-    /// Lets the user present the credentials of an ended session a few more times.
+    /// Marks a session as ended, unless it is marked already. The user then acts on it a few more times.
     fn mark_ended(&mut self, index: usize) {
         self.sessions[index].tries.get_or_insert(TRIES_AFTER_END);
     }
@@ -344,7 +344,7 @@ impl<'a> User<'a> {
         self.refresh(index, last, 1).await;
     }
 
-    /// Closes the connection while the node handles the refresh, if the node has not answered in a few milliseconds.
+    /// Closes the connection of a refresh after a few milliseconds, unless the node has answered: it may still handle the refresh.
     async fn abandon_refresh(&mut self, index: usize, last: usize) {
         let (generation, text) = self.sessions[index].refresh[last].clone();
         let (node, timeout) = (self.any_node(), self.random.millis(0, 20));

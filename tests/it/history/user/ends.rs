@@ -129,13 +129,13 @@ impl User<'_> {
         }
     }
 
-    /// Changes the password with the credentials of the session `caller`. The response starts a session that replaces all others.
+    /// Changes the password with the access token of the session `caller`. The change ends all sessions and starts a new one.
     pub(super) async fn change_password(&mut self, caller: usize) {
-        // After an unanswered change, either of two passwords may be the current one: a login finds out which.
+        // After an unanswered change, either of two passwords may be the current one: the user signs in instead.
         let [current] = &self.passwords[..] else { return self.login().await };
         let (current, node) = (current.clone(), self.random.below(self.cluster.nodes.len()));
         self.changes += 1;
-        // A password that no other user or change has. Multiplied by primes, the numbers are long enough for the password policy.
+        // A password that no other user or change has. The multipliers make its numbers longer, and so the password stronger.
         let new = format!("{} lantern orchid {}", self.number * 7919, self.changes * 104_729);
         let body = json!({ "current_password": &current, "new_password": &new });
         let access = self.sessions[caller].access.clone();
