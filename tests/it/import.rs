@@ -16,7 +16,7 @@ use latchkey::{
     crypto::seal::Sealer,
     domain::{account::Identifier, entropy::Entropy},
     password::FirebaseHashConfig,
-    service::import_accounts::{Format, ImportError, Importer, Progress, Summary, import},
+    service::import_accounts::{DEFAULT_BATCH, Format, ImportError, Importer, Progress, Summary, import},
     store::sql::Sql,
 };
 use tokio::io::{AsyncBufRead, AsyncRead, BufReader, ReadBuf};
@@ -27,7 +27,7 @@ use crate::harness::{
     test_cluster::TestCluster,
 };
 
-/// The bytes at the start of a source by which an interrupted import recognizes the source: its fingerprint.
+/// The length of a fingerprint: the first bytes of a source, by which an interrupted import recognizes the source.
 const FINGERPRINT_BYTES: u64 = 64 * 1024;
 
 /// Hashes of [`PASSWORD`], made by argon2-cffi, bcrypt, and Python's hashlib and passlib.
@@ -79,13 +79,6 @@ async fn run_format(
     (result, reported)
 }
 
-/// Connects to the cluster's database, and creates its tables.
-async fn open(cluster: &TestCluster) -> Sql {
-    let sql = Sql::connect(&cluster.config.database).await.unwrap();
-    sql.migrate().await.unwrap();
-    sql
-}
-
 /// Records of the accounts 1 to `count`, one a line.
 fn accounts(count: usize) -> String {
     (1..=count).map(line).collect()
@@ -132,8 +125,8 @@ async fn check_sign_in_and_upgrade(cluster: TestCluster) {
         });
         writeln!(file, "{line}").unwrap();
     }
-    let sql = open(&cluster).await;
-    let (done, reported) = run(&cluster, &sql, 500, file.as_bytes()).await;
+    let sql = cluster.sql().await;
+    let (done, reported) = run(&cluster, &sql, DEFAULT_BATCH, file.as_bytes()).await;
     let count = HASHES.len() as u64;
     assert_eq!(done.unwrap(), Summary { records: count, imported: count, ..Summary::default() });
     assert_eq!(reported, [Progress::Stored { record: count, bytes: file.len() as u64 }]);
@@ -141,8 +134,8 @@ async fn check_sign_in_and_upgrade(cluster: TestCluster) {
     let node = cluster.node().await;
     for (name, hash) in HASHES {
         node.try_login(name, "not the password").await.expect(401);
-        let stored = || async { sql.find_account(&Identifier::parse(name)).await.unwrap().unwrap() };
-        assert_eq!(stored().await.password_hash.unwrap().expose(), hash, "a wrong password changes nothing");
+        let find_account = || async { sql.find_account(&Identifier::parse(name)).await.unwrap().unwrap() };
+        assert_eq!(find_account().await.password_hash.unwrap().expose(), hash, "a wrong password changes nothing");
 
         let tokens = Tokens::of(&node.try_login(&format!("{name}@example.com"), PASSWORD).await.expect(200));
         let me = node.get("/v1/me", &tokens.access).await.expect(200).json();
@@ -150,11 +143,11 @@ async fn check_sign_in_and_upgrade(cluster: TestCluster) {
         assert_eq!(me["roles"][0], "staff");
         assert_eq!(me["created_at"], "2019-05-06T07:08:09.000Z");
         // The hash now has the parameters of the cluster's configuration.
-        let upgraded = stored().await.password_hash.unwrap();
+        let upgraded = find_account().await.password_hash.unwrap();
         assert!(upgraded.expose().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{name}: {}", upgraded.expose());
 
         node.try_login(name, PASSWORD).await.expect(200);
-        assert_eq!(stored().await.password_hash, Some(upgraded), "the hash is upgraded once");
+        assert_eq!(find_account().await.password_hash, Some(upgraded), "the hash is upgraded once");
     }
     sql.close().await;
     node.stop().await;
@@ -176,7 +169,7 @@ async fn imported_account_signs_in_on_postgres() {
 #[tokio::test]
 async fn refused_records_are_reported_and_the_others_imported() {
     let cluster = TestCluster::new();
-    let sql = open(&cluster).await;
+    let sql = cluster.sql().await;
     let hash = HASHES[0].1;
     let account = |rest: &str| format!("{{\"password_hash\":\"{hash}\",{rest}}}");
     let lines = [
@@ -201,15 +194,15 @@ async fn refused_records_are_reported_and_the_others_imported() {
         (9, "invalid_role"),
         (10, "invalid_password_hash"),
     ];
-    // All records in one batch. The blank lines 3 and 8 are ignored.
-    let (done, reported) = run(&cluster, &sql, 500, lines.join("\n").as_bytes()).await;
+    // The blank lines 3 and 8 are ignored.
+    let (done, reported) = run(&cluster, &sql, DEFAULT_BATCH, lines.join("\n").as_bytes()).await;
     assert_eq!(done.unwrap(), Summary { records: 11, imported: 2, ignored: 2, refused: 7, ..Summary::default() });
     assert_eq!(refused_records(&reported), expected);
     let reports = format!("{reported:?}");
     assert!(!reports.contains("po0WFn"), "a hash was reported: {reports}");
 
-    // Once more, when the accounts exist: each record in a batch of its own, with other line ends. The records that were imported before
-    // are refused, too.
+    // The second import has other line ends, and each record in a batch of its own. It refuses also the records that the first import has
+    // stored.
     let (done, reported) = run(&cluster, &sql, 1, lines.join("\r\n").as_bytes()).await;
     assert_eq!(done.unwrap(), Summary { records: 11, ignored: 2, refused: 9, ..Summary::default() });
     assert_eq!(refused_records(&reported)[0], (1, "email_taken"));
@@ -220,7 +213,7 @@ async fn refused_records_are_reported_and_the_others_imported() {
 #[tokio::test]
 async fn interrupted_import_resumes_after_the_stored_records() {
     let cluster = TestCluster::new();
-    let sql = open(&cluster).await;
+    let sql = cluster.sql().await;
     // Lines 100, 1000 and 1100 are bad. The source fails in the middle of line 1000.
     let mut lines: Vec<String> = (1..=1234).map(line).collect();
     for bad in [100, 1000, 1100] {
@@ -256,8 +249,8 @@ async fn interrupted_import_resumes_after_the_stored_records() {
     assert_eq!(refused_records(&reported), [(1000, "not_json"), (1100, "not_json")]);
     assert_eq!(count_accounts(&sql).await, 1231, "all but the three bad lines");
 
-    // After completion, the same import starts at the first line.
-    let (done, _) = run(&cluster, &sql, 500, text.as_bytes()).await;
+    // After completion, the same import starts at the first line, and refuses all records.
+    let (done, _) = run(&cluster, &sql, DEFAULT_BATCH, text.as_bytes()).await;
     assert_eq!(done.unwrap(), Summary { records: 1234, refused: 1234, ..Summary::default() });
 }
 
@@ -290,7 +283,7 @@ impl AsyncRead for Generated {
 /// Imports `count` records, and returns the largest number of bytes that were read and not stored yet.
 async fn max_bytes_in_flight(count: usize) -> u64 {
     let cluster = TestCluster::new();
-    let sql = open(&cluster).await;
+    let sql = cluster.sql().await;
     let read = Arc::new(AtomicU64::new(0));
     let source = Generated { next: 1, last: count, rest: Vec::new(), read: Arc::clone(&read) };
     let importer = Importer {
@@ -307,7 +300,7 @@ async fn max_bytes_in_flight(count: usize) -> u64 {
     let max_in_flight = Cell::new(0);
     let mut report = |progress| {
         let Progress::Stored { bytes, .. } = progress else { panic!("{progress:?}") };
-        // just before the batch was stored
+        // when the batch was read, but not stored yet
         let in_flight = read.load(Ordering::Relaxed) - stored_bytes.get();
         max_in_flight.set(max_in_flight.get().max(in_flight));
         stored_bytes.set(bytes);
@@ -331,7 +324,7 @@ async fn import_memory_is_independent_of_the_number_of_records() {
 #[tokio::test]
 async fn imported_account_keeps_id_times_and_states() {
     let cluster = TestCluster::new();
-    let sql = open(&cluster).await;
+    let sql = cluster.sql().await;
     let id = "8281cec3-5b48-46eb-a41d-72c15ec3f9e2";
     let hash = HASHES[0].1;
     let lines = [
@@ -344,7 +337,7 @@ async fn imported_account_keeps_id_times_and_states() {
         serde_json::json!({ "id": id, "email": "other@example.com", "password_hash": hash }),
     ];
     let file: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    let (done, reported) = run(&cluster, &sql, 500, file.as_bytes()).await;
+    let (done, reported) = run(&cluster, &sql, DEFAULT_BATCH, file.as_bytes()).await;
     assert_eq!(done.unwrap().imported, 3);
     assert_eq!(refused_records(&reported), [(4, "id_taken")]);
 
@@ -369,12 +362,13 @@ async fn imported_account_keeps_id_times_and_states() {
 #[tokio::test]
 async fn bcrypt_account_with_long_password_is_not_locked_out_by_a_typing_error() {
     let cluster = TestCluster::new();
-    let sql = open(&cluster).await;
+    let sql = cluster.sql().await;
     let long = "0123456789".repeat(9);
     // the hash of `long`
     let hash = "$2b$04$mLi6xYGTlmU7e8ngfWeST.Rc8LY9o0ZCp5Scwx5InsXqhSstCH.FW";
     let line = serde_json::json!({ "email": "tail@example.com", "password_hash": hash }).to_string();
-    run(&cluster, &sql, 500, line.as_bytes()).await.0.unwrap();
+    let (done, _) = run(&cluster, &sql, DEFAULT_BATCH, line.as_bytes()).await;
+    done.unwrap();
     let node = cluster.node().await;
     // wrong in the last of its 90 bytes, then cut off after 72
     node.try_login("tail@example.com", &format!("{}x", &long[..89])).await.expect(200);
@@ -385,8 +379,8 @@ async fn bcrypt_account_with_long_password_is_not_locked_out_by_a_typing_error()
 }
 
 /// The export files in `tests/fixtures/import` hold accounts whose password is [`PASSWORD`], others whose state forbids a
-/// sign-in, and records that are not accounts. The addresses tell the state: `no-` begins those that can't sign in, and those with
-/// `verified` or `barred` are verified or disabled.
+/// sign-in, and records that are not accounts. An address begins with `no-` if its account can't sign in, and contains `verified` or
+/// `barred` if its account is verified or disabled.
 #[tokio::test]
 async fn export_files_of_other_systems_are_imported() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/import");
@@ -401,7 +395,7 @@ async fn export_files_of_other_systems_are_imported() {
         ("supabase.json", Format::Supabase, 2, &[]),
     ] {
         let cluster = TestCluster::new();
-        let sql = open(&cluster).await;
+        let sql = cluster.sql().await;
         let text = std::fs::read(format!("{folder}/{file}")).unwrap();
         // in batches of two, so that each file has several
         let (done, reported) = run_format(&cluster, &sql, &format, 2, &text[..]).await;

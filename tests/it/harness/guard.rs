@@ -20,8 +20,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Runs the server. `$1` is the signal that stops the server, `$2` the folder to delete afterwards (empty for none), and the rest
-/// is the server's command. The first line of output, `guarded PID`, names the server's process. The shell closes its own copy of the output: a reader then
-/// sees the end of the output when the server ends. The loop ends when the test process has closed its end of the pipe.
+/// is the server's command. The first line of output, `guarded PID`, names the server's process. The shell closes its own copy of the
+/// output, so that a reader sees the end when the server ends. The loop ends when the test process has closed its end of the pipe.
 const GUARDIAN: &str = r#"
 signal=$1 folder=$2; shift 2
 sh -c 'echo "guarded $$"; exec "$@"' sh "$@" 2>&1 </dev/null &

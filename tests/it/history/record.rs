@@ -112,7 +112,7 @@ impl Record {
             let Affected::All { except } = &entry.affected else { continue };
             for ((account, id), ops) in &mut sessions {
                 let concerned = *account == entry.account && except.as_deref() != Some(*id);
-                // The first call of a session created it. If that call began after the answer to `entry.op`, `entry.op` did not end the session.
+                // The first call of a session created it. An end that was answered before this call did not end the session.
                 let may_have_existed = ops[0].span.earliest <= entry.op.span.latest;
                 if concerned && may_have_existed {
                     ops.push(entry.op.clone());

@@ -11,8 +11,8 @@ use serde_json::json;
 use super::{command, folder};
 use crate::{harness::test_cluster::TestCluster, openapi_external::succeed};
 
-/// Runs a program that uses a client library at every OAuth endpoint for clients. The program fails if a call has another result than
-/// it expects.
+/// Runs a program that uses a client library at every OAuth endpoint for clients. The program fails if a call has an unexpected
+/// result.
 async fn run_client(program: &'static str) {
     let mut cluster = TestCluster::new();
     // The client library checks times with the system clock.
@@ -21,7 +21,7 @@ async fn run_client(program: &'static str) {
     // the client's own key, with which it can authenticate instead of its secret
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
     let new = NewClient {
-        name: "stock.client-1".to_owned(),
+        name: "interop".to_owned(),
         scopes: vec!["read".to_owned(), "write".to_owned()],
         jwks: Some(to_jwks(key.public_jwk()).unwrap()),
         ..NewClient::default()
@@ -37,7 +37,7 @@ async fn run_client(program: &'static str) {
         "client_secret": service.secret,
         "private_key": format!("-----BEGIN PRIVATE KEY-----\n{private_key}\n-----END PRIVATE KEY-----\n"),
         "kid": key.kid(),
-        // the public client that `login` uses, and whose refresh token the program refreshes
+        // the public client that `node.login` uses, so that the refresh token below belongs to it
         "app_id": "latchkey",
         "subject": subject,
         "refresh_token": node.login("ada").await.refresh,

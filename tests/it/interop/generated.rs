@@ -12,8 +12,8 @@ use crate::{
     openapi_external::{succeed, tool},
 };
 
-/// Runs `generate` with a folder that has `openapi.json`, a copy of tests/interop, and a link to the installed npm packages. Then runs
-/// `program`, a file of tests/interop or compiled from one, which uses the generated client.
+/// Calls `generate` with a folder that has `openapi.json`, a copy of tests/interop, and a link to the installed npm packages. Then runs
+/// `program`, which uses the generated client. It is a file of tests/interop, or is compiled from one.
 async fn check(generate: fn(&Path), program: &'static str) {
     let mut cluster = TestCluster::new();
     let node = cluster.node_at_issuer().await;
@@ -29,7 +29,7 @@ async fn check(generate: fn(&Path), program: &'static str) {
     node.stop().await;
 }
 
-/// Runs a program of an npm package of tests/tools. Replaces `./` at the beginning of each argument by the folder.
+/// Runs a program of an npm package of tests/tools. If an argument begins with `./`, replaces the `./` by the folder.
 fn run_node(program: &str, arguments: &[&str], folder: &Path) {
     let script = folder.join("node_modules").join(program);
     // `succeed` runs the program in an empty folder of its own, where it would resolve relative paths.
@@ -53,11 +53,11 @@ async fn openapi_python_client_generates_a_working_client() {
         let (document, settings) = (folder.join("openapi.json"), folder.join("settings.yaml"));
         // By default, the generator formats the client with a tool that need not be installed.
         fs::write(&settings, "post_hooks: []\n").unwrap();
-        let mut generate = Command::new(tool("python"));
-        generate.args(["-m", "openapi_python_client", "generate", "--meta", "none", "--fail-on-warning"]);
-        generate.arg("--path").arg(document).arg("--config").arg(settings);
-        succeed(generate.arg("--output-path").arg(folder.join("latchkey_api")));
-        // Checks the syntax of all modules, also of those that the program does not import.
+        let mut generator = Command::new(tool("python"));
+        generator.args(["-m", "openapi_python_client", "generate", "--meta", "none", "--fail-on-warning"]);
+        generator.arg("--path").arg(document).arg("--config").arg(settings);
+        succeed(generator.arg("--output-path").arg(folder.join("latchkey_api")));
+        // checks the syntax of all modules: the program imports only some
         succeed(Command::new(tool("python")).args(["-m", "compileall", "-q"]).arg(folder.join("latchkey_api")));
     };
     check(generate, "generated_python.py").await;

@@ -1,5 +1,5 @@
 //! Unmodified third-party libraries against a running node. Programs in tests/interop use them, in the versions that `make test` installs.
-//! The only special configuration allows plain HTTP.
+//! The only special configuration allows plain HTTP, and shortens the times of rotation.rs.
 
 mod clients;
 mod generated;
@@ -17,7 +17,7 @@ use tokio::{
 
 use crate::openapi_external::{succeed, tool};
 
-/// A copy of the programs, with the libraries for Node.js beside them, where Node.js looks for them.
+/// A folder with copies of the programs. The libraries for Node.js are beside the programs, where Node.js looks for libraries.
 pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for program in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop")).unwrap() {
@@ -51,7 +51,7 @@ pub(crate) fn command(folder: &TempDir, program: &str, settings: &Value) -> std:
     command
 }
 
-/// A running program that verifies tokens: it reads one a line, and answers with a line. Killed when dropped.
+/// A running program that verifies tokens: it reads a token a line, and answers each with a line. Killed when dropped.
 struct Verifier {
     name: &'static str,
     _child: Child,

@@ -20,7 +20,7 @@ use crate::harness::{
 /// The lifetime of access tokens, short so that a test observes the end of a key.
 const TTL: Duration = Duration::from_secs(6);
 /// The time for which a new key is published before it signs.
-const PUBLISHED: Duration = Duration::from_secs(3);
+const PUBLISH_BEFORE: Duration = Duration::from_secs(3);
 /// The tolerance of comparisons: tokens have times in whole seconds.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,9 +41,9 @@ impl Token {
     }
 }
 
-/// Starts five verifiers. Three libraries have a key cache, which they refresh when a kid is unknown, here at most once a second. (By
-/// default they do so every 30 seconds, and Latchkey publishes keys for 10 minutes before they sign.) Authlib has no key cache, and
-/// oauth4webapi runs without its cache, which would keep keys for at least a minute.
+/// Starts five verifiers. Three libraries have a key cache, which they refresh when a kid is unknown: here at most once a second, by
+/// default at most every 30 seconds. (By default, Latchkey publishes keys for 10 minutes before they sign.) Authlib has no key cache,
+/// and oauth4webapi runs without its cache, which would keep keys for at least a minute.
 fn verifiers(issuer: &str) -> Vec<Verifier> {
     let settings = json!({
         "issuer": issuer,
@@ -73,12 +73,12 @@ impl Fixture {
         cluster.clock = Clock::System; // the clock of the libraries
         cluster.config.token.access_ttl = TTL;
         cluster.config.token.leeway = Duration::ZERO;
-        cluster.config.keys.publish_before = PUBLISHED;
+        cluster.config.keys.publish_before = PUBLISH_BEFORE;
         let node = cluster.node_at_issuer().await;
         let account = node.register("ada").await.text_of("id");
         let tokens = node.login("ada").await;
         let mut verifiers = verifiers(&cluster.config.issuer);
-        // The first verification makes the programs fetch the keys.
+        // Whatever its result, the first verification makes a program fetch the keys.
         for verifier in &mut verifiers {
             drop(verifier.verify(&tokens.access).await);
         }
@@ -93,8 +93,8 @@ impl Fixture {
         Token { text: self.tokens.access.clone(), issued_from, issued_until }
     }
 
-    /// Verifies a token with every library and with Latchkey, and compares the results with the token's lifetime. Returns whether all of
-    /// them refuse the token.
+    /// Verifies a token with every library and with Latchkey, and asserts that the results fit the token's lifetime. Returns whether all
+    /// libraries and Latchkey refuse the token.
     async fn verify_everywhere(&mut self, token: &Token) -> bool {
         let mut all_refuse = true;
         for verifier in &mut self.verifiers {
@@ -149,9 +149,9 @@ async fn key_rotation_refuses_no_valid_token() {
         let new_kid = fixture.rotate(SigningStart::AfterPublication).await;
         // the last token that each key signed
         let mut last_tokens: BTreeMap<String, Token> = BTreeMap::new();
-        // Until the old key is gone, all verifiers must accept the new tokens, and the old key's last token as long as it is valid.
+        // Until the old key is gone, all verifiers must accept each new token, and the old key's last token while this token is valid.
         loop {
-            // Otherwise the node would reload its keys later, and the test would take longer.
+            // By itself, the node would reload its keys later, and the test would take longer.
             fixture.node.state.keys.reload().await.unwrap();
             let token = fixture.new_token().await;
             fixture.verify_everywhere(&token).await;
@@ -181,14 +181,14 @@ async fn retired_key_is_refused_by_latchkey_at_once_and_by_libraries_after_its_l
     app.keys.reload().await.unwrap();
     assert_eq!(fixture.node.get("/v1/verify", &stolen.text).await.problem(), (401, "invalid_token".to_owned()));
     assert_eq!(fixture.published_kids().await, [new_kid]);
-    let access = Tokens::of(&fixture.node.refresh(&fixture.tokens.refresh).await.expect(200)).access;
-    fixture.node.get("/v1/verify", &access).await.expect(200);
+    let token = fixture.new_token().await;
+    fixture.node.get("/v1/verify", &token.text).await.expect(200);
     for mut verifier in fixture.verifiers {
         if verifier.name == "verify_authlib.py" {
             assert!(verifier.verify(&stolen.text).await.is_err(), "this library has no key cache");
         }
-        // Libraries with a key cache trust the stolen key until its last token has expired. The mutex lends the verifier to each call of
-        // the closure.
+        // Libraries with a key cache trust the stolen key until its last token has expired. The mutex lets each call of the
+        // closure borrow the verifier mutably.
         let verifier = tokio::sync::Mutex::new(&mut verifier);
         wait::until("the stolen key is refused", || async {
             verifier.lock().await.verify(&stolen.text).await.is_err()
