@@ -77,8 +77,7 @@ impl PgBouncer {
     }
 }
 
-/// A configuration that checks no passwords. All clients of a database share three server connections, so that a client's transactions
-/// run on different connections.
+/// A configuration that checks no passwords. All clients share three server connections, so that a client's connection changes.
 fn settings(port: u16, postgres_port: u16) -> String {
     format!(
         "[databases]\n\

@@ -99,12 +99,12 @@ impl SmtpServer {
 
     /// The messages that the server has accepted, in order.
     pub fn received(&self) -> Vec<Received> {
-        self.lines("received.jsonl").iter().map(Received::of).collect()
+        self.json_lines("received.jsonl").iter().map(Received::of).collect()
     }
 
     /// The recipients of all delivery attempts, refused ones included, in order.
     pub fn attempts(&self) -> Vec<String> {
-        self.lines("attempts.jsonl").iter().map(|line| line["to"].as_str().unwrap().to_owned()).collect()
+        self.json_lines("attempts.jsonl").iter().map(|line| line["to"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Waits until the server has accepted at least `count` messages, and returns all.
@@ -113,8 +113,7 @@ impl SmtpServer {
         self.received()
     }
 
-    /// The JSON values of a file, one a line. None if the server has not written the file yet.
-    fn lines(&self, name: &str) -> Vec<Value> {
+    fn json_lines(&self, name: &str) -> Vec<Value> {
         let text = fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         // the last line may be incomplete
         text.split_inclusive('\n').filter_map(|line| serde_json::from_str(line).ok()).collect()

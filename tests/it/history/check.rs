@@ -85,8 +85,7 @@ impl Search<'_> {
         false
     }
 
-    /// Whether this search, or one with fewer executed unanswered calls, has failed before. Otherwise stores this search as failed: if
-    /// it succeeds, no other search follows.
+    /// Whether this search, or one with fewer executed unanswered calls, has failed before. Otherwise stores this one: a success ends all.
     fn already_tried(&mut self, done: &[bool], state: State) -> bool {
         // The done calls as sets of bits, 64 in each number.
         let mut answered = vec![0_u64; done.len().div_ceil(64)];
