@@ -45,8 +45,9 @@ impl MetricsListener {
     }
 
     async fn stop(self) {
-        // Dropping `stop` stops the listener, which waits for the connections of clients.
-        drop((self.client, self.stop));
+        // The listener ends when `stop` is dropped and the client has closed its connections.
+        drop(self.client);
+        drop(self.stop);
         self.task.await.unwrap().unwrap();
     }
 }
@@ -66,7 +67,7 @@ async fn scrape(node: &Node) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readyz_of_the_metrics_listener_names_problems_and_draining() {
-    // a setting that Redis should not have: the check warns of it
+    // `/readyz` warns of a Redis that does not persist every write
     let redis = Redis::start_with(&["--appendonly", "no"]);
     let cluster = TestCluster::with_redis(redis);
     let node = cluster.node().await;
@@ -75,12 +76,11 @@ async fn readyz_of_the_metrics_listener_names_problems_and_draining() {
     let client = &listener.client;
     let answer = client.send(client.request(Method::GET, "/readyz")).await.expect(200);
     assert_eq!(answer.header("content-type"), "application/json");
-    let mut body = answer.json();
-    let problems = body["checks"][0]["problems"].take();
+    let body = answer.json();
+    let problems = &body["checks"][0]["problems"];
     assert!(problems[0].as_str().unwrap().contains("set `appendonly yes`"), "{problems}");
-    // `take` has left null in place of the problems of Redis
     let checks = json!([
-        { "name": "redis", "status": "warning", "problems": null },
+        { "name": "redis", "status": "warning", "problems": problems },
         { "name": "database", "status": "ok", "problems": [] },
     ]);
     assert_eq!(body, json!({ "status": "warning", "checks": checks }));
@@ -106,11 +106,11 @@ async fn counters_of_sign_ins_have_every_documented_label_before_the_first_event
     let text = scrape(&node).await;
     node.stop().await;
     let document = read("docs/monitoring.md");
-    let documents = |metric: &str, label: &str| {
+    let is_documented = |metric: &str, label: &str| {
         let row = document.lines().find(|line| line.starts_with(&format!("| `{metric}` |"))).unwrap();
         row.contains(&format!("`{label}`"))
     };
-    let logins = [
+    let login_outcomes = [
         "success",
         "invalid_credentials",
         "email_not_verified",
@@ -121,9 +121,9 @@ async fn counters_of_sign_ins_have_every_documented_label_before_the_first_event
         "unavailable",
         "failed",
     ];
-    for outcome in logins {
+    for outcome in login_outcomes {
         assert_eq!(value(&text, &format!("latchkey_logins_total{{outcome=\"{outcome}\"}}")), 0.0);
-        assert!(documents("latchkey_logins_total", outcome), "{outcome}");
+        assert!(is_documented("latchkey_logins_total", outcome), "{outcome}");
     }
     let metric = "latchkey_second_factors_total";
     let outcomes = ["success", "wrong_code", "invalid_challenge", "refused", "limited", "unavailable", "failed"];
@@ -132,14 +132,14 @@ async fn counters_of_sign_ins_have_every_documented_label_before_the_first_event
     // a device that is not remembered is no failure, so this method has one outcome
     for (method, outcome) in series.chain([("remembered_device", "success")]) {
         assert_eq!(value(&text, &format!("{metric}{{method=\"{method}\",outcome=\"{outcome}\"}}")), 0.0);
-        assert!(documents(metric, method) && documents(metric, outcome), "{method} {outcome}");
+        assert!(is_documented(metric, method) && is_documented(metric, outcome), "{method} {outcome}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_count_logins_refreshes_and_requests() {
     let mut cluster = TestCluster::new();
-    // so that a repeat after the grace window is reuse
+    // so that a superseded refresh token counts as reused after the grace window
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     // the node must use its session cache, whose hits and misses are counted
@@ -199,10 +199,8 @@ async fn counters_count_logins_refreshes_and_requests() {
     assert_eq!(requests(&before, "method=\"POST\",route=\"introspect\",status=\"200\""), 3.0);
     assert_eq!(requests(&before, "method=\"GET\",route=\"unknown\",status=\"404\""), 1.0);
     // I6: the metrics contain no name, id or token.
-    for secret in
-        [&first.refresh, &second.access, &second.session, &client.secret, &"ada".to_owned(), &"billing".to_owned()]
-    {
-        assert!(!after.contains(secret.as_str()));
+    for secret in [first.refresh.as_str(), &second.access, &second.session, &client.secret, "ada", "billing"] {
+        assert!(!after.contains(secret));
     }
 }
 
@@ -224,7 +222,7 @@ async fn gauges_show_peers_and_a_lost_feed() {
 }
 
 #[tokio::test]
-async fn database_gauges_count_connections_in_use() {
+async fn database_metrics_count_connections_in_use_and_errors() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let account = node.register("ada").await.json()["id"].as_str().unwrap().parse().unwrap();
@@ -246,12 +244,12 @@ async fn metrics_path_on_the_api_listener_is_not_found() {
     node.send(node.request(Method::GET, "/metrics")).await.expect(404);
 }
 
-fn root(path: &str) -> String {
+fn repository_path(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(root(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    fs::read_to_string(repository_path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// The program `promtool` of Prometheus.
@@ -269,7 +267,6 @@ fn metric_names(text: &str) -> BTreeSet<String> {
     names.collect()
 }
 
-/// The configuration names the file of the alerts, which is beside it.
 #[test]
 fn printed_configuration_of_prometheus_is_valid() {
     let document = read("docs/monitoring.md");
@@ -279,7 +276,8 @@ fn printed_configuration_of_prometheus_is_valid() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("prometheus.yml");
     fs::write(&file, printed).unwrap();
-    fs::copy(root("monitoring/alerts.yml"), folder.path().join("alerts.yml")).unwrap();
+    // the configuration names this file
+    fs::copy(repository_path("monitoring/alerts.yml"), folder.path().join("alerts.yml")).unwrap();
     let checked = promtool().args(["check", "config"]).arg(&file).output().unwrap();
     let output = [checked.stdout, checked.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(checked.status.success() && output.contains("1 rule files found"), "{output}");
@@ -303,14 +301,14 @@ async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
     let checked = promtool().args(["check", "metrics"]).stdin(fs::File::open(&scraped).unwrap()).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 
-    let rules = promtool().args(["check", "rules"]).arg(root("monitoring/alerts.yml")).output().unwrap();
+    let rules = promtool().args(["check", "rules"]).arg(repository_path("monitoring/alerts.yml")).output().unwrap();
     assert!(
         rules.status.success(),
         "{}{}",
         String::from_utf8_lossy(&rules.stdout),
         String::from_utf8_lossy(&rules.stderr)
     );
-    let tests = promtool().args(["test", "rules"]).arg(root("monitoring/alerts_test.yml")).output().unwrap();
+    let tests = promtool().args(["test", "rules"]).arg(repository_path("monitoring/alerts_test.yml")).output().unwrap();
     assert!(
         tests.status.success(),
         "{}{}",

@@ -48,7 +48,7 @@ async fn registration_with_taken_address_in_another_unicode_form_is_refused() {
 async fn address_that_mixes_scripts_is_accepted() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    // U+0430 is a Cyrillic letter that looks like "a".
+    // U+0430 is a Cyrillic letter that looks like "a", so the two addresses differ.
     for email in ["\u{430}dmin@example.com", "admin@example.com"] {
         node.post("/v1/users", json!({ "email": email, "password": PASSWORD })).await.expect(201);
     }

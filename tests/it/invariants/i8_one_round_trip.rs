@@ -20,7 +20,7 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    // The first call of each script loads it, which takes further commands. Each request here calls another script.
+    // The first call of a script takes further commands, which load the script. These requests load all scripts that the test uses.
     let tokens = node.login("ada").await;
     node.refresh(&tokens.refresh).await.expect(200);
     node.delete("/v1/sessions", &tokens.access).await.expect(200);
@@ -43,7 +43,7 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
             assert_eq!(tags.len(), 1, "{operation}: {words:?}");
         }
     };
-    assert_sent("no operation", &[]);
+    assert_sent("before the first operation", &[]);
 
     let tokens = node.login("ada").await;
     assert_sent("login", &["EVALSHA"]);
@@ -55,12 +55,12 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     node.refresh(&tokens.refresh).await.expect(200);
     assert_sent("refresh within the grace window", &["EVALSHA"]);
     assert_eq!(node.refresh(&format!("{}A", tokens.refresh)).await.status, 401);
-    // another second byte, which the MAC covers
+    // the second byte is changed, which the MAC covers
     let forged = tokens.refresh.replacen("lk_rt_AQ", "lk_rt_AR", 1);
     assert_eq!(node.refresh(&forged).await.status, 401);
     assert_sent("a forged or damaged token", &[]);
     node.get("/v1/me", &tokens.access).await.expect(200);
-    assert_sent("an access token's session", &["HMGET"]);
+    assert_sent("lookup of an access token's session", &["HMGET"]);
     node.logout(&tokens.refresh).await.expect(204);
     assert_sent("logout", &["EVALSHA"]);
 
@@ -100,7 +100,7 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     let call = |path: &str, form: &[(&str, &str)]| {
         node.request(reqwest::Method::POST, path).form(form).basic_auth(&client.id, Some(&client.secret))
     };
-    // For an access token, the claims version is read beside the session's record.
+    // The introspection of an access token reads several fields, such as the session's record and the claims version.
     for (token, command) in [(&tokens.access, "HMGET"), (&tokens.refresh, "HGET")] {
         node.send(call("/oauth2/introspect", &[("token", token)])).await.expect(200);
         assert_sent("an introspection miss", &[command]);
@@ -110,6 +110,7 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     assert_sent("introspection of a forged or damaged token", &[]);
     node.send(call("/oauth2/token", &[("grant_type", "client_credentials")])).await.expect(200);
     assert_sent("a client's own token", &[]);
+    // without client credentials: a session of `/v1/login` belongs to no client
     let refresh = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
     node.send(node.request(reqwest::Method::POST, "/oauth2/token").form(&refresh)).await.expect(200);
     assert_sent("refresh at the token endpoint", &["EVALSHA"]);

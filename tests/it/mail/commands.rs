@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::outbox::outbox_mail;
 use crate::{binary::run, harness::mail};
 
-/// Creates a folder with the migrated database of a service.
+/// Creates a folder with a migrated database.
 fn folder_with_database() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     output(folder.path(), &["migrate"]);
@@ -29,7 +29,7 @@ fn output(folder: &Path, arguments: &[&str]) -> String {
 
 #[test]
 fn preview_renders_each_part_in_the_requested_language() {
-    // The command needs no service.
+    // The command needs no database.
     let folder = tempfile::tempdir().unwrap();
     let text = output(folder.path(), &["mail", "preview", "password_reset", "--locale", "de", "--text"]);
     assert!(text.starts_with("Subject: Setzen Sie Ihr Passwort"), "{text}");
@@ -39,7 +39,7 @@ fn preview_renders_each_part_in_the_requested_language() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the previews write nothing but reset.html");
 
     fs::create_dir(folder.path().join("templates")).unwrap();
-    fs::write(folder.path().join("templates/layout.html"), "{{ no_such_fact }}").unwrap();
+    fs::write(folder.path().join("templates/layout.html"), "{{ no_such_value }}").unwrap();
     let refused = run(folder.path(), &["mail", "preview", "test", "--set", "mail.templates=templates"]);
     let error = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success());
@@ -47,7 +47,7 @@ fn preview_renders_each_part_in_the_requested_language() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn mail_list_show_and_retry_read_and_change_the_outbox() {
+async fn mail_commands_list_show_and_retry_mails_of_the_outbox() {
     let folder = folder_with_database();
     let config = load_existing(&Sources::in_dir(folder.path())).unwrap();
     let sql = Sql::connect(&config.database).await.unwrap();
@@ -80,7 +80,7 @@ fn doctor_sends_a_test_mail_and_reports_an_unreachable_server() {
     assert_eq!(mails.len(), 1);
     assert_eq!(mails[0].to, "ann@example.com");
 
-    // no server listens on port 1
+    // no server listens on port 1; `mail.url` requires `mail.from`
     let unreachable = "mail.url=smtp://127.0.0.1:1?tls=none";
     let sender = "mail.from=a@example.com";
     let refused = run(folder.path(), &["doctor", "--json", "--set", unreachable, "--set", sender]);

@@ -11,8 +11,8 @@ use latchkey::{
 use super::{CODE, TOKEN, enqueue, mail, recipient, verification_mail};
 use crate::harness::{test_cluster::TestCluster, wait};
 
-/// Waits until the outbox has no waiting mail.
-pub(super) async fn wait_until_done(sql: &Sql) {
+/// Waits until every mail of the outbox was sent or has failed.
+pub(super) async fn wait_until_mails_are_done(sql: &Sql) {
     let done = || async { sql.mails(Some(OutboxState::Waiting), 1).await.unwrap().is_empty() };
     wait::until("all mails are done", done).await;
 }
@@ -22,7 +22,7 @@ async fn mail_becomes_a_private_file_with_link_and_code() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("ann@bücher.example", cluster.clock.now())).await;
-    let found = cluster.mail_to("ann@xn--bcher-kva.example", "verify_address").await;
+    let found = cluster.mail_to("ann@xn--bcher-kva.example", "verify_address").await; // the domain in Punycode
     assert_eq!((found.token(), found.code()), (TOKEN, CODE));
     assert!(found.html.contains(TOKEN) && found.html.contains(CODE), "{}", found.html);
     let path = cluster.folder().join("mail").join(&found.file);
@@ -37,7 +37,7 @@ async fn mail_of_a_killed_node_is_sent_by_another() {
     let mut first = cluster.node().await;
     first.kill_mail();
     enqueue(&first.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
-    // The first node claims the mail, and dies before it sends the mail.
+    // The first node claims the mail, and is killed before it sends the mail.
     let lease = Duration::from_mins(5);
     assert_eq!(first.state.sql.claim_mails(1, cluster.clock.now(), lease).await.unwrap().len(), 1);
     drop(first);
@@ -45,12 +45,12 @@ async fn mail_of_a_killed_node_is_sent_by_another() {
     // After the lease, another node may claim the mail.
     cluster.advance(lease);
     cluster.mail_to("ann@example.com", "verify_address").await;
-    wait_until_done(&second.state.sql).await;
+    wait_until_mails_are_done(&second.state.sql).await;
     second.stop().await;
 }
 
 #[tokio::test]
-async fn link_and_code_are_in_no_column_before_and_after_sending() {
+async fn link_and_code_are_unreadable_in_database_before_and_after_sending() {
     let cluster = TestCluster::new();
     let mut node = cluster.node().await;
     // the mail stays in the outbox until another node starts
@@ -69,7 +69,7 @@ async fn link_and_code_are_in_no_column_before_and_after_sending() {
     assert!(contains(&before, "ann@example.com") && !contains(&before, TOKEN) && !contains(&before, CODE));
 
     let other = cluster.node().await;
-    wait_until_done(&other.state.sql).await;
+    wait_until_mails_are_done(&other.state.sql).await;
     let row = other.state.sql.mail(prepared.id).await.unwrap().unwrap();
     assert_eq!(row.state, OutboxState::Sent);
     assert_eq!(row.attempts, 1);
@@ -123,17 +123,17 @@ async fn line_break_in_sender_name_adds_no_header() {
     enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
     let found = cluster.mail_to("ann@example.com", "verify_address").await;
     assert!(!found.has_header("Bcc"), "{:?}", found.headers);
-    assert!(found.headers.iter().all(|(name, _)| !name.contains(' ')), "no header is malformed: {:?}", found.headers);
+    assert!(found.headers.iter().all(|(name, _)| !name.contains(' ')), "a name has no spaces: {:?}", found.headers);
     node.stop().await;
 }
 
 #[tokio::test]
-async fn disabled_notice_is_not_prepared() {
+async fn notice_that_is_off_is_not_prepared() {
     let mut cluster = TestCluster::new();
     cluster.config.mail.notices_off = vec![Template::AccountDisabled];
     let node = cluster.node().await;
-    let disabled = mail("ann@example.com", MailData::AccountDisabled { at: cluster.clock.now() });
-    assert_eq!(node.state.mailer.prepare(&disabled), Ok(None));
+    let notice = mail("ann@example.com", MailData::AccountDisabled { at: cluster.clock.now() });
+    assert_eq!(node.state.mailer.prepare(&notice), Ok(None));
     node.stop().await;
 }
 
@@ -143,7 +143,7 @@ async fn files_and_rows_are_deleted_after_the_retention() {
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
     cluster.mail_to("ann@example.com", "verify_address").await;
-    wait_until_done(&node.state.sql).await;
+    wait_until_mails_are_done(&node.state.sql).await;
     cluster.advance(cluster.config.mail.retention + Duration::from_secs(1));
     let any_state = None;
     let gone = || async {

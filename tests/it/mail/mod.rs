@@ -1,4 +1,4 @@
-//! Mail: the outbox on every database, delivery to files and to a real SMTP server, headers, and commands.
+//! Mail: the outbox on every kind of database, delivery to files and to a real SMTP server, headers, and commands.
 
 mod commands;
 mod files;

@@ -1,4 +1,4 @@
-//! The outbox table on every database: mails in the transaction of a change, leases, results of attempts, and retention.
+//! The outbox table on every kind of database: mails in the transaction of a change, leases, results of attempts, and retention.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::sql::{LATER, NOW, new_account, on_every_backend};
 
 const LEASE: Duration = Duration::from_secs(60);
 
-/// The data of [`outbox_mail`], which is encrypted in a real mail.
+/// Stands for the encrypted data of a mail.
 const SEALED: [u8; 3] = [1, 2, 3];
 
 /// A mail that expires 24 hours after it was created.
@@ -34,7 +34,7 @@ pub fn outbox_mail(created_at: Timestamp) -> OutboxMail {
     }
 }
 
-/// Claims all mails that are due, and asserts that this is one.
+/// Claims the mails that are due, and asserts that there is exactly one.
 async fn claim_one(sql: &Sql, now: Timestamp) -> ClaimedMail {
     let mut claimed = sql.claim_mails(10, now, LEASE).await.unwrap();
     assert_eq!(claimed.len(), 1, "{claimed:?}");
@@ -52,7 +52,7 @@ async fn mail_of_a_change_exists_only_after_its_commit() {
             change.enqueue(&OutboxMail { account: Some(account.id), ..outbox_mail(NOW) }).await.unwrap();
             if commits {
                 change.commit().await.unwrap();
-                sql.wait_for_enqueued_mail().await;
+                sql.wait_for_enqueued_mail().await; // the commit wakes the workers
             } else {
                 drop(change);
             }
@@ -88,7 +88,7 @@ async fn concurrent_workers_claim_each_mail_once() {
                     let mut ids = Vec::new();
                     loop {
                         let claimed = sql.claim_mails(3, NOW, LEASE).await.unwrap();
-                        // A claim skips mails whose rows other workers have locked. Those workers claim them.
+                        // If mails are left, other workers have locked their rows, and claim them.
                         if claimed.is_empty() {
                             return ids;
                         }
@@ -138,24 +138,24 @@ async fn results_set_state_and_delete_data() {
         sql.enqueue_mail(&outbox_mail(NOW)).await.unwrap();
         let mail = claim_one(&sql, NOW).await;
         let due = NOW + Duration::from_secs(30);
-        sql.finish_mail(&mail, &DeliveryResult::Retry("451".to_owned(), due), NOW).await.unwrap();
+        sql.finish_mail(&mail, &DeliveryResult::Retry("451 try later".to_owned(), due), NOW).await.unwrap();
         assert!(sql.claim_mails(10, NOW, LEASE).await.unwrap().is_empty());
         assert_eq!(sql.mail_queue().await.unwrap().waiting, 1);
 
         let mail = claim_one(&sql, due).await;
-        assert_eq!(mail.row.error.as_deref(), Some("451"));
+        assert_eq!(mail.row.error.as_deref(), Some("451 try later"));
         assert_eq!(mail.row.attempts, 2);
-        sql.finish_mail(&mail, &DeliveryResult::GivenUp("550".to_owned()), due).await.unwrap();
+        sql.finish_mail(&mail, &DeliveryResult::GivenUp("550 no such mailbox".to_owned()), due).await.unwrap();
         assert_eq!(sql.mail_queue().await.unwrap().waiting, 0);
         let retried = sql.retry_mails(Some(mail.row.id), due).await.unwrap();
-        assert_eq!(retried, 1, "the data of a failed mail is kept until it expires");
+        assert_eq!(retried, 1, "a failed mail can be retried: its data is kept");
         let mail = claim_one(&sql, due).await;
         sql.finish_mail(&mail, &DeliveryResult::Sent, due).await.unwrap();
         let all_mails = None;
         let retried = sql.retry_mails(all_mails, due).await.unwrap();
         assert_eq!(retried, 0, "the data of a sent mail is deleted");
 
-        // The mail was sent at `due`. Mails that were sent before the given time are deleted.
+        // `prune_mails` deletes the mails that were sent before the given time. This mail was sent at `due`.
         assert!(sql.prune_mails(due, 10).await.unwrap().is_empty());
         assert_eq!(sql.prune_mails(due + Duration::from_millis(1), 10).await.unwrap(), [mail.row.id]);
         let any_state = None;
@@ -171,10 +171,10 @@ async fn rejected_mail_loses_its_data_when_it_expires() {
         let mail = outbox_mail(NOW);
         sql.enqueue_mail(&mail).await.unwrap();
         let claimed = claim_one(&sql, NOW).await;
-        sql.finish_mail(&claimed, &DeliveryResult::GivenUp("550".to_owned()), NOW).await.unwrap();
+        sql.finish_mail(&claimed, &DeliveryResult::GivenUp("550 no such mailbox".to_owned()), NOW).await.unwrap();
         assert_eq!(sql.wipe_expired_mails(NOW).await.unwrap(), 0, "not expired yet");
         assert_eq!(sql.wipe_expired_mails(mail.expires_at).await.unwrap(), 1);
-        // At `NOW`, at which it is not expired, only the lack of data can keep the mail from a retry.
+        // At `NOW` the mail is not expired: only its missing data prevents the retry.
         let all_mails = None;
         assert_eq!(sql.retry_mails(all_mails, NOW).await.unwrap(), 0);
     })

@@ -1,8 +1,8 @@
 //! Delivery to a real SMTP server: encryption, authentication, refusals and faults. No mail is lost, and no mail that the server
 //! acknowledged is sent twice.
 //!
-//! The test server shows a fault for some recipients: `greylist@`, `reject@`, `hang@`, `crash@` and `lost@`
-//! (`tests/tools/smtp_server.py`).
+//! Some recipients select a fault of the test server (`tests/tools/smtp_server.py`): `greylist@` (refused once), `reject@` (refused
+//! always), `hang@` (no answer, once), `crash@` (disconnected during the message, once) and `lost@` (disconnected after it, once).
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,7 +12,7 @@ use latchkey::{
     store::sql::{OutboxRow, OutboxState},
 };
 
-use super::{TOKEN, enqueue, files::wait_until_done, verification_mail};
+use super::{TOKEN, enqueue, files::wait_until_mails_are_done, verification_mail};
 use crate::harness::{
     smtp::SmtpServer,
     test_cluster::{Node, TestCluster},
@@ -36,7 +36,7 @@ async fn newest_row(node: &Node) -> OutboxRow {
     node.state.sql.mails(in_any_state, limit).await.unwrap().remove(0)
 }
 
-/// Waits until an attempt has failed, and returns the row.
+/// Waits until an attempt to send the newest mail has failed, and returns the mail's row.
 async fn wait_for_failed_attempt(node: &Node) -> OutboxRow {
     wait::until("an attempt has failed", || async {
         let row = newest_row(node).await;
@@ -46,9 +46,8 @@ async fn wait_for_failed_attempt(node: &Node) -> OutboxRow {
     newest_row(node).await
 }
 
-/// Moves the clock to the next attempt.
-fn advance_to(cluster: &TestCluster, row: &OutboxRow) {
-    cluster.advance(row.due_at.saturating_since(cluster.clock.now()) + Duration::from_millis(1));
+fn advance_to_next_attempt(cluster: &TestCluster, row: &OutboxRow) {
+    cluster.advance(row.due_at.saturating_since(cluster.clock.now()));
 }
 
 #[tokio::test]
@@ -63,7 +62,7 @@ async fn mail_is_sent_over_starttls_and_tls_with_authentication() {
         assert_eq!(received.from, "no-reply@auth.example.com");
         assert_eq!(received.to, "zoë@xn--bcher-kva.example"); // the domain in Punycode
         assert_eq!(received.mail.token(), TOKEN);
-        wait_until_done(&node.state.sql).await;
+        wait_until_mails_are_done(&node.state.sql).await;
         node.stop().await;
     }
 }
@@ -72,14 +71,14 @@ async fn mail_is_sent_over_starttls_and_tls_with_authentication() {
 async fn mail_is_not_sent_without_the_configured_encryption_or_user() {
     let plain = SmtpServer::start(SmtpSecurity::None, NO_USER);
     let strict = SmtpServer::start(SmtpSecurity::StartTls, Some("latchkey:right"));
-    let mut wrong_user = strict.settings();
-    wrong_user.credentials.as_mut().unwrap().password = "wrong".into();
+    let mut wrong_password = strict.settings();
+    wrong_password.credentials.as_mut().unwrap().password = "wrong".into();
     let mut untrusted = strict.settings();
     untrusted.tls_ca = None; // the certificate authority of the test server
     let mut without_starttls = plain.settings();
     without_starttls.security = SmtpSecurity::StartTls;
     // 535 is the reply of SMTP to wrong credentials
-    for (settings, cause) in [(without_starttls, "STARTTLS"), (wrong_user, "535"), (untrusted, "certificate")] {
+    for (settings, cause) in [(without_starttls, "STARTTLS"), (wrong_password, "535"), (untrusted, "certificate")] {
         let mut cluster = TestCluster::new();
         cluster.config.mail.transport = MailTransport::Smtp(settings);
         let node = cluster.node().await;
@@ -92,10 +91,7 @@ async fn mail_is_not_sent_without_the_configured_encryption_or_user() {
         assert!(node.state.mailer.check().await.unwrap_err().to_string().contains(cause));
         node.stop().await;
     }
-    assert!(
-        plain.attempts().is_empty() && strict.attempts().is_empty(),
-        "the node sent no address of a recipient in clear text"
-    );
+    assert!(plain.attempts().is_empty() && strict.attempts().is_empty(), "the node sent the recipient to no server");
 }
 
 #[tokio::test]
@@ -107,12 +103,12 @@ async fn greylisted_mail_is_sent_by_a_later_attempt() {
     let row = wait_for_failed_attempt(&node).await;
     assert!(row.error.as_ref().unwrap().contains("greylisted"), "{row:?}");
     let delay = row.due_at.saturating_since(cluster.clock.now());
-    // `mail.retry_first` is 30 s, of which half is random
+    // `mail.retry_first` is 30 s, less a random part of at most half
     let possible = Duration::from_secs(15)..=Duration::from_secs(30);
     assert!(possible.contains(&delay), "{delay:?}");
-    advance_to(&cluster, &row);
+    advance_to_next_attempt(&cluster, &row);
     server.wait_for(1).await;
-    wait_until_done(&node.state.sql).await;
+    wait_until_mails_are_done(&node.state.sql).await;
     let (state, attempts) = super::outbox_state(&node.state).await;
     assert_eq!(state, OutboxState::Sent);
     assert_eq!(attempts, 2);
@@ -125,7 +121,7 @@ async fn rejected_mail_fails_and_can_be_retried() {
     let cluster = cluster(&server);
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("reject@example.com", cluster.clock.now())).await;
-    wait_until_done(&node.state.sql).await;
+    wait_until_mails_are_done(&node.state.sql).await;
     let failed = newest_row(&node).await;
     assert_eq!(failed.state, OutboxState::Failed);
     assert_eq!(failed.attempts, 1);
@@ -137,7 +133,7 @@ async fn rejected_mail_fails_and_can_be_retried() {
 }
 
 #[tokio::test]
-async fn server_that_hangs_delays_its_mail_only() {
+async fn unanswered_mail_does_not_delay_another_mail() {
     let server = SmtpServer::start(SmtpSecurity::None, NO_USER);
     let mut settings = server.settings();
     settings.timeout = Duration::from_secs(1);
@@ -151,13 +147,13 @@ async fn server_that_hangs_delays_its_mail_only() {
     assert_eq!(first[0].to, "ann@example.com");
     let has_timed_out = || async {
         let rows = node.state.sql.mails(Some(OutboxState::Waiting), 10).await.unwrap();
-        rows.first().is_some_and(|row| row.error.as_ref().is_some_and(|error| error.contains("mail.timeout")))
+        rows.iter().filter_map(|row| row.error.as_deref()).any(|error| error.contains("mail.timeout"))
     };
     wait::until("the attempt timed out", has_timed_out).await;
-    // longer than `mail.retry_first` (30 s): the server hangs only once
+    // longer than `mail.retry_first` (30 s); the server answers the second attempt
     cluster.advance(Duration::from_mins(2));
     server.wait_for(2).await;
-    wait_until_done(&node.state.sql).await;
+    wait_until_mails_are_done(&node.state.sql).await;
     node.stop().await;
 }
 
@@ -169,9 +165,9 @@ async fn connection_lost_in_the_message_loses_no_mail() {
     enqueue(&node.state, &verification_mail("crash@example.com", cluster.clock.now())).await;
     let row = wait_for_failed_attempt(&node).await;
     assert!(server.received().is_empty());
-    advance_to(&cluster, &row);
+    advance_to_next_attempt(&cluster, &row);
     server.wait_for(1).await;
-    wait_until_done(&node.state.sql).await;
+    wait_until_mails_are_done(&node.state.sql).await;
     assert_eq!(server.received().len(), 1);
     node.stop().await;
 }
@@ -183,14 +179,14 @@ async fn mail_sent_again_after_a_lost_acknowledgement_has_the_same_message_id() 
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("lost@example.com", cluster.clock.now())).await;
     let row = wait_for_failed_attempt(&node).await;
-    advance_to(&cluster, &row);
+    advance_to_next_attempt(&cluster, &row);
     let received = server.wait_for(2).await;
     // mail programs show copies with equal headers once
     let first = &received[0].mail;
     let second = &received[1].mail;
     assert_eq!(first.header("Message-ID"), second.header("Message-ID"));
     assert_eq!(first.header("Date"), second.header("Date"));
-    wait_until_done(&node.state.sql).await;
+    wait_until_mails_are_done(&node.state.sql).await;
     node.stop().await;
 }
 
@@ -204,7 +200,7 @@ async fn two_nodes_send_each_mail_once() {
         enqueue(&nodes[number % 2].state, &mail).await;
     }
     server.wait_for(60).await;
-    wait_until_done(&nodes[0].state.sql).await;
+    wait_until_mails_are_done(&nodes[0].state.sql).await;
     let recipients: Vec<_> = server.received().into_iter().map(|mail| mail.to).collect();
     assert_eq!(recipients.len(), 60);
     assert_eq!(recipients.iter().collect::<BTreeSet<_>>().len(), 60);
@@ -232,7 +228,7 @@ async fn outage_of_an_hour_causes_few_attempts_and_loses_no_mail() {
     // the number of waiting mails, and of all attempts to send them
     let waiting_and_attempts = || async {
         let rows = node.state.sql.mails(Some(OutboxState::Waiting), 100).await.unwrap();
-        // while an attempt is in progress, its outcome is not known: with 0 attempts, the test waits
+        // 0 attempts while one is in progress, so that the test waits for its result
         let is_trying = rows.iter().any(|row| row.is_claimed);
         let attempts = if is_trying { 0 } else { rows.iter().map(|row| row.attempts).sum::<u32>() };
         (rows.len(), attempts)
@@ -253,13 +249,14 @@ async fn outage_of_an_hour_causes_few_attempts_and_loses_no_mail() {
     assert!(attempts < 50, "fewer than one attempt for each mail: {attempts}");
     let metrics = latchkey::service::metrics::render(&node.state).await.unwrap();
     assert!(metrics.contains("latchkey_mail_server_reachable 0"), "{metrics}");
+    // a node without a mail server is ready
     node.get_anonymously("/readyz").await.expect(200);
 
     server.accept_connections();
     // longer than `mail.retry_max` (30 min)
     cluster.advance(Duration::from_mins(31));
     server.wait_for(50).await;
-    wait_until_done(&node.state.sql).await;
+    wait_until_mails_are_done(&node.state.sql).await;
     assert_eq!(server.received().len(), 50);
     node.stop().await;
 }
@@ -293,7 +290,7 @@ async fn expired_mail_is_not_sent() {
     // the lifetime of the link in `verification_mail`
     cluster.advance(Duration::from_hours(1));
     let other = cluster.node().await;
-    wait_until_done(&other.state.sql).await;
+    wait_until_mails_are_done(&other.state.sql).await;
     assert_eq!(newest_row(&other).await.state, OutboxState::Failed);
     assert!(server.attempts().is_empty());
     let every_mail = None;

@@ -33,7 +33,7 @@ async fn request_token(node: &Node, authorization: Option<String>, form: &[(&str
     node.send(request).await
 }
 
-/// The `Authorization` header with these credentials, which are separated by a colon. An option, as [`request_token`] takes it.
+/// The `Authorization` header for the credentials `ID:SECRET`, as [`request_token`] takes it.
 fn basic(credentials: &str) -> Option<String> {
     Some(format!("Basic {}", BASE64_STANDARD.encode(credentials)))
 }
@@ -45,7 +45,7 @@ async fn client_with_basic_or_form_credentials_is_authenticated() {
     let ServiceClient { id, secret } = cluster.service_client("bill.ing_1-a").await;
     request_token(&node, basic(&format!("{id}:{secret}")), &[]).await.expect(200);
     request_token(&node, basic(&format!("{id}:{secret}")), &[("client_id", &id)]).await.expect(200);
-    // The id and the secret are form-encoded (RFC 6749, section 2.3.1), here with characters that need no encoding.
+    // The id and the secret are form-encoded (RFC 6749, section 2.3.1). A client may also encode characters that need no encoding.
     let encoded = |text: &str| text.replace('-', "%2D").replace('_', "%5f").replace('.', "%2E");
     request_token(&node, basic(&format!("{}:{}", encoded(&id), encoded(&secret))), &[]).await.expect(200);
     request_token(&node, None, &[("client_id", &id), ("client_secret", &secret)]).await.expect(200);
@@ -90,38 +90,39 @@ async fn client_with_wrong_credentials_is_refused_with_a_challenge() {
 
 /// Libraries authenticate public clients by HTTP Basic with an empty secret (RFC 6749, section 2.3.1).
 #[tokio::test]
-async fn basic_with_an_empty_secret_is_a_public_client() {
+async fn basic_with_an_empty_secret_identifies_a_public_client() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let ServiceClient { id, .. } = cluster.service_client("billing").await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    let send = async |path: &str, credentials: &str, form: &[(&str, &str)]| {
+    let send_with_basic = async |path: &str, credentials: &str, form: &[(&str, &str)]| {
         let request = node.request(Method::POST, path).form(form);
         node.send(request.header("authorization", basic(credentials).unwrap())).await
     };
-    let refresh = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
+    let refresh_form = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
     // `latchkey` is the public client of sessions that were started by the REST API. The second request repeats the token in its grace
     // window.
-    let newest = send("/oauth2/token", "latchkey:", &refresh).await.expect(200).text_of("refresh_token");
-    let refresh_with = |field: (&'static str, &'static str)| [refresh[0], refresh[1], field];
-    send("/oauth2/token", "latchkey:", &refresh_with(("client_id", "latchkey"))).await.expect(200);
+    let refreshed = send_with_basic("/oauth2/token", "latchkey:", &refresh_form).await.expect(200);
+    let newest = refreshed.text_of("refresh_token");
+    let refresh_form_with = |field: (&'static str, &'static str)| [refresh_form[0], refresh_form[1], field];
+    send_with_basic("/oauth2/token", "latchkey:", &refresh_form_with(("client_id", "latchkey"))).await.expect(200);
     // a client with a secret, an unknown client, no client
     for credentials in [format!("{id}:"), "other:".to_owned(), ":".to_owned()] {
-        let answer = send("/oauth2/token", &credentials, &refresh).await;
+        let answer = send_with_basic("/oauth2/token", &credentials, &refresh_form).await;
         assert_eq!(error(&answer), refused(401, "invalid_client"), "{credentials}");
     }
     for extra in [("client_id", "other"), ("client_secret", "x"), ("client_assertion", "a.b.c")] {
-        let answer = send("/oauth2/token", "latchkey:", &refresh_with(extra)).await;
+        let answer = send_with_basic("/oauth2/token", "latchkey:", &refresh_form_with(extra)).await;
         assert_eq!(error(&answer), refused(400, "invalid_request"), "{extra:?}");
     }
     // A public client may neither get tokens of its own nor introspect.
     for (path, form) in [("/oauth2/token", [GRANT]), ("/oauth2/introspect", [("token", newest.as_str())])] {
-        let answer = send(path, "latchkey:", &form).await;
+        let answer = send_with_basic(path, "latchkey:", &form).await;
         assert_eq!(error(&answer), refused(401, "invalid_client"), "{path}");
     }
-    send("/oauth2/revoke", "latchkey:", &[("token", &newest)]).await.expect(200);
-    let answer = send("/oauth2/token", "latchkey:", &refresh).await;
+    send_with_basic("/oauth2/revoke", "latchkey:", &[("token", &newest)]).await.expect(200);
+    let answer = send_with_basic("/oauth2/token", "latchkey:", &refresh_form).await;
     assert_eq!(error(&answer), refused(400, "invalid_grant"), "the session has ended");
 }
 
@@ -131,7 +132,7 @@ async fn request_with_two_kinds_of_client_credentials_is_refused() {
     let node = cluster.node().await;
     let ServiceClient { id, secret } = cluster.service_client("billing").await;
     let valid = || basic(&format!("{id}:{secret}"));
-    // Fields of two kinds, or of one kind without the field that completes it.
+    // Credentials of two kinds, the `client_id` of another client, or a field without the one that completes it.
     for (authorization, form) in [
         (valid(), &[("client_id", id.as_str()), ("client_secret", secret.as_str())][..]),
         (valid(), &[("client_secret", &secret)]),
@@ -152,8 +153,8 @@ async fn request_with_two_kinds_of_client_credentials_is_refused() {
     assert_eq!(error(&answer), refused(400, "invalid_request"), "two headers");
 }
 
-/// Signs an assertion of the client `billing` whose claims are changed by the members of `changes`. Without changes, the assertion expires
-/// in a minute: the clock of a test cluster starts at 1,800,000,000.
+/// Signs an assertion of the client `billing`, in which `changes` adds or replaces claims. Without changes, the assertion expires in a
+/// minute: the clock of a test cluster starts at 1,800,000,000.
 fn assertion(key: &SigningKey, changes: &Value) -> String {
     let mut claims = json!({
         "iss": "billing", "sub": "billing", "aud": "https://auth.example.com", "exp": 1_800_000_060, "iat": 1_800_000_000,

@@ -61,8 +61,8 @@ async fn rotated_secret_is_accepted_until_its_grace_period_ends() {
     let grace_period = Duration::from_hours(1);
     // returns the client with its new secret
     let rotate = async |grace: Duration| {
-        let app = &node.state;
-        let rotated = clients::rotate_secret(&cluster.clock, &app.entropy, &app.sql, "billing", grace).await;
+        let state = &node.state;
+        let rotated = clients::rotate_secret(&cluster.clock, &state.entropy, &state.sql, "billing", grace).await;
         let (_, new_secret) = rotated.unwrap();
         cluster.reload_clients().await;
         let mut client = first.clone();

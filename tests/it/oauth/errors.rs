@@ -1,5 +1,5 @@
-//! Errors of the endpoints under `/oauth2/`: invalid requests get errors of RFC 6749, HTTP errors and unavailability get problems
-//! (RFC 9457).
+//! Errors of the endpoints under `/oauth2/`: an invalid request gets an error of RFC 6749. An HTTP error or an outage of a store gets a
+//! problem (RFC 9457).
 
 use reqwest::Method;
 
@@ -38,7 +38,7 @@ async fn body_that_is_not_a_valid_form_is_an_invalid_request() {
             assert_eq!(error(&answer), refused(400, "invalid_request"), "{path} {content_type:?} {body}");
         }
     }
-    // the media type in other case, and with a parameter
+    // the media type in mixed case, and with a parameter
     let content_type = "Application/X-WWW-Form-Urlencoded; charset=utf-8";
     let valid = node.request(Method::POST, "/oauth2/revoke").header("content-type", content_type).body("token=x");
     node.send(valid).await.expect(200);
@@ -48,7 +48,7 @@ async fn body_that_is_not_a_valid_form_is_an_invalid_request() {
 async fn unknown_grant_type_and_missing_token_have_different_errors() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    // grant types are compared in the given case
+    // grant types are case-sensitive
     for grant in ["password", "implicit", "Refresh_Token", "urn:ietf:params:oauth:grant-type:device_code"] {
         let answer = post(&node, "/oauth2/token", None, &[("grant_type", grant)]).await;
         assert_eq!(error(&answer), refused(400, "unsupported_grant_type"), "{grant}");
@@ -74,7 +74,7 @@ async fn http_errors_and_unavailability_answer_with_problems() {
         assert_eq!(post(&node, path, None, &[("token", &long)]).await.problem(), (413, "payload_too_large".to_owned()));
     }
     assert_eq!(post(&node, "/oauth2/unknown", None, &[]).await.problem(), (404, "not_found".to_owned()));
-    // Redis refuses every write.
+    // With this limit of its memory, Redis refuses every write.
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let form = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
     let answer = post(&node, "/oauth2/token", None, &form).await;
