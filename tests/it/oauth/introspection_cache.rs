@@ -17,8 +17,8 @@ use crate::harness::{
     wait,
 };
 
-/// A node whose introspection cache has the response for an access token; the client that has introspected it; and the tokens.
-async fn warmed_up(cluster: &TestCluster) -> (Node, ServiceClient, Tokens) {
+/// Starts a node, signs in, and introspects the access token as a new client until the response is cached.
+async fn start_with_cached_introspection(cluster: &TestCluster) -> (Node, ServiceClient, Tokens) {
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.register("ada").await;
@@ -49,7 +49,7 @@ fn hits(node: &Node) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn cached_introspection_equals_the_uncached_response() {
     let cluster = TestCluster::new();
-    let (node, client, tokens) = warmed_up(&cluster).await;
+    let (node, client, tokens) = start_with_cached_introspection(&cluster).await;
     let comparable = |answer: Answer| {
         let mut headers = answer.headers;
         assert!(headers.remove("x-request-id").is_some());
@@ -88,7 +88,7 @@ async fn repeat_until_cached<T>(node: &Node, send: impl AsyncFn() -> T) -> T {
 #[tokio::test(flavor = "multi_thread")]
 async fn cached_introspection_ends_with_the_token_its_key_or_its_session() {
     let cluster = TestCluster::new();
-    let (node, client, tokens) = warmed_up(&cluster).await;
+    let (node, client, tokens) = start_with_cached_introspection(&cluster).await;
     let inactive = json!({ "active": false });
     // the token is valid for 300 s, and the leeway is 5 s
     cluster.advance(Duration::from_secs(304));
@@ -121,9 +121,9 @@ async fn cached_introspection_ends_with_the_token_its_key_or_its_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cached_introspection_ends_with_the_clients_secret_or_enablement() {
+async fn cached_introspection_ends_when_the_secret_expires_or_the_client_is_disabled() {
     let cluster = TestCluster::new();
-    let (node, client, tokens) = warmed_up(&cluster).await;
+    let (node, client, tokens) = start_with_cached_introspection(&cluster).await;
     let introspect_again = async |client: &ServiceClient| {
         post(&node, "/oauth2/introspect", Some(client), &[("token", tokens.access.as_str())]).await
     };
@@ -153,7 +153,7 @@ async fn cached_introspection_ends_with_the_clients_secret_or_enablement() {
 #[tokio::test(flavor = "multi_thread")]
 async fn request_that_differs_is_not_answered_from_the_introspection_cache() {
     let cluster = TestCluster::new();
-    let (node, client, tokens) = warmed_up(&cluster).await;
+    let (node, client, tokens) = start_with_cached_introspection(&cluster).await;
     let before = hits(&node);
     let request = || node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
     // one character of the secret differs
@@ -161,15 +161,14 @@ async fn request_that_differs_is_not_answered_from_the_introspection_cache() {
     let another_character = if &wrong_secret[10..11] == "A" { "B" } else { "A" };
     wrong_secret.replace_range(10..11, another_character);
     let requests = [
-        request().basic_auth(&client.id, Some(&wrong_secret)),
+        (request().basic_auth(&client.id, Some(&wrong_secret)), 401),
         // two credentials
-        request().basic_auth(&client.id, Some(&client.secret)).bearer_auth(&tokens.access),
-        request().bearer_auth(&tokens.access),
-        request(),
+        (request().basic_auth(&client.id, Some(&client.secret)).bearer_auth(&tokens.access), 400),
+        (request().bearer_auth(&tokens.access), 401),
+        (request(), 401),
     ];
-    for request in requests {
-        let answer = node.send(request).await;
-        assert!([400, 401].contains(&answer.status.as_u16()), "{answer:?}");
+    for (request, status) in requests {
+        node.send(request).await.expect(status);
     }
     let plain_text = node
         .request(Method::POST, "/oauth2/introspect")
@@ -187,21 +186,21 @@ async fn cached_introspection_counts_towards_the_rate_limit() {
     let mut cluster = TestCluster::new();
     let quota = Quota { count: 20, window: Duration::from_secs(60) };
     cluster.config.limits.introspection_per_client = Some(quota);
-    let (node, client, tokens) = warmed_up(&cluster).await;
+    let (node, client, tokens) = start_with_cached_introspection(&cluster).await;
     let introspect_again =
         async || post(&node, "/oauth2/introspect", Some(&client), &[("token", tokens.access.as_str())]).await;
     let mut answered = 0;
-    let refused = loop {
+    let over_limit = loop {
         let answer = introspect_again().await;
         if answer.status != 200 {
             break answer;
         }
         answered += 1;
-        // `warmed_up` has used a part of the quota.
+        // `start_with_cached_introspection` has used a part of the quota.
         assert!(answered < quota.count, "the quota did not apply");
     };
-    assert_eq!(refused.status, 429);
-    assert!(refused.header("ratelimit").starts_with("\"introspection-client\";r=0"), "{refused:?}");
+    assert_eq!(over_limit.status, 429);
+    assert!(over_limit.header("ratelimit").starts_with("\"introspection-client\";r=0"), "{over_limit:?}");
     cluster.advance(quota.window);
     introspect_again().await.expect(200);
 }

@@ -51,7 +51,7 @@ fn error(answer: &Answer) -> (u16, String) {
     // RFC 6749, section 5.2: printable ASCII without quotes and backslashes
     let allowed = |byte: u8| matches!(byte, 0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     assert!(!description.is_empty() && description.bytes().all(allowed), "{description}");
-    // Other refusals have no such header.
+    // Only a refusal with 401 has a challenge.
     let challenge = if answer.status == 401 { "Basic realm=\"latchkey\"" } else { "" };
     assert_eq!(answer.header("www-authenticate"), challenge);
     (answer.status.as_u16(), answer.text_of("error"))

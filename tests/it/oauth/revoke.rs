@@ -10,7 +10,7 @@ async fn revoke_of_an_access_or_refresh_token_ends_the_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
-    let introspecting = cluster.service_client("asking").await;
+    let introspecting = cluster.service_client("introspecting").await;
     node.register("ada").await;
     // without a client, the holder of the token signs out
     for (caller, reason) in [(None, "logout"), (Some(&client), "revoked")] {
@@ -32,7 +32,7 @@ async fn revoke_of_an_access_or_refresh_token_ends_the_session() {
             assert_eq!(events::causes_of_session(&cluster.redis, account, &tokens.session), [reason]);
         }
     }
-    // A wrong hint does no harm, nor does the client id that stands for sessions of the REST API (`token.client_id`).
+    // A wrong hint has no effect. The client id `latchkey` (`token.client_id`) stands for the sessions of the REST API.
     let tokens = node.login("ada").await;
     let with_client_id =
         [("token", tokens.refresh.as_str()), ("token_type_hint", "access_token"), ("client_id", "latchkey")];
@@ -47,7 +47,7 @@ async fn revoke_of_an_invalid_token_answers_200() {
     let client = cluster.service_client("billing").await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    // no token at all, the forms of an access and of a refresh token, a refresh token that is too long, an access token without its start
+    // no token; a malformed access token and refresh token; a refresh token that is too long; an access token without its start
     for token in ["x", "a.b.c", "lk_rt_x", &format!("{}x", tokens.refresh), &tokens.access[1..]] {
         for caller in [None, Some(&client)] {
             post(&node, "/oauth2/revoke", caller, &[("token", token)]).await.expect(200);

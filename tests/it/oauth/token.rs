@@ -24,7 +24,7 @@ async fn refresh(node: &Node, token: &str) -> Answer {
 #[tokio::test]
 async fn refresh_grant_returns_the_next_tokens() {
     let mut cluster = TestCluster::new();
-    // A superseded token is reuse once the grace window of ten seconds has passed.
+    // Without a retry window, a superseded token counts as reuse after the grace window of ten seconds.
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.register("ada").await;
@@ -72,7 +72,7 @@ async fn refresh_grant_with_an_invalid_token_is_an_invalid_grant() {
 #[tokio::test]
 async fn refresh_grant_with_the_token_of_a_cookie_session_is_refused_and_has_no_effect() {
     let mut cluster = TestCluster::new();
-    // A superseded token is reuse once the grace window of ten seconds has passed.
+    // Without a retry window, a superseded token counts as reuse after the grace window of ten seconds.
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.register("ada").await;
@@ -91,7 +91,7 @@ async fn refresh_grant_with_the_token_of_a_cookie_session_is_refused_and_has_no_
 #[tokio::test]
 async fn refresh_grant_by_a_service_client_or_for_further_scopes_is_refused_and_has_no_effect() {
     let mut cluster = TestCluster::new();
-    // A superseded token is reuse once the grace window of ten seconds has passed.
+    // Without a retry window, a superseded token counts as reuse after the grace window of ten seconds.
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
@@ -102,7 +102,7 @@ async fn refresh_grant_by_a_service_client_or_for_further_scopes_is_refused_and_
     assert_eq!(error(&by_client), refused(400, "invalid_grant"));
     assert_eq!(error(&request_without_client(&node, &form("billing")).await), refused(401, "invalid_client"));
     assert_eq!(error(&request_without_client(&node, &form("nobody")).await), refused(401, "invalid_client"));
-    // The client of the REST API gets no codes, and the refusal does not say only that its `client_id` is missing.
+    // `latchkey` is the client of the REST API: the sessions that begin with `POST /v1/login`.
     let code_form = [("grant_type", "authorization_code"), ("code", "x"), ("client_id", "latchkey")];
     let answer = request_without_client(&node, &code_form).await;
     assert_eq!(error(&answer), refused(401, "invalid_client"));
@@ -111,8 +111,7 @@ async fn refresh_grant_by_a_service_client_or_for_further_scopes_is_refused_and_
     let further_scope =
         [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh), ("scope", "account admin")];
     assert_eq!(error(&request_without_client(&node, &further_scope).await), refused(400, "invalid_scope"));
-    // The refused requests did not rotate the token: otherwise this refresh would be reuse. `latchkey` is the client of sessions that
-    // began with `POST /v1/login`.
+    // If a refused request had rotated the token, this refresh would be reuse.
     cluster.advance(cluster.config.session.grace);
     request_without_client(&node, &form("latchkey")).await.expect(200);
 }
@@ -160,12 +159,12 @@ async fn client_token_is_valid_for_its_audiences_and_no_account() {
     let audiences = ["reports", "https://api.example.com/"].map(str::to_owned).to_vec();
     let other = NewClient { name: "other".to_owned(), audiences: audiences.clone(), ..NewClient::default() };
     let other = cluster.service_client_with(other).await;
-    let (own_token, other_token) = (client_token(&node, &service).await, client_token(&node, &other).await);
+    let (service_token, other_token) = (client_token(&node, &service).await, client_token(&node, &other).await);
     let claims = jwt_claims(&other_token);
     assert_eq!(claims["aud"], json!(audiences));
     assert_eq!(claims["scope"], json!(null), "the token has no scopes");
 
-    let verified = node.get("/v1/verify?allow=clients", &own_token).await.expect(200);
+    let verified = node.get("/v1/verify?allow=clients", &service_token).await.expect(200);
     assert_eq!(verified.header("x-auth-subject"), "service");
     assert_eq!(verified.header("x-auth-session"), "");
     assert_eq!(verified.header("x-auth-client"), "service");
@@ -174,7 +173,7 @@ async fn client_token_is_valid_for_its_audiences_and_no_account() {
     let expires = cluster.clock.now().as_secs() + 300;
     assert_eq!(verified.header("x-auth-expires"), expires.to_string());
     assert_eq!(node.get("/v1/verify?allow=clients", &other_token).await.problem(), (401, "invalid_token".to_owned()));
-    for token in [&own_token, &other_token] {
+    for token in [&service_token, &other_token] {
         for path in ["/v1/me", "/v1/sessions"] {
             assert_eq!(node.get(path, token).await.problem(), (401, "invalid_token".to_owned()), "{path}");
         }
@@ -185,11 +184,11 @@ async fn client_token_is_valid_for_its_audiences_and_no_account() {
         node.send(logout).await.expect(204);
     }
     // A client sees only tokens for its own audiences as active. By default, a client has the audience `latchkey`.
-    assert_eq!(introspect(&node, &service, &own_token).await["active"], true);
+    assert_eq!(introspect(&node, &service, &service_token).await["active"], true);
     assert_eq!(introspect(&node, &other, &other_token).await["active"], true);
-    assert_eq!(introspect(&node, &other, &own_token).await, json!({ "active": false }));
+    assert_eq!(introspect(&node, &other, &service_token).await, json!({ "active": false }));
     assert_eq!(introspect(&node, &service, &other_token).await, json!({ "active": false }));
     // one second more than the lifetime of five minutes and the leeway of five seconds
     cluster.advance(Duration::from_secs(306));
-    assert_eq!(introspect(&node, &service, &own_token).await, json!({ "active": false }));
+    assert_eq!(introspect(&node, &service, &service_token).await, json!({ "active": false }));
 }
