@@ -1,4 +1,4 @@
-//! Published attacks on OAuth and OpenID Connect. The sections in the comments are those of RFC 9700.
+//! Published attacks on OAuth and OpenID Connect, mostly against the app `shop`. The sections in the comments are those of RFC 9700.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn every_response_names_its_issuer() {
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let valid = Request::for_client(&shop.id);
-    // a code, an error of the request, and an error because of the browser's session
+    // the responses: a code, an error of the request, and an error because of the browser's session
     for request in [valid.clone(), valid.with("scope", "unknown"), valid.with("prompt", "none").with("max_age", "0")] {
         // so that `max_age=0` requires a new authentication
         cluster.advance(Duration::from_secs(1));
@@ -123,7 +123,7 @@ async fn forged_or_foreign_cookie_does_not_sign_in() {
     for cookie in [
         // damaged
         format!("{genuine}x"),
-        // a name without the prefix, in either case
+        // the name without its prefix, and with its prefix in lower case
         genuine.replace("__Host-latchkey-browser", "latchkey-browser"),
         genuine.replace("__Host-latchkey-browser", "__host-latchkey-browser"),
         // tokens of another kind
@@ -149,7 +149,7 @@ async fn forged_or_foreign_cookie_does_not_sign_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn disabled_client_gets_neither_code_nor_tokens() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _shop) = shop(&cluster).await;
     let forum = cluster.service_client_with(web("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let code = browser.code(&node, &Request::for_client("forum")).await;
@@ -159,7 +159,8 @@ async fn disabled_client_gets_neither_code_nor_tokens() {
     cluster.reload_clients().await;
     browser.authorize(&node, &Request::for_client("forum")).await.expect(400);
     assert_eq!(error_of(&exchange(&node, &forum, &code).await), (401, "invalid_client".to_owned()));
-    assert_eq!(error_of(&refresh(&node, &forum, text(&tokens, "refresh_token")).await).1, "invalid_client");
+    let refused = refresh(&node, &forum, text(&tokens, "refresh_token")).await;
+    assert_eq!(error_of(&refused), (401, "invalid_client".to_owned()));
     node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.expect(401);
     node.stop().await;
 }
@@ -175,7 +176,7 @@ async fn client_without_pkce_is_not_downgraded() {
     let browser = Browser::signed_in(&node, "ada").await;
     let with_pkce = Request::for_client("gitea");
     let without_pkce = with_pkce.without("code_challenge").without("code_challenge_method");
-    // `exchange` sends a verifier
+    // unlike `exchange`, which sends a verifier
     let exchange_without_verifier = async |code: &str| {
         let form = [("grant_type", "authorization_code"), ("code", code), ("redirect_uri", CALLBACK)];
         token(&node, &gitea, &form).await
@@ -198,7 +199,7 @@ async fn client_without_pkce_is_not_downgraded() {
     node.stop().await;
 }
 
-/// A pending authorization request is stored in Redis until its user signs in. The limit keeps one address from filling Redis.
+/// A pending authorization request is stored in Redis until its user signs in. The limit keeps one IP address from filling Redis.
 #[tokio::test(flavor = "multi_thread")]
 async fn authorization_requests_are_limited_by_address() {
     let mut cluster = TestCluster::new();
@@ -207,7 +208,7 @@ async fn authorization_requests_are_limited_by_address() {
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::default();
     let request = Request::for_client(&shop.id);
-    // the quota: one request in a query, and one in a form
+    // one request in a query and one in a form use up the quota
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     let form = node.request(reqwest::Method::POST, "/oauth2/authorize").form(&request.0);
     node.send(form).await.expect(303);
@@ -222,7 +223,7 @@ async fn authorization_requests_are_limited_by_address() {
 }
 
 /// Login CSRF: a page of another site submits the sign-in form with the attacker's password and with a token that the attacker got. The
-/// victim's browser sends none of its cookies with it, and has none of the attacker's.
+/// victim's browser sends none of its cookies with the form, and has none of the attacker's.
 #[tokio::test(flavor = "multi_thread")]
 async fn sign_in_form_of_another_site_signs_nobody_in() {
     let cluster = TestCluster::new();
@@ -334,7 +335,7 @@ async fn id_token_of_an_earlier_grant_does_not_sign_out() {
     let path = format!("/oauth2/logout?id_token_hint={}", text(&tokens, "id_token"));
     let confirmation = browser.get(&node, &path).await.expect(200);
     assert!(confirmation.text.contains("Sign out?"), "{}", confirmation.text);
-    // Without the browser's cookie it ends nothing: the current session can still be refreshed.
+    // Without the browser's cookie the ID token ends nothing: the current session can still be refreshed.
     Browser::default().get(&node, &path).await.expect(303);
     let refreshed = refresh(&node, &shop, text(&current, "refresh_token")).await.expect(200).json();
     // An ID token of an app of another browser needs a confirmation as well. In the browser of the app, the token signs out at once.

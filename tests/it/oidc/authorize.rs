@@ -1,4 +1,4 @@
-//! `/oauth2/authorize`: responses to the client, and pages for the user.
+//! `/oauth2/authorize`: responses to the client, which is the app `shop`, and pages for the user.
 
 use std::time::Duration;
 
@@ -151,7 +151,7 @@ async fn error_of_untrusted_client_or_redirect_uri_is_shown_to_user() {
     for request in [
         valid.without("client_id"),
         valid.with("client_id", "unknown"),
-        valid.with("client_id", "billing"),
+        valid.with("client_id", "billing"), // a service, which signs nobody in
         valid.with_another("client_id", &shop.id),
         valid.without("redirect_uri"),
         valid.with("redirect_uri", "https://evil.example/callback"),
@@ -179,7 +179,7 @@ async fn prompt_none_never_shows_a_page() {
     };
     assert_eq!(error(&Browser::default(), &silent).await.as_deref(), Some("login_required"));
     let browser = Browser::signed_in(&node, "ada").await;
-    cluster.advance(Duration::from_secs(1));
+    cluster.advance(Duration::from_secs(1)); // the sign-in precedes the requests
     assert_eq!(error(&browser, &silent).await, None);
     assert_eq!(error(&browser, &silent.with("client_id", "asking")).await.as_deref(), Some("consent_required"));
     assert_eq!(error(&browser, &silent.with("acr_values", "aal2")).await.as_deref(), Some("login_required"));
@@ -197,7 +197,7 @@ async fn hint_of_another_user_requires_that_user() {
     node.register("bob").await;
     let (ada, bob) = (Browser::signed_in(&node, "ada").await, Browser::signed_in(&node, "bob").await);
     let hint = text(&sign_in(&node, &ada, &shop, "openid").await, "id_token").to_owned();
-    // Expired tokens are hints as well.
+    // An expired ID token is accepted as a hint.
     cluster.advance(Duration::from_hours(1));
     let request = Request::for_client(&shop.id).with("id_token_hint", &hint);
     assert!(response_of(&ada.authorize(&node, &request).await).contains_key("code"));
@@ -227,12 +227,10 @@ async fn prompt_and_max_age_require_a_new_authentication() {
         assert_eq!(page_and_handle(&node, &browser.get(&node, &back).await).0, expected);
         // a new authentication must be later than the request
         cluster.advance(Duration::from_secs(1));
-        let again = Browser::signed_in(&node, "ada").await;
-        let code = response_of(&again.get(&node, &back).await).remove("code").unwrap();
+        let reauthenticated = Browser::signed_in(&node, "ada").await;
+        let code = response_of(&reauthenticated.get(&node, &back).await).remove("code").unwrap();
         let tokens = exchange(&node, &shop, &code).await.expect(200).json();
         assert_eq!(claims(text(&tokens, "id_token"))["auth_time"], node.state.clock.now().as_secs());
-        // ages the session for the next request
-        cluster.advance(Duration::from_secs(10));
     }
     let create = valid.with("prompt", "create");
     assert_eq!(page_and_handle(&node, &browser.authorize(&node, &create).await).0, "/account/register");
@@ -250,9 +248,10 @@ async fn acr_values_require_a_session_of_that_level() {
     assert_eq!(page, "/account/reauthenticate");
     // An account without a second factor can't reach the level: the client receives an error, so that the browser does not loop.
     cluster.advance(Duration::from_secs(1));
-    let again = Browser::signed_in(&node, "ada").await;
+    let reauthenticated = Browser::signed_in(&node, "ada").await;
     let (_, second_handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
-    let response = response_of(&again.get(&node, &format!("/oauth2/authorize?request={second_handle}")).await);
+    let back = format!("/oauth2/authorize?request={second_handle}");
+    let response = response_of(&reauthenticated.get(&node, &back).await);
     assert_eq!(response["error"], "unmet_authentication_requirements");
     let strong = Browser::signed_in_at_aal2(&node, "ada").await;
     let response = response_of(&strong.get(&node, &format!("/oauth2/authorize?request={handle}")).await);

@@ -85,7 +85,7 @@ async fn token_with(
     token_as(node, client_id, &form).await
 }
 
-/// Refreshes as a client with this key. A later call with the same refresh token is answered, too, within `session.retry_window`.
+/// Refreshes as a client with this key. Tests present the same refresh token repeatedly, as `session.retry_window` allows.
 async fn refresh_with(
     node: &Node,
     cluster: &TestCluster,
@@ -99,19 +99,21 @@ async fn refresh_with(
 
 /// Signs the browser's user in to an app that authenticates with this key, with the user's consent. Returns the refresh token.
 async fn sign_in(
-    (node, cluster): (&Node, &TestCluster),
+    node: &Node,
+    cluster: &TestCluster,
     browser: &Browser,
     server: &DocumentServer,
     client_id: &str,
     key: &SigningKey,
 ) -> String {
     let code = allow(node, browser, server, &request(server, client_id)).await;
-    exchange_with_key((node, cluster), server, client_id, key, &code).await
+    exchange_with_key(node, cluster, server, client_id, key, &code).await
 }
 
 /// Exchanges a code as a client that authenticates with this key. Returns the refresh token.
 async fn exchange_with_key(
-    (node, cluster): (&Node, &TestCluster),
+    node: &Node,
+    cluster: &TestCluster,
     server: &DocumentServer,
     client_id: &str,
     key: &SigningKey,
@@ -141,7 +143,7 @@ async fn app_with_a_key_in_its_document_authenticates_by_a_signed_assertion() {
     let code = allow(&node, &browser, &server, &request(&server, &client_id)).await;
     let without_assertion = exchange(&node, &server, &client_id, &code).await;
     assert_eq!(error_of(&without_assertion), unauthenticated());
-    let refresh_token = exchange_with_key((&node, &cluster), &server, &client_id, &app_key, &code).await;
+    let refresh_token = exchange_with_key(&node, &cluster, &server, &client_id, &app_key, &code).await;
     let forged = refresh_with(&node, &cluster, &client_id, &foreign_key, &refresh_token).await;
     assert_eq!(error_of(&forged), unauthenticated());
     let tokens = json!({ "refresh_token": refresh_token });
@@ -158,7 +160,7 @@ async fn keys_at_jwks_uri_are_cached_and_follow_a_rotation_within_a_minute() {
     let (old_key, next_key, foreign_key) = (new_key(), new_key(), new_key());
     server.set(KEYS_PATH, Reply::json(&key_set(&[public_jwk(&old_key)])));
     let client_id = app_with_jwks_uri(&server);
-    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &old_key).await;
+    let token = sign_in(&node, &cluster, &browser, &server, &client_id, &old_key).await;
     refresh_with(&node, &cluster, &client_id, &old_key, &token).await.expect(200);
     assert_eq!(server.requests(KEYS_PATH), 1);
     // Within a minute of a fetch, forged assertions do not cause another one.
@@ -183,7 +185,7 @@ async fn client_authenticates_while_jwks_uri_is_unavailable_and_is_refused_once_
     let app_key = new_key();
     server.set(KEYS_PATH, Reply::json(&key_set(&[public_jwk(&app_key)])));
     let client_id = app_with_jwks_uri(&server);
-    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &app_key).await;
+    let token = sign_in(&node, &cluster, &browser, &server, &client_id, &app_key).await;
     server.set(KEYS_PATH, Reply::with("503 Service Unavailable", &[], b""));
     // Keys without a stated lifetime are fetched again after an hour.
     cluster.advance(Duration::from_mins(61));
@@ -193,14 +195,14 @@ async fn client_authenticates_while_jwks_uri_is_unavailable_and_is_refused_once_
     let other = cluster.node().await;
     let unknown = refresh_with(&other, &cluster, &client_id, &app_key, &token).await;
     assert_eq!(error_of(&unknown), unauthenticated());
-    // A symmetric key, which must not be in a public set.
-    let private = json!({ "kty": "oct", "k": "AAAA" });
+    // must not be in a public set
+    let symmetric_key = json!({ "kty": "oct", "k": "AAAA" });
     let location = format!("Location: {}", server.url("/elsewhere"));
     server.set("/elsewhere", Reply::json(&key_set(&[public_jwk(&app_key)])));
     for (problem, reply) in [
         ("gone", Reply::with("410 Gone", &[], b"")),
         ("redirect", Reply::with("302 Found", &["Content-Type: application/json", &location], b"{}")),
-        ("private key", Reply::json(&key_set(&[public_jwk(&app_key), private]))),
+        ("symmetric key", Reply::json(&key_set(&[public_jwk(&app_key), symmetric_key]))),
         ("no key", Reply::json(&key_set(&[]))),
         ("no set", Reply::json(&json!([]))),
         // longer than `dynamic_clients.max_document`
@@ -277,7 +279,7 @@ async fn registered_app_may_have_jwks_uri_only_if_metadata_documents_are_enabled
     let registered = register(&node, &metadata).await.expect(201).json();
     assert_eq!(registered["jwks_uri"], metadata["jwks_uri"]);
     let client_id = text(&registered, "client_id").to_owned();
-    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &app_key).await;
+    let token = sign_in(&node, &cluster, &browser, &server, &client_id, &app_key).await;
     refresh_with(&node, &cluster, &client_id, &app_key, &token).await.expect(200);
     let forged = refresh_with(&node, &cluster, &client_id, &new_key(), &token).await;
     assert_eq!(error_of(&forged), unauthenticated());
@@ -302,7 +304,7 @@ async fn fetch_of_keys_counts_against_the_limit_of_the_address_and_cached_keys_d
     let app_key = new_key();
     server.set(KEYS_PATH, Reply::json(&key_set(&[public_jwk(&app_key)])));
     let client_id = app_with_jwks_uri(&server);
-    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &app_key).await;
+    let token = sign_in(&node, &cluster, &browser, &server, &client_id, &app_key).await;
     // A minute after the fetch, a signature that no cached key verifies would cause another one.
     cluster.advance(Duration::from_mins(1));
     let forged = refresh_with(&node, &cluster, &client_id, &new_key(), &token).await;
@@ -330,6 +332,7 @@ async fn stalled_key_fetches_are_limited_to_four_per_host_and_do_not_delay_new_a
         apps.push(client_id);
     }
     let fifth = apps.pop().unwrap();
+    // the value of the refresh token does not matter: the client is authenticated first
     let stalled = join_all(apps.iter().map(|app| refresh_with(&node, &cluster, app, &app_key, "lk_rt_x")));
     let others = async {
         let documents = &server;

@@ -52,7 +52,7 @@ fn client_add_reports_where_the_issuer_is_configured() {
     let folder = tempfile::tempdir().unwrap();
     // creates the database
     run_successfully(folder.path(), &["migrate"]);
-    // Returns what the command prints, and its notes.
+    // Returns the standard output, and the notes on the standard error.
     let add = |name: &str, more: &[&str]| {
         let app = ["client", "add", name, "--kind", "public", "--redirect-uri", "https://a.example/"];
         let output = run(folder.path(), &[&app[..], more].concat());

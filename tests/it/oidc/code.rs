@@ -1,4 +1,4 @@
-//! Authorization codes: single use (I11), short-lived, bound to the client, redirect URI, verifier and sign-in that they were issued for.
+//! Authorization codes, mostly of the app `shop`: single use (I11), short-lived, bound to the client, redirect URI, verifier and sign-in.
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ async fn second_use_of_code_ends_session_of_first_use() {
     let wrong_verifier = VERIFIER.to_lowercase(); // the verifier has upper case
     exchange_with(&node, &shop, &code, CALLBACK, &wrong_verifier).await.expect(400);
     assert_eq!(userinfo().await, 200);
-    // The code expired after a minute. Its second use still ends the session, for ten minutes.
+    // An unused code expires after a minute. A second use ends the session up to ten minutes after the first use.
     cluster.advance(Duration::from_mins(5));
     assert_eq!(error_of(&exchange(&node, &shop, &code).await), (400, "invalid_grant".to_owned()));
     assert_eq!(userinfo().await, 401);
@@ -79,8 +79,8 @@ async fn code_is_bound_to_client_redirect_uri_and_verifier() {
     assert_eq!(error_of(&exchange_with(&node, &shop, &code, CALLBACK, "short").await), invalid);
     assert_eq!(error_of(&exchange(&node, &shop, "lk_ac_unknown").await), invalid);
     let without_verifier = [("grant_type", "authorization_code"), ("code", &code), ("redirect_uri", CALLBACK)];
-    let (_status, error) = error_of(&token(&node, &shop, &without_verifier).await);
-    assert_eq!(error, "invalid_request");
+    let refused = token(&node, &shop, &without_verifier).await;
+    assert_eq!(error_of(&refused), (400, "invalid_request".to_owned()));
     // The refused requests did not consume the code.
     exchange(&node, &shop, &code).await.expect(200);
     node.stop().await;
@@ -102,7 +102,7 @@ async fn code_expires_after_a_minute_or_when_its_browser_session_ends() {
     let tokens = node.login("ada").await;
     node.change_password(&tokens.access, PASSWORD, "another verse of tidal engines").await.expect(200);
     assert_eq!(error_of(&exchange(&node, &shop, &code).await), (400, "invalid_grant".to_owned()));
-    // The end of the browser's session ends the code, too.
+    // A sign-out ends the browser's session and those beneath it (`revoke_tree`), and with them the code.
     let browser = Browser::signed_in(&node, "ada").await;
     let code = browser.code(&node, &Request::for_client(&shop.id)).await;
     let (account, session) = browser.session.unwrap();
@@ -118,8 +118,9 @@ async fn public_client_exchanges_code_without_secret() {
     let node = cluster.node().await;
     node.register("ada").await;
     let mut app = cluster.service_client_with(public("spa")).await;
+    let secret = app.secret;
     // `refresh` below authenticates `app` with an empty secret, as a public client
-    let secret = std::mem::take(&mut app.secret);
+    app.secret = String::new();
     let browser = Browser::signed_in(&node, "ada").await;
     let code = browser.code(&node, &Request::for_client("spa")).await;
     let form = [
