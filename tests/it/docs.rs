@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    accounts::document::{DocumentShell, blocks},
+    accounts::document::{DocumentShell, shell_blocks},
     harness::{client::PASSWORD, test_cluster::TestCluster},
 };
 
@@ -297,7 +297,7 @@ async fn readme_answers_have_fields_in_the_order_of_the_service() {
 async fn commands_of_the_readme_sign_in_refresh_and_sign_out_as_printed() {
     let mut shell = DocumentShell::new();
     shell.serve("latchkey serve");
-    let [sign_in, sign_out] = &blocks("README.md")[..] else { panic!("README.md must have two blocks") };
+    let [sign_in, sign_out] = &shell_blocks("README.md")[..] else { panic!("README.md must have two blocks") };
     let base = shell.client().base.clone();
     let run = |commands: &str| shell.run(&commands.replace("http://localhost:8080", &base));
     let output = run(sign_in);
@@ -321,7 +321,9 @@ async fn commands_of_the_guide_to_protect_an_api_run_as_printed() {
     let access = shell.client().login("ada").await.access;
     // the variables that the guide's commands use
     shell.run(&format!("api={} access={access}\n", shell.client().base));
-    let [introspect, token] = &blocks("docs/protect-an-api.md")[..] else { panic!("the guide must have two blocks") };
+    let [introspect, token] = &shell_blocks("docs/protect-an-api.md")[..] else {
+        panic!("the guide must have two blocks")
+    };
     assert!(introspect.contains(PRINTED_SECRET), "{introspect}");
     let introspected = shell.run(&introspect.replace(PRINTED_SECRET, secret));
     assert!(introspected.starts_with("{\"active\":true,\"scope\":\"account\""), "{introspected}");
