@@ -8,11 +8,11 @@ export interface AccountResponse {
   created_at: string;
   /** The name to display, if any. */
   display_name?: string;
-  /** The e-mail address, as it was entered. Empty after another account has verified the address, which this account had not verified. */
+  /** The e-mail address, as it was entered. Empty if another account has verified the address first. */
   email: string;
   /** Whether the e-mail address is verified: its owner used a link or a code that was sent there, or the account was imported from a system that had verified it. */
   email_verified: boolean;
-  /** Whether the account has a password, in the responses of `/v1/me`. An account without one signs in by passkey or by a code from a mail; a password reset sets one. */
+  /** Whether the account has a password. Absent in the response to a registration. An account without one signs in by passkey or by a code from a mail; a password reset sets one. */
   has_password?: boolean;
   /** The account's id: the `sub` claim of its access tokens. Ids are never reused. */
   id: string;
@@ -53,13 +53,13 @@ export interface FactorResponse {
   last_used_at?: string;
 }
 
-/** The tokens of the session that takes the place of the caller's session, and new recovery codes. */
+/** The tokens of a new session, and new recovery codes. */
 export interface FactorTokensResponse {
   /** A JWT (RFC 9068). Send it as `Authorization: Bearer`. */
   access_token: string;
   /** The lifetime of the access token in seconds. */
   expires_in: number;
-  /** Ten recovery codes, if new ones were made: each replaces a second factor once. They are never shown again. */
+  /** Ten recovery codes, each of which replaces a second factor once. Absent if no new ones were made. They are never shown again. */
   recovery_codes?: Array<string>;
   /** The seconds until the session ends unless it is refreshed. */
   refresh_expires_in: number;
@@ -107,7 +107,7 @@ export interface LoginRequest {
 export interface Passkey {
   /** The model of the authenticator, as it claims: all zeros if it does not say. */
   aaguid: string;
-  /** Whether there was a copy at the last use. */
+  /** Whether a copy of its key existed at the last use. */
   backed_up: boolean;
   /** Whether its key can be copied to a backup or another device. */
   backup_eligible: boolean;
@@ -227,7 +227,7 @@ export interface Session {
   browser: boolean;
   /** The app that the user signed in to with OpenID Connect: its `client_id`. */
   client_id?: string;
-  /** How many of the last eight refresh tokens a client with another network or user agent lacked: it presented an earlier token. A few are a sign of a connection that loses responses while it changes networks; many are a sign of a second holder of the session. */
+  /** How many of the last eight refresh tokens some client evidently did not have: it presented an older token, from another network or user agent than the last refresh. A few are a sign of a connection that loses responses while it changes networks. Many are a sign of a second holder of the session. */
   counted_repeats: number;
   /** When the user signed in. */
   created_at: string;
@@ -241,11 +241,11 @@ export interface Session {
   id: string;
   /** The IP address of the sign-in. */
   ip?: string;
-  /** When the session was last refreshed, to the minute. */
+  /** When the session was last refreshed (to the minute), or when the user signed in. */
   last_used_at: string;
   /** The IP address of the last refresh, or of the sign-in. */
   last_used_ip?: string;
-  /** The id of the browser's session with which this app session ends. */
+  /** If this is an app session that ends together with a browser's session: the id of the browser's session. */
   parent?: string;
   /** The user agent of the sign-in. */
   user_agent?: string;
@@ -275,11 +275,11 @@ export interface TokensResponse {
 
 /** An authenticator app that waits for its first code. */
 export interface TotpEnrolmentResponse {
-  /** When the first code must have arrived. */
+  /** Until when the first code must arrive. */
   expires_at: string;
   /** The URI as a QR code, to be scanned by an app on another device: an SVG image. */
   qr_code: string;
-  /** The secret in base32, to be typed into the app. The codes have six digits, and change every 30 seconds (SHA-1). */
+  /** The secret in base32, to be typed into the app. The codes have six digits, change every 30 seconds and use SHA-1. */
   secret: string;
   /** The secret as a URI, to be opened by an app on this device. */
   uri: string;

@@ -1,4 +1,4 @@
-/** @typedef {{ keys: string, introspection: string, revocations: string }} Endpoints The endpoints of the issuer (RFC 8414). */
+/** @typedef {{ keysUrl: string, introspectionUrl: string, revocationsUrl: string }} Endpoints From the metadata (RFC 8414). */
 /** Sends requests to one issuer. */
 export class IssuerClient {
     /** @param {Readonly<import("./settings.js").Settings>} settings */
@@ -16,7 +16,8 @@ export class IssuerClient {
      */
     introspect(token: string): Promise<boolean>;
     /**
-     * Opens the feed after an event, or with a snapshot if `lastEventId` is undefined. The caller enforces read timeouts.
+     * Opens the feed. The first events are those after `lastEventId`, or a snapshot if it is undefined. The caller enforces read
+     * timeouts.
      *
      * @param {string | undefined} lastEventId
      * @param {AbortSignal} signal The signal that closes the feed.
@@ -26,10 +27,10 @@ export class IssuerClient {
     #private;
 }
 /**
- * The endpoints of the issuer (RFC 8414).
+ * From the metadata (RFC 8414).
  */
 export type Endpoints = {
-    keys: string;
-    introspection: string;
-    revocations: string;
+    keysUrl: string;
+    introspectionUrl: string;
+    revocationsUrl: string;
 };
