@@ -73,7 +73,7 @@ from_store_errors!(RegisterError);
 pub async fn is_admin(state: &AppState, caller: Option<&AccessClaims>) -> Result<bool, ServiceError> {
     let Some(caller) = caller else { return Ok(false) };
     let account = state.sql.account(caller.sub).await?;
-    Ok(account.is_some_and(|account| account.disabled_at.is_none() && account.roles.contains(Roles::ADMIN)))
+    Ok(account.is_some_and(|account| !account.is_closed(state.clock.now()) && account.roles.contains(Roles::ADMIN)))
 }
 
 /// Checks that registration is open to everyone.
@@ -105,20 +105,22 @@ pub async fn register_for_client(
 ) -> Result<Account, RegisterError> {
     let ip = origin.ip;
     let settings = &state.config.registration;
-    // I12: a stranger must not learn from the response whether an account has the address.
-    let conceals_accounts = settings.conceal && caller.is_none();
+    let by_admin = is_admin(state, caller).await?;
+    // I12: anyone but an admin must not learn from the response whether an account has the address.
+    let conceals_accounts = settings.conceal && !by_admin;
     if conceals_accounts && input.username.is_some() {
         return Err(RegisterError::UsernameNotYet);
     }
     let is_reserved =
         input.username.as_ref().is_some_and(|username| settings.reserved_usernames.contains(&username.key()));
-    if is_reserved && !is_admin(state, caller).await? {
+    if is_reserved && !by_admin {
         return Err(RegisterError::UsernameReserved);
     }
     // Refuses early if the hashing queue is full, before any work in Redis and in the database.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::check_registration(state, &input.email, ip).await?;
-    let actor = caller.map_or(Actor::Anyone, |caller| Actor::Admin(caller.sub));
+    let admin = caller.filter(|_| by_admin);
+    let actor = admin.map_or(Actor::Anyone, |admin| Actor::Admin(admin.sub));
     let email = input.email.clone();
     match create(state, input, Some(actor), ip).await {
         Ok(account) => {

@@ -2,9 +2,10 @@
 //! registration hides that an address is taken).
 
 use latchkey::config::Verification;
+use reqwest::Method;
 use serde_json::json;
 
-use super::{email, first_mail, problem, without_limits};
+use super::{email, first_mail, problem, signed_in, without_limits};
 use crate::harness::{
     client::{Answer, PASSWORD},
     test_cluster::TestCluster,
@@ -56,6 +57,10 @@ async fn concealed_registration_of_a_taken_address_is_answered_alike_and_its_own
     assert_eq!(member_names(&first), member_names(&second));
     assert_eq!(second.json()["email_verified"], false);
     cluster.mail_to(&email("ada"), "address_taken").await;
+    // A signed-in user who is no admin gets the same answers as a stranger.
+    let tokens = node.login("ada").await;
+    let body = json!({ "email": email("ada"), "password": PASSWORD });
+    signed_in(&node, &tokens, Method::POST, "/v1/users", body).await.expect(201);
     // `grace` is unverified and `nobody` is unknown. If their refusals differed, they would reveal that the address of `grace` was free.
     register("grace").await.expect(201);
     for name in ["grace", "nobody"] {
