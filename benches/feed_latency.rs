@@ -41,11 +41,11 @@ use harness::{
 };
 use node_process::{NodeProcess, service_client};
 
-/// Sequential sign-outs: each starts after the previous event has arrived.
+/// Sequential sign-outs: each starts after the event of the previous one has arrived.
 const SEQUENTIAL_SIGN_OUTS: usize = 1000;
 /// Loads at a fixed rate: sign-outs per second, and the duration in seconds. A sign-out does not wait for earlier ones.
 const RATES: [(usize, usize); 2] = [(100, 10), (500, 4)];
-/// Open WebSockets, each of a session that is signed out.
+/// Open WebSockets of each measured app. Each belongs to a session, which is then signed out.
 const SOCKETS: usize = 500;
 /// Sessions of each account, fewer than the session cap (`session.max_per_account`).
 const SESSIONS_PER_ACCOUNT: usize = 40;
@@ -70,14 +70,14 @@ async fn main() {
     let redis = Redis::start();
     let folder = tempfile::tempdir().unwrap();
     let peer_port = guard::free_port();
-    // The apps' verifiers follow the node at the issuer's address: the peer, while `node` ends the sessions.
+    // The apps' verifiers follow the feed at the issuer's address, so the peer has this address. `node` ends the sessions.
     let issuer = format!("http://127.0.0.1:{peer_port}");
     let peer_address = format!("127.0.0.1:{peer_port}");
     let database = format!("sqlite://{}/latchkey.db", folder.path().display());
     let start = |listen| NodeProcess::start(folder.path(), &redis, &settings(&issuer, listen, &database));
     let node = start(ANY_PORT);
     let peer = start(&peer_address);
-    // a command that does not listen, but takes the same settings
+    // this runs a command, which reads the listening address but does not listen
     let service = service_client(folder.path(), &redis, &settings(&issuer, ANY_PORT, &database));
     // The first argument selects one part: `cargo bench … -- fan-out`. Cargo itself adds `--bench`.
     let selected_part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
@@ -103,7 +103,7 @@ async fn main() {
         fan_out::measure(&node.client, &peer, &service, sessions).await;
     }
     if measures("roles") {
-        // the third node is started in it
+        // the cluster of the third node
         let mut cluster = TestCluster::with_redis(redis);
         cluster.config.issuer = issuer;
         println!("changes of roles, sequential:");
@@ -114,8 +114,8 @@ async fn main() {
 /// Measures sign-outs: one after the other, of sessions with an open WebSocket, and at fixed rates.
 async fn sign_outs(node: &NodeProcess, peer: &NodeProcess, issuer: &str, service: &ServiceClient) {
     let arrivals = Arrivals::follow(&peer.client, service).await;
-    let at_fixed_rates: usize = RATES.iter().map(|(rate, seconds)| rate * seconds).sum();
-    let mut sessions = sign_in(&node.client, SEQUENTIAL_SIGN_OUTS + SOCKETS + at_fixed_rates).await;
+    let sign_outs_at_fixed_rates: usize = RATES.iter().map(|(rate, seconds)| rate * seconds).sum();
+    let mut sessions = sign_in(&node.client, SEQUENTIAL_SIGN_OUTS + SOCKETS + sign_outs_at_fixed_rates).await;
 
     let mut times = Vec::new();
     for tokens in sessions.drain(..SEQUENTIAL_SIGN_OUTS) {
@@ -158,7 +158,7 @@ async fn sign_out(client: &Client, arrivals: &Arrivals, tokens: Tokens) -> Times
     Times { requested, answered, effect: arrivals.wait_for(&tokens.session).await }
 }
 
-/// Prints the delays of a request, its answer and its effect. An effect before the answer counts as 0 ms after the answer.
+/// Prints the delays between request, answer and effect. An effect before the answer counts as 0 ms after the answer.
 fn print_delays(times: &[Times], effect: &str) {
     let from_answer = times.iter().map(|times| times.effect.saturating_duration_since(times.answered));
     print_quantiles(&format!("from the answer to the {effect}"), from_answer.collect());

@@ -122,7 +122,7 @@ impl Callers {
         let mut callers = Vec::new();
         let name_prefix = format!("{kind:?}").to_lowercase();
         for number in 0..CALLERS {
-            // not an account of the flood: each sign-in of the flood would end such an account's oldest session
+            // no account of the flood: those exceed the session cap, so each sign-in ends the oldest session
             let name = format!("{name_prefix}{number}");
             client.register(&name).await;
             let tokens = client.login(&name).await;
@@ -244,7 +244,7 @@ impl Flood {
     async fn end(self) -> String {
         self.done.store(true, Ordering::SeqCst);
         let seconds = self.began.elapsed().as_secs_f64();
-        // before the users end, whose last requests take a while
+        // before the wait for the users' last requests, which would lower the rates
         let counts: Vec<_> = {
             let statuses = self.statuses.lock().unwrap();
             #[expect(clippy::cast_precision_loss)]
@@ -279,7 +279,7 @@ impl Cpu {
             // a thread may end meanwhile
             let Ok(stat) = std::fs::read_to_string(thread.unwrap().path().join("stat")) else { continue };
             let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
-            // proc_pid_stat(5): `rest` begins before field 3. Fields 14 and 15 are utime and stime, in hundredths of a second.
+            // proc_pid_stat(5): item 0 is empty, and item 1 is field 3. Items 12 and 13 are utime and stime, in ticks of 10 ms.
             let ticks: f64 = rest.split(' ').skip(12).take(2).map(|ticks| ticks.parse::<f64>().unwrap()).sum();
             let seconds = ticks / 100.0;
             // the hashing threads are called `password-N`

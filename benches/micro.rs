@@ -1,4 +1,4 @@
-//! Measures tokens, codecs and password hashing, each beside the cryptographic or copying operation that it can't avoid (`bare`).
+//! Measures tokens, codecs and password hashing, and by itself the cryptographic or copying operation in each (`bare`).
 //! `make bench-micro` runs the benchmark.
 #![allow(clippy::unwrap_used, missing_docs)]
 

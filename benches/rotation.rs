@@ -1,6 +1,6 @@
 //! Compares rotation rules: false sign-outs of honest holders, and the time until a thief is detected.
 //!
-//! Needs no server. `make bench-rotation` compiles this file alone and runs it; docs/rotation.md has its tables.
+//! Needs no server. `make bench-rotation` compiles this file alone and runs it. docs/rotation.md contains the printed tables.
 #![allow(missing_docs, unreachable_pub)]
 
 #[path = "../tests/it/rotation/simulation/mod.rs"]

@@ -41,7 +41,7 @@ pub async fn measure(client: &Client, node: &NodeProcess, service: &ServiceClien
     let address: SocketAddr = node.client.base.strip_prefix("http://").unwrap().parse().unwrap();
     for _ in 0..SUBSCRIBERS {
         let stream = subscribe(address, service).await;
-        tokio::spawn(count_marks(stream, b"event: revocation", Arc::clone(&received)));
+        tokio::spawn(count_occurrences(stream, b"event: revocation", Arc::clone(&received)));
     }
     // the processor time of the node without events, which is subtracted below
     let idle_start = cpu_of(node.child.id());
@@ -93,7 +93,7 @@ async fn measure_bare_loop() -> f64 {
         tokio::spawn(async move {
             for _ in 0..SUBSCRIBERS {
                 let stream = TcpStream::connect(address).await.unwrap();
-                tokio::spawn(count_marks(stream, b"\n\n", Arc::clone(&received)));
+                tokio::spawn(count_occurrences(stream, b"\n\n", Arc::clone(&received)));
             }
         })
     };
@@ -129,8 +129,8 @@ async fn measure_bare_loop() -> f64 {
     tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap()
 }
 
-/// Adds the number of times that `mark` arrives to `total`, until the stream ends.
-async fn count_marks(mut stream: TcpStream, mark: &'static [u8], total: Arc<AtomicU64>) {
+/// Counts in `total` how often `pattern` arrives, until the stream ends.
+async fn count_occurrences(mut stream: TcpStream, pattern: &'static [u8], total: Arc<AtomicU64>) {
     let mut buffer = vec![0; 4096];
     let mut kept = 0;
     loop {
@@ -140,21 +140,21 @@ async fn count_marks(mut stream: TcpStream, mark: &'static [u8], total: Arc<Atom
         }
         let text = &buffer[..kept + read];
         let (mut searched, mut found) = (0, 0);
-        while let Some(at) = find(&text[searched..], mark) {
-            searched += at + mark.len();
+        while let Some(at) = find(&text[searched..], pattern) {
+            searched += at + pattern.len();
             found += 1;
         }
         total.fetch_add(found, Ordering::Relaxed);
-        // the end of the text may be the beginning of a mark, so the next read is appended to it
-        let rest_start = searched.max(text.len().saturating_sub(mark.len() - 1));
+        // the end of the text may be the beginning of the pattern, so the next read is appended to it
+        let rest_start = searched.max(text.len().saturating_sub(pattern.len() - 1));
         let rest = rest_start..text.len();
         kept = rest.len();
         buffer.copy_within(rest, 0);
     }
 }
 
-fn find(text: &[u8], mark: &[u8]) -> Option<usize> {
-    text.windows(mark.len()).position(|window| window == mark)
+fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
+    text.windows(pattern.len()).position(|window| window == pattern)
 }
 
 /// The processor time of all threads of a process.

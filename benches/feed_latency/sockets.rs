@@ -41,7 +41,7 @@ pub struct App {
 
 /// Accepts a WebSocket, and ignores its messages.
 #[handler]
-fn listen(socket: SessionWebSocket) -> impl IntoResponse {
+fn accept_socket(socket: SessionWebSocket) -> impl IntoResponse {
     socket.on_upgrade(|mut socket| async move { while let Some(Ok(_)) = socket.next().await {} })
 }
 
@@ -51,7 +51,7 @@ impl App {
         let builder = Verifier::builder(issuer).audience("latchkey").client(&service.id, &service.secret);
         let verifier = builder.build().await.unwrap();
         assert!(verifier.wait_live(Duration::from_secs(10)).await, "the feed is live");
-        let app = Route::new().at("/", get(listen).with(Verify::new(verifier)));
+        let app = Route::new().at("/", get(accept_socket).with(Verify::new(verifier)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(Server::new_with_acceptor(TcpAcceptor::from_tokio(listener).unwrap()).run(app));
@@ -69,14 +69,14 @@ impl App {
             symlink(package.path(), modules.join(package.file_name())).unwrap();
         }
         symlink(project("clients/js"), modules.join("latchkey-verify")).unwrap();
-        // The folder has no package.json that declares modules: the suffix .mjs does so.
+        // The suffix .mjs declares the file a module: the folder has no package.json that does so.
         let program = folder.path().join("app.mjs");
         fs::copy(project("examples/express/app.js"), &program).unwrap();
         let program = program.display().to_string();
         let node = tools().join("bin/node").display().to_string();
         // With --preserve-symlinks, the code of clients/js finds its packages in this folder.
         let command = [node.as_str(), "--preserve-symlinks", &program];
-        Self::process(issuer, service, folder, guard::free_port(), &command, "listening on")
+        Self::start_example(issuer, service, folder, guard::free_port(), &command, "listening on")
     }
 
     /// Starts the chat of `examples/fastapi`.
@@ -98,11 +98,11 @@ impl App {
             "--port",
             &port_text,
         ];
-        Self::process(issuer, service, tempfile::tempdir().unwrap(), port, &command, "running on")
+        Self::start_example(issuer, service, tempfile::tempdir().unwrap(), port, &command, "running on")
     }
 
     /// Starts an example that listens on `port`, and waits until it prints `ready`. The command may begin with environment variables.
-    fn process(
+    fn start_example(
         issuer: &str,
         service: &ServiceClient,
         folder: TempDir,
