@@ -244,7 +244,7 @@ impl Flood {
     async fn end(self) -> String {
         self.done.store(true, Ordering::SeqCst);
         let seconds = self.began.elapsed().as_secs_f64();
-        // before the wait for the users' last requests, which would lower the rates
+        // counted before the users' last requests, which end after the measured time
         let counts: Vec<_> = {
             let statuses = self.statuses.lock().unwrap();
             #[expect(clippy::cast_precision_loss)]

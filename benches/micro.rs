@@ -1,5 +1,5 @@
-//! Measures tokens, codecs and password hashing, and by itself the cryptographic or copying operation in each (`bare`).
-//! `make bench-micro` runs the benchmark.
+//! Measures tokens, codecs and password hashing. A `bare` benchmark measures only the cryptographic or copying operation of its
+//! group. `make bench-micro` runs all of them.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{hint::black_box, sync::Arc, time::Duration};

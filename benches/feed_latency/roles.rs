@@ -40,8 +40,8 @@ pub async fn measure(mut cluster: TestCluster, database: &str, peer: &NodeProces
         let requested = Instant::now();
         accounts::change_roles(&node.state, account, add, remove).await.unwrap();
         let answered = Instant::now();
-        let (_, code) = peer.client.get("/v1/verify", &tokens.access).await.problem();
-        assert_eq!(code, "claims_changed");
+        let problem = peer.client.get("/v1/verify", &tokens.access).await.problem();
+        assert_eq!(problem, (401, "claims_changed".to_owned()));
         times.push(Times { requested, answered, effect: refused_at.await.unwrap() });
         // the new tokens have the changed roles
         tokens = Tokens::of(&peer.client.refresh(&tokens.refresh).await.expect(200));

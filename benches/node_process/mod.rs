@@ -33,7 +33,7 @@ fn latchkey_command(folder: &Path, redis: &Redis, settings: &[(&str, &str)], arg
         .env("LATCHKEY_SECRET", SECRET)
         // info includes the line `started`, from which `NodeProcess::start` reads the address
         .env("LATCHKEY_LOG_FILTER", "error,latchkey::cli=info")
-        // without rate limits, because all callers share one address
+        // without rate limits, because all callers share one IP address
         .env("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "off")
         .env("LATCHKEY_LIMITS_LOGIN_BACKOFF_AFTER", "off")
         .env("LATCHKEY_LIMITS_REGISTRATION_PER_ADDRESS", "off")

@@ -1,4 +1,4 @@
-//! Bearer authentication of HTTP requests (RFC 6750): the token of a request, the authorization, and the refusals.
+//! Bearer authentication of HTTP requests (RFC 6750): reads a request's token, and builds the response to a refused request.
 
 use std::time::Duration;
 
@@ -21,15 +21,15 @@ pub(crate) enum Refusal {
     Token(VerifyError),
     /// The account has none of the required roles.
     MissingRole,
-    /// The token lacks one of these scopes, which are separated by spaces. [`crate::guard::checked`] has refused characters
-    /// that a challenge would have to escape.
+    /// The token lacks one of these scopes, which are separated by spaces. [`crate::guard::expect_scope_tokens`] has
+    /// refused characters that a challenge would have to escape.
     MissingScope(String),
     /// The user's authentication is too weak or too old (RFC 9470).
     Authentication {
         /// The accepted authentication contexts, separated by spaces, without characters to escape; empty if every one is
         /// accepted.
         acr_values: String,
-        /// The accepted age of the authentication; `None` if every age is.
+        /// The maximum age of the authentication; `None` if every age is accepted.
         max_age: Option<Duration>,
     },
 }
@@ -83,7 +83,7 @@ impl Refusal {
         })
     }
 
-    /// A problem (RFC 9457) with the same members and codes as Latchkey's own.
+    /// The body of the response: a problem (RFC 9457) with the code that Latchkey itself would use.
     #[cfg(feature = "poem")]
     pub(crate) fn problem(&self) -> String {
         let (code, title, detail) = match self {

@@ -34,16 +34,16 @@ pub struct Builder {
     issuer: String,
     audiences: Vec<String>,
     client: Option<Credentials>,
-    /// Whether the caller renounced revocations explicitly. A missing client alone does not: [`Self::build`] then fails.
+    /// Whether tokens are verified without revocations. If this is false, [`Self::build`] requires a client.
     without_revocations: bool,
     on_feed_lost: OnFeedLost,
     max_staleness: Duration,
-    /// `None`: after [`Self::max_staleness`].
+    /// `None` stands for [`Self::max_staleness`].
     end_after_silence: Option<Duration>,
     max_revocations: usize,
     max_cached_tokens: usize,
     leeway: Duration,
-    accept_service_clients: bool,
+    allow_service_clients: bool,
     key_cooldown: Duration,
     timeout: Duration,
     plain_http: bool,
@@ -64,7 +64,7 @@ impl Builder {
             max_revocations: 1_000_000,
             max_cached_tokens: 20_000,
             leeway: Duration::from_secs(5),
-            accept_service_clients: true,
+            allow_service_clients: true,
             key_cooldown: Duration::from_secs(1),
             timeout: Duration::from_secs(2),
             plain_http: false,
@@ -86,8 +86,8 @@ impl Builder {
         self
     }
 
-    /// Verifies tokens without revocations. No client is needed, and **tokens of ended sessions are accepted until they
-    /// expire**.
+    /// Verifies tokens without revocations, in place of [`Builder::client`]. **Tokens of ended sessions are accepted until they
+    /// expire.**
     pub fn without_revocations(mut self) -> Self {
         self.without_revocations = true;
         self
@@ -99,8 +99,8 @@ impl Builder {
         self
     }
 
-    /// Sets how long local revocations count as up to date without an event of the feed: the longest delay of a revocation.
-    /// Default: 5 seconds. The feed sends a heartbeat, which is an event, every second.
+    /// Sets how long the revocations in memory count as up to date after an event of the feed, and so the longest delay of a
+    /// revocation. Default: 5 seconds. The feed sends a heartbeat, which is an event, every second.
     pub fn max_staleness(mut self, max_staleness: Duration) -> Self {
         self.max_staleness = max_staleness;
         self
@@ -137,7 +137,7 @@ impl Builder {
     /// Refuses tokens that service clients obtained for themselves (`client_credentials`). Default: the
     /// verifier accepts them, and the middlewares refuse them.
     pub fn refuse_service_clients(mut self) -> Self {
-        self.accept_service_clients = false;
+        self.allow_service_clients = false;
         self
     }
 
@@ -232,7 +232,7 @@ impl Builder {
             issuer: self.issuer,
             audiences: self.audiences,
             leeway,
-            allow_service_clients: self.accept_service_clients,
+            allow_service_clients: self.allow_service_clients,
         };
         let cache = Cache::new(self.max_cached_tokens);
         Ok(Verifier::start(Shared { rules, clock: self.clock, http, keys, cache, revocation_check, registry }))

@@ -31,7 +31,7 @@ struct Shard {
 }
 
 impl Cache {
-    /// A cache of at most `capacity` tokens. A capacity below 32 disables the cache, because each shard then has none.
+    /// A cache of at most `capacity` tokens. A capacity below 32 disables the cache: no generation has room for a token.
     pub(crate) fn new(capacity: usize) -> Self {
         // a shard has two generations
         let generation_capacity = capacity / SHARDS / 2;

@@ -52,7 +52,7 @@ pub struct Claims {
 
 impl Claims {
     /// Whether a service client obtained the token for itself (`client_credentials`). Such a token has no user, and `sub`
-    /// is a client id: check this before you use `sub` as an account.
+    /// is a client id: check this before you use `sub` as an account's id.
     pub fn is_service_client(&self) -> bool {
         // every token of a user belongs to a session
         self.sid.is_none()

@@ -16,7 +16,7 @@ pub enum VerifyError {
     /// as the middlewares do.
     #[error("the claims of the account have changed since the token was issued")]
     ClaimsChanged,
-    /// The issuer is unreachable and the local state is stale, so the token can be neither accepted nor refused. The text says
+    /// The verifier lacks the token's key or current revocations, so it can neither accept nor refuse the token. The text says
     /// why. Answer 503 with `Retry-After`.
     #[error("the token cannot be verified now: {0}")]
     Unavailable(&'static str),
@@ -57,7 +57,7 @@ pub enum Invalid {
     /// The header's `typ` is not `at+jwt` (RFC 9068, section 4).
     #[error("the token is not an access token (typ is not at+jwt)")]
     WrongType,
-    /// The token has no `kid`, or the issuer publishes no such key.
+    /// The token has no `kid`, or the issuer publishes no key with it.
     #[error("the issuer publishes no key with the token's kid")]
     UnknownKey,
     /// The header's `alg` is not the algorithm of the key. This includes `none` and unsupported algorithms.

@@ -20,7 +20,7 @@ pub(crate) struct Guard {
 /// The accepted callers: by default every user, and no service client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Requirements {
-    /// Whether tokens that service clients obtained for themselves are accepted, too.
+    /// Whether tokens that service clients obtained for themselves are accepted.
     pub(crate) allow_clients: bool,
     /// Each entry is a list of roles of which the account must have one.
     pub(crate) roles: Vec<Vec<String>>,
@@ -70,11 +70,11 @@ impl Requirements {
     }
 }
 
-/// Checks required values, which challenges quote: each must be a `scope-token` (RFC 6749, section 3.3). `kind` names the values.
+/// Returns required values that a challenge can quote: each is a `scope-token` (RFC 6749, section 3.3). `kind` names them in the panic.
 ///
 /// # Panics
 /// If a value is not a `scope-token`.
-pub(crate) fn checked<V: Into<String>>(kind: &str, values: impl IntoIterator<Item = V>) -> Vec<String> {
+pub(crate) fn expect_scope_tokens<V: Into<String>>(kind: &str, values: impl IntoIterator<Item = V>) -> Vec<String> {
     let values: Vec<String> = values.into_iter().map(Into::into).collect();
     for value in &values {
         let is_token =
@@ -114,7 +114,7 @@ macro_rules! guard_methods {
             /// If a scope is empty, or has spaces, quotes, backslashes or characters other than printable ASCII (RFC 6749, section 3.3).
             #[must_use]
             pub fn require_scope<S: Into<String>>(mut self, all_of: impl IntoIterator<Item = S>) -> Self {
-                self.guard.requirements.scopes.extend($crate::guard::checked("scope", all_of));
+                self.guard.requirements.scopes.extend($crate::guard::expect_scope_tokens("scope", all_of));
                 self
             }
 
@@ -126,7 +126,7 @@ macro_rules! guard_methods {
             /// If a value is empty, or has spaces, quotes, backslashes or characters other than printable ASCII.
             #[must_use]
             pub fn require_acr<A: Into<String>>(mut self, any_of: impl IntoIterator<Item = A>) -> Self {
-                self.guard.requirements.acr = $crate::guard::checked("acr", any_of);
+                self.guard.requirements.acr = $crate::guard::expect_scope_tokens("acr", any_of);
                 self
             }
 
@@ -149,9 +149,9 @@ mod tests {
     #[test]
     fn required_value_that_no_challenge_can_quote_is_refused() {
         let values = ["orders:read", "https://api.example.com/", "!#[]~"];
-        assert_eq!(checked("scope", values), values);
+        assert_eq!(expect_scope_tokens("scope", values), values);
         for value in ["", "orders:read orders:write", "a\"b", "a\\b", "a\tb", "\u{7f}", "\u{e9}"] {
-            assert!(std::panic::catch_unwind(|| checked("scope", [value])).is_err(), "{value:?}");
+            assert!(std::panic::catch_unwind(|| expect_scope_tokens("scope", [value])).is_err(), "{value:?}");
         }
     }
 }

@@ -84,7 +84,7 @@ impl Http {
         self.client.post(url.clone())
     }
 
-    /// Prepares a `GET` of an event stream.
+    /// Prepares a `GET` of an event stream, which has no total timeout.
     pub(crate) fn get_stream(&self, url: &Url) -> RequestBuilder {
         self.client.get(url.clone()).header(ACCEPT, "text/event-stream").header(CACHE_CONTROL, "no-store")
     }
@@ -100,8 +100,7 @@ impl Http {
                 }
                 body.extend_from_slice(&chunk);
             }
-            let headers = std::mem::take(response.headers_mut());
-            Ok((response.status(), headers, body))
+            Ok((response.status(), response.headers().clone(), body))
         };
         tokio::time::timeout(self.timeout, response).await.unwrap_or_else(|_| Err("no response in time".to_owned()))
     }

@@ -163,8 +163,8 @@ mod tests {
         };
         let published: Vec<_> = (0..=MAX_KEYS).map(with_id).collect();
         let keys = parse_keys(&published);
-        assert_eq!(keys.len(), 100);
-        assert_eq!(keys.last().map(Key::kid), Some("99"));
+        assert_eq!(keys.len(), MAX_KEYS);
+        assert_eq!(keys.last().map(Key::kid), Some("99"), "the hundredth key");
     }
 
     #[test]

@@ -28,12 +28,11 @@ const MAX_AGE: Duration = Duration::from_hours(1);
 /// The pause after a failed fetch.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The most retired keys that are remembered.
+/// The maximum number of retired keys that are remembered.
 const MAX_RETIRED: usize = 1024;
 
-/// The minimum time for which a retired key is remembered, in milliseconds. A key that the issuer still publishes is
-/// remembered for longer.
-const RETIRED_TTL_MILLIS: i64 = 86_400_000;
+/// The minimum time for which a retired key is remembered. A key is not forgotten while the issuer still publishes it.
+const RETIRED_TTL_MILLIS: i64 = 24 * 60 * 60 * 1000;
 
 /// The cached keys of one issuer.
 #[derive(Debug)]
@@ -114,8 +113,8 @@ impl KeyStore {
         self.fetch_now(http, clock, &mut last_fetch).await
     }
 
-    /// Refetches the keys because `kid` is not among them, at most once per `miss_interval`. Returns false if the fetch
-    /// failed: the issuer may have the key nevertheless.
+    /// Refetches the keys because `kid` is not among them, at most once per `miss_interval`. Returns false if the
+    /// latest fetch failed: the issuer may have the key nevertheless.
     pub(crate) async fn refetch_on_miss(&self, kid: &str, http: &Http, clock: &dyn Clock) -> bool {
         let mut last_fetch = self.last_fetch.lock().await;
         // Another caller may have fetched the key while this one waited for the lock.
@@ -173,7 +172,8 @@ impl KeyStore {
         former.into_values().for_each(|key| key.distrust());
     }
 
-    /// Retires a key; `at` in milliseconds since the Unix epoch. Returns false if too many retired keys are remembered.
+    /// Retires a key; `at` in milliseconds since the Unix epoch. Returns false if there is no room to remember it: the next
+    /// JWK set that lists the key would then restore it.
     #[must_use]
     pub(crate) fn retire(&self, kid: &str, at: i64) -> bool {
         let mut state = self.write();
@@ -195,7 +195,7 @@ impl KeyStore {
         has_room
     }
 
-    /// Wakes [`KeyStore::run_refresher`] if the keys have expired. Its own timer runs in real time, not by the [`Clock`] of a test.
+    /// Wakes [`KeyStore::run_refresher`] if the keys have expired. The refresher's timer runs in real time, not by the [`Clock`] of a test.
     pub(crate) fn refresh_if_expired(&self, elapsed: Duration) {
         if millis(elapsed) >= self.expires_at.load(Ordering::Acquire) {
             self.wake.notify_one();
@@ -208,6 +208,7 @@ impl KeyStore {
         loop {
             let left_millis = self.expires_at.load(Ordering::Acquire).saturating_sub(millis(clock.elapsed()));
             let left = Duration::from_millis(left_millis.max(0).unsigned_abs());
+            // the check below decides, after a wake-up as well as after the timeout
             let _ = tokio::time::timeout(left, self.wake.notified()).await;
             if millis(clock.elapsed()) >= self.expires_at.load(Ordering::Acquire)
                 && let Err(error) = self.fetch(http, clock).await

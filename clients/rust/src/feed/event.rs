@@ -18,7 +18,7 @@ const MAX_KID: usize = 256;
 pub(crate) enum Event {
     /// All current revocations follow; each stays relevant for `retain`.
     Snapshot { retain: Duration },
-    /// The revocations since the last connection follow.
+    /// The revocations since the event at which the client resumes follow.
     Resumed { retain: Duration },
     /// A revocation or a change of claims, at a time in milliseconds since the Unix epoch.
     Revocation { target: Target, at: i64 },
@@ -50,7 +50,7 @@ pub(crate) enum Target {
 pub(crate) struct InvalidEvent;
 
 #[derive(Deserialize)]
-struct Snapshot {
+struct Retention {
     retain_seconds: u64,
 }
 
@@ -81,8 +81,8 @@ struct ClaimsChange {
 /// Parses an event. Unknown events and members are ignored; a revocation of an unknown kind is an error.
 pub(crate) fn parse(message: &Message) -> Result<Event, InvalidEvent> {
     let retain = || {
-        let snapshot: Snapshot = json(message)?;
-        Ok(Duration::from_secs(snapshot.retain_seconds).min(MAX_RETAIN))
+        let retention: Retention = json(message)?;
+        Ok(Duration::from_secs(retention.retain_seconds).min(MAX_RETAIN))
     };
     Ok(match message.event.as_str() {
         "snapshot" => Event::Snapshot { retain: retain()? },
@@ -91,7 +91,7 @@ pub(crate) fn parse(message: &Message) -> Result<Event, InvalidEvent> {
         "claims" => claims_change(&json(message)?).ok_or(InvalidEvent)?,
         "live" => Event::Live,
         "heartbeat" => Event::Heartbeat,
-        // Without a readable reason it is a gap nevertheless.
+        // The reason is only logged, so the gap counts even if the reason is unreadable.
         "gap" => Event::Gap(json::<Gap>(message).map(|gap| gap.detail).unwrap_or_default()),
         _ => Event::Other,
     })
@@ -106,7 +106,7 @@ fn revocation(data: &Revocation) -> Option<Event> {
     let target = match data.kind.as_str() {
         "session" => Target::Session(id(&data.session_id)?),
         "account" => {
-            // An invalid id is an error: it must not end all sessions like a missing id.
+            // An invalid id is an error: if it counted as missing, the session to be excepted would end.
             let except = match &data.except_session_id {
                 Some(session) => Some(Id::parse(session)?),
                 None => None,

@@ -38,8 +38,8 @@ const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The interval of evictions, in milliseconds.
-const EVICTION_INTERVAL: i64 = 5000;
+/// The minimum time between two evictions.
+const EVICTION_INTERVAL_MILLIS: i64 = 5000;
 
 /// The longest `Retry-After` that is honoured. Also the delay of a reconnect after the revocations exceeded their limit.
 const LONG_DELAY: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ pub(crate) struct Feed {
     /// The tolerated clock skew, in milliseconds. Revocations are kept that much longer than the feed says.
     leeway: i64,
     pub(crate) revocations: Revocations,
-    /// Receives every event, to end the sessions that services have registered.
+    /// Receives every revocation, to end the sessions that services have registered.
     registry: Arc<Registry>,
     freshness: Freshness,
     /// Notified whenever the revocations are complete.
@@ -77,10 +77,10 @@ pub(crate) struct Feed {
     last_error: Mutex<Option<String>>,
 }
 
-/// Why a stream has ended: the reason for the log, and the shortest delay before the next connection.
+/// Why a stream has ended: the reason for the log, and the minimum delay before the next connection.
 #[derive(Debug)]
 enum Disconnect {
-    /// The stream can be resumed, without a shortest delay.
+    /// The stream can be resumed, without a minimum delay.
     Resumable(String),
     /// The issuer refused the request. The delay is that of `Retry-After`, or zero.
     Refused(String, Duration),
@@ -91,7 +91,7 @@ enum Disconnect {
 /// The state of one stream.
 #[derive(Debug, Default)]
 struct StreamState {
-    /// How long a revocation stays relevant, in milliseconds, after `snapshot` or `resumed`.
+    /// How long a revocation stays relevant, in milliseconds. `None` until `snapshot` or `resumed` arrives.
     retain: Option<i64>,
     /// Whether a snapshot is being received.
     in_snapshot: bool,
@@ -134,7 +134,7 @@ impl Feed {
         self.silent_for(elapsed, unix).is_some_and(|silent| silent <= self.max_staleness)
     }
 
-    /// The time since the last event; `None` if revocations are missing.
+    /// Like [`Self::since_synced`], but `None` while revocations are missing.
     pub(crate) fn silent_for(&self, elapsed: Duration, unix: i64) -> Option<Duration> {
         self.freshness.silent_for(elapsed, unix)
     }
@@ -237,7 +237,7 @@ impl Feed {
         }
     }
 
-    /// Describes a response without an event stream; for a 401, with the likely reason.
+    /// Describes a status other than 200; for 401, with the likely reasons.
     fn describe_refusal(&self, status: StatusCode) -> String {
         if status == StatusCode::UNAUTHORIZED {
             let client = &self.client_id;
@@ -293,7 +293,8 @@ impl Feed {
             Event::Live | Event::Heartbeat => {
                 let retain = stream.retain.ok_or_else(|| invalid("the stream does not start with a snapshot"))?;
                 if event == Event::Live {
-                    if std::mem::take(&mut stream.in_snapshot) {
+                    if stream.in_snapshot {
+                        stream.in_snapshot = false;
                         self.revocations.retain_snapshot(state.snapshots);
                     }
                     stream.live = true;
@@ -330,11 +331,11 @@ impl Feed {
     }
 
     /// Records that the revocations are complete, wakes the tasks that wait for this, and evicts expired revocations every
-    /// [`EVICTION_INTERVAL`].
+    /// [`EVICTION_INTERVAL_MILLIS`].
     fn on_synced(&self, retain: i64, state: &mut FeedState, clock: &dyn Clock) {
         self.freshness.mark_synced(clock);
         let now = millis(clock.elapsed());
-        if now.saturating_sub(state.last_eviction) >= EVICTION_INTERVAL {
+        if now.saturating_sub(state.last_eviction) >= EVICTION_INTERVAL_MILLIS {
             state.last_eviction = now;
             self.revocations.evict_received_before(now.saturating_sub(retain).saturating_sub(self.leeway));
         }

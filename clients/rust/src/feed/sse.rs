@@ -30,7 +30,7 @@ pub(crate) struct Parser {
     /// The type and the data of the incomplete event.
     event: String,
     data: String,
-    /// Whether the incomplete event has a `data` field. Without one, the event is dropped, even if `data` is empty.
+    /// Whether the incomplete event has a `data` field, which may be empty. An event without one is dropped.
     has_data: bool,
     /// The last event id. Events without an `id` field do not change it.
     id: Option<String>,
@@ -167,8 +167,8 @@ mod tests {
     #[test]
     fn stream_over_the_limit_or_not_utf_8_is_invalid() {
         assert_eq!(parse(&[&vec![b'x'; MAX_BYTES + 1]]), Err(InvalidStream));
-        let line_of_1000_bytes = format!("data: {}\n", "x".repeat(1000));
-        assert_eq!(parse(&[line_of_1000_bytes.repeat(MAX_BYTES / 1000 + 1).as_bytes()]), Err(InvalidStream));
+        let line_with_1000_data_bytes = format!("data: {}\n", "x".repeat(1000));
+        assert_eq!(parse(&[line_with_1000_data_bytes.repeat(MAX_BYTES / 1000 + 1).as_bytes()]), Err(InvalidStream));
         assert_eq!(parse(&[b"data: \xff\n\n"]), Err(InvalidStream));
     }
 

@@ -257,8 +257,8 @@ fn revocation_is_evicted_after_retain_and_leeway() {
     fixture.clock.unix.fetch_add(HOUR_MILLIS, Ordering::SeqCst);
     fixture.receive("heartbeat");
     assert!(fixture.is_revoked(ONE));
-    // the next eviction is due `EVICTION_INTERVAL` (in milliseconds) after the last one
-    fixture.clock.advance(EVICTION_INTERVAL / 1000 + 1);
+    // the next eviction is due `EVICTION_INTERVAL_MILLIS` after the previous one
+    fixture.clock.advance(EVICTION_INTERVAL_MILLIS / 1000 + 1);
     fixture.receive("heartbeat");
     assert!(!fixture.is_revoked(ONE));
     assert_eq!(fixture.feed.revocations.len(), 0);

@@ -178,7 +178,7 @@ mod tests {
     fn audience_is_one_string_or_an_array_of_strings() {
         let parse = |json: &str| serde_json::from_str::<Audience>(json).map(Audience::into_list).ok();
         assert_eq!(parse(r#""api""#), Some(vec!["api".to_owned()]));
-        assert_eq!(parse(r#""\u0061pi""#), Some(vec!["api".to_owned()]));
+        assert_eq!(parse(r#""\u0061pi""#), Some(vec!["api".to_owned()])); // an escaped `a`
         assert_eq!(parse(r#"["api","app"]"#), Some(vec!["api".to_owned(), "app".to_owned()]));
         assert_eq!(parse("[]"), Some(vec![]));
         for json in ["null", "1", "{}", r#"["api",1]"#, r#"[["api"]]"#] {
