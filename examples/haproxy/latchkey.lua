@@ -1,12 +1,12 @@
--- Verifies the access token of a request with Latchkey, for haproxy.cfg, which reads the result from the variables txn.latchkey_….
+-- Verifies the access token of a request with Latchkey. haproxy.cfg reads the result from the variables txn.latchkey_….
 
 local latchkey = os.getenv("LATCHKEY_URL")
 
 -- The time limit of one attempt. HAProxy tries four times, so a request waits at most 3 s for Latchkey.
 local timeout_ms = 750
 
--- The headers in which Latchkey sends the caller's identity. A header that Latchkey does not send stays absent, because
--- haproxy.cfg has removed the caller's own.
+-- The headers in which Latchkey sends the caller's identity. haproxy.cfg has removed all headers of these names that the
+-- caller has sent.
 local identity_headers = {
   "x-auth-subject", "x-auth-session", "x-auth-client", "x-auth-scope", "x-auth-roles", "x-auth-expires",
 }
@@ -18,8 +18,8 @@ local function first_value(response, name)
 end
 
 core.register_action("latchkey_verify", { "http-req" }, function(txn)
-  -- Forwards every Authorization header, because Latchkey must see and refuse a request with several. The list for the HTTP
-  -- client counts from 1. The last index of the caller's values is #values, because they count from 0.
+  -- Forwards all Authorization headers: if there are several, Latchkey must see this and refuse the request. The indexes of
+  -- the caller's values are 0 to #values, and those of the HTTP client's list start at 1.
   local authorization = {}
   local values = txn.http:req_get_headers()["authorization"]
   if values then
@@ -28,7 +28,7 @@ core.register_action("latchkey_verify", { "http-req" }, function(txn)
   local headers = {}
   if #authorization > 0 then headers["authorization"] = authorization end
 
-  -- haproxy.cfg sets a query for paths that need a second factor or a recent authentication.
+  -- haproxy.cfg sets this variable for paths that need a second factor or a recent authentication.
   local url = latchkey .. "/v1/verify" .. (txn:get_var("txn.latchkey_query") or "")
   local response = core.httpclient():get{ url = url, headers = headers, timeout = timeout_ms }
 

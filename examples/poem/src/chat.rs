@@ -33,17 +33,17 @@ pub(crate) fn chat(socket: SessionWebSocket, Data(room): Data<&Room>) -> impl In
                 received = socket.next() => match received {
                     // sending fails only without subscribers, and this connection is one
                     Some(Ok(Message::Text(text))) => drop(room.send(format!("{account_id}: {text}"))),
-                    // the chat ignores binary messages, pings and pongs
-                    Some(Ok(_)) => {}
+                    Some(Ok(_)) => {} // binary messages, pings and pongs
                     Some(Err(_)) | None => break,
                 },
                 message = messages.recv() => {
-                    let is_connected = match message {
+                    let stays = match message {
                         Ok(text) => socket.send(Message::Text(text)).await.is_ok(),
                         // a slow member misses messages, and stays in the room
-                        Err(error) => matches!(error, RecvError::Lagged(_)),
+                        Err(RecvError::Lagged(_)) => true,
+                        Err(RecvError::Closed) => false,
                     };
-                    if !is_connected {
+                    if !stays {
                         break;
                     }
                 }

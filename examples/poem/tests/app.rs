@@ -1,4 +1,4 @@
-//! Runs the example app with a Latchkey node: its routes `/hello`, `/chat` and `/vault`.
+//! Tests the routes `/hello`, `/chat` and `/vault` of the example app, with a Latchkey node.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -51,7 +51,7 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        drop(self.child.kill());
+        drop(self.child.kill()); // fails if the app has already exited
         drop(self.child.wait());
     }
 }
@@ -76,7 +76,7 @@ impl Fixture {
         let node = cluster.node().await;
         proxy.forward_to(node.address());
         let client = cluster.service_client("hello").await;
-        // the app calls the node before it prints its address: the node, in this runtime, must run meanwhile
+        // `App::start` blocks until the app has called the node. The node runs in this runtime, which must not stop meanwhile.
         let app = tokio::task::block_in_place(|| App::start(&proxy.http_url(), &client));
         Self { app, node, _proxy: proxy, _cluster: cluster }
     }
@@ -106,23 +106,23 @@ impl Member {
 #[tokio::test(flavor = "multi_thread")]
 async fn poem_example_closes_the_chat_of_a_user_who_signs_out() {
     let Fixture { app, node, _proxy, _cluster } = Fixture::start().await;
-    let (ada, bob) = (node.register("ada").await.text_of("id"), node.register("bob").await.text_of("id"));
+    let (ada_id, bob_id) = (node.register("ada").await.text_of("id"), node.register("bob").await.text_of("id"));
     let (ada_tokens, bob_tokens) = (node.login("ada").await, node.login("bob").await);
     let mut ada_chat = Member::join(&app, &ada_tokens.access).await;
     // the answer shows that ada has joined before bob speaks
     ada_chat.say("hello").await;
-    assert_eq!(ada_chat.next().await, Message::text(format!("{ada}: hello")));
+    assert_eq!(ada_chat.next().await, Message::text(format!("{ada_id}: hello")));
     let mut bob_chat = Member::join(&app, &bob_tokens.access).await;
     bob_chat.say("hi").await;
     for member in [&mut ada_chat, &mut bob_chat] {
-        assert_eq!(member.next().await, Message::text(format!("{bob}: hi")));
+        assert_eq!(member.next().await, Message::text(format!("{bob_id}: hi")));
     }
     node.logout(&ada_tokens.refresh).await.expect(204);
     let Message::Close(Some(frame)) = ada_chat.next().await else { panic!("the chat is not closed") };
     assert_eq!(u16::from(frame.code), 1008, "policy violation (RFC 6455, section 7.4.1)");
     assert_eq!(frame.reason.as_str(), "session_revoked");
     bob_chat.say("alone").await;
-    assert_eq!(bob_chat.next().await, Message::text(format!("{bob}: alone")));
+    assert_eq!(bob_chat.next().await, Message::text(format!("{bob_id}: alone")));
     drop(app);
     node.stop().await;
 }
@@ -142,7 +142,7 @@ async fn poem_example_accepts_token_until_logout() {
     app.client.get("/hello", &first.refresh).await.expect(401);
 
     node.logout(&first.refresh).await.expect(204);
-    // the feed reports the sign-out to the app after the answer
+    // the app learns of the sign-out from the feed, which may be later than the answer
     wait::until("the token is refused", async || app.client.get("/hello", &first.access).await.status == 401).await;
     // the token stays refused
     app.client.get("/hello", &first.access).await.expect(401);
@@ -160,19 +160,19 @@ async fn poem_example_asks_for_a_second_factor_with_the_challenge_of_rfc_9470() 
     let challenge = answer.header("www-authenticate");
     let expected = "error=\"insufficient_user_authentication\", acr_values=\"aal2\", max_age=\"300\"";
     assert!(challenge.ends_with(expected), "{challenge}");
-    // Confirming an authenticator app raises the session to aal2.
     let post = async |path: &str, access: &str, body: serde_json::Value| {
         let request = node.request(reqwest::Method::POST, path).bearer_auth(access).json(&body);
         node.send(request).await.expect(200)
     };
     let secret = post("/v1/me/factors/totp", &tokens.access, serde_json::json!({})).await.text_of("secret");
     let code_in = |seconds: i64| {
-        // as oathtool expects a Unix time
+        // for oathtool, `@` marks a Unix time
         let at = format!("@{}", Clock::System.now().as_secs() + seconds);
         let output = Command::new("oathtool").args(["--totp", "--base32", "--now", &at, &secret]).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     let first_code = serde_json::json!({ "code": code_in(0) });
+    // To confirm an authenticator app is to authenticate with a second factor: the new access token has `acr` aal2.
     let enrolled = post("/v1/me/factors/totp/confirm", &tokens.access, first_code).await.text_of("access_token");
     app.client.get("/vault", &enrolled).await.expect(200);
     // Steps up with the code of the next 30 s, since each code is accepted once.

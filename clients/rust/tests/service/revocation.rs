@@ -32,12 +32,12 @@ async fn token_is_accepted_until_logout() {
     wait_until_revoked(&verifier, &ended.access).await;
     assert!(verifier.verify(&live.access).await.is_ok());
     assert_eq!(verifier.status().revocations, 1);
-    // a later subscriber gets the revocation in its snapshot
-    let later = fixture.verifier().await;
-    assert_eq!(later.verify(&ended.access).await.unwrap_err(), VerifyError::Revoked);
-    assert!(later.verify(&live.access).await.is_ok());
+    // This verifier subscribes to the feed after the logout. The feed begins with all current revocations.
+    let late_verifier = fixture.verifier().await;
+    assert_eq!(late_verifier.verify(&ended.access).await.unwrap_err(), VerifyError::Revoked);
+    assert!(late_verifier.verify(&live.access).await.is_ok());
     assert_eq!(fixture.proxy.count_requests("introspect"), 0, "the verifiers decide without calls to the service");
-    drop((verifier, later));
+    drop((verifier, late_verifier));
     fixture.stop().await;
 }
 
@@ -46,24 +46,24 @@ async fn password_change_revokes_all_earlier_tokens_of_the_account_only() {
     let fixture = Fixture::new().await;
     fixture.node.register("ada").await;
     fixture.node.register("bob").await;
-    let [here, there, bob] =
+    let [caller, other_device, bob] =
         [fixture.node.login("ada").await, fixture.node.login("ada").await, fixture.node.login("bob").await];
     let verifier = fixture.verifier().await;
-    for tokens in [&here, &there, &bob] {
+    for tokens in [&caller, &other_device, &bob] {
         assert!(verifier.verify(&tokens.access).await.is_ok());
     }
-    // One event ends all sessions that began before the second of the change; a session that began in this second would get an
-    // event of its own.
+    // One event ends all sessions that began before the second of the change. The test is about this event, so the change is
+    // not in the second of the logins.
     fixture.cluster.advance(Duration::from_secs(2));
     let new_password = "quite another phrase of words";
-    let answer = fixture.node.change_password(&here.access, PASSWORD, new_password).await.expect(200);
+    let answer = fixture.node.change_password(&caller.access, PASSWORD, new_password).await.expect(200);
     // The caller gets a new session in the same step.
-    let changed = Tokens::of(&answer);
-    for tokens in [&here, &there] {
+    let replacement = Tokens::of(&answer);
+    for tokens in [&caller, &other_device] {
         wait_until_revoked(&verifier, &tokens.access).await;
     }
-    let after = fixture.node.login_with("ada", new_password).await;
-    for tokens in [&changed, &bob, &after] {
+    let next_login = fixture.node.login_with("ada", new_password).await;
+    for tokens in [&replacement, &bob, &next_login] {
         assert!(verifier.verify(&tokens.access).await.is_ok());
     }
     drop(verifier);
@@ -79,7 +79,7 @@ async fn expiry_is_checked_on_every_cache_hit() {
     assert!(verifier.verify(&tokens.access).await.is_ok());
     // The token is valid for 300 s, and the leeway is 5 s. So it is refused after 305 s.
     fixture.cluster.advance(Duration::from_secs(304));
-    // After the jump of the clock, the verifier is live only once a heartbeat has arrived.
+    // After the clock has jumped, the verifier is live again once a heartbeat of the feed has arrived.
     wait::until("the verifier is live", async || verifier.status().live).await;
     assert!(verifier.verify(&tokens.access).await.is_ok(), "within the leeway");
     fixture.cluster.advance(Duration::from_secs(1));

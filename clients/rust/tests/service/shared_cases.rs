@@ -28,12 +28,12 @@ struct Cases {
     requests: Vec<RequestCase>,
 }
 
-/// A token, by the changes to a user's genuine token.
+/// The changes that make a token from a user's genuine token.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TokenCase {
     name: String,
-    /// The whole token, to which the other fields do not apply.
+    /// A complete token, used as it is: without the changes of the other fields.
     token: Option<String>,
     /// Members to set in the header.
     header: Map<String, Value>,
@@ -47,9 +47,9 @@ struct TokenCase {
     remove: Vec<String>,
     /// A text to sign in place of the claims.
     payload: Option<String>,
-    /// The JSON text of a member to insert at the start of the header, which may be a duplicate.
+    /// The JSON text of a member to insert at the start of the header, even if the header has a member of this name.
     header_member: Option<String>,
-    /// The JSON text of a member to insert at the start of the payload, which may be a duplicate.
+    /// As `header_member`, for the payload.
     payload_member: Option<String>,
     /// A text in place of the signature.
     signature: Option<String>,
@@ -63,7 +63,7 @@ struct TokenCase {
 #[derive(Deserialize)]
 struct RequestCase {
     name: String,
-    /// The path, which selects what the middleware requires. At `/lost` the feed is lost.
+    /// Selects what the middleware requires. The cases with the path `/lost` run after the feed is lost.
     #[serde(default = "root_path")]
     path: String,
     /// The values of `Authorization`. `{NAME}` stands for a token of [`User::tokens`].
@@ -72,7 +72,7 @@ struct RequestCase {
     expected: ResponseHead,
 }
 
-/// The status and the headers of a response that the cases check.
+/// The parts of a response that the cases check.
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 struct ResponseHead {
     status: u16,
@@ -145,17 +145,18 @@ impl User {
 
     /// The tokens that the request cases name.
     fn tokens(&self) -> [(&'static str, String); 4] {
-        let case = |claims: Value, remove: &[&str]| TokenCase {
+        let changed = |claims: Value, removed: &[&str]| TokenCase {
             claims: claims.as_object().unwrap().clone(),
-            remove: remove.iter().map(|&name| name.to_owned()).collect(),
+            remove: removed.iter().map(|&name| name.to_owned()).collect(),
             ..TokenCase::default()
         };
         [
-            ("user", case(json!({}), &[])),
-            ("admin", case(json!({ "roles": ["admin"], "scope": "account orders:read orders:write" }), &[])),
-            ("client", case(json!({ "sub": "robot", "client_id": "robot" }), &["sid", "auth_time"])),
-            // more than the leeway of 5 s ago
-            ("expired", case(json!({ "exp": self.issued_at() - 60 }), &[])),
+            ("user", changed(json!({}), &[])),
+            ("admin", changed(json!({ "roles": ["admin"], "scope": "account orders:read orders:write" }), &[])),
+            // a service client's own token
+            ("client", changed(json!({ "sub": "robot", "client_id": "robot" }), &["sid", "auth_time"])),
+            // expired for longer than the leeway of 5 s
+            ("expired", changed(json!({ "exp": self.issued_at() - 60 }), &[])),
         ]
         .map(|(name, case)| (name, self.token(&case)))
     }
@@ -178,14 +179,15 @@ async fn shared_cases_invalid_token_is_refused_with_its_reason() {
     let user = User::new().await;
     let verifier = user.fixture.verifier().await;
     for case in cases().tokens {
-        let outcome = verifier.verify(&user.token(&case)).await;
-        assert_eq!(outcome.map_err(|error| error.reason()).err(), Some(case.reason.as_str()), "{}", case.name);
+        let error = verifier.verify(&user.token(&case)).await.err();
+        assert_eq!(error.map(|error| error.reason()), Some(case.reason.as_str()), "{}", case.name);
     }
     drop(verifier);
     user.fixture.stop().await;
 }
 
-const SCOPES: [&str; 2] = ["orders:read", "orders:write"];
+/// What the path `/scope` requires.
+const REQUIRED_SCOPES: [&str; 2] = ["orders:read", "orders:write"];
 
 /// Sends a request to a tower service behind the layer for the path.
 async fn call_tower(verifier: &Verifier, path: &str, authorization: &[String]) -> ResponseHead {
@@ -193,7 +195,7 @@ async fn call_tower(verifier: &Verifier, path: &str, authorization: &[String]) -
     let layer = match path {
         "/clients" => layer.allow_clients(),
         "/role" => layer.require_role(["admin"]),
-        "/scope" => layer.require_scope(SCOPES),
+        "/scope" => layer.require_scope(REQUIRED_SCOPES),
         _ => layer,
     };
     let service = layer.layer(service_fn(async |request: Request<String>| {
@@ -226,7 +228,7 @@ async fn call_poem(verifier: &Verifier, path: &str, authorization: &[String]) ->
         .at("/lost", get(hello).with(verify.clone()))
         .at("/clients", get(hello).with(verify.clone().allow_clients()))
         .at("/role", get(hello).with(verify.clone().require_role(["admin"])))
-        .at("/scope", get(hello).with(verify.require_scope(SCOPES)));
+        .at("/scope", get(hello).with(verify.require_scope(REQUIRED_SCOPES)));
     let client = TestClient::new(routes);
     let mut request = client.get(path);
     for value in authorization {
@@ -253,15 +255,14 @@ async fn shared_cases_requests_get_their_status_and_challenge() {
     let user = User::new().await;
     let tokens = user.tokens();
     let verifier = user.fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
-    let (lost, live): (Vec<_>, Vec<_>) = cases().requests.into_iter().partition(|case| case.path == "/lost");
-    for case in live {
+    let (feed_lost, feed_live): (Vec<_>, Vec<_>) = cases().requests.into_iter().partition(|case| case.path == "/lost");
+    for case in feed_live {
         assert_responses(&verifier, &case, &tokens).await;
     }
-    // These cases come last, since the feed is not restored.
+    // The feed stays silent from here on, for longer than the default of `max_staleness`, 5 s.
     user.fixture.proxy.set(Mode::Frozen);
-    // longer than `max_staleness`, 5 s by default
     user.fixture.clock.advance(Duration::from_secs(6));
-    for case in lost {
+    for case in feed_lost {
         assert_responses(&verifier, &case, &tokens).await;
     }
     drop(verifier);

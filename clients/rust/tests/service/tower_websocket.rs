@@ -21,11 +21,11 @@ use tower::{Layer, service_fn};
 use crate::{
     fixture::Fixture,
     harness::{fault_proxy::Mode, wait},
-    websocket::Socket,
+    websocket::{POLICY_VIOLATION, Socket, TRY_AGAIN_LATER},
 };
 
-/// Starts a service behind the layer, served as axum does. `/echo` is a WebSocket that sends each message back. `/raw` switches to
-/// the protocol `echo-bytes`, which sends each byte back. Any other path refuses the upgrade.
+/// Serves a service behind the layer with hyper, as axum does. `/echo` is a WebSocket that sends each message back. `/raw` switches
+/// to the protocol `echo-bytes`, which sends each byte back. Any other path refuses the upgrade.
 ///
 /// Returns the service's address, and a channel that receives the name of each handler that has ended: `echo`, `raw` or `refused`.
 async fn serve(verifier: &Verifier) -> (SocketAddr, mpsc::UnboundedReceiver<&'static str>) {
@@ -45,7 +45,7 @@ async fn serve(verifier: &Verifier) -> (SocketAddr, mpsc::UnboundedReceiver<&'st
                         while let Some(Ok(message @ Message::Text(_))) = socket.next().await {
                             socket.send(message).await.unwrap();
                         }
-                        let _ = ended.send("echo");
+                        let _ = ended.send("echo"); // fails if the test has ended
                     });
                 }
                 "/raw" => {
@@ -101,23 +101,21 @@ async fn layer_closes_websocket_with_the_cause_of_the_end() {
     let (address, mut ended_handlers) = serve(&verifier).await;
     let mut first = Socket::open(address, "/echo", &tokens[0].access).await;
     let mut second = Socket::open(address, "/echo", &tokens[1].access).await;
-    // needs several reads and writes of the layer's buffers of 16 KiB
+    // longer than the layer's buffers of 16 KiB
     let long = "a".repeat(100_000);
     for text in ["hello", &long] {
         assert_eq!(first.ask(text).await, text);
         assert_eq!(second.ask(text).await, text);
     }
-    assert_eq!(verifier.status().registrations, 2);
+    assert_eq!(verifier.status().registrations, 2, "one for each open connection");
     fixture.node.logout(&tokens[0].refresh).await.expect(204);
-    let policy_violation = 1008; // the close codes of RFC 6455 and its registry
-    let try_again_later = 1013;
-    assert_eq!(first.closed().await, Some((policy_violation, "session_revoked".to_owned())));
+    assert_eq!(first.closed().await, Some((POLICY_VIOLATION, "session_revoked".to_owned())));
     assert_eq!(ended_handlers.recv().await, Some("echo"));
     assert_eq!(second.ask("still here").await, "still here");
     // stops the feed for longer than the default of `end_after_silence`, 5 s
     fixture.proxy.set(Mode::Frozen);
     fixture.clock.advance(Duration::from_secs(6));
-    assert_eq!(second.closed().await, Some((try_again_later, "feed_lost".to_owned())));
+    assert_eq!(second.closed().await, Some((TRY_AGAIN_LATER, "feed_lost".to_owned())));
     assert_eq!(ended_handlers.recv().await, Some("echo"));
     wait::until("nothing is registered", async || verifier.status().registrations == 0).await;
     drop(verifier);
@@ -138,8 +136,7 @@ async fn layer_closes_upgraded_connection_of_any_protocol() {
     stream.read_exact(&mut echoed).await.unwrap();
     assert_eq!(&echoed, b"ping");
     fixture.node.logout(&tokens.refresh).await.expect(204);
-    let read = stream.read(&mut echoed).await.unwrap();
-    assert_eq!(read, 0, "the connection is closed");
+    assert_eq!(stream.read(&mut echoed).await.unwrap(), 0, "the connection is closed");
     assert_eq!(ended_handlers.recv().await, Some("raw"));
     drop(verifier);
     fixture.stop().await;

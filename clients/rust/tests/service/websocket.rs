@@ -1,4 +1,4 @@
-//! WebSockets of poem apps: closed with a code and a reason when their session ends.
+//! Tests WebSockets of poem apps: they close with a code and a reason when their session ends.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// Close codes (RFC 6455, section 7.4.1, and IANA's registry).
-const POLICY_VIOLATION: u16 = 1008;
-const TRY_AGAIN_LATER: u16 = 1013;
+pub const POLICY_VIOLATION: u16 = 1008;
+pub const TRY_AGAIN_LATER: u16 = 1013;
 
-/// Echoes each message. A message `token TOKEN` renews the socket with the token, and is answered with the outcome.
+/// Echoes each message, except `token TOKEN`: the handler renews the socket with this token, and answers with the outcome.
 #[handler]
 fn echo(socket: SessionWebSocket) -> impl IntoResponse {
     socket.on_upgrade(|mut socket| async move {
@@ -41,12 +41,12 @@ fn echo(socket: SessionWebSocket) -> impl IntoResponse {
     })
 }
 
-/// Neither reads from nor writes to its socket.
+/// Keeps its socket, and neither reads from nor writes to it.
 #[handler]
 fn idle(socket: SessionWebSocket) -> impl IntoResponse {
     socket.on_upgrade(|socket| async move {
+        let _kept = socket;
         std::future::pending::<()>().await;
-        drop(socket);
     })
 }
 
@@ -115,7 +115,7 @@ async fn websocket_is_closed_with_the_cause_of_the_end() {
     assert!(refused.is_err_and(|error| error.contains("401")));
 
     fixture.proxy.set(Mode::Frozen); // the feed's connection stays open, but nothing arrives
-    fixture.clock.advance(Duration::from_secs(6)); // more than the default of `max_staleness`, 5 s
+    fixture.clock.advance(Duration::from_secs(6)); // more than the default of `end_after_silence`, 5 s
     assert_eq!(live_socket.closed().await, Some((TRY_AGAIN_LATER, "feed_lost".to_owned())));
     wait::until("no WebSocket is registered", async || verifier.status().registrations == 0).await;
     drop(verifier);
