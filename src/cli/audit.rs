@@ -120,9 +120,9 @@ pub fn run(args: &AuditArgs, global: &Global) -> anyhow::Result<()> {
             },
             address: args.address,
         };
-        // `follow` reads the events of the last `LOOK_BACK` again and again, and prints those that are not in `seen`. Some are left out below
-        // because of `--limit`, and `follow` must not print them either: so all of them are in `seen`. They are read before the rows, so that
-        // an event that a node writes in between is either among the rows or printed by `follow`.
+        // `follow` repeatedly reads the events of the last `LOOK_BACK`, and prints those that are not in `seen`. It must not print events that
+        // `--limit` excludes from `rows`, so `seen` has these too. `seen` is read before `rows`: then an event that a node writes between the
+        // two reads is either in `rows` or printed by `follow`.
         let seen = if args.follow { Some(read_recent(&sql, &filter).await?) } else { None };
         let mut rows = sql.audit(&filter, args.limit).await?;
         // the database returns the newest event first
@@ -147,11 +147,11 @@ async fn follow(sql: &Sql, filter: &AuditFilter, seen: &[AuditRow], json: bool) 
         tokio::time::sleep(POLL_INTERVAL).await;
         let mut rows = read_recent(sql, filter).await?;
         rows.reverse();
-        let ids = rows.iter().map(|row| row.id.clone()).collect();
+        let recent_ids = rows.iter().map(|row| row.id.clone()).collect();
         rows.retain(|row| !seen.contains(&row.id));
         print_rows(&rows, json)?;
         // events from before `LOOK_BACK` are not read again, so their ids are dropped
-        seen = ids;
+        seen = recent_ids;
     }
 }
 
@@ -161,8 +161,8 @@ async fn read_recent(sql: &Sql, filter: &AuditFilter) -> anyhow::Result<Vec<Audi
     Ok(sql.audit(&AuditFilter { since, ..filter.clone() }, FOLLOW_LIMIT).await?)
 }
 
-/// Returns the id of the account with this name, as [`accounts::find`] takes it. A UUID that no account has, with or without the prefix
-/// `id:`, is the id of a deleted account.
+/// Returns the id of the account with this name, in the forms that [`accounts::find`] accepts. If no account has it, a UUID is taken for
+/// the id of a deleted account, with or without the prefix `id:`.
 async fn account_id(sql: &Sql, name: &str) -> anyhow::Result<AccountId> {
     match accounts::find(sql, name).await {
         Ok(account) => Ok(account.id),

@@ -79,7 +79,7 @@ impl Services {
             let passwords = passwords.clone();
             match AppState::new(config.clone(), Clock::System, entropy, passwords, sql.clone(), redis.clone()).await {
                 Err(StateError::Sql(error)) if error.is_unavailable() && outage_policy == OutagePolicy::Wait => {
-                    outage.wait(&error, sql.label()).await;
+                    outage.report_and_pause(&error, sql.label()).await;
                 }
                 other => break other?,
             }
@@ -87,7 +87,7 @@ impl Services {
         Ok(Self { state: Arc::new(state), embedded_redis })
     }
 
-    /// Closes everything: the audit log before the database, to which it writes, and the embedded Redis last.
+    /// Closes everything. The audit log writes to the database, so it is closed before the database.
     pub async fn close(self) {
         self.state.redis.close().await;
         self.state.audit.close().await;
@@ -115,7 +115,7 @@ async fn open_database(config: &Config) -> anyhow::Result<Sql> {
     let outage = Outage::default();
     let sql = loop {
         match Sql::connect(&config.database).await {
-            Err(error) if error.is_unavailable() => outage.wait(&error, "database.url").await,
+            Err(error) if error.is_unavailable() => outage.report_and_pause(&error, "database.url").await,
             other => break other.context("database.url")?,
         }
     };
@@ -126,7 +126,7 @@ async fn open_database(config: &Config) -> anyhow::Result<Sql> {
                 tracing::info!(migrations, "database migrated to the schema of this release");
                 return Ok(sql);
             }
-            Err(error) if error.is_unavailable() => outage.wait(&error, sql.label()).await,
+            Err(error) if error.is_unavailable() => outage.report_and_pause(&error, sql.label()).await,
             Err(error @ SqlError::Newer { .. }) => {
                 return Err(error).context("a newer release has migrated the database");
             }
@@ -160,11 +160,11 @@ pub async fn open_existing_database(config: &Config) -> anyhow::Result<Sql> {
     }
 }
 
-/// The path of the SQLite file, if the database is SQLite. `None` also for a path with percent escapes, which only the
-/// driver decodes.
+/// The path of the SQLite file, or `None` if the database is not SQLite. Also `None` for a path with percent escapes, which
+/// only the driver decodes.
 fn sqlite_file(config: &Config) -> Option<PathBuf> {
     let url = config.database.url.expose().strip_prefix("sqlite:")?;
-    let (path, _parameters) = url.split_once('?').unwrap_or((url, ""));
+    let path = url.split('?').next()?; // without parameters
     if path.contains('%') {
         return None;
     }
@@ -185,7 +185,7 @@ pub(super) fn missing_sqlite_file(config: &Config) -> anyhow::Result<Option<Path
 
 /// The operator who runs the command, by the user name in the environment.
 fn operator() -> Actor {
-    // Under sudo, USER and LOGNAME are root.
+    // SUDO_USER comes first: under sudo, USER and LOGNAME are root.
     let variables = ["SUDO_USER", "USER", "LOGNAME"];
     let name = variables.into_iter().find_map(|variable| std::env::var(variable).ok());
     Actor::operator(name.as_deref().unwrap_or("unknown"))
@@ -198,7 +198,7 @@ struct Outage {
 }
 
 impl Outage {
-    async fn wait(&self, error: &SqlError, label: &str) {
+    async fn report_and_pause(&self, error: &SqlError, label: &str) {
         systemd::notify_waiting(&format!("waiting for the database: {error}"));
         if self.log_limit.record_if_due(Instant::now()) {
             tracing::error!(
@@ -212,7 +212,7 @@ impl Outage {
 }
 
 /// Connects to Redis only, for commands that must work without the database. Also returns the embedded Redis if this process
-/// started it, because no service runs it.
+/// had to start it, because no node runs it.
 ///
 /// # Errors
 /// If the URL can't be used, or the embedded Redis can't start.
@@ -227,6 +227,7 @@ pub async fn open_redis_without_database(config: &Config) -> anyhow::Result<(Red
 /// # Errors
 /// If the embedded Redis can't start.
 pub(super) async fn embedded_redis_socket(config: &Config) -> anyhow::Result<(PathBuf, Option<EmbeddedRedis>)> {
+    // absolute, because the socket becomes part of a URL
     let folder = std::path::absolute(config.data_dir.join("redis")).context("data_dir")?;
     match EmbeddedRedis::start(&folder).await {
         Ok(redis) => Ok((redis.socket().to_owned(), Some(redis))),

@@ -109,7 +109,7 @@ pub(super) enum FirstPassword {
 }
 
 impl FirstPassword {
-    /// Reads the password, without the line end at the file's end, if there is one.
+    /// Reads the password from its file, without a final line end.
     pub(super) fn read(path: &Path) -> anyhow::Result<SecretText> {
         Ok(read_without_line_end(path)?.as_str().into())
     }
@@ -174,21 +174,20 @@ impl ClientTable {
         if spec.kind == ClientKind::Public && (self.secret_file.is_some() || self.secret_sha256.is_some()) {
             bail!("a public client has no secret: remove secret_file and secret_sha256, or declare kind = \"web\"");
         }
-        let mut new_secret_file = None;
-        spec.secret = match (&self.secret_file, &self.secret_sha256) {
+        let (secret, new_secret_file) = match (&self.secret_file, &self.secret_sha256) {
             (Some(_), Some(_)) => bail!("secret_file and secret_sha256 exclude each other"),
-            (None, None) => None,
-            (None, Some(hash)) => Some(parse_hash(hash)?),
+            (None, None) => (None, None),
+            (None, Some(hash)) => (Some(parse_hash(hash)?), None),
             (Some(path), None) => {
                 let path = folder.join(path);
                 if path.try_exists().with_context(|| path.display().to_string())? {
-                    Some(hash_secret_file(&path)?)
+                    (Some(hash_secret_file(&path)?), None)
                 } else {
-                    new_secret_file = Some(path);
-                    None
+                    (None, Some(path))
                 }
             }
         };
+        spec.secret = secret;
         Ok(DeclaredClient { spec, new_secret_file })
     }
 
@@ -204,7 +203,7 @@ impl ClientTable {
         };
         let auth_method = self.auth_method.as_deref().map(|text| {
             let invalid = || anyhow!("auth_method must be client_secret_basic, client_secret_post or private_key_jwt");
-            // `kind = "public"` declares a client that does not authenticate
+            // a client that does not authenticate is declared with `kind = "public"` instead
             ClientAuthMethod::parse(text).filter(|method| *method != ClientAuthMethod::None).ok_or_else(invalid)
         });
         Ok(NewClient {
@@ -250,7 +249,7 @@ impl UserTable {
 /// Parses the value of `secret_sha256`.
 fn parse_hash(text: &str) -> anyhow::Result<ClientSecretHash> {
     let invalid = || anyhow!("secret_sha256 must be 64 hexadecimal digits: printf %s \"$SECRET\" | sha256sum");
-    // `from_str_radix` also accepts a sign.
+    // checked first, since `from_str_radix` also accepts a sign
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(invalid());
     }
@@ -274,7 +273,7 @@ fn hash_secret_file(path: &Path) -> anyhow::Result<ClientSecretHash> {
     Ok(client_secret::hash(&secret))
 }
 
-/// The content of a file, without the line end at its end, if there is one.
+/// The content of a file, without a final line end.
 fn read_without_line_end(path: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
     let text = zeroize::Zeroizing::new(fs::read_to_string(path).with_context(|| path.display().to_string())?);
     let text = text.strip_suffix('\n').unwrap_or(&text);

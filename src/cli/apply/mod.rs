@@ -48,7 +48,7 @@ async fn apply(state: &AppState, declared: &Declared, dry_run: bool) -> anyhow::
     let clients: Vec<_> = declared.clients.iter().map(|client| client.spec.clone()).collect();
     let accounts: Vec<_> = declared.accounts.iter().map(|account| account.spec.clone()).collect();
     let changes = set_up::plan(state, &clients, &accounts).await?;
-    // before the first change: a problem should not leave the file half applied
+    // checked before the first change, so that a problem does not leave the file half applied
     for change in &changes {
         match change {
             Change::AddClient(spec) => declared.client(spec.id.as_str())?.check_secret()?,
@@ -78,7 +78,7 @@ async fn apply(state: &AppState, declared: &Declared, dry_run: bool) -> anyhow::
     Ok(())
 }
 
-/// Prints the clients that exist and whose secret file does not. The command can't write these files again.
+/// Prints the clients that exist, but whose declared secret file does not. The command can't write these files again.
 fn print_lost_secrets(declared: &Declared, changes: &[Change]) {
     for client in &declared.clients {
         let is_new =
@@ -191,9 +191,9 @@ impl DeclaredAccount {
 
 async fn add_client(state: &AppState, client: &DeclaredClient) -> anyhow::Result<()> {
     let generated = ClientSecret::generate(&state.entropy);
-    // A client without a declared secret gets the generated one. If no file is declared for it either, nobody learns the secret.
+    // The generated secret is for `new_secret_file`. A client with neither a secret nor this file gets a secret that nobody learns.
     let secret = client.spec.secret.clone().unwrap_or_else(|| generated.hash());
-    // The file is written first: if that failed after the client is added, the secret would be lost.
+    // The file is written before the client is added: otherwise, if the file can't be written, the client's secret is lost.
     if let Some(path) = &client.new_secret_file {
         write_secret(path, &generated).with_context(|| path.display().to_string())?;
     }
@@ -210,7 +210,7 @@ fn remove_unused_secret(path: &Path, error: anyhow::Error) -> anyhow::Error {
     match fs::remove_file(path) {
         Ok(()) => error,
         Err(failure) => {
-            anyhow!("{error:#}; delete {} yourself, whose secret no client has: {failure}", path.display())
+            anyhow!("{error:#}; delete {} yourself, since no client has this secret: {failure}", path.display())
         }
     }
 }
@@ -231,7 +231,7 @@ async fn add_account(state: &AppState, account: &DeclaredAccount) -> anyhow::Res
             let password = state.passwords.check_new(FirstPassword::read(path)?).context(name.clone())?;
             register(state, Register { email, username, password, roles }).await.context(name)?;
         }
-        // `None` does not occur here, as in `describe`.
+        // `check_password` has refused `FirstPassword::None`.
         FirstPassword::Invitation | FirstPassword::None => {
             let new = Invite { email, username, roles };
             // empty, since a command has no request

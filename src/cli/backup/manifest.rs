@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use aws_lc_rs::digest::{self, SHA256};
 use serde::{Deserialize, Serialize};
 
-/// The file of the manifest.
+/// The name of the manifest's file in a backup.
 const MANIFEST: &str = "backup.json";
 
 /// The format of backups that this release writes and reads.
@@ -34,7 +34,7 @@ pub(super) struct Manifest {
     pub(super) version: String,
     /// When the backup began (RFC 3339). The backup contains every earlier change.
     pub(super) created_at: String,
-    /// Whether a node ran while its sessions were copied. None, and not written, if the backup has no sessions.
+    /// Whether a node ran while its sessions were copied. `None`, and left out of the file, if the backup has no sessions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) service_was_running: Option<bool>,
     /// The files of the backup by their names.

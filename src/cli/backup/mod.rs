@@ -48,7 +48,7 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
     let sources = global.sources()?;
     let config = load_existing(&sources)?;
     // `None` if the secret is kept outside the data directory
-    let (_, secret_file) = load_data_locations(&sources)?;
+    let (_config, secret_file) = load_data_locations(&sources)?;
     logging::init(&config.log, None)?;
     let database = sqlite_path(&config.database)?;
     let has_embedded_redis = config.redis.url.is_none();
@@ -64,7 +64,7 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
     }
     create_dir(&args.dir).with_context(|| args.dir.display().to_string())?;
 
-    // before the copies, which contain every change made until now
+    // taken before the copies, so that they contain every earlier change
     let created_at = Clock::System.now().to_string();
     let mut names = Vec::new();
     if let Some(path) = &secret_file {

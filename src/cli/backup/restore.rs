@@ -35,6 +35,7 @@ pub struct RestoreArgs {
 /// # Errors
 /// If the backup is incomplete or damaged, does not match the configuration, or there is data already.
 pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
+    // `secret_file` is `None` if the configuration names the secret.
     let (config, secret_file) = load_data_locations(&global.sources()?)?;
     let manifest = Manifest::read(&args.dir)?;
     let database_file = sqlite_path(&config.database)?;
@@ -57,17 +58,19 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
             "the backup has sessions of an embedded Redis, and redis.url names another Redis: restore it without --keep-sessions"
         );
     }
-    let restored_secret_file = secret_file.as_ref().filter(|_| manifest.has(SECRET));
-    for path in database_file.iter().chain(restored_secret_file) {
+    let secret_target = if manifest.has(SECRET) { secret_file.as_ref() } else { None };
+    for path in database_file.iter().chain(secret_target) {
         if path.exists() {
             bail!("{} exists: restore into an empty data directory, or move it away first", path.display());
         }
     }
-    if let Some(redis_dir) = redis_dir.as_ref().filter(|dir| !embedded::is_unused(dir)) {
+    if let Some(redis_dir) = &redis_dir
+        && !embedded::is_unused(redis_dir)
+    {
         bail!("{} has sessions: restore into an empty data directory, or move it away first", redis_dir.display());
     }
 
-    // The database is the last: an interrupted restore leaves no accounts without the secret that decrypts their data.
+    // The database comes last: an interrupted restore leaves no accounts without the secret that decrypts their data.
     let owner = create_data_dir(&config.data_dir)?;
     if args.keep_sessions
         && let Some(redis_dir) = &redis_dir
@@ -76,8 +79,8 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
         owner.adopt(redis_dir)?;
         owner.adopt(&redis_dir.join("appendonly.aof"))?;
     }
-    if let Some(secret_file) = restored_secret_file {
-        copy_file(&args.dir.join(SECRET), secret_file, &owner)?;
+    if let Some(secret_target) = secret_target {
+        copy_file(&args.dir.join(SECRET), secret_target, &owner)?;
     }
     if let Some(database_file) = &database_file {
         copy_file(&args.dir.join(DATABASE), database_file, &owner)?;
@@ -85,7 +88,7 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
 
     println!("Restored the backup of {} (latchkey {}).", manifest.created_at, manifest.version);
     print_sessions_note(&manifest, args.keep_sessions);
-    if restored_secret_file.is_none() {
+    if secret_target.is_none() {
         print_secret_note(secret_file.as_deref());
     }
     println!("Passwords, roles and factors are those of the backup. Run `latchkey doctor`, then start the service.");
@@ -112,7 +115,7 @@ fn print_sessions_note(manifest: &Manifest, kept_sessions: bool) {
     }
 }
 
-/// Prints which secret the service will use, if none was restored. `secret_file` is `None` if the configuration names the secret.
+/// For a restore without a secret: prints which secret the service will use.
 fn print_secret_note(secret_file: Option<&Path>) {
     match secret_file {
         None => println!("The secret is the configured one; it must be the one of the service that was backed up."),
@@ -146,9 +149,9 @@ impl Owner {
 
 /// Creates the data directory if it does not exist, and returns its owner.
 fn create_data_dir(dir: &Path) -> anyhow::Result<Owner> {
-    let shown = || dir.display().to_string();
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(shown)?;
-    let metadata = fs::metadata(dir).with_context(shown)?;
+    let path = || dir.display().to_string();
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(path)?;
+    let metadata = fs::metadata(dir).with_context(path)?;
     Ok(Owner { uid: metadata.uid(), gid: metadata.gid() })
 }
 
