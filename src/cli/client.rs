@@ -81,8 +81,8 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
     })
 }
 
-/// Where the issuer in this command's configuration is set. The running service may have another issuer: this command does not know its
-/// configuration.
+/// Where the issuer in this command's configuration is set. This command does not know the configuration of the running service, which
+/// may have another issuer.
 fn issuer_origin(global: &Global) -> anyhow::Result<SettingOrigin> {
     let (settings, _warnings) = inspect(&global.sources()?)?;
     let issuer = settings.into_iter().find(|setting| setting.key == "issuer");

@@ -12,7 +12,7 @@ use clap::Args;
 use super::Global;
 use crate::config;
 
-/// The longest wait for the connection, for sending the request, and for the answer.
+/// The time limit of each step: connecting, sending the request, and reading the answer.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Arguments of `latchkey healthcheck`.

@@ -54,7 +54,7 @@ pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
         let sql = open_existing_database(&config).await?;
         let clock = Clock::System;
         match command {
-            KeysCommand::List => list(&keys::list(&sql).await?, clock.now()),
+            KeysCommand::List => print_keys(&keys::list(&sql).await?, clock.now()),
             KeysCommand::Rotate(args) => {
                 let start = if args.now { SigningStart::Now } else { SigningStart::AfterPublication };
                 let key = keys::rotate(&config, &clock, &Entropy::system(), &sql, start).await?;
@@ -77,7 +77,7 @@ pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
     })
 }
 
-fn list(keys: &[StoredKey], now: Timestamp) {
+fn print_keys(keys: &[StoredKey], now: Timestamp) {
     let is_trusted = |key: &StoredKey| key.verifies_until.is_none_or(|until| now < until);
     // Of the keys that may sign, the one with the latest start signs.
     let may_sign = |key: &&StoredKey| is_trusted(key) && key.signs_from <= now;

@@ -1,4 +1,4 @@
-//! `latchkey mail`: the outbox and the templates.
+//! `latchkey mail`: manages the outbox, and previews templates of mails.
 
 use std::{
     fs,
@@ -282,7 +282,7 @@ impl<'a> MailJson<'a> {
             attempts: row.attempts,
             created_at: row.created_at.to_string(),
             expires_at: row.expires_at.to_string(),
-            // The column is never empty, but only a waiting mail has a next attempt.
+            // `due_at` always has a value, but only a waiting mail has a next attempt.
             next_attempt_at: (row.state == OutboxState::Waiting).then(|| row.due_at.to_string()),
             done_at: row.done_at.map(|at| at.to_string()),
             error: row.error.as_deref(),

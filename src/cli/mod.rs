@@ -343,7 +343,7 @@ mod tests {
             ("latchkey user list --limit 0", ErrorKind::ValueValidation),
             ("latchkey user list --state sleepy", ErrorKind::InvalidValue),
             ("latchkey session revoke bob", ErrorKind::MissingRequiredArgument),
-            ("latchkey session revoke bob all", ErrorKind::ValueValidation),
+            ("latchkey session revoke bob all", ErrorKind::ValueValidation), // not a session's id
             ("latchkey session revoke bob --everyone", ErrorKind::ArgumentConflict),
             ("latchkey audit --follow --until 1h", ErrorKind::ArgumentConflict),
             ("latchkey audit --event dance", ErrorKind::ValueValidation),
@@ -355,8 +355,8 @@ mod tests {
             ("latchkey keys retire", ErrorKind::MissingRequiredArgument),
             ("latchkey client add", ErrorKind::MissingRequiredArgument),
             ("latchkey client add a --jwks a --public-key b", ErrorKind::ArgumentConflict),
-            ("latchkey client rotate-secret a --grace 1y", ErrorKind::ValueValidation),
-            ("latchkey client rotate-secret a --grace 400d", ErrorKind::ValueValidation),
+            ("latchkey client rotate-secret a --grace 1y", ErrorKind::ValueValidation), // an unknown unit
+            ("latchkey client rotate-secret a --grace 400d", ErrorKind::ValueValidation), // more than a year
             ("latchkey serve --port 80", ErrorKind::UnknownArgument),
         ] {
             assert_eq!(parse(line).unwrap_err().kind(), kind, "{line}");

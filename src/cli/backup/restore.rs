@@ -64,9 +64,7 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
             bail!("{} exists: restore into an empty data directory, or move it away first", path.display());
         }
     }
-    if let Some(redis_dir) = &redis_dir
-        && !embedded::is_unused(redis_dir)
-    {
+    if let Some(redis_dir) = redis_dir.as_ref().filter(|dir| !embedded::is_unused(dir)) {
         bail!("{} has sessions: restore into an empty data directory, or move it away first", redis_dir.display());
     }
 

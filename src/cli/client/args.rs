@@ -119,7 +119,7 @@ impl From<KindArg> for ClientKind {
 pub enum AuthMethodArg {
     /// The secret, with HTTP Basic
     ClientSecretBasic,
-    /// The secret, in the form
+    /// The secret, in the body of the request
     ClientSecretPost,
     /// A JWT that is signed with the client's key
     PrivateKeyJwt,

@@ -67,7 +67,7 @@ pub(super) fn print_clients(clients: &[Client], json: bool, now: Timestamp) -> i
         } else {
             let created_at = client.created_at.to_string();
             let date = created_at.split('T').next().unwrap_or_default();
-            let (id, state, kind) = (client.id.as_str(), state(client), client.kind.as_str());
+            let (id, state, kind) = (client.id.as_str(), state_name(client), client.kind.as_str());
             let (audiences, scopes) = (client.audiences.to_string(), client.scopes.to_string());
             let line = format!("{id:<24}  {state:<8}  {date:<10}  {kind:<7}  {audiences:<24}  {scopes}");
             writeln!(out, "{}", line.trim_end())?;
@@ -110,7 +110,7 @@ pub(super) fn print_client(client: &Client, json: bool, now: Timestamp) -> io::R
     out.flush()
 }
 
-fn state(client: &Client) -> &'static str {
+fn state_name(client: &Client) -> &'static str {
     if client.is_enabled() { "enabled" } else { "disabled" }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     store::sql::{Sql, SqlError},
 };
 
-/// The recommended cryptoperiod: far below the 1 to 3 years of NIST SP 800-57, so that rotation stays routine.
+/// The age above which a signing key should be rotated: far below the 1 to 3 years of NIST SP 800-57, so that rotation stays routine.
 const MAX_AGE: Duration = Duration::from_hours(24 * 180);
 
 /// The name of this check in the findings.
@@ -32,8 +32,8 @@ pub(super) async fn check(config: &Config, sql: &Sql, now: Timestamp) -> Result<
     let Ok(signer) = ring.signer(now) else {
         return Ok(vec![Finding::fail(CHECK, "no key can sign now: run `latchkey keys rotate --now`")]);
     };
-    let signers = stored.iter().filter(|key| key.kid == signer.kid());
-    Ok(signers.map(|signer| check_signer(signer, &stored, now)).collect())
+    let stored_signer = stored.iter().find(|key| key.kid == signer.kid());
+    Ok(stored_signer.map(|key| check_signer(key, &stored, now)).into_iter().collect())
 }
 
 fn check_signer(signer: &StoredKey, stored: &[StoredKey], now: Timestamp) -> Finding {

@@ -13,13 +13,13 @@ use crate::config::Config;
 /// The magic numbers of network file systems (statfs(2)): NFS, SMB, CIFS, SMB2, Ceph, 9P.
 const NETWORK_FILE_SYSTEMS: [u32; 6] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997];
 
-/// Memory of a cached session, as the reference of `cache.max_sessions` says.
+/// Memory of a cached session, as the configuration reference says for `cache.max_sessions`.
 const SESSION_BYTES: u64 = 100;
 
-/// Memory of a cached access token, as the reference of `cache.max_tokens` says.
+/// Memory of a cached access token, as the configuration reference says for `cache.max_tokens`.
 const TOKEN_BYTES: u64 = 1500;
 
-/// Number of file descriptors for logs and libraries, beside connections.
+/// Number of file descriptors for logs and libraries, in addition to those for connections.
 const OTHER_FILES: u64 = 64;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {

@@ -22,7 +22,7 @@ const CHECK: &str = "mail";
 /// The age of a waiting mail above which the doctor warns.
 const MAX_QUEUE_AGE: Duration = Duration::from_mins(15);
 
-/// Checks the templates of mails and pages and the transport, and sends a test mail to `test_recipient`.
+/// Checks the transport of mails, and the templates of mails and pages. Sends a test mail if there is a `test_recipient`.
 pub(super) async fn check(config: &Config, clock: &Clock, test_recipient: Option<&Email>) -> Vec<Finding> {
     let sealer = Sealer::new(&config.secrets);
     // loads the templates of the mails

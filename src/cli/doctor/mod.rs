@@ -40,7 +40,7 @@ fn parse_address(text: &str) -> Result<Email, String> {
     Email::parse(text).map_err(|rule| rule.to_string())
 }
 
-/// A check failed. The findings have been printed.
+/// A check failed, or warned with `--strict`. The findings have been printed.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("at least one check failed")]
 pub struct ChecksFailed;

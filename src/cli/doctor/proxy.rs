@@ -52,14 +52,15 @@ fn not_compared(why: &str) -> Finding {
     Finding::ok(CHECK, format!("not compared with what proxies send: {why}"))
 }
 
-/// The numbers of requests that a node has received since its start, by the label `result` of [`FORWARDED_REQUESTS`].
+/// The numbers of requests that a node has received since its start, by the label `result` of [`FORWARDED_REQUESTS`]. A proxy's headers
+/// are `Forwarded` and `X-Forwarded-For`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     /// From a trusted proxy, with the configured header.
     read: u64,
     /// From a loopback, private or link-local address that is not a trusted proxy's, with a proxy's header.
     untrusted_peer: u64,
-    /// From a trusted proxy, with another header than the configured one.
+    /// From a trusted proxy, with a proxy's header, but not with the configured one.
     other_header: u64,
     /// From a trusted proxy, without a proxy's header.
     absent: u64,
@@ -151,7 +152,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let settings = [("LATCHKEY_HTTP_TRUSTED_PROXIES", "10.0.0.1")];
         let config = load(&Sources::from_environment(folder.path(), settings), &Entropy::system()).unwrap();
-        // no request yet
         let none = Counts::default();
         for (counts, status, text) in [
             (none, Status::Ok, "no request came through a proxy yet"),

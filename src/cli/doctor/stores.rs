@@ -41,7 +41,7 @@ pub(super) async fn check(config: &Config, clock: &Clock) -> Vec<Finding> {
                 }
             }
             redis.close().await;
-            // a Redis that this command has started, because no service runs one
+            // started by this command, because no node runs it
             if let Some(embedded_redis) = embedded_redis {
                 embedded_redis.stop().await;
             }
@@ -92,10 +92,10 @@ async fn check_redis(health: &RedisHealth, clock: &Clock) -> Result<Vec<Finding>
         .collect();
     let description = health.describe().await?;
     let round_trip = format!("{:.2} ms", description.round_trip.as_secs_f64() * 1000.0);
-    let topology = match description.replicas {
-        _ if description.clustered => "a cluster".to_owned(),
-        1 => "1 replica".to_owned(),
-        replicas => format!("{replicas} replicas"),
+    let topology = match (description.clustered, description.replicas) {
+        (true, _) => "a cluster".to_owned(),
+        (false, 1) => "1 replica".to_owned(),
+        (false, replicas) => format!("{replicas} replicas"),
     };
     // without a finding, Redis is persistent and evicts nothing
     if findings.is_empty() {

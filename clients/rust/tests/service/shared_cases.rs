@@ -186,7 +186,7 @@ async fn shared_cases_invalid_token_is_refused_with_its_reason() {
     user.fixture.stop().await;
 }
 
-/// What the path `/scope` requires.
+/// The scopes that the path `/scope` requires.
 const REQUIRED_SCOPES: [&str; 2] = ["orders:read", "orders:write"];
 
 /// Sends a request to a tower service behind the layer for the path.
