@@ -37,7 +37,7 @@ pub enum ConfigCommand {
 /// If the configuration can't be used.
 pub fn run(args: &ConfigArgs, global: &Global) -> anyhow::Result<()> {
     if args.defaults {
-        return Ok(io::stdout().lock().write_all(schema::TEXT.as_bytes())?);
+        return Ok(io::stdout().lock().write_all(schema::REFERENCE.as_bytes())?);
     }
     let only_check = match args.command {
         Some(ConfigCommand::Reference) => return Ok(io::stdout().lock().write_all(schema::markdown().as_bytes())?),

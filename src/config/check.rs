@@ -61,7 +61,7 @@ pub(super) fn is_unverified_postgres(address: &str) -> bool {
     if is_sqlite(address) {
         return false;
     }
-    let Ok(url) = Url::parse(&store_url::with_host(address)) else { return false };
+    let Ok(url) = Url::parse(&store_url::insert_missing_host(address)) else { return false };
     let host = url.host_str().unwrap_or_default();
     // A host that is a path (`%2F…`, or the parameter `host`) names the folder of a local socket.
     let mut is_socket = host.starts_with("%2F");

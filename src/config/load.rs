@@ -61,7 +61,7 @@ impl Sources {
         let named_file = self.config_file.clone().or_else(|| variable.map(|(_, value)| value.into()));
         let path = named_file.clone().unwrap_or_else(|| "latchkey.toml".into());
         match fs::read_to_string(self.working_dir.join(&path)) {
-            Ok(text) => settings.read_file(&text, &path, problems),
+            Ok(text) => settings.apply_file(&text, &path, problems),
             // `latchkey.toml` is optional, a named file is not
             Err(error) if named_file.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => problems.push(Problem::new(path.display().to_string(), format!("can't be read: {error}"))),

@@ -1,4 +1,4 @@
-//! Settings of the pages: whether they are served, names, colours, links and templates.
+//! Settings of the sign-in and account pages: whether they are served, their product name, logo, colours, links and templates.
 
 use std::{
     fmt,
@@ -18,18 +18,18 @@ const LIGHT_CARD: Colour = Colour { red: 255, green: 255, blue: 255 };
 /// The background of cards in the dark theme of the stylesheet.
 const DARK_CARD: Colour = Colour { red: 27, green: 29, blue: 33 };
 
-/// Settings of the pages.
+/// Settings of the sign-in and account pages.
 #[derive(Clone, Debug)]
 pub struct PagesSettings {
     /// Whether the pages are served.
     pub enabled: bool,
-    /// The name of the product.
+    /// The name of the product, as the pages show it.
     pub product_name: String,
-    /// The file of the logo.
+    /// The image file of the logo, which replaces the product's name.
     pub logo: Option<PathBuf>,
-    /// The colour of buttons and links.
+    /// The colour of buttons and links in the light theme. `None` for that of the stylesheet.
     pub accent: Option<Colour>,
-    /// The colour of buttons and links in the dark theme.
+    /// The colour of buttons and links in the dark theme. `None` for that of the stylesheet.
     pub accent_dark: Option<Colour>,
     /// The link to the terms of service.
     pub terms_url: Option<String>,
@@ -41,7 +41,7 @@ pub struct PagesSettings {
     pub templates: Option<PathBuf>,
 }
 
-/// A colour without transparency.
+/// An opaque sRGB colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Colour {
     /// 0 to 255.
@@ -60,8 +60,8 @@ impl Colour {
         if digits.len() != 6 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
-        let part = |start: usize| u8::from_str_radix(&digits[start..start + 2], 16).ok();
-        Some(Self { red: part(0)?, green: part(2)?, blue: part(4)? })
+        let channel = |start: usize| u8::from_str_radix(&digits[start..start + 2], 16).ok();
+        Some(Self { red: channel(0)?, green: channel(2)?, blue: channel(4)? })
     }
 
     /// The contrast ratio with another colour, 1 to 21 (WCAG 2.2, "contrast ratio").
@@ -71,11 +71,11 @@ impl Colour {
         (lighter + 0.05) / (darker + 0.05)
     }
 
-    /// The relative luminance, 0 to 1 (WCAG 2.2, "relative luminance", which has the numbers).
+    /// The relative luminance, 0 to 1 (WCAG 2.2, "relative luminance", which defines the constants).
     fn luminance(self) -> f64 {
-        let linear = |part: u8| {
-            let part = f64::from(part) / 255.0;
-            if part <= 0.04045 { part / 12.92 } else { ((part + 0.055) / 1.055).powf(2.4) }
+        let linear = |channel: u8| {
+            let encoded = f64::from(channel) / 255.0;
+            if encoded <= 0.04045 { encoded / 12.92 } else { ((encoded + 0.055) / 1.055).powf(2.4) }
         };
         0.2126 * linear(self.red) + 0.7152 * linear(self.green) + 0.0722 * linear(self.blue)
     }
@@ -87,8 +87,8 @@ impl fmt::Display for Colour {
     }
 }
 
-/// Reads the settings of the pages. Files are relative to `working_dir`. Without a product name of their own, the pages have that
-/// of the mails.
+/// Reads the settings of the pages. Paths of files are relative to `working_dir`. If `pages.product_name` is empty, the pages show
+/// `mail_product_name`.
 pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name: &str) -> PagesSettings {
     let product_name = read.one("pages.product_name", |text| {
         let is_invalid = text.contains(is_deceptive) || text.chars().count() > 64 || text.trim() != text;
@@ -100,7 +100,7 @@ pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name
             Ok(text.to_owned())
         }
     });
-    // any text may be a path
+    // Any text may be a path. `expose`: the reader returns every optional value as a secret.
     let mut file = |key: &'static str| read.optional(key, |_| Ok(())).map(|path| working_dir.join(path.expose()));
     let logo = file("pages.logo");
     let templates = file("pages.templates");
@@ -129,9 +129,9 @@ pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name
     }
 }
 
-/// Parses an accent, and refuses a colour that is hard to read as text on a card. An empty text is no accent. `background` names
+/// Parses an accent, and refuses a colour that is hard to read as text on a card. Returns `None` for an empty text. `card_name` names
 /// the card's colour in the error.
-fn parse_accent(text: &str, card: Colour, background: &str) -> Result<Option<Colour>, String> {
+fn parse_accent(text: &str, card: Colour, card_name: &str) -> Result<Option<Colour>, String> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -139,7 +139,7 @@ fn parse_accent(text: &str, card: Colour, background: &str) -> Result<Option<Col
     let contrast = colour.contrast(card);
     if contrast < MIN_CONTRAST {
         return Err(format!(
-            "has a contrast of {contrast:.1} with the {background} background; links need at least {MIN_CONTRAST}"
+            "has a contrast of {contrast:.1} with the {card_name} background; links need at least {MIN_CONTRAST}"
         ));
     }
     Ok(Some(colour))

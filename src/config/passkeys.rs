@@ -9,8 +9,8 @@ use crate::domain::passkey::Aaguid;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The maximum number of origins beside the issuer's and those of CORS. Browsers accept a few domains only (WebAuthn, section
-/// 5.11.1).
+/// The maximum number of origins in `passkeys.origins`. Browsers accept only a few different domains among them (WebAuthn Level 3,
+/// section 5.11.1).
 const MAX_ORIGINS: usize = 64;
 
 /// Settings of passkeys.
@@ -46,7 +46,7 @@ pub enum UserVerification {
     Preferred,
 }
 
-/// Reads the section. `allowed_origins` are the origins of CORS.
+/// Reads the section `passkeys`. `allowed_origins` are the origins of CORS.
 pub(super) fn passkeys(read: &mut Reader<'_>, issuer: &str, allowed_origins: &[String]) -> PasskeySettings {
     let enabled = read.boolean("passkeys.enabled");
     let host = Url::parse(issuer).ok().and_then(|url| url.host().map(|host| host.to_owned()));
@@ -62,14 +62,14 @@ pub(super) fn passkeys(read: &mut Reader<'_>, issuer: &str, allowed_origins: &[S
     read.rule(&["passkeys.rp_id", "issuer"], fits_issuer, |_| {
         format!("must be the host of the issuer, {issuer}, or a domain above it: browsers accept no other")
     });
-    let configured = read.many("passkeys.origins", check_origin);
-    read.rule(&["passkeys.origins"], configured.len() <= MAX_ORIGINS, |_| {
+    let configured_origins = read.many("passkeys.origins", check_origin);
+    read.rule(&["passkeys.origins"], configured_origins.len() <= MAX_ORIGINS, |_| {
         format!("must have at most {MAX_ORIGINS} origins")
     });
     let id = rp_id.or_else(|| host.as_ref().and_then(default_id));
     let relying_party = match id {
         Some(id) if enabled => {
-            let origins = all_origins(issuer, allowed_origins, &configured, &id);
+            let origins = all_origins(issuer, allowed_origins, &configured_origins, &id);
             Some(RelyingParty { id, origins })
         }
         _ => None,
@@ -98,8 +98,8 @@ fn without_brackets(host: &Host<String>) -> String {
     }
 }
 
-/// The domain that passkeys belong to by default: the host of the issuer. Browsers accept no IP addresses, so a loopback address
-/// becomes `localhost`, which leads to the same service, and any other address has no default.
+/// The domain that passkeys belong to by default: the host of the issuer. Browsers accept no IP address, so `localhost` replaces a
+/// loopback address, and the result is `None` for any other address.
 fn default_id(host: &Host<String>) -> Option<String> {
     match host {
         Host::Domain(name) => Some(name.clone()),
@@ -107,7 +107,7 @@ fn default_id(host: &Host<String>) -> Option<String> {
     }
 }
 
-/// The origins of the issuer, of CORS (`allowed`) and of `passkeys.origins` (`configured`), each once.
+/// The origins of the issuer, of CORS (`allowed`) and of `passkeys.origins` (`configured`), each once. `id` is the relying party's.
 fn all_origins(issuer: &str, allowed: &[String], configured: &[String], id: &str) -> Vec<String> {
     let issuer = Url::parse(issuer).ok();
     // users open the pages of a loopback issuer as localhost
@@ -129,15 +129,16 @@ fn check_domain(text: &str) -> Result<String, String> {
     }
 }
 
-/// Checks the origin of a page, or of an Android app: the digest of the certificate that signed the app.
+/// Checks the origin of a page or of an Android app. An app's origin has the digest of the certificate that signed the app.
 fn check_origin(text: &str) -> Result<String, String> {
     let Some(hash) = text.strip_prefix("android:apk-key-hash:") else { return check::origin(text) };
     let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     // 43 characters: 32 bytes in base64url without padding
-    let is_valid = hash.len() == 43 && hash.bytes().all(is_base64url);
-    is_valid.then(|| text.to_owned()).ok_or_else(|| {
-        "must hold origins, such as https://example.org, or android:apk-key-hash: and a SHA-256 in base64url".to_owned()
-    })
+    if hash.len() == 43 && hash.bytes().all(is_base64url) {
+        return Ok(text.to_owned());
+    }
+    Err("must hold origins, such as https://example.org, or android:apk-key-hash: and a SHA-256 in base64url"
+        .to_owned())
 }
 
 #[cfg(test)]

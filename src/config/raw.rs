@@ -1,4 +1,4 @@
-//! Uninterpreted values: a string or a list of strings, with their origin.
+//! Settings as written, before their values are parsed: the defaults, overridden by the sources of higher precedence.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -20,7 +20,7 @@ pub(super) enum Value {
     /// A list of lists or of tables, which no key accepts.
     Nested,
     /// A section without keys.
-    Section,
+    EmptySection,
 }
 
 impl Value {
@@ -52,15 +52,15 @@ pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Problem> {
     Ok(entries)
 }
 
-/// Adds the keys of a table and of the tables in it to `entries`. `section` is the full name of the table, and `text` the document.
-fn flatten(text: &str, section: &str, table: &DeTable<'_>, entries: &mut Vec<Entry>) {
+/// Adds the keys of a table and of the tables in it to `entries`. `section` is the full name of the table.
+fn flatten(document: &str, section: &str, table: &DeTable<'_>, entries: &mut Vec<Entry>) {
     for (name, value) in table {
         let key = if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
-        let line = line_of(text, name.span().start);
+        let line = line_of(document, name.span().start);
         let value = match value.get_ref() {
-            DeValue::Table(inner) if inner.is_empty() => Value::Section,
+            DeValue::Table(inner) if inner.is_empty() => Value::EmptySection,
             DeValue::Table(inner) => {
-                flatten(text, &key, inner, entries);
+                flatten(document, &key, inner, entries);
                 continue;
             }
             DeValue::Array(items) => {
@@ -124,8 +124,8 @@ impl Settings {
         self.0.insert(&key.name, Setting { value, origin });
     }
 
-    /// Overrides the keys that a configuration file sets.
-    pub(super) fn read_file(&mut self, text: &str, path: &Path, problems: &mut Vec<Problem>) {
+    /// Overrides the keys that a configuration file with this text sets.
+    pub(super) fn apply_file(&mut self, text: &str, path: &Path, problems: &mut Vec<Problem>) {
         let entries = match parse(text) {
             Ok(entries) => entries,
             Err(problem) => {
@@ -136,9 +136,9 @@ impl Settings {
         for Entry { key, value, line } in entries {
             let origin = SettingOrigin::File { path: path.to_owned(), line };
             match (schema::find(&key), value) {
-                (Some(key), value) => self.set(key, value, origin),
+                (Some(known), value) => self.set(known, value, origin),
                 // an empty section sets nothing
-                (None, Value::Section) if schema::is_section(&key) => {}
+                (None, Value::EmptySection) if schema::is_section(&key) => {}
                 (None, _) => problems.push(Problem {
                     subject: key.clone(),
                     value: None,
@@ -157,14 +157,14 @@ mod tests {
     /// The problems of a file with this text.
     fn problems(text: &str) -> Vec<String> {
         let mut problems = Vec::new();
-        Settings::defaults().read_file(text, Path::new("latchkey.toml"), &mut problems);
+        Settings::defaults().apply_file(text, Path::new("latchkey.toml"), &mut problems);
         problems.iter().map(ToString::to_string).collect()
     }
 
     /// The value of a key after a file with this text was read.
     fn read_one(text: &str, key: &str) -> String {
         let mut settings = Settings::defaults();
-        settings.read_file(text, Path::new("latchkey.toml"), &mut Vec::new());
+        settings.apply_file(text, Path::new("latchkey.toml"), &mut Vec::new());
         match &settings.get(key).value {
             Value::One(text) => text.expose().to_owned(),
             _ => panic!("{key} has no single value"),

@@ -1,5 +1,5 @@
-//! Parses settings into typed values, one key at a time. An invalid value is recorded and replaced by its default, so that
-//! all problems are reported together.
+//! Parses settings into typed values, one key at a time. The problem of an invalid value is recorded, and the default or an empty
+//! list is used in its place, so that all problems are reported together.
 
 use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::secret::SecretText;
 
-/// How much of a value a message quotes.
+/// The maximum number of characters of a value that a message quotes.
 const MAX_QUOTED_CHARS: usize = 80;
 
 /// Reads [`Settings`] and collects problems and warnings.
@@ -28,7 +28,7 @@ impl<'a> Reader<'a> {
         Self { settings, problems: Vec::new(), warnings: Vec::new(), refused: BTreeSet::new() }
     }
 
-    /// Reads a single value.
+    /// Reads a single value. If `parse` fails, its error is the text of the problem.
     pub(super) fn one<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
         let parsed = match &self.settings.get(key).value {
             Value::One(text) => parse(text.expose()),
@@ -38,9 +38,9 @@ impl<'a> Reader<'a> {
             self.refuse(key, problem);
             match schema::find(key).map(|entry| &entry.default) {
                 Some(Value::One(default)) => {
-                    parse(default.expose()).unwrap_or_else(|problem| invalid_default(key, &problem))
+                    parse(default.expose()).unwrap_or_else(|problem| panic_invalid_default(key, &problem))
                 }
-                _ => invalid_default(key, "is not a single value"),
+                _ => panic_invalid_default(key, "is not a single value"),
             }
         })
     }
@@ -52,7 +52,7 @@ impl<'a> Reader<'a> {
             Value::One(text) => {
                 text.expose().split(',').map(str::trim).filter(|item| !item.is_empty()).map(parse).collect()
             }
-            Value::Nested | Value::Section => Err("must be a list of plain values".into()),
+            Value::Nested | Value::EmptySection => Err("must be a list of plain values".into()),
         };
         items.unwrap_or_else(|problem| {
             self.refuse(key, problem);
@@ -128,12 +128,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns whether a key has a value that is not empty.
+    /// Whether a key's value, which may be the default, is not empty.
     pub(super) fn is_given(&self, key: &str) -> bool {
         match &self.settings.get(key).value {
             Value::One(text) => !text.expose().is_empty(),
             Value::Many(items) => !items.is_empty(),
-            Value::Nested | Value::Section => true,
+            Value::Nested | Value::EmptySection => true,
         }
     }
 
@@ -154,25 +154,25 @@ impl<'a> Reader<'a> {
         self.refused.insert(key);
     }
 
-    /// The value as written, shortened. `None` if it is secret.
+    /// The value as written, in quotes and shortened. `None` if it is secret, nested or an empty section.
     fn quote(&self, key: &str) -> Option<String> {
         if schema::is_secret(key) {
             return None;
         }
-        let shorten = |text: &SecretText| {
+        let quoted = |text: &SecretText| {
             let text = text.expose();
             match text.char_indices().nth(MAX_QUOTED_CHARS) {
                 Some((end, _)) => {
-                    let start = format!("{}…", &text[..end]);
-                    format!("{start:?}")
+                    let shortened = format!("{}…", &text[..end]);
+                    format!("{shortened:?}")
                 }
                 None => format!("{text:?}"),
             }
         };
         match &self.settings.get(key).value {
-            Value::One(text) => Some(shorten(text)),
-            Value::Many(items) => Some(format!("[{}]", items.iter().map(shorten).collect::<Vec<_>>().join(", "))),
-            Value::Nested | Value::Section => None,
+            Value::One(text) => Some(quoted(text)),
+            Value::Many(items) => Some(format!("[{}]", items.iter().map(quoted).collect::<Vec<_>>().join(", "))),
+            Value::Nested | Value::EmptySection => None,
         }
     }
 
@@ -182,6 +182,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn invalid_default(key: &str, problem: &str) -> ! {
+fn panic_invalid_default(key: &str, problem: &str) -> ! {
     unreachable!("the default of {key} {problem}; a test reads every default")
 }

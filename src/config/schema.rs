@@ -8,7 +8,7 @@ use super::{
 };
 
 /// The configuration reference: each key with its description, environment variable and default.
-pub const TEXT: &str = include_str!("defaults.toml");
+pub const REFERENCE: &str = include_str!("defaults.toml");
 
 /// Keys whose values are never shown, in the order of the reference. URLs can contain passwords.
 const SECRET_KEYS: [&str; 9] = [
@@ -38,9 +38,9 @@ pub(super) struct Key {
 
 /// Every key, in the order of the reference.
 pub(super) static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
-    let mut entries =
-        raw::parse(TEXT).unwrap_or_else(|problem| unreachable!("defaults.toml: {}; a test parses it", problem.text));
-    entries.sort_by_key(|entry| entry.line);
+    let mut entries = raw::parse(REFERENCE)
+        .unwrap_or_else(|problem| unreachable!("defaults.toml: {}; a test parses it", problem.text));
+    entries.sort_by_key(|entry| entry.line); // the parser sorts them by name
     let key = |entry: raw::Entry| Key { variable: variable(&entry.key), name: entry.key, default: entry.value };
     entries.into_iter().map(key).collect()
 });
@@ -57,7 +57,7 @@ pub fn markdown() -> String {
     let mut has_table_head = false;
     // The comment lines right above the current line.
     let mut comment = Vec::new();
-    for line in TEXT.lines() {
+    for line in REFERENCE.lines() {
         if let Some(words) = line.strip_prefix('#') {
             comment.push(words.strip_prefix(' ').unwrap_or(words));
             continue;
@@ -87,7 +87,7 @@ pub fn markdown() -> String {
     text
 }
 
-/// Comment lines as Markdown. Numbered lines and empty lines stay separate; others are joined.
+/// Comment lines as Markdown. A numbered line starts a new line, an empty line ends a paragraph, and other lines are joined.
 fn paragraphs(comment: &[&str]) -> String {
     let mut text = String::new();
     for line in comment {
@@ -114,11 +114,11 @@ fn shown_default(key: &Key) -> String {
         Value::Many(items) if items.is_empty() => "`[]`".to_owned(),
         Value::Many(items) => items.iter().map(|item| quote(item.expose())).collect::<Vec<_>>().join(", "),
         // No key has a default of this kind.
-        Value::Nested | Value::Section => String::new(),
+        Value::Nested | Value::EmptySection => String::new(),
     }
 }
 
-/// The default of a key with a single value, as written in `defaults.toml`; empty if there is no such key.
+/// The default of a key with a single value, as text; empty for any other name.
 pub(crate) fn default_text(name: &str) -> &'static str {
     match find(name).map(|key| &key.default) {
         Some(Value::One(text)) => text.expose(),
@@ -141,7 +141,7 @@ pub(super) fn is_section(name: &str) -> bool {
     KEYS.iter().any(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
-/// The text for an unknown key, with a suggestion.
+/// The text of the problem that a key is unknown, with a suggestion if a known key is similar.
 pub(super) fn unknown_key(name: &str) -> String {
     if is_section(name) {
         return format!("is a section, not a key; write [{name}] and its keys below it");
@@ -151,29 +151,29 @@ pub(super) fn unknown_key(name: &str) -> String {
     let with_this_last_part: Vec<_> = names().filter(|known| known.rsplit('.').next() == last_part).collect();
     match with_this_last_part[..] {
         // Only the section is wrong or missing.
-        [known] => unknown("key", Some(known)),
-        _ => unknown("key", nearest(name, names())),
+        [known] => no_such("key", Some(known)),
+        _ => no_such("key", nearest(name, names())),
     }
 }
 
-/// The text for an unknown variable, with a suggestion.
+/// The text of the problem that a variable is unknown, with a suggestion if a known one is similar.
 pub(super) fn unknown_variable(name: &str) -> String {
     let known = KEYS.iter().map(|key| key.variable.as_str()).chain([CONFIG_FILE]);
     // Names are compared without the prefix, which would make short names similar.
     let known_without_prefix = known.filter_map(|variable| variable.strip_prefix(PREFIX));
     let without_prefix = name.strip_prefix(PREFIX).unwrap_or(name);
     let near = nearest(without_prefix, known_without_prefix).map(|near| format!("{PREFIX}{near}"));
-    unknown("variable", near.as_deref())
+    no_such("variable", near.as_deref())
 }
 
-fn unknown(kind: &str, near: Option<&str>) -> String {
+fn no_such(kind: &str, near: Option<&str>) -> String {
     match near {
         Some(near) => format!("no such {kind}; did you mean {near}?"),
         None => format!("no such {kind}; `latchkey config reference` lists all"),
     }
 }
 
-/// The most similar candidate, if its edit distance to `name` is at most 1 plus a quarter of the candidate's length.
+/// The most similar candidate, ignoring case, if its edit distance to `name` is at most 1 plus a quarter of the candidate's length.
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |candidate: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase());
     let near = candidates.min_by_key(|candidate| distance(candidate))?;
@@ -191,7 +191,7 @@ mod tests {
         let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
         let mut current_section = "";
         let mut lines = Vec::new();
-        for line in TEXT.lines() {
+        for line in REFERENCE.lines() {
             if let Some(header) = line.strip_prefix('[') {
                 current_section = header.trim_end_matches(']');
             }
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn lines_of_the_reference_are_at_most_120_bytes() {
-        for line in TEXT.lines() {
+        for line in REFERENCE.lines() {
             assert!(line.len() <= 120, "{line}");
         }
     }

@@ -1,4 +1,4 @@
-//! The secret file: one secret a line, the current one first. If the file doesn't exist, it is created for its owner only.
+//! The secret file: one secret a line, the current one first. If none is configured, Latchkey generates one for its owner only.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -29,7 +29,7 @@ pub(super) struct SecretsInFile {
     pub(super) is_open_to_others: bool,
 }
 
-/// Reads a file of secrets.
+/// Reads a secret file, configured or generated.
 pub(super) fn read(path: &Path) -> Result<SecretsInFile, String> {
     let metadata = fs::metadata(path).map_err(|error| cannot_read(path, &error))?;
     let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| cannot_read(path, &error))?;
@@ -42,7 +42,7 @@ pub(super) fn read(path: &Path) -> Result<SecretsInFile, String> {
     Ok(SecretsInFile { secrets, is_open_to_others: is_open_to_others(&metadata) })
 }
 
-/// Reads the secret file that Latchkey generates, or creates it. Refuses a file to which others have access.
+/// Reads the generated secret file. If it does not exist, creates it first.
 pub(super) fn read_or_create(path: &Path, entropy: &Entropy) -> Result<Secrets, String> {
     let exists = path.try_exists().map_err(|error| cannot_read(path, &error))?;
     if !exists {
@@ -51,7 +51,7 @@ pub(super) fn read_or_create(path: &Path, entropy: &Entropy) -> Result<Secrets, 
     read_generated(path)
 }
 
-/// Reads the generated secret file. Refuses a file to which others have access.
+/// Reads the generated secret file. Refuses a link, a file of another user and a file to which others have access.
 pub(super) fn read_generated(path: &Path) -> Result<Secrets, String> {
     // Another user who placed the file would know the secret.
     let metadata = fs::symlink_metadata(path).map_err(|error| cannot_read(path, &error))?;
@@ -68,14 +68,14 @@ pub(super) fn read_generated(path: &Path) -> Result<Secrets, String> {
     Ok(secrets)
 }
 
-/// Creates the file atomically. If another process created it in the meantime, that file stays.
+/// Creates the file atomically. On a file system with hard links, a file that another process has created meanwhile stays.
 fn create(path: &Path, entropy: &Entropy) -> io::Result<()> {
     let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(entropy.bytes::<32>()));
     let temporary = path.with_extension(format!("{}.new", entropy.uuid().simple()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = file.write_all(secret.as_bytes()).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
-    // A hard link, unlike a rename, never replaces a file: two nodes that start concurrently use the same secret. Some
-    // file systems have no hard links.
+    // A hard link never replaces a file, so two nodes that start concurrently use the same secret. A rename can replace one, and
+    // is for file systems without hard links.
     let placed = written.and_then(|()| match fs::hard_link(&temporary, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&temporary, path),
         _ => Ok(()),
@@ -83,9 +83,10 @@ fn create(path: &Path, entropy: &Entropy) -> io::Result<()> {
     // After a rename, the temporary file no longer exists.
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => placed?,
+        _ => {}
     }
-    // The file must survive a power failure, like the data that is encrypted under it.
+    placed?;
+    // The file must survive a power failure, like the data that is encrypted under its secret.
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 

@@ -13,18 +13,18 @@ pub(super) fn is_weak(secret: &str) -> bool {
     max_bits(secret) < REQUIRED_BITS
 }
 
-/// An upper bound of the entropy in bits: the smaller of two bounds. One uses the alphabet, the other the characters that occur.
-/// Both count the characters without repetitions of a block.
+/// An upper bound of the entropy in bits: the smaller of a bound by the alphabet and a bound by the characters that occur. In a text
+/// that repeats a block, both bounds count the block once.
 fn max_bits(secret: &str) -> f64 {
     let characters: Vec<char> = secret.chars().collect();
-    let length = to_f64(period(&characters));
+    let block_length = to_f64(period(&characters));
     let alphabet = to_f64(alphabet_size(secret));
     let occurring: BTreeSet<_> = characters.iter().collect();
     let distinct = to_f64(occurring.len());
-    let by_alphabet = length * alphabet.log2();
-    // A choice of the characters that occur, and then a choice among these for each position. An empty secret has none, and log2(0) is
-    // infinite.
-    let by_distinct = distinct * alphabet.log2() + length * distinct.max(1.0).log2();
+    let by_alphabet = block_length * alphabet.log2();
+    // First the choice of the characters that occur, then the choice of one of them for each position. An empty secret has none, and
+    // log2(0) is infinite.
+    let by_distinct = distinct * alphabet.log2() + block_length * distinct.max(1.0).log2();
     by_alphabet.min(by_distinct)
 }
 
@@ -40,7 +40,7 @@ fn period(characters: &[char]) -> usize {
 fn alphabet_size(secret: &str) -> usize {
     /// A class of characters: the function that reports whether a character belongs to it.
     type Class = fn(&char) -> bool;
-    let all = |has: Class| secret.chars().all(|character| has(&character));
+    let all = |contains: Class| secret.chars().all(|character| contains(&character));
     if all(char::is_ascii_digit) {
         return 10;
     }
@@ -56,7 +56,7 @@ fn alphabet_size(secret: &str) -> usize {
         (|character| character.is_ascii() && !character.is_ascii_alphanumeric(), 33), // punctuation and the space
         (|character| !character.is_ascii(), 1 << 16),                                 // the first plane of Unicode
     ];
-    let occurring = classes.iter().filter(|(has, _)| secret.chars().any(|character| has(&character)));
+    let occurring = classes.iter().filter(|(contains, _)| secret.chars().any(|character| contains(&character)));
     occurring.map(|(_, size)| size).sum()
 }
 

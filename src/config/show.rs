@@ -70,7 +70,7 @@ pub fn to_toml(settings: &[EffectiveSetting]) -> String {
     text
 }
 
-/// Formats a value as TOML, masked if it is secret. The default shows whether the key has a list.
+/// Formats a value as TOML, masked if it is secret. The default shows whether the key's value is a list.
 fn format_value(value: &Value, is_secret: bool, default: &Value) -> String {
     let shown = |text: &str| if is_secret { mask(text) } else { text.to_owned() };
     match value {
@@ -78,7 +78,7 @@ fn format_value(value: &Value, is_secret: bool, default: &Value) -> String {
             let items: Vec<_> = items.iter().map(|item| quote(&shown(item.expose()))).collect();
             format!("[{}]", items.join(", "))
         }
-        // An environment variable has one text. If the key has a list, commas separate the items.
+        // An environment variable has one text, in which commas separate the items of a list.
         Value::One(text) if matches!(default, Value::Many(_)) => {
             let items = text.expose().split(',').map(str::trim).filter(|item| !item.is_empty());
             format!("[{}]", items.map(|item| quote(&shown(item))).collect::<Vec<_>>().join(", "))
@@ -92,7 +92,7 @@ fn format_value(value: &Value, is_secret: bool, default: &Value) -> String {
             if is_number_or_boolean && !is_secret { text.to_owned() } else { quote(&shown(text)) }
         }
         // the reader has refused these values
-        Value::Nested | Value::Section => String::new(),
+        Value::Nested | Value::EmptySection => String::new(),
     }
 }
 
@@ -111,7 +111,7 @@ fn mask(text: &str) -> String {
     // An unescaped /, ? or # in a password ends what the parser reads as the password. A later @ shows that the password continues.
     let ats_before_host = usize::from(has_user);
     let has_stray_at = text.matches('@').count() > ats_before_host;
-    // `hunter2:hunter2` parses as a URL, too
+    // `Url` also parses a password such as `hunter2:hunter2`.
     let is_readable_url = text.contains("://") && !has_stray_at && url.fragment().is_none();
     if !is_readable_url {
         return MASK.into();
@@ -186,7 +186,8 @@ mod tests {
         );
         sources.data_dir = Some("/data".into());
         sources.set = vec!["password.threads=3".into()];
-        let text = to_toml(&inspect(&sources).unwrap().0);
+        let (settings, _warnings) = inspect(&sources).unwrap();
+        let text = to_toml(&settings);
         for line in [
             "listen = \"127.0.0.1:8080\"                    # default",
             "issuer = \"http://127.0.0.1:8080\"             # default",
@@ -203,9 +204,8 @@ mod tests {
         assert!(!text.contains("hunter2"));
         assert!(!folder.path().join("latchkey-data").exists(), "inspect created the data directory");
 
-        // the output, with a secret, is a configuration file
+        // With a secret of the minimum length, 32 bytes, the output is a configuration file.
         let copy = tempfile::tempdir().unwrap();
-        // a secret has at least 32 bytes
         std::fs::write(copy.path().join("latchkey.toml"), text.replace("[secret]", &"x".repeat(32))).unwrap();
         assert!(
             inspect(&Sources { working_dir: copy.path().into(), ..Sources::default() }).is_ok(),

@@ -54,11 +54,11 @@ enum Topology {
 }
 
 /// Inserts the host `localhost` after `user:password@` if the URL has none. URLs of Unix sockets have no host, but [`Url`]
-/// requires one: `postgres://u:p@/db?host=/run/postgresql`, `redis+unix://:p@/run/redis.sock`.
-pub(crate) fn with_host(text: &str) -> Cow<'_, str> {
+/// requires one after a user: `postgres://u:p@/db?host=/run/postgresql`, `redis+unix://:p@/run/redis.sock`.
+pub(crate) fn insert_missing_host(text: &str) -> Cow<'_, str> {
     let Some(scheme_end) = text.find("://") else { return Cow::Borrowed(text) };
+    // The authority is `user:password@host:port`.
     let start = scheme_end + "://".len();
-    // The end of `user:password@host:port`.
     let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |length| start + length);
     let may_omit_host = matches!(&text[..scheme_end], "postgres" | "postgresql" | "redis+unix" | "valkey+unix");
     if may_omit_host && text[start..end].ends_with('@') {
@@ -83,14 +83,14 @@ pub(crate) fn check_redis(text: &str) -> Result<(), String> {
         Some((_, "unix")) => Topology::Unix,
         _ => Topology::Single,
     };
-    let url = Url::parse(&with_host(text)).map_err(|error| format!("must be a URL: {error}"))?;
+    let url = Url::parse(&insert_missing_host(text)).map_err(|error| format!("must be a URL: {error}"))?;
     if url.fragment().is_some() {
         return Err("must not have a fragment: write a # in the password as %23".into());
     }
     if topology != Topology::Unix && url.host_str().is_none_or(str::is_empty) {
         return Err("must name a host".into());
     }
-    // The user `default`, whom every Redis has, may have no password.
+    // No user stands for `default`, which every Redis has and which may have no password.
     if !matches!(url.username(), "" | "default") && url.password().is_none_or(str::is_empty) {
         return Err("has a user name and no password; a password alone is written redis://:password@host".into());
     }
@@ -107,15 +107,14 @@ fn check_redis_parameters(url: &Url, topology: Topology) -> Result<(), String> {
     };
     check_parameters(url, |name| parameters.contains(&name), parameters)?;
     for (name, value) in url.query_pairs() {
-        let is_host_and_port = || value.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && is_port(port));
         match &*name {
-            "node" if !is_host_and_port() => return Err("node must be host:port".into()),
+            "node" if !is_host_and_port(&value) => return Err("node must be host:port".into()),
             "db" if value.parse::<u8>().is_err() => return Err("db must be a database number, 0 to 255".into()),
             _ => {}
         }
     }
-    let names_master = || url.query_pairs().any(|(name, value)| name == "sentinelServiceName" && !value.is_empty());
-    if topology == Topology::Sentinel && !names_master() {
+    let names_master = url.query_pairs().any(|(name, value)| name == "sentinelServiceName" && !value.is_empty());
+    if topology == Topology::Sentinel && !names_master {
         return Err("must name the master that Sentinel watches: ?sentinelServiceName=NAME".into());
     }
     Ok(())
@@ -155,7 +154,7 @@ pub(crate) fn check_database(text: &str) -> Result<(), String> {
 fn check_postgres(text: &str) -> Result<(), String> {
     const SEVERAL_HOSTS: &str = "names several hosts, which is not supported: name one address that follows the \
                                  primary, such as the address of PgBouncer, HAProxy or the hosting provider";
-    let text = with_host(text);
+    let text = insert_missing_host(text);
     // Checked before the URL is parsed, because `Url` calls the port of `a:1,b:2` invalid.
     let authority =
         text.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
@@ -186,7 +185,7 @@ fn check_parameters(url: &Url, is_supported: impl Fn(&str) -> bool, supported: &
     if !is_plain || unknown.len() > 64 || url.query().is_some_and(|query| query.contains('@')) {
         return Err("has an unknown parameter; write a ? in the password as %3F".into());
     }
-    if unknown == "db" && url.scheme() != "redis+unix" {
+    if unknown == "db" {
         return Err("has no parameter db: the database number is the path, as in redis://host:6379/7".into());
     }
     let supported = match supported {
@@ -196,8 +195,9 @@ fn check_parameters(url: &Url, is_supported: impl Fn(&str) -> bool, supported: &
     Err(format!("has no parameter {unknown}; {supported}"))
 }
 
-fn is_port(text: &str) -> bool {
-    text.parse::<u16>().is_ok_and(|port| port > 0)
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::domain::{
     limit::{Backoff, Quota},
 };
 
+/// A secret that causes no warning about its strength.
 const SECRET: &str = "hunter2-rVZ8YxJ0pQ4nGdK2tLw7BhC5sEuF9mAo";
 
 /// A working directory.
@@ -152,7 +153,7 @@ fn config_without_any_setting_has_the_defaults() {
 fn every_key_can_be_set_by_its_variable() {
     let folder = Folder::new();
     // In the order of `schema::KEYS`. Similar keys have different values, so that the test finds a key that is read into the field of
-    // another. An empty value counts as not set: a secret and the file of this secret exclude each other.
+    // another. The keys of secret files are empty, which means not set: a secret and its file exclude each other.
     let variables = [
         ("LATCHKEY_LISTEN", "[::1]:1"),
         ("LATCHKEY_ISSUER", "https://id.example.com"),
@@ -422,11 +423,11 @@ fn every_key_can_be_set_by_its_variable() {
 #[test]
 fn mail_password_is_read_from_its_file() {
     let folder = Folder::new();
-    folder.write("p", "hunter2\n");
+    folder.write("mail-password", "hunter2\n");
     let url = ("LATCHKEY_MAIL_URL", "smtp://mail.example.com");
     let from = ("LATCHKEY_MAIL_FROM", "a@example.com");
     let user = ("LATCHKEY_MAIL_USERNAME", "u");
-    let config = folder.load(&[url, from, user, ("LATCHKEY_MAIL_PASSWORD_FILE", "p")]).unwrap();
+    let config = folder.load(&[url, from, user, ("LATCHKEY_MAIL_PASSWORD_FILE", "mail-password")]).unwrap();
     let MailTransport::Smtp(smtp) = config.mail.transport else { panic!("an SMTP server is configured") };
     assert_eq!(smtp.credentials.unwrap().password.expose(), "hunter2");
 }

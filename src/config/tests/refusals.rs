@@ -58,13 +58,13 @@ fn impossible_values_are_refused() {
         "session.max_per_account=0",
         "token.access_ttl=29s",
         "token.access_ttl=61m",
-        // not a minute shorter than the default redis.event_retention of 1 hour
+        // as long as the default redis.event_retention, which must be a minute longer
         "token.access_ttl=1h",
         "token.audience=",
         "token.scope=",
         "token.leeway=61s",
         "keys.algorithm=HS256",
-        // not in upper case
+        // names of algorithms are case-sensitive
         "keys.algorithm=es256",
         "keys.refresh_interval=0s",
         "password.min_length=7",
@@ -102,7 +102,7 @@ fn values_at_the_limits_are_accepted() {
         &["token.access_ttl=30s"],
         // redis.event_retention must be a minute longer than token.access_ttl
         &["token.access_ttl=1h", "redis.event_retention=61m"],
-        // with a long leeway, 5 seconds longer than token.access_ttl and token.leeway together
+        // redis.event_retention must also be 5 seconds longer than the sum of token.access_ttl and token.leeway
         &["token.access_ttl=1h", "token.leeway=60s", "redis.event_retention=3665s"],
         &["session.idle_timeout=30d"],
         &["password.min_length=128"],
@@ -119,7 +119,7 @@ fn values_at_the_limits_are_accepted() {
 }
 
 #[test]
-fn problem_of_violated_rule_names_both_keys() {
+fn problem_of_violated_rule_names_every_key() {
     assert_eq!(
         problems_of(&["session.absolute_timeout=1d"]),
         [

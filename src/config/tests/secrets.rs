@@ -19,13 +19,13 @@ fn secret_file_has_current_and_previous_secrets_and_excludes_secret() {
     let folder = Folder::new();
     // the first line is the current secret, the second a previous one
     folder.write("secrets", &format!("{SECRET}\n{}\n", "2".repeat(32)));
-    let of_variable = "1".repeat(32);
-    let variables = [("LATCHKEY_SECRET_FILE", "secrets"), ("LATCHKEY_SECRET_PREVIOUS", of_variable.as_str())];
+    let previous_in_variable = "1".repeat(32);
+    let variables = [("LATCHKEY_SECRET_FILE", "secrets"), ("LATCHKEY_SECRET_PREVIOUS", previous_in_variable.as_str())];
     let config = folder.load(&variables).unwrap();
     assert_eq!(config.secrets.current.expose(), SECRET);
     let previous: Vec<_> = config.secrets.previous.iter().map(|secret| secret.expose().to_owned()).collect();
     // the secret of the variable precedes the secret of the file
-    assert_eq!(previous, [of_variable, "2".repeat(32)]);
+    assert_eq!(previous, [previous_in_variable, "2".repeat(32)]);
 
     let error = folder.load(&[("LATCHKEY_SECRET_FILE", "secrets"), ("LATCHKEY_SECRET", SECRET)]).unwrap_err();
     assert_eq!(

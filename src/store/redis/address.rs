@@ -34,7 +34,7 @@ impl Address {
     /// [`RedisError::Setting`] if the URL or a TLS file is unusable.
     pub(super) fn new(url: &SecretText, settings: &RedisSettings) -> Result<Self, RedisError> {
         let invalid = |detail: String| RedisError::Setting { name: "redis.url", detail };
-        let text = store_url::with_host(url.expose()); // `Url` requires a host, which the URL of a Unix socket may lack
+        let text = store_url::insert_missing_host(url.expose());
         store_url::check_redis(&text).map_err(invalid)?;
         let mut parsed = Url::parse(&text).map_err(|error| invalid(error.to_string()))?;
         // In the URL of a Unix socket the path is the socket, so the parameter `db` names the database. fred doesn't read it.

@@ -304,7 +304,7 @@ impl Dialect {
             Self::Sqlite => sqlite::options(url)?,
             Self::Postgres => {
                 // The URL of a Unix socket may have no host, but the parser requires one.
-                let text = store_url::with_host(url.expose());
+                let text = store_url::insert_missing_host(url.expose());
                 store_url::check_database(&text).map_err(SqlError::Address)?;
                 let options: AnyConnectOptions = text.parse()?;
                 // Reports an invalid value now rather than at the first query. The result has no other use.
@@ -321,7 +321,7 @@ impl Dialect {
         Ok(match self {
             Self::Sqlite => format!("database.url, {}", sqlite::path(url)?.display()),
             Self::Postgres => {
-                let options: PgConnectOptions = store_url::with_host(url.expose()).parse()?;
+                let options: PgConnectOptions = store_url::insert_missing_host(url.expose()).parse()?;
                 let location = match options.get_socket() {
                     Some(folder) => folder.display().to_string(),
                     None => format!("{}:{}", options.get_host(), options.get_port()),
