@@ -1,4 +1,4 @@
-//! Access tokens: their claims, and encoding them as signed JWTs by the profile of RFC 9068.
+//! Access tokens: their claims, and their encoding as signed JWTs by the profile of RFC 9068.
 //! [`super::token_verifier`] verifies them.
 
 use std::{fmt, ops::Deref, sync::Arc};
@@ -23,7 +23,7 @@ pub struct AccessClaims {
     pub iss: String,
     /// The account.
     pub sub: AccountId,
-    /// The audiences. The verifier keeps only `token.audience` if a token contains it, and all audiences otherwise.
+    /// The audiences. In a verified token that contains `token.audience`, this audience only.
     #[serde(serialize_with = "one_or_several")]
     pub aud: Vec<String>,
     /// The client that the token was issued to.
@@ -47,10 +47,10 @@ pub struct AccessClaims {
     /// The account's roles; omitted if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// Whether the account's address is verified; omitted unless the configuration enables it.
+    /// Whether the account's address is verified; omitted unless `token.email_verified` is `true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email_verified: Option<bool>,
-    /// The members of the account's metadata that the configuration lists; omitted if there are none.
+    /// The members of the account's metadata that `token.app_metadata` lists; omitted if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_metadata: Option<Box<Map<String, Value>>>,
     /// When the session began: account-wide revocations end the sessions that began before a time. Tokens of release 0.1 lack
@@ -63,7 +63,7 @@ pub struct AccessClaims {
 }
 
 impl AccessClaims {
-    /// Whether the account's claims have changed since the token was issued, so that the token is refused (I16).
+    /// Whether the account's claims have changed since the token was issued, so that the token is refused (invariant I16).
     pub fn are_outdated_by(&self, current: &ClaimsStamp) -> bool {
         current.outdates(self.claims_version, self.iat)
     }
@@ -79,7 +79,7 @@ impl AccessClaims {
 pub struct VerifiedToken<C = AccessClaims> {
     /// The claims.
     pub claims: C,
-    /// The key that signed the token.
+    /// The id of the key that signed the token.
     pub(super) kid: String,
     /// The later of `iat` and `nbf`, in seconds since the Unix epoch.
     pub(super) not_before: i64,
@@ -97,7 +97,7 @@ impl<C> Deref for VerifiedToken<C> {
 /// A verified token that this service issued, to a session or to a service client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IssuedToken {
-    /// The token of a session.
+    /// The token of a session for `token.audience`.
     Session(Arc<VerifiedToken>),
     /// The token of an app's session for other audiences than `token.audience`: the issuer, for `/oauth2/userinfo`, or resources
     /// (RFC 8707). This service's own API does not accept it.
@@ -107,7 +107,7 @@ pub enum IssuedToken {
 }
 
 impl IssuedToken {
-    /// The token, if it is a session's for this service.
+    /// Returns the token if it belongs to a session and is for this service.
     ///
     /// # Errors
     /// [`TokenError::NoSession`] for a service client's token, [`TokenError::WrongAudience`] for a token for other audiences.
@@ -120,7 +120,7 @@ impl IssuedToken {
     }
 }
 
-/// An encoded access token. `Debug` omits it: a bearer token needs no other proof.
+/// An encoded access token. `Debug` omits it: anyone who has a bearer token can use it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AccessToken(String);
 
@@ -130,7 +130,7 @@ impl AccessToken {
         &self.0
     }
 
-    /// The text of the token, without a copy.
+    /// Converts the token to its text, without a copy.
     pub fn into_exposed(self) -> String {
         self.0
     }
@@ -145,7 +145,7 @@ impl fmt::Debug for AccessToken {
 /// Why a token can't be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// The token would be longer than [`MAX_TOKEN_BYTES`], which every verifier refuses: the account has too many roles.
+    /// The token would be longer than [`MAX_TOKEN_BYTES`], which every verifier refuses. The usual cause is an account with too many roles.
     #[error("the access token would be longer than {MAX_TOKEN_BYTES} bytes: the account has too many roles")]
     TooLong,
     /// The key failed to sign.

@@ -15,7 +15,7 @@ use crate::domain::{entropy::Entropy, ids::AccountId, secret::SecretText};
 /// The prefix of every authorization code, by which secret scanners find leaked codes.
 pub const CODE_PREFIX: &str = "lk_ac_";
 /// The prefix of every handle.
-pub const REQUEST_PREFIX: &str = "lk_ar_";
+pub const HANDLE_PREFIX: &str = "lk_ar_";
 
 const VERSION: u8 = 1;
 /// The bytes of a code: version (byte 0), account (1 to 16) and secret (17 to 40).
@@ -46,7 +46,7 @@ impl AuthorizationCode {
         Self { account, text: format!("{CODE_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(*bytes)).into() }
     }
 
-    /// Reads a code; none if the text has another form.
+    /// Parses a code; `None` if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
         let encoded = text.strip_prefix(CODE_PREFIX)?;
         if encoded.len() != CODE_CHARS {
@@ -75,20 +75,20 @@ impl fmt::Debug for AuthorizationCode {
     }
 }
 
-/// The handle of an authorization request that waits for a step of its user, such as the sign-in: the parameter `request` of Latchkey's own
-/// pages. It authorizes nothing by itself. `Debug` omits it.
+/// The handle of an authorization request that waits for a step of its user, such as the sign-in. Latchkey's own pages receive it as
+/// the parameter `request`. It authorizes nothing by itself. `Debug` omits it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestHandle(SecretText);
 
 impl RequestHandle {
     /// A new handle.
     pub fn generate(entropy: &Entropy) -> Self {
-        Self(format!("{REQUEST_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(entropy.bytes::<32>())).into())
+        Self(format!("{HANDLE_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(entropy.bytes::<32>())).into())
     }
 
-    /// Reads a handle; none if the text has another form.
+    /// Parses a handle; `None` if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
-        let encoded = text.strip_prefix(REQUEST_PREFIX)?;
+        let encoded = text.strip_prefix(HANDLE_PREFIX)?;
         if encoded.len() != HANDLE_CHARS {
             return None;
         }

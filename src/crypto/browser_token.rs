@@ -1,8 +1,8 @@
-//! Browser tokens: the values of the cookies that name browsers' sessions. A browser token is `lk_bs_` and 87 characters of
-//! base64url, which encode a version (1 byte), the account (16), the session (16), and an HMAC-SHA256 of all these (32).
+//! Browser tokens: the values of the cookies that name browsers' sessions (single sign-on). A browser token is `lk_bs_` and 87
+//! characters of base64url, which encode a version (1 byte), the account (16), the session (16), and an HMAC-SHA256 of all these (32).
 //!
 //! The MAC key is derived from the service's secret, which Redis never sees: forged cookies are refused without Redis, and a copy of
-//! Redis contains no usable cookie. A browser token is accepted as a cookie only, and is no refresh token.
+//! Redis contains no usable cookie. A browser token is accepted in the cookie only, and never as a refresh token.
 
 use std::fmt;
 
@@ -67,7 +67,7 @@ impl BrowserTokens {
         BrowserToken(Zeroizing::new(text))
     }
 
-    /// The account and the session of a token that was encoded with one of the keys; none for any other text.
+    /// The account and the session of a token that was encoded with one of the keys; `None` for any other text.
     pub fn decode(&self, text: &str) -> Option<(AccountId, SessionId)> {
         let encoded = text.strip_prefix(PREFIX).filter(|encoded| encoded.len() == ENCODED_CHARS)?;
         let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);

@@ -1,5 +1,5 @@
-//! The text of a challenge: `lk_ch_` and 56 characters of base64url, which encode a version (1 byte), the purpose (1), the account
-//! (16) and a secret (24). Redis holds the challenge under a digest of the secret.
+//! The text of a challenge, with which a client continues a sign-in: `lk_ch_` and 56 characters of base64url. They encode a version
+//! (1 byte), the purpose (1), the account (16) and a secret (24). Redis holds the state of the challenge under a digest of the secret.
 
 use std::fmt;
 
@@ -64,7 +64,7 @@ impl ChallengeToken {
         text.into()
     }
 
-    /// The name under which Redis holds the challenge: the first half of the secret's SHA-256. Nobody can guess the secret from the
+    /// The name under which Redis holds the challenge's state: the first half of the secret's SHA-256. Nobody can guess the secret from the
     /// name, since the secret has 192 random bits.
     pub fn name(&self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(&digest(&SHA256, &*self.secret).as_ref()[..16])

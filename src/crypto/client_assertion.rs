@@ -14,7 +14,7 @@ use crate::domain::clock::Timestamp;
 /// The longest accepted assertion, in bytes.
 const MAX_BYTES: usize = 8 * 1024;
 
-/// The longest lifetime of an assertion. The `jti` is stored until the assertion expires, so that it is accepted once.
+/// The longest time until an accepted assertion expires. Its `jti` is stored that long, so that the assertion is accepted once.
 pub const MAX_LIFETIME: Duration = Duration::from_hours(1);
 
 /// The longest accepted `jti`, in bytes.
@@ -26,10 +26,10 @@ const TYPES: [&str; 2] = ["JWT", "client-authentication+jwt"];
 /// Why an assertion is refused. The texts are for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssertionError {
-    /// The text is not a signed JWT, or its JSON is ambiguous.
+    /// The text is not a signed JWT, its JSON is ambiguous, or the text or its `jti` is too long.
     #[error("it is not a well-formed signed JWT")]
     Malformed,
-    /// The header has a `crit` member or another `typ`.
+    /// The header has a `crit` member, or a `typ` that is not accepted.
     #[error("it is another kind of JWT")]
     WrongType,
     /// A claim that RFC 7523 requires is missing.
@@ -131,14 +131,14 @@ impl<'a> Assertion<'a> {
         if !is_for_this_service {
             return Err(AssertionError::WrongAudience);
         }
-        let exp = time(self.claims.exp.ok_or(AssertionError::MissingClaim("exp"))?);
+        let exp = timestamp(self.claims.exp.ok_or(AssertionError::MissingClaim("exp"))?);
         if now >= exp + leeway {
             return Err(AssertionError::Expired);
         }
         if exp > now + MAX_LIFETIME + leeway {
             return Err(AssertionError::LifetimeTooLong);
         }
-        let is_in_future = |claim: Option<f64>| claim.is_some_and(|seconds| time(seconds) > now + leeway);
+        let is_in_future = |claim: Option<f64>| claim.is_some_and(|seconds| timestamp(seconds) > now + leeway);
         if is_in_future(self.claims.nbf) || is_in_future(self.claims.iat) {
             return Err(AssertionError::NotYetValid);
         }
@@ -152,7 +152,7 @@ impl<'a> Assertion<'a> {
 
 /// Converts a `NumericDate` (RFC 7519, section 2): seconds since 1970, which may have a fraction.
 #[expect(clippy::cast_possible_truncation, reason = "the cast saturates")]
-fn time(seconds: f64) -> Timestamp {
+fn timestamp(seconds: f64) -> Timestamp {
     Timestamp::from_millis((seconds * 1000.0) as i64)
 }
 
@@ -194,7 +194,7 @@ mod tests {
         let keys = client_keys(Algorithm::Es256);
         let audiences = ["https://as".to_owned(), "https://as/oauth2/token".to_owned()];
         let assertion = Assertion::parse(assertion)?;
-        // as in the service, the client is determined first: `iss` and `sub` are refused here
+        // as in the service, the client is determined first: an invalid `iss` or `sub` is refused here
         let client_id = assertion.client_id()?;
         assert_eq!(client_id, "billing");
         assertion.verify(&keys, &audiences, Duration::from_secs(5), NOW)
@@ -231,7 +231,7 @@ mod tests {
             json!({ "aud": ["https://as"] }),
             json!({ "aud": ["https://as", "https://as/oauth2/token"] }),
             json!({ "exp": 1_800_000_060.5, "iat": null, "nbf": 1_800_000_000 }),
-            json!({ "exp": 1_800_003_600, "unknown_claim": [1] }), // expires after MAX_LIFETIME
+            json!({ "exp": 1_800_003_600, "unknown_claim": [1] }), // exactly MAX_LIFETIME from now
         ] {
             assert!(outcome_with(&changes).is_ok(), "{changes}");
         }

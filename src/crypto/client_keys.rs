@@ -40,12 +40,12 @@ struct Jwks {
     keys: Vec<Jwk>,
 }
 
-/// Converts a file of public keys to the JWK set to store, reduced to the members that are needed.
+/// Converts the contents of a file of public keys to the JWK set to store, reduced to the members that are needed.
 ///
 /// # Errors
 /// [`ClientKeysError`]
-pub fn to_jwks(file: &str) -> Result<String, ClientKeysError> {
-    let text = file.trim();
+pub fn to_jwks(contents: &str) -> Result<String, ClientKeysError> {
+    let text = contents.trim();
     if text.contains("PRIVATE KEY-----") {
         return Err(ClientKeysError::Private);
     }
@@ -64,7 +64,7 @@ pub fn to_jwks(file: &str) -> Result<String, ClientKeysError> {
 /// may have keys for other purposes (RFC 7517, section 5).
 ///
 /// # Errors
-/// [`ClientKeysError`] if no key is left, or one is private.
+/// [`ClientKeysError`] if the text is no JWK set, if the set has too many keys, if no key is left, or if one is private.
 pub fn usable_jwks(set: &str) -> Result<String, ClientKeysError> {
     #[derive(Deserialize)]
     struct AnyKeys {
@@ -178,20 +178,20 @@ fn from_pem(text: &str) -> Result<Jwk, ClientKeysError> {
         .ok_or(ClientKeysError::Unreadable)?;
     let body: String = body.split_ascii_whitespace().collect();
     let der = BASE64_STANDARD.decode(body).map_err(|_| ClientKeysError::Unreadable)?;
-    let member = |bytes: &[u8]| Some(BASE64_URL_SAFE_NO_PAD.encode(bytes));
+    let encoded = |bytes: &[u8]| Some(BASE64_URL_SAFE_NO_PAD.encode(bytes));
     // The byte 4 marks an uncompressed point (SEC 1, section 2.3.3).
     if let Some([4, point @ ..]) = der.strip_prefix(&P256_INFO)
         && let Some((x, y)) = point.split_at_checked(32)
     {
         let crv = Some("P-256".to_owned());
-        return Ok(Jwk { kty: "EC".to_owned(), crv, x: member(x), y: member(y), ..Jwk::default() });
+        return Ok(Jwk { kty: "EC".to_owned(), crv, x: encoded(x), y: encoded(y), ..Jwk::default() });
     }
     if let Some(x) = der.strip_prefix(&ED25519_INFO) {
         let crv = Some("Ed25519".to_owned());
-        return Ok(Jwk { kty: "OKP".to_owned(), crv, x: member(x), ..Jwk::default() });
+        return Ok(Jwk { kty: "OKP".to_owned(), crv, x: encoded(x), ..Jwk::default() });
     }
     let (n, e) = extract_rsa_numbers(&der).ok_or(ClientKeysError::Unusable)?;
-    Ok(Jwk { kty: "RSA".to_owned(), n: member(n), e: member(e), ..Jwk::default() })
+    Ok(Jwk { kty: "RSA".to_owned(), n: encoded(n), e: encoded(e), ..Jwk::default() })
 }
 
 /// Tags of DER elements (X.690, section 8).

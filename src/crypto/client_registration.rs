@@ -1,8 +1,8 @@
 //! The client ids of apps that have registered themselves (RFC 7591), and the references to clients that no operator has
 //! registered.
 //!
-//! Such a client id is `lk_dc_`, the metadata as JSON in base64url, a dot, and a MAC in base64url. The service stores nothing,
-//! because the id contains the metadata. The secret of a confidential client is computed from the id, too.
+//! The client id of such an app is `lk_dc_`, the metadata as JSON in base64url, a dot, and a MAC in base64url. The service stores no
+//! registration, because the id contains the metadata. The secret of a confidential client is computed from the id.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// The prefix of the client id of every registered app.
+/// The prefix of the client id of every app that has registered itself.
 pub const PREFIX: &str = "lk_dc_";
 /// The longest client id, in bytes. It must fit into the query of an authorization request.
 pub const MAX_BYTES: usize = 2000;
@@ -70,7 +70,7 @@ pub struct Registration {
     pub secret: ClientSecret,
 }
 
-/// Issues and reads the client ids of registered apps. Accepts keys of previous secrets, so that the service's secret can be rotated.
+/// Issues and reads client ids. Also reads ids issued under previous secrets, so that the service's secret can be rotated.
 pub struct ClientRegistrations {
     /// The current keys, then those of previous secrets.
     keys: Vec<Keys>,

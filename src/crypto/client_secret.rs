@@ -44,10 +44,10 @@ impl fmt::Debug for ClientSecret {
     }
 }
 
-/// Hashes a presented client secret, to be compared with the stored hash.
-pub fn hash(presented: &str) -> ClientSecretHash {
+/// Hashes the text of a client secret, to be stored or compared with the stored hash.
+pub fn hash(secret: &str) -> ClientSecretHash {
     let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest(&SHA256, presented.as_bytes()).as_ref());
+    bytes.copy_from_slice(digest(&SHA256, secret.as_bytes()).as_ref());
     ClientSecretHash::new(bytes)
 }
 

@@ -7,12 +7,12 @@ use serde::{Serialize, Serializer};
 pub struct ClientClaims {
     /// The issuer: the setting `issuer`. Verifiers compare it as a string, without normalizing the URL.
     pub iss: String,
-    /// The client identifier: no user takes part.
+    /// The client identifier in place of an account, since no user takes part.
     pub sub: String,
     /// The audiences.
     #[serde(serialize_with = "one_or_several")]
     pub aud: Vec<String>,
-    /// The client identifier again, which every token of the profile has.
+    /// The client identifier again: the profile requires this claim.
     pub client_id: String,
     /// The time of issue.
     pub iat: i64,

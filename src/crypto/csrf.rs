@@ -49,7 +49,7 @@ impl fmt::Debug for VisitorToken {
 /// The browser to which a form's token is bound.
 #[derive(Clone, Copy, Debug)]
 pub enum CsrfSubject<'a> {
-    /// A browser's session.
+    /// A browser with a session.
     Session(SessionId),
     /// A browser that has not signed in.
     Visitor(&'a VisitorToken),
@@ -73,7 +73,7 @@ impl CsrfTokens {
         BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&self.current, &message(subject)))
     }
 
-    /// Whether `presented` is the token of this browser. Compared in constant time.
+    /// Whether `presented` is the token of this browser. Compares in constant time.
     pub fn verify(&self, subject: CsrfSubject<'_>, presented: &str) -> bool {
         let Ok(presented) = BASE64_URL_SAFE_NO_PAD.decode(presented) else { return false };
         let message = message(subject);
