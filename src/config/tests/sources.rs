@@ -30,7 +30,7 @@ fn flags_override_variables_and_variables_override_the_file() {
 fn relative_paths_of_files_start_at_the_working_directory() {
     let folder = Folder::with_file(
         "[redis]\nurl = 'rediss://r'\ntls_ca = 'ca.pem'\ntls_cert = 'tls/cert.pem'\ntls_key = '/key.pem'\n",
-    );
+    ); // `rediss`: TLS files are refused with a URL without TLS
     let redis = folder.load(&[]).unwrap().redis;
     let paths = [Some(folder.path().join("ca.pem")), Some(folder.path().join("tls/cert.pem")), Some("/key.pem".into())];
     assert_eq!([redis.tls_ca, redis.tls_cert, redis.tls_key], paths);
