@@ -1,8 +1,8 @@
--- Rotates a refresh token, for the FastAPI and the Fastify reference. A presented token that was superseded within the grace window
--- is rotated, too; any other token that is not the current one ends the session. All times are in ms.
+-- Rotates a session's refresh token, for the FastAPI and the Fastify reference. Accepts the current token, and within the grace
+-- window after a rotation also the previous one. Any other token ends the session. All times are in ms.
 -- KEYS 1 session  ARGV 1 hash of the presented token  2 hash of the next token  3 now  4 grace window  5 idle timeout
--- Returns 'gone' (ended or expired), 'reused' (ended by this call), or 'rotated' with the user and the time of creation.
--- `current` and `previous` are hashes of tokens; `used` is the time of the last rotation.
+-- Returns 'gone' (ended or expired), 'reused' (ended by this call), or 'rotated' with the account id and the session's time of creation.
+-- `current` and `previous` are hashes of tokens; `used` is the time of the last rotation, `ends` the end of the session's lifetime.
 local user, current, previous, used, created, ends =
   unpack(redis.call('HMGET', KEYS[1], 'user', 'current', 'previous', 'used', 'created', 'ends'))
 if not user then return { 'gone' } end

@@ -8,7 +8,7 @@ use std::{
 use anyhow::anyhow;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 
-/// The parameters that OWASP recommends and that are Latchkey's default.
+// The minimum that OWASP recommends, and Latchkey's default.
 const MEMORY_KIB: u32 = 19_456;
 const ITERATIONS: u32 = 2;
 const LANES: u32 = 1;
@@ -36,7 +36,7 @@ pub(crate) fn run(threads: u64, seconds: u64) -> anyhow::Result<()> {
                 }
             });
         }
-        // a warm-up, so that the measured time begins when all threads are hashing
+        // by the start of the measured time, all threads are hashing
         std::thread::sleep(Duration::from_millis(300));
         let started = Instant::now();
         let hashed_before = hashed.load(Ordering::Relaxed);

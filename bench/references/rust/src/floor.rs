@@ -1,9 +1,9 @@
-//! The floor: a server that does only the indispensable work of a refresh, an introspection and a sign-out, in plain poem
-//! handlers. It parses its keys once, at start. A refresh is one script and one signature, an introspection one verification and
-//! one `GET`, and a sign-out one `DEL` that publishes nothing.
+//! The floor is a server that does only the indispensable work of a refresh, an introspection and a sign-out, in plain poem
+//! handlers. A refresh is one Redis script and one signature, an introspection one verification and one `GET`, and a sign-out
+//! one `DEL`. The benchmark creates the sessions in Redis.
 //!
-//! There is no MAC on the refresh token, no rate limit, no log and no batching of Redis calls. A service that batches can
-//! therefore be faster than the floor.
+//! There is no MAC on the refresh token, no rate limit, no log and no batching of Redis calls. A service that batches them
+//! can therefore be faster than the floor.
 
 use std::{
     fmt,
@@ -37,7 +37,7 @@ use poem::{
 };
 use serde::{Deserialize, Serialize};
 
-const IDLE_MS: i64 = 7 * 24 * 3600 * 1000;
+const IDLE_TIMEOUT_MS: i64 = 7 * 24 * 3600 * 1000;
 const ACCESS_TTL_S: i64 = 3600;
 /// As many as a Latchkey node opens by default (`redis.pool_size`).
 const REDIS_CONNECTIONS: usize = 4;
@@ -45,13 +45,13 @@ const REDIS_CONNECTIONS: usize = 4;
 struct Floor {
     redis: Pool,
     rotate: Script,
-    signing: EcdsaKeyPair,
-    public: ParsedPublicKey,
+    signing_key: EcdsaKeyPair,
+    public_key: ParsedPublicKey,
     /// The header of every access token, as base64url.
     header: String,
 }
 
-/// The same claims as in Latchkey's access tokens, so that signing and verifying takes as long. The floor has no accounts and no
+/// The same claims as in Latchkey's access tokens, so that signatures take as long as there. The floor has no accounts and no
 /// token ids: `sub` and `jti` are the session id.
 #[derive(Serialize, Deserialize)]
 struct Claims {
@@ -96,7 +96,7 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-fn as_i64(number: impl TryInto<i64>) -> i64 {
+fn saturating_i64(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
@@ -106,12 +106,13 @@ async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToke
     let (sid, generation) = request.refresh_token.split_once('.').ok_or(Failed)?;
     let generation: i64 = generation.parse().map_err(|_| Failed)?;
     let now = since_epoch();
+    let (now_ms, now_s) = (saturating_i64(now.as_millis()), saturating_i64(now.as_secs()));
     let answer: Value = floor
         .rotate
         .evalsha(
             floor.redis.next(),
             vec![sid],
-            vec![Value::Integer(generation), Value::Integer(as_i64(now.as_millis())), Value::Integer(IDLE_MS)],
+            vec![Value::Integer(generation), Value::Integer(now_ms), Value::Integer(IDLE_TIMEOUT_MS)],
         )
         .await
         .map_err(|_| Failed)?;
@@ -119,17 +120,16 @@ async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToke
         // the session has ended, or the generation is not the current one
         return Err(Failed);
     }
-    let seconds = as_i64(now.as_secs());
     let claims = Claims {
         iss: "https://auth.example.com".to_owned(),
         sub: sid.to_owned(),
         aud: "latchkey".to_owned(),
         client_id: "latchkey".to_owned(),
-        iat: seconds,
-        exp: seconds + ACCESS_TTL_S,
+        iat: now_s,
+        exp: now_s + ACCESS_TTL_S,
         jti: sid.to_owned(),
         sid: sid.to_owned(),
-        auth_time: seconds,
+        auth_time: now_s,
         acr: "aal1".to_owned(),
         amr: vec!["pwd".to_owned()],
         scope: "account".to_owned(),
@@ -139,7 +139,7 @@ async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToke
         token_type: "Bearer",
         expires_in: ACCESS_TTL_S,
         refresh_token: format!("{sid}.{}", generation + 1),
-        refresh_expires_in: IDLE_MS / 1000,
+        refresh_expires_in: IDLE_TIMEOUT_MS / 1000,
         session_id: sid.to_owned(),
     }))
 }
@@ -158,7 +158,7 @@ async fn introspect(Data(floor): Data<&Arc<Floor>>, body: String) -> Result<Json
     let token = body.strip_prefix("token=").ok_or(Failed)?;
     let claims = floor.verify(token).ok_or(Failed)?;
     let record: Value = floor.redis.next().get(&claims.sid).await.map_err(|_| Failed)?;
-    if record.is_null() || claims.exp <= as_i64(since_epoch().as_secs()) {
+    if record.is_null() || claims.exp <= saturating_i64(since_epoch().as_secs()) {
         return Err(Failed);
     }
     Ok(Json(Introspection { active: true, token_type: "Bearer", claims }))
@@ -169,7 +169,7 @@ fn livez() -> &'static str {
     "alive"
 }
 
-/// The response to every error: 401.
+/// The 401 response to every failure, also of Redis.
 #[derive(Debug)]
 struct Failed;
 
@@ -190,12 +190,12 @@ impl ResponseError for Failed {
 impl Floor {
     fn sign(&self, claims: &Claims) -> Option<String> {
         let json = serde_json::to_vec(claims).ok()?;
-        // more than a token needs
+        // every token fits
         let mut token = String::with_capacity(768);
         token.push_str(&self.header);
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(&json, &mut token);
-        let signature = self.signing.sign(&SystemRandom::new(), token.as_bytes()).ok()?;
+        let signature = self.signing_key.sign(&SystemRandom::new(), token.as_bytes()).ok()?;
         token.push('.');
         BASE64_URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut token);
         Some(token)
@@ -205,7 +205,7 @@ impl Floor {
     fn verify(&self, token: &str) -> Option<Claims> {
         let (message, signature) = token.rsplit_once('.')?;
         let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).ok()?;
-        self.public.verify_sig(message.as_bytes(), &signature).ok()?;
+        self.public_key.verify_sig(message.as_bytes(), &signature).ok()?;
         let (_, claims) = message.split_once('.')?;
         let json = BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?;
         serde_json::from_slice(&json).ok()
@@ -230,13 +230,13 @@ pub(crate) async fn serve(port: u16, redis_port: u16) -> anyhow::Result<()> {
     redis.init().await?;
     let rotate = Script::from_lua(include_str!("rotate.lua"));
     rotate.load(redis.next()).await?;
-    let signing = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
-    let public =
-        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, signing.public_key().as_ref()).ok().context("the public key")?;
-    // the placeholder is as long as Latchkey's key ids (RFC 7638)
+    let signing_key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
+    let public_key = signing_key.public_key().as_ref();
+    let public_key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, public_key).ok().context("the public key")?;
+    // the placeholder for `kid` is as long as Latchkey's key ids (RFC 7638)
     let header = r#"{"alg":"ES256","typ":"at+jwt","kid":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
     let header = BASE64_URL_SAFE_NO_PAD.encode(header);
-    let floor = Arc::new(Floor { redis, rotate, signing, public, header });
+    let floor = Arc::new(Floor { redis, rotate, signing_key, public_key, header });
     let routes = Route::new()
         .at("/v1/refresh", post(refresh))
         .at("/v1/logout", post(logout))

@@ -1,4 +1,4 @@
-//! A poem-openapi endpoint with constant JSON. It measures what poem-openapi, which Latchkey uses, costs by itself.
+//! A poem-openapi endpoint with constant JSON, which shows what poem-openapi costs by itself. Latchkey's API uses poem-openapi.
 
 use poem::{Route, Server, listener::TcpListener};
 use poem_openapi::{Object, OpenApi, OpenApiService, payload::Json};

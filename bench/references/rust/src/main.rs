@@ -1,4 +1,4 @@
-//! Programs that show the theoretical limits that Latchkey is measured against. They use the libraries of Latchkey.
+//! Programs that show the theoretical limits that Latchkey is measured against. They use the same libraries as Latchkey.
 //!
 //! - `hello PORT`: a poem-openapi endpoint that answers with constant JSON;
 //! - `floor PORT REDIS_PORT`: the cheapest possible refresh, introspection and sign-out ([`floor`]);
@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
-    // without the path of the program: the first argument is the command
+    // skips the path of the program, so that the first argument is the command
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number_at = |index: usize| -> anyhow::Result<u16> {
         let text = arguments.get(index).context("an argument is missing")?;
