@@ -1,4 +1,4 @@
-//! Memory of the servers and of Redis, start-up times and the size of the binary, and the description of the machine.
+//! Measures memory, start-up times and the size of the binary, and describes the machine.
 
 use std::{
     fmt::Write,
@@ -56,7 +56,7 @@ pub struct Footprint {
     pub one_login_mib: f64,
     /// Latchkey during [`Scenario::Mix`] on `MIX_CONNECTIONS` connections, MiB.
     pub mix_mib: f64,
-    /// Buffers of the hashing threads, MiB.
+    /// Calculated size of the hashing threads' buffers, MiB.
     pub hashing_mib: f64,
     /// Start-up times of five starts, ascending.
     pub start_up_ms: Vec<f64>,
@@ -84,17 +84,18 @@ pub fn servers(targets: &[Target]) -> Vec<Memory> {
     targets.iter().map(memory).collect()
 }
 
-/// Measures the memory of a new Latchkey, the start-up times of five further nodes, and the memory of a Redis that it fills with sessions.
-/// `servers` is copied into the result.
+/// Measures the memory of a new Latchkey, the start-up times of five further nodes, and the memory of sessions in Redis. Copies `servers`
+/// into the result.
 pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let common = Common::prepare(host, ACCOUNTS)?;
+    // the folder of the run may hold the data of another Latchkey
     let host = host.subfolder("fresh")?;
     let mut target = Target::latchkey(&host, &common)?;
     let resident = |target: &Target| mib(target.process.usage().resident);
     // Lets the background work of the start-up end.
     std::thread::sleep(Duration::from_secs(1));
     let idle_mib = resident(&target);
-    // Creates the sessions in Redis, without a request to the node.
+    // directly in Redis, which does not change the node's memory
     target.sessions = target.seed(MIX_SESSIONS)?.into();
     let mut one_login = workload::Limited::new(workload::Login::new(ACCOUNTS), 1);
     crate::load::exhaust(target.address, 1, &mut one_login)?;
@@ -113,7 +114,7 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let (redis_bytes_per_session, filled_per_second) = measure_sessions_in_redis(&host)?;
     let cores = std::thread::available_parallelism()?.get();
     // Latchkey has a hashing thread per core, each with a buffer for one hash.
-    #[expect(clippy::cast_precision_loss, reason = "few")]
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let hashing_mib = cores as f64 * f64::from(HASH_MEMORY_KIB) / 1024.0;
     Ok(Footprint {
         servers: servers.to_vec(),

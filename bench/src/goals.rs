@@ -15,7 +15,7 @@ use crate::{
 enum Goal {
     AtLeast(f64),
     AtMost(f64),
-    /// No goal: a line for comparison.
+    /// No goal: the row is for comparison.
     Compare,
 }
 
@@ -30,10 +30,10 @@ struct Line {
     unit: &'static str,
 }
 
-/// The smallest goal whose row is printed without decimals.
+/// The smallest goal whose measured figures are printed without decimals.
 const LARGE_GOAL: f64 = 20.0;
 
-/// Number of connections at which goals are evaluated by default.
+/// Number of connections of the compared measurements, unless a row names another.
 const DEFAULT_CONNECTIONS: usize = 64;
 
 /// Renders the table of goals.
@@ -180,8 +180,8 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
         for (sessions, bytes) in &footprint.redis_bytes_per_session {
             add_at_most(&format!("Redis memory per session, at {sessions} sessions"), 300.0, *bytes, " bytes");
         }
-        let hashing = footprint.hashing_mib;
-        add_at_most("server memory, idle, without the hashing buffers", 30.0, footprint.idle_mib - hashing, " MiB");
+        let without_hashing_mib = footprint.idle_mib - footprint.hashing_mib;
+        add_at_most("server memory, idle, without the hashing buffers", 30.0, without_hashing_mib, " MiB");
         add_at_most("server memory, at 256 connections of the mix", 100.0, footprint.mix_mib, " MiB");
     }
     lines

@@ -17,7 +17,7 @@ use crate::{
 
 const ACCOUNTS: usize = 256;
 const CONNECTIONS: usize = 64;
-/// The number of sessions that the scenarios use at most.
+/// The largest number of sessions that the scenarios use.
 const SESSIONS: usize = 100_000;
 const ACCESS_TOKENS: usize = 1000;
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -32,7 +32,7 @@ const SCENARIOS: [Scenario; 3] = [Scenario::Refresh, Scenario::IntrospectCold, S
 /// One row of the table.
 #[derive(Debug, Serialize)]
 struct Point {
-    /// The number of sessions or of sessions per account; or the number of nodes and what Redis they use.
+    /// The number of sessions, the number of sessions per account, or the number of nodes and the kind of their Redis.
     #[serde(rename = "what")]
     scale: String,
     scenario: &'static str,
@@ -54,7 +54,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut points = measure_session_counts(&host, &common, arguments)?;
     let sessions_end = points.len();
     points.extend(measure_sessions_per_account(&host, &common, arguments)?);
-    let accounts_end = points.len();
+    let per_account_end = points.len();
     points.extend(measure_node_counts(&host, &common, arguments)?);
 
     let out = host.root.join(&arguments.out);
@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     fs::write(out.join("growth-sessions.svg"), cpu_time_plot("live sessions", &points[..sessions_end]))?;
     fs::write(
         out.join("growth-accounts.svg"),
-        cpu_time_plot("sessions of each account", &points[sessions_end..accounts_end]),
+        cpu_time_plot("sessions of each account", &points[sessions_end..per_account_end]),
     )?;
     println!("{text}\nWritten to {}: growth.md, growth.json, growth-sessions.svg, growth-accounts.svg", out.display());
     Ok(())
@@ -86,10 +86,10 @@ fn measure_session_counts(host: &Host, common: &Common, arguments: &Arguments) -
         let bytes_per_session = (used_memory(&target)? - memory_before) / as_f64(added);
         live = count;
         target.sessions.extend(refresh_tokens);
-        // keeps the newest
+        // keeps the newest `SESSIONS`
         let excess = target.sessions.len().saturating_sub(SESSIONS);
         target.sessions.drain(..excess);
-        points.extend(all_scenarios(&mut target, &count.to_string(), bytes_per_session, arguments)?);
+        points.extend(measure_scenarios(&mut target, &count.to_string(), bytes_per_session, arguments)?);
     }
     Ok(points)
 }
@@ -97,10 +97,10 @@ fn measure_session_counts(host: &Host, common: &Common, arguments: &Arguments) -
 /// Measures 1, 10 and 50 sessions per account.
 fn measure_sessions_per_account(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut points = Vec::new();
-    for each in [1, 10, 50] {
-        eprintln!("{each} sessions of each account");
-        let mut target = start(host, common, &format!("accounts-{each}"), RedisKind::Single)?;
-        target.per_account = each;
+    for per_account in [1, 10, 50] {
+        eprintln!("{per_account} sessions of each account");
+        let mut target = start(host, common, &format!("accounts-{per_account}"), RedisKind::Single)?;
+        target.per_account = per_account;
         let redis_micros =
             |target: &Target| target.redis.iter().map(|redis| redis.process.usage().cpu_micros).sum::<f64>();
         let memory_before = used_memory(&target)?;
@@ -109,7 +109,7 @@ fn measure_sessions_per_account(host: &Host, common: &Common, arguments: &Argume
         let micros_per_session = (redis_micros(&target) - micros_before) / as_f64(SESSIONS);
         let bytes_per_session = (used_memory(&target)? - memory_before) / as_f64(SESSIONS);
         points.push(Point {
-            scale: each.to_string(),
+            scale: per_account.to_string(),
             scenario: "create",
             // the sessions are created directly in Redis, without requests to the server
             per_second: 0.0,
@@ -119,7 +119,7 @@ fn measure_sessions_per_account(host: &Host, common: &Common, arguments: &Argume
             redis_bytes_per_session: Some(bytes_per_session),
             errors: 0,
         });
-        points.extend(all_scenarios(&mut target, &each.to_string(), bytes_per_session, arguments)?);
+        points.extend(measure_scenarios(&mut target, &per_account.to_string(), bytes_per_session, arguments)?);
     }
     Ok(points)
 }
@@ -127,13 +127,13 @@ fn measure_sessions_per_account(host: &Host, common: &Common, arguments: &Argume
 /// Measures one, two and three nodes, on one Redis and on three masters.
 fn measure_node_counts(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut points = Vec::new();
-    for (redis, folder, store) in
+    for (redis, folder, redis_name) in
         [(RedisKind::Single, "nodes", "one Redis"), (RedisKind::Cluster, "nodes-cluster", "a cluster of three masters")]
     {
         let mut nodes = vec![start(host, common, folder, redis)?];
         let mut sessions = nodes[0].seed(SESSIONS)?;
         for count in 1..=3 {
-            eprintln!("{count} nodes on {store}");
+            eprintln!("{count} nodes on {redis_name}");
             if count > nodes.len() {
                 let node = nodes[0].another_node(&format!("node-{count}"), WITHOUT_CACHES_AND_GRACE)?;
                 nodes.push(node);
@@ -149,9 +149,9 @@ fn measure_node_counts(host: &Host, common: &Common, arguments: &Arguments) -> a
                     rounds.push(measure_nodes(&mut nodes, scenario, timing(arguments))?);
                 }
                 let bytes_per_session = None;
-                points.push(point(format!("{count} nodes on {store}"), scenario, &rounds, bytes_per_session));
+                points.push(point(format!("{count} nodes on {redis_name}"), scenario, &rounds, bytes_per_session));
             }
-            // takes the sessions back, to share them among one node more
+            // takes the sessions back, to share them among one more node
             sessions.extend(nodes.iter_mut().flat_map(|node| std::mem::take(&mut node.sessions)));
         }
     }
@@ -183,7 +183,7 @@ fn timing(arguments: &Arguments) -> Timing {
     Timing { warm_up: WARM_UP, measured: Duration::from_secs_f64(arguments.seconds) }
 }
 
-fn all_scenarios(
+fn measure_scenarios(
     target: &mut Target,
     scale: &str,
     bytes_per_session: f64,
@@ -223,7 +223,7 @@ fn measure_nodes(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> an
         per_second,
         p99: samples.iter().map(|sample| sample.p99).fold(0.0, f64::max),
         server_micros: weighted(|sample| sample.server_micros),
-        // the nodes share Redis: each sample has Redis' CPU time for all nodes, divided by the responses of its own node
+        // the nodes share Redis: `redis_micros` of a sample is Redis' CPU time for all nodes, divided by one node's responses
         redis_micros: samples.iter().map(|sample| sample.redis_micros * sample.per_second).fold(0.0, f64::max)
             / per_second,
         errors: samples.iter().map(|sample| sample.errors).sum(),
@@ -257,17 +257,17 @@ fn capacity_costs(points: &[Point], host: &Host) -> anyhow::Result<Option<Measur
     let cost =
         |scenario| at_a_million(scenario).map(|point| Cost { server: point.server_micros, redis: point.redis_micros });
     // the first point has one session per account
-    let create_redis = points.iter().find(|point| point.scenario == "create").map(|point| point.redis_micros);
+    let create_redis_micros = points.iter().find(|point| point.scenario == "create").map(|point| point.redis_micros);
     let (threads, seconds) = (1, 2);
     let hashes_per_second = bare_argon2(host, threads, seconds)?;
     let all_costs = || {
         Some(Measured {
-            bytes: at_a_million(Scenario::Refresh)?.redis_bytes_per_session?,
+            redis_bytes: at_a_million(Scenario::Refresh)?.redis_bytes_per_session?,
             refresh: cost(Scenario::Refresh)?,
             introspect: cost(Scenario::IntrospectCold)?,
             logout: cost(Scenario::Logout)?,
-            create_redis: create_redis?,
-            hash: 1e6 / hashes_per_second,
+            create_redis_micros: create_redis_micros?,
+            hash_micros: 1e6 / hashes_per_second,
         })
     };
     Ok(all_costs())

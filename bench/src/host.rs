@@ -23,7 +23,7 @@ pub struct Host {
     pub root: PathBuf,
     /// The folder of the benchmark's binaries.
     pub programs: PathBuf,
-    /// The folder for logs and data.
+    /// The output folder: logs and data.
     pub folder: PathBuf,
     /// Persistence of the Redis servers, unless a measurement sets another.
     pub persistence: Persistence,
@@ -82,7 +82,7 @@ impl Host {
     }
 }
 
-/// A process that is killed when dropped, with its children.
+/// A process. Dropping it kills the process and its descendants.
 pub struct Process {
     child: Child,
     /// Process ids of the server and its workers.
@@ -99,7 +99,7 @@ impl Process {
         command.stdin(Stdio::null()).stdout(log_file.try_clone()?).stderr(log_file);
         let start = Instant::now();
         let child = command.spawn().with_context(|| format!("starting {command_line}"))?;
-        // built before the program is ready, so that a failed start kills the program too
+        // built before the program is ready: if the start fails, dropping this kills the program
         let mut process = Self { child, pids: Vec::new(), started_in: Duration::ZERO };
         while !is_ready() {
             let has_exited = process.child.try_wait()?.is_some();
@@ -179,7 +179,7 @@ impl RedisServer {
         Self::start_with(host, name, persistence, &[])
     }
 
-    /// Starts a Redis Cluster of three masters with evenly spread slots, and returns its URL.
+    /// Starts a Redis Cluster of three masters with evenly spread slots. Returns the masters and the URL of the cluster.
     pub fn start_cluster(host: &Host, name: &str) -> anyhow::Result<(Vec<Self>, String)> {
         let start = |i| Self::start_with(host, &format!("{name}-{i}"), host.persistence, &["--cluster-enabled", "yes"]);
         let masters = (0..3).map(start).collect::<anyhow::Result<Vec<_>>>()?;
@@ -189,7 +189,7 @@ impl RedisServer {
             let last = (i + 1) * CLUSTER_SLOTS / 3 - 1;
             let mut redis = Resp::connect(master.port)?;
             redis.call(&[b"CLUSTER", b"ADDSLOTSRANGE", first.to_string().as_bytes(), last.to_string().as_bytes()])?;
-            // nodes with equal epochs would first have to resolve the conflict
+            // masters with equal config epochs would first have to change them
             redis.call(&[b"CLUSTER", b"SET-CONFIG-EPOCH", (i + 1).to_string().as_bytes()])?;
             for port in &ports[..i] {
                 redis.call(&[b"CLUSTER", b"MEET", b"127.0.0.1", port.as_bytes()])?;
@@ -217,7 +217,7 @@ impl RedisServer {
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--daemonize", "no"]);
         command.args(["--maxmemory-policy", "noeviction"]).arg("--dir").arg(&folder);
-        // a log rewrite would slow whichever target is measured at that moment
+        // a rewrite of the append-only file would slow whichever target is measured at that moment
         command.args(["--auto-aof-rewrite-percentage", "0"]);
         match persistence {
             Persistence::Always => command.args(["--appendonly", "yes", "--appendfsync", "always"]),

@@ -20,8 +20,8 @@ use connection::{Connection, Progress};
 
 /// Produces requests and checks responses.
 pub trait Workload {
-    /// Writes the next request of a connection to `out` and returns the class of the request, the index of its latencies in
-    /// [`Outcome::latencies`]; `None` when the workload is exhausted.
+    /// Writes the next request of a connection to `out`. Returns the request's class, which is the index of its latencies in
+    /// [`Outcome::latencies`], or `None` when the workload is exhausted.
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize>;
 
     /// Checks the response to a connection's last request; the error says what is wrong with the response.
@@ -33,7 +33,7 @@ pub trait Workload {
 pub struct Plan {
     /// Concurrent connections.
     pub connections: usize,
-    /// Warm-up, not counted.
+    /// Warm-up, whose latencies are not recorded.
     pub warm_up: Duration,
     /// Measured time.
     pub measured: Duration,
@@ -50,7 +50,7 @@ pub struct Outcome {
     pub errors: u64,
     /// The first error.
     pub first_error: Option<String>,
-    /// The actual measured time.
+    /// The actual duration of the measured time.
     pub seconds: f64,
     /// Whether the workload had no further request for a connection.
     pub is_exhausted: bool,
@@ -58,7 +58,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Correct responses within the measured time.
-    pub fn count(&self) -> usize {
+    pub fn measured_count(&self) -> usize {
         self.latencies.iter().map(Vec::len).sum()
     }
 
@@ -75,8 +75,8 @@ impl Outcome {
     }
 }
 
-/// How long to wait for outstanding responses at the end.
-const DRAIN: Duration = Duration::from_secs(15);
+/// How long to wait for outstanding responses after the measured time.
+const MAX_DRAIN: Duration = Duration::from_secs(15);
 
 /// Runs a workload. Calls `on_edge` when the measured time begins and again when it ends: the caller reads its counters then.
 pub fn drive(
@@ -119,7 +119,7 @@ pub fn drive(
             outcome.seconds = started.elapsed().as_secs_f64();
             has_ended = true;
         }
-        if now > planned_end + DRAIN {
+        if now > planned_end + MAX_DRAIN {
             outcome.record_error(format!("{in_flight} requests without an answer"));
             break;
         }
@@ -152,7 +152,7 @@ pub fn drive(
             if has_ended {
                 continue;
             }
-            // the next response triggers its own event, so reading here would only return WouldBlock
+            // does not read after sending, because the response triggers an event of its own
             if connection.send_next(workload, number)? {
                 in_flight += 1;
             } else {
@@ -177,11 +177,11 @@ pub fn drive(
 /// The longest time that [`exhaust`] may take to exhaust a workload.
 const EXHAUST_WITHIN: Duration = Duration::from_secs(120);
 
-/// Prepares a target: runs a workload until it is exhausted.
+/// Runs a workload until it is exhausted, without measuring it.
 ///
 /// # Errors
 ///
-/// After the run, if a response was wrong, a connection failed, or the workload is not exhausted within `EXHAUST_WITHIN`.
+/// If a response was wrong, a connection failed, or the workload was not exhausted within `EXHAUST_WITHIN`.
 pub fn exhaust(address: SocketAddr, connections: usize, workload: &mut dyn Workload) -> anyhow::Result<()> {
     let plan = Plan { connections, warm_up: Duration::ZERO, measured: EXHAUST_WITHIN };
     let outcome = drive(address, plan, workload, || {})?;

@@ -29,10 +29,10 @@ use host::Persistence;
 /// Arguments of `make bench` and `make bench-growth`.
 #[derive(Parser)]
 struct Arguments {
-    /// Number of rounds. Without --growth, each round measures 64 connections, which the goals use, three times.
+    /// Number of rounds. Without --growth, a round measures each scenario at 64 connections, as the goals require, three times.
     #[arg(long, env = "ROUNDS", default_value_t = 3)]
     rounds: usize,
-    /// Duration of each measurement in seconds, after a short warm-up.
+    /// Duration of a measurement in seconds, without its warm-up. Without --growth, sign-ins at 64 connections take three times as long.
     #[arg(long, env = "SECONDS_EACH", default_value_t = 1.0)]
     seconds: f64,
     /// Only measurements whose "target/scenario/connections" contains one of these comma-separated words. Empty: all.

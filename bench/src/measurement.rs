@@ -14,7 +14,7 @@ use crate::{
     workload::{DuringFlood, Get, Hello, Introspect, Login, Logout, Mix, Refresh, RefreshEnded},
 };
 
-/// A scenario: the kind of request.
+/// The kind of requests that a measurement sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scenario {
     /// `POST /v1/refresh`
@@ -45,12 +45,12 @@ pub enum Scenario {
 
 /// An upper bound of sign-ins to apps per second. It determines how many browsers are prepared: each makes only
 /// [`SIGN_INS_PER_BROWSER`] sign-ins.
-const MAX_CODE_FLOWS: f64 = 10_000.0;
+const MAX_CODE_FLOWS_PER_SECOND: f64 = 10_000.0;
 
-/// Number of different access tokens in the requests of `GET /v1/me`.
+/// Number of different access tokens in the requests of `GET /v1/me`. Each is from a sign-in, because the seeded sessions have no account.
 const ME_TOKENS: usize = 64;
 
-/// Number of sessions that exist for the sign-outs of [`Scenario::Mix`] at its start. Later sign-outs end the sessions of its sign-ins.
+/// Number of sessions that the sign-outs of [`Scenario::Mix`] can end at its start. Its sign-ins add further ones.
 const MIX_ENDING_SESSIONS: usize = 2000;
 
 /// Number of connections of the sign-in flood.
@@ -93,7 +93,7 @@ pub struct Sample {
     pub redis_micros: f64,
     /// Resident memory of the server at the end, MiB.
     pub resident_mib: f64,
-    /// Wrong responses.
+    /// Wrong or missing responses and failed connections, warm-up included.
     pub errors: u64,
 }
 
@@ -120,7 +120,7 @@ pub fn measure(
     let label = format!("{}, {}, {connections} connections", target.name.text(), scenario.text());
     let seconds = (timing.warm_up + timing.measured).as_secs_f64();
     // the refresh tokens of the sessions that the workload ends
-    let ending = match scenario {
+    let to_sign_out = match scenario {
         Scenario::Logout => {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, at most millions")]
             let enough = (seconds * max_logouts(target.name, connections)) as usize;
@@ -132,16 +132,16 @@ pub fn measure(
     let mut browsers = match scenario {
         Scenario::CodeFlow => {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive, at most millions")]
-            let enough = (seconds * MAX_CODE_FLOWS) as usize / SIGN_INS_PER_BROWSER;
-            target.browsers(enough.max(connections))?
+            let enough = (seconds * MAX_CODE_FLOWS_PER_SECOND) as usize / SIGN_INS_PER_BROWSER;
+            target.sign_in_browsers(enough.max(connections))?
         }
         _ => VecDeque::new(),
     };
     let tokens = if scenario == Scenario::Me { target.sign_in(ME_TOKENS.min(accounts))? } else { Vec::new() };
     let Target { name, process, address, redis_pids, authorization, sessions, access, authenticator, app, .. } = target;
-    let flood = matches!(scenario, Scenario::RefreshBesideLogins | Scenario::IntrospectBesideLogins);
+    let has_flood = matches!(scenario, Scenario::RefreshBesideLogins | Scenario::IntrospectBesideLogins);
     let plan = Plan {
-        connections: if flood { connections + FLOOD_CONNECTIONS } else { connections },
+        connections: if has_flood { connections + FLOOD_CONNECTIONS } else { connections },
         warm_up: timing.warm_up,
         measured: timing.measured,
     };
@@ -161,17 +161,17 @@ pub fn measure(
             Scenario::IntrospectCold | Scenario::IntrospectWarm => drive(&mut introspect(connections)),
             Scenario::Login => drive(&mut Login::new(accounts)),
             Scenario::PasskeyLogin => {
-                let authenticator = authenticator.as_ref().context("a target with passkeys")?;
+                let authenticator = authenticator.as_ref().context("the target has no passkeys")?;
                 drive(&mut PasskeyLogin::new(authenticator, connections))
             }
             Scenario::CodeFlow => {
-                let app = app.as_ref().context("a target that signs users in to apps")?;
+                let app = app.as_ref().context("the target signs no users in to apps")?;
                 drive(&mut CodeFlow::new(&mut browsers, app, connections))
             }
             Scenario::Me => drive(&mut Get::me(&tokens)),
             Scenario::Page => drive(&mut Get::sign_in_page()),
             Scenario::Logout => {
-                let mut logout = Logout::new(ending);
+                let mut logout = Logout::new(to_sign_out);
                 let before = read_usage();
                 let outcome = drive(&mut logout);
                 thread::sleep(AUDIT_WRITE_DELAY);
@@ -182,7 +182,7 @@ pub fn measure(
             }
             Scenario::Mix => {
                 let refresh = Refresh::new(sessions, connections);
-                drive(&mut Mix::new(introspect(connections), refresh, Login::new(accounts), ending))
+                drive(&mut Mix::new(introspect(connections), refresh, Login::new(accounts), to_sign_out))
             }
             Scenario::RefreshBesideLogins => {
                 let inner = &mut Refresh::new(sessions, connections);
@@ -198,16 +198,16 @@ pub fn measure(
     if let Some(error) = &outcome.first_error {
         eprintln!("{label}: {} errors, the first: {error}", outcome.errors);
     }
-    let has_auxiliary_requests = flood || matches!(scenario, Scenario::PasskeyLogin | Scenario::CodeFlow);
+    let has_auxiliary_requests = has_flood || matches!(scenario, Scenario::PasskeyLogin | Scenario::CodeFlow);
     if has_auxiliary_requests {
         // Class 0 has the requests that are measured. Class 1 has the sign-in flood, the passkey options or the codes.
         outcome.latencies.truncate(1);
     }
-    #[expect(clippy::cast_precision_loss, reason = "less than millions")]
-    let count = outcome.count() as f64;
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let count = outcome.measured_count() as f64;
     let mut sorted: Vec<u32> = outcome.latencies.concat();
     sorted.sort_unstable();
-    #[expect(clippy::cast_precision_loss, reason = "less than millions")]
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let (server_micros, redis_micros) = match (logout_readings, &edge_readings[..]) {
         // these readings include the warm-up, and so does `Outcome::correct`
         (Some((before, after)), _) => micros_per_request(before, after, outcome.correct as f64),
@@ -248,7 +248,7 @@ fn micros_per_request(before: UsageReading, after: UsageReading, requests: f64) 
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "an index into a list of less than millions"
+    reason = "the rank is at most the length of the list"
 )]
 fn millis_at(sorted_micros: &[u32], quantile: f64) -> f64 {
     let rank = (sorted_micros.len() as f64 * quantile).ceil() as usize;
@@ -257,7 +257,7 @@ fn millis_at(sorted_micros: &[u32], quantile: f64) -> f64 {
     sorted_micros.get(index).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
 }
 
-/// An upper bound of sign-outs per second, so that there are enough sessions.
+/// An upper bound of sign-outs per second. It determines how many sessions are created for them.
 fn max_logouts(name: Name, connections: usize) -> f64 {
     let max = match name {
         Name::Floor => 60_000.0,

@@ -14,7 +14,7 @@ const BOTTOM: f64 = 60.0;
 /// Width of the legend of a line plot, left of the right margin.
 const LEGEND: f64 = 240.0;
 
-/// Returns the fill colour of a target's bars: one colour for each system, grey for the reference targets.
+/// Returns the fill colour of a target's bars: one colour for each system, grey for the theoretical limits.
 fn colour(name: Name) -> &'static str {
     match name {
         Name::Latchkey | Name::LatchkeyCold => "#1f6feb",
@@ -62,7 +62,7 @@ pub fn rates(results: &Results) -> String {
     for rate in [10.0, 100.0, 1000.0, 10_000.0, 100_000.0] {
         grid(&mut svg, y(rate), &format!("{rate}"));
     }
-    let group_width = (WIDTH - LEFT - RIGHT) / small_count(scenarios.len());
+    let group_width = (WIDTH - LEFT - RIGHT) / to_f64(scenarios.len());
     for (i, scenario) in (0_u8..).zip(scenarios) {
         let mut measured = Vec::new();
         for name in names {
@@ -71,7 +71,7 @@ pub fn rates(results: &Results) -> String {
             }
         }
         // The width of a bar with the space beside it.
-        let bar_pitch = ((group_width - 8.0) / small_count(measured.len().max(1))).min(36.0);
+        let bar_pitch = ((group_width - 8.0) / to_f64(measured.len().max(1))).min(36.0);
         let width = bar_pitch - 8.0;
         let left = LEFT + f64::from(i) * group_width;
         text(&mut svg, left + group_width / 2.0, HEIGHT - BOTTOM + 42.0, 13, "middle", scenario.text());
@@ -96,8 +96,8 @@ pub fn rates(results: &Results) -> String {
     svg + "</svg>\n"
 }
 
-/// Converts a number of groups or bars, for calculations with coordinates. `f64` has no lossless conversion from `usize`.
-fn small_count(count: usize) -> f64 {
+/// Converts a small count, for calculations with coordinates. `f64` has no lossless conversion from `usize`.
+fn to_f64(count: usize) -> f64 {
     f64::from(u16::try_from(count).unwrap_or(u16::MAX))
 }
 
@@ -159,8 +159,8 @@ pub fn lines(title: &str, series: &[Series]) -> String {
         value += step;
     }
     let positions = series.first().map_or(0, |line| line.points.len());
-    // The distance between points.
-    let pitch = (WIDTH - LEFT - RIGHT - LEGEND) / f64::from(u32::try_from(positions.max(2) - 1).unwrap_or(1));
+    // The distance between points. A lone point counts as two, to avoid a division by 0.
+    let pitch = (WIDTH - LEFT - RIGHT - LEGEND) / to_f64(positions.max(2) - 1);
     for (row, Series { name, colour, dashed, points }) in (0_u8..).zip(series) {
         let dash = if *dashed { r#" stroke-dasharray="6 4""# } else { "" };
         let mut polyline = String::new();
@@ -176,7 +176,7 @@ pub fn lines(title: &str, series: &[Series]) -> String {
         let _ =
             writeln!(svg, r#"<polyline points="{polyline}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>"#);
         // The series' row of the legend: a short line, and the name right of it.
-        let (x, y) = (WIDTH - 225.0, TOP + 20.0 * f64::from(row) + 10.0);
+        let (x, y) = (WIDTH - RIGHT - LEGEND + 35.0, TOP + 20.0 * f64::from(row) + 10.0);
         let _ = writeln!(
             svg,
             r#"<line x1="{x}" x2="{}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2"{dash}/>"#,

@@ -34,9 +34,9 @@ pub fn process_tree(root: u32) -> Vec<u32> {
 /// The total usage of these processes, without those that have ended.
 pub fn usage(pids: &[u32]) -> Usage {
     let mut total = Usage::default();
-    for stat in pids.iter().filter_map(|pid| stat(*pid)) {
-        total.cpu_micros += stat.cpu_micros;
-        total.resident += stat.resident;
+    for process in pids.iter().filter_map(|pid| stat(*pid)) {
+        total.cpu_micros += process.cpu_micros;
+        total.resident += process.resident;
     }
     total
 }

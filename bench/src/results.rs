@@ -1,4 +1,4 @@
-//! Measured samples, by target, scenario and number of connections.
+//! Measured samples, by scenario, number of connections and target.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{
 /// The scenario, number of connections and target of a measurement.
 pub type Key = (Scenario, usize, Name);
 
-/// All samples by key. The samples of a key are in the order of the rounds.
+/// All samples by key. The samples of a key are in the order of measurement.
 #[derive(Default)]
 pub struct Results {
     samples: BTreeMap<Key, Vec<Sample>>,
@@ -43,12 +43,12 @@ impl Spread {
 }
 
 impl Results {
-    /// Adds the sample of the next round.
+    /// Adds the next sample of a key.
     pub fn add(&mut self, key: Key, sample: Sample) {
         self.samples.entry(key).or_default().push(sample);
     }
 
-    /// All keys, by scenario, connections and target.
+    /// All keys, in the order of scenario, connections and target.
     pub fn keys(&self) -> impl Iterator<Item = Key> {
         self.samples.keys().copied()
     }
@@ -63,10 +63,10 @@ impl Results {
         Spread::of(self.samples(key).iter().map(figure))
     }
 
-    /// The spread of the ratio of two keys' figures, paired by round. A round in which the reference's figure is 0 is left out.
+    /// The spread of the ratios of two keys' figures, paired in the order of measurement. Omits pairs whose reference figure is 0.
     pub fn ratio(&self, measured: Key, reference: Key, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
-        let rounds = self.samples(measured).iter().zip(self.samples(reference));
-        let ratios = rounds.map(|(sample, reference_sample)| figure(sample) / figure(reference_sample));
+        let pairs = self.samples(measured).iter().zip(self.samples(reference));
+        let ratios = pairs.map(|(sample, reference_sample)| figure(sample) / figure(reference_sample));
         // a division by 0 results in infinity or NaN
         Spread::of(ratios.filter(|ratio| ratio.is_finite()))
     }

@@ -31,11 +31,11 @@ const CONNECTIONS: [usize; 6] = [GOAL_CONNECTIONS, 1, 16, GOAL_CONNECTIONS, 256,
 /// Warm-up before each measurement.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// Latchkey and the services that it is compared with.
-const STACKS: [Name; 3] = [Name::Latchkey, Name::FastApi, Name::Fastify];
+/// Latchkey and the services with the same calls.
+const SERVICES: [Name; 3] = [Name::Latchkey, Name::FastApi, Name::Fastify];
 
-/// The scenarios of a round, each with its number of connections and its targets in measuring order. Every second round
-/// reverses the order of the targets, because the pending disk writes of one measurement may slow the next.
+/// The scenarios of a round, each with its number of connections and its targets in measuring order. The order of the targets alternates
+/// with the rounds and within [`CONNECTIONS`], because the pending disk writes of one measurement may slow the next.
 fn full_plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
     let mut plan = Vec::new();
     for (i, connections) in CONNECTIONS.into_iter().enumerate() {
@@ -48,22 +48,22 @@ fn full_plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
             }
             plan.push((scenario, connections, names));
         };
-        add(Scenario::Refresh, &[Name::Floor], &STACKS);
+        add(Scenario::Refresh, &[Name::Floor], &SERVICES);
         if at_goal {
-            add(Scenario::RefreshBesideLogins, &[], &STACKS);
+            add(Scenario::RefreshBesideLogins, &[], &SERVICES);
         }
-        add(Scenario::IntrospectWarm, &[Name::Hello], &STACKS);
+        add(Scenario::IntrospectWarm, &[Name::Hello], &SERVICES);
         if at_goal {
-            add(Scenario::IntrospectBesideLogins, &[], &STACKS);
+            add(Scenario::IntrospectBesideLogins, &[], &SERVICES);
         }
         add(Scenario::IntrospectCold, &[Name::Floor], &[Name::LatchkeyCold]);
-        add(Scenario::Logout, &[Name::Floor], &STACKS);
-        add(Scenario::Login, if at_goal { &[Name::Argon2] } else { &[] }, &STACKS);
+        add(Scenario::Logout, &[Name::Floor], &SERVICES);
+        add(Scenario::Login, if at_goal { &[Name::Argon2] } else { &[] }, &SERVICES);
         add(Scenario::PasskeyLogin, &[], &[Name::Latchkey]);
         add(Scenario::CodeFlow, &[], &[Name::Latchkey, Name::OidcProvider]);
         add(Scenario::Me, &[], &[Name::Latchkey]);
         add(Scenario::Page, &[], &[Name::Latchkey]);
-        add(Scenario::Mix, &[], &STACKS);
+        add(Scenario::Mix, &[], &SERVICES);
     }
     plan
 }

@@ -11,11 +11,11 @@ pub struct Cost {
     pub redis: f64,
 }
 
-/// Costs that the benchmark has measured with its largest number of sessions.
+/// Costs that the benchmark has measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     /// Redis bytes per session.
-    pub bytes: f64,
+    pub redis_bytes: f64,
     /// A refresh.
     pub refresh: Cost,
     /// An introspection that no cache answers.
@@ -23,9 +23,9 @@ pub struct Measured {
     /// A sign-out.
     pub logout: Cost,
     /// CPU microseconds of Redis to store a new session.
-    pub create_redis: f64,
+    pub create_redis_micros: f64,
     /// CPU microseconds to hash one password. Each sign-in hashes one.
-    pub hash: f64,
+    pub hash_micros: f64,
 }
 
 /// Share of the live sessions that are in use at the busiest time.
@@ -47,7 +47,7 @@ const MICROS_PER_SECOND: f64 = 1e6;
 /// Renders the assumptions, and a table for 1 million, 100 million and 1 billion sessions.
 pub fn table(measured: &Measured) -> String {
     let days = SESSION_LIFETIME_S / 86_400.0;
-    let Measured { bytes, refresh, introspect, logout, create_redis, hash } = *measured;
+    let Measured { redis_bytes, refresh, introspect, logout, create_redis_micros, hash_micros } = *measured;
     let mut text = format!(
         "Assumed: {:.0} % of the sessions in use at the busiest time, each refreshed every {REFRESH_EVERY_S:.0} s and introspected every \
          {INTROSPECT_EVERY_S:.0} s; a session lasts {days:.0} days; {PEAK_FACTOR:.0} times as many sign-ins at the busiest time; cores filled to {:.0} %.\n\n\
@@ -65,26 +65,26 @@ pub fn table(measured: &Measured) -> String {
     // Requests per second at the busiest time, with `n` live sessions.
     let refreshes = |n: f64| n * SHARE_IN_USE / REFRESH_EVERY_S;
     let introspections = |n: f64| n * SHARE_IN_USE / INTROSPECT_EVERY_S;
-    // As many sessions start as end: `n` in each lifetime.
+    // As many sessions start as end, so all `n` start within one lifetime.
     let logins = |n: f64| n / SESSION_LIFETIME_S * PEAK_FACTOR;
     let logouts = |n: f64| logins(n) * SHARE_SIGNED_OUT;
     row("refreshes/s", &format!("N × in use / {REFRESH_EVERY_S:.0} s"), &refreshes);
     row("introspections/s", &format!("N × in use / {INTROSPECT_EVERY_S:.0} s"), &introspections);
     row("sign-ins/s", &format!("N / {days:.0} d × {PEAK_FACTOR:.0}"), &logins);
-    row("Redis memory, GB", &format!("N × {bytes:.0} bytes"), &|n| n * bytes / 1e9);
+    row("Redis memory, GB", &format!("N × {redis_bytes:.0} bytes"), &|n| n * redis_bytes / 1e9);
     let cores = |micros_per_second: f64| micros_per_second / MICROS_PER_SECOND / UTILISATION;
     let redis_cores = |n: f64| {
         cores(
             refreshes(n) * refresh.redis
                 + introspections(n) * introspect.redis
-                + logins(n) * create_redis
+                + logins(n) * create_redis_micros
                 + logouts(n) * logout.redis,
         )
     };
     row(
         "Redis cores (masters)",
         &format!(
-            "(refreshes × {:.0} + introspections × {:.0} + sign-ins × {create_redis:.0} + sign-outs × {:.0} µs) / {UTILISATION}",
+            "(refreshes × {:.0} + introspections × {:.0} + sign-ins × {create_redis_micros:.0} + sign-outs × {:.0} µs) / {UTILISATION}",
             refresh.redis, introspect.redis, logout.redis
         ),
         &redis_cores,
@@ -97,8 +97,8 @@ pub fn table(measured: &Measured) -> String {
         ),
         &|n| cores(refreshes(n) * refresh.server + introspections(n) * introspect.server + logouts(n) * logout.server),
     );
-    row("node cores, for hashing", &format!("sign-ins × {:.1} ms / {UTILISATION}", hash / 1000.0), &|n| {
-        cores(logins(n) * hash)
+    row("node cores, for hashing", &format!("sign-ins × {:.1} ms / {UTILISATION}", hash_micros / 1000.0), &|n| {
+        cores(logins(n) * hash_micros)
     });
     // Each sign-out is one revocation.
     row("revocations published/s", &format!("sign-ins × {SHARE_SIGNED_OUT}"), &logouts);

@@ -47,7 +47,7 @@ impl<'a> Answer<'a> {
             let end = memchr::memchr(b'"', value)?;
             std::str::from_utf8(&value[..end]).ok()
         };
-        // searches for quotation marks, because they are rarer than any letter of the name
+        // quotation marks are rarer than any letter of the name, so a search for them stops less often
         memchr::memchr_iter(b'"', self.body).find_map(value_if_named)
     }
 

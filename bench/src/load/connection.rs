@@ -27,9 +27,9 @@ pub(super) struct Connection {
     filled: usize,
     /// The response in `input`, once it is complete.
     frame: Option<Frame>,
-    /// The class of the request, by which the workload records latencies ([`Workload::request`]).
+    /// The class of the request ([`Workload::request`]).
     class: usize,
-    /// When the request was sent.
+    /// When the sending of the request began.
     sent_at: Instant,
     /// Whether a request was sent whose response is not complete yet.
     has_request_in_flight: bool,
@@ -125,7 +125,7 @@ impl Connection {
         }
     }
 
-    /// After [`Progress::Answered`]: the class of the request, the response, and the latency in microseconds.
+    /// Returns the class of the request, the response, and the latency in microseconds. Valid after [`Progress::Answered`].
     pub(super) fn answer(&self) -> (usize, Answer<'_>, u32) {
         let micros = u32::try_from(self.sent_at.elapsed().as_micros()).unwrap_or(u32::MAX);
         let answer = match self.frame {
@@ -134,7 +134,7 @@ impl Connection {
                 head: &self.input[..frame.body_at],
                 body: &self.input[frame.body_at..frame.end],
             },
-            // Only before `Progress::Answered`. Every workload refuses the status 0.
+            // There is no frame before `Progress::Answered`. Every workload refuses the status 0.
             None => Answer { status: 0, head: &[], body: &[] },
         };
         (self.class, answer, micros)
