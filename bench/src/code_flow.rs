@@ -191,7 +191,7 @@ impl Workload for BrowserSignIn {
         let path = if let Some(redirect) = browser.next.take() {
             redirect
         } else {
-            // the connection's browser has signed in, so another one may begin
+            // the connection's browser has signed in, so the next one begins
             if self.started == self.wanted {
                 return None;
             }

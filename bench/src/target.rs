@@ -29,11 +29,11 @@ use crate::{
 pub enum Name {
     /// Latchkey.
     Latchkey,
-    /// A Latchkey node without caches, on the same Redis and database.
+    /// A Latchkey node without caches, on the Redis and database of [`Self::Latchkey`].
     LatchkeyCold,
     /// An earlier version of Latchkey, on a Redis and database of its own.
     Baseline,
-    /// A node of the earlier version without caches, on the same Redis and database.
+    /// A node of the earlier version without caches, on the Redis and database of [`Self::Baseline`].
     BaselineCold,
     /// A handler with constant JSON.
     Hello,
@@ -85,7 +85,7 @@ pub struct Target {
     folder: PathBuf,
     /// The binary that further nodes run.
     program: PathBuf,
-    /// `Authorization` of a service client.
+    /// The `Authorization` header of introspections.
     pub authorization: String,
     /// Valid refresh tokens, least recently used first.
     pub sessions: VecDeque<String>,
@@ -104,27 +104,27 @@ pub struct Target {
 
 /// How a target gets sessions before a measurement.
 enum Seeding {
-    /// Not at all.
+    /// The target gets no sessions.
     None,
     /// With Latchkey's own script.
     Latchkey(Box<Filler>),
     /// As the records of the floor's script.
     Floor,
-    /// As the records that FastAPI and Fastify share.
-    Stack,
+    /// As records in the format that FastAPI and Fastify share.
+    SharedRecords,
     /// By signing browsers in over HTTP.
     OidcProvider,
 }
 
-/// Files that targets start from. The *references* are the services on FastAPI and Fastify.
+/// Files that targets start from.
 pub struct Common {
     /// The number of accounts.
     pub count: usize,
     /// The accounts as JSON lines for `latchkey user import`.
     pub accounts: PathBuf,
-    /// The accounts in SQLite, for the references.
+    /// The accounts in SQLite, for FastAPI and Fastify.
     pub database: PathBuf,
-    /// Signing key of the references.
+    /// Signing key of FastAPI, Fastify and node-oidc-provider.
     pub key: PathBuf,
 }
 
@@ -135,7 +135,7 @@ const SIGN_IN_CONNECTIONS: usize = 4;
 
 /// Password of all accounts.
 pub const PASSWORD: &str = "correct horse battery staple";
-/// Id and secret of the references' service client.
+/// Id and secret of the client of FastAPI, Fastify and node-oidc-provider.
 const CLIENT: &str = "bench:a-secret-of-this-benchmark-only";
 
 /// E-mail address of an account.
@@ -154,21 +154,21 @@ fn local(port: u16) -> SocketAddr {
 
 impl Target {
     /// Creates sessions directly in the target's own Redis and returns their refresh tokens. Returns none for further nodes, for
-    /// targets without sessions, and for node-oidc-provider, whose sessions [`Self::browsers`] creates.
+    /// targets without sessions, and for node-oidc-provider, whose sessions [`Self::sign_in_browsers`] creates.
     pub fn seed(&mut self, count: usize) -> anyhow::Result<Vec<String>> {
         let Some(redis) = self.redis.first() else { return Ok(Vec::new()) };
         match &self.seeding {
             Seeding::Latchkey(filler) => filler.fill(count, self.per_account),
             Seeding::Floor => others::seed_floor(redis, count),
-            Seeding::Stack => others::seed_stack(redis, count),
+            Seeding::SharedRecords => others::seed_shared_records(redis, count),
             Seeding::None | Seeding::OidcProvider => Ok(Vec::new()),
         }
     }
 
     /// Signs `count` browsers in, and returns the header lines that their requests send.
-    pub fn browsers(&self, count: usize) -> anyhow::Result<VecDeque<String>> {
+    pub fn sign_in_browsers(&self, count: usize) -> anyhow::Result<VecDeque<String>> {
         match (&self.seeding, &self.app) {
-            (Seeding::Latchkey(filler), _) => filler.browsers(count),
+            (Seeding::Latchkey(filler), _) => filler.create_browser_sessions(count),
             (Seeding::OidcProvider, Some(app)) => {
                 let mut sign_in = BrowserSignIn::new(app, others::BEHIND_TLS, count, PREPARING_CONNECTIONS);
                 load::exhaust(self.address, PREPARING_CONNECTIONS, &mut sign_in).context("signing browsers in")?;
@@ -178,7 +178,7 @@ impl Target {
         }
     }
 
-    /// Signs accounts in by password and returns their access tokens.
+    /// Signs the first `count` accounts in by password, and returns their access tokens.
     pub fn sign_in(&self, count: usize) -> anyhow::Result<Vec<String>> {
         let mut sign_in = SignIn::new(count);
         load::exhaust(self.address, SIGN_IN_CONNECTIONS, &mut sign_in).with_context(|| self.name.text())?;
@@ -188,10 +188,9 @@ impl Target {
     /// Refreshes `count` of the sessions, and keeps the new access tokens in [`Self::access`].
     pub fn collect_access_tokens(&mut self, count: usize) -> anyhow::Result<()> {
         let mut refresh = Refresh::new(&mut self.sessions, PREPARING_CONNECTIONS);
-        // the workload stops after `count` refreshes, and fills the list
-        refresh.collect = Some((count, Vec::new()));
+        refresh.tokens_to_collect = Some(count);
         load::exhaust(self.address, PREPARING_CONNECTIONS, &mut refresh).with_context(|| self.name.text())?;
-        self.access = refresh.collect.map(|(_, collected)| collected).unwrap_or_default();
+        self.access = refresh.collected;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Workloads: the requests that a real caller would send, and the checks of the responses.
 //!
-//! [`Workload::request`] returns the class of a request, for which latencies are recorded separately. The workloads here use class 0,
-//! except for [`Mix`] and [`DuringFlood`].
+//! [`Workload::request`] returns the class of a request, for which latencies are recorded separately. The workloads here use only
+//! class 0, except for [`Mix`] and [`DuringFlood`].
 
 use std::{collections::VecDeque, io::Write, sync::LazyLock};
 
@@ -57,9 +57,10 @@ pub struct Refresh<'a> {
     sessions: &'a mut VecDeque<String>,
     /// The refresh token that each connection has sent.
     presented: Vec<String>,
-    /// If present: the number of requests after which the workload stops, and the access tokens that it has collected, each with
-    /// its session id.
-    pub collect: Option<(usize, Vec<(String, String)>)>,
+    /// If present, the workload stops after this many requests, and collects their access tokens.
+    pub tokens_to_collect: Option<usize>,
+    /// The collected access tokens, each with its session id.
+    pub collected: Vec<(String, String)>,
     /// The number of requests so far.
     started: usize,
 }
@@ -67,13 +68,14 @@ pub struct Refresh<'a> {
 impl<'a> Refresh<'a> {
     /// Creates the workload for this many connections.
     pub fn new(sessions: &'a mut VecDeque<String>, connections: usize) -> Self {
-        Self { sessions, presented: vec![String::new(); connections], collect: None, started: 0 }
+        let presented = vec![String::new(); connections];
+        Self { sessions, presented, tokens_to_collect: None, collected: Vec::new(), started: 0 }
     }
 }
 
 impl Workload for Refresh<'_> {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
-        if self.collect.as_ref().is_some_and(|(count, _)| self.started == *count) {
+        if self.tokens_to_collect == Some(self.started) {
             return None;
         }
         self.started += 1;
@@ -89,10 +91,10 @@ impl Workload for Refresh<'_> {
             return Err("refresh: the same refresh token again".to_owned());
         }
         self.sessions.push_back(refresh.to_owned());
-        if let Some((_, collected)) = &mut self.collect {
+        if self.tokens_to_collect.is_some() {
             let session =
                 answer.member("session_id").ok_or_else(|| answer.unexpected("refresh without a session_id"))?;
-            collected.push((access.to_owned(), session.to_owned()));
+            self.collected.push((access.to_owned(), session.to_owned()));
         }
         Ok(())
     }
@@ -106,7 +108,7 @@ pub struct Introspect<'a> {
     active_text: memmem::Finder<'static>,
     /// The index of the request that each connection has sent.
     in_flight: Vec<usize>,
-    next: usize,
+    latest_request: usize,
 }
 
 impl<'a> Introspect<'a> {
@@ -120,15 +122,15 @@ impl<'a> Introspect<'a> {
         };
         let requests = access.iter().map(request_for).collect();
         let active_text = memmem::Finder::new("\"active\":true");
-        Self { requests, active_text, in_flight: vec![0; connections], next: 0 }
+        Self { requests, active_text, in_flight: vec![0; connections], latest_request: 0 }
     }
 }
 
 impl Workload for Introspect<'_> {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
-        self.next = (self.next + 1) % self.requests.len();
-        self.in_flight[connection] = self.next;
-        out.extend_from_slice(&self.requests[self.next].0);
+        self.latest_request = (self.latest_request + 1) % self.requests.len();
+        self.in_flight[connection] = self.latest_request;
+        out.extend_from_slice(&self.requests[self.latest_request].0);
         Some(0)
     }
 
@@ -142,20 +144,20 @@ impl Workload for Introspect<'_> {
 /// Signs in to one account after another.
 pub struct Login {
     accounts: usize,
-    next: usize,
+    latest_account: usize,
 }
 
 impl Login {
     /// Creates the workload for this many accounts.
     pub fn new(accounts: usize) -> Self {
-        Self { accounts, next: 0 }
+        Self { accounts, latest_account: 0 }
     }
 }
 
 impl Workload for Login {
     fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
-        self.next = (self.next + 1) % self.accounts;
-        let body = ["{\"identifier\":\"", &email(self.next), "\",\"password\":\"", PASSWORD, "\"}"];
+        self.latest_account = (self.latest_account + 1) % self.accounts;
+        let body = ["{\"identifier\":\"", &email(self.latest_account), "\",\"password\":\"", PASSWORD, "\"}"];
         post_json(out, "/v1/login", &body);
         Some(0)
     }
@@ -195,7 +197,7 @@ impl Workload for SignIn {
 pub struct Get {
     requests: Vec<Vec<u8>>,
     expected: memmem::Finder<'static>,
-    next: usize,
+    latest_request: usize,
 }
 
 impl Get {
@@ -203,14 +205,14 @@ impl Get {
     pub fn me(tokens: &[String]) -> Self {
         let headers = |token: &String| format!("Accept: application/json\r\nAuthorization: Bearer {token}\r\n");
         let requests = tokens.iter().map(|token| get("/v1/me", &headers(token))).collect();
-        Self { requests, expected: memmem::Finder::new("\"email\":\"user"), next: 0 }
+        Self { requests, expected: memmem::Finder::new("\"email\":\"user"), latest_request: 0 }
     }
 
     /// `GET /account/sign-in` without cookies.
     pub fn sign_in_page() -> Self {
         let headers = "Accept: text/html,application/xhtml+xml\r\nAccept-Language: en\r\n";
         let requests = vec![get("/account/sign-in", headers)];
-        Self { requests, expected: memmem::Finder::new("autocomplete=\"current-password\""), next: 0 }
+        Self { requests, expected: memmem::Finder::new("autocomplete=\"current-password\""), latest_request: 0 }
     }
 }
 
@@ -221,8 +223,8 @@ fn get(path: &str, headers: &str) -> Vec<u8> {
 
 impl Workload for Get {
     fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
-        self.next = (self.next + 1) % self.requests.len();
-        out.extend_from_slice(&self.requests[self.next]);
+        self.latest_request = (self.latest_request + 1) % self.requests.len();
+        out.extend_from_slice(&self.requests[self.latest_request]);
         Some(0)
     }
 
@@ -235,7 +237,7 @@ impl Workload for Get {
 pub struct Logout {
     /// The refresh tokens of the sessions that are left.
     refresh_tokens: Vec<String>,
-    /// The refresh tokens of the first 100 sessions that the workload has ended, for [`RefreshEnded`].
+    /// The refresh tokens of the first 100 sessions that the workload signs out of, for [`RefreshEnded`].
     pub ended: Vec<String>,
 }
 

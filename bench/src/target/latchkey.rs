@@ -1,4 +1,4 @@
-//! Starts Latchkey, configured as in production but without rate limits.
+//! Starts Latchkey, configured as in production but without rate limits, and creates its sessions.
 
 use std::{
     collections::VecDeque,
@@ -45,8 +45,8 @@ pub type Settings<'a> = &'a [(&'a str, &'a str)];
 const SECRET: &str = "a benchmark's secret that is long enough";
 const IDLE_TIMEOUT: Duration = Duration::from_hours(7 * 24);
 const ABSOLUTE_TIMEOUT: Duration = Duration::from_hours(30 * 24);
-/// Address and user agent of the sessions: those of the load generator, because most refreshes come from the same caller as
-/// the previous one.
+/// Address and user agent of the sessions: those of the load generator, because in production most refreshes of a session come
+/// from the same caller.
 const CALLER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const USER_AGENT: &str = "latchkey-bench";
 /// Age of the created sessions: longer than the grace window. `rotate_fast.lua` handles a refresh only if the session's last use, here
@@ -112,7 +112,7 @@ impl Target {
     pub fn baseline(host: &Host, common: &Common, program: &Path) -> anyhow::Result<Self> {
         let redis = RedisServer::start(host, "baseline", host.persistence)?;
         let url = redis.url();
-        Self::start(host, common, (Name::Baseline, program), vec![redis], &url, &[])
+        Self::start(host, common, Name::Baseline, program, vec![redis], &url, &[])
     }
 
     /// Starts Latchkey on these Redis servers, which `url` names.
@@ -123,13 +123,14 @@ impl Target {
         url: &str,
         settings: Settings<'_>,
     ) -> anyhow::Result<Self> {
-        Self::start(host, common, (Name::Latchkey, &host.latchkey()), redis, url, settings)
+        Self::start(host, common, Name::Latchkey, &host.latchkey(), redis, url, settings)
     }
 
     fn start(
         host: &Host,
         common: &Common,
-        (name, program): (Name, &Path),
+        name: Name,
+        program: &Path,
         redis: Vec<RedisServer>,
         url: &str,
         settings: Settings<'_>,
@@ -241,11 +242,12 @@ pub struct Filler {
     redis: RedisStores,
     tokens: RefreshTokens,
     browser_tokens: BrowserTokens,
+    /// The digest of the caller of the sessions.
     tag: OriginTag,
 }
 
 impl Filler {
-    /// Connects to the Redis of a URL.
+    /// Connects to the Redis at this URL.
     pub fn connect(url: &str) -> anyhow::Result<Self> {
         let runtime = Runtime::new()?;
         let settings = RedisSettings {
@@ -270,8 +272,9 @@ impl Filler {
             anyhow::Ok(redis)
         })?;
         let secret = SecretText::from(SECRET);
-        let tokens = RefreshTokens::new(&derive(&secret, derive::REFRESH_TOKEN_MAC), []);
-        let browser_tokens = BrowserTokens::new(&derive(&secret, derive::BROWSER_SESSION_MAC), []);
+        let previous_keys = [];
+        let tokens = RefreshTokens::new(&derive(&secret, derive::REFRESH_TOKEN_MAC), previous_keys);
+        let browser_tokens = BrowserTokens::new(&derive(&secret, derive::BROWSER_SESSION_MAC), previous_keys);
         let secrets = Secrets { current: SecretText::from(SECRET), previous: Vec::new() };
         let tag = OriginTagger::new(&secrets).tag(Some(CALLER), Some(USER_AGENT));
         Ok(Self { runtime, redis, tokens, browser_tokens, tag })
@@ -281,7 +284,7 @@ impl Filler {
     ///
     /// The accounts are not in the database. Sign-ins to the benchmark's app work all the same: it needs no consent, and its scope `openid`
     /// reveals nothing about an account but the id.
-    pub fn browsers(&self, count: usize) -> anyhow::Result<VecDeque<String>> {
+    pub fn create_browser_sessions(&self, count: usize) -> anyhow::Result<VecDeque<String>> {
         self.runtime.block_on(async {
             let mut created = stream::iter(0..count)
                 .map(|_| async {
@@ -299,7 +302,7 @@ impl Filler {
         })
     }
 
-    /// Creates sessions, `per_account` for each account, and returns their refresh tokens in no particular order.
+    /// Creates at least `count` sessions, `per_account` for each account. Returns their refresh tokens in no particular order.
     pub fn fill(&self, count: usize, per_account: usize) -> anyhow::Result<Vec<String>> {
         let accounts = count.div_ceil(per_account);
         self.runtime.block_on(async {

@@ -26,12 +26,12 @@ use crate::{
 };
 
 /// The idle timeout of the seeded sessions.
-const IDLE_MS: u64 = 7 * 24 * 3600 * 1000;
+const IDLE_TIMEOUT_MS: u64 = 7 * 24 * 3600 * 1000;
 /// The lifetime of the seeded sessions.
-const ABSOLUTE_MS: u64 = 30 * 24 * 3600 * 1000;
+const LIFETIME_MS: u64 = 30 * 24 * 3600 * 1000;
 
 const NO_REDIS: Option<RedisServer> = None;
-const SINGLE_PROCESS: usize = 1;
+const NO_WORKERS: usize = 0;
 
 impl Target {
     /// Starts *hello*, which answers every request with constant JSON.
@@ -39,7 +39,7 @@ impl Target {
         let port = free_port()?;
         let mut command = Command::new(host.programs.join("latchkey-bench-reference"));
         command.args(["hello", &port.to_string()]);
-        start(host, Name::Hello, command, port, NO_REDIS, Seeding::None, SINGLE_PROCESS)
+        start(host, Name::Hello, command, port, NO_REDIS, Seeding::None, NO_WORKERS)
     }
 
     /// Starts the *floor*, a minimal server that makes one Redis call for each request.
@@ -48,7 +48,7 @@ impl Target {
         let port = free_port()?;
         let mut command = Command::new(host.programs.join("latchkey-bench-reference"));
         command.args(["floor", &port.to_string(), &redis.port.to_string()]);
-        start(host, Name::Floor, command, port, Some(redis), Seeding::Floor, SINGLE_PROCESS)
+        start(host, Name::Floor, command, port, Some(redis), Seeding::Floor, NO_WORKERS)
     }
 
     /// Starts FastAPI with one worker per core.
@@ -63,7 +63,7 @@ impl Target {
         // one hashing thread per worker, so that the hashing threads are as many as the cores
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("HASHING_THREADS", "1");
         set_environment(&mut command, common, &redis);
-        start(host, Name::FastApi, command, port, Some(redis), Seeding::Stack, cores + 1)
+        start(host, Name::FastApi, command, port, Some(redis), Seeding::SharedRecords, cores)
     }
 
     /// Starts a Fastify cluster with one worker per core.
@@ -85,7 +85,7 @@ impl Target {
         // one hashing thread per worker, as for FastAPI
         command.env("UV_THREADPOOL_SIZE", "1").env("NODE_NO_WARNINGS", "1");
         set_environment(&mut command, common, &redis);
-        start(host, Name::Fastify, command, port, Some(redis), Seeding::Stack, cores + 1)
+        start(host, Name::Fastify, command, port, Some(redis), Seeding::SharedRecords, cores)
     }
 
     /// Starts a cluster of node-oidc-provider with one worker per core.
@@ -99,7 +99,7 @@ impl Target {
         command.env("PORT", port.to_string()).env("WORKERS", cores.to_string()).env("NODE_ENV", "production");
         command.env("NODE_NO_WARNINGS", "1");
         set_environment(&mut command, common, &redis);
-        let target = start(host, Name::OidcProvider, command, port, Some(redis), Seeding::OidcProvider, cores + 1)?;
+        let target = start(host, Name::OidcProvider, command, port, Some(redis), Seeding::OidcProvider, cores)?;
         let (id, _secret) = CLIENT.split_once(':').unwrap_or_default();
         let app = AppClient { id: id.to_owned(), authorization: basic(CLIENT) };
         Ok(Self { app: Some(app), ..target })
@@ -115,8 +115,8 @@ fn set_environment(command: &mut Command, common: &Common, redis: &RedisServer) 
     command.env("KID", "bench").env("CLIENT", CLIENT);
 }
 
-/// Starts a reference service, and waits up to 5 s until it has this number of processes: one per worker, and the parent of the
-/// workers. A service without workers is a single process.
+/// Starts a reference service, and waits up to 5 s until it runs this many workers, which are its child processes. A service
+/// without workers is a single process.
 fn start(
     host: &Host,
     name: Name,
@@ -124,8 +124,9 @@ fn start(
     port: u16,
     redis: Option<RedisServer>,
     seeding: Seeding,
-    processes: usize,
+    workers: usize,
 ) -> anyhow::Result<Target> {
+    let processes = 1 + workers;
     let address = local(port);
     let log = host.create_folder("logs")?.join(name.text());
     let mut process = Process::start(command, &log, || is_alive(address))?;
@@ -137,7 +138,7 @@ fn start(
         }
         thread::sleep(Duration::from_millis(10));
     }
-    // the last worker still loads its modules
+    // the last worker may still be loading its modules
     thread::sleep(Duration::from_millis(500));
     process.update_pids();
     ensure!(
@@ -152,7 +153,7 @@ fn start(
         process,
         address,
         redis_pids: redis.iter().flat_map(|server| server.process.pids.clone()).collect(),
-        // `url`, `folder` and `program` start further nodes, which references do not have
+        // `url`, `folder` and `program` start further nodes, which reference services do not have
         url: String::new(),
         folder: host.folder.clone(),
         program: PathBuf::new(),
@@ -175,7 +176,7 @@ pub fn bare_argon2(host: &Host, threads: usize, seconds: u64) -> anyhow::Result<
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-/// Creates the SQLite database from which the references read the accounts.
+/// Creates the SQLite database from which FastAPI and Fastify read the accounts.
 pub fn make_database(host: &Host, common: &Common) -> anyhow::Result<()> {
     let status = Command::new(host.tool("venv/bin/python"))
         .arg(host.root.join("bench/references/accounts.py"))
@@ -198,7 +199,7 @@ pub(super) fn password_hash() -> anyhow::Result<String> {
     Ok(hash.map_err(|error| anyhow::anyhow!("{error}"))?.to_string())
 }
 
-/// Generates the signing key of the references, and writes it as PEM.
+/// Generates the signing key of FastAPI, Fastify and node-oidc-provider, and writes it as PEM.
 pub(super) fn write_key(path: &Path) -> anyhow::Result<()> {
     let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("generating a key")?;
     let document = key.to_pkcs8v1().context("encoding the generated key")?;
@@ -216,11 +217,11 @@ fn now_ms() -> u64 {
 pub(super) fn seed_floor(redis: &RedisServer, count: usize) -> anyhow::Result<Vec<String>> {
     let mut redis = Resp::connect(redis.port)?;
     let mut tokens = Vec::with_capacity(count);
-    let (now, idle) = (now_ms(), IDLE_MS.to_string());
+    let (now, idle) = (now_ms(), IDLE_TIMEOUT_MS.to_string());
     // big-endian: the generation 0 (u32), when the session was last used and when it ends (u48 milliseconds each)
     let mut record = [0; 16];
     record[4..10].copy_from_slice(&now.to_be_bytes()[2..]);
-    record[10..16].copy_from_slice(&(now + ABSOLUTE_MS).to_be_bytes()[2..]);
+    record[10..16].copy_from_slice(&(now + LIFETIME_MS).to_be_bytes()[2..]);
     for _ in 0..count {
         let sid = Uuid::new_v4().to_string();
         redis.pipe(&[b"SET", sid.as_bytes(), &record, b"PX", idle.as_bytes()])?;
@@ -232,12 +233,12 @@ pub(super) fn seed_floor(redis: &RedisServer, count: usize) -> anyhow::Result<Ve
 }
 
 /// Creates sessions of FastAPI or Fastify, as the records that their `create.lua` writes, and returns their refresh tokens.
-pub(super) fn seed_stack(redis: &RedisServer, count: usize) -> anyhow::Result<Vec<String>> {
+pub(super) fn seed_shared_records(redis: &RedisServer, count: usize) -> anyhow::Result<Vec<String>> {
     let mut redis = Resp::connect(redis.port)?;
     let mut tokens = Vec::with_capacity(count);
     let seeded_at = now_ms();
-    let (now, ends) = (seeded_at.to_string(), (seeded_at + ABSOLUTE_MS).to_string());
-    let idle = IDLE_MS.to_string();
+    let (now, ends) = (seeded_at.to_string(), (seeded_at + LIFETIME_MS).to_string());
+    let idle = IDLE_TIMEOUT_MS.to_string();
     for _ in 0..count {
         let (sid, user) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
         // 43 characters, as many as 32 bytes have in base64url
