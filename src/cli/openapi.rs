@@ -21,20 +21,20 @@ pub struct OpenapiArgs {
     pub check: Option<PathBuf>,
 }
 
-/// Prints or compares the document. Needs no configuration.
+/// Prints the document, or compares it with the file of `--check`.
 ///
 /// # Errors
 /// If the file can't be read or differs.
 pub fn run(args: &OpenapiArgs) -> anyhow::Result<()> {
-    // the document of a node has its configured limits; this one has the defaults
+    // a node's own document shows its configured limits, this one the default limits
     let document = http::document(&http::openapi::Limits::defaults());
     let text = if args.yaml { document.yaml } else { document.json };
     let Some(path) = &args.check else {
         io::stdout().lock().write_all(text.as_bytes())?;
         return Ok(());
     };
-    let committed = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    if committed != text {
+    let file_text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    if file_text != text {
         anyhow::bail!("{} differs from the document of this version; `make openapi` regenerates it", path.display());
     }
     Ok(())

@@ -15,7 +15,7 @@ pub fn write_json_line(out: &mut impl Write, value: &impl Serialize) -> io::Resu
     writeln!(out)
 }
 
-/// Escapes characters that a terminal interprets, or that make a name look like another one, as `\u{…}`.
+/// Writes as `\u{…}` the characters that a terminal interprets, or that make a name look like another.
 pub fn escape(text: &str) -> String {
     Printable(text).to_string()
 }
@@ -30,6 +30,6 @@ mod tests {
         assert_eq!(escape("a\u{202e}moc.live@x"), "a\\u{202e}moc.live@x");
         // U+001B starts a terminal sequence, here for red text.
         assert_eq!(escape("a\u{1b}[31m\n"), "a\\u{1b}[31m\\u{a}");
-        assert_eq!(escape("josé \u{1F600} 中文"), "josé \u{1F600} 中文");
+        assert_eq!(escape("josé \u{1F600} 中文"), "josé \u{1F600} 中文", "not changed");
     }
 }

@@ -1,4 +1,4 @@
-//! Prompts for passwords (without echo, or from standard input) and for confirmations.
+//! Reads passwords (from standard input, or typed without echo) and confirmations. Prompts go to standard error.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 4096;
 /// types it twice on the terminal. The password is not trimmed or changed in any other way.
 ///
 /// # Errors
-/// If there is no terminal, the two entries differ, or the input is too long or not UTF-8.
+/// If the input is too long or not UTF-8. Without `from_stdin`: if there is no terminal, or the two entries differ.
 pub fn read_new_password(from_stdin: bool) -> anyhow::Result<SecretText> {
     let stdin = io::stdin();
     if from_stdin {
@@ -44,9 +44,9 @@ pub fn confirm(question: &str, already_confirmed: bool) -> anyhow::Result<()> {
     if !stdin.is_terminal() {
         bail!("not confirmed: {question} Use --yes where there is no terminal");
     }
-    let mut terminal = io::stderr();
-    write!(terminal, "{question} [y/N] ")?;
-    terminal.flush()?;
+    let mut stderr = io::stderr();
+    write!(stderr, "{question} [y/N] ")?;
+    stderr.flush()?;
     let mut answer = String::new();
     stdin.lock().take(MAX_BYTES).read_line(&mut answer)?;
     match answer.trim().to_lowercase().as_str() {
@@ -57,7 +57,7 @@ pub fn confirm(question: &str, already_confirmed: bool) -> anyhow::Result<()> {
 
 /// Reads a password from standard input. The buffer has its capacity from the start: a growing buffer would leave copies in memory.
 fn read_password(input: impl Read) -> anyhow::Result<SecretText> {
-    // One byte more than the maximum, which shows that the input is longer.
+    // One byte more than the maximum, to notice longer input.
     let mut text = Zeroizing::new(String::with_capacity(MAX_BYTES as usize + 1));
     input.take(MAX_BYTES + 1).read_to_string(&mut text).context("can't read the password")?;
     if text.len() as u64 > MAX_BYTES {
@@ -68,14 +68,14 @@ fn read_password(input: impl Read) -> anyhow::Result<SecretText> {
 
 /// Asks for a password on the terminal. The terminal limits a line to [`MAX_BYTES`] itself (termios(3), canonical mode).
 fn ask_password(prompt: &str) -> anyhow::Result<SecretText> {
-    let mut terminal = io::stderr();
-    write!(terminal, "{prompt}")?;
-    terminal.flush()?;
+    let mut stderr = io::stderr();
+    write!(stderr, "{prompt}")?;
+    stderr.flush()?;
     let mut line = Zeroizing::new(String::with_capacity(MAX_BYTES as usize));
     let no_echo = NoEcho::start()?;
     let read = io::stdin().lock().take(MAX_BYTES).read_line(&mut line);
     drop(no_echo);
-    writeln!(terminal)?; // the Enter key was not echoed either
+    writeln!(stderr)?; // the Enter key was not echoed either
     let length = read?;
     if length == 0 {
         bail!("no password was entered"); // end of input; an empty line has a line end
@@ -83,13 +83,13 @@ fn ask_password(prompt: &str) -> anyhow::Result<SecretText> {
     Ok(without_line_end(&line).into())
 }
 
-/// The text without one line end, `\n` or `\r\n`.
+/// Removes one line end from the end of the text: `\n`, `\r\n` or `\r`.
 fn without_line_end(text: &str) -> &str {
     let text = text.strip_suffix('\n').unwrap_or(text);
     text.strip_suffix('\r').unwrap_or(text)
 }
 
-/// Turns the terminal's echo off until this value is dropped.
+/// Turns the terminal's echo off. Holds the former settings, and restores them when dropped.
 struct NoEcho(Termios);
 
 impl NoEcho {
@@ -97,7 +97,7 @@ impl NoEcho {
         let before = tcgetattr(io::stdin())?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);
-        // `Flush` discards what was typed, and echoed, before.
+        // `Flush` discards the input that was typed and echoed before.
         tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
         Ok(Self(before))
     }

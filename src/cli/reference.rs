@@ -66,7 +66,7 @@ fn markdown() -> String {
          They work while nodes run.\nThe exit code is 2 for an invalid command line or configuration, and 1 for any other error.\n",
     );
     let mut root = Cli::command();
-    // Without it, clap has not yet added the options of every command to the subcommands.
+    // Before `build`, the subcommands lack the options of every command.
     root.build();
     text += "\n## Options of every command\n";
     append_options(&mut text, root.get_arguments().filter(|argument| argument.is_global_set()));
@@ -97,7 +97,7 @@ fn is_own(argument: &Arg) -> bool {
 fn append_options<'a>(text: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
     let mut heading = "\n| argument | meaning |\n| --- | --- |\n";
     for argument in arguments {
-        // clap gives flags, too, a value name and a default value.
+        // clap gives even flags, which take no value, a value name and a default value.
         let takes_value = argument.get_action().takes_values();
         let value_name = argument.get_value_names().unwrap_or_default().first().filter(|_| takes_value);
         let name = match (argument.get_long(), value_name) {
@@ -110,7 +110,7 @@ fn append_options<'a>(text: &mut String, arguments: impl Iterator<Item = &'a Arg
         let default = argument.get_default_values().first().filter(|_| takes_value);
         let default = default.map(|value| format!(" (default: {})", value.to_string_lossy())).unwrap_or_default();
         let _ = writeln!(text, "{heading}| `{name}` | {help}{default} |");
-        heading = ""; // only the first row has it above
+        heading = ""; // it is above the first row only
     }
 }
 

@@ -61,10 +61,10 @@ pub struct RevokeArgs {
 /// Runs a subcommand of `latchkey session`.
 ///
 /// # Errors
-/// If the account or session does not exist, or a store is unreachable.
+/// If the account or session does not exist, the user does not confirm, or a store is unreachable.
 pub fn run(command: &SessionCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.load_existing_config()?;
-    // asked before a connection to the stores is opened
+    // asks before it connects to the stores
     if let SessionCommand::Revoke(RevokeArgs { everyone: true, yes, .. }) = command {
         prompt::confirm("Revoke all sessions of all accounts?", *yes)?;
     }
@@ -86,9 +86,9 @@ async fn list(state: &AppState, args: &ListArgs) -> anyhow::Result<()> {
             write_json_line(&mut out, &fields)?;
         } else {
             let SessionFields { id, created_at, last_used_at, expires_at, .. } = &fields;
-            let address = fields.address.as_deref().unwrap_or("-");
+            let ip = fields.address.as_deref().unwrap_or("-");
             let device = escape(fields.device.or(fields.user_agent).unwrap_or("-"));
-            writeln!(out, "{}", row([id, created_at, last_used_at, expires_at, address, &device]))?;
+            writeln!(out, "{}", row([id, created_at, last_used_at, expires_at, ip, &device]))?;
         }
     }
     Ok(out.flush()?)
@@ -115,8 +115,8 @@ async fn revoke(state: &AppState, args: &RevokeArgs) -> anyhow::Result<()> {
 }
 
 /// A line of the table, with padded columns.
-fn row([id, created, last_used, expires, address, device]: [&str; 6]) -> String {
-    let row = format!("{id:<36}  {created:<24}  {last_used:<24}  {expires:<24}  {address:<15}  {device}");
+fn row([id, created, last_used, expires, ip, device]: [&str; 6]) -> String {
+    let row = format!("{id:<36}  {created:<24}  {last_used:<24}  {expires:<24}  {ip:<15}  {device}");
     row.trim_end().to_owned()
 }
 
@@ -129,8 +129,9 @@ struct SessionFields<'a> {
     expires_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used_address: Option<String>,
+    /// See [`Session::counted_repeats`].
     counted_repeats: u8,
-    /// The address that the session was started from.
+    /// The IP address of the sign-in.
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

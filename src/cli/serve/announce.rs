@@ -1,4 +1,4 @@
-//! The start-up report of a node: a log line, a banner on a terminal, and its readiness.
+//! The start-up reports of a node: a log line, a banner on a terminal, and the node's readiness.
 
 use std::{
     fs,
@@ -35,9 +35,9 @@ pub(super) fn log_start(state: &AppState, endpoints: Endpoints) {
         api = format!("http://{api}"),
         metrics,
         issuer = config.issuer,
-        redis = redis(state),
-        database = database(state),
-        mail = mail(config),
+        redis = describe_redis(state),
+        database = describe_database(state),
+        mail = describe_mail(config),
         data_dir,
         "started"
     );
@@ -64,30 +64,30 @@ fn print_banner(state: &AppState, endpoints: Endpoints, checks: &[Check]) {
     } else {
         format!("Latchkey {VERSION} is ready.\n")
     };
-    let mut line = |name: &str, value: &str| text += &format!("  {name:<9} {value}\n");
-    line("API", &format!("http://{api}"));
-    line("Docs", &format!("http://{api}/docs"));
+    let mut add_line = |name: &str, value: &str| text += &format!("  {name:<9} {value}\n");
+    add_line("API", &format!("http://{api}"));
+    add_line("Docs", &format!("http://{api}/docs"));
     if let Some(metrics) = metrics {
-        line("Metrics", &format!("http://{metrics}/metrics"));
+        add_line("Metrics", &format!("http://{metrics}/metrics"));
     }
-    line("Issuer", &config.issuer);
-    line("Sessions", &format!("Redis ({})", redis(state)));
-    line("Accounts", &database(state));
-    line("Mail", &mail(config));
+    add_line("Issuer", &config.issuer);
+    add_line("Sessions", &format!("Redis ({})", describe_redis(state)));
+    add_line("Accounts", &describe_database(state));
+    add_line("Mail", &describe_mail(config));
     if uses_data_dir(config) {
-        line("Data", &config.data_dir.display().to_string());
+        add_line("Data", &config.data_dir.display().to_string());
     }
     // a closed terminal must not end the service
     let _ = io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// Which Redis the node uses: the address without the password.
-fn redis(state: &AppState) -> String {
+/// The address of Redis, without the password, or `embedded`.
+fn describe_redis(state: &AppState) -> String {
     if state.config.redis.url.is_some() { location_of(&state.redis.label()) } else { "embedded".to_owned() }
 }
 
-/// Which database the node uses: for PostgreSQL with the address, without the password.
-fn database(state: &AppState) -> String {
+/// The database. For PostgreSQL with its address, without the password.
+fn describe_database(state: &AppState) -> String {
     if state.config.database.url.expose().starts_with("sqlite:") {
         "SQLite".to_owned()
     } else {
@@ -101,14 +101,14 @@ fn location_of(label: &str) -> String {
 }
 
 /// The SMTP server, or the folder in which mails become files.
-fn mail(config: &Config) -> String {
+fn describe_mail(config: &Config) -> String {
     match &config.mail.transport {
         MailTransport::Smtp(smtp) => format!("SMTP ({}:{})", smtp.host, smtp.port),
         MailTransport::Files(folder) => format!("files in {}", folder.display()),
     }
 }
 
-/// Whether anything of this node is kept in the data directory.
+/// Whether the node uses the data directory. One that exists counts as used.
 fn uses_data_dir(config: &Config) -> bool {
     config.redis.url.is_none() || config.data_dir.exists()
 }

@@ -56,7 +56,7 @@ pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
     let reloader = Reloader::new(global.clone(), started.log_filter)?;
     let is_json = logging::writes_json(&started.config.log);
     let served = block_on(serve(started.config, reloader));
-    // The command prints the error as text, which collectors of JSON lines drop.
+    // The caller prints the error only as text, which collectors of JSON lines drop.
     if let Err(error) = &served
         && is_json
     {
@@ -86,7 +86,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         format!("listen: can't listen on {}; choose another address or port (LATCHKEY_LISTEN)", state.config.listen)
     })?;
     state.redis.revocation_log.start_replication();
-    // Ends all sessions if Redis was restored from an old copy. Returns the last mark that this node knows.
+    // Ends all sessions if Redis was restored from an old copy, in which the mark, a regularly written time, is too old.
     let known_mark = session_mark::check_at_start(&state).await;
     let metrics = listen_for_metrics(&state.config)?;
     let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -95,16 +95,16 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
 
     let draining = Draining::default();
     // The metrics and the mail delivery have stop signals of their own: they stop after the API. Dropping the sender stops them.
-    let (stop_metrics, metrics_stopped) = oneshot::channel::<()>();
+    let (stop_metrics, metrics_stop_signal) = oneshot::channel::<()>();
     let metrics_server = metrics.map(|listener| {
         let endpoint = http::metrics::endpoint(Arc::clone(&state), draining.clone());
         let settings = metrics_http_settings(&state.config.http);
         tokio::spawn(async move {
-            let stopped = async { drop(metrics_stopped.await) };
-            server::run_as("metrics", endpoint, listener, &settings, &Cores::current_runtime(), stopped).await
+            let shutdown = async { drop(metrics_stop_signal.await) };
+            server::run_as("metrics", endpoint, listener, &settings, &Cores::current_runtime(), shutdown).await
         })
     });
-    // Tasks that run until the node stops; the last one handles SIGHUP.
+    // Tasks that may run until the node stops. The last one handles SIGHUP.
     let background = [
         tokio::spawn({
             let state = Arc::clone(&state);
@@ -141,15 +141,15 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
             }
         }),
     ];
-    let (stop_mail, mail_stopped) = oneshot::channel::<()>();
+    let (stop_mail, mail_stop_signal) = oneshot::channel::<()>();
     let mail = tokio::spawn({
         let state = Arc::clone(&state);
-        async move { mail_delivery::run(&state, async { drop(mail_stopped.await) }).await }
+        async move { mail_delivery::run(&state, async { drop(mail_stop_signal.await) }).await }
     });
-    let stopped = async {
+    let shutdown = async {
         stop.wait().await;
         systemd::notify_stopping();
-        draining.0.cancel();
+        draining.0.cancel(); // for the metrics
         tokio::spawn(async move {
             stop.wait().await;
             tracing::warn!("second stop signal received: exiting at once; requests in flight get no response");
@@ -157,7 +157,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         });
     };
     let api = http::endpoint(Arc::clone(&state));
-    let served = server::run(api, listener, &state.config.http, &cores, stopped).await;
+    let served = server::run(api, listener, &state.config.http, &cores, shutdown).await;
     for task in &background {
         task.abort();
     }
@@ -174,7 +174,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     // The metrics stop last, so that the shutdown is visible in them.
     drop(stop_metrics);
     if let Some(metrics_server) = metrics_server {
-        metrics_server.await??;
+        metrics_server.await??; // a panic, or an error of the server
     }
     services.close().await;
     tracing::info!("stopped");
@@ -202,7 +202,7 @@ fn listen_for_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
     }
 }
 
-/// Settings of the metrics listener: few connections, because only collectors call it, no drain delay, and a short wait for scrapes.
+/// Settings of the metrics listener, which only collectors call: few connections, no drain delay, and a short wait for scrapes.
 fn metrics_http_settings(http: &HttpSettings) -> HttpSettings {
     HttpSettings {
         max_connections: 16,
@@ -213,7 +213,7 @@ fn metrics_http_settings(http: &HttpSettings) -> HttpSettings {
     }
 }
 
-/// Raises the soft limit of open files to the hard limit: each connection is an open file, and the usual soft limit is 1024.
+/// Raises the soft limit of open files (usually 1024) to the hard limit, and warns if that is too low for the connections.
 fn raise_file_limit(connections: usize) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

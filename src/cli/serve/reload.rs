@@ -1,4 +1,4 @@
-//! SIGHUP: reads the configuration again, applies `log.filter`, and logs the keys of changes that need a restart.
+//! SIGHUP: reads the configuration again, applies `log.filter`, and logs the keys whose changes need a restart.
 
 use crate::{
     cli::Global,
@@ -29,13 +29,12 @@ impl Reloader {
 
     /// Applies a changed `log.filter`, and logs the other changes. An invalid configuration changes nothing.
     pub(super) fn reload(&mut self) {
-        match self.try_reload() {
-            Ok(()) => {}
-            Err(error) => tracing::error!(
+        if let Err(error) = self.try_reload() {
+            tracing::error!(
                 %error,
                 "SIGHUP: configuration not reloaded; the node keeps its settings. Correct the error and send SIGHUP \
                  again"
-            ),
+            );
         }
     }
 
@@ -73,6 +72,7 @@ impl Reloader {
     }
 }
 
+/// Every setting with its value. The next start logs the warnings.
 fn effective_settings(sources: &Sources) -> Result<Vec<EffectiveSetting>, ConfigError> {
     let (settings, _warnings) = config::inspect(sources)?;
     Ok(settings)

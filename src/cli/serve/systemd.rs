@@ -1,5 +1,5 @@
-//! Integration with systemd: socket activation (sd_listen_fds(3)), and notifications of the state and for the watchdog
-//! (sd_notify(3)). Without systemd only [`listen`] has an effect.
+//! Integration with systemd: socket activation (sd_listen_fds(3)), and notifications of the node's state and of its
+//! watchdog (sd_notify(3)). Without systemd only [`listen`] has an effect.
 
 use std::{future, io, net::SocketAddr, time::Duration};
 
@@ -41,11 +41,11 @@ pub(super) fn notify_ready(checks: &[Check]) {
     notify(&[NotifyState::Ready, NotifyState::Status(&single_line(&status))]);
 }
 
-/// How long systemd waits, after a report of a node that has not started yet, for the next one.
+/// How long systemd waits for the next report of a node that is still starting.
 const START_EXTENSION: Duration = Duration::from_secs(10);
 
-/// Reports why the node has not started yet. Must be called at least once per [`START_EXTENSION`]; otherwise systemd ends the
-/// node after `TimeoutStartSec=`.
+/// Reports why the node has not started yet. If the start takes longer than `TimeoutStartSec=`, systemd ends a node that does
+/// not report once per [`START_EXTENSION`].
 pub(in crate::cli) fn notify_waiting(status: &str) {
     let extension = u32::try_from(START_EXTENSION.as_micros()).unwrap_or(u32::MAX);
     notify(&[NotifyState::ExtendTimeoutUsec(extension), NotifyState::Status(&single_line(status))]);
@@ -56,8 +56,8 @@ pub(super) fn notify_stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping: serving the requests in flight")]);
 }
 
-/// Sends the heartbeat of `WatchdogSec=`, twice per interval; never returns. systemd restarts a node whose runtime is stuck
-/// and sends none.
+/// Sends the heartbeat for the watchdog, twice per `WatchdogSec=`; never returns. systemd restarts a node whose heartbeats
+/// stop because its runtime is stuck.
 pub(super) async fn run_watchdog() {
     // `None` without `WatchdogSec=`
     let Some(interval) = sd_notify::watchdog_enabled() else { return future::pending().await };

@@ -1,4 +1,4 @@
-//! Dispatches the commands that read or change one account.
+//! Dispatches the commands that show, change or invite one account.
 
 use anyhow::{Context, anyhow};
 
@@ -76,7 +76,7 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
             Ok(())
         }
         UserCommand::Add(_) | UserCommand::List(_) | UserCommand::Import(_) => {
-            unreachable!("user::run handles these commands, which are not about one existing account")
+            unreachable!("user::run handles these commands itself")
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) async fn run(state: &AppState, account: &Account, args: &EmailsArgs) 
             let id = account.id;
             let printable = escape(email.as_str());
             prompt::confirm(&format!("Remove {printable} from the account {id}?"), *yes)?;
-            let ip = None; // the client's address, which a command does not have
+            let ip = None; // a command has no client
             let removed = support::remove(state, id, &email, &Initiator::Operator, ip).await;
             let ended_sessions = removed.with_context(|| format!("{text:?}"))?;
             println!("Removed {printable} from the account {id}. {}", describe_ended_sessions(ended_sessions));

@@ -24,7 +24,7 @@ pub(super) async fn run(state: &AppState, account: &Account, args: &FactorsArgs)
         FactorsAction::List { json } => list(state, account, *json).await,
         FactorsAction::Reset { yes } => {
             prompt::confirm(&format!("Remove all second factors of {identifier} (id {})?", account.id), *yes)?;
-            // a command has no client, so the mail about the reset names no address and no browser
+            // a command has no client, so the mail about the reset names no IP address and no browser
             let no_origin = RequestOrigin::default();
             reset::reset(state, account, &Initiator::Operator, &no_origin).await?;
             println!("Removed all second factors and recovery codes of {identifier}. Its sessions ended.");
@@ -57,9 +57,9 @@ impl From<&FactorEntry> for FactorJson {
 }
 
 async fn list(state: &AppState, account: &Account, json: bool) -> anyhow::Result<()> {
-    let found = factors::list(state, account.id).await?;
+    let list = factors::list(state, account.id).await?;
     let mut out = io::stdout().lock();
-    for factor in found.factors.iter().map(FactorJson::from) {
+    for factor in list.factors.iter().map(FactorJson::from) {
         if json {
             write_json_line(&mut out, &factor)?;
         } else {
@@ -67,12 +67,13 @@ async fn list(state: &AppState, account: &Account, json: bool) -> anyhow::Result
             writeln!(out, "{}  {:<8}  used {last_used}  {}", factor.id, factor.kind, escape(&factor.label))?;
         }
     }
+    // each JSON line is a factor
     if !json {
-        // `None`: no account can use codes by mail
-        if let Some(enabled) = found.email_code {
+        // `None` if codes by mail are off for all accounts
+        if let Some(enabled) = list.email_code {
             writeln!(out, "codes by mail: {}", if enabled { "on" } else { "off" })?;
         }
-        writeln!(out, "recovery codes left: {}", found.recovery_codes)?;
+        writeln!(out, "recovery codes left: {}", list.recovery_codes)?;
     }
     Ok(out.flush()?)
 }

@@ -91,15 +91,15 @@ impl Source {
             let reader = Box::new(BufReader::with_capacity(BUFFER_SIZE, tokio::io::stdin()));
             return Ok(Self { reader, name: "-".to_owned(), length: None });
         }
-        let argument = || file.display().to_string();
+        let given_path = || file.display().to_string();
         // A relative path and an absolute path of one file give the same name.
-        let path = tokio::fs::canonicalize(file).await.with_context(argument)?;
-        let opened = tokio::fs::File::open(&path).await.with_context(argument)?;
-        let metadata = opened.metadata().await.with_context(argument)?;
+        let path = tokio::fs::canonicalize(file).await.with_context(given_path)?;
+        let opened = tokio::fs::File::open(&path).await.with_context(given_path)?;
+        let metadata = opened.metadata().await.with_context(given_path)?;
         Ok(Self {
             reader: Box::new(BufReader::with_capacity(BUFFER_SIZE, opened)),
             name: path.to_string_lossy().into_owned(),
-            length: metadata.is_file().then_some(metadata.len()), // a named pipe has none
+            length: metadata.is_file().then_some(metadata.len()), // a named pipe has no length
         })
     }
 }
@@ -140,7 +140,7 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
     let imported = import(&importer, reader, &name, &mut report).await;
     bar.finish_and_clear();
     let summary = imported.context("the import stopped; once the cause is removed, the same command resumes it")?;
-    println!("{} imported from {}.", count(summary.imported, "account"), count(summary.records, unit));
+    println!("{} imported from {}.", count_of(summary.imported, "account"), count_of(summary.records, unit));
     // An earlier run may have found accounts in the records that this run skipped.
     let found_no_accounts = summary.records == summary.ignored && summary.skipped_before == 0;
     if args.from.is_some() && found_no_accounts {
@@ -154,11 +154,11 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
 }
 
 /// A number with its noun: `1 account`, `2 accounts`.
-fn count(number: u64, noun: &str) -> String {
+fn count_of(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A progress bar on standard error, if that is a terminal. `length` is the length of the source in bytes, if it is known.
+/// A progress bar on standard error, hidden unless that is a terminal. `length` is the length of the source in bytes.
 fn progress_bar(length: Option<u64>) -> anyhow::Result<ProgressBar> {
     let (bar, template) = match length {
         Some(length) => (ProgressBar::new(length), "{wide_bar} {percent:>3} %  {msg}  {eta} left"),

@@ -12,7 +12,7 @@ use crate::{
 /// Number of accounts per query.
 const PAGE_SIZE: u32 = 500;
 
-/// Prints the accounts that match, in the order of their ids. Generated ids are in the order of their creation.
+/// Prints the accounts that match, in the order of their ids. Generated ids ascend over time.
 pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
     // not `print!`, which panics when the reader has closed the pipe
     let mut out = BufWriter::new(io::stdout().lock());
@@ -20,7 +20,7 @@ pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
         writeln!(out, "{}", row(["ID", "STATE", "CREATED", "USERNAME", "E-MAIL", "ROLES"]))?;
     }
     let mut remaining = args.limit.unwrap_or(u64::MAX);
-    // `last_read` is where the next query starts, `last_printed` is where the user's next command does
+    // The next query starts after `last_read`, and the user's next command after `last_printed`.
     let mut last_printed = args.after;
     let mut last_read = args.after;
     loop {
@@ -30,7 +30,7 @@ pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
         for account in page.iter().filter(|account| args.matches(account)) {
             if remaining == 0 {
                 out.flush()?;
-                // always true: the limit is at least 1
+                // always `Some`, because the limit is at least 1
                 if let Some(id) = last_printed {
                     eprintln!("more accounts match; continue with --after {id}");
                 }

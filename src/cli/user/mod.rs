@@ -96,7 +96,7 @@ pub struct ListArgs {
     /// Print at most this many accounts [default: all]
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
-    /// Start after the account with this id: the last one of the previous page
+    /// Start after the account with this id, the last account of the previous page
     #[arg(long, value_name = "ID")]
     pub after: Option<AccountId>,
     /// Print one JSON object per line
@@ -231,7 +231,7 @@ pub enum FactorsAction {
         #[arg(long)]
         json: bool,
     },
-    /// Remove all second factors and recovery codes, and end the account's sessions; first verify that the owner asks for it
+    /// Remove all second factors and recovery codes, and end the account's sessions; verify beforehand that the owner asks for it
     Reset {
         /// Do not ask for confirmation
         #[arg(long, short)]
@@ -259,7 +259,7 @@ pub enum EmailsAction {
         #[arg(long)]
         json: bool,
     },
-    /// Remove a secondary address; if it was verified, the account's sessions end, and its owner gets a mail
+    /// Remove a secondary address; if it was verified, the account's sessions end, and the owner gets a mail
     Remove {
         /// The address
         email: String,
@@ -283,7 +283,7 @@ pub struct DeleteArgs {
 /// Runs a subcommand of `latchkey user`.
 ///
 /// # Errors
-/// If the account does not exist or an argument is invalid, a line could not be imported, or a store is unreachable.
+/// If the account does not exist, an argument is invalid, a record could not be imported, or a store is unreachable.
 pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.load_existing_config()?;
     match command {
