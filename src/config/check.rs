@@ -1,5 +1,5 @@
 //! Checks and parses single values: URLs, origins, prefixes, scopes, filters. An error is the rule that the value breaks, and never
-//! quotes the value.
+//! quotes a secret.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use url::{Host, Url};
 
 use super::store_url;
 
-/// The argon2id parameters that OWASP recommends as equally strong: KiB of memory, and passes (Password Storage Cheat Sheet, 2024).
+/// The argon2id parameters that OWASP recommends as equally strong: KiB of memory, and iterations (Password Storage Cheat Sheet, 2024).
 const ARGON2_MINIMA: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
 
 /// Checks an issuer identifier: an http(s) URL without query or fragment (RFC 8414, section 2), and without a slash at its end.
@@ -23,7 +23,7 @@ pub(super) fn issuer(text: &str) -> Result<(), String> {
     if is_valid { Ok(()) } else { Err(rule.into()) }
 }
 
-/// Checks an origin as browsers send it: scheme, host, and the port if it isn't the scheme's own (RFC 6454, section 6.2).
+/// Checks an origin as browsers send it: scheme, host, and any port but the scheme's default (RFC 6454, section 6.2).
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let rule = "must hold origins: http:// or https://, a host, optionally a port, and nothing else";
     let url = Url::parse(text).ok().filter(is_http).ok_or(rule)?;
@@ -31,7 +31,7 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     if origin == text {
         return Ok(origin);
     }
-    // probably an origin in another spelling, for example with a slash at its end or with the scheme's own port
+    // probably an origin in another spelling, for example with a slash at its end or with the default port
     if url.path() == "/" && url.query().is_none() {
         return Err(format!("must hold origins as browsers send them: {origin}"));
     }
@@ -42,26 +42,27 @@ fn is_http(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https")
 }
 
-/// Whether tokens for this issuer cross a network in clear text.
+/// Whether tokens of this issuer cross a network in clear text.
 pub(super) fn is_clear_text_issuer(issuer: &str) -> bool {
     let Ok(url) = Url::parse(issuer) else { return false };
     url.scheme() == "http" && !is_loopback(&url)
 }
 
 /// Whether commands to this Redis cross a network in clear text.
-pub(super) fn is_clear_text_redis(address: &str) -> bool {
-    let Ok(url) = Url::parse(address) else { return false };
+pub(super) fn is_clear_text_redis(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
     // `redis-cluster` and `redis-sentinel` are without TLS, too. `rediss` has TLS, and `redis+unix` is a local socket.
     let base_scheme = url.scheme().split('-').next().unwrap_or_default();
     matches!(base_scheme, "redis" | "valkey") && !is_loopback(&url)
 }
 
 /// Whether an attacker on the network can read the connection to this database or pose as the database.
-pub(super) fn is_unverified_postgres(address: &str) -> bool {
-    if is_sqlite(address) {
+pub(super) fn is_unverified_postgres(text: &str) -> bool {
+    if is_sqlite(text) {
         return false;
     }
-    let Ok(url) = Url::parse(&store_url::insert_missing_host(address)) else { return false };
+    // `Url` requires a host, which the URL of a local socket lacks.
+    let Ok(url) = Url::parse(&store_url::insert_missing_host(text)) else { return false };
     let host = url.host_str().unwrap_or_default();
     // A host that is a path (`%2F…`, or the parameter `host`) names the folder of a local socket.
     let mut is_socket = host.starts_with("%2F");
@@ -95,7 +96,7 @@ pub(super) fn is_loopback_host(host: &str) -> bool {
         || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether the URL of a database is of SQLite.
+/// Whether a database URL is for SQLite.
 pub(super) fn is_sqlite(url: &str) -> bool {
     url.starts_with("sqlite:")
 }
@@ -151,8 +152,8 @@ pub(crate) fn log_filter(text: &str) -> Result<EnvFilter, String> {
             return Err(rule.into());
         }
     }
-    // fred warns of each attempt to connect; the service logs outages itself. webauthn_rs_core logs invalid
-    // input of clients as errors; the service records refusals itself.
+    // fred, the Redis client, warns of each attempt to connect; the service logs outages itself. webauthn_rs_core logs
+    // invalid input of clients as errors; the service records refusals itself.
     for (module, quiet_part) in [("fred", "fred=error"), ("webauthn_rs_core", "webauthn_rs_core=off")] {
         if !parts.iter().any(|part| part.starts_with(module)) {
             parts.push(quiet_part);
@@ -163,7 +164,7 @@ pub(crate) fn log_filter(text: &str) -> Result<EnvFilter, String> {
 
 /// Whether argon2id parameters are at least as strong as one of OWASP's recommendations.
 pub(super) fn is_strong(memory_kib: u32, iterations: u32) -> bool {
-    ARGON2_MINIMA.iter().any(|&(min_memory_kib, min_passes)| memory_kib >= min_memory_kib && iterations >= min_passes)
+    ARGON2_MINIMA.iter().any(|&(min_kib, min_iterations)| memory_kib >= min_kib && iterations >= min_iterations)
 }
 
 #[cfg(test)]
@@ -295,10 +296,10 @@ mod tests {
     #[test]
     fn argon2_settings_below_each_recommendation_are_weak() {
         for (memory_kib, iterations) in [(19_456, 2), (47_104, 1), (7_168, 5), (1_048_576, 9)] {
-            assert!(is_strong(memory_kib, iterations), "{memory_kib} KiB, {iterations} passes");
+            assert!(is_strong(memory_kib, iterations), "{memory_kib} KiB, {iterations} iterations");
         }
         for (memory_kib, iterations) in [(19_455, 2), (19_456, 1), (7_167, 99)] {
-            assert!(!is_strong(memory_kib, iterations), "{memory_kib} KiB, {iterations} passes");
+            assert!(!is_strong(memory_kib, iterations), "{memory_kib} KiB, {iterations} iterations");
         }
     }
 }

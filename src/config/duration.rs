@@ -21,7 +21,7 @@ pub(super) fn show(duration: Duration) -> String {
     show_with_unit(millis, &TIME_UNITS).unwrap_or_else(|| "0s".into())
 }
 
-/// Parses a size: a whole number of bytes, without a unit or with one.
+/// Parses a size: a whole number of bytes, or of a unit that follows it.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     let bytes = if is_number { text.parse().ok() } else { parse_with_unit(text, &SIZE_UNITS) };
@@ -58,7 +58,7 @@ mod tests {
         {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
         }
-        // the number exceeds a u64, or the milliseconds do
+        // the number or its milliseconds exceed a u64
         let too_long = ["99999999999999999999d", "300000000000d"];
         for text in ["", "5", "s", "-1s", "+1s", "1.5h", "5 m", "5M", "1w"].into_iter().chain(too_long) {
             assert_eq!(parse(text), Err("must be a duration such as 500ms, 10s, 5m, 12h or 7d".into()), "{text}");

@@ -22,8 +22,8 @@ pub struct DynamicClientSettings {
     pub scopes: SpaceSeparated,
     /// The resources that these apps may request (RFC 8707).
     pub resources: SpaceSeparated,
-    /// The hosts at which metadata documents and https redirect URIs may be; empty for any. `.example.com` stands for its
-    /// subdomains.
+    /// The hosts at which metadata documents and https redirect URIs may be; empty for any. `.example.com` stands for the
+    /// subdomains of `example.com`.
     pub allowed_hosts: Vec<String>,
     /// Maximum number of apps of this kind that an account can allow.
     pub max_per_account: u32,
@@ -42,7 +42,7 @@ impl DynamicClientSettings {
     pub fn allows_host(&self, host: &str) -> bool {
         let matches = |allowed: &String| {
             if allowed.starts_with('.') {
-                // longer: the subdomain has a name before the dot
+                // longer, because a subdomain has a name before the dot
                 host.len() > allowed.len() && host.ends_with(allowed.as_str())
             } else {
                 host == allowed
@@ -73,8 +73,8 @@ pub(super) fn dynamic_clients(read: &mut Reader<'_>, working_dir: &Path) -> Dyna
         private_networks: read.many("dynamic_clients.private_networks", check::network),
         ca_file: read.optional("dynamic_clients.ca_file", |_| Ok(())).map(|path| working_dir.join(path.expose())),
     };
-    let is_used = settings.metadata_documents || settings.registration;
-    read.rule(&["dynamic_clients.scopes"], !is_used || !settings.scopes.is_empty(), |_| {
+    let is_unused = !settings.metadata_documents && !settings.registration;
+    read.rule(&["dynamic_clients.scopes"], is_unused || !settings.scopes.is_empty(), |_| {
         "must have at least one scope: an app without a scope can't sign anyone in".to_owned()
     });
     settings

@@ -8,7 +8,7 @@ use super::{
     schema::{self, KEYS, PREFIX},
 };
 
-/// The variable with the path of the configuration file. All other variables stand for keys.
+/// The variable with the path of the configuration file. All other variables with [`PREFIX`] set keys.
 pub(super) const CONFIG_FILE: &str = "LATCHKEY_CONFIG";
 
 impl Settings {
@@ -48,12 +48,12 @@ impl Settings {
     }
 }
 
-/// Returns whether Kubernetes set this variable. Every pod gets such variables for each service of its namespace, and the
+/// Returns whether Kubernetes may have set this variable. Every pod gets such variables for each service of its namespace, and the
 /// variables of a service called `latchkey` or `latchkey-…` begin with [`PREFIX`]: `…_SERVICE_HOST`,
 /// `…_SERVICE_PORT[_NAME]`, `…_PORT` and `…_PORT_<number>_<protocol>[_ADDR|_PORT|_PROTO]`.
 fn is_from_kubernetes(name: &str, value: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
-    // PREFIX ends with the `_` with which the name continues if the service is called `latchkey`
+    // with the `_` that ends PREFIX: `LATCHKEY_PORT` becomes `_PORT`
     let name = format!("_{rest}");
     let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
@@ -127,7 +127,7 @@ mod tests {
         ];
         let problems = environment_problems(&injected);
         assert!(problems.is_empty(), "{problems:?}");
-        // similar variables, whose value or name no variable of Kubernetes has
+        // similar to variables of Kubernetes, but with another value or name
         for name in ["LATCHKEY_PORT", "LATCHKEY_POSTGRESQL_PORT", "LATCHKEY_HTTP_PORT_HTTP", "LATCHKEY_X_PORT_80_TCP_X"]
         {
             assert_eq!(environment_problems(&[(name, "9000")]).len(), 1, "{name}");

@@ -14,7 +14,7 @@ pub struct ConfigError {
 pub struct Problem {
     /// The key, variable, flag or file.
     pub subject: String,
-    /// The quoted value. `None` for secrets.
+    /// The quoted value. `None` for secrets and for problems without a value.
     pub value: Option<String>,
     /// The origin of the value, unless the subject names it.
     pub origin: Option<SettingOrigin>,
@@ -22,7 +22,7 @@ pub struct Problem {
     pub text: String,
 }
 
-/// The source of a setting's value.
+/// The origin of a setting's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingOrigin {
     /// The default.

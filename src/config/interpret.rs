@@ -36,7 +36,7 @@ pub(super) struct ParsedConfig {
     pub(super) config: Config,
     /// The location of the current secret.
     pub(super) secret_location: SecretLocation,
-    /// The file of `mail.password_file`, if it is set.
+    /// The file that `mail.password_file` names, if any.
     pub(super) mail_password_file: Option<PathBuf>,
 }
 
@@ -58,6 +58,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let configured_issuer = read.optional("issuer", check::issuer);
     let issuer = configured_issuer.map_or_else(|| format!("http://{listen}"), |text| text.expose().to_owned());
     let is_reachable = read.is_given("issuer") || !listen.ip().is_unspecified();
+    // `rule` refuses the first key unless the condition holds. `warn` warns if it does.
     read.rule(&["issuer", "listen"], is_reachable, |read| {
         format!(
             "must be set to the public URL of the service, such as https://auth.example.com: tokens would name {issuer}, \
@@ -157,7 +158,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let log = log(read);
 
     let multi_node = read.boolean("multi_node");
-    // Redis keeps an event as long as a token that it concerns is valid, which is as long as the feed announces.
+    // Redis keeps an event until the tokens that it ends have expired. The second rule is the stricter one for leeways over 55 s.
     let is_minute_longer = redis.event_retention >= token.access_ttl + MINUTE;
     read.rule(&["redis.event_retention", "token.access_ttl"], is_minute_longer, |read| {
         format!("must be at least a minute longer than {}", read.mention("token.access_ttl"))
@@ -179,11 +180,11 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
             format!("all nodes need the same secret: set it or secret_file, because of {}", read.mention("multi_node"))
         });
     } else {
-        // The delay lets load balancers send new connections to other nodes. A single node has none.
+        // The delay lets load balancers switch to other nodes, which a single node does not have.
         http.drain_delay = Duration::ZERO;
     }
 
-    // the caller sets the current secret, from its location, and the warnings, from the reader
+    // the caller sets the current secret and the warnings
     let secrets = Secrets { current: String::new().into(), previous: previous_secrets };
     let warnings = Vec::new();
     let config = Config {
@@ -253,7 +254,7 @@ fn secret_location(read: &mut Reader<'_>, working_dir: &Path) -> SecretLocation 
     }
 }
 
-/// Reads a path, whether or not a file is there. A relative path starts at the working directory.
+/// Reads the path of a file, which may be missing. A relative path starts at the working directory.
 fn optional_path(read: &mut Reader<'_>, working_dir: &Path, key: &'static str) -> Option<PathBuf> {
     let path = read.optional(key, |_| Ok(()))?;
     Some(working_dir.join(path.expose()))
@@ -328,7 +329,7 @@ fn cache(read: &mut Reader<'_>) -> CacheSettings {
         max_sessions: read.number("cache.max_sessions", 1024..=100_000_000),
         max_tokens: read.number("cache.max_tokens", 0..=100_000_000),
     };
-    // A node synchronizes with Redis five times within this time (`revocation_log/timing.rs`).
+    // A node synchronizes with Redis five times within `max_staleness` (`revocation_log/timing.rs`).
     let leaves_time = settings.max_staleness.is_zero() || settings.max_staleness >= 100 * MILLISECOND;
     read.rule(&["cache.max_staleness"], leaves_time, |_| {
         "must be 0 (query Redis on every request) or at least 100ms".to_owned()
@@ -358,7 +359,7 @@ fn database(read: &mut Reader<'_>, data_dir: &Path) -> DatabaseSettings {
     }
 }
 
-/// The URL of a SQLite file, with special characters escaped.
+/// The URL of a SQLite file, with special characters percent-encoded.
 fn sqlite_url(path: &Path) -> SecretText {
     let mut url = String::from("sqlite://");
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -377,7 +378,7 @@ fn session(read: &mut Reader<'_>) -> SessionSettings {
         // the session record stores the grace as milliseconds in 16 bits
         grace: read.duration("session.grace", Duration::ZERO, MINUTE),
         retry_window: read.duration("session.retry_window", Duration::ZERO, 30 * DAY),
-        // the scripts keep the marks of counted repeats as 8 bits
+        // a session has a mark for each of its last 8 generations
         counted_repeats_limit: read.number("session.counted_repeats_limit", 2..=8),
         max_per_account: read.number("session.max_per_account", 1..=1000),
         recent: read.duration("session.recent", MINUTE, DAY),

@@ -8,7 +8,7 @@ use crate::domain::limit::{Backoff, FactorBackoff, Quota};
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// The rate limits. `None` means no limit.
+/// The rate limits. `None` means no limit. `per_address` limits count by the client's IP address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitSettings {
     /// Sign-ins from one address.
@@ -19,7 +19,7 @@ pub struct LimitSettings {
     pub login_backoff: Option<Backoff>,
     /// Second factors of sign-ins from one address.
     pub factor_per_address: Option<Quota>,
-    /// Mails with a code as a second factor to one account. The account's known devices and networks have separate
+    /// Mails to one account with a code as its second factor. The account's known devices and networks have separate
     /// counters, and all others share one.
     pub factor_mail_per_account: Option<Quota>,
     /// The delays after wrong codes of a second factor.
@@ -38,7 +38,7 @@ pub struct LimitSettings {
     pub password_change_service: Option<Quota>,
     /// Requests for links and codes, and uses of these, from one address.
     pub recovery_per_address: Option<Quota>,
-    /// Mails of one kind to one account that anyone can cause.
+    /// Mails of one kind to one account, if anyone can cause them.
     pub mail_per_account: Option<Quota>,
     /// Requests for links and codes, and uses of these, in total.
     pub recovery_service: Option<Quota>,
@@ -188,7 +188,7 @@ fn quota(text: &str) -> Result<Option<Quota>, String> {
     let (count, window) = text.split_once('/').ok_or_else(rule)?;
     let count: u32 = count.parse().ok().filter(|count| (1..=10_000_000).contains(count)).ok_or_else(rule)?;
     let window = duration::parse(window).ok().filter(|window| (SECOND..=DAY).contains(window)).ok_or_else(rule)?;
-    // A request becomes available every `window / count`. This interval is a whole number of microseconds, so at least one.
+    // A request becomes available every `window / count`, which must be at least a microsecond.
     if u128::from(count) > window.as_micros() {
         return Err(rule());
     }
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(quota("1/1s"), valid(1, 1));
         assert_eq!(quota("10000000/1d"), valid(10_000_000, 86_400));
         assert_eq!(quota("off"), Ok(None));
-        // the last but one has an interval of less than a microsecond
+        // `10000000/1s` allows a request in less than a microsecond
         for text in
             ["", "0/1s", "1", "1/", "/1s", "1/0", "-1/1s", "1/500ms", "1/2d", "10000001/1d", "10000000/1s", "Off"]
         {

@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs, mem,
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -35,7 +35,7 @@ pub struct Sources {
     pub environment: Vec<(OsString, OsString)>,
     /// `--data-dir`.
     pub data_dir: Option<PathBuf>,
-    /// `--set key=value`, as often as it was given.
+    /// The `key=value` of each `--set`.
     pub set: Vec<String>,
 }
 
@@ -115,7 +115,7 @@ pub fn load_listen(sources: &Sources) -> Result<SocketAddr, ConfigError> {
     Ok(parse(sources)?.listen)
 }
 
-/// The checked configuration, without the secrets.
+/// The checked configuration, without the current secret.
 fn parse(sources: &Sources) -> Result<Config, ConfigError> {
     let (config, _secret_path) = load_data_locations(sources)?;
     Ok(config)
@@ -156,13 +156,13 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
     let settings = sources.gather(&mut problems);
     let mut reader = Reader::new(&settings);
     let ParsedConfig { mut config, secret_location, mail_password_file } = interpret(&mut reader, &sources.working_dir);
-    config.warnings = mem::take(&mut reader.warnings);
+    config.warnings.append(&mut reader.warnings);
     problems.append(&mut reader.problems);
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
 
-    let problem_of = |key: &str, text: String| {
+    let error_about = |key: &str, text: String| {
         ConfigError::from(Problem { origin: Some(reader.origin(key).clone()), ..Problem::new(key, text) })
     };
     // Redis and the database are in the data directory by default.
@@ -180,13 +180,13 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
             required.push(("data directory", config.data_dir.clone()));
         }
         for (kind, path) in required {
-            check_exists(kind, &path).map_err(|text| problem_of("data_dir", text))?;
+            check_exists(kind, &path).map_err(|text| error_about("data_dir", text))?;
         }
     }
     if uses_data_dir || is_secret_in_data_dir {
         let folder = config.data_dir.display();
         let is_open_to_others = secret_file::create_data_dir(&config.data_dir)
-            .map_err(|text| problem_of("data_dir", format!("{folder} {text}")))?;
+            .map_err(|text| error_about("data_dir", format!("{folder} {text}")))?;
         if is_open_to_others {
             config.warnings.push(format!("others have access to {folder}; run `chmod 700 {folder}`"));
         }
@@ -194,7 +194,7 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
     let secrets = match secret_location {
         SecretLocation::Settings(secret) => Secrets { current: secret, previous: Vec::new() },
         SecretLocation::File(path) => {
-            let file = secret_file::read(&path).map_err(|text| problem_of("secret_file", text))?;
+            let file = secret_file::read(&path).map_err(|text| error_about("secret_file", text))?;
             if file.is_open_to_others {
                 // Accepted: orchestrators mount secrets with such permissions, and operators can't change them.
                 config.warnings.push(format!("others have access to the secret: run `chmod 600 {}`", path.display()));
@@ -212,18 +212,18 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
                     path.display(),
                     database.display()
                 );
-                return Err(problem_of("secret", text));
+                return Err(error_about("secret", text));
             }
             let secrets = match entropy {
                 Some(entropy) => secret_file::read_or_create(&path, entropy),
                 None => secret_file::read_generated(&path),
             };
-            secrets.map_err(|text| problem_of("secret", format!("none is configured, and {text}")))?
+            secrets.map_err(|text| error_about("secret", format!("none is configured, and {text}")))?
         }
     };
     if let Some(path) = mail_password_file {
         let is_open_to_others =
-            mail::read_password(&path, &mut config.mail).map_err(|text| problem_of("mail.password_file", text))?;
+            mail::read_password(&path, &mut config.mail).map_err(|text| error_about("mail.password_file", text))?;
         if is_open_to_others {
             config.warnings.push(format!(
                 "others have access to the password of the SMTP server: run `chmod 600 {}`",
@@ -239,7 +239,7 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
         );
     }
     config.secrets.current = secrets.current;
-    // after the previous secrets of the settings
+    // the previous secrets in the file, after those of `secret_previous`
     config.secrets.previous.extend(secrets.previous);
     Ok(config)
 }

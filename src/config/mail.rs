@@ -46,11 +46,11 @@ pub struct MailSettings {
     pub list_unsubscribe: Option<String>,
     /// Maximum number of mails that a node sends at the same time.
     pub workers: usize,
-    /// Delay before the second attempt; each further one doubles it.
+    /// Delay before the second attempt. Each further attempt doubles the delay.
     pub retry_first: Duration,
     /// Longest delay between attempts.
     pub retry_max: Duration,
-    /// A mail is given up this long after the change that it reports.
+    /// A mail is given up at the latest this long after it was queued.
     pub give_up_after: Duration,
     /// Maximum number of mails that wait.
     pub max_queued: u64,
@@ -189,12 +189,11 @@ pub(super) fn mail(read: &mut Reader<'_>, working_dir: &Path, data_dir: &Path, i
         }
         Ok(text.to_owned())
     });
-    // Only checked here: `smtp` parses it again.
+    // Only checked here: `smtp` parses the URL again.
     let url = read.optional("mail.url", |text| parse_smtp_url(text).map(drop));
-    let from = read.one("mail.from", optional_sender);
+    let from = read.one("mail.from", parse_sender);
     // Without a server, mails become files, and the fallback sender will do.
-    let needs_from = url.is_some();
-    let has_needed_from = !needs_from || read.is_given("mail.from");
+    let has_needed_from = url.is_none() || read.is_given("mail.from");
     read.rule(&["mail.from", "mail.url"], has_needed_from, |read| {
         format!(
             "must be set to the sender, such as \"Example <no-reply@example.com>\", because of {}",
@@ -207,12 +206,12 @@ pub(super) fn mail(read: &mut Reader<'_>, working_dir: &Path, data_dir: &Path, i
     let settings = MailSettings {
         transport,
         from,
-        reply_to: read.one("mail.reply_to", optional_sender),
+        reply_to: read.one("mail.reply_to", parse_sender),
         product_name,
         templates: read.optional("mail.templates", |_| Ok(())).map(|path| working_dir.join(path.expose())),
         default_locale: read.one("mail.default_locale", |text| text.parse().map_err(|rule| format!("{rule}"))),
-        notices_off: read.many("mail.notices_off", notice),
-        list_unsubscribe: read.one("mail.list_unsubscribe", unsubscribe),
+        notices_off: read.many("mail.notices_off", parse_notice),
+        list_unsubscribe: read.one("mail.list_unsubscribe", check_unsubscribe),
         workers: read.number("mail.workers", 1..=64),
         retry_first: read.duration("mail.retry_first", SECOND, HOUR),
         retry_max: read.duration("mail.retry_max", SECOND, DAY),
@@ -227,8 +226,8 @@ pub(super) fn mail(read: &mut Reader<'_>, working_dir: &Path, data_dir: &Path, i
     ParsedMail { settings, password_file }
 }
 
-/// Reads the settings of the SMTP server, and checks them even if `url`, the text of `mail.url`, is not set. Returns the file of the
-/// password, which [`read_password`] reads later, and the server.
+/// Reads the settings of the SMTP server, and checks them even if `url` (`mail.url`) is not set. Returns the password's file, for
+/// [`read_password`], and the settings.
 fn smtp(
     read: &mut Reader<'_>,
     working_dir: &Path,
@@ -305,7 +304,7 @@ struct Server {
     credentials: Option<SmtpCredentials>,
 }
 
-/// Parses `smtps://[user:password@]host[:465]` or `smtp://[user:password@]host[:587][?tls=none]`.
+/// Parses `smtps://[user:password@]host[:port]` or `smtp://[user:password@]host[:port][?tls=none]`.
 fn parse_smtp_url(text: &str) -> Result<Server, String> {
     let rule = || {
         "must be smtps://[user:password@]host[:port] for TLS, smtp://… for STARTTLS, or smtp://…?tls=none for clear text"
@@ -358,7 +357,7 @@ fn percent_decode(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Parses `no-reply@example.com` or `Example <no-reply@example.com>`. `None` if the text is empty.
-fn optional_sender(text: &str) -> Result<Option<Sender>, String> {
+fn parse_sender(text: &str) -> Result<Option<Sender>, String> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -384,7 +383,7 @@ fn fallback_sender(product_name: &str, issuer_name: &str) -> Sender {
 }
 
 /// Parses the name of a notice, for `mail.notices_off`.
-fn notice(text: &str) -> Result<Template, String> {
+fn parse_notice(text: &str) -> Result<Template, String> {
     let found = text.parse().ok().filter(|template: &Template| template.is_notice());
     found.ok_or_else(|| {
         let notices = Template::ALL.iter().filter(|template| template.is_notice());
@@ -394,7 +393,7 @@ fn notice(text: &str) -> Result<Template, String> {
 }
 
 /// Checks a `https:` or `mailto:` URL for `List-Unsubscribe`. `None` if the text is empty.
-fn unsubscribe(text: &str) -> Result<Option<String>, String> {
+fn check_unsubscribe(text: &str) -> Result<Option<String>, String> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -483,13 +482,13 @@ mod tests {
 
     #[test]
     fn sender_must_be_one_address_perhaps_with_a_name() {
-        let sender = optional_sender("Example Ltd. <no-reply@bücher.example>").unwrap().unwrap();
+        let sender = parse_sender("Example Ltd. <no-reply@bücher.example>").unwrap().unwrap();
         assert_eq!(sender.name.as_deref(), Some("Example Ltd."));
         assert_eq!(sender.address.as_str(), "no-reply@xn--bcher-kva.example");
         for bad in
             ["x", "a\r\nBcc: x@y.example <a@b.example>", "A <a@b.example>, B <c@d.example>", "<>", "a b@c.example"]
         {
-            assert!(optional_sender(bad).is_err(), "{bad:?}");
+            assert!(parse_sender(bad).is_err(), "{bad:?}");
         }
     }
 
@@ -506,7 +505,7 @@ mod tests {
 
     #[test]
     fn only_notices_can_be_switched_off() {
-        assert_eq!(notice("new_device"), Ok(Template::NewDevice));
-        assert!(notice("password_reset").unwrap_err().contains("new_device, "));
+        assert_eq!(parse_notice("new_device"), Ok(Template::NewDevice));
+        assert!(parse_notice("password_reset").unwrap_err().contains("new_device, "));
     }
 }

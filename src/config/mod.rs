@@ -53,7 +53,7 @@ pub struct Config {
     pub issuer: String,
     /// The directory of the generated secret, the SQLite database and the embedded Redis.
     pub data_dir: PathBuf,
-    /// Whether several nodes serve the same sessions. The embedded Redis is refused then.
+    /// Whether several nodes serve the same sessions. The embedded Redis and SQLite are refused then.
     pub multi_node: bool,
     /// The secrets from which all keys are derived.
     pub secrets: Secrets,
@@ -61,7 +61,7 @@ pub struct Config {
     pub registration: RegistrationSettings,
     /// Further ways to sign in.
     pub login: LoginSettings,
-    /// Deletion of accounts, and their e-mail addresses.
+    /// The deletion and the e-mail addresses of accounts.
     pub account: AccountSettings,
     /// Second factors and step-up.
     pub factors: FactorSettings,
@@ -161,11 +161,11 @@ pub struct FactorSettings {
     pub remember_device: Option<Duration>,
     /// Maximum number of remembered devices of an account.
     pub max_remembered_devices: u32,
-    /// Time during which a session keeps the level of a step-up.
+    /// Time during which a session keeps the authentication level (`acr`) of a step-up.
     pub step_up_ttl: Duration,
 }
 
-/// Deletion of accounts, and their e-mail addresses.
+/// The deletion and the e-mail addresses of accounts.
 #[derive(Clone, Copy, Debug)]
 pub struct AccountSettings {
     /// Time between the request to delete an account and its deletion.
@@ -267,7 +267,7 @@ pub type RedisUrl = SecretText;
 /// The caches that make repeated checks of a token independent of Redis.
 #[derive(Clone, Debug)]
 pub struct CacheSettings {
-    /// Maximum age of cached session state without confirmation that no revocation was missed. Zero: Redis is queried on
+    /// How long a node uses cached sessions without confirmation that it missed no revocation. Zero: Redis is queried on
     /// every request.
     pub max_staleness: Duration,
     /// Maximum number of cached sessions.
@@ -296,15 +296,15 @@ pub struct SessionSettings {
     pub idle_timeout: Duration,
     /// A session ends this long after its sign-in.
     pub absolute_timeout: Duration,
-    /// Time during which a superseded refresh token is answered with the current one.
+    /// Time after a refresh during which the superseded refresh token is answered with the current one.
     pub grace: Duration,
     /// Time after a refresh during which its response counts as possibly lost.
     pub retry_window: Duration,
-    /// A session ends when counted repeats have marked this number of its latest generations.
+    /// A session ends when another client's repeats have marked this number of its latest refresh tokens (generations).
     pub counted_repeats_limit: u8,
     /// Maximum number of sessions of an account; the oldest ends when another starts.
     pub max_per_account: u32,
-    /// Age of the last authentication up to which a session can make sensitive changes.
+    /// Maximum age of the last authentication for sensitive changes.
     pub recent: Duration,
 }
 
@@ -339,7 +339,7 @@ pub struct TokenSettings {
 }
 
 impl TokenSettings {
-    /// The retention of revocations: afterwards every affected token has expired, even if the clocks of nodes differ by 5 seconds.
+    /// How long a revocation must be kept: afterwards every affected token has expired, even if the clocks of nodes differ by 5 seconds.
     pub fn revocation_retention(&self) -> Duration {
         self.access_ttl + self.leeway + Duration::from_secs(5)
     }
