@@ -1,4 +1,4 @@
-//! Requests and responses beyond those of the modules in `conformance_suite`, which docs/conformance.md lists.
+//! Checks of OpenID Connect that the conformance suite (`conformance_suite`) does not make.
 
 use latchkey::{crypto::authorization_code::RequestHandle, service::authorize};
 
@@ -33,8 +33,8 @@ async fn form_post_responses_have_the_parameters_of_query_responses() {
     let signed_in = Browser::signed_in(&node, "ada").await;
     let signed_out = Browser::default();
     let valid = Request::for_client(&shop.id);
-    // The value of a field of the form.
-    let field = |page: &str, name: &str| {
+    // The value of the form's hidden field with this name.
+    let field_value = |page: &str, name: &str| {
         let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\""))?;
         Some(rest.split('"').next().unwrap().to_owned())
     };
@@ -43,21 +43,22 @@ async fn form_post_responses_have_the_parameters_of_query_responses() {
         (&signed_in, valid.clone()),
         (&signed_in, valid.without("state")),
         // the errors `login_required` and `invalid_request`
-        (&signed_out, valid.with_another("prompt", "none")),
+        (&signed_out, valid.with("prompt", "none")),
         (&signed_in, valid.without("response_type")),
     ] {
         let in_query = response_of(&browser.authorize(&node, &request).await.expect(303));
-        let form = browser.authorize(&node, &request.with_another("response_mode", "form_post")).await.expect(200);
+        let form = browser.authorize(&node, &request.with("response_mode", "form_post")).await.expect(200);
         assert!(form.text.contains(&format!("action=\"{CALLBACK}\"")), "{}", form.text);
         for (name, value) in &in_query {
-            let posted = field(&form.text, name).unwrap_or_else(|| panic!("no {name} for {request:?}: {}", form.text));
-            // each response has a code of its own, and descriptions are escaped
+            let posted =
+                field_value(&form.text, name).unwrap_or_else(|| panic!("no {name} for {request:?}: {}", form.text));
+            // these two differ: each response has a code of its own, and the form escapes descriptions
             if name != "code" && name != "error_description" {
                 assert_eq!(posted, *value, "{name}");
             }
         }
         assert_eq!(form.text.matches("type=\"hidden\"").count(), in_query.len(), "{}", form.text);
-        if let Some(code) = field(&form.text, "code") {
+        if let Some(code) = field_value(&form.text, "code") {
             exchange(&node, &shop, &code).await.expect(200);
         }
     }
@@ -69,20 +70,20 @@ async fn login_hint_and_languages_reach_the_page() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let request = Request::for_client(&shop.id).with("login_hint", "ada@example.com").with("ui_locales", "pt-BR en");
-    let sent = Browser::default().authorize(&node, &request).await;
-    let (_, handle_and_parameters) = page_and_handle(&node, &sent);
+    let to_sign_in = Browser::default().authorize(&node, &request).await;
+    let (_, handle_and_parameters) = page_and_handle(&node, &to_sign_in);
     // the other parameters of the page's address follow the handle
     let (handle, locales) = handle_and_parameters.split_once('&').unwrap();
     assert_eq!(locales, "ui_locales=pt-BR+en");
     let page = Browser::default().get(&node, &format!("/account/sign-in?request={handle}&{locales}")).await;
     assert!(page.text.contains("<html lang=\"pt\""), "{}", page.text);
     assert!(page.text.contains("value=\"ada@example.com\""), "{}", page.text);
-    // The language that the user chooses instead is kept when the browser returns.
+    // If the user chooses another language on the page, the next page has that language.
     let back = Browser::default().get(&node, &format!("/oauth2/authorize?request={handle}&ui_locales=de")).await;
     assert!(back.header("location").ends_with("&ui_locales=de"), "{back:?}");
     let handle = RequestHandle::parse(handle).unwrap();
-    let signed_out = None;
-    let pending = authorize::pending(&node.state, &handle, signed_out).await.unwrap();
+    let no_session = None;
+    let pending = authorize::pending(&node.state, &handle, no_session).await.unwrap();
     assert_eq!(pending.request.login_hint.as_deref(), Some("ada@example.com"));
     assert_eq!(pending.request.ui_locales.as_deref(), Some("pt-BR en"));
     assert_eq!(pending.client.id.as_str(), "shop");

@@ -43,13 +43,13 @@ use crate::harness::{
     test_cluster::{Node, ServiceClient, TestCluster},
 };
 
-/// The redirect URI of every app of these tests.
+/// The redirect URI of the apps [`web`] and [`public`], and of [`Request::for_client`].
 pub const CALLBACK: &str = "https://app.example.com/callback";
-/// The code verifier of every request.
+/// The PKCE code verifier of [`Request::for_client`]: the example of RFC 7636, appendix B.
 pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
-/// An app with a secret, to be registered. Without scopes of its own, the app gets those of `SIGN_IN_SCOPES`
-/// (`service/clients`): `openid` and three more.
+/// An app with a secret, to be registered. It gets the default scopes of an app (`SIGN_IN_SCOPES` in `service/clients`): `openid`,
+/// `profile`, `email` and `offline_access`.
 pub fn web(name: &str) -> NewClient {
     NewClient {
         name: name.to_owned(),
@@ -68,7 +68,7 @@ pub fn public(name: &str) -> NewClient {
     NewClient { kind: ClientKind::Public, ..web(name) }
 }
 
-/// A node with the account `ada@example.com` and the app `shop`, whose secret is returned.
+/// Starts a node, and registers the account `ada` (`ada@example.com`) and the app `shop`. Returns the node and the app.
 pub async fn shop(cluster: &TestCluster) -> (Node, ServiceClient) {
     let node = cluster.node().await;
     node.register("ada").await;
@@ -99,7 +99,7 @@ impl Browser {
         Self::signed_in_with(node, name, Some(authentication)).await
     }
 
-    /// Stores a browser session of an account. Without an `authentication`, the session is one of a sign-in by password at this time.
+    /// Stores a browser session of an account. If `authentication` is `None`, the session is that of a sign-in by password at this time.
     async fn signed_in_with(node: &Node, name: &str, authentication: Option<Authentication>) -> Self {
         let identifier = Identifier::parse(name);
         let account = node.state.sql.find_account(&identifier).await.unwrap().expect("the account is registered");
@@ -206,7 +206,8 @@ pub fn response_of(answer: &Answer) -> std::collections::BTreeMap<String, String
     Url::parse(location).unwrap().query_pairs().into_owned().collect()
 }
 
-/// The path of the page to which an answer redirects the browser, and the handle of the authorization request that waits meanwhile.
+/// The path to which an answer redirects the browser, and the handle of the waiting authorization request. If the URL has further
+/// parameters, they follow the handle.
 #[track_caller]
 pub fn page_and_handle(node: &Node, answer: &Answer) -> (String, String) {
     assert_eq!(answer.status, 303, "{answer:?}");
@@ -216,12 +217,12 @@ pub fn page_and_handle(node: &Node, answer: &Answer) -> (String, String) {
     (path.to_owned(), handle.to_owned())
 }
 
-/// Exchanges a code at the token endpoint. A client with a secret authenticates by HTTP Basic.
+/// Exchanges a code for tokens, with [`CALLBACK`] and [`VERIFIER`].
 pub async fn exchange(node: &Node, client: &ServiceClient, code: &str) -> Answer {
     exchange_with(node, client, code, CALLBACK, VERIFIER).await
 }
 
-/// Exchanges a code with this redirect URI and verifier.
+/// Exchanges a code for tokens, with this redirect URI and verifier.
 pub async fn exchange_with(
     node: &Node,
     client: &ServiceClient,
@@ -243,7 +244,7 @@ pub async fn refresh(node: &Node, client: &ServiceClient, refresh_token: &str) -
     token(node, client, &[("grant_type", "refresh_token"), ("refresh_token", refresh_token)]).await
 }
 
-/// Calls the token endpoint as a client. A public client has an empty secret.
+/// Calls the token endpoint as a client that authenticates by HTTP Basic. A public client has an empty secret.
 pub async fn token(node: &Node, client: &ServiceClient, form: &[(&str, &str)]) -> Answer {
     let request = node.request(Method::POST, "/oauth2/token").form(form);
     node.send(request.basic_auth(&client.id, Some(&client.secret))).await

@@ -57,7 +57,7 @@ async fn oidcc_scope_profile() {
     walk::scope_profile(Query).await;
 }
 
-/// The scope `email` reveals the address.
+/// The scope `email` reveals the e-mail address.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_scope_email() {
     walk::scope_email(Query).await;
@@ -99,31 +99,31 @@ async fn oidcc_display_popup() {
     walk::display_popup(Query).await;
 }
 
-/// `prompt=login` requires a new authentication, and `auth_time` is the time of the second authentication.
+/// `prompt=login` requires a new authentication, and `auth_time` is the time of the new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_prompt_login() {
     walk::prompt_login(Query).await;
 }
 
-/// `prompt=none` without a session is an error.
+/// `prompt=none` in a browser without a session is an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_prompt_none_not_logged_in() {
     walk::prompt_none_not_logged_in(Query).await;
 }
 
-/// `prompt=none` with a session gets tokens of the same authentication.
+/// `prompt=none` in a browser with a session gets tokens, with the `auth_time` of that session.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_prompt_none_logged_in() {
     walk::prompt_none_logged_in(Query).await;
 }
 
-/// `max_age=1` requires a new authentication after a second.
+/// `max_age=1` requires a new authentication when the last one is two seconds old.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_max_age_1() {
     walk::max_age_1(Query).await;
 }
 
-/// `max_age=10000` requires no new authentication, and both ID tokens have the time of the first authentication.
+/// `max_age=10000` requires no new authentication: the ID tokens of two requests have the same `auth_time`.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_max_age_10000() {
     walk::max_age_10000(Query).await;
@@ -135,7 +135,7 @@ async fn oidcc_ensure_request_with_unknown_parameter_succeeds() {
     walk::ensure_request_with_unknown_parameter_succeeds(Query).await;
 }
 
-/// With an ID token as a hint, `prompt=none` gets tokens of the same user.
+/// With an ID token as `id_token_hint`, `prompt=none` gets tokens of the same user.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_id_token_hint() {
     walk::id_token_hint(Query).await;
@@ -159,7 +159,7 @@ async fn oidcc_claims_locales() {
     walk::claims_locales(Query).await;
 }
 
-/// Unknown `acr_values` do not fail the request, and the ID token has the level that was reached.
+/// Unknown `acr_values` do not fail the request, and `acr` in the ID token is that of the sign-in.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_ensure_request_with_acr_values_succeeds() {
     walk::ensure_request_with_acr_values_succeeds(Query).await;
@@ -171,7 +171,7 @@ async fn oidcc_codereuse() {
     walk::codereuse(Query).await;
 }
 
-/// The second use of a code after half a minute revokes the tokens of the first use.
+/// The second use of a code, half a minute after the first, revokes the tokens of the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_codereuse_30seconds() {
     walk::codereuse_30seconds(Query).await;
@@ -219,13 +219,13 @@ async fn oidcc_ensure_request_object_with_redirect_uri() {
     walk::ensure_request_object_with_redirect_uri(Query).await;
 }
 
-/// A refresh token gets tokens of the same user and authentication, for its own client only.
+/// A refresh token yields tokens of the same user and authentication, and is refused to another client.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_refresh_token() {
     walk::refresh_token(Query).await;
 }
 
-/// A request with PKCE gets a code that only its verifier exchanges.
+/// The code of a request with PKCE can be exchanged only with the verifier of that request.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_ensure_request_with_valid_pkce_succeeds() {
     walk::ensure_request_with_valid_pkce_succeeds(Query).await;

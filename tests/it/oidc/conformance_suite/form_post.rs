@@ -1,5 +1,5 @@
-//! The modules of the conformance suite's profile Form Post, which are those of Basic with `response_mode=form_post`. Their steps are in
-//! `walk.rs`.
+//! The modules of the conformance suite's profile Form Post: those of Basic, with `response_mode=form_post`. Each test has the name of its
+//! module; `walk.rs` has the steps.
 
 use super::{Mode::FormPost, walk};
 
@@ -21,7 +21,7 @@ async fn oidcc_idtoken_signature() {
     walk::idtoken_signature(FormPost).await;
 }
 
-/// The suite skips the module for a provider that does not offer ID tokens without a signature.
+/// The provider offers no ID tokens without a signature, so the suite skips this module.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_idtoken_unsigned() {
     walk::idtoken_unsigned(FormPost).await;
@@ -45,7 +45,7 @@ async fn oidcc_userinfo_post_body() {
     walk::userinfo_post_body(FormPost).await;
 }
 
-/// A request without `nonce` gets an ID token without it.
+/// A request without `nonce` gets an ID token without `nonce`.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_ensure_request_without_nonce_succeeds_for_code_flow() {
     walk::ensure_request_without_nonce_succeeds_for_code_flow(FormPost).await;
@@ -57,7 +57,7 @@ async fn oidcc_scope_profile() {
     walk::scope_profile(FormPost).await;
 }
 
-/// The scope `email` reveals the address.
+/// The scope `email` reveals the e-mail address.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_scope_email() {
     walk::scope_email(FormPost).await;
@@ -99,31 +99,31 @@ async fn oidcc_display_popup() {
     walk::display_popup(FormPost).await;
 }
 
-/// `prompt=login` requires a new authentication, and `auth_time` is the time of the second authentication.
+/// `prompt=login` requires a new authentication, and `auth_time` is the time of the new one.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_prompt_login() {
     walk::prompt_login(FormPost).await;
 }
 
-/// `prompt=none` without a session is an error.
+/// `prompt=none` in a browser without a session is an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_prompt_none_not_logged_in() {
     walk::prompt_none_not_logged_in(FormPost).await;
 }
 
-/// `prompt=none` with a session gets tokens of the same authentication.
+/// `prompt=none` in a browser with a session gets tokens, with the `auth_time` of that session.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_prompt_none_logged_in() {
     walk::prompt_none_logged_in(FormPost).await;
 }
 
-/// `max_age=1` requires a new authentication after a second.
+/// `max_age=1` requires a new authentication when the last one is two seconds old.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_max_age_1() {
     walk::max_age_1(FormPost).await;
 }
 
-/// `max_age=10000` requires no new authentication, and both ID tokens have the time of the first authentication.
+/// `max_age=10000` requires no new authentication: the ID tokens of two requests have the same `auth_time`.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_max_age_10000() {
     walk::max_age_10000(FormPost).await;
@@ -135,7 +135,7 @@ async fn oidcc_ensure_request_with_unknown_parameter_succeeds() {
     walk::ensure_request_with_unknown_parameter_succeeds(FormPost).await;
 }
 
-/// With an ID token as a hint, `prompt=none` gets tokens of the same user.
+/// With an ID token as `id_token_hint`, `prompt=none` gets tokens of the same user.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_id_token_hint() {
     walk::id_token_hint(FormPost).await;
@@ -159,7 +159,7 @@ async fn oidcc_claims_locales() {
     walk::claims_locales(FormPost).await;
 }
 
-/// Unknown `acr_values` do not fail the request, and the ID token has the level that was reached.
+/// Unknown `acr_values` do not fail the request, and `acr` in the ID token is that of the sign-in.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_ensure_request_with_acr_values_succeeds() {
     walk::ensure_request_with_acr_values_succeeds(FormPost).await;
@@ -171,7 +171,7 @@ async fn oidcc_codereuse() {
     walk::codereuse(FormPost).await;
 }
 
-/// The second use of a code after half a minute revokes the tokens of the first use.
+/// The second use of a code, half a minute after the first, revokes the tokens of the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_codereuse_30seconds() {
     walk::codereuse_30seconds(FormPost).await;
@@ -219,13 +219,13 @@ async fn oidcc_ensure_request_object_with_redirect_uri() {
     walk::ensure_request_object_with_redirect_uri(FormPost).await;
 }
 
-/// A refresh token gets tokens of the same user and authentication, for its own client only.
+/// A refresh token yields tokens of the same user and authentication, and is refused to another client.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_refresh_token() {
     walk::refresh_token(FormPost).await;
 }
 
-/// A request with PKCE gets a code that only its verifier exchanges.
+/// The code of a request with PKCE can be exchanged only with the verifier of that request.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_ensure_request_with_valid_pkce_succeeds() {
     walk::ensure_request_with_valid_pkce_succeeds(FormPost).await;

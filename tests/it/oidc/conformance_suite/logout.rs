@@ -26,14 +26,14 @@ impl SignedIn {
         Self { suite, browser, id_token }
     }
 
-    async fn log_out(&self, parameters: &[(&str, &str)]) -> Answer {
+    async fn request_logout(&self, parameters: &[(&str, &str)]) -> Answer {
         let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
         self.browser.get(&self.suite.node, &format!("/oauth2/logout?{query}")).await
     }
 
-    /// Whether the browser is signed in. The suite checks it by `prompt=none`.
+    /// Whether the browser is signed in. As in the suite, an authorization request with `prompt=none` shows it.
     async fn is_signed_in(&self) -> bool {
-        let response = self.suite.respond(&self.browser, &self.suite.request().with("prompt", "none")).await;
+        let response = self.suite.authorize(&self.browser, &self.suite.request().with("prompt", "none")).await;
         match response.get("error") {
             None => true,
             Some(error) => {
@@ -43,25 +43,25 @@ impl SignedIn {
         }
     }
 
-    /// Signs out, and asserts that the browser is redirected at once, and that the user is signed out.
+    /// Requests a sign-out, and asserts that the user is signed out without a question, and the browser redirected to `location`.
     async fn expect_return(self, parameters: &[(&str, &str)], location: &str) {
-        let answer = self.log_out(parameters).await.expect(303);
+        let answer = self.request_logout(parameters).await.expect(303);
         assert_eq!(answer.header("location"), location);
         assert!(!self.is_signed_in().await);
         self.suite.finish().await;
     }
 
-    /// Signs out, and asserts that a page asks the user, who is still signed in.
+    /// Requests a sign-out, and asserts that a page asks for confirmation, and that the user is still signed in.
     async fn expect_question(self, parameters: &[(&str, &str)]) {
-        let page = self.log_out(parameters).await.expect(200);
+        let page = self.request_logout(parameters).await.expect(200);
         assert!(page.text.contains("Sign out?"), "{}", page.text);
         assert!(self.is_signed_in().await);
         self.suite.finish().await;
     }
 
-    /// Signs out, and asserts that a page shows an error without a redirect, and that the user is still signed in.
+    /// Requests a sign-out, and asserts that a page shows an error, without a redirect, and that the user is still signed in.
     async fn expect_error(self, parameters: &[(&str, &str)]) {
-        let page = self.log_out(parameters).await.expect(400);
+        let page = self.request_logout(parameters).await.expect(400);
         // `header` returns an empty text for a header that is absent
         assert_eq!(page.header("location"), "");
         assert!(self.is_signed_in().await);
@@ -87,7 +87,7 @@ async fn oidcc_rp_initiated_logout() {
     fixture.expect_return(&parameters, &format!("{BYE}?state=a+state")).await;
 }
 
-/// A URI that is not registered shows an error page.
+/// A URI that is not registered leads to an error page.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_bad_post_logout_redirect_uri() {
     let fixture = SignedIn::start().await;
@@ -97,14 +97,14 @@ async fn oidcc_rp_initiated_logout_bad_post_logout_redirect_uri() {
         .await;
 }
 
-/// An ID token whose signature was changed shows an error page.
+/// An ID token whose signature was changed leads to an error page.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_modified_id_token_hint() {
     let fixture = SignedIn::start().await;
     let (message, signature) = fixture.id_token.rsplit_once('.').unwrap();
-    // another first character than the signature has
-    let first = if signature.starts_with('A') { "B" } else { "A" };
-    let hint = format!("{message}.{first}{}", &signature[1..]);
+    // replaces the first character of the signature by another one
+    let other = if signature.starts_with('A') { "B" } else { "A" };
+    let hint = format!("{message}.{other}{}", &signature[1..]);
     fixture.expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)]).await;
 }
 
@@ -145,7 +145,7 @@ async fn oidcc_rp_initiated_logout_only_state() {
     SignedIn::start().await.expect_question(&[("state", "a state")]).await;
 }
 
-/// A registered URI with a query that is not registered shows an error page.
+/// A registered URI to which a query was added leads to an error page.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_query_added_to_post_logout_redirect_uri() {
     let fixture = SignedIn::start().await;
@@ -154,7 +154,7 @@ async fn oidcc_rp_initiated_logout_query_added_to_post_logout_redirect_uri() {
     fixture.expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", &added)]).await;
 }
 
-/// A text that is no ID token shows an error page.
+/// A text that is no ID token leads to an error page.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_bad_id_token_hint() {
     let fixture = SignedIn::start().await;

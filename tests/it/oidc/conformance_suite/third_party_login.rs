@@ -14,8 +14,8 @@ use super::{
 };
 use crate::harness::client::Answer;
 
-/// A node with the account ada, where apps can register themselves.
-async fn node() -> (TestCluster, Node) {
+/// A node with the account ada, where apps can register themselves. The node needs the cluster, which owns its Redis.
+async fn provider() -> (TestCluster, Node) {
     let mut cluster = TestCluster::new();
     cluster.config.dynamic_clients.registration = true;
     let node = cluster.node().await;
@@ -36,23 +36,23 @@ async fn register(node: &Node, initiate_login_uri: &str) -> Answer {
 /// The provider sends the user to the app's `initiate_login_uri` with the provider's issuer, and the app starts a sign-in there.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_3rd_party_init_login() {
-    let (_cluster, node) = node().await;
+    let (_cluster, node) = provider().await;
     let registered = register(&node, "https://app.example.com/start").await.expect(201).json();
     assert_eq!(registered["initiate_login_uri"], "https://app.example.com/start");
     let app = text(&registered, "client_id");
     let browser = Browser::signed_in(&node, "ada").await;
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &Request::for_client(app)).await);
     assert_eq!(page, "/account/consent");
-    // Consents as the page does: the app is then in the list of the user's apps.
-    let (_, cookie) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
-    let session = browser_session::load(&node.state, cookie, &SessionOrigin::default()).await.unwrap().unwrap();
+    // Consents as the page does. The account page then lists the app, with a link that opens it.
+    let (_, cookie_value) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
+    let session = browser_session::load(&node.state, cookie_value, &SessionOrigin::default()).await.unwrap().unwrap();
     let handle = RequestHandle::parse(&handle).unwrap();
     authorize::consent(&node.state, &handle, &session).await.unwrap();
     let tokens = node.login("ada").await;
     let listed = node.get("/v1/me/consents", &tokens.access).await.expect(200).json();
-    let link = url::Url::parse(text(&listed["apps"][0], "open_url")).unwrap();
-    assert!(link.as_str().starts_with("https://app.example.com/start?"), "{link}");
-    let (_, issuer) = link.query_pairs().find(|(name, _)| name == "iss").unwrap();
+    let open_url = url::Url::parse(text(&listed["apps"][0], "open_url")).unwrap();
+    assert!(open_url.as_str().starts_with("https://app.example.com/start?"), "{open_url}");
+    let (_, issuer) = open_url.query_pairs().find(|(name, _)| name == "iss").unwrap();
     assert_eq!(issuer, node.state.config.issuer);
     // The app sends the browser to that issuer, where the user is signed in and has consented.
     let metadata: Value = node.get_anonymously("/.well-known/openid-configuration").await.expect(200).json();
@@ -65,7 +65,7 @@ async fn oidcc_3rd_party_init_login() {
 /// A registration whose `initiate_login_uri` is not https is an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_3rd_party_init_login_nohttps() {
-    let (_cluster, node) = node().await;
+    let (_cluster, node) = provider().await;
     let refused = register(&node, "http://app.example.com/start").await;
     assert_eq!(error_of(&refused), (400, "invalid_client_metadata".to_owned()));
     node.stop().await;

@@ -1,5 +1,6 @@
 //! The steps of the modules of the profiles Basic and Form Post, which differ in their response mode. Each function has the name of its
-//! module, without the prefix `oidcc-`. The requests of [`Suite::request`] have the state `a state` and the nonce `a nonce`.
+//! module, without the prefix `oidcc-`. The requests of [`Suite::request`] have the state `a state` and the nonce `a nonce`. The clock
+//! advances by two seconds where `auth_time` or `iat`, which are whole seconds, could change, or where `max_age=1` must be exceeded.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use super::{
 use crate::harness::client::Answer;
 
 /// A request object without a signature: the header `{"alg":"none"}` and the claims `{}`.
-const UNSIGNED: &str = "eyJhbGciOiJub25lIn0.e30.";
+const UNSIGNED_REQUEST_OBJECT: &str = "eyJhbGciOiJub25lIn0.e30.";
 
 /// The claims of the ID token, unverified.
 fn id_claims(tokens: &Value) -> Value {
@@ -42,16 +43,16 @@ impl Suite {
         self.userinfo(&tokens).await
     }
 
-    /// Sends a request that requires a new authentication. Asserts that `browser` can't continue before. Signs the user in again, in
-    /// another browser for simplicity, continues there, and returns the tokens.
+    /// Sends a request that requires a new authentication. Asserts that `browser` gets a page, also when it resumes the request. Then signs
+    /// the user in again, for simplicity in a second browser, which resumes the request. Returns the tokens.
     async fn tokens_after_authentication(&self, browser: &Browser, request: &Request) -> Value {
         let (page, handle) = page_and_handle(&self.node, &browser.authorize(&self.node, request).await);
         assert!(page.starts_with("/account/"), "{page}");
-        let back = format!("/oauth2/authorize?request={handle}");
-        let (page_again, _) = page_and_handle(&self.node, &browser.get(&self.node, &back).await);
+        let resume_path = format!("/oauth2/authorize?request={handle}");
+        let (page_again, _) = page_and_handle(&self.node, &browser.get(&self.node, &resume_path).await);
         assert_eq!(page_again, page);
         let signed_in_again = self.browser().await;
-        let answer = signed_in_again.get(&self.node, &back).await;
+        let answer = signed_in_again.get(&self.node, &resume_path).await;
         self.tokens_of(&self.received(&answer)).await
     }
 }
@@ -59,7 +60,7 @@ impl Suite {
 pub async fn server(mode: Mode) {
     let suite = Suite::start(mode).await;
     let browser = suite.browser().await;
-    let response = suite.respond(&browser, &suite.request()).await;
+    let response = suite.authorize(&browser, &suite.request()).await;
     assert_eq!(response["state"], "a state");
     assert_eq!(response["iss"], "https://auth.example.com");
     let tokens = suite.tokens_of(&response).await;
@@ -74,7 +75,7 @@ pub async fn server(mode: Mode) {
 
 pub async fn response_type_missing(mode: Mode) {
     let suite = Suite::start(mode).await;
-    let response = suite.respond(&suite.browser().await, &suite.request().without("response_type")).await;
+    let response = suite.authorize(&suite.browser().await, &suite.request().without("response_type")).await;
     assert_eq!(response["error"], "invalid_request");
     assert_eq!(response["state"], "a state");
     assert!(!response.contains_key("code"));
@@ -204,7 +205,6 @@ pub async fn prompt_login(mode: Mode) {
     let suite = Suite::start(mode).await;
     let browser = suite.browser().await;
     let first = suite.tokens(&browser, &suite.request()).await;
-    // `auth_time` and `iat` are whole seconds.
     suite.cluster.advance(Duration::from_secs(2));
     let second = suite.tokens_after_authentication(&browser, &suite.request().with("prompt", "login")).await;
     let (first_claims, second_claims) = (id_claims(&first), id_claims(&second));
@@ -215,7 +215,7 @@ pub async fn prompt_login(mode: Mode) {
 
 pub async fn prompt_none_not_logged_in(mode: Mode) {
     let suite = Suite::start(mode).await;
-    let response = suite.respond(&Browser::default(), &suite.request().with("prompt", "none")).await;
+    let response = suite.authorize(&Browser::default(), &suite.request().with("prompt", "none")).await;
     assert_eq!(response["error"], "login_required");
     assert_eq!(response["state"], "a state");
     suite.finish().await;
@@ -278,9 +278,9 @@ pub async fn login_hint(mode: Mode) {
     let suite = Suite::start(mode).await;
     let request = suite.request().with("login_hint", "ada@example.com");
     suite.tokens(&suite.browser().await, &request).await;
-    // a browser without a session gets the sign-in page, with the hint in the first field
-    let sent = Browser::default().authorize(&suite.node, &request).await.expect(303);
-    let path = sent.header("location").replace(&suite.node.state.config.issuer, "");
+    // a browser without a session gets the sign-in page, which shows the hint in a field
+    let to_sign_in = Browser::default().authorize(&suite.node, &request).await.expect(303);
+    let path = to_sign_in.header("location").replace(&suite.node.state.config.issuer, "");
     let page = Browser::default().get(&suite.node, &path).await.expect(200);
     assert!(page.text.contains("value=\"ada@example.com\""), "{}", page.text);
     suite.finish().await;
@@ -307,20 +307,20 @@ pub async fn ensure_request_with_acr_values_succeeds(mode: Mode) {
 
 pub async fn codereuse(mode: Mode) {
     let suite = Suite::start(mode).await;
-    let response = suite.respond(&suite.browser().await, &suite.request()).await;
+    let response = suite.authorize(&suite.browser().await, &suite.request()).await;
     suite.tokens_of(&response).await;
-    let again = exchange(&suite.node, &suite.app, &response["code"]).await;
-    assert_eq!(error_of(&again), (400, "invalid_grant".to_owned()));
+    let repeated = exchange(&suite.node, &suite.app, &response["code"]).await;
+    assert_eq!(error_of(&repeated), (400, "invalid_grant".to_owned()));
     suite.finish().await;
 }
 
 pub async fn codereuse_30seconds(mode: Mode) {
     let suite = Suite::start(mode).await;
-    let response = suite.respond(&suite.browser().await, &suite.request()).await;
+    let response = suite.authorize(&suite.browser().await, &suite.request()).await;
     let tokens = suite.tokens_of(&response).await;
     suite.cluster.advance(Duration::from_secs(30));
-    let again = exchange(&suite.node, &suite.app, &response["code"]).await;
-    assert_eq!(error_of(&again), (400, "invalid_grant".to_owned()));
+    let repeated = exchange(&suite.node, &suite.app, &response["code"]).await;
+    assert_eq!(error_of(&repeated), (400, "invalid_grant".to_owned()));
     // The second use of the code has ended the session.
     suite.node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.expect(401);
     suite.finish().await;
@@ -338,16 +338,16 @@ pub async fn ensure_registered_redirect_uri(mode: Mode) {
 pub async fn ensure_post_request_succeeds(mode: Mode) {
     let suite = Suite::start(mode).await;
     let form = suite.node.request(Method::POST, "/oauth2/authorize").form(&suite.request().0);
-    // The form has no cookies, so the answer leads to the sign-in page.
-    let (page, handle) = page_and_handle(&suite.node, &suite.node.send(form).await);
-    let answer = suite.browser().await.get(&suite.node, &format!("{page}?request={handle}")).await;
+    // The answer redirects to a GET request, with which the browser sends its cookie.
+    let (path, handle) = page_and_handle(&suite.node, &suite.node.send(form).await);
+    let answer = suite.browser().await.get(&suite.node, &format!("{path}?request={handle}")).await;
     suite.tokens_of(&suite.received(&answer)).await;
     suite.finish().await;
 }
 
 pub async fn server_client_secret_post(mode: Mode) {
     let suite = Suite::start(mode).await;
-    let response = suite.respond(&suite.browser().await, &suite.request()).await;
+    let response = suite.authorize(&suite.browser().await, &suite.request()).await;
     let form = [
         ("grant_type", "authorization_code"),
         ("code", response["code"].as_str()),
@@ -365,7 +365,7 @@ pub async fn server_client_secret_post(mode: Mode) {
 pub async fn request_uri_unsigned_supported_correctly_or_rejected_as_unsupported(mode: Mode) {
     let suite = Suite::start(mode).await;
     let request = suite.request().with("request_uri", "https://app.example.com/request");
-    let response = suite.respond(&suite.browser().await, &request).await;
+    let response = suite.authorize(&suite.browser().await, &request).await;
     assert_eq!(response["error"], "request_uri_not_supported");
     assert_eq!(response["state"], "a state");
     suite.finish().await;
@@ -373,7 +373,8 @@ pub async fn request_uri_unsigned_supported_correctly_or_rejected_as_unsupported
 
 pub async fn unsigned_request_object_supported_correctly_or_rejected_as_unsupported(mode: Mode) {
     let suite = Suite::start(mode).await;
-    let response = suite.respond(&suite.browser().await, &suite.request().with("request", UNSIGNED)).await;
+    let response =
+        suite.authorize(&suite.browser().await, &suite.request().with("request", UNSIGNED_REQUEST_OBJECT)).await;
     assert_eq!(response["error"], "request_not_supported");
     assert_eq!(response["state"], "a state");
     suite.finish().await;
@@ -392,9 +393,9 @@ pub async fn claims_essential(mode: Mode) {
 pub async fn ensure_request_object_with_redirect_uri(mode: Mode) {
     let suite = Suite::start(mode).await;
     let payload = BASE64_URL_SAFE_NO_PAD.encode(r#"{"redirect_uri":"https://app.example.com/other"}"#);
-    // `e30` is the payload of `UNSIGNED`.
-    let request = suite.request().with("request", &UNSIGNED.replace("e30", &payload));
-    let response = suite.respond(&suite.browser().await, &request).await;
+    // `e30` is the payload of `UNSIGNED_REQUEST_OBJECT`.
+    let request = suite.request().with("request", &UNSIGNED_REQUEST_OBJECT.replace("e30", &payload));
+    let response = suite.authorize(&suite.browser().await, &request).await;
     assert_eq!(response["error"], "request_not_supported");
     suite.finish().await;
 }
@@ -418,7 +419,7 @@ pub async fn refresh_token(mode: Mode) {
 
 pub async fn ensure_request_with_valid_pkce_succeeds(mode: Mode) {
     let suite = Suite::start(mode).await;
-    let response = suite.respond(&suite.browser().await, &suite.request()).await;
+    let response = suite.authorize(&suite.browser().await, &suite.request()).await;
     let wrong = exchange_with(&suite.node, &suite.app, &response["code"], CALLBACK, &VERIFIER.to_lowercase()).await;
     assert_eq!(error_of(&wrong), (400, "invalid_grant".to_owned()));
     suite.tokens_of(&response).await;
