@@ -61,15 +61,15 @@ async fn consent_is_asked_once_for_each_scope() {
     assert_eq!(page, "/account/consent");
     let code = consent(&node, &browser, &handle).await;
     exchange(&node, &forum, &code).await.expect(200);
-    // The next sign-in gets a code at once, also without any page (`prompt=none`).
+    // The next sign-in gets a code at once, also with `prompt=none`, which allows no page.
     browser.code(&node, &request).await;
     let silent = request.with("prompt", "none");
     browser.code(&node, &silent).await;
     // Another scope, or `prompt=consent`, asks again.
-    let more = request.with("scope", "openid profile");
-    assert_eq!(page_and_handle(&node, &browser.authorize(&node, &more).await).0, "/account/consent");
-    let again = request.with("prompt", "consent");
-    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &again).await);
+    let other_scope = request.with("scope", "openid profile");
+    assert_eq!(page_and_handle(&node, &browser.authorize(&node, &other_scope).await).0, "/account/consent");
+    let prompting = request.with("prompt", "consent");
+    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &prompting).await);
     assert_eq!(page, "/account/consent");
     consent(&node, &browser, &handle).await;
     // Another account has allowed nothing.
@@ -79,14 +79,13 @@ async fn consent_is_asked_once_for_each_scope() {
     node.stop().await;
 }
 
-/// A token is only for the services that the page has shown (RFC 8707).
+/// An app gets tokens only for resources (RFC 8707) that the consent page has named.
 #[tokio::test(flavor = "multi_thread")]
 async fn consent_without_a_resource_covers_no_resource() {
     let (cluster, server) = dynamic_clients::cluster().await;
     let (node, browser) = dynamic_clients::node_with_browser(&cluster).await;
     let client_id = server.app(dynamic_clients::PATH, &[]);
     let without_resource = dynamic_clients::request(&server, &client_id);
-    // The user consents to the request without a resource, and then to the one with a resource.
     dynamic_clients::allow(&node, &browser, &server, &without_resource).await;
     let with_resource = without_resource.with_another("resource", dynamic_clients::RESOURCE);
     let silent = browser.authorize(&node, &with_resource.with("prompt", "none")).await.expect(303);
@@ -110,20 +109,20 @@ async fn consent_to_a_resource_does_not_cover_all_audiences_of_the_app() {
     let audiences = vec![orders.to_owned(), stock.to_owned()];
     cluster.service_client_with(NewClient { audiences, ..app_with_consent("forum") }).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let all = Request::for_client("forum");
-    let narrow = all.with_another("resource", orders);
-    let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &narrow).await);
+    // Without `resource`, a request is for all of the app's audiences.
+    let for_all = Request::for_client("forum");
+    let (for_orders, for_stock) = (for_all.with("resource", orders), for_all.with("resource", stock));
+    let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &for_orders).await);
     consent(&node, &browser, &handle).await;
-    browser.code(&node, &narrow).await;
-    for wider in [all.with_another("resource", stock), all.clone()] {
-        assert_eq!(page_and_handle(&node, &browser.authorize(&node, &wider).await).0, "/account/consent");
+    browser.code(&node, &for_orders).await;
+    for request in [&for_stock, &for_all] {
+        assert_eq!(page_and_handle(&node, &browser.authorize(&node, request).await).0, "/account/consent");
     }
-    // Without `resource`, the tokens are for all of the app's audiences, which the page names.
-    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &all).await);
+    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &for_all).await);
     let page = browser.get(&node, &format!("{page}?request={handle}")).await.expect(200);
     assert!(page.text.contains("orders.example.com") && page.text.contains("stock.example.com"), "{}", page.text);
     consent(&node, &browser, &handle).await;
-    for request in [narrow, all.with_another("resource", stock), all] {
+    for request in [for_orders, for_stock, for_all] {
         browser.code(&node, &request).await;
     }
     node.stop().await;
@@ -161,7 +160,7 @@ async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
     let shop_tokens = sign_in(&node, &browser, &shop, "openid").await;
     let login_tokens = node.login("ada").await;
     let apps = node.get("/v1/me/consents", &login_tokens.access).await.expect(200).json();
-    // The operator registered the shop without consent, so it has no scope that the user has allowed.
+    // The shop does not ask for consent, so the user has allowed it no scope.
     let (listed_forum, listed_shop) = (&apps["apps"][0], &apps["apps"][1]);
     assert_eq!(text(listed_forum, "client_id"), "forum");
     assert_eq!(text(listed_forum, "name"), "The Forum");
@@ -170,7 +169,7 @@ async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
     assert_eq!(text(listed_shop, "client_id"), "shop");
     assert_eq!(listed_shop["scope"], serde_json::Value::Null);
     node.delete("/v1/me/consents/forum", &login_tokens.access).await.expect(204);
-    // The session and the code of the forum have ended; the shop's session continues.
+    // The forum's session and its unused code have ended. The shop's session continues.
     refresh(&node, &forum, text(&tokens, "refresh_token")).await.expect(400);
     exchange(&node, &forum, &unused_code).await.expect(400);
     refresh(&node, &shop, text(&shop_tokens, "refresh_token")).await.expect(200);
@@ -180,8 +179,8 @@ async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
     node.stop().await;
 }
 
-/// An attacker (a squatter) registers the victim's address and consents to an app of their own. If the consent survived, the app would
-/// never ask the victim. I13: what another person set up does not survive the verification of an address.
+/// An attacker (a squatter) registers the victim's address `ada@example.com`, and consents to an app of the attacker. If the consent
+/// survived, the app would never ask the victim. I13: what another person set up does not survive the verification of an address.
 #[tokio::test(flavor = "multi_thread")]
 async fn i13_consent_of_a_squatter_does_not_survive_the_reset_of_the_password() {
     let cluster = TestCluster::new();
@@ -194,7 +193,7 @@ async fn i13_consent_of_a_squatter_does_not_survive_the_reset_of_the_password() 
     let silent = request.with("prompt", "none");
     squatter.code(&node, &silent).await;
 
-    let (token, _) = request_reset(&cluster, &node, "ada").await;
+    let (token, _code) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let victim = Browser::signed_in(&node, "ada").await;
     let response = response_of(&victim.authorize(&node, &silent).await);
@@ -212,7 +211,7 @@ async fn i13_consent_of_a_session_that_ended_meanwhile_is_withdrawn() {
     let squatter = Browser::signed_in(&node, "ada").await;
     let (_, handle) = page_and_handle(&node, &squatter.authorize(&node, &Request::for_client("trojan")).await);
     let session_before_reset = session(&node, &squatter).await;
-    let (token, _) = request_reset(&cluster, &node, "ada").await;
+    let (token, _code) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let request_handle = RequestHandle::parse(&handle).unwrap();
     authorize::consent(&node.state, &request_handle, &session_before_reset).await.unwrap();
@@ -227,7 +226,7 @@ async fn reported_password_change_withdraws_recent_consents_and_keeps_older_ones
     let (node, _) = shop(&cluster).await;
     let tokens = node.login("ada").await;
     verify_address(&cluster, &node, "ada", &tokens).await;
-    // At the report the consents are 81 hours and one hour old. It withdraws those of the last 72 hours (`account.undo_window`).
+    // At the report, the consents are 81 hours and one hour old. The report withdraws those of the last 72 hours (`account.undo_window`).
     for (app, hours_afterwards) in [("forum", 80), ("trojan", 1)] {
         cluster.service_client_with(app_with_consent(app)).await;
         let browser = Browser::signed_in(&node, "ada").await;
@@ -252,7 +251,7 @@ async fn reported_password_change_withdraws_recent_consents_and_keeps_older_ones
     node.stop().await;
 }
 
-/// RFC 8252, section 8.6: any program on the device could pose as such a client. Its redirect URI may have any port.
+/// Any program on the device could pose as a client on a loopback address (RFC 8252, section 8.6). Its redirect URI may have any port.
 #[tokio::test(flavor = "multi_thread")]
 async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     let cluster = TestCluster::new();
@@ -267,15 +266,15 @@ async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     let session = session(&node, &browser).await;
     authorize::consent(&node.state, &request_handle, &session).await.unwrap();
     let uri_with_other_port = "http://127.0.0.1:1/cb";
-    let authorize_again = async || {
+    let new_code = async || {
         let answer = browser.authorize(&node, &request.with("redirect_uri", uri_with_other_port)).await.expect(303);
         let (_, code) = answer.header("location").split_once("?code=").unwrap_or_else(|| panic!("{answer:?}"));
         code.split('&').next().unwrap().to_owned()
     };
     let cli = ServiceClient { id: "cli".to_owned(), secret: String::new() };
-    exchange_with(&node, &cli, &authorize_again().await, uri_with_other_port, VERIFIER).await.expect(200);
+    exchange_with(&node, &cli, &new_code().await, uri_with_other_port, VERIFIER).await.expect(200);
     // If the consent is withdrawn before the exchange, the exchange fails.
-    let code = authorize_again().await;
+    let code = new_code().await;
     let login_tokens = node.login("ada").await;
     node.delete("/v1/me/consents/cli", &login_tokens.access).await.expect(204);
     exchange_with(&node, &cli, &code, uri_with_other_port, VERIFIER).await.expect(400);

@@ -1,4 +1,4 @@
-//! Tests the cache of client ID metadata documents: when a document is fetched, and when it is fetched again.
+//! The cache of client ID metadata documents: when a node fetches an app's document, and when it fetches the document again.
 
 use std::time::Duration;
 
@@ -44,11 +44,11 @@ async fn changed_document_takes_effect_during_a_sign_in_once_it_is_fetched_again
     let jwks = json!({ "keys": [key] });
     server.app(PATH, &[("token_endpoint_auth_method", json!("private_key_jwt")), ("jwks", jwks)]);
     // a node that has not cached the former document
-    let other = cluster.node().await;
-    assert_eq!(error_of(&exchange(&other, &server, &client_id, &code).await), (401, "invalid_client".to_owned()));
-    assert_eq!(error_of(&refresh(&other, &client_id, &tokens).await), (401, "invalid_client".to_owned()));
+    let other_node = cluster.node().await;
+    assert_eq!(error_of(&exchange(&other_node, &server, &client_id, &code).await), (401, "invalid_client".to_owned()));
+    assert_eq!(error_of(&refresh(&other_node, &client_id, &tokens).await), (401, "invalid_client".to_owned()));
     node.stop().await;
-    other.stop().await;
+    other_node.stop().await;
 }
 
 /// A P-256 public key.
@@ -75,15 +75,15 @@ async fn document_is_fetched_once_for_concurrent_requests_and_again_after_it_exp
         let cache_control = format!("Cache-Control: {directive}");
         server
             .set(PATH, Reply::with("200 OK", &["Content-Type: application/json", &cache_control], document.as_bytes()));
-        // longer than any document is fresh
+        // longer than a node uses any document
         cluster.advance(Duration::from_hours(25));
         let browser = Browser::signed_in(&node, "ada").await;
-        let before = server.requests(PATH);
+        let fetches_before = server.requests(PATH);
         // seconds to advance, and the fetches so far
         for (seconds, fetched) in [(0, 1), (expired_at - 2, 1), (2, 2)] {
             cluster.advance(Duration::from_secs(seconds));
             browser.authorize(&node, &request(&server, &client_id)).await.expect(303);
-            assert_eq!(server.requests(PATH) - before, fetched, "{directive}");
+            assert_eq!(server.requests(PATH) - fetches_before, fetched, "{directive}");
         }
     }
     // A failure is cached for ten seconds: seconds to advance, and the fetches so far.
@@ -102,13 +102,13 @@ async fn endpoints_other_than_authorize_fetch_nothing_for_strangers() {
     let (cluster, server) = cluster().await;
     let (node, _) = node_with_browser(&cluster).await;
     let client_id = server.app(PATH, &[]);
-    let no_token = "lk_rt_x";
-    let form = [("grant_type", "refresh_token"), ("refresh_token", no_token)];
+    let invalid_token = "lk_rt_x";
+    let form = [("grant_type", "refresh_token"), ("refresh_token", invalid_token)];
     assert_eq!(error_of(&token_as(&node, &client_id, &form).await), (401, "invalid_client".to_owned()));
     let with_secret = ServiceClient { id: client_id.clone(), secret: "x".to_owned() };
     assert_eq!(error_of(&token(&node, &with_secret, &form).await), (401, "invalid_client".to_owned()));
-    // what the next two endpoints answer is tested elsewhere
-    let revocation = [("token", no_token), ("client_id", client_id.as_str())];
+    // other tests check what the next two endpoints answer
+    let revocation = [("token", invalid_token), ("client_id", client_id.as_str())];
     node.send(node.request(Method::POST, "/oauth2/revoke").form(&revocation)).await;
     let encoded_id: String = url::form_urlencoded::byte_serialize(client_id.as_bytes()).collect();
     let logout = format!("/oauth2/logout?client_id={encoded_id}&post_logout_redirect_uri=https%3A%2F%2Fx.example");
@@ -124,14 +124,14 @@ async fn sessions_survive_a_host_that_does_not_answer_and_end_with_its_document(
     let client_id = server.app(PATH, &[]);
     let tokens = sign_in(&node, &browser, &server, &client_id).await;
     server.set(PATH, Reply::with("503 Service Unavailable", &[], b""));
-    // longer than the document may be used without being fetched again
+    // longer than a node uses the document before it fetches it again
     cluster.advance(Duration::from_hours(2));
     let tokens = refresh(&node, &client_id, &tokens).await.expect(200).json();
-    assert_eq!(server.requests(PATH), 2, "one by the sign-in, and one by the refresh");
+    assert_eq!(server.requests(PATH), 2, "one fetch by the sign-in, and one by the refresh");
     // A new sign-in needs the document.
     let answer = browser.authorize(&node, &request(&server, &client_id)).await;
     expect_refusal_page(&answer);
-    // Unlike a 503, a 410 says that there is no document any more. The failure before was cached for ten seconds.
+    // Unlike a 503, a 410 says that there is no document any more. The node caches each failure for ten seconds.
     server.set(PATH, Reply::with("410 Gone", &[], b""));
     cluster.advance(Duration::from_secs(11));
     assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await), (401, "invalid_client".to_owned()));

@@ -30,7 +30,7 @@ pub(super) const RESOURCE: &str = "https://mcp.example.com/mcp";
 /// The path of an app's document.
 pub(super) const PATH: &str = "/apps/helper.json";
 
-/// A cluster whose nodes fetch documents from a server of the test.
+/// A cluster, and a server of the test from which its nodes fetch the documents of apps.
 pub(super) async fn cluster() -> (TestCluster, DocumentServer) {
     let mut cluster = TestCluster::new();
     let server = DocumentServer::start().await;
@@ -140,21 +140,21 @@ async fn user_signs_in_through_the_pages_to_an_app_that_nobody_registered() {
     let client_id = server.app(PATH, &[]);
     let mut visitor = Visitor::new(&node);
     let path = |answer: &Answer| answer.header("location").replace(&node.state.config.issuer, "");
-    let form = |page: &Answer, prefix: &str| {
+    let form_action = |page: &Answer, prefix: &str| {
         actions(page).into_iter().find(|action| action.starts_with(prefix)).unwrap_or_else(|| panic!("{page:?}"))
     };
     let query = request(&server, &client_id).query();
     let sent = visitor.open(&format!("/oauth2/authorize?{query}")).await.expect(303);
     let page = visitor.open(&path(&sent)).await.expect(200);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
-    let signed_in = visitor.submit(&form(&page, "/account/sign-in"), &fields).await.expect(303);
+    let signed_in = visitor.submit(&form_action(&page, "/account/sign-in"), &fields).await.expect(303);
     let to_consent = visitor.open(&path(&signed_in)).await.expect(303);
     let page = visitor.open(&path(&to_consent)).await.expect(200);
     assert!(page.text.contains("The Helper"), "{}", page.text);
     assert!(page.text.contains("does not know this app. Continue only if you trust localhost."), "{}", page.text);
     // the redirect URI is an address of the app's own host, not of a program on the user's device
     assert!(!page.text.contains("runs on your device"), "{}", page.text);
-    let allowed = visitor.submit(&form(&page, "/account/consent"), &[("decision", "allow")]).await.expect(303);
+    let allowed = visitor.submit(&form_action(&page, "/account/consent"), &[("decision", "allow")]).await.expect(303);
     let back = visitor.open(&path(&allowed)).await.expect(303);
     let code = callback_parameters(&server, &back).remove("code").unwrap();
     exchange(&node, &server, &client_id, &code).await.expect(200);
@@ -166,12 +166,12 @@ async fn user_signs_in_through_the_pages_to_an_app_that_nobody_registered() {
 async fn url_is_the_client_id_in_tokens_and_lists() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
-    let other = cluster.node().await;
+    let other_node = cluster.node().await;
     let client_id = server.app(PATH, &[("post_logout_redirect_uris", json!([server.url("/bye")]))]);
     let service = cluster
         .service_client_with(NewClient {
             name: "mcp-server".to_owned(),
-            audiences: vec![RESOURCE.to_owned(), "latchkey".to_owned()],
+            audiences: vec![RESOURCE.to_owned()],
             ..NewClient::default()
         })
         .await;
@@ -179,7 +179,7 @@ async fn url_is_the_client_id_in_tokens_and_lists() {
         request(&server, &client_id).with("scope", "openid email mcp:tools").with_another("resource", RESOURCE);
     let code = allow(&node, &browser, &server, &request).await;
     // The other node has neither fetched the document nor handled the consent.
-    let tokens = exchange(&other, &server, &client_id, &code).await.expect(200).json();
+    let tokens = exchange(&other_node, &server, &client_id, &code).await.expect(200).json();
     let access = claims(text(&tokens, "access_token"));
     assert_eq!(access["client_id"], client_id.as_str());
     assert_eq!(access["aud"], json!([RESOURCE, cluster.config.issuer]));
@@ -201,7 +201,7 @@ async fn url_is_the_client_id_in_tokens_and_lists() {
     let app_session = sessions.iter().find(|session| !session["client_id"].is_null()).unwrap();
     assert_eq!(app_session["client_id"], client_id.as_str());
     assert_eq!(app_session["app"], "The Helper");
-    let consents = other.get("/v1/me/consents", &login_tokens.access).await.expect(200).json();
+    let consents = other_node.get("/v1/me/consents", &login_tokens.access).await.expect(200).json();
     let app = &consents["apps"][0];
     assert_eq!(app["client_id"], client_id.as_str());
     assert_eq!(app["sessions"], 1);
@@ -212,9 +212,9 @@ async fn url_is_the_client_id_in_tokens_and_lists() {
     query.append_pair("post_logout_redirect_uri", &server.url("/bye"));
     let bye = browser.get(&node, &format!("/oauth2/logout?{}", query.finish())).await.expect(303);
     assert_eq!(bye.header("location"), server.url("/bye"));
-    assert_eq!(error_of(&refresh(&other, &client_id, &refreshed).await), (400, "invalid_grant".to_owned()));
+    assert_eq!(error_of(&refresh(&other_node, &client_id, &refreshed).await), (400, "invalid_grant".to_owned()));
     node.stop().await;
-    other.stop().await;
+    other_node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -365,7 +365,7 @@ async fn number_of_fetches_and_of_apps_is_limited() {
         let client_id = server.app(&format!("/app{number}"), &[]);
         sign_in(&node, &browser, &server, &client_id).await;
     }
-    // the third document that is fetched, and one app more than the account may allow
+    // The third document may still be fetched, but the account may allow no third app.
     let third = server.app("/app2", &[]);
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request(&server, &third)).await);
     let mut visitor = visitor_of(&node, &browser);
@@ -375,7 +375,7 @@ async fn number_of_fetches_and_of_apps_is_limited() {
     assert!(refused.text.contains("too many apps"), "{}", refused.text);
     let limit = 10;
     assert_eq!(node.state.sql.dynamic_clients(limit).await.unwrap().len(), 2);
-    // Cached documents do not count against the limit, new ones do.
+    // A request for a cached document does not count against the quota of fetches.
     browser.authorize(&node, &request(&server, &third)).await.expect(303);
     let fourth = server.app("/app3", &[]);
     let limited = browser.authorize(&node, &request(&server, &fourth)).await;
@@ -413,14 +413,14 @@ async fn app_gets_tokens_only_for_the_resource_that_it_names() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
     let client_id = server.app(PATH, &[("scope", json!("mcp:tools admin"))]);
-    let narrow = request(&server, &client_id).with("scope", "mcp:tools").with_another("resource", RESOURCE);
-    let code = allow(&node, &browser, &server, &narrow).await;
+    let with_resource = request(&server, &client_id).with("scope", "mcp:tools").with_another("resource", RESOURCE);
+    let code = allow(&node, &browser, &server, &with_resource).await;
     let tokens = exchange(&node, &server, &client_id, &code).await.expect(200).json();
     let access = claims(text(&tokens, "access_token"));
     assert_eq!(access["aud"], RESOURCE);
     assert_eq!(access["scope"], "mcp:tools");
-    // Without a resource, the token is for this service only, not for all resources that such apps may request.
-    let without_resource = narrow.without("resource");
+    // Without a resource, the token is for Latchkey only, not for all resources that such apps may request.
+    let without_resource = with_resource.without("resource");
     let answer = browser.authorize(&node, &without_resource).await;
     let code = callback_parameters(&server, &answer).remove("code").unwrap();
     let tokens = exchange(&node, &server, &client_id, &code).await.expect(200).json();

@@ -1,4 +1,4 @@
-//! Dynamic client registration (RFC 7591): apps that register themselves, without anything being stored.
+//! Dynamic client registration (RFC 7591): apps that register themselves. Nothing is stored before a user consents.
 
 use std::time::Duration;
 
@@ -29,22 +29,22 @@ async fn register(node: &Node, metadata: Value) -> Answer {
     node.send(node.request(Method::POST, "/oauth2/register").json(&metadata)).await
 }
 
-/// The status and the code of the refusal of a client that is unknown, or has not authenticated as it must.
+/// The status and the `error` for a client that is unknown, or that does not authenticate as it registered.
 fn invalid_client() -> (u16, String) {
     (401, "invalid_client".to_owned())
 }
 
-/// Registers an app that authenticates by `method`. Its secret is empty for the method `none`.
-async fn register_app(node: &Node, method: &str) -> ServiceClient {
+/// Registers an app with this `token_endpoint_auth_method`. With `none`, the returned secret is empty.
+async fn register_app(node: &Node, auth_method: &str) -> ServiceClient {
     let metadata = json!({
         "client_name": "The Helper",
         "redirect_uris": [CALLBACK],
         "grant_types": ["authorization_code", "refresh_token"],
-        "token_endpoint_auth_method": method,
+        "token_endpoint_auth_method": auth_method,
         "software_version": "ignored",
     });
     let registered = register(node, metadata).await.expect(201).json();
-    assert_eq!(registered["token_endpoint_auth_method"], method);
+    assert_eq!(registered["token_endpoint_auth_method"], auth_method);
     let secret = registered["client_secret"].as_str().unwrap_or_default().to_owned();
     ServiceClient { id: text(&registered, "client_id").to_owned(), secret }
 }
@@ -53,15 +53,15 @@ async fn register_app(node: &Node, method: &str) -> ServiceClient {
 async fn allow(node: &Node, browser: &Browser, client_id: &str) -> String {
     let (page, handle) = page_and_handle(node, &browser.authorize(node, &Request::for_client(client_id)).await);
     assert_eq!(page, "/account/consent");
-    let cookie = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
-    let session = browser_session::load(&node.state, cookie, &SessionOrigin::default()).await.unwrap().unwrap();
+    let (_, cookie_value) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
+    let session = browser_session::load(&node.state, cookie_value, &SessionOrigin::default()).await.unwrap().unwrap();
     // what the page of consent does when the user allows the app
     authorize::consent(&node.state, &RequestHandle::parse(&handle).unwrap(), &session).await.unwrap();
     let answer = browser.get(node, &format!("/oauth2/authorize?request={handle}")).await;
     response_of(&answer).remove("code").unwrap()
 }
 
-/// Calls the token endpoint with the secret in the form.
+/// Calls the token endpoint with the client's id and secret in the form. Empty values are left out.
 async fn token_by_post(node: &Node, client: &ServiceClient, form: &[(&str, &str)]) -> Answer {
     let credentials = [("client_id", client.id.as_str()), ("client_secret", client.secret.as_str())];
     let form: Vec<_> = form.iter().copied().chain(credentials).filter(|(_, value)| !value.is_empty()).collect();
@@ -74,7 +74,7 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
     let node = cluster.node().await;
     node.register("ada").await;
     let browser = Browser::signed_in(&node, "ada").await;
-    // knows the apps from the database only
+    // The apps register at `node`, so the other node knows them from the database only.
     let other_node = cluster.node().await;
     for method in ["none", "client_secret_basic", "client_secret_post"] {
         let app = register_app(&node, method).await;
@@ -100,11 +100,11 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
         let tokens = tokens.expect(200).json();
         assert_eq!(claims(text(&tokens, "access_token"))["client_id"], app.id.as_str());
         assert_eq!(claims(text(&tokens, "id_token"))["aud"], app.id.as_str());
-        // By another method or with another secret, the client is refused.
+        // With a wrong secret or by another method, the client is refused.
         let refresh_token = text(&tokens, "refresh_token");
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
-        let wrong = ServiceClient { secret: "lk_cs_wrong".to_owned(), ..app.clone() };
-        assert_eq!(error_of(&token_by_post(&node, &wrong, &form).await), invalid_client(), "{method}");
+        let with_wrong_secret = ServiceClient { secret: "lk_cs_wrong".to_owned(), ..app.clone() };
+        assert_eq!(error_of(&token_by_post(&node, &with_wrong_secret, &form).await), invalid_client(), "{method}");
         if method == "client_secret_basic" {
             assert_eq!(error_of(&token_by_post(&node, &app, &form).await), invalid_client());
             let without_secret = ServiceClient { secret: String::new(), ..app.clone() };
@@ -130,6 +130,7 @@ async fn invalid_metadata_is_refused_with_an_error_code_of_rfc_7591() {
         (json!({ "redirect_uris": ["http://app.example.com/cb"] }), invalid_uri),
         (json!({ "redirect_uris": ["javascript:alert(1)"] }), invalid_uri),
         (json!({ "redirect_uris": ["https://app.example.com/cb#x"] }), invalid_uri),
+        // only an app without a secret may have a scheme of its own
         (
             json!({ "redirect_uris": ["com.example.app:/cb"], "token_endpoint_auth_method": "client_secret_post" }),
             invalid_uri,
@@ -222,9 +223,9 @@ async fn app_stays_registered_while_the_secret_of_the_service_is_rotated() {
     node.register("ada").await;
     let app = register_app(&node, "client_secret_basic").await;
     node.stop().await;
-    let former =
-        std::mem::replace(&mut cluster.config.secrets.current, SecretText::from("another secret that is long enough"));
-    cluster.config.secrets.previous = vec![former];
+    let secrets = &mut cluster.config.secrets;
+    secrets.previous = vec![secrets.current.clone()];
+    secrets.current = SecretText::from("another secret that is long enough");
     let node = cluster.node().await;
     let browser = Browser::signed_in(&node, "ada").await;
     let code = allow(&node, &browser, &app.id).await;

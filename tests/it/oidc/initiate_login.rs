@@ -20,7 +20,7 @@ use crate::{
 const START: &str = "https://forum.example.com/start?tenant=1";
 const HOME: &str = "https://forum.example.com/home";
 
-/// An app that can be opened: it has a URL at which it starts a sign-in. The app [`shop`] has none.
+/// An app that the account page can open: it has an `initiate_login_uri`. The app [`shop`] has none.
 fn forum() -> NewClient {
     let mut client = web("forum");
     client.app.name = Some("The Forum".to_owned());
@@ -54,7 +54,7 @@ async fn account_page_opens_app_that_starts_a_sign_in() {
     let mut ada = Visitor::new(&node);
     ada.open("/account/sign-in").await.expect(200);
     ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
-    // ada's browser, for the requests of the apps
+    // the visitor's browser, in the form that `sign_in` takes
     let browser = Browser {
         cookie: Some(format!("__Host-latchkey-browser={}", ada.cookies["__Host-latchkey-browser"])),
         session: None,
@@ -81,7 +81,7 @@ async fn login_hint_goes_only_to_apps_that_may_know_the_address() {
     let (node, shop) = shop(&cluster).await;
     let forum = cluster.service_client_with(forum()).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    // without the scope `email`, which shows an app the address
+    // Without the scope `email`, an app may not know the address.
     sign_in(&node, &browser, &forum, "openid profile").await;
     sign_in(&node, &browser, &shop, "openid").await;
     let tokens = node.login("ada").await;
@@ -122,10 +122,10 @@ async fn app_without_registration_is_opened_at_the_address_in_its_metadata() {
     let sql = cluster.sql().await;
     latchkey::service::clients::disable(&cluster.clock, &sql, &client_id).await.unwrap();
     sql.close().await;
-    // longer than the five seconds after which a node reads again whether an app without registration is disabled
+    // A node reads every five seconds whether an app without registration is disabled.
     cluster.advance(std::time::Duration::from_secs(6));
     assert_eq!(apps().await[0]["open_url"], Value::Null);
-    // An address on another host is refused, as is one without https (the module `oidcc-3rd_party-init-login-nohttps` of the OpenID
+    // A URL on another host is refused, as is one without https (the module `oidcc-3rd_party-init-login-nohttps` of the OpenID
     // conformance suite).
     let refused_uris = ["https://evil.example/start", "http://localhost/start", "javascript:alert(1)"];
     for (number, uri) in refused_uris.iter().enumerate() {
@@ -137,15 +137,15 @@ async fn app_without_registration_is_opened_at_the_address_in_its_metadata() {
         let refused = node.send(node.request(Method::POST, "/oauth2/register").json(&metadata)).await;
         assert_eq!(error_of(&refused), (400, "invalid_client_metadata".to_owned()), "{uri}");
     }
-    // an address on the host of the redirect URI
+    // a URL on the host of the redirect URI
     let metadata = json!({ "redirect_uris": [CALLBACK], "initiate_login_uri": "https://app.example.com/start" });
     let registered = node.send(node.request(Method::POST, "/oauth2/register").json(&metadata)).await.expect(201).json();
     assert_eq!(registered["initiate_login_uri"], metadata["initiate_login_uri"]);
     node.stop().await;
 }
 
-/// As the modules `oidcc-3rd_party-init-login` and `oidcc-3rd_party-init-login-nohttps` of the OpenID conformance suite require, by the
-/// command line: an https address is registered and shown again, and any other address is refused.
+/// The modules `oidcc-3rd_party-init-login` and `oidcc-3rd_party-init-login-nohttps` of the OpenID conformance suite, for the command
+/// line: `client add` accepts an https URL, which `client show` shows, and refuses any other.
 #[tokio::test(flavor = "multi_thread")]
 async fn registration_keeps_initiate_login_uri_and_refuses_one_without_https() {
     let folder = tempfile::tempdir().unwrap();
@@ -177,7 +177,7 @@ async fn registration_keeps_initiate_login_uri_and_refuses_one_without_https() {
         assert!(!refused.status.success(), "{uri}");
         assert!(errors.contains(message), "{uri}: {errors}");
     }
-    // the app's other links, which pages show
+    // the options for the other links of an app, which pages show
     for option in ["--client-uri", "--logo-uri", "--policy-uri", "--tos-uri"] {
         let arguments =
             ["client", "add", "other", "--kind", "web", "--redirect-uri", CALLBACK, option, "javascript:alert(1)"];

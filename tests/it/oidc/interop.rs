@@ -9,38 +9,34 @@ use openidconnect::{
 use serde_json::json;
 use url::Url;
 
-use super::{Browser, public, web};
+use super::{Browser, CALLBACK, public, web};
 use crate::{
     harness::test_cluster::{Node, ServiceClient, TestCluster},
     interop::run_program,
 };
 
-/// The redirect URI of the app `shop`. Nothing listens there: the tests read the redirect.
-const REDIRECT_URI: &str = "https://app.example.com/callback";
-
-/// A node at its own issuer, with the app `shop`, the app `spa` without a secret, and a browser that has signed in as `ada`.
+/// A node whose issuer is its own address, with the app `shop`, the app `spa` without a secret, and a browser that has signed in as `ada`.
+/// Nothing listens at the redirect URI of the apps: the tests and programs read the redirect.
 async fn provider() -> (TestCluster, Node, ServiceClient, Browser) {
     let mut cluster = TestCluster::new();
-    // the programs use the system clock, too
+    // the client libraries compare times in tokens with the system clock
     cluster.clock = Clock::System;
     let node = cluster.node_at_issuer().await;
     node.register("ada").await;
-    let mut shop = web("shop");
-    shop.app.redirect_uris = vec![REDIRECT_URI.to_owned()];
-    let shop = cluster.service_client_with(shop).await;
+    let shop = cluster.service_client_with(web("shop")).await;
     cluster.service_client_with(public("spa")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     (cluster, node, shop, browser)
 }
 
-/// Runs a program of `tests/interop` that signs `ada` in to the apps with a library, in the browser with this cookie.
+/// Runs a program of `tests/interop`. With a client library, the program signs `ada` in to both apps, in the browser of `provider`.
 async fn sign_in_with(program: &'static str) {
     let (cluster, node, shop, browser) = provider().await;
     let (account, _) = browser.session.unwrap();
     let settings = json!({
         "issuer": cluster.config.issuer,
         "client_secret": shop.secret,
-        "redirect_uri": REDIRECT_URI,
+        "redirect_uri": CALLBACK,
         "bye": "https://app.example.com/bye",
         "subject": account.to_string(),
         "cookie": browser.cookie,
@@ -90,7 +86,7 @@ async fn openidconnect_crate_signs_in() {
         ClientId::new(shop.id.clone()),
         Some(ClientSecret::new(shop.secret.clone())),
     )
-    .set_redirect_uri(RedirectUrl::new(REDIRECT_URI.to_owned()).unwrap());
+    .set_redirect_uri(RedirectUrl::new(CALLBACK.to_owned()).unwrap());
     let (pkce_challenge, pkce_verifier) = PkceCodeChallenge::new_random_sha256();
     let (url, state, nonce) = app
         .authorize_url(CoreAuthenticationFlow::AuthorizationCode, CsrfToken::new_random, Nonce::new_random)
