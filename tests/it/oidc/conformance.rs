@@ -33,7 +33,6 @@ async fn form_post_responses_have_the_parameters_of_query_responses() {
     let signed_in = Browser::signed_in(&node, "ada").await;
     let signed_out = Browser::default();
     let valid = Request::for_client(&shop.id);
-    // The value of the form's hidden field with this name.
     let field_value = |page: &str, name: &str| {
         let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\""))?;
         Some(rest.split('"').next().unwrap().to_owned())

@@ -37,7 +37,7 @@ async fn logout_with_hint_ends_browsers_session_and_returns_to_client() {
     assert!(answer.header("set-cookie").starts_with("__Host-latchkey-browser=; Path=/; Max-Age=0"));
     refresh(&node, &shop, text(&shop_tokens, "refresh_token")).await.expect(400);
     refresh(&node, &forum, text(&forum_tokens, "refresh_token")).await.expect(400);
-    // a session with `offline_access` does not end with the browser's
+    // a session with `offline_access` does not end with the browser's session
     refresh(&node, &forum, text(&offline_tokens, "refresh_token")).await.expect(200);
     // The browser is signed out: an authorization request leads to a page instead of a code.
     page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
@@ -57,12 +57,12 @@ async fn logout_without_hint_asks_the_user_first() {
     // The browser is still signed in: an authorization request gets a code.
     browser.code(&node, &Request::for_client(&shop.id)).await;
     let csrf = csrf_of(&page);
-    let confirm = async |browser: &Browser, csrf: &str, site: &str| {
+    let confirm = async |browser: &Browser, csrf: &str, sec_fetch_site: &str| {
         let form = [("client_id", "shop"), ("post_logout_redirect_uri", BYE), ("state", "s"), ("csrf", csrf)];
-        let request = node.request(Method::POST, "/oauth2/logout").form(&form).header("sec-fetch-site", site);
+        let request = node.request(Method::POST, "/oauth2/logout").form(&form).header("sec-fetch-site", sec_fetch_site);
         node.send(browser.with_cookie(request)).await
     };
-    // Neither a forged form nor the anti-forgery token of another browser signs out: the page asks again.
+    // A form without the token, from another site, or with the token of another browser does not sign out: the page asks again.
     let other_browser = Browser::signed_in(&node, "ada").await;
     confirm(&browser, "", "same-origin").await.expect(200);
     confirm(&browser, &csrf, "cross-site").await.expect(200);
@@ -91,22 +91,22 @@ async fn logout_goes_to_registered_uris_only() {
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
     let hint = text(&tokens, "id_token");
     let refused: [&[(&str, &str)]; 7] = [
-        // URIs that are not the client's, although one looks like it
+        // URIs that are not registered, although the second resembles the registered one
         &[("id_token_hint", hint), ("post_logout_redirect_uri", "https://evil.example/")],
         &[("id_token_hint", hint), ("post_logout_redirect_uri", "https://app.example.com/bye/")],
-        // the hint of another client
+        // a hint that was issued to another client than `client_id`
         &[("id_token_hint", hint), ("client_id", "forum"), ("post_logout_redirect_uri", BYE)],
         // hints that are not ID tokens of this issuer
         &[("id_token_hint", text(&tokens, "access_token")), ("post_logout_redirect_uri", BYE)],
         &[("id_token_hint", "e30.e30.e30")],
-        // an unknown client, and no client: nothing says that the URI is registered
+        // an unknown client, and no client, so that no URI is registered
         &[("client_id", "unknown"), ("post_logout_redirect_uri", BYE)],
         &[("post_logout_redirect_uri", BYE)],
     ];
     for parameters in refused {
         let answer = browser.get(&node, &logout_path(parameters)).await.expect(400);
         assert_eq!(answer.header("location"), "", "{parameters:?}");
-        assert!(!answer.text.contains("evil.example"));
+        assert!(!answer.text.contains("evil.example"), "the page has no link to the refused URI");
     }
     // The browser is still signed in.
     browser.code(&node, &Request::for_client(&shop.id)).await;
@@ -127,8 +127,8 @@ async fn hint_of_another_user_does_not_sign_out() {
     node.stop().await;
 }
 
-/// A form of another site arrives without the browser's cookie, so nobody could confirm. A valid hint suffices (OpenID Connect
-/// RP-Initiated Logout 1.0, section 6), also an expired one if its session is live (section 2).
+/// A form of another site arrives without the browser's cookie, so the user cannot be asked. A valid hint suffices (OpenID Connect
+/// RP-Initiated Logout 1.0, section 6), even an expired one while its session is live (section 2).
 #[tokio::test(flavor = "multi_thread")]
 async fn logout_without_cookie_ends_the_session_of_the_hint() {
     let cluster = TestCluster::new();
@@ -142,10 +142,10 @@ async fn logout_without_cookie_ends_the_session_of_the_hint() {
     let answer = node.send(node.request(Method::POST, "/oauth2/logout").form(&form)).await.expect(303);
     assert_eq!(answer.header("location"), BYE);
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
+    // The hint's browser is signed out, and the user's other browser is not.
     page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
-    // The user's other browser is still signed in.
     other_browser.code(&node, &Request::for_client(&shop.id)).await;
-    // Without a hint, the browser returns with its cookie.
+    // Without a hint, the browser is redirected to a GET request, which has its cookie.
     let form = [("client_id", "shop"), ("state", "s")];
     let answer = node.send(node.request(Method::POST, "/oauth2/logout").form(&form)).await.expect(303);
     assert_eq!(answer.header("location"), "https://auth.example.com/oauth2/logout?client_id=shop&state=s");

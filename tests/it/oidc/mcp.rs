@@ -1,4 +1,4 @@
-//! The SDKs of the Model Context Protocol (MCP) of npm and PyPI, unmodified, against an MCP server that trusts Latchkey: discovery by
+//! The unmodified SDKs of the Model Context Protocol (MCP) from npm and PyPI, with an MCP server that trusts Latchkey: discovery by
 //! protected resource metadata (RFC 9728), the resource parameter (RFC 8707), and a client that nobody registered. The user goes through
 //! the real pages.
 
@@ -37,7 +37,7 @@ struct Program {
 impl Program {
     fn start(name: &'static str, settings: &Value) -> Self {
         let folder = interop::folder();
-        // mcp_server.mjs imports the package latchkey-verify from its own folder.
+        // mcp_server.mjs imports the package latchkey-verify from the folder in which it runs.
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/js");
         let to = folder.path().join("latchkey-verify");
         fs::create_dir_all(to.join("src")).unwrap();
@@ -71,23 +71,23 @@ impl Program {
 }
 
 /// Signs the user in and allows the app on the pages. Returns the URL to which the browser returns.
-async fn sign_in_and_consent(node: &Node, url: &str, app: &str) -> String {
+async fn sign_in_and_consent(node: &Node, url: &str, app_name: &str) -> String {
     let issuer = &node.state.config.issuer;
     let target = |answer: &Answer| answer.header("location").replace(issuer.as_str(), "");
-    let form = |page: &Answer, prefix: &str| {
+    let form_action = |page: &Answer, prefix: &str| {
         actions(page).into_iter().find(|action| action.starts_with(prefix)).unwrap_or_else(|| panic!("{page:?}"))
     };
     let mut visitor = Visitor::new(node);
     let to_sign_in = visitor.open(url.strip_prefix(issuer.as_str()).unwrap()).await.expect(303);
     let page = visitor.open(&target(&to_sign_in)).await.expect(200);
-    assert!(page.text.contains(app), "{}", page.text);
+    assert!(page.text.contains(app_name), "{}", page.text);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
     // each submitted form leads back to `/oauth2/authorize`, which decides on the next step
-    let signed_in = visitor.submit(&form(&page, "/account/sign-in"), &fields).await.expect(303);
+    let signed_in = visitor.submit(&form_action(&page, "/account/sign-in"), &fields).await.expect(303);
     let to_consent = visitor.open(&target(&signed_in)).await.expect(303);
     let page = visitor.open(&target(&to_consent)).await.expect(200);
     assert!(page.text.contains("does not know this app") && page.text.contains("mcp:tools"), "{}", page.text);
-    let allowed = visitor.submit(&form(&page, "/account/consent"), &[("decision", "allow")]).await.expect(303);
+    let allowed = visitor.submit(&form_action(&page, "/account/consent"), &[("decision", "allow")]).await.expect(303);
     let to_app = visitor.open(&target(&allowed)).await.expect(303);
     to_app.header("location").to_owned()
 }
@@ -100,11 +100,11 @@ enum ClientIdSource {
     Registration(&'static str),
 }
 
-/// Signs in with a client program of an SDK, which then calls the MCP server with its first token and with a refreshed one. `app` is the
-/// name that the pages show.
-async fn assert_client_signs_in(program: &'static str, app: &str, source: ClientIdSource) {
+/// Signs in with a client program of an SDK, which then calls the MCP server with its first token and with a refreshed one. The pages
+/// show `app_name`.
+async fn assert_client_signs_in(program: &'static str, app_name: &str, source: ClientIdSource) {
     let mut cluster = TestCluster::new();
-    // the programs use the system clock, too
+    // the SDKs compare times in tokens with the system clock
     cluster.clock = Clock::System;
     let documents = DocumentServer::start().await;
     let resource = format!("http://127.0.0.1:{}/mcp", guard::free_port());
@@ -129,10 +129,10 @@ async fn assert_client_signs_in(program: &'static str, app: &str, source: Client
         }),
     );
     server.read("ready").await;
-    // nothing listens there: the test hands the URL to the program
+    // Nothing listens there. The test plays the browser, and hands the callback URL to the program.
     let redirect_uri = "http://127.0.0.1:4711/callback";
     let (document, auth_method) = match source {
-        ClientIdSource::Document => (Some(documents.app("/client.json", &[("client_name", json!(app))])), "none"),
+        ClientIdSource::Document => (Some(documents.app("/client.json", &[("client_name", json!(app_name))])), "none"),
         ClientIdSource::Registration(method) => (None, method),
     };
     let mut client = Program::start(
@@ -146,7 +146,7 @@ async fn assert_client_signs_in(program: &'static str, app: &str, source: Client
         }),
     );
     let url = client.read("open").await;
-    let callback_url = sign_in_and_consent(&node, &url, app).await;
+    let callback_url = sign_in_and_consent(&node, &url, app_name).await;
     assert!(callback_url.starts_with(redirect_uri), "{callback_url}");
     client.write(&callback_url).await;
     let done: Value = serde_json::from_str(&client.read("done").await).unwrap();

@@ -1,4 +1,4 @@
-//! Protection of the fetch of metadata documents against server-side request forgery, by hostile URLs and hostile hosts.
+//! Protection against server-side request forgery by hostile URLs, and against hostile hosts, when a node fetches metadata documents.
 
 use std::time::Duration;
 
@@ -24,11 +24,11 @@ fn settings(server: &DocumentServer) -> DynamicClientSettings {
 
 /// Fetches a document. Returns its body.
 async fn fetch(settings: &DynamicClientSettings, url: &str) -> Result<Vec<u8>, FetchError> {
-    fetch_whole(settings, url).await.map(|fetched| fetched.body)
+    fetch_with_freshness(settings, url).await.map(|fetched| fetched.body)
 }
 
 /// Fetches a document. Returns its body and its freshness.
-async fn fetch_whole(settings: &DynamicClientSettings, url: &str) -> Result<Fetched, FetchError> {
+async fn fetch_with_freshness(settings: &DynamicClientSettings, url: &str) -> Result<Fetched, FetchError> {
     let url = Url::parse(url).unwrap();
     Fetcher::new(settings).unwrap().get_json(&url, FetchPurpose::Authorization).await
 }
@@ -37,12 +37,12 @@ async fn fetch_whole(settings: &DynamicClientSettings, url: &str) -> Result<Fetc
 async fn document_of_a_trusted_host_is_fetched() {
     let server = DocumentServer::start().await;
     server.set("/c.json?v=1", Reply::json(&json!({ "a": 1 })));
-    // a type with the suffix `+json`, and a parameter
+    // a media type with the suffix `+json` and a parameter
     let headers = ["Content-Type: application/client+json; charset=utf-8", "Cache-Control: max-age=60"];
     server.set("/plus", Reply::with("200 OK", &headers, b"{}"));
     let settings = settings(&server);
     assert_eq!(fetch(&settings, &server.url("/c.json?v=1")).await.unwrap(), br#"{"a":1}"#);
-    let fetched = fetch_whole(&settings, &server.url("/plus")).await.unwrap();
+    let fetched = fetch_with_freshness(&settings, &server.url("/plus")).await.unwrap();
     assert_eq!(fetched.freshness, Some(Duration::from_secs(60)));
 }
 
@@ -50,15 +50,15 @@ async fn document_of_a_trusted_host_is_fetched() {
 async fn host_with_private_address_is_not_connected_to() {
     let server = DocumentServer::start().await;
     server.set("/c.json", Reply::json(&json!({})));
-    let without_private = DynamicClientSettings { private_networks: Vec::new(), ..settings(&server) };
-    // A name that resolves to 127.0.0.1, as an attacker's own domain may.
-    assert_eq!(fetch(&without_private, &server.url("/c.json")).await, Err(FetchError::PrivateAddress));
-    // Networks are allowed one by one.
+    let without_private_networks = DynamicClientSettings { private_networks: Vec::new(), ..settings(&server) };
+    // `localhost` resolves to 127.0.0.1, as an attacker's domain may.
+    assert_eq!(fetch(&without_private_networks, &server.url("/c.json")).await, Err(FetchError::PrivateAddress));
+    // The only network that is allowed does not contain the address.
     let other_network =
-        DynamicClientSettings { private_networks: vec!["10.0.0.0/8".parse().unwrap()], ..without_private };
+        DynamicClientSettings { private_networks: vec!["10.0.0.0/8".parse().unwrap()], ..without_private_networks };
     assert_eq!(fetch(&other_network, &server.url("/c.json")).await, Err(FetchError::PrivateAddress));
     assert_eq!(server.requests("/c.json"), 0);
-    // IP addresses in any spelling are refused before a connection.
+    // An IP address as the host is refused in any spelling, even if its network is allowed.
     for host in ["127.0.0.1", "2130706433", "0x7f000001", "0177.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]"]
     {
         let outcome = fetch(&settings(&server), &format!("https://{host}:{}/c.json", server.port)).await;
@@ -110,7 +110,7 @@ async fn response_that_is_too_large_compressed_or_not_json_is_refused() {
         ),
         ("missing", Reply::with("404 Not Found", &[json_type], b"{}"), FetchError::Status(404)),
         ("partial", Reply::with("206 Partial", &[json_type], b"{}"), FetchError::Status(206)),
-        ("headers", Reply::with("200 OK", &[json_type, &long_header], b"{}"), FetchError::Http),
+        ("long header", Reply::with("200 OK", &[json_type, &long_header], b"{}"), FetchError::Http),
         ("many headers", Reply::with("200 OK", &many_headers, b"{}"), FetchError::Http),
         ("no http", Reply { bytes: b"SSH-2.0-OpenSSH\r\n\r\n".to_vec(), stalls: false }, FetchError::Http),
         (
@@ -136,7 +136,7 @@ async fn response_that_is_too_large_compressed_or_not_json_is_refused() {
 async fn fetch_from_a_stalled_host_times_out() {
     let server = DocumentServer::start().await;
     let settings = DynamicClientSettings { fetch_timeout: Duration::from_millis(300), ..settings(&server) };
-    // nothing, a part of the headers, a part of the body
+    // the host sends nothing, a part of the headers, or a part of the body, and then stalls
     for bytes in
         ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"]
     {
@@ -148,12 +148,12 @@ async fn fetch_from_a_stalled_host_times_out() {
 #[tokio::test]
 async fn host_without_trusted_certificate_is_refused() {
     let server = DocumentServer::start().await;
-    let other = DocumentServer::start().await; // each server has its own certificate authority
+    let other_server = DocumentServer::start().await; // each server has its own certificate authority
     server.set("/c.json", Reply::json(&json!({})));
-    let foreign = DynamicClientSettings { ca_file: Some(other.ca_file()), ..settings(&server) };
-    assert_eq!(fetch(&foreign, &server.url("/c.json")).await, Err(FetchError::Tls));
+    let with_other_ca = DynamicClientSettings { ca_file: Some(other_server.ca_file()), ..settings(&server) };
+    assert_eq!(fetch(&with_other_ca, &server.url("/c.json")).await, Err(FetchError::Tls));
     assert_eq!(server.requests("/c.json"), 0);
-    let missing = DynamicClientSettings { ca_file: Some("/nonexistent/ca.pem".into()), ..settings(&server) };
-    let error = Fetcher::new(&missing).unwrap_err().to_string();
+    let without_ca_file = DynamicClientSettings { ca_file: Some("/nonexistent/ca.pem".into()), ..settings(&server) };
+    let error = Fetcher::new(&without_ca_file).unwrap_err().to_string();
     assert!(error.starts_with("dynamic_clients.ca_file: /nonexistent/ca.pem:"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Attacks with redirects (RFC 9700, sections 4.1 and 4.11): responses go to registered URIs, or to apps that the user has allowed.
+//! Attacks with redirects (RFC 9700, sections 4.1 and 4.11): responses go only to registered URIs, or to apps that the user has allowed.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn authorize_never_redirects_to_an_unregistered_uri() {
         // The first letter is U+0251, not an a.
         "https://ɑpp.example.com/callback",
     ] {
-        // With a registered URI, the first would lead to a page, the second to a redirect with an error, and the third to any redirect.
+        // With the registered URI, the first and the third would redirect with a code, and the second with an error.
         for request in [
             Request::for_client(&shop.id).with("redirect_uri", uri),
             Request::for_client(&shop.id).with("redirect_uri", uri).with("scope", "unknown"),
@@ -48,8 +48,8 @@ async fn authorize_never_redirects_to_an_unregistered_uri() {
     node.stop().await;
 }
 
-/// Section 4.11.2: an attacker publishes the metadata document of an app, and sends users through Latchkey to the attacker's page: by an
-/// erroneous request, by a silent one, or when the user refuses.
+/// Section 4.11.2: an attacker publishes the metadata document of an app, and sends users to Latchkey so that it redirects them to the
+/// attacker's page: after an erroneous request, after a silent one, or when the user refuses.
 #[tokio::test(flavor = "multi_thread")]
 async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
     let (cluster, server) = dynamic_clients::cluster().await;
@@ -63,12 +63,12 @@ async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
         valid.with("acr_values", "aal3"),
         valid.with("prompt", "none"),
     ];
-    let visitor = Browser::default();
+    let signed_out = Browser::default();
     for request in &failing {
-        for browser in [&visitor, &ada] {
+        for browser in [&signed_out, &ada] {
             let page = browser.authorize(&node, request).await.expect(400);
             assert_eq!(page.header("location"), "", "{request:?}");
-            // The page names the host, and has a link for the user.
+            // The page names the app's host, and has a link that the user may follow.
             assert!(page.text.contains("<span class=\"host\">localhost</span>"), "{}", page.text);
             assert!(page.text.contains(&server.url("/callback?error=")), "{}", page.text);
         }
@@ -84,25 +84,25 @@ async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
 
     // Ada's browser opens the consent page of a valid request, and Ada refuses.
     let (page, handle) = page_and_handle(&node, &ada.authorize(&node, &valid).await);
-    let mut pages = Visitor::new(&node);
+    let mut visitor = Visitor::new(&node);
     let (name, value) = ada.cookie.as_ref().unwrap().split_once('=').unwrap();
-    pages.cookies.insert(name.to_owned(), value.to_owned());
-    let page = pages.open(&format!("{page}?request={handle}")).await.expect(200);
+    visitor.cookies.insert(name.to_owned(), value.to_owned());
+    let page = visitor.open(&format!("{page}?request={handle}")).await.expect(200);
     let action = actions(&page).into_iter().find(|action| action.starts_with("/account/consent")).unwrap();
-    let refused = pages.submit(&action, &[("decision", "deny")]).await.expect(400);
+    let refused = visitor.submit(&action, &[("decision", "deny")]).await.expect(400);
     assert!(refused.text.contains("access_denied"), "{}", refused.text);
 
-    // A redirect URI on the user's device leads to no page of an attacker.
+    // A redirect URI on the user's device leads to no page of an attacker, so the error goes there.
     let on_device = failing[0].with("redirect_uri", "http://127.0.0.1:4711/callback");
-    let answer = visitor.authorize(&node, &on_device).await.expect(303);
+    let answer = signed_out.authorize(&node, &on_device).await.expect(303);
     assert!(answer.header("location").starts_with("http://127.0.0.1:4711/callback?error="), "{answer:?}");
 
-    // Ada allows the app: errors now go to the app from Ada's browser, and from no other.
+    // Ada allows the app: errors now go to the app from Ada's browser, and from no other browser.
     dynamic_clients::allow(&node, &ada, &server, &valid).await;
     for request in &failing {
         let answer = ada.authorize(&node, request).await.expect(303);
         assert!(answer.header("location").starts_with(&server.url("/callback?")), "{answer:?}");
-        visitor.authorize(&node, request).await.expect(400);
+        signed_out.authorize(&node, request).await.expect(400);
     }
     node.stop().await;
 }
@@ -122,21 +122,21 @@ async fn logout_redirects_to_an_unregistered_app_only_if_the_user_has_allowed_it
         query.append_pair("post_logout_redirect_uri", &bye).extend_pairs(parameters);
         format!("/oauth2/logout?{}", query.finish())
     };
-    let plain = logout_path(&[("client_id", client_id.as_str())]);
+    let without_id_token = logout_path(&[("client_id", client_id.as_str())]);
     let with_id_token = logout_path(&[("id_token_hint", text(&tokens, "id_token"))]);
-    let signed_out = format!("{}/account/signed-out", cluster.config.issuer);
-    let visitor = Browser::default();
-    assert_eq!(visitor.get(&node, &plain).await.expect(303).header("location"), signed_out);
+    let signed_out_page = format!("{}/account/signed-out", cluster.config.issuer);
+    let signed_out = Browser::default();
+    assert_eq!(signed_out.get(&node, &without_id_token).await.expect(303).header("location"), signed_out_page);
     // The ID token names Eve, so the page asks Ada first.
     ada.get(&node, &with_id_token).await.expect(200);
     // Eve allowed the app when she signed in to it.
     assert_eq!(eve.get(&node, &with_id_token).await.expect(303).header("location"), bye);
-    // Nobody is signed in, and an ID token does not prove who uses the browser.
-    assert_eq!(visitor.get(&node, &with_id_token).await.expect(303).header("location"), signed_out);
+    // In a browser that is not signed in, an ID token does not prove who uses it.
+    assert_eq!(signed_out.get(&node, &with_id_token).await.expect(303).header("location"), signed_out_page);
     node.stop().await;
 }
 
-/// An app without a registration sends silent requests (`prompt=none`) to learn whether its visitor is signed in, and at which level.
+/// An app without a registration sends silent requests (`prompt=none`) to learn whether its visitor is signed in, and with which `acr`.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_request_of_an_unregistered_app_reveals_no_session() {
     let (cluster, server) = dynamic_clients::cluster().await;
@@ -161,7 +161,7 @@ async fn silent_request_of_an_unregistered_app_reveals_no_session() {
     node.stop().await;
 }
 
-/// Redirect URI tricks with loopback addresses, where only the port is free (RFC 8252, section 7.3).
+/// Tricks with redirect URIs on loopback addresses, of which only the port may vary (RFC 8252, section 7.3).
 #[tokio::test(flavor = "multi_thread")]
 async fn loopback_redirect_uri_varies_in_its_port_only() {
     let cluster = TestCluster::new();

@@ -21,9 +21,34 @@ use crate::{
     pages::visitor::Visitor,
 };
 
-/// Asserts that an app's authorization request leads to a page instead of a code: the browser's session has ended, or does not suffice.
+/// Asserts that an app's authorization request leads to a page instead of a code, since the browser's session has ended or is too weak.
 async fn assert_needs_page(node: &Node, browser: &Browser, app: &ServiceClient) {
     page_and_handle(node, &browser.authorize(node, &Request::for_client(&app.id)).await);
+}
+
+/// The live session of a browser, by the value of its cookie.
+async fn load(node: &Node, browser: &Browser) -> Option<BrowserSession> {
+    let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
+    browser_session::load(&node.state, token, &SessionOrigin::default()).await.unwrap()
+}
+
+fn session_of(browser: &Browser) -> String {
+    browser.session.unwrap().1.to_string()
+}
+
+/// The ids of the ended sessions of a browser's account, each with the reason of its end, from the audit log, sorted.
+async fn recorded_ends(node: &Node, browser: &Browser) -> Vec<(String, String)> {
+    node.state.audit.flush().await.unwrap();
+    let filter = AuditFilter { account: browser.session.map(|(account, _)| account), ..AuditFilter::default() };
+    let limit = 100;
+    let recorded = node.state.sql.audit(&filter, limit).await.unwrap();
+    let mut ends: Vec<_> = recorded
+        .into_iter()
+        .filter(|row| row.event == "session_ended")
+        .map(|row| (row.session_id.unwrap(), row.reason.unwrap()))
+        .collect();
+    ends.sort();
+    ends
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,24 +61,24 @@ async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
     let forum = cluster.service_client_with(web("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let other_browser = Browser::signed_in(&node, "ada").await;
-    let of_shop = sign_in(&node, &browser, &shop, "openid").await;
-    let of_forum = sign_in(&node, &browser, &forum, "openid").await;
-    let offline = sign_in(&node, &browser, &shop, "openid offline_access").await;
-    let of_other_browser = sign_in(&node, &other_browser, &shop, "openid").await;
-    // The peer now has both sessions in its cache.
-    for tokens in [&of_shop, &of_forum] {
+    let shop_tokens = sign_in(&node, &browser, &shop, "openid").await;
+    let forum_tokens = sign_in(&node, &browser, &forum, "openid").await;
+    let offline_tokens = sign_in(&node, &browser, &shop, "openid offline_access").await;
+    let other_browser_tokens = sign_in(&node, &other_browser, &shop, "openid").await;
+    // The peer looks both sessions up, and so caches them.
+    for tokens in [&shop_tokens, &forum_tokens] {
         peer.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(200);
     }
     let login_tokens = node.login("ada").await;
     let (_, session) = browser.session.unwrap();
     node.delete(&format!("/v1/sessions/{session}"), &login_tokens.access).await.expect(204);
-    for (tokens, client) in [(&of_shop, &shop), (&of_forum, &forum)] {
+    for (tokens, client) in [(&shop_tokens, &shop), (&forum_tokens, &forum)] {
         peer.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
         refresh(&peer, client, text(tokens, "refresh_token")).await.expect(400);
     }
     // The offline session continues, and so does the session of the other browser's app.
-    refresh(&peer, &shop, text(&offline, "refresh_token")).await.expect(200);
-    refresh(&peer, &shop, text(&of_other_browser, "refresh_token")).await.expect(200);
+    refresh(&peer, &shop, text(&offline_tokens, "refresh_token")).await.expect(200);
+    refresh(&peer, &shop, text(&other_browser_tokens, "refresh_token")).await.expect(200);
     assert_needs_page(&peer, &browser, &shop).await;
     node.stop().await;
     peer.stop().await;
@@ -68,6 +93,7 @@ async fn i15_every_end_of_an_apps_session_is_reported() {
     let sid = text(&claims(text(&tokens, "id_token")), "sid").to_owned();
     let (account, session) = browser.session.unwrap();
     let now = node.state.clock.now();
+    // ends the browser's session and the app sessions beneath it
     node.state.redis.sessions.revoke_tree(account, session, EndReason::Logout, now).await.unwrap();
     let remaining = node.state.redis.sessions.list(account, now).await.unwrap();
     assert!(remaining.is_empty());
@@ -104,7 +130,7 @@ async fn i5_i16_account_wide_changes_reach_apps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i14_grant_has_the_level_of_the_browsers_session() {
+async fn i14_app_session_has_the_acr_of_the_browsers_session() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     for (browser, acr) in
@@ -138,9 +164,9 @@ async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
     let second = Browser::signed_in(&node, "ada").await;
     replace(&first, &second).await;
     let tokens = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
-    // The app's session now belongs to ada's second session, and ends when bob's session replaces that one.
-    let bobs = Browser::signed_in(&node, "bob").await;
-    replace(&second, &bobs).await;
+    // The app's session is now beneath ada's second session, and ends when bob's session replaces the second session.
+    let bobs_browser = Browser::signed_in(&node, "bob").await;
+    replace(&second, &bobs_browser).await;
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     let app_session = claims(text(&tokens, "access_token"))["sid"].as_str().unwrap().to_owned();
     let mut expected = [(session_of(&first), "replaced"), (session_of(&second), "replaced"), (app_session, "logout")]
@@ -173,30 +199,6 @@ async fn former_session_and_its_apps_end_when_the_session_of_the_new_sign_in_has
     node.stop().await;
 }
 
-/// The live session of a browser, by the value of its cookie.
-async fn load(node: &Node, browser: &Browser) -> Option<BrowserSession> {
-    let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
-    browser_session::load(&node.state, token, &SessionOrigin::default()).await.unwrap()
-}
-
-fn session_of(browser: &Browser) -> String {
-    browser.session.unwrap().1.to_string()
-}
-
-/// The ended sessions of a browser's account with the reasons of their ends, as the audit log names them, sorted.
-async fn recorded_ends(node: &Node, browser: &Browser) -> Vec<(String, String)> {
-    node.state.audit.flush().await.unwrap();
-    let filter = AuditFilter { account: browser.session.map(|(account, _)| account), ..AuditFilter::default() };
-    let recorded = node.state.sql.audit(&filter, 100).await.unwrap();
-    let mut ends: Vec<_> = recorded
-        .into_iter()
-        .filter(|row| row.event == "session_ended")
-        .map(|row| (row.session_id.unwrap(), row.reason.unwrap()))
-        .collect();
-    ends.sort();
-    ends
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
     let mut cluster = TestCluster::new();
@@ -210,12 +212,13 @@ async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
     }
     let cookie = browser.cookie.clone().unwrap();
     let (_, cookie_value) = cookie.split_once('=').unwrap();
+    // The cookie is no refresh token.
     node.refresh(cookie_value).await.expect(401);
     let login_tokens = node.login("ada").await;
     let sessions = node.get("/v1/sessions", &login_tokens.access).await.json();
     assert_eq!(sessions["sessions"].as_array().unwrap().len(), 2, "the browser's and that of the login");
     assert_eq!(sessions["sessions"][0]["browser"], true, "the oldest session comes first");
-    // Longer than the idle timeout.
+    // longer than the idle timeout
     cluster.advance(Duration::from_mins(61));
     assert_needs_page(&node, &browser, &shop).await;
     node.stop().await;
@@ -227,22 +230,22 @@ async fn session_cap_never_ends_the_browsers_session_without_its_apps() {
     cluster.config.session.max_per_account = 3;
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let mut all = Vec::new();
+    let mut tokens = Vec::new();
     for _ in 0..6 {
-        // The cap ends the oldest session, so the times of all sessions must differ.
+        // The cap ends sessions by their age, so the times of all sessions must differ.
         cluster.advance(Duration::from_secs(1));
-        all.push(sign_in(&node, &browser, &shop, "openid").await);
+        tokens.push(sign_in(&node, &browser, &shop, "openid").await);
     }
     let (account, _) = browser.session.unwrap();
-    // The browser's session, and those of the last two sign-ins.
+    // The browser's session, which app sessions don't displace, and the last two app sessions.
     assert_eq!(node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap().len(), 3);
-    refresh(&node, &shop, text(&all[5], "refresh_token")).await.expect(200);
-    refresh(&node, &shop, text(&all[0], "refresh_token")).await.expect(400);
-    // A sign-in elsewhere ends the oldest: the browser's session, and all of its apps.
+    refresh(&node, &shop, text(&tokens[5], "refresh_token")).await.expect(200);
+    refresh(&node, &shop, text(&tokens[0], "refresh_token")).await.expect(400);
+    // A sign-in elsewhere ends the oldest session: the browser's, and with it all app sessions.
     cluster.advance(Duration::from_secs(1));
     let login_tokens = node.login("ada").await;
-    let left = node.get("/v1/sessions", &login_tokens.access).await.json();
-    assert_eq!(left["sessions"].as_array().unwrap().len(), 1, "{left}");
+    let remaining = node.get("/v1/sessions", &login_tokens.access).await.json();
+    assert_eq!(remaining["sessions"].as_array().unwrap().len(), 1, "{remaining}");
     node.stop().await;
 }
 
@@ -291,7 +294,7 @@ async fn list_of_sessions_shows_the_app() {
 
 /// The absolute timeout ends the browser's session without an event, so the app sessions beneath it must expire at the same time.
 #[tokio::test(flavor = "multi_thread")]
-async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline() {
+async fn i4_app_session_ends_no_later_than_the_browsers_session_unless_it_is_offline() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
@@ -301,16 +304,16 @@ async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline()
         cluster.advance(5 * day);
         browser.authorize(&node, &Request::for_client(&shop.id)).await.expect(303);
     }
-    let grant = sign_in(&node, &browser, &shop, "openid").await;
+    let online = sign_in(&node, &browser, &shop, "openid").await;
     let offline = sign_in(&node, &browser, &shop, "openid offline_access").await;
     // 29 days after the browser's sign-in
     cluster.advance(4 * day);
-    let grant = refresh(&node, &shop, text(&grant, "refresh_token")).await.expect(200).json();
+    let online = refresh(&node, &shop, text(&online, "refresh_token")).await.expect(200).json();
     let offline = refresh(&node, &shop, text(&offline, "refresh_token")).await.expect(200).json();
     // 31 days after the browser's sign-in
     cluster.advance(2 * day);
     assert_needs_page(&node, &browser, &shop).await;
-    refresh(&node, &shop, text(&grant, "refresh_token")).await.expect(400);
+    refresh(&node, &shop, text(&online, "refresh_token")).await.expect(400);
     refresh(&node, &shop, text(&offline, "refresh_token")).await.expect(200);
     node.stop().await;
 }
@@ -325,7 +328,7 @@ async fn i14_browsers_session_without_the_required_factor_ends() {
     let browser = Browser::signed_in(&node, "ada").await;
     let strong = Browser::signed_in_at_aal2(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
-    // Longer than the grace period of one hour.
+    // longer than the grace period, in which an account without the required factor may sign in
     cluster.advance(Duration::from_hours(2));
     let (account, _) = browser.session.unwrap();
     // Without the role, the browser's session suffices.
@@ -355,7 +358,7 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     for tokens in [&tokens, &later] {
         refresh(&strict, &shop, text(tokens, "refresh_token")).await.expect(400);
     }
-    // The browser has to sign in again, too.
+    // The browser has to sign in again.
     assert_needs_page(&strict, &weak, &shop).await;
     let strong = Browser::signed_in_at_aal2(&strict, "ada").await;
     sign_in(&strict, &strong, &shop, "openid").await;
@@ -402,7 +405,7 @@ async fn session_cap_of_one_leaves_room_for_the_browsers_session_and_an_app() {
         assert_eq!(node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap().len(), 2);
         browser.code(&node, &Request::for_client(&shop.id)).await;
     }
-    // A sign-in elsewhere ends both.
+    // A sign-in elsewhere ends the browser's session and the app's.
     cluster.advance(Duration::from_secs(1));
     let login_tokens = node.login("ada").await;
     assert_eq!(node.get("/v1/sessions", &login_tokens.access).await.json()["sessions"].as_array().unwrap().len(), 1);
@@ -426,8 +429,8 @@ async fn i14_offline_grant_ends_with_the_grace_period_of_the_required_factor() {
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
     ada.submit("/account/sign-in", &fields).await.expect(303);
     let request = Request::for_client(&shop.id).with("scope", "openid offline_access");
-    let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
-    let response = super::response_of(&sent);
+    let to_app = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
+    let response = super::response_of(&to_app);
     let tokens = exchange(&node, &shop, &response["code"]).await.expect(200).json();
     // 47 hours after the first sign-in
     cluster.advance(Duration::from_hours(7));
