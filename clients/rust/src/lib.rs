@@ -26,14 +26,14 @@
 //!
 //! Tokens are validated as RFC 8725 and RFC 9068 require: the issuer publishes the key; `alg` is the algorithm of the key
 //! (ES256, EdDSA, RS256 or PS256); `typ` is `at+jwt`; the header has no `crit`; no member is duplicated; all required claims
-//! are present; `iss` and `aud` match; `exp`, `nbf` and `iat` hold now. Headers that contain or locate keys (`jwk`, `jku`,
+//! are present; `iss` and `aud` match; `exp`, `nbf` and `iat` fit the current time. Headers that contain or locate keys (`jwk`, `jku`,
 //! `x5c`, `x5u`) are ignored. Verified tokens are cached by their SHA-256; times, keys and revocations are checked on every
 //! hit.
 //!
-//! Then the verifier looks up the token among the revocations of the issuer's feed. A revocation concerns a session, the
-//! sessions of an account that began before a time, or a signing key. When the claims of an account change, such as the
-//! account's roles, the verifier refuses the account's older tokens with [`VerifyError::ClaimsChanged`]. The client's next
-//! refresh returns a token with the current claims.
+//! Then the verifier looks up the token among the revocations of the issuer's feed, a stream of events. A revocation concerns
+//! a session, the sessions of an account that began before a given time, or a signing key. When the claims of an account
+//! change, such as its roles, the verifier refuses the account's older tokens with [`VerifyError::ClaimsChanged`]. The
+//! client's next refresh returns a token with the current claims.
 //!
 //! # Open connections and jobs
 //!
@@ -55,14 +55,14 @@
 //!
 //! # A lost feed
 //!
-//! The feed sends a heartbeat every second. When it is silent, tokens are verified locally for another
-//! [`Builder::max_staleness`], which bounds the delay of a revocation. After that, and before the first snapshot (all
-//! revocations that still affect tokens), [`OnFeedLost`] applies: introspect each token, or refuse all. The verifier
-//! reconnects with exponential backoff and resumes after the last event. If the issuer cannot fill the gap, it sends a new
-//! snapshot.
+//! The feed sends a heartbeat every second. After its last event, tokens are verified locally for at most
+//! [`Builder::max_staleness`], which bounds the delay of a revocation. Then the feed counts as lost, as before the first
+//! snapshot (all revocations that still affect tokens): the verifier introspects each token or refuses all, as
+//! [`OnFeedLost`] says. It reconnects with exponential backoff and resumes after the last event. If the issuer no longer has
+//! the missed events, it sends a new snapshot.
 //!
-//! Memory is bounded. A revocation is evicted when it can no longer affect an unexpired token. With more than
-//! [`Builder::max_revocations`] the feed counts as lost; the verifier never evicts a revocation to store another.
+//! Memory is bounded. A revocation is evicted when it can no longer affect an unexpired token, but never to make room for
+//! another one: with more than [`Builder::max_revocations`] revocations, the feed counts as lost.
 //!
 //! # Features
 //!

@@ -8,7 +8,7 @@ use crate::{
     http::{Http, fetch_error},
 };
 
-/// The issuer's endpoints. The last two are `None` if the metadata does not name them.
+/// The issuer's endpoints. Metadata may omit the last two.
 #[derive(Debug)]
 pub(crate) struct Metadata {
     pub(crate) jwks: Url,
@@ -24,8 +24,8 @@ struct Document {
     latchkey_revocations_endpoint: Option<String>,
 }
 
-/// Fetches the metadata of an issuer and checks that it names this issuer (RFC 8414, section 3.3). `issuer_url` is `issuer`, parsed. An
-/// error quotes at most 200 characters of the metadata.
+/// Fetches an issuer's metadata, and checks that it names the same issuer (RFC 8414, section 3.3). `issuer_url` is the parsed
+/// `issuer`. An error quotes at most 200 characters of the metadata.
 pub(crate) async fn fetch(http: &Http, issuer: &str, issuer_url: &Url) -> Result<Metadata, FetchError> {
     let url = well_known(issuer_url);
     let response = http.get(&url).await?;
@@ -46,7 +46,7 @@ pub(crate) async fn fetch(http: &Http, issuer: &str, issuer_url: &Url) -> Result
     })
 }
 
-/// The URL of the metadata: the well-known path is inserted between host and path (RFC 8414, section 3.1).
+/// The URL of the metadata: the well-known path goes before the issuer's path, without the latter's final `/` (RFC 8414, section 3.1).
 fn well_known(issuer: &Url) -> Url {
     let mut url = issuer.clone();
     let path = issuer.path().trim_end_matches('/');

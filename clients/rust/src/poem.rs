@@ -1,12 +1,12 @@
 //! Middleware and extractors for `poem`.
 //!
-//! [`Verify`] lets requests with a valid access token pass, and handlers take [`Caller`] for the claims. Other requests are
+//! [`Verify`] lets requests with a valid access token pass, and handlers get the claims as a [`Caller`]. Other requests are
 //! answered with a problem (RFC 9457): 401 with a challenge (RFC 6750, section 3; RFC 9470, section 3), 403 if a required role
 //! or scope is missing, or 503 with `Retry-After` if the token cannot be verified now.
 //!
-//! A response body of unknown length ends when the session ends: an event stream as if it were complete, another body with an
-//! error. With the feature `poem-websocket`, a handler that takes `SessionWebSocket` in place of poem's `WebSocket` has its
-//! connection closed when the session ends.
+//! A response body of unknown length ends when the session ends. An event stream then ends as if it were complete, and any
+//! other body ends with an error. With the feature `poem-websocket`, a handler can take a `SessionWebSocket` in place of
+//! poem's `WebSocket`: the connection then closes when the session ends.
 
 use std::{io, ops::Deref, sync::Arc};
 
@@ -55,7 +55,7 @@ impl<E: Endpoint> Endpoint for VerifyEndpoint<E> {
     async fn call(&self, mut request: Request) -> Result<Response> {
         match self.guard.authorize(request.headers()).await {
             Ok(session) => {
-                // a handler takes either of the two
+                // a handler takes a `Caller` or a `VerifiedSession`
                 request.extensions_mut().insert(Caller(Arc::clone(session.claims())));
                 request.extensions_mut().insert(session.clone());
                 let response = self.inner.call(request).await?.into_response();
@@ -96,7 +96,7 @@ fn added_by_verify<T: Clone + Send + Sync + 'static>(request: &Request) -> Resul
     added.ok_or_else(|| poem::Error::from_response(refusal_response(&Refusal::NoToken)))
 }
 
-/// Ends a body of unknown length when the session ends. Another body stays as it is, without a wrapper.
+/// Makes a body of unknown length end when the session ends. A body of known length needs no wrapper.
 fn end_with_session(mut response: Response, session: &VerifiedSession) -> Response {
     let body: BoxBody<_, io::Error> = response.take_body().into();
     let has_unknown_length = http_body::Body::size_hint(&body).exact().is_none();

@@ -1,5 +1,5 @@
-//! The revocations of the feed: sessions, accounts up to a time, and tokens with outdated claims. Bounded; a revocation is
-//! evicted when it can no longer affect an unexpired token.
+//! The revocations of the feed: of single sessions, of all earlier sessions of an account, and of tokens with outdated
+//! claims. Their number is bounded. A revocation is evicted when it can no longer affect an unexpired token.
 
 use std::{
     collections::HashMap,
@@ -33,7 +33,7 @@ pub(crate) struct Revocations {
 pub(crate) struct Receipt {
     /// In milliseconds of [`crate::Clock::elapsed`].
     pub(crate) received: i64,
-    /// The number of the feed's snapshot (all current revocations, which a new stream starts with).
+    /// The number of the feed's latest snapshot. A snapshot repeats all revocations that are still relevant.
     pub(crate) snapshot: u32,
 }
 
@@ -93,7 +93,7 @@ impl Revocations {
         })
     }
 
-    /// Whether the claims of a session's account have changed since its token was issued.
+    /// Whether the claims of the account have changed since the token of `session` was issued.
     pub(crate) fn outdates(&self, session: &Session) -> bool {
         read_shard(&self.claims, session.account, |claims| {
             claims.get(&session.account).is_some_and(|change| session.precedes_claims(change.version, change.at))
@@ -138,7 +138,7 @@ impl Revocations {
                 existing.receipt = new.receipt;
                 return Ok(());
             }
-            // An entry is reserved before superseded ones are removed, so that a full set keeps all that it has.
+            // The entry is reserved before superseded ones are removed, so that a full set loses none of its revocations.
             if let Err(full) = self.reserve() {
                 // `or_default` may have added an empty list.
                 if cutoffs.is_empty() {
@@ -201,8 +201,8 @@ impl Cutoff {
 
     /// Whether this cutoff ends every session that `other` ends.
     fn covers(&self, other: &Self) -> bool {
-        let same_exception = self.except.is_none() || self.except == other.except;
-        same_exception && self.before >= other.before
+        let spares_no_other_session = self.except.is_none() || self.except == other.except;
+        spares_no_other_session && self.before >= other.before
     }
 }
 
@@ -216,7 +216,7 @@ fn retain<V>(shard: &RwLock<HashMap<Id, V>>, keep: impl Fn(&V) -> bool) -> usize
     evicted
 }
 
-/// Frees memory of a map that is much larger than its content, and leaves it room for twice the content.
+/// Shrinks a map to twice its content if it has room for more than 64 entries and for more than four times its content.
 pub(crate) fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
     if map.capacity() > 64 && map.capacity() / 4 > map.len() {
         map.shrink_to(map.len() * 2);
@@ -234,7 +234,7 @@ fn write_shard<V>(
     id: Id,
     change: impl FnOnce(&mut HashMap<Id, V>) -> Result<(), Full>,
 ) -> Result<(), Full> {
-    // `Id::shard` returns less than `SHARDS`, so there is always such a shard.
+    // `Id::shard` returns less than `SHARDS`, so the shard exists, and `Full` is not returned here.
     let shard = shards.get(id.shard(SHARDS)).ok_or(Full)?;
     change(&mut shard.write().unwrap_or_else(PoisonError::into_inner))
 }
@@ -247,7 +247,7 @@ mod tests {
         Id::parse(&format!("00000000-0000-4000-8000-0000{number:08x}")).unwrap()
     }
 
-    /// The session `number` of an account, which began at `began`.
+    /// A session of an account, with the id `number`, which began at `began`.
     fn session(account: u32, number: u32, began: i64) -> Session {
         Session { id: id(number), account: id(account), began, claims_version: None, issued: began }
     }
@@ -277,7 +277,7 @@ mod tests {
         for (began, number, revoked) in [(99, 2, true), (100, 2, false), (101, 2, false), (99, 1, false)] {
             assert_eq!(revocations.contains(&session(9, number, began)), revoked, "{began} {number}");
         }
-        assert!(!revocations.contains(&session(8, 2, 0)));
+        assert!(!revocations.contains(&session(8, 2, 0)), "another account");
         // another session changes the password: the first exception no longer applies
         revocations.add_account(id(9), cutoff(200, Some(3))).unwrap();
         for (began, number, revoked) in [(99, 1, true), (99, 3, true), (150, 3, false), (199, 1, true), (200, 1, false)]
@@ -306,7 +306,7 @@ mod tests {
         {
             assert_eq!(revocations.outdates(&token(9, version, issued)), outdated, "{version:?} {issued}");
         }
-        assert!(!revocations.outdates(&token(8, None, 0)));
+        assert!(!revocations.outdates(&token(8, None, 0)), "another account");
         assert!(!revocations.contains(&token(9, Some(1), 0)), "a change of claims ends no session");
         revocations.evict_received_before(1);
         assert_eq!(revocations.len(), 0);

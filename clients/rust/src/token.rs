@@ -1,7 +1,7 @@
 //! Verification of access tokens (RFC 8725; RFC 9068, section 4).
 //!
-//! No claim is used before the signature has been verified, with the one algorithm of the key that `kid` names among
-//! the issuer's keys.
+//! No claim is used before the signature has been verified: with the issuer's key that `kid` names, and with the only
+//! algorithm of this key.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(crate) struct Rules {
     pub(crate) issuer: String,
     /// One of these must be in `aud`.
     pub(crate) audiences: Vec<String>,
-    /// The tolerated difference between the issuer's clock and this one, in milliseconds.
+    /// The tolerated difference between the issuer's clock and the verifier's, in milliseconds.
     pub(crate) leeway: i64,
     /// Whether tokens of the `client_credentials` grant are accepted.
     pub(crate) allow_service_clients: bool,
@@ -44,8 +44,8 @@ pub(crate) struct Signed {
 pub(crate) struct Session {
     pub(crate) id: Id,
     pub(crate) account: Id,
-    /// When the session began, in seconds since the Unix epoch: `session_start`, or `auth_time` in tokens of Latchkey 0.1,
-    /// where it has the same value.
+    /// When the session began, in seconds since the Unix epoch: `session_start`. Tokens of Latchkey 0.1 lack it, but their
+    /// `auth_time` is this time.
     pub(crate) began: i64,
     /// The version of the account's claims in the token; absent in tokens of Latchkey 0.1.
     pub(crate) claims_version: Option<u64>,
@@ -54,7 +54,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// The session of a token; `None` if the token has no session, as that of a service client.
+    /// The session of a token; `None` if the token has none, as a service client's, or if an id is not a UUID.
     pub(crate) fn of(claims: &Claims) -> Option<Self> {
         Some(Self {
             id: Id::parse(claims.sid.as_deref()?)?,
@@ -132,7 +132,7 @@ impl Rules {
             return Err(Invalid::WrongIssuer);
         }
         let aud = raw.aud.ok_or(missing("aud"))?.into_list();
-        if !aud.iter().any(|one| self.audiences.contains(one)) {
+        if !aud.iter().any(|audience| self.audiences.contains(audience)) {
             return Err(Invalid::WrongAudience);
         }
         let claims = Claims {
@@ -161,7 +161,7 @@ impl Rules {
             let session = Session::of(&claims).ok_or(Invalid::Malformed)?;
             return Ok((claims, Some(session)));
         }
-        // only a service client's own token has neither a session nor a sign-in
+        // only a service client's own token has neither `sid` nor `auth_time`
         if !is_service_client || claims.auth_time.is_some() {
             return Err(missing("sid"));
         }

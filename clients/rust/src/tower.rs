@@ -9,8 +9,8 @@
 //! feature `tower-upgrade`, an upgraded connection ends too: the layer closes the connection, and the handler reads the end of the
 //! stream. A WebSocket gets a close frame first, with a close code and the cause.
 //!
-//! Without the feature `tower-upgrade`, the layer does not close upgraded connections: the handler watches the session, and closes the
-//! connection when the session ends:
+//! Without the feature `tower-upgrade`, the layer does not close upgraded connections. The handler has to watch the session, and to
+//! close the connection when the session ends:
 //!
 //! ```no_run
 //! use latchkey_verify::VerifiedSession;
@@ -90,7 +90,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // `poll_ready` made `self.inner` ready. A clone may not be ready, so the clone stays for the next request.
+        // `poll_ready` made `self.inner` ready, but not its clone, so the clone stays for the next request.
         let clone = self.inner.clone();
         let mut ready_inner = mem::replace(&mut self.inner, clone);
         let guard = self.guard.clone();
@@ -99,6 +99,7 @@ where
                 Ok(session) => {
                     request.extensions_mut().insert(Arc::clone(session.claims()));
                     request.extensions_mut().insert(session.clone());
+                    // a tunnel closes an upgraded connection when the session ends
                     #[cfg(feature = "tower-upgrade")]
                     let tunnel = upgrade::Tunnel::open(&mut request, &session).await;
                     let response = ready_inner.call(request).await?;

@@ -66,10 +66,10 @@ pub(crate) struct RevocationCheck {
 #[non_exhaustive]
 pub struct Status {
     /// Whether the revocations are up to date, so that tokens are verified locally. Otherwise [`OnFeedLost`] applies. Always
-    /// true without revocations.
+    /// true after [`Builder::without_revocations`].
     pub live: bool,
-    /// The time since the last event of the feed. `None` before the first snapshot, while revocations are missing, and
-    /// without revocations.
+    /// The time since the last event of the feed. `None` before the first snapshot, while revocations are missing, and after
+    /// [`Builder::without_revocations`].
     pub silent_for: Option<Duration>,
     /// The number of connections to the feed so far.
     pub connections: u64,
@@ -114,7 +114,7 @@ impl Verifier {
         let for_keys = Arc::clone(&shared);
         let key_task = tokio::spawn(async move { for_keys.keys.run_refresher(&for_keys.http, &*for_keys.clock).await });
         let for_feed = Arc::clone(&shared);
-        // Ends at once without revocations.
+        // Ends at once if the verifier follows no feed.
         let feed_task = tokio::spawn(async move {
             if let Some(check) = &for_feed.revocation_check {
                 check.feed.run(&for_feed.http, &for_feed.keys, &*for_feed.clock).await;
@@ -132,7 +132,7 @@ impl Verifier {
         Self(Arc::new(Running { shared: Arc::new(shared), tasks: Vec::new() }))
     }
 
-    /// The state of the verifier.
+    /// The shared state.
     #[cfg(test)]
     pub(crate) fn shared(&self) -> &Shared {
         &self.0.shared
@@ -148,7 +148,7 @@ impl Verifier {
     /// [`VerifyError`]
     pub async fn verify(&self, token: &str) -> Result<Arc<Claims>, VerifyError> {
         let signed = self.0.shared.verify(token).await?;
-        Ok(self.0.shared.observe(&signed))
+        Ok(self.0.shared.accept(&signed))
     }
 
     /// Verifies a token without any request to the issuer. Returns [`VerifyError::Unavailable`] where [`Verifier::verify`]
@@ -158,7 +158,7 @@ impl Verifier {
     /// [`VerifyError`]
     pub fn verify_locally(&self, token: &str) -> Result<Arc<Claims>, VerifyError> {
         match self.0.shared.decide(token) {
-            Ok(Decision::Valid(signed)) => Ok(self.0.shared.observe(&signed)),
+            Ok(Decision::Valid(signed)) => Ok(self.0.shared.accept(&signed)),
             Ok(Decision::Introspect(_)) => Err(VerifyError::Unavailable("the revocation feed is lost")),
             Err(Rejection::UnknownKey(_)) => Err(VerifyError::Unavailable("the token's key is not in memory")),
             Err(Rejection::Error(error)) => Err(error),
@@ -175,13 +175,13 @@ impl Verifier {
     }
 
     /// Registers a session for which the service holds a connection, a stream or a long job. `callback` is called once, with
-    /// the cause, when the session ends ([`EndCause`]). If the session has already ended, it is called before `on_end` returns.
+    /// the [`EndCause`], when the session ends. If the session has already ended, `callback` is called before `on_end` returns.
     ///
-    /// `claims` are those that [`Verifier::verify`] returned. The registration outlives their token as long as the verifier
-    /// accepts newer tokens of the session, from any request, or [`Registration::renew`] passes one. Dropping the
+    /// `claims` are those that [`Verifier::verify`] returned. When their token expires, the registration continues if the
+    /// verifier has accepted a newer token of the session, from any request or from [`Registration::renew`]. Dropping the
     /// registration deregisters the session.
     ///
-    /// The callback runs on the task that follows the feed, so it must not block. A registration takes memory until it is
+    /// The callback must not block: it may run on the task that follows the feed. A registration takes memory until it is
     /// dropped. [`Verifier::watch`] does the same for `async` code.
     ///
     /// ```no_run
@@ -215,15 +215,15 @@ impl Verifier {
         SessionWatch::new(Arc::clone(&self.0.shared), claims)
     }
 
-    /// Waits at most `timeout` until the revocations are up to date, and returns whether they are. After the verifier was built
-    /// this takes milliseconds. Without revocations, returns true at once.
+    /// Waits at most `timeout` until the revocations are up to date, and returns whether they are. Right after the verifier was
+    /// built, this takes milliseconds. After [`Builder::without_revocations`], returns true at once.
     pub async fn wait_live(&self, timeout: Duration) -> bool {
         let shared = &*self.0.shared;
         let Some(check) = &shared.revocation_check else { return true };
         tokio::time::timeout(timeout, check.feed.wait_current(&*shared.clock)).await.is_ok()
     }
 
-    /// The current state.
+    /// The current state, for health checks and metrics.
     pub fn status(&self) -> Status {
         let shared = &*self.0.shared;
         let elapsed = shared.clock.elapsed();
@@ -278,7 +278,7 @@ impl Shared {
     }
 
     /// Reports an accepted token to the registrations of its session, and returns the token's claims.
-    fn observe(&self, signed: &Signed) -> Arc<Claims> {
+    fn accept(&self, signed: &Signed) -> Arc<Claims> {
         if let Some(session) = &signed.session {
             self.registry.observe(session, &signed.claims);
         }
@@ -336,7 +336,7 @@ impl Shared {
         let signed = self.verify_signature(token, unix_millis)?;
         let Some(check) = &self.revocation_check else { return Ok(Decision::Valid(signed)) };
         // Read before the revocations. In the other order, a missed revocation could arrive between the two reads and make the
-        // feed current again, and the token would be accepted.
+        // feed current again: the token would be accepted although it is revoked.
         let feed_is_current = check.feed.is_current(elapsed, unix_millis);
         if signed.session.is_some_and(|session| check.feed.revocations.contains(&session)) {
             return Err(Rejection::Error(VerifyError::Revoked));
@@ -356,7 +356,7 @@ impl Shared {
     /// Verifies signature, claims and times, or finds the token in the cache and checks the times.
     fn verify_signature(&self, token: &str, unix_millis: i64) -> Result<Arc<Signed>, Rejection> {
         let hash = Cache::hash(token);
-        // The key may have been retired since the token was cached.
+        // The key of a cached token may have been retired meanwhile. The lookup below then finds the reason.
         if let Some(signed) = self.cache.get(&hash)
             && signed.key.is_trusted()
         {

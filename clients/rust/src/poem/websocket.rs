@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::added_by_verify;
 use crate::{Claims, EndCause, Registration, RenewError, VerifiedSession, session_end::body::SessionEnded};
 
-/// How long a handler and its peer may take to finish after the session has ended.
+/// How long a handler may run after the session has ended, before it is dropped.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts a WebSocket that closes when the session of its request ends. A handler inside [`super::Verify`] takes it instead of
@@ -78,7 +78,7 @@ impl SessionWebSocket {
     }
 
     /// Accepts the connection and runs a handler on it. When the session ends, the socket sends a close frame with
-    /// [`EndCause::close_code`] and the code of the cause, and yields no more messages. A handler that is still running a
+    /// [`EndCause::close_code`] and the name of the cause, and yields no more messages. A handler that is still running a
     /// second later is dropped, and with it the connection.
     pub fn on_upgrade<F, H>(self, handler: F) -> impl IntoResponse
     where
@@ -86,19 +86,19 @@ impl SessionWebSocket {
         H: Future<Output: Send> + Send + 'static,
     {
         // The first channel makes the socket send its close frame, the second one starts the deadline of the handler.
-        let (send_cause, cause_receiver) = oneshot::channel();
-        let (start_deadline, deadline_start) = oneshot::channel();
+        let (cause_sender, cause_receiver) = oneshot::channel();
+        let (deadline_sender, deadline_receiver) = oneshot::channel();
         let registration = Arc::new(self.session.on_end(move |cause| {
-            // a receiver is gone if the handler has dropped its socket or has finished
-            let _ = send_cause.send(cause);
-            let _ = start_deadline.send(());
+            // fails if the handler has dropped its socket or has finished
+            let _ = cause_sender.send(cause);
+            let _ = deadline_sender.send(());
         }));
         self.inner.on_upgrade(move |stream| async move {
             let state = State::Open(cause_receiver);
             let handler = pin!(handler(SessionSocket { stream, state, registration }));
             let overdue = pin!(async {
-                if deadline_start.await.is_err() {
-                    // deregistered: the handler has dropped its socket
+                if deadline_receiver.await.is_err() {
+                    // the handler has dropped its socket, and may run on
                     future::pending::<()>().await;
                 }
                 tokio::time::sleep(CLOSE_TIMEOUT).await;
@@ -108,7 +108,7 @@ impl SessionWebSocket {
     }
 }
 
-/// A WebSocket that closes when its session ends. It is a stream and a sink of messages, as poem's `WebSocketStream`.
+/// A WebSocket that closes when its session ends. It is a stream and a sink of messages, like poem's `WebSocketStream`.
 ///
 /// The session stays registered for as long as the socket exists.
 pub struct SessionSocket {
@@ -119,14 +119,14 @@ pub struct SessionSocket {
 
 /// How far the socket has closed, and why its session has ended.
 enum State {
-    /// The session has not ended. Its end sends the cause on this channel.
+    /// The session has not ended. The receiver gets the cause of its end.
     Open(oneshot::Receiver<EndCause>),
     /// The session has ended, and the close frame is not yet sent.
     Ended(EndCause),
     /// The close frame is in the stream's buffer and not yet flushed.
     Flushing(EndCause),
-    /// The peer's close frame is awaited, so that unread messages don't reset the connection before the peer has read this
-    /// socket's close frame.
+    /// The close frame is sent, and the peer's is awaited: a connection that is closed with unread messages is reset, and the
+    /// peer may then lose the close frame.
     Closing(EndCause),
     /// The peer's close frame has arrived, or the connection has failed.
     Closed(EndCause),
@@ -148,14 +148,14 @@ impl SessionSocket {
         self.registration.ended()
     }
 
-    /// Sends the close frame once the session has ended. Pending while the frame is being sent, `None` while the session
-    /// continues.
+    /// Returns `None` while the session continues. Once the session has ended, sends the close frame, and then returns the
+    /// cause.
     fn poll_close_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<EndCause>> {
         loop {
             match &mut self.state {
                 State::Open(receiver) => match Pin::new(receiver).poll(context) {
                     Poll::Ready(Ok(cause)) => self.state = State::Ended(cause),
-                    // `Err`: the callback was dropped without a call
+                    // `Err` never occurs: the registration, which this socket owns, keeps the sender
                     Poll::Ready(Err(_)) | Poll::Pending => return Poll::Ready(None),
                 },
                 State::Ended(cause) => {
@@ -191,7 +191,7 @@ impl Stream for SessionSocket {
         let Some(cause) = ready!(self.poll_close_frame(context)) else {
             return Pin::new(&mut self.stream).poll_next(context);
         };
-        // discards the peer's messages until its close frame, after which the stream ends
+        // discards the peer's messages until the inner stream ends, after the peer's close frame
         while matches!(self.state, State::Closing(_)) {
             if !matches!(ready!(Pin::new(&mut self.stream).poll_next(context)), Some(Ok(_))) {
                 self.state = State::Closed(cause);

@@ -14,14 +14,14 @@ use super::{EndCause, SessionWatch, VerifiedSession};
 /// The error of a [`SessionBody`].
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The body was cut off because its session has ended.
+/// A response body or a WebSocket was cut off because its session has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the session has ended: {0}")]
 pub struct SessionEnded(pub EndCause);
 
 pin_project! {
-    /// A response body that ends with its session, if its length is unknown. An event stream ends as if it were complete, so
-    /// that its client reconnects. Any other body ends with [`SessionEnded`], so that the client notices that the body is
+    /// A response body. If its length is unknown, it ends with its session: an event stream as if it were complete, so that the
+    /// client reconnects, and any other body with the error [`SessionEnded`], so that the client notices that the body is
     /// incomplete.
     #[derive(Debug, Default)]
     pub struct SessionBody<B> {
@@ -37,7 +37,7 @@ pin_project! {
 }
 
 impl<B> SessionBody<B> {
-    /// A body that belongs to no session and is sent to its own end.
+    /// The body of a response without a session, such as a refusal.
     #[cfg(feature = "tower")]
     pub(crate) fn without_session(inner: B) -> Self {
         Self { inner, watch: None, ends_cleanly: false, is_cut_off: false }
@@ -72,7 +72,7 @@ where
         if *this.is_cut_off {
             return Poll::Ready(None);
         }
-        // The session comes first: no frame is sent after its end, even if one is ready.
+        // The session is polled first: no frame is sent after its end, even if one is ready.
         if let Some(watch) = this.watch
             && let Poll::Ready(cause) = watch.poll_ended(context)
         {

@@ -9,10 +9,10 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndCause {
-    /// The session was revoked: a sign-out, a reused refresh token, the session cap, or an operator.
+    /// The session was revoked: by a sign-out, a reused refresh token, the limit of sessions per account, or an operator.
     SessionRevoked,
-    /// The account's sessions were revoked: a changed password, or a disabled or deleted account. If the feed reports the end
-    /// of the session itself first, the cause is [`EndCause::SessionRevoked`].
+    /// The account's sessions were revoked: its password was changed, or the account was disabled or deleted. If the feed
+    /// reports the end of the session before that of the account's sessions, the cause is [`EndCause::SessionRevoked`].
     AccountRevoked,
     /// The key that signed the session's last known token was retired, or is no longer published.
     KeyRetired,
@@ -25,7 +25,7 @@ pub enum EndCause {
 }
 
 impl EndCause {
-    /// A stable code for logs and for the reason of a WebSocket's close frame, the same in Latchkey's Python and JavaScript
+    /// A stable name for logs and for the reason of a WebSocket's close frame, the same in Latchkey's Python and JavaScript
     /// packages.
     pub fn as_str(self) -> &'static str {
         match self {

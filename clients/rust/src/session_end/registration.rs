@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     EndCause,
-    registry::{Callback, Key, NotRenewed, RegistrationState},
+    registry::{Callback, NotRenewed, RegistrationKey, RegistrationState},
 };
 use crate::{claims::Claims, error::VerifyError, verifier::Shared};
 
@@ -16,7 +16,7 @@ use crate::{claims::Claims, error::VerifyError, verifier::Shared};
 #[must_use = "dropping it deregisters the session"]
 pub struct Registration {
     shared: Arc<Shared>,
-    key: Key,
+    key: RegistrationKey,
     /// Why the registration has ended. The registry sets it.
     outcome: Arc<OnceLock<EndCause>>,
 }
@@ -51,8 +51,8 @@ impl Registration {
         self.outcome.get().copied()
     }
 
-    /// Renews the registration with a newer token of the same session, verified as by [`crate::Verifier::verify`]. From now on the
-    /// expiry and the claims of the newer token apply. Returns these claims.
+    /// Verifies a newer token of the same session, as [`crate::Verifier::verify`] does, and renews the registration with it: from
+    /// now on, the newer token's expiry and claims apply. Returns these claims.
     ///
     /// # Errors
     /// [`RenewError`]
@@ -65,7 +65,7 @@ impl Registration {
         let renewed = self.shared.registry.renew(self.key, &signed.claims, &*self.shared.clock);
         let state = renewed.map_err(|error| match error {
             NotRenewed::OtherSession => RenewError::OtherSession,
-            // the registry sets the outcome before it removes the registration, so the default is never used
+            // a registration that is gone from the registry has its outcome, so the default is never used
             NotRenewed::Gone => RenewError::Ended(self.ended().unwrap_or(EndCause::FeedLost)),
         })?;
         self.end_if_invalid(&state);
@@ -75,8 +75,8 @@ impl Registration {
         }
     }
 
-    /// Ends the registration if its session has already ended or its token is no longer valid. An event that arrived before the
-    /// registration or its newer token was added did not end the registration.
+    /// Ends the registration if its session has already ended or its token is no longer valid. The events that
+    /// arrived before the registration or its newer token was added did not reach it.
     fn end_if_invalid(&self, state: &RegistrationState) {
         if let Some(cause) = self.shared.cause_of_end(state) {
             self.shared.registry.end(self.key, cause);

@@ -1,7 +1,7 @@
 //! The registered sessions: [`Registry`].
 //!
 //! Indexes by session, account, signing key and expiry find the registrations that an event concerns. An event that concerns no
-//! registration costs a lookup. Callbacks are called without the lock.
+//! registration costs one lookup. Callbacks are called after the lock is released.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -56,7 +56,7 @@ pub(crate) enum Holder {
 
 /// Identifies a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Key {
+pub(crate) struct RegistrationKey {
     pub(crate) holder: Holder,
     number: u64,
 }
@@ -87,6 +87,7 @@ pub(crate) enum NotRenewed {
 struct Index {
     next_number: u64,
     holders: HashMap<Holder, Registrations>,
+    /// The sessions of each account.
     by_account: HashMap<Id, HashSet<Id>>,
     by_kid: HashMap<Arc<str>, HashSet<Holder>>,
     /// When the last known token of each holder expires, in seconds since the Unix epoch.
@@ -102,6 +103,7 @@ struct Registrations {
     kid: Arc<str>,
     /// The highest version of claims in a token of the session.
     claims_version: Option<u64>,
+    /// The registrations by number.
     entries: HashMap<u64, Entry>,
 }
 
@@ -138,20 +140,19 @@ impl Registry {
         callback: Callback,
         outcome: Arc<OnceLock<EndCause>>,
         clock: &dyn Clock,
-    ) -> (Key, RegistrationState) {
+    ) -> (RegistrationKey, RegistrationState) {
         let session = Session::of(claims);
         let entry = Entry { session, since: millis(clock.elapsed()), outcome, callback: Mutex::new(callback) };
         let mut index = self.write();
         index.next_number += 1;
         let number = index.next_number;
         let holder = session.map_or(Holder::Token(number), |session| Holder::Session(session.id));
-        // Creates the holder if it is new. Ends its earlier registrations if this token has newer claims.
-        let ended = index.adopt(holder, session, claims);
+        let ended = index.record_token(holder, session, claims);
         if let Some(registrations) = index.holders.get_mut(&holder) {
             registrations.entries.insert(number, entry);
         }
         self.count.fetch_add(1, Ordering::AcqRel);
-        let key = Key { holder, number };
+        let key = RegistrationKey { holder, number };
         let state = self.registration_state(&index, key, session, clock);
         self.finish(index, [(ended, EndCause::ClaimsChanged)]);
         self.changed.notify_one();
@@ -159,7 +160,12 @@ impl Registry {
     }
 
     /// Replaces the token of a registration by a newer one of the same session.
-    pub(crate) fn renew(&self, key: Key, claims: &Claims, clock: &dyn Clock) -> Result<RegistrationState, NotRenewed> {
+    pub(crate) fn renew(
+        &self,
+        key: RegistrationKey,
+        claims: &Claims,
+        clock: &dyn Clock,
+    ) -> Result<RegistrationState, NotRenewed> {
         let session = Session::of(claims);
         let mut index = self.write();
         let registrations = index.holders.get_mut(&key.holder).ok_or(NotRenewed::Gone)?;
@@ -174,21 +180,21 @@ impl Registry {
         }
         entry.session = session;
         entry.since = millis(clock.elapsed());
-        let ended = index.adopt(key.holder, session, claims);
+        let ended = index.record_token(key.holder, session, claims);
         let state = self.registration_state(&index, key, session, clock);
         self.finish(index, [(ended, EndCause::ClaimsChanged)]);
         Ok(state)
     }
 
     /// Removes a registration without calling its callback.
-    pub(crate) fn remove(&self, key: Key) {
+    pub(crate) fn remove(&self, key: RegistrationKey) {
         // Drops the callback only after the lock is released: a callback may own other registrations, which then deregister.
         let removed = self.write().take(key.holder, |number, _| number == key.number);
         self.count.fetch_sub(removed.len(), Ordering::AcqRel);
     }
 
     /// Ends a registration.
-    pub(crate) fn end(&self, key: Key, cause: EndCause) {
+    pub(crate) fn end(&self, key: RegistrationKey, cause: EndCause) {
         let mut index = self.write();
         let ended = index.take(key.holder, |number, _| number == key.number);
         self.finish(index, [(ended, cause)]);
@@ -202,7 +208,7 @@ impl Registry {
     }
 
     /// Records that a token of a session was accepted. The token becomes the session's last known token if it expires later than the
-    /// former one.
+    /// former one. If it has newer claims, the session's registrations with older claims end.
     pub(crate) fn observe(&self, session: &Session, claims: &Claims) {
         if self.len() == 0 {
             return;
@@ -217,11 +223,11 @@ impl Registry {
             return;
         }
         let mut index = self.write();
-        // The session's last registration may have been removed in between.
+        // The session's last registration may have been removed between the two locks.
         if !index.holders.contains_key(&holder) {
             return;
         }
-        let ended = index.adopt(holder, Some(*session), claims);
+        let ended = index.record_token(holder, Some(*session), claims);
         if index.holders.get(&holder).is_some_and(|known| known.entries.is_empty()) {
             index.forget(holder);
         }
@@ -281,7 +287,7 @@ impl Registry {
                 // A registration made or renewed during the silence has lacked the feed only since then.
                 lost = index.take_everywhere(|entry| elapsed_millis.saturating_sub(entry.since) > limit);
             } else {
-                // one more, because the silence must exceed the limit
+                // one millisecond more, because the silence must exceed the limit
                 next_in_millis = next_in_millis.min(limit - silence + 1);
             }
         }
@@ -290,12 +296,11 @@ impl Registry {
         Duration::from_millis(next_in_millis.unsigned_abs())
     }
 
-    /// Sweeps whenever a registration may have ended; never returns. One task serves all registrations.
-    ///
-    /// `sweep` returns the time until the next sweep.
+    /// Calls `sweep` whenever a registration may have ended; never returns. `sweep` returns the time until the next sweep. One
+    /// task serves all registrations.
     pub(crate) async fn run_sweeper(&self, sweep: impl Fn() -> Duration) {
         loop {
-            // Created before the check, so that a registration after the check still ends the wait.
+            // A registration after the check still ends the wait: `notify_one` also wakes a later waiter.
             let changed = self.changed.notified();
             if self.len() == 0 {
                 changed.await;
@@ -308,7 +313,7 @@ impl Registry {
     fn registration_state(
         &self,
         index: &Index,
-        key: Key,
+        key: RegistrationKey,
         session: Option<Session>,
         clock: &dyn Clock,
     ) -> RegistrationState {
@@ -335,6 +340,7 @@ impl Registry {
     fn finish<const N: usize>(&self, index: RwLockWriteGuard<'_, Index>, ended: [(Vec<Entry>, EndCause); N]) {
         for (entries, cause) in &ended {
             for entry in entries {
+                // never fails: an entry of the index has no outcome yet
                 let _ = entry.outcome.set(*cause);
             }
         }
@@ -358,7 +364,7 @@ impl Registry {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The number of entries of all indexes, and the capacity of their hash maps.
+    /// The number of registrations and of entries of all indexes, and the capacity of the hash maps.
     #[cfg(test)]
     pub(crate) fn footprint(&self) -> (usize, usize) {
         let index = self.read();
@@ -369,9 +375,9 @@ impl Registry {
 }
 
 impl Index {
-    /// Records a token of `holder`, which is added if it is new. Removes and returns the registrations with older claims. If
+    /// Records a token, and adds its holder if it is new. Removes and returns the holder's registrations with older claims. If
     /// the holder then has no registration, the caller must add one or remove the holder.
-    fn adopt(&mut self, holder: Holder, session: Option<Session>, claims: &Claims) -> Vec<Entry> {
+    fn record_token(&mut self, holder: Holder, session: Option<Session>, claims: &Claims) -> Vec<Entry> {
         let Some(known) = self.holders.get_mut(&holder) else {
             self.add_holder(holder, session, claims);
             return Vec::new();
@@ -394,9 +400,7 @@ impl Index {
             let version = entry.session.and_then(|session| session.claims_version);
             version.is_some() && version < claims.claims_version
         };
-        let outdated: Vec<_> =
-            known.entries.extract_if(|_, entry| has_older_claims(entry)).map(|(_, entry)| entry).collect();
-        outdated
+        known.entries.extract_if(|_, entry| has_older_claims(entry)).map(|(_, entry)| entry).collect()
     }
 
     fn add_holder(&mut self, holder: Holder, session: Option<Session>, claims: &Claims) {
@@ -416,7 +420,7 @@ impl Index {
         self.holders.insert(holder, registrations);
     }
 
-    /// Removes the registrations of a holder for which `ends` returns true, and the holder with its last registration.
+    /// Removes and returns the registrations of a holder for which `ends` returns true. Removes the holder with its last registration.
     fn take(&mut self, holder: Holder, mut ends: impl FnMut(u64, &Entry) -> bool) -> Vec<Entry> {
         let Some(known) = self.holders.get_mut(&holder) else { return Vec::new() };
         let taken = known.entries.extract_if(|number, entry| ends(*number, entry)).map(|(_, entry)| entry).collect();

@@ -1,8 +1,8 @@
 //! Tests of session ends, driven by events of a feed and a manual clock.
 //!
-//! The fixture's token is valid for 290 more seconds and has version 3 of the claims. The leeway, the maximum staleness and the
-//! silence of the feed that ends sessions are 5 seconds each. The tests `shared_cases_…` run the cases that the verifiers in
-//! all languages share. Each case gets a new fixture, because its events change the verifier.
+//! The fixture's token is of [`SESSION`] and [`ACCOUNT`], is valid for 290 more seconds, and has version 3 of the claims. The
+//! leeway, the maximum staleness and the silence of the feed that ends sessions are 5 seconds each. The tests `shared_cases_…`
+//! run the cases that the verifiers in all languages share. A case with events gets a new fixture, because they change it.
 
 mod fixture;
 
@@ -20,7 +20,7 @@ use latchkey::{crypto::signing_key::SigningKey, domain::key::Algorithm};
 use reqwest::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use serde_json::{Value, json};
 
-use self::fixture::{Causes, Fixture};
+use self::fixture::{Causes, EVENT_TIME, Fixture};
 use super::*;
 use crate::{Claims, VerifyError, guard::Guard};
 
@@ -54,7 +54,7 @@ async fn shared_cases_sessions_end_with_their_cause() {
         };
         let claims = fixture.claims(&json!(case.token));
         fixture.receive(&case.before);
-        let registration = fixture.verifier.on_end(&claims, causes.record());
+        let registration = fixture.verifier.on_end(&claims, causes.recorder());
         for (step, data) in &case.after {
             match step.as_str() {
                 "verify" => {
@@ -102,8 +102,7 @@ async fn shared_cases_guards_challenge_insufficient_authentication() {
 #[test]
 fn claims_changed_is_answered_from_memory_while_the_feed_is_lost() {
     let fixture = Fixture::new();
-    let time = "2026-11-23T04:08:30.325Z";
-    fixture.receive_one("claims", json!({ "account_id": ACCOUNT, "claims_version": 4, "at": time }));
+    fixture.receive_one("claims", json!({ "account_id": ACCOUNT, "claims_version": 4, "at": EVENT_TIME }));
     // longer than the silence that loses the feed
     fixture.clock.advance(6);
     let verify_error = |changes| fixture.verifier.verify_locally(&fixture.token(&changes)).unwrap_err();
@@ -120,10 +119,10 @@ fn retired_and_unpublished_keys_end_the_sessions_that_they_signed() {
     let token = fixture.token_signed_by(&other, &json!({ "sid": OTHER_ID }));
     let first_claims = fixture.claims(&json!({}));
     let second_claims = fixture.verifier.verify_locally(&token).unwrap();
-    let _first_registration = fixture.verifier.on_end(&first_claims, first.record());
-    let _second_registration = fixture.verifier.on_end(&second_claims, second.record());
+    let _first_registration = fixture.verifier.on_end(&first_claims, first.recorder());
+    let _second_registration = fixture.verifier.on_end(&second_claims, second.recorder());
     // an operator has retired the key of the second session
-    fixture.receive_one("revocation", json!({ "kind": "key", "kid": other.kid(), "at": "2026-11-23T04:08:30Z" }));
+    fixture.receive_one("revocation", json!({ "kind": "key", "kid": other.kid(), "at": EVENT_TIME }));
     assert_eq!(first.all(), []);
     assert_eq!(second.all(), [EndCause::KeyRetired]);
     // the key set no longer has the key of the first session
@@ -132,7 +131,7 @@ fn retired_and_unpublished_keys_end_the_sessions_that_they_signed() {
     assert_eq!(first.all(), [EndCause::KeyRetired]);
     let late = Causes::default();
     // a callback for a session that has ended is called at once
-    let _late = fixture.verifier.on_end(&first_claims, late.record());
+    let _late = fixture.verifier.on_end(&first_claims, late.recorder());
     assert_eq!(late.all(), [EndCause::KeyRetired]);
     assert_eq!(fixture.registry_entries(), 0);
 }
@@ -144,7 +143,7 @@ fn session_registered_while_the_feed_is_lost_ends_after_a_further_silence() {
     // far longer than the silence of 5 seconds that ends sessions
     fixture.clock.advance(60);
     let causes = Causes::default();
-    let _registration = fixture.verifier.on_end(&claims, causes.record());
+    let _registration = fixture.verifier.on_end(&claims, causes.recorder());
     fixture.sweep();
     fixture.clock.advance(5);
     fixture.sweep();
@@ -158,8 +157,8 @@ fn session_registered_while_the_feed_is_lost_ends_after_a_further_silence() {
 fn gap_alone_ends_no_session() {
     let fixture = Fixture::new();
     let causes = Causes::default();
-    let _registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
-    // the subscriber has missed events, so its revocations are incomplete
+    let _registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.recorder());
+    // a gap means that the verifier has missed events, so its revocations are incomplete
     fixture.receive_one("gap", json!({}));
     fixture.clock.advance(5);
     fixture.sweep();
@@ -174,7 +173,7 @@ fn gap_alone_ends_no_session() {
 fn session_of_a_verifier_without_revocations_ends_with_its_token_only() {
     let fixture = Fixture::without_revocation_check();
     let causes = Causes::default();
-    let _registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
+    let _registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.recorder());
     // the token expires after 290 seconds, and the leeway is 5 seconds
     fixture.clock.advance(294);
     fixture.sweep();
@@ -190,14 +189,14 @@ async fn registrations_of_a_service_client_are_independent_of_each_other() {
     let client = json!({ "sid": null, "auth_time": null, "sub": "robot", "client_id": "robot" });
     let (first, second) = (Causes::default(), Causes::default());
     let claims = fixture.claims(&client);
-    let first_registration = fixture.verifier.on_end(&claims, first.record());
-    let _other = fixture.verifier.on_end(&claims, second.record());
+    let first_registration = fixture.verifier.on_end(&claims, first.recorder());
+    let _other = fixture.verifier.on_end(&claims, second.recorder());
     // outlives the clock's advance below, unlike the token of the second registration
     let mut newer = client.clone();
     newer["exp"] = json!(fixture.cases.now + 600);
     first_registration.renew(&fixture.token(&newer)).await.unwrap();
-    newer["sub"] = json!("toaster");
-    newer["client_id"] = json!("toaster");
+    newer["sub"] = json!("other-robot");
+    newer["client_id"] = json!("other-robot");
     assert_eq!(first_registration.renew(&fixture.token(&newer)).await, Err(RenewError::OtherSession));
     fixture.clock.advance(300);
     fixture.heartbeat();
@@ -210,7 +209,7 @@ async fn registrations_of_a_service_client_are_independent_of_each_other() {
 async fn renewal_with_a_wrong_token_leaves_the_registration_unchanged() {
     let fixture = Fixture::new();
     let causes = Causes::default();
-    let registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
+    let registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.recorder());
     let renew_error = async |changes: Value| registration.renew(&fixture.token(&changes)).await.unwrap_err();
     assert_eq!(renew_error(json!({ "sid": OTHER_ID })).await, RenewError::OtherSession);
     assert_eq!(renew_error(json!({ "sub": OTHER_ID })).await, RenewError::OtherSession);
@@ -227,10 +226,11 @@ async fn renewal_with_newer_claims_ends_the_other_registrations_of_the_session()
     let fixture = Fixture::new();
     let (first, second, late) = (Causes::default(), Causes::default(), Causes::default());
     let claims = fixture.claims(&json!({}));
-    let registration = fixture.verifier.on_end(&claims, first.record());
-    let _other = fixture.verifier.on_end(&claims, second.record());
+    let registration = fixture.verifier.on_end(&claims, first.recorder());
+    let _other = fixture.verifier.on_end(&claims, second.recorder());
     registration.renew(&fixture.token(&json!({ "claims_version": 4 }))).await.unwrap();
-    let _late = fixture.verifier.on_end(&claims, late.record());
+    // the claims still have version 3
+    let _late = fixture.verifier.on_end(&claims, late.recorder());
     assert_eq!(first.all(), []);
     assert_eq!(second.all(), [EndCause::ClaimsChanged]);
     assert_eq!(late.all(), [EndCause::ClaimsChanged]);
@@ -256,8 +256,7 @@ fn renewal_in_a_callback_of_the_same_event_reports_the_cause() {
         })
     };
     registrations.set([register(), register()]).unwrap();
-    let time = "2026-11-23T04:08:30.325Z";
-    fixture.receive_one("claims", json!({ "account_id": ACCOUNT, "claims_version": 4, "at": time }));
+    fixture.receive_one("claims", json!({ "account_id": ACCOUNT, "claims_version": 4, "at": EVENT_TIME }));
     let renewals: Vec<_> = receiver.try_iter().collect();
     // each of the two callbacks renewed both registrations
     assert_eq!(renewals, vec![Err(RenewError::Ended(EndCause::ClaimsChanged)); 4]);
@@ -268,8 +267,8 @@ fn dropped_registration_is_not_called() {
     let fixture = Fixture::new();
     let (dropped, kept) = (Causes::default(), Causes::default());
     let claims = fixture.claims(&json!({}));
-    let registration = fixture.verifier.on_end(&claims, dropped.record());
-    let _kept = fixture.verifier.on_end(&claims, kept.record());
+    let registration = fixture.verifier.on_end(&claims, dropped.recorder());
+    let _kept = fixture.verifier.on_end(&claims, kept.recorder());
     drop(registration);
     fixture.revoke(SESSION);
     assert_eq!(dropped.all(), []);
@@ -281,8 +280,9 @@ fn panicking_callback_does_not_keep_others_from_being_called() {
     let fixture = Fixture::new();
     let causes = Causes::default();
     let claims = fixture.claims(&json!({}));
+    // several, because callbacks are called in no fixed order
     let _panics: Vec<_> = (0..4).map(|_| fixture.verifier.on_end(&claims, |_| panic!("a callback panics"))).collect();
-    let _registration = fixture.verifier.on_end(&claims, causes.record());
+    let _registration = fixture.verifier.on_end(&claims, causes.recorder());
     fixture.revoke(SESSION);
     assert_eq!(causes.all(), [EndCause::SessionRevoked]);
     assert_eq!(fixture.registry_entries(), 0);
@@ -309,7 +309,7 @@ fn callback_may_drop_and_register_sessions() {
 fn dropped_verifier_ends_its_sessions() {
     let fixture = Fixture::new();
     let causes = Causes::default();
-    let registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
+    let registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.recorder());
     drop(fixture);
     assert_eq!(causes.all(), [EndCause::FeedLost]);
     assert_eq!(registration.ended(), Some(EndCause::FeedLost));

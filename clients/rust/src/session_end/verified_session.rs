@@ -14,7 +14,7 @@ pub struct VerifiedSession {
 }
 
 impl VerifiedSession {
-    // only the middlewares create it
+    // only the middlewares, which these features add, create it
     #[cfg(any(feature = "tower", feature = "poem"))]
     pub(crate) fn new(verifier: Verifier, claims: Arc<Claims>) -> Self {
         Self { verifier, claims }

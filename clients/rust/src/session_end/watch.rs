@@ -17,17 +17,17 @@ use crate::{claims::Claims, verifier::Shared};
 #[must_use = "dropping it deregisters the session"]
 pub struct SessionWatch {
     registration: Registration,
-    ended: oneshot::Receiver<EndCause>,
+    receiver: oneshot::Receiver<EndCause>,
 }
 
 impl SessionWatch {
     pub(crate) fn new(shared: Arc<Shared>, claims: &Claims) -> Self {
-        let (sender, ended) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let callback = Box::new(move |cause| {
             // fails only if the `SessionWatch`, which owns the receiver, is being dropped
             let _ = sender.send(cause);
         });
-        Self { registration: Registration::new(shared, claims, callback), ended }
+        Self { registration: Registration::new(shared, claims, callback), receiver }
     }
 
     /// Waits until the session ends, and returns why. Cancel safe.
@@ -37,13 +37,13 @@ impl SessionWatch {
 
     /// Polls for the end of the session.
     pub fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<EndCause> {
-        // Asked first: the receiver panics when it is polled again after it was ready.
+        // The registration comes first: the receiver panics when it is polled again after it was ready.
         if let Some(cause) = self.registration.ended() {
             return Poll::Ready(cause);
         }
         // The receiver fails only if the callback is dropped without a call. That does not happen while the registration exists,
         // so the cause in this case is arbitrary.
-        Pin::new(&mut self.ended).poll(context).map(|received| received.unwrap_or(EndCause::FeedLost))
+        Pin::new(&mut self.receiver).poll(context).map(|received| received.unwrap_or(EndCause::FeedLost))
     }
 
     /// Why the session has ended, if it has.

@@ -60,7 +60,7 @@ impl Tunnel {
     }
 
     async fn run(mut self, is_websocket: bool) -> io::Result<()> {
-        // an error: the connection in memory has ended already
+        // fails if the connection in memory has ended already
         if self.accept.send(()).is_err() {
             return Ok(());
         }
@@ -82,7 +82,7 @@ impl Tunnel {
                     return to_caller.shutdown().await;
                 }
                 let mut written = 0;
-                // Not `write_all`: `write` is cancel safe, so the tracker has seen every byte that was sent when the session ends.
+                // Not `write_all`: a `write` that the session's end cancels has sent nothing, so the tracker sees every sent byte.
                 while written < length {
                     let sent = to_caller.write(&buffer[written..length]).await?;
                     if sent == 0 {
@@ -95,7 +95,7 @@ impl Tunnel {
             }
         };
         let mut watch = self.session.watch();
-        // `watch.run` fails with the cause if the session ends before both directions have
+        // `watch.run` fails with the cause if the session ends before both directions have ended
         match watch.run(async { tokio::try_join!(upstream, downstream) }).await {
             Ok(relayed) => relayed.map(|_| ()),
             Err(cause) => {
@@ -116,7 +116,7 @@ async fn serve(far: DuplexStream, send_upgrade: oneshot::Sender<OnUpgrade>, acce
         let channels = channels.lock().ok().and_then(|mut channels| channels.take());
         let upgrade = hyper::upgrade::on(&mut request);
         async move {
-            // Only the status 101 has an effect: `skip_head` reads no other response.
+            // Nobody reads this status: it is sent only if the tunnel has been dropped.
             let mut response = Response::new(String::new());
             *response.status_mut() = StatusCode::FORBIDDEN;
             if let Some((send_upgrade, accepted)) = channels
@@ -131,7 +131,7 @@ async fn serve(far: DuplexStream, send_upgrade: oneshot::Sender<OnUpgrade>, acce
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    // The connection ends with the upgrade, or when the tunnel is dropped.
+    // Ends with the upgrade or with an error. The tunnel notices an error as the end of the connection.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(far), service).with_upgrades().await;
 }
 

@@ -5,9 +5,9 @@ use crate::EndCause;
 /// Follows a stream of frames without reading their content.
 #[derive(Debug, Default)]
 pub(super) struct FrameTracker {
-    /// The bytes so far of an incomplete header.
+    /// The bytes of a header of which more bytes are still to come.
     header: Vec<u8>,
-    /// The number of bytes of the current frame's payload that are still to come.
+    /// How many bytes of the current frame's payload are still to come.
     payload_left: u64,
 }
 
@@ -41,20 +41,20 @@ fn payload_length(header: &[u8]) -> Option<u64> {
     let second = *header.get(1)?;
     let is_masked = second & 0x80 != 0;
     let short_length = second & 0x7f;
-    // the size of the length field that follows, in bytes
-    let extended = match short_length {
+    // the size of the extended length, which follows these two bytes
+    let extended_bytes = match short_length {
         126 => 2,
         127 => 8,
         _ => 0,
     };
-    let mask = if is_masked { 4 } else { 0 };
-    if header.len() < 2 + extended + mask {
+    let mask_bytes = if is_masked { 4 } else { 0 };
+    if header.len() < 2 + extended_bytes + mask_bytes {
         return None;
     }
-    Some(match extended {
+    Some(match extended_bytes {
         0 => u64::from(short_length),
         // big-endian
-        _ => header[2..2 + extended].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
+        _ => header[2..2 + extended_bytes].iter().fold(0, |length, byte| length << 8 | u64::from(*byte)),
     })
 }
 

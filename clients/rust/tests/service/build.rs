@@ -1,4 +1,4 @@
-//! Errors of building a verifier, and of its feed with a wrong client secret.
+//! Errors of building a verifier, and the state of a verifier with a wrong client secret.
 
 use latchkey_verify::{BuildError, Builder, Verifier, VerifyError};
 
@@ -48,7 +48,7 @@ async fn feed_answering_401_names_the_client_in_the_status() {
     // without the feed, the verifier does not know whether the session has ended
     let error = verifier.verify(&tokens.access).await.unwrap_err();
     assert!(matches!(error, VerifyError::Unavailable(_)), "{error}");
-    assert!(!format!("{verifier:?}").contains("lk_cs_wrong"));
+    assert!(!format!("{verifier:?}").contains("lk_cs_wrong"), "the debug output omits the secret");
     // ends the verifier's connections before the service stops
     drop(verifier);
     fixture.stop().await;

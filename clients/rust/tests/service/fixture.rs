@@ -52,10 +52,10 @@ pub struct Fixture {
 
 impl Fixture {
     pub async fn new() -> Self {
-        Self::with(TestCluster::new()).await
+        Self::with_cluster(TestCluster::new()).await
     }
 
-    pub async fn with(mut cluster: TestCluster) -> Self {
+    pub async fn with_cluster(mut cluster: TestCluster) -> Self {
         // The node's configuration needs the proxy's URL, and the proxy needs the node's address.
         let proxy = FaultProxy::start_without_target().await;
         cluster.config.issuer = proxy.http_url();
@@ -66,7 +66,7 @@ impl Fixture {
         Self { cluster, node, proxy, clock, client }
     }
 
-    /// The builder of a verifier of this issuer. It has no client yet.
+    /// A builder for this issuer. It has no service client yet.
     pub fn builder(&self) -> Builder {
         Verifier::builder(self.proxy.http_url()).audience("latchkey").clock(self.clock.clone())
     }
@@ -91,7 +91,7 @@ impl Fixture {
     }
 }
 
-/// Waits until a token is refused as revoked. Until then it must be accepted.
+/// Waits until a token is refused as revoked. Until then, the token must be accepted.
 pub async fn wait_until_revoked(verifier: &Verifier, token: &str) {
     wait::until("the token is refused", async || match verifier.verify_locally(token) {
         Ok(_) => false,
@@ -99,7 +99,7 @@ pub async fn wait_until_revoked(verifier: &Verifier, token: &str) {
         Err(other) => panic!("the token is refused for another reason: {other}"),
     })
     .await;
-    // The complete check, which may introspect, agrees.
+    // `verify`, which may introspect, gives the same answer.
     assert_eq!(verifier.verify(token).await.unwrap_err(), VerifyError::Revoked);
 }
 

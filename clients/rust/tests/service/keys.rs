@@ -38,7 +38,7 @@ async fn token_of_every_algorithm_is_accepted() {
     for algorithm in Algorithm::ALL {
         let mut cluster = TestCluster::new();
         cluster.config.keys.algorithm = algorithm;
-        let fixture = Fixture::with(cluster).await;
+        let fixture = Fixture::with_cluster(cluster).await;
         fixture.node.register("ada").await;
         let tokens = fixture.node.login("ada").await;
         let verifier = fixture.verifier().await;
@@ -99,7 +99,7 @@ async fn refreshes_for_unknown_kids_are_rate_limited() {
     fixture.clock.advance(Duration::from_secs(1));
     assert_eq!(verifier.verify(&forged).await.unwrap_err(), invalid(Invalid::UnknownKey));
     assert_eq!(fixture.proxy.count_requests("jwks"), fetches_before + 2);
-    // the issuer is unreachable: the key may be a new one that the verifier could not fetch
+    // the issuer is unreachable: the unknown key may be a new one, so the token is not refused as invalid
     fixture.clock.advance(Duration::from_secs(1));
     fixture.proxy.set(Mode::Cut);
     let answer = verifier.verify(&forged).await.unwrap_err();
@@ -129,7 +129,7 @@ async fn unlisted_key_is_refused_after_the_next_refresh_and_keys_survive_an_outa
         tokio::task::yield_now().await;
     }
     fixture.proxy.set(Mode::Open);
-    // a failed fetch is repeated after 5 s; the cause is the missing key, since no feed reports the retirement
+    // A failed fetch is repeated after 5 s. Without the feed, the retired key counts as unknown.
     wait::until("the token of the unlisted key is refused", async || {
         fixture.clock.advance(Duration::from_secs(5));
         verifier.verify(&before.access).await == Err(invalid(Invalid::UnknownKey))

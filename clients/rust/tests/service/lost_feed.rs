@@ -1,4 +1,4 @@
-//! A lost feed: cut, frozen, or its node stopped.
+//! A lost feed: its connection is cut or frozen, its node stops, or it has too many revocations.
 
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ async fn lost_feed_falls_back_to_introspection() {
     let (first, second) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier().await;
     assert!(verifier.verify(&first.access).await.is_ok());
+    // cuts the feed, but not other requests
     fixture.proxy.set(Mode::CutSubscribers);
     fixture.node.logout(&first.refresh).await.expect(204);
     // local revocations, which lack the sign-out, still count as up to date
@@ -34,7 +35,7 @@ async fn lost_feed_falls_back_to_introspection() {
     assert!(verifier.verify(&second.access).await.is_ok());
     assert_eq!(fixture.proxy.count_requests("introspect"), 2, "one for each token");
     assert!(verifier.verify_locally(&second.access).unwrap_err().is_unavailable());
-    // introspection fails, too
+    // now neither the feed nor introspection works
     fixture.proxy.set(Mode::Cut);
     assert!(verifier.verify(&second.access).await.unwrap_err().is_unavailable());
     // the feed is back and sends the missed revocation

@@ -29,7 +29,7 @@ async fn measure() {
     let mut cluster = crate::harness::test_cluster::TestCluster::new();
     // production reads the system's clock at each verification, so the measurement reads it too
     cluster.clock = latchkey::domain::clock::Clock::System;
-    let fixture = Fixture::with(cluster).await;
+    let fixture = Fixture::with_cluster(cluster).await;
     fixture.node.register("ada").await;
     let token = fixture.node.login("ada").await.access;
     // each logout is one more revocation in the verifiers' memory

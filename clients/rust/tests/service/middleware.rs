@@ -1,4 +1,4 @@
-//! The middlewares of tower and poem. `shared_cases.rs` tests their statuses and challenges.
+//! The middlewares of tower and poem. `shared_cases.rs` tests their other statuses and challenges.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -35,7 +35,7 @@ async fn tower_layer_passes_valid_tokens_and_refuses_others() {
         let claims = request.extensions().get::<Arc<Claims>>().cloned().unwrap();
         Ok::<_, Infallible>(Response::new(claims.sub.clone()))
     }));
-    // The response: status, challenge, Retry-After and body.
+    // Returns the response's status, challenge, Retry-After and body.
     let send = async |request: request::Builder| {
         let response = service.clone().oneshot(request.body(String::new()).unwrap()).await.unwrap();
         let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());

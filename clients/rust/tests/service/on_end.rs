@@ -26,11 +26,11 @@ use crate::{
     harness::{client::Tokens, fault_proxy::Mode},
 };
 
-async fn change_roles(fixture: &Fixture, add: &[&str], remove: &[&str]) {
+async fn add_role(fixture: &Fixture, role: &str) {
     let state = &fixture.node.state;
     let account = accounts::find(&state.sql, "ada").await.unwrap().id;
     let roles = |names: &[&str]| Roles::parse(names).unwrap();
-    accounts::change_roles(state, account, &roles(add), &roles(remove)).await.unwrap();
+    accounts::change_roles(state, account, &roles(&[role]), &roles(&[])).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +49,7 @@ async fn sign_out_and_disabled_account_end_registered_sessions_with_their_cause(
     assert_eq!(watches[1].cause(), None);
     let account = accounts::find(&fixture.node.state.sql, "ada").await.unwrap().id;
     accounts::disable(&fixture.node.state, account).await.unwrap();
-    // The feed names the sessions that were live, and then the account. Either may end the registration.
+    // The feed reports the end of each session, and then that of the account. Either may end the registration.
     assert!(matches!(watches[1].ended().await, EndCause::SessionRevoked | EndCause::AccountRevoked));
     assert_eq!(verifier.status().registrations, 0);
     drop((watches, verifier));
@@ -63,11 +63,11 @@ async fn i16_changed_role_ends_registered_sessions_and_refuses_older_tokens() {
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let claims = verifier.verify(&tokens.access).await.unwrap();
-    // The two claims with which verifiers tell older tokens from newer ones.
+    // verifiers tell older tokens from newer ones by these two claims
     assert!(claims.session_start.unwrap() <= claims.iat);
     assert!(claims.claims_version.is_some());
     let mut watch = verifier.watch(&claims);
-    change_roles(&fixture, &["editor"], &[]).await;
+    add_role(&fixture, "editor").await;
     assert_eq!(watch.ended().await, EndCause::ClaimsChanged);
     assert_eq!(verifier.verify(&tokens.access).await, Err(VerifyError::ClaimsChanged));
     // a verifier that starts later finds the change in the snapshot
@@ -90,7 +90,7 @@ async fn refreshed_token_keeps_a_registered_session_alive() {
     let verifier = fixture.verifier().await;
     let watch = async |tokens: &Tokens| verifier.watch(&verifier.verify(&tokens.access).await.unwrap());
     let (mut active_watch, mut idle_watch) = (watch(&active).await, watch(&idle).await);
-    // The wall clock, which decides when tokens expire: access tokens are valid for 300 s, and the leeway is 5 s. The monotonic clock
+    // Advances the wall clock, by which tokens expire: access tokens are valid for 300 s, and the leeway is 5 s. The monotonic clock
     // stands still, so no registration is old enough to end with a lost feed.
     fixture.cluster.advance(Duration::from_secs(200));
     let refreshed = Tokens::of(&fixture.node.refresh(&active.refresh).await.expect(200));
@@ -118,7 +118,7 @@ async fn lost_feed_ends_registered_sessions() {
     let watch = async |verifier: &Verifier| verifier.watch(&verifier.verify(&tokens.access).await.unwrap());
     let (mut strict_watch, patient_watch) = (watch(&strict).await, watch(&patient).await);
     fixture.proxy.set(Mode::Frozen);
-    // The monotonic clock, which measures silence: longer than `max_staleness` and `end_after_silence`, by default 5 s.
+    // The monotonic clock measures silence. `max_staleness` and `end_after_silence` are 5 s by default.
     fixture.clock.advance(Duration::from_secs(6));
     assert_eq!(strict_watch.ended().await, EndCause::FeedLost);
     // A heartbeat that was already on its way may have arrived after the clock moved, so the clock moves once more.
@@ -141,6 +141,7 @@ fn streamed(reader: &Arc<Mutex<Option<DuplexStream>>>) -> poem::Body {
     poem::Body::from_async_read(reader.lock().unwrap().take().unwrap())
 }
 
+/// Sends a request through the tower layer, and returns the body of the response.
 async fn tower_body(
     verifier: &Verifier,
     access: &str,
@@ -157,6 +158,7 @@ async fn tower_body(
     service.oneshot(request.body(String::new()).unwrap()).await.unwrap().into_body()
 }
 
+/// Sends a request through the poem middleware, and returns the body of the response.
 async fn poem_body(verifier: &Verifier, access: &str, content_type: &'static str, reader: DuplexStream) -> Streamed {
     let reader = Arc::new(Mutex::new(Some(reader)));
     let endpoint = make_sync(move |_| poem::Response::builder().content_type(content_type).body(streamed(&reader)));
@@ -166,7 +168,7 @@ async fn poem_body(verifier: &Verifier, access: &str, content_type: &'static str
     response.0.into_body().into()
 }
 
-/// Reads the part that was written, ends the session, and returns the error with which the body ends, if it ends with one.
+/// Reads the frame `part` of the body, ends the session, and returns the error with which the body ends, if it ends with one.
 async fn sign_out_and_read_error<B>(
     fixture: &Fixture,
     verifier: &Verifier,
@@ -191,8 +193,8 @@ async fn body_of_unknown_length_ends_with_its_session() {
     fixture.node.register("ada").await;
     let verifier = fixture.verifier().await;
     let cut_off = SessionEnded(EndCause::SessionRevoked).to_string();
-    // An event stream ends normally, since its client reconnects. Another body ends with an error, so that its client does not take
-    // the part for the whole.
+    // An event stream ends normally, since its client reconnects. Any other body ends with an error, so that its client does not
+    // take the part for the whole.
     for (content_type, expected) in [("text/event-stream", None), ("application/octet-stream", Some(cut_off))] {
         let (mut writer, reader) = pipe();
         writer.write_all(b"part").await.unwrap();

@@ -1,4 +1,4 @@
-//! A verifier whose feed and clocks a test drives, and the cases that all clients share.
+//! A verifier whose feed and clocks a test drives, and the cases that the verifiers in all languages share.
 
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
@@ -25,6 +25,9 @@ use crate::{
 };
 
 const ISSUER: &str = "https://auth.example.com";
+
+/// The time of events: within the second of [`Cases::now`].
+pub(super) const EVENT_TIME: &str = "2026-11-23T04:08:30.325Z";
 
 /// A verifier whose feed is live and whose clocks a test moves.
 pub(super) struct Fixture {
@@ -54,7 +57,7 @@ pub(super) struct ClaimsCase {
     /// The changes to [`Cases::token`].
     #[serde(default)]
     pub(super) token: Map<String, Value>,
-    /// Each with its name and its data.
+    /// The name and the data of each event.
     pub(super) events: Vec<(String, Value)>,
     /// The code with which the token is refused; `None` if it is accepted.
     pub(super) reason: Option<String>,
@@ -69,11 +72,11 @@ pub(super) struct EndCase {
     #[serde(default)]
     pub(super) before: Vec<(String, Value)>,
     pub(super) after: Vec<(String, Value)>,
-    /// The code that the callback receives; `None` if it is not called.
+    /// The cause that the callback receives; `None` if it is not called.
     pub(super) cause: Option<String>,
 }
 
-/// A token at a guard that requires a level or a recent authentication.
+/// A token at a guard that requires an `acr` or a recent authentication.
 #[derive(Deserialize)]
 pub(super) struct GuardCase {
     pub(super) name: String,
@@ -91,7 +94,7 @@ pub(super) struct Causes(Arc<Mutex<Vec<EndCause>>>);
 
 impl Causes {
     /// A callback that records its cause.
-    pub(super) fn record(&self) -> impl FnOnce(EndCause) + Send + use<> {
+    pub(super) fn recorder(&self) -> impl FnOnce(EndCause) + Send + use<> {
         let causes = Arc::clone(&self.0);
         move |cause| causes.lock().unwrap().push(cause)
     }
@@ -126,7 +129,7 @@ impl Fixture {
         let (plain_http, request_timeout, miss_interval) = (false, Duration::from_secs(5), Duration::from_secs(1));
         let settings = Settings {
             url: url.clone(),
-            client_id: "shop".to_owned(),
+            client_id: "verifier".to_owned(),
             authorization: HeaderValue::from_static("Basic x"),
             max_staleness,
             leeway: leeway_ms,
@@ -166,7 +169,7 @@ impl Fixture {
         self.verifier.shared().keys.replace(jwk::parse_jwk_set(jwk_set.as_bytes()).unwrap());
     }
 
-    /// Receives a snapshot, `live`, and then the events.
+    /// Receives a new stream: a snapshot, `live`, and then the events. Earlier revocations stay in memory.
     pub(super) fn receive(&self, events: &[(String, Value)]) {
         let event = |name: &str, data: &Value| format!("event: {name}\nid: 7\ndata: {data}\n\n");
         // 310 s: longer than a token is valid
@@ -181,19 +184,18 @@ impl Fixture {
         }
     }
 
-    /// Shows that the feed is live, without a revocation.
+    /// Receives a new stream without events, which shows that the feed is live.
     pub(super) fn heartbeat(&self) {
         self.receive(&[]);
     }
 
-    /// Receives a snapshot, `live`, and then one event.
+    /// Receives a new stream with one event.
     pub(super) fn receive_one(&self, name: &str, data: Value) {
         self.receive(&[(name.to_owned(), data)]);
     }
 
     pub(super) fn revoke(&self, session: &str) {
-        let time = "2026-11-23T04:08:30.325Z";
-        self.receive_one("revocation", json!({ "kind": "session", "session_id": session, "at": time }));
+        self.receive_one("revocation", json!({ "kind": "session", "session_id": session, "at": EVENT_TIME }));
     }
 
     /// Ends the registrations that are due, which the verifier's timer does in production.
