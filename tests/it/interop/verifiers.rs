@@ -1,4 +1,4 @@
-//! Tests that libraries verify access tokens if they are configured with nothing but the issuer and the audience.
+//! Tests that JWT libraries accept valid access tokens when only the issuer and the audience are configured.
 
 use latchkey::domain::{clock::Clock, key::Algorithm};
 use serde_json::json;
@@ -6,12 +6,12 @@ use serde_json::json;
 use super::Verifier;
 use crate::harness::test_cluster::TestCluster;
 
-/// Asserts, for each algorithm, that a program accepts the tokens of a user and of a service client, and refuses invalid tokens and
-/// tokens for another audience.
+/// Asserts, for each algorithm, that a program of `tests/interop` accepts the access tokens of a user and of a service client, and
+/// refuses invalid tokens and tokens for another audience.
 async fn check_verifier(program: &'static str, algorithms: &[Algorithm]) {
     for algorithm in algorithms {
         let mut cluster = TestCluster::new();
-        // the program compares the times in tokens with the system's clock
+        // the program compares the times in tokens with this clock
         cluster.clock = Clock::System;
         cluster.config.keys.algorithm = *algorithm;
         let node = cluster.node_at_issuer().await;
@@ -21,16 +21,16 @@ async fn check_verifier(program: &'static str, algorithms: &[Algorithm]) {
         let form = [("grant_type", "client_credentials")];
         let request = node.request(reqwest::Method::POST, "/oauth2/token").form(&form);
         let answer = node.send(request.basic_auth(&service.id, Some(&service.secret))).await.expect(200);
-        let client_token = answer.text_of("access_token");
+        let service_token = answer.text_of("access_token");
         let settings = json!({ "issuer": cluster.config.issuer, "audience": "latchkey" });
         let mut verifier = Verifier::start(program, &settings);
-        // At first the library fetches the keys. The second time it has them.
+        // The library fetches the keys in the first round, and has them in the second.
         for _ in 0..2 {
             assert_eq!(verifier.verify(&tokens.access).await, Ok(account.clone()), "{algorithm}");
-            assert_eq!(verifier.verify(&client_token).await, Ok(service.id.clone()), "{algorithm}");
+            assert_eq!(verifier.verify(&service_token).await, Ok(service.id.clone()), "{algorithm}");
         }
         let (message, signature) = tokens.access.rsplit_once('.').unwrap();
-        let (_, other_signature) = client_token.rsplit_once('.').unwrap();
+        let (_, other_signature) = service_token.rsplit_once('.').unwrap();
         let invalid_tokens = [
             format!("{message}.{other_signature}"),
             format!("{message}."),
@@ -42,7 +42,7 @@ async fn check_verifier(program: &'static str, algorithms: &[Algorithm]) {
         }
         let settings = json!({ "issuer": cluster.config.issuer, "audience": "elsewhere" });
         let mut other_audience = Verifier::start(program, &settings);
-        assert!(other_audience.verify(&tokens.access).await.is_err(), "{algorithm}: the audience is not checked");
+        assert!(other_audience.verify(&tokens.access).await.is_err(), "{algorithm}: accepted for another audience");
     }
 }
 

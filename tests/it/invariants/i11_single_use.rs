@@ -9,10 +9,13 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    accounts::{NEW_PASSWORD, email, problem, request_reset, reset, signed_in, verify_address, without_limits},
+    accounts::{
+        NEW_PASSWORD, email, emails, first_mail, problem, request_reset, reset, signed_in, verify_address,
+        without_limits,
+    },
     factors,
     harness::{
-        client::{Answer, PASSWORD},
+        client::{Answer, PASSWORD, Tokens},
         test_cluster::TestCluster,
     },
 };
@@ -20,7 +23,7 @@ use crate::{
 /// The number of concurrent requests.
 const RACERS: usize = 16;
 
-/// A password of its own for each racer, to find out which one succeeded.
+/// A different password for each racer, to find out which racer succeeded.
 fn password(racer: usize) -> String {
     format!("{NEW_PASSWORD} racer {racer}")
 }
@@ -61,7 +64,7 @@ async fn i11_link_and_code_work_once_among_sixteen_racers_on_two_nodes() {
     }
 }
 
-/// A code has five attempts. Afterwards the right code is refused, too.
+/// A code has five attempts. Once they are used up, the right code is refused as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_sixteen_wrong_codes_at_once_leave_no_attempt() {
     let mut cluster = TestCluster::new();
@@ -82,8 +85,6 @@ async fn i11_sixteen_wrong_codes_at_once_leave_no_attempt() {
 /// Two accounts have added the same secondary address, and sixteen concurrent requests verify it, half for each account.
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_on_two_nodes() {
-    use crate::{accounts::emails, harness::client::Tokens};
-
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let nodes = [cluster.node().await, cluster.node().await];
@@ -91,11 +92,11 @@ async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_
     for (node, name) in nodes.iter().zip(["ada", "eve"]) {
         node.register(name).await;
         let tokens = node.login(name).await;
-        let (_, token, _) = emails::add(&cluster, node, &tokens, "shared").await;
+        let (_id, token, _code) = emails::add(&cluster, node, &tokens, "shared").await;
         owners.push((tokens, token));
     }
     let race = (0..RACERS).map(|racer| {
-        // racer / 2, so that each account has racers on both nodes
+        // `racer / 2` gives each account racers on both nodes
         let (tokens, token) = &owners[(racer / 2) % 2];
         let body = json!({ "token": token });
         signed_in(&nodes[racer % 2], tokens, Method::POST, "/v1/email/verify", body)
@@ -104,12 +105,12 @@ async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_
     let won: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
     assert_eq!(won.len(), 1, "{answers:?}");
     for answer in answers.iter().filter(|answer| answer.status != 200) {
-        // The verification ends the sessions of its account (`invalid_token`), and the address is then taken for the other account.
+        // The verification ends the sessions of the winner's account (`invalid_token`). The other account finds the address taken.
         let refused = [problem(401, "invalid_code"), problem(401, "invalid_token"), problem(409, "email_taken")];
         assert!(refused.contains(&answer.problem()), "{answer:?}");
     }
     let winner = nodes[0].get("/v1/me", &Tokens::of(won[0]).access).await.text_of("id");
-    // Both accounts have this password, so a sign-in by the address shows whose it is.
+    // Both accounts have this password, so a sign-in by the address shows which account owns it.
     let by_address = nodes[1].try_login(&email("shared"), PASSWORD).await.expect(200);
     let owner = nodes[1].get("/v1/me", &Tokens::of(&by_address).access).await.text_of("id");
     assert_eq!(owner, winner);
@@ -140,7 +141,7 @@ async fn i11_link_stops_working_when_password_address_or_epoch_changes() {
     assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "address");
 }
 
-/// Mail scanners follow the links of a mail before the user reads it.
+/// Mail scanners follow links before the user reads the mail. The paths that consume a link refuse GET and HEAD.
 #[tokio::test]
 async fn i11_get_and_head_of_a_link_do_not_consume_it() {
     let cluster = TestCluster::new();
@@ -148,7 +149,7 @@ async fn i11_get_and_head_of_a_link_do_not_consume_it() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
-    let (token, _) = crate::accounts::first_mail(&cluster, "ada", "verify_address").await;
+    let (token, _) = first_mail(&cluster, "ada", "verify_address").await;
     for path in ["/v1/email/verify", "/v1/password/reset", "/v1/email/undo", "/v1/account/secure"] {
         for method in [Method::GET, Method::HEAD] {
             let answer = node.send(node.request(method, &format!("{path}?token={token}"))).await;
@@ -193,7 +194,7 @@ async fn i11_challenge_and_code_work_once_among_sixteen_racers_on_two_nodes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_code_works_once_among_sixteen_challenges() {
     let mut cluster = factors::cluster();
-    // The throttle of wrong codes would refuse most of the requests before their codes are checked.
+    // This throttle of wrong codes would refuse most of the requests before their codes are checked.
     cluster.config.limits.factor_backoff = None;
     let nodes = [cluster.node().await, cluster.node().await];
     let ada = factors::account_with_app(&cluster, &nodes[0], "ada").await;

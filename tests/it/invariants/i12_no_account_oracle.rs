@@ -6,7 +6,7 @@ use latchkey::store::sql::OutboxState;
 use serde_json::{Value, json};
 
 use crate::{
-    accounts::{NEW_PASSWORD, count_mails, email, request_reset, reset, without_limits},
+    accounts::{NEW_PASSWORD, count_mails, email, emails, request_reset, reset, signed_in, without_limits},
     harness::{
         client::Answer,
         monitor::Monitor,
@@ -32,7 +32,7 @@ fn comparable(answer: &Answer) -> String {
     format!("{} {headers:?} {body}", answer.status)
 }
 
-/// A cluster without rate limits, where codes by mail can replace the password (`/v1/login/code`), with a verified account `ada`.
+/// A cluster without rate limits that allows sign-ins by a mailed code (`/v1/login/code`), and a node with a verified account `ada`.
 async fn cluster() -> (TestCluster, Node) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
@@ -45,7 +45,7 @@ async fn cluster() -> (TestCluster, Node) {
     (cluster, node)
 }
 
-/// Makes the body of a call about the account of this name.
+/// Makes the body of a call about the address of this name.
 type BodyOf = fn(&str) -> Value;
 
 /// A code that no mail contains.
@@ -92,11 +92,10 @@ async fn i12_public_calls_answer_alike_for_known_and_unknown_accounts() {
     }
 }
 
-/// Calls about a verified secondary address have the same response as calls about an unknown address. Calls about a taken address
-/// have the same response as calls about a free one.
+/// Calls about a verified secondary address have the same response as calls about an unknown address. An account that adds a taken
+/// address gets the same response as for a free one.
 #[tokio::test(flavor = "multi_thread")]
 async fn i12_calls_answer_alike_for_secondary_and_unknown_addresses() {
-    use crate::accounts::{emails, signed_in};
     let (mut cluster, node) = cluster().await;
     let ada = node.login_with("ada", NEW_PASSWORD).await;
     emails::add_verified(&cluster, &node, &ada, "work").await;
@@ -128,8 +127,8 @@ async fn i12_calls_answer_alike_for_secondary_and_unknown_addresses() {
     for name in ["ada", "work"] {
         cluster.mail_to(&email(name), "address_taken").await;
     }
-    // With `registration.conceal`, which needs required verification, registrations of a taken secondary address and of a free one have
-    // the same response.
+    // With `registration.conceal` (it needs required verification), a registration has the same response for a taken secondary address and
+    // a free one.
     cluster.config.registration.conceal = true;
     cluster.config.registration.verification = latchkey::config::Verification::Required;
     let node = cluster.node().await;
@@ -145,11 +144,11 @@ async fn i12_calls_answer_alike_for_secondary_and_unknown_addresses() {
     wait::until("the owner has a notice", || async { count_mails(&cluster, "work", "address_taken") > before }).await;
 }
 
-/// Compares the work that a node does before it answers. It creates the mail afterwards.
+/// Compares the Redis commands, the SQL transactions and the password hashes that a node needs for a wrong code.
 #[tokio::test(flavor = "multi_thread")]
 async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {
     let (cluster, node) = cluster().await;
-    // The transactions of the delivery would count, too.
+    // The delivery has SQL transactions, which would be counted.
     let is_delivered = || async { node.state.sql.mails(Some(OutboxState::Waiting), 1).await.unwrap().is_empty() };
     wait::until("the mails to ada are delivered", is_delivered).await;
     let mut monitor = Monitor::start(&cluster.redis);
@@ -157,12 +156,12 @@ async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {
         let mut work = Vec::new();
         for name in ["ada", "nobody"] {
             wait::until("all work is done", || async { node.state.background.is_empty() }).await;
-            // Reads the commands of earlier calls, which do not count.
+            // Discards the commands of earlier calls.
             monitor.commands_with_rate_limits(&cluster.redis);
             let hashed_before = node.state.passwords.jobs();
             let transactions_before = node.state.sql.transactions();
             node.post(path, body(name)).await.expect(401);
-            // Each command's name, its first argument (the script) and the number of its arguments. The keys differ.
+            // A command's name, first argument (the script) and number of words. The other arguments differ, such as the keys.
             let commands: Vec<String> = monitor
                 .commands_with_rate_limits(&cluster.redis)
                 .iter()
@@ -177,23 +176,23 @@ async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {
     }
 }
 
-/// Compares the time of each call for the known account with the time of each call for the unknown account. The share of the pairs in
-/// which the known account took longer is a half if there is no difference. `abuse::enumeration` measures sign-ins in the same way.
+/// Pairs the time of each call for the known account with that of each call for the unknown account. If there is no difference, the known
+/// account takes longer in half of the pairs. `abuse::enumeration` measures sign-ins in the same way.
 #[tokio::test(flavor = "multi_thread")]
 async fn i12_requests_for_mails_take_the_same_time_for_known_and_unknown_accounts() {
     let (_cluster, node) = cluster().await;
     for (path, body) in requests_for_mails() {
         let mut took: [Vec<u128>; 2] = [Vec::new(), Vec::new()];
         for round in 0..100 {
-            // 0 is ada, who has an account, and 1 is eve, who has none. Each comes first in every other round.
+            // The index 0 is `ada`, who has an account, and 1 is `eve`, who has none. Each comes first in every other round.
             let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
-            for kind in order {
-                // The work that follows the answer to the previous call is not part of this call.
+            for index in order {
+                // Work that the previous call left behind would slow this call down.
                 wait::until("all work is done", || async { node.state.background.is_empty() }).await;
-                let body = body(["ada", "eve"][kind]);
+                let body = body(["ada", "eve"][index]);
                 let start = Instant::now();
                 node.post(path, body).await.expect(202);
-                took[kind].push(start.elapsed().as_micros());
+                took[index].push(start.elapsed().as_micros());
             }
         }
         let pairs = took[0].iter().flat_map(|known| took[1].iter().map(move |unknown| (known, unknown)));
@@ -204,7 +203,7 @@ async fn i12_requests_for_mails_take_the_same_time_for_known_and_unknown_account
     }
 }
 
-/// A wrong password reveals no factors, and a made-up challenge reveals no account.
+/// A refused password reveals no second factors, and a made-up challenge reveals no account.
 #[tokio::test]
 async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
     use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -213,7 +212,7 @@ async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
     let node = cluster.node().await;
     let ada = crate::factors::account_with_app(&cluster, &node, "ada").await;
     node.register("eve").await;
-    // ada has a factor, eve has none, and nobody has no account
+    // `ada` has a second factor, `eve` has none, and `nobody` is no account
     let sign_ins = ["ada", "eve", "nobody"].map(|name| node.try_login(name, "a wrong password"));
     let refused: Vec<_> = futures_util::future::join_all(sign_ins).await.iter().map(comparable).collect();
     assert!(refused.iter().all(|answer| *answer == refused[0]), "{refused:?}");

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// A cluster where an attacker has registered the address of a victim, and is signed in.
+/// A cluster that allows sign-ins by mail, where an attacker has registered the address of a victim, and is signed in.
 async fn squatted_account() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
@@ -60,6 +60,7 @@ async fn i13_classic_federated_merge_invited_victim_does_not_share_the_account_w
     let request = node.request(Method::POST, "/v1/users/invite").basic_auth(&app.id, Some(&app.secret));
     node.send(request.json(&json!({ "email": email("victim") }))).await.expect(202);
     let (token, _) = first_mail(&cluster, "victim", "invitation").await;
+    // an invitation's link sets a password, as that of a reset does
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     assert_locked_out(&node, &attacker).await;
     node.login_with("victim", NEW_PASSWORD).await;
@@ -85,7 +86,7 @@ async fn i13_unexpired_session_ends_when_the_victim_recovers_or_verifies() {
 }
 
 /// Trojan identifier: the attacker adds an identifier of their own, and recovers the account with it later. In the second part, the
-/// attacker changes the address of their own account to the victim's and waits for the victim's click; the trojan is the former address.
+/// attacker changes the address of their own account to the victim's and waits for the victim's click. The trojan is the former address.
 #[tokio::test]
 async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     let (cluster, node, attacker) = squatted_account().await;
@@ -99,7 +100,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     next_mail(&cluster, "victim", before, "password_reset").await;
     node.try_login("trojan", PASSWORD).await.expect(401);
 
-    // The trojan is the former address: `other` is the victim's address.
+    // The trojan is the former address (`attacker`), and `other` is the victim's address.
     node.register("attacker").await;
     let attacker = node.login("attacker").await;
     verify_address(&cluster, &node, "attacker", &attacker).await;
@@ -110,6 +111,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
         json!({ "email": email("other"), "code": code }),
         json!({ "email": email("other"), "code": code, "new_password": NEW_PASSWORD }),
     ] {
+        // 403 for the link, 401 for the code: a code needs the account's session
         let refusal = node.post("/v1/email/verify", body).await.problem();
         assert!([problem(403, "proof_required"), problem(401, "invalid_code")].contains(&refusal), "{refusal:?}");
     }
@@ -117,7 +119,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     assert_eq!(me["email"], email("attacker"), "the victim's click alone gives the account no address");
 }
 
-/// Unexpired consent and trojan identifier: the attacker has consented to an app, and the account has a former address.
+/// Unexpired consent and trojan identifier: the attacker has consented to an app, and has a former address, which an undo restores.
 #[tokio::test]
 async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_verification_or_sign_in_by_mail() {
     for victims_proof in ["reset", "verification", "sign_in_by_mail"] {
@@ -161,14 +163,14 @@ async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_ve
     }
 }
 
-/// Unexpired change of address: the attacker starts a change to their own address, and confirms it after the victim's recovery.
+/// Unexpired change of address: the attacker starts a change to their own address, and tries to confirm it after the victim's recovery.
 #[tokio::test]
 async fn i13_unexpired_email_change_is_void_after_the_victims_recovery() {
     let (cluster, node, attacker) = squatted_account().await;
     let (change_token, code) = request_address_change(&cluster, &node, &attacker, "attacker").await;
     let (reset_token, _) = request_reset(&cluster, &node, "victim").await;
     reset(&node, &reset_token, NEW_PASSWORD).await.expect(204);
-    // neither with the victim's password nor with one that the attacker knows
+    // neither the victim's password nor one that the attacker knows confirms the change
     for body in [
         json!({ "token": change_token, "password": NEW_PASSWORD }),
         json!({ "token": change_token, "new_password": PASSWORD }),
@@ -180,7 +182,7 @@ async fn i13_unexpired_email_change_is_void_after_the_victims_recovery() {
     assert_eq!(node.get("/v1/me", &victim.access).await.json()["email"], email("victim"));
 }
 
-/// Non-verifying provider: an account comes from a system that did not verify the address. Here that is an import.
+/// Non-verifying provider: an account has an address that nobody has verified. In the second part, the account is imported.
 #[tokio::test]
 async fn i13_non_verifying_provider_imported_address_belongs_to_the_account_that_verifies_it() {
     let (cluster, node, attacker) = squatted_account().await;
@@ -232,12 +234,12 @@ async fn i13_reset_of_an_account_that_has_lost_its_address_is_not_mailed_and_ver
         let request = node.request(Method::POST, "/v1/users/reset").basic_auth(&app.id, Some(&app.secret));
         node.send(request.json(&body)).await
     };
-    // `victim` is still the username of the attacker's account
+    // the username `victim` is still that of the attacker's account
     assert_eq!(start_reset(json!({ "account": "victim" })).await.problem(), problem(404, "unknown_email"));
     let returned = start_reset(json!({ "account": "victim", "delivery": "return" })).await.expect(202);
     reset(&node, &returned.text_of("token"), NEW_PASSWORD).await.expect(204);
-    let owner = node.login_with("victim", NEW_PASSWORD).await;
-    let me = node.get("/v1/me", &owner.access).await.expect(200).json();
+    let session = node.login_with("victim", NEW_PASSWORD).await;
+    let me = node.get("/v1/me", &session.access).await.expect(200).json();
     assert_eq!(me["email"], "");
     assert_eq!(me["email_verified"], false);
 }
@@ -245,27 +247,26 @@ async fn i13_reset_of_an_account_that_has_lost_its_address_is_not_mailed_and_ver
 /// A cluster where an attacker has registered the address of a victim, and has added and verified an address of their own.
 async fn squatted_with_own_address() -> (TestCluster, Node, Tokens) {
     let (cluster, node, attacker) = squatted_account().await;
-    let (_, attacker) = emails::add_verified(&cluster, &node, &attacker, "attacker").await;
+    let (_id, attacker) = emails::add_verified(&cluster, &node, &attacker, "attacker").await;
     node.try_login(&email("attacker"), PASSWORD).await.expect(200);
     (cluster, node, attacker)
 }
 
-/// Asserts that the attacker's own address neither signs in to the account nor recovers it, and that the account has lost it.
-async fn assert_address_is_gone(cluster: &TestCluster, node: &Node, password: &str) {
-    node.try_login(&email("attacker"), password).await.expect(401);
+/// Asserts that the account has lost the attacker's own address, which neither signs in to the account nor recovers it.
+async fn assert_attackers_address_gone(cluster: &TestCluster, node: &Node) {
+    node.try_login(&email("attacker"), NEW_PASSWORD).await.expect(401);
     let before = count_mails(cluster, "attacker", "password_reset");
     node.post("/v1/password/forgot", json!({ "identifier": email("attacker") })).await.expect(202);
     node.post("/v1/login/code", json!({ "email": email("attacker") })).await.expect(202);
-    // By now every mail of the two requests would have been sent.
     wait::until("all background tasks are done", || async { node.state.background.is_empty() }).await;
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
     assert_eq!(count_mails(cluster, "attacker", "password_reset"), before);
     assert_eq!(count_mails(cluster, "attacker", "sign_in_code"), 0);
-    let victim = node.login_with("victim", password).await;
+    let victim = node.login_with("victim", NEW_PASSWORD).await;
     assert_eq!(emails::list(node, &victim).await, ["victim (primary)"]);
 }
 
-/// Classic-federated merge with a secondary address: an app invites the victim, whose address the attacker's account has.
+/// Classic-federated merge: an app invites the victim, whose address is the primary one of the attacker's account.
 #[tokio::test]
 async fn i13_classic_federated_merge_invitation_removes_the_squatters_secondary_address() {
     let (cluster, node, attacker) = squatted_with_own_address().await;
@@ -283,7 +284,7 @@ async fn i13_classic_federated_merge_invitation_removes_the_squatters_secondary_
     let (token, _) = first_mail(&cluster, "victim", "invitation").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     assert_locked_out(&node, &attacker).await;
-    assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
+    assert_attackers_address_gone(&cluster, &node).await;
 }
 
 /// Unexpired session and trojan identifier: the attacker has a verified address of their own in the account, and a session.
@@ -293,21 +294,21 @@ async fn i13_trojan_secondary_address_is_removed_when_the_victim_recovers_or_ver
     let (token, _) = request_reset(&cluster, &node, "victim").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     assert_locked_out(&node, &attacker).await;
-    assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
+    assert_attackers_address_gone(&cluster, &node).await;
 
     let (cluster, node, attacker) = squatted_with_own_address().await;
     node.post("/v1/email/verification", json!({ "email": email("victim") })).await.expect(202);
     let (token, _) = first_mail(&cluster, "victim", "verify_address").await;
     node.post("/v1/email/verify", json!({ "token": token, "new_password": NEW_PASSWORD })).await.expect(204);
     assert_locked_out(&node, &attacker).await;
-    assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
+    assert_attackers_address_gone(&cluster, &node).await;
 }
 
-/// Trojan identifier: the attacker adds the victim's address to their own account, so that the victim would sign in to that account.
+/// Trojan identifier: the attacker adds the victim's address (`other`) to their own account, so that the victim would sign in there.
 #[tokio::test]
 async fn i13_trojan_secondary_address_of_the_victim_is_not_verified_by_the_victims_click() {
     let (cluster, node, attacker) = squatted_account().await;
-    let (_, token, code) = emails::add(&cluster, &node, &attacker, "other").await;
+    let (_id, token, code) = emails::add(&cluster, &node, &attacker, "other").await;
     for body in [
         json!({ "token": token }),
         json!({ "token": token, "new_password": NEW_PASSWORD }),
@@ -330,13 +331,13 @@ async fn i13_trojan_secondary_address_of_the_victim_is_not_verified_by_the_victi
     assert_eq!(found_id, victims_id);
 }
 
-/// Unexpired change: the attacker adds their own address, and verifies it after the victim's recovery.
+/// Unexpired change of address: the attacker adds their own address, and tries to verify it after the victim's recovery.
 #[tokio::test]
 async fn i13_unexpired_secondary_address_is_void_after_the_victims_recovery() {
     let (cluster, node, attacker) = squatted_account().await;
-    let (_, token, code) = emails::add(&cluster, &node, &attacker, "attacker").await;
-    let (link, _) = request_reset(&cluster, &node, "victim").await;
-    reset(&node, &link, NEW_PASSWORD).await.expect(204);
+    let (_id, token, code) = emails::add(&cluster, &node, &attacker, "attacker").await;
+    let (reset_token, _) = request_reset(&cluster, &node, "victim").await;
+    reset(&node, &reset_token, NEW_PASSWORD).await.expect(204);
     let victim = node.login_with("victim", NEW_PASSWORD).await;
     for body in [json!({ "token": token, "password": NEW_PASSWORD }), json!({ "token": token })] {
         assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(401, "invalid_code"));
@@ -344,7 +345,7 @@ async fn i13_unexpired_secondary_address_is_void_after_the_victims_recovery() {
     let body = json!({ "email": email("attacker"), "code": code });
     let answer = signed_in(&node, &victim, Method::POST, "/v1/email/verify", body).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"));
-    assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
+    assert_attackers_address_gone(&cluster, &node).await;
 }
 
 /// Non-verifying provider: an account has addresses that no user has verified. The account that verifies such an address owns it, also as a
@@ -356,8 +357,8 @@ async fn i13_non_verifying_provider_secondary_address_belongs_to_the_account_tha
     // The attacker's account has two unverified addresses: "victim" is the primary one, "claimed" a secondary one.
     node.register("mine").await;
     let victim = node.login("mine").await;
-    let (_, victim) = emails::add_verified(&cluster, &node, &victim, "claimed").await;
-    let (_, victim) = emails::add_verified(&cluster, &node, &victim, "victim").await;
+    let (_id, victim) = emails::add_verified(&cluster, &node, &victim, "claimed").await;
+    let (_id, victim) = emails::add_verified(&cluster, &node, &victim, "victim").await;
     assert_eq!(
         node.get("/v1/me", &attacker.access).await.json()["email"],
         "",
@@ -369,7 +370,7 @@ async fn i13_non_verifying_provider_secondary_address_belongs_to_the_account_tha
         let found = Tokens::of(&node.try_login(&email(name), PASSWORD).await.expect(200));
         assert_eq!(node.get("/v1/me", &found.access).await.text_of("id"), id);
     }
-    // A registration of a verified secondary address is refused, as that of a verified primary one is.
+    // A verified secondary address cannot be registered, like a verified primary one.
     let answer = node.post("/v1/users", json!({ "email": email("claimed"), "password": PASSWORD })).await;
     assert_eq!(answer.problem(), problem(409, "email_taken"));
 }

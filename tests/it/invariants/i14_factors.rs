@@ -1,6 +1,6 @@
-//! I14: No path yields a session, or an `acr` level, that was not earned. Each path that starts a session or replaces credentials has a
-//! test here. Enrolment, roles and the grace period are tested in `factors::policy`, challenges in `factors::challenge`, and throttling in
-//! `factors::throttling`.
+//! I14: No path yields a session, or an authentication level (`acr`), that the user has not earned. Each path that
+//! starts a session or replaces credentials has a test here. Enrolment, roles and the grace period are tested in `factors::policy`,
+//! challenges in `factors::challenge`, and throttling in `factors::throttling`.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use crate::{
         verify_address,
     },
     factors::{
-        App, Enrolled, account_with_app, assert_no_credentials, claims, cluster, enrol, expect_challenge, second_factor,
+        App, Enrolled, STEP, account_with_app, assert_no_credentials, claims, cluster, enrol, expect_challenge,
+        second_factor,
     },
     harness::{
         client::{Client, PASSWORD, Tokens},
@@ -88,13 +89,13 @@ async fn i14_password_reset_yields_no_session_and_keeps_the_factors() {
     second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
 }
 
-/// An attacker who reads the owner's mails can't use the link of a notice to get around a factor that is older than the notice.
+/// An attacker who reads the owner's mails can't use the link of a notice to get around an older factor.
 #[tokio::test]
 async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = verified_account_with_app(&cluster, &node).await;
-    // The factor is older than the lifetime of a notice's link (72 h), so it cannot be an attacker's who causes the notice.
+    // A factor that is older than the lifetime of a notice's link (72 h) is taken for the owner's.
     cluster.advance(Duration::from_hours(73));
     let challenge = expect_challenge(&node.try_login("ada", PASSWORD).await);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
@@ -105,8 +106,8 @@ async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     let (token, _) = first_mail(&cluster, "ada", "password_reset").await;
     let third_password = "gravel lantern ostrich ten";
     reset(&node, &token, third_password).await.expect(204);
-    // the app's code was used, so another one is needed: the app shows a code for 30 s
-    cluster.advance(Duration::from_secs(60));
+    // The last code was used. Two steps of 30 s later, the app shows another one.
+    cluster.advance(2 * STEP);
     let challenge = expect_challenge(&node.try_login("ada", third_password).await);
     second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
 }
@@ -135,10 +136,10 @@ async fn i14_change_of_password_and_address_keep_the_earned_level() {
     let body = json!({ "token": token });
     let moved = signed_in(&node, &changed, Method::POST, "/v1/email/verify", body).await.expect(200);
     assert_eq!(claims(&Tokens::of(&moved).access)["acr"], "aal2");
-    expect_challenge(&node.try_login("lovelace@example.com", NEW_PASSWORD).await);
+    expect_challenge(&node.try_login(&email("lovelace"), NEW_PASSWORD).await);
 }
 
-/// The link goes to the new mailbox. Its reader must not replace the password and the factor by a new password.
+/// The link goes to the new address, whose reader must not get into the account by setting a new password.
 #[tokio::test]
 async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_there_is_a_factor() {
     let cluster = cluster();
@@ -149,7 +150,7 @@ async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_there_
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
     node.refresh(&ada.tokens.refresh).await.expect(200);
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
-    expect_challenge(&node.try_login("lovelace@example.com", PASSWORD).await);
+    expect_challenge(&node.try_login(&email("lovelace"), PASSWORD).await);
 }
 
 #[tokio::test]
@@ -169,10 +170,10 @@ async fn i14_refresh_keeps_the_level_on_both_endpoints() {
     assert_eq!(claims(&without_factor.access)["acr"], "aal1");
     let answer = refresh_by_oauth(without_factor.refresh).await.expect(200);
     assert_eq!(claims(&answer.text_of("access_token"))["acr"], "aal1");
-    let without_factor = answer.text_of("refresh_token");
+    let refresh_without_factor = answer.text_of("refresh_token");
     let ada = enrol(&cluster, &node, "ada").await;
     assert_eq!(
-        refresh_by_oauth(without_factor).await.status,
+        refresh_by_oauth(refresh_without_factor).await.status,
         400,
         "the session without the factor ended with the enrolment"
     );
@@ -218,9 +219,8 @@ async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
 
     let cluster = cluster();
     let node = cluster.node().await;
-    node.register("eve").await;
-    let id = node.verified(&node.login("eve").await.access).claims.sub;
-    // eve's hash of PASSWORD is also that of the imported accounts
+    let id = node.register("eve").await.text_of("id").parse().unwrap();
+    // the records below reuse this hash of PASSWORD
     let hash = node.state.sql.account(id).await.unwrap().unwrap().password_hash.unwrap();
     let secret = b"12345678901234567890";
     let secret_in_base32 = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
@@ -255,13 +255,13 @@ async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
 
     let challenge = expect_challenge(&node.try_login("ada", PASSWORD).await);
     second_factor(&node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
-    // An account that already existed does not get the factor of the import.
+    // `eve` already existed, and did not get the factor of her record.
     node.login("eve").await;
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
     assert!(!database.windows(secret.len()).any(|window| window == secret));
 }
 
-/// I13 takes precedence: factors of a user who had not verified the address do not survive its verification.
+/// I13 (no pre-hijacking) takes precedence: factors of a user who had not verified the address do not survive its verification.
 #[tokio::test]
 async fn i14_factors_of_a_squatter_do_not_survive_the_verification_of_the_address() {
     let cluster = cluster();
@@ -291,13 +291,13 @@ async fn i14_password_reset_that_a_service_client_starts_keeps_the_factors() {
     expect_challenge(&node.try_login("ada", NEW_PASSWORD).await);
 }
 
-/// The undo removes factors that are as recent as the change, and keeps older ones.
+/// The undo removes only factors that may be an attacker's.
 #[tokio::test]
 async fn i14_undone_change_of_address_keeps_older_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = verified_account_with_app(&cluster, &node).await;
-    // The factor is older than the lifetime of a notice's link (72 h), so it cannot be an attacker's who causes the notice.
+    // A factor that is older than the lifetime of a notice's link (72 h) is taken for the owner's.
     cluster.advance(Duration::from_hours(73));
     let challenge = expect_challenge(&node.try_login("ada", PASSWORD).await);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
@@ -311,7 +311,6 @@ async fn i14_undone_change_of_address_keeps_older_factors() {
     expect_challenge(&node.try_login("ada", NEW_PASSWORD).await);
 }
 
-/// The verification of an address starts no session.
 #[tokio::test]
 async fn i14_verification_of_an_address_starts_no_session() {
     let cluster = cluster();

@@ -1,4 +1,4 @@
-//! I15: Every end of a session other than its own timeouts is an event of the stream, with its cause.
+//! I15: Every end of a session other than its own timeouts appends an event with its cause to the revocation log.
 
 use std::time::Duration;
 
@@ -17,17 +17,17 @@ const NEW_PASSWORD: &str = "gravel lantern opera sixpence";
 async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
     let mut cluster = TestCluster::new();
     cluster.config.session.max_per_account = 2;
-    // Without a retry window, a superseded token is reuse once its grace window has ended.
+    // Without a retry window, a repeat of a superseded token is reuse once the grace window has ended.
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.register("ada").await;
     let account = accounts::find(&node.state.sql, "ada").await.unwrap().id;
-    // The session and the cause of each event so far.
+    // the session and the cause of each event so far
     let mut expected: Vec<(String, String)> = Vec::new();
     let mut assert_appended = |session: &str, cause: &str| {
         expected.push((session.to_owned(), cause.to_owned()));
-        // An event with "all" or "all but" covers the sessions that began in an earlier second: the next session must begin in a later one.
+        // An event for `all` or `all but` covers only sessions that began in an earlier second than the event.
         cluster.advance(Duration::from_secs(1));
         assert_eq!(events::sessions_and_causes(&cluster.redis, account), expected);
     };
@@ -52,7 +52,7 @@ async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
     node.refresh(&reused.refresh).await.expect(401);
     assert_appended(&reused.session, "reuse");
     let oldest = node.login("ada").await;
-    // the clock orders the sessions by age
+    // so that `oldest` is older than the next session
     cluster.advance(Duration::from_secs(1));
     node.login("ada").await;
     let newest = node.login("ada").await; // the third session, of at most two
