@@ -1,5 +1,5 @@
-//! I16: A changed role applies on every node once the change is answered: older access tokens are refused, and the next refresh
-//! returns one with the current claims.
+//! I16: Once a change of roles is answered, it applies on every node: older access tokens are refused, and the next refresh returns an
+//! access token with the current claims.
 
 use std::{
     sync::{
@@ -29,8 +29,8 @@ use crate::harness::{
     wait,
 };
 
-/// Two nodes that know each other, an account and a service client. The account has the role `editor`, and the change that added the role
-/// made its claims version 1.
+/// Two nodes that know each other, an account and a service client. The account has the role `editor`. The change that added the role
+/// incremented the account's claims version, the counter of such changes, to 1.
 struct Fixture {
     cluster: TestCluster,
     nodes: [Node; 2],
@@ -41,7 +41,7 @@ struct Fixture {
 impl Fixture {
     async fn start() -> Self {
         let mut cluster = TestCluster::new();
-        // no rate limits
+        // the tests send more requests than these limits allow
         cluster.config.limits.refresh_per_account = None;
         cluster.config.limits.refresh_per_address = None;
         cluster.config.limits.introspection_per_client = None;
@@ -55,21 +55,24 @@ impl Fixture {
     }
 
     async fn introspect(&self, node: &Node, token: &str) -> Answer {
-        introspect(node, &self.service, token).await
+        let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
+        node.send(request.basic_auth(&self.service.id, Some(&self.service.secret))).await.expect(200)
     }
 
-    /// An access token without a version of claims, as nodes of 0.1 issue it, with the other claims of `template`.
+    /// An access token without a claims version, as Latchkey 0.1 issues it, with the other claims of `template`.
     fn token_of_0_1(&self, template: &Tokens, issued_at: i64) -> String {
         let claims = self.nodes[0].verified(&template.access).claims.clone();
         let claims = AccessClaims { claims_version: None, iat: issued_at, ..claims };
         let keys = self.nodes[0].state.keys.current();
         keys.signer(self.cluster.clock.now()).unwrap().encode(&claims).unwrap().into_exposed()
     }
-}
 
-async fn introspect(node: &Node, service: &ServiceClient, token: &str) -> Answer {
-    let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
-    node.send(request.basic_auth(&service.id, Some(&service.secret))).await.expect(200)
+    /// Shuts the nodes down, and waits for their background tasks.
+    async fn stop(self) {
+        for node in self.nodes {
+            node.stop().await;
+        }
+    }
 }
 
 /// Changes the roles of an account through a node. Returns once the change applies on every node.
@@ -95,6 +98,7 @@ async fn i16_removed_role_is_gone_on_every_node() {
         }
     }
     add_and_remove_roles(&fixture.nodes[0], fixture.account, &[], &["editor"]).await;
+    // The other node first: it must know of the change by now.
     for node in [&fixture.nodes[1], &fixture.nodes[0]] {
         assert_eq!(fixture.introspect(node, &tokens.access).await.text, "{\"active\":false}");
         for path in ["/v1/verify", "/v1/me", "/v1/sessions"] {
@@ -118,9 +122,7 @@ async fn i16_removed_role_is_gone_on_every_node() {
     let logout = fixture.nodes[0].request(Method::POST, "/v1/logout").bearer_auth(&tokens.access);
     fixture.nodes[0].send(logout).await.expect(204);
     fixture.nodes[1].refresh(&refreshed.refresh).await.expect(401);
-    for node in fixture.nodes {
-        node.stop().await;
-    }
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,15 +144,13 @@ async fn i16_cached_token_of_current_claims_needs_no_redis() {
     let lookups = commands.iter().filter(|words| words[0].eq_ignore_ascii_case("HMGET")).count();
     // The cache may be invalid for a moment on a busy machine. Without the cache, each of the 40 requests would look the session up.
     assert!(lookups < 20, "{lookups} lookups for 40 requests");
-    for node in fixture.nodes {
-        node.stop().await;
-    }
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i16_token_without_a_version_is_refused_if_issued_in_or_before_the_second_of_the_change() {
     let fixture = Fixture::start().await;
-    // After 10 s, a token that is one second old was issued after the fixture's own change of roles.
+    // 10 s, so that a token of the second before `now` was issued after the change of roles by the fixture
     fixture.cluster.advance(Duration::from_secs(10));
     let tokens = fixture.nodes[0].login("ada").await;
     let now = fixture.cluster.clock.now().as_secs();
@@ -168,13 +168,11 @@ async fn i16_token_without_a_version_is_refused_if_issued_in_or_before_the_secon
         }
         node.get("/v1/verify", &after).await.expect(200);
     }
-    // A token of another account from the same second stays valid.
+    // A token of another account from the second of the change stays valid.
     fixture.nodes[0].register("ben").await;
     let ben = fixture.token_of_0_1(&fixture.nodes[0].login("ben").await, now);
     fixture.nodes[1].get("/v1/verify", &ben).await.expect(200);
-    for node in fixture.nodes {
-        node.stop().await;
-    }
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,9 +196,7 @@ async fn i16_sign_in_after_a_change_has_its_version_on_every_node() {
         let restored = node.change_password(&changed.access, other_password, PASSWORD);
         node.get("/v1/verify", &Tokens::of(&restored.await.expect(200)).access).await.expect(200);
     }
-    for node in fixture.nodes {
-        node.stop().await;
-    }
+    fixture.stop().await;
 }
 
 /// Refreshes, introspections, calls of `/v1/verify` and role changes run concurrently. No node accepts a token with a role that was removed
@@ -211,17 +207,17 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
 
     let fixture = Fixture::start().await;
     let sessions = [fixture.nodes[0].login("ada").await, fixture.nodes[1].login("ada").await];
-    // Two of the racers change roles: in each round, a changer adds a role for this round and removes the role of the round before. For each
-    // changer, the oldest round whose role may still be accepted:
+    // Two of the racers change roles: in each round, a changer adds a role for this round and removes the role of the round before. The
+    // floor of a changer is the oldest round whose role may still be accepted.
     let floors = [AtomicU32::new(0), AtomicU32::new(0)];
     let access_tokens = [Mutex::new(sessions[0].access.clone()), Mutex::new(sessions[1].access.clone())];
     let refresh_tokens = sessions.map(|tokens| Mutex::new(tokens.refresh));
     let (done, accepted) = (AtomicBool::new(false), AtomicU32::new(0));
     let read_floors = || floors.each_ref().map(|floor| floor.load(Ordering::SeqCst));
     // A role is named after its changer and the round: `one-7`.
-    let assert_current = |roles: &[&str], floors: [u32; 2], what: &str| {
+    let assert_current = |roles: &[String], floors: [u32; 2], what: &str| {
         for (name, floor) in ["one", "two"].into_iter().zip(floors) {
-            let round_of = |role: &&str| role.strip_prefix(name)?.strip_prefix('-')?.parse::<u32>().ok();
+            let round_of = |role: &String| role.strip_prefix(name)?.strip_prefix('-')?.parse::<u32>().ok();
             let rounds: Vec<u32> = roles.iter().filter_map(round_of).collect();
             assert!(rounds.iter().all(|round| *round >= floor), "{what}: {roles:?} after round {floor} of {name}");
             assert!(floor == 0 || !rounds.is_empty(), "{what}: {roles:?} without a role of {name} after round {floor}");
@@ -248,7 +244,7 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
                 let token = refresh_tokens[session].lock().unwrap().clone();
                 let refreshed = Tokens::of(&node.refresh(&token).await.expect(200));
                 let claims = node.verified(&refreshed.access);
-                assert_current(&claims.roles.iter().map(String::as_str).collect::<Vec<_>>(), floors, "refresh");
+                assert_current(&claims.roles, floors, "refresh");
                 *refresh_tokens[session].lock().unwrap() = refreshed.refresh;
                 *access_tokens[session].lock().unwrap() = refreshed.access;
                 continue;
@@ -268,7 +264,7 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
                 }
                 answer.expect(200).header("x-auth-roles").split(',').map(str::to_owned).collect::<Vec<String>>()
             };
-            assert_current(&roles.iter().map(String::as_str).collect::<Vec<_>>(), floors, "accepted");
+            assert_current(&roles, floors, "accepted");
             accepted.fetch_add(1, Ordering::Relaxed);
         }
     };
@@ -284,12 +280,10 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
     for node in &fixture.nodes {
         node.get("/v1/verify", &last.access).await.expect(200);
     }
-    for node in fixture.nodes {
-        node.stop().await;
-    }
+    fixture.stop().await;
 }
 
-/// The process of a command does not follow the revocation log: it publishes the change and returns without waiting for the nodes.
+/// A command such as `latchkey user roles` is not a node: it publishes the change and returns without waiting for the nodes.
 #[tokio::test(flavor = "multi_thread")]
 async fn i16_change_by_a_command_reaches_every_node() {
     let fixture = Fixture::start().await;
@@ -299,12 +293,12 @@ async fn i16_change_by_a_command_reaches_every_node() {
     }
     let config = &fixture.cluster.config;
     let cores = latchkey::runtime::Cores::start().unwrap();
-    let command =
-        RedisStores::connect(config.redis.url.as_ref().unwrap(), &config.redis, &config.cache, &cores).unwrap();
+    let url = config.redis.url.as_ref().unwrap();
+    let command_stores = RedisStores::connect(url, &config.redis, &config.cache, &cores).unwrap();
     let account = accounts::find(&fixture.nodes[0].state.sql, "ada").await.unwrap();
     let (next_version, epoch) = (account.claims_version.next(), account.epoch.next());
     let now = fixture.cluster.clock.now();
-    command
+    command_stores
         .sessions
         .set_claims(fixture.account, &Roles::default(), &AdditionalClaims::default(), next_version, epoch, now)
         .await
@@ -313,10 +307,8 @@ async fn i16_change_by_a_command_reaches_every_node() {
         let refused = || async { node.get("/v1/verify", &tokens.access).await.status == 401 };
         wait::until("the node refuses the token", refused).await;
     }
-    command.close().await;
-    for node in fixture.nodes {
-        node.stop().await;
-    }
+    command_stores.close().await;
+    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -347,7 +339,5 @@ async fn i16_change_that_the_database_did_not_store_is_undone_by_the_next_sign_i
     }
     let refreshed = Tokens::of(&node.refresh(&before.refresh).await.expect(200));
     assert_eq!(node.verified(&refreshed.access).roles, ["editor"]);
-    for node in fixture.nodes {
-        node.stop().await;
-    }
+    fixture.stop().await;
 }

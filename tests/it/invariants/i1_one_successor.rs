@@ -1,5 +1,5 @@
-//! Tests I1: However many concurrent requests present a refresh token, the session advances by exactly one generation. A token that
-//! was superseded within the grace window is answered with the session's current token.
+//! Tests I1: However many concurrent requests present a refresh token, the session advances by exactly one generation (the number of its
+//! current refresh token). Within the grace window (10 s), a superseded token is answered with the current one.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -45,7 +45,7 @@ fn distinct_tokens(answers: Vec<Answer>) -> HashSet<String> {
 }
 
 /// Signs in and refreshes `times` times, `pause` apart, on alternating nodes. Returns all refresh tokens, the current one last.
-async fn rotate(cluster: &TestCluster, nodes: &[Node; 2], times: usize, pause: Duration) -> Vec<String> {
+async fn sign_in_and_rotate(cluster: &TestCluster, nodes: &[Node; 2], times: usize, pause: Duration) -> Vec<String> {
     let mut tokens = vec![nodes[0].login("ada").await.refresh];
     for i in 0..times {
         if i > 0 {
@@ -93,7 +93,7 @@ async fn i1_sixteen_concurrent_clients_of_one_session_stay_signed_in() {
     let last_tokens = join_all(racers).await;
     let newest = last_tokens.iter().map(|token| generation(&nodes[0], token)).max().unwrap();
     assert!(newest >= 20, "each of the 20 refreshes of a client returns a newer generation: {newest}");
-    // Clients whose token was superseded by another client get a current token.
+    // A client whose token was superseded by another client gets a newer token.
     let successors = distinct_tokens(join_all(last_tokens.iter().map(|token| nodes[1].refresh(token))).await);
     for token in &successors {
         assert!(generation(&nodes[0], token) >= newest);
@@ -131,12 +131,12 @@ async fn i1_every_token_superseded_within_grace_gets_the_current_token() {
     for times in [1, 2, 7, 8, 20, 100] {
         // all rotations lie within the grace window of 10 s
         let pause = Duration::from_millis(9999 / u64::try_from(times).unwrap());
-        let mut tokens = rotate(&cluster, &nodes, times, pause).await;
+        let mut tokens = sign_in_and_rotate(&cluster, &nodes, times, pause).await;
         let current = tokens.pop().unwrap();
         for (i, token) in tokens.iter().enumerate() {
             assert_eq!(refreshed(&nodes[i % 2], token).await, current, "{i} of {times}");
         }
-        // The repeated refreshes did not advance the session.
+        // Refreshes with superseded tokens did not advance the session.
         let next = refreshed(&nodes[0], &current).await;
         assert_eq!(usize::try_from(generation(&nodes[0], &next)).unwrap(), times + 1);
     }
@@ -148,16 +148,15 @@ async fn i1_grace_window_of_seven_rotations_is_exact() {
     cluster.config.session.retry_window = Duration::ZERO;
     let nodes = two_nodes(&cluster).await;
     nodes[0].register("ada").await;
-    for late in 0..7 {
-        let mut tokens = rotate(&cluster, &nodes, 7, MS * 1000).await;
+    for (index, seconds) in (0..7).enumerate() {
+        let mut tokens = sign_in_and_rotate(&cluster, &nodes, 7, MS * 1000).await;
         let current = tokens.pop().unwrap();
-        // The first token was superseded six seconds ago, and each later one a second after the one before. So the token at index `late`
-        // is now 1 ms before the end of its grace window.
-        cluster.advance(MS * (3999 + 1000 * late));
-        let index = usize::try_from(late).unwrap();
-        assert_eq!(refreshed(&nodes[1], &tokens[index]).await, current, "{late}");
+        // The first token was superseded six seconds ago, and each later one a second after the one before. The pause ends 1 ms before the
+        // grace window (10 s) of the token at `index`.
+        cluster.advance(MS * (3999 + 1000 * seconds));
+        assert_eq!(refreshed(&nodes[1], &tokens[index]).await, current, "{index}");
         cluster.advance(MS);
-        assert_eq!(nodes[0].refresh(&tokens[index]).await.problem(), (401, "refresh_token_reused".into()), "{late}");
+        assert_eq!(nodes[0].refresh(&tokens[index]).await.problem(), (401, "refresh_token_reused".into()), "{index}");
     }
 }
 
@@ -213,13 +212,12 @@ async fn i1_concurrent_refreshes_during_secret_rotation_advance_one_generation()
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_concurrent_refreshes_on_nodes_with_clock_skew_get_one_successor() {
     let mut cluster = TestCluster::new();
-    // The clock of the second node is three seconds ahead of the clock of the first.
-    let ahead = Clock::manual(cluster.clock.now() + Duration::from_secs(3));
-    let node = cluster.node().await;
-    // From here on, `cluster.advance` advances the clock of the second node.
-    let clock_of_first = std::mem::replace(&mut cluster.clock, ahead);
-    let peer = cluster.node().await;
-    let nodes = [node, peer];
+    let first = cluster.node().await;
+    let clock_of_first = cluster.clock.clone();
+    // From here on, the clock of the cluster is that of the second node, three seconds ahead.
+    cluster.clock = Clock::manual(clock_of_first.now() + Duration::from_secs(3));
+    let second = cluster.node().await;
+    let nodes = [first, second];
     nodes[0].register("ada").await;
     let mut current = nodes[0].login("ada").await.refresh;
     for round in 1..=20 {
@@ -269,12 +267,12 @@ async fn i1_rotation_by_a_node_with_a_fast_clock_extends_grace_by_one_window_at_
     };
     let by_fast_clock = present(0, now + Duration::from_hours(24)).await;
     assert!(matches!(by_fast_clock, Rotation::Rotated(_)));
-    // The next rotation, by a node with a correct clock, limits the recorded time to one grace window ahead.
+    // The next rotation, by a node with a correct clock, moves the recorded time of the first to at most one grace window ahead.
     let by_correct_clock = present(1, now).await;
     assert!(matches!(by_correct_clock, Rotation::Rotated(_)));
     let current = present(2, now + Duration::from_secs(15)).await;
     assert!(matches!(current, Rotation::Rotated(_)));
-    // So the grace window of generation 0 ends at 20 s. Without this limit, it would be answered with the current token for a day.
+    // So the grace window of generation 0 ends at 20 s. Without this limit, its token would be answered for a day.
     assert_eq!(present(0, now + Duration::from_secs(30)).await, Rotation::Reused);
 }
 
@@ -298,7 +296,7 @@ fn new_session(node: &Node, account: AccountId, timeout: Duration) -> NewSession
 }
 
 /// Rotates at random and compares the store with a model, which records when each generation was superseded. Redis stores the times of
-/// seven rotations within a grace window. Of more, it merges two that lie in the same sixth of the window.
+/// seven rotations within a grace window. If there are more, it merges two that lie in the same sixth of the window.
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_grace_in_random_histories_is_never_shorter_and_at_most_a_sixth_longer() {
     const GRACE_MS: i64 = 10_000;
@@ -314,16 +312,16 @@ async fn i1_grace_in_random_histories_is_never_shorter_and_at_most_a_sixth_longe
         seed ^= seed << 17;
         i64::try_from(seed % below).unwrap()
     };
-    for walk in 0..30 {
+    for history in 0..30 {
         let account = node.state.entropy.account_id(cluster.clock.now());
         let mut now = Timestamp::from_millis(1_800_000_000_000);
         let new = new_session(&node, account, TIMEOUT);
         let session = new.id;
         let created = redis.sessions.create(new, now).await.unwrap();
         assert!(matches!(created, CreateOutcome::Created { .. }));
-        // Some histories have fewer than seven rotations in a window, others more.
-        let longest_pause_ms = [3000, 3000, 800, 100][walk % 4];
-        // when each generation was superseded; the current generation follows the last of them
+        // With longer pauses, a window has fewer than seven rotations, with shorter pauses more.
+        let longest_pause_ms = [3000, 3000, 800, 100][history % 4];
+        // when each generation was superseded, in milliseconds; the index is the generation
         let mut superseded: Vec<i64> = Vec::new();
         for _ in 0..100 {
             now = now + MS * u32::try_from(random(longest_pause_ms)).unwrap();
@@ -342,6 +340,7 @@ async fn i1_grace_in_random_histories_is_never_shorter_and_at_most_a_sixth_longe
             }
             let superseded_at = superseded[usize::try_from(presented).unwrap()];
             let age = now.as_millis() - superseded_at;
+            // the rotation of `presented`, and all that Redis may have merged with it
             let rotations = superseded.iter().filter(|other| **other + GRACE_MS > superseded_at).count();
             match outcome {
                 Rotation::Repeated(grant) => {

@@ -1,5 +1,6 @@
 //! I2: A superseded token is answered if its holder may have lost the response. Any other superseded token revokes its session and no
-//! other session, and the reuse is recorded. Repeats from another network or user agent reveal a second holder, and revoke the session, too.
+//! other session, and the reuse is recorded. Repeats from another network or user agent in four consecutive generations reveal a second
+//! holder, and also revoke the session.
 
 use std::time::Duration;
 
@@ -20,18 +21,18 @@ const HOUR: Duration = Duration::from_hours(1);
 /// The default of `session.retry_window`.
 const RETRY_WINDOW: Duration = Duration::from_hours(24);
 
-/// The address and the user agent of a request.
+/// The IP address and the user agent of a request.
 #[derive(Clone, Copy)]
-struct Requester {
+struct Origin {
     address: &'static str,
     user_agent: &'static str,
 }
 
-const HOME: Requester = Requester { address: "192.0.2.7", user_agent: "App/1" };
+const HOME: Origin = Origin { address: "192.0.2.7", user_agent: "App/1" };
 /// Another address of the same network.
-const SAME_NETWORK: Requester = Requester { address: "192.0.2.8", user_agent: "App/1" };
-const OTHER_NETWORK: Requester = Requester { address: "198.51.100.4", user_agent: "App/1" };
-const THIEF: Requester = Requester { address: "203.0.113.9", user_agent: "Tool/1" };
+const SAME_NETWORK: Origin = Origin { address: "192.0.2.8", user_agent: "App/1" };
+const OTHER_NETWORK: Origin = Origin { address: "198.51.100.4", user_agent: "App/1" };
+const THIEF: Origin = Origin { address: "203.0.113.9", user_agent: "Tool/1" };
 
 /// A cluster whose nodes take client addresses from the header of a trusted proxy.
 fn cluster() -> TestCluster {
@@ -40,32 +41,32 @@ fn cluster() -> TestCluster {
     cluster
 }
 
-/// Two nodes, and the account `ada`.
-async fn two_nodes(cluster: &TestCluster) -> [Node; 2] {
+/// Starts two nodes, and registers `ada`.
+async fn nodes_with_ada(cluster: &TestCluster) -> [Node; 2] {
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     nodes
 }
 
-async fn send(node: &Node, path: &str, body: Value, origin: Requester) -> Answer {
+async fn send(node: &Node, path: &str, body: Value, origin: Origin) -> Answer {
     let request = node.request(Method::POST, path).json(&body);
     node.send(request.header("x-forwarded-for", origin.address).header("user-agent", origin.user_agent)).await
 }
 
-async fn sign_in(node: &Node, origin: Requester) -> Tokens {
+async fn sign_in(node: &Node, origin: Origin) -> Tokens {
     let body = json!({ "identifier": "ada", "password": PASSWORD });
     Tokens::of(&send(node, "/v1/login", body, origin).await.expect(200))
 }
 
-async fn present(node: &Node, token: &str, origin: Requester) -> Answer {
+async fn present(node: &Node, token: &str, origin: Origin) -> Answer {
     send(node, "/v1/refresh", json!({ "refresh_token": token }), origin).await
 }
 
-async fn refreshed(node: &Node, token: &str, origin: Requester) -> Tokens {
+async fn refreshed(node: &Node, token: &str, origin: Origin) -> Tokens {
     Tokens::of(&present(node, token, origin).await.expect(200))
 }
 
-/// The event, reason, address and count of an audit row. A row with a count stands for several equal events.
+/// The event, reason, IP address and count of an audit row, which stands for `count` equal events.
 type AuditSummary = (String, Option<String>, Option<String>, i64);
 
 /// The audit rows about superseded tokens, oldest first.
@@ -76,7 +77,7 @@ async fn audited(node: &Node) -> Vec<AuditSummary> {
     newest_first.into_iter().rev().filter(|row| row.event.starts_with("refresh_")).map(summary).collect()
 }
 
-fn repeats_from(origin: Requester, count: i64) -> AuditSummary {
+fn repeats_from(origin: Origin, count: i64) -> AuditSummary {
     ("refresh_repeat".to_owned(), None, Some(origin.address.to_owned()), count)
 }
 
@@ -85,7 +86,7 @@ fn reuse() -> (u16, String) {
     (401, "refresh_token_reused".to_owned())
 }
 
-/// The first session of the list.
+/// The first session of the account's list.
 async fn listed(node: &Node, access: &str) -> Value {
     node.get("/v1/sessions", access).await.expect(200).json()["sessions"][0].clone()
 }
@@ -94,7 +95,7 @@ async fn listed(node: &Node, access: &str) -> Value {
 async fn i2_superseded_token_without_retry_window_revokes_its_session_only_and_is_recorded() {
     let mut cluster = cluster();
     cluster.config.session.retry_window = Duration::ZERO;
-    let nodes = two_nodes(&cluster).await;
+    let nodes = nodes_with_ada(&cluster).await;
     let (stolen, other) = (nodes[0].login("ada").await, nodes[1].login("ada").await);
     let account = nodes[0].verified(&stolen.access).sub;
     let newest = Tokens::of(&nodes[0].refresh(&stolen.refresh).await.expect(200));
@@ -131,7 +132,7 @@ async fn i2_superseded_token_without_retry_window_revokes_its_session_only_and_i
 async fn i2_sixteen_concurrent_reuses_are_recorded_once() {
     let mut cluster = cluster();
     cluster.config.session.retry_window = Duration::ZERO;
-    let nodes = two_nodes(&cluster).await;
+    let nodes = nodes_with_ada(&cluster).await;
     // several races, because each may have another winner
     for _ in 0..10 {
         let first = nodes[0].login("ada").await;
@@ -171,7 +172,7 @@ async fn i2_token_thirty_generations_behind_revokes_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_lost_response_retried_hours_later_from_another_network_is_answered_counted_and_recorded() {
     let cluster = cluster();
-    let nodes = two_nodes(&cluster).await;
+    let nodes = nodes_with_ada(&cluster).await;
     let first = sign_in(&nodes[0], HOME).await;
     let account = nodes[0].verified(&first.access).sub;
     let lost = refreshed(&nodes[0], &first.refresh, HOME).await;
@@ -198,7 +199,7 @@ async fn i2_lost_response_retried_hours_later_from_another_network_is_answered_c
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_predecessor_superseded_longer_ago_than_the_retry_window_is_reuse() {
     let cluster = cluster();
-    let nodes = two_nodes(&cluster).await;
+    let nodes = nodes_with_ada(&cluster).await;
     for (late, is_answered) in [(Duration::ZERO, true), (Duration::from_millis(1), false)] {
         let first = sign_in(&nodes[0], HOME).await;
         let next = refreshed(&nodes[0], &first.refresh, HOME).await;
@@ -210,7 +211,7 @@ async fn i2_predecessor_superseded_longer_ago_than_the_retry_window_is_reuse() {
             assert_eq!(answer.problem(), reuse());
         }
     }
-    // A newer token has been used since: only the predecessor may be repeated.
+    // Only the predecessor of the current token may be repeated, which `first` no longer is.
     let first = sign_in(&nodes[0], HOME).await;
     let second = refreshed(&nodes[0], &first.refresh, HOME).await;
     cluster.advance(HOUR);
@@ -221,7 +222,7 @@ async fn i2_predecessor_superseded_longer_ago_than_the_retry_window_is_reuse() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_repeats_from_the_network_of_the_rotation_are_not_counted() {
     let cluster = cluster();
-    let nodes = two_nodes(&cluster).await;
+    let nodes = nodes_with_ada(&cluster).await;
     let mut current = sign_in(&nodes[0], HOME).await;
     for round in 0..10 {
         let next = refreshed(&nodes[round % 2], &current.refresh, HOME).await;
@@ -237,13 +238,13 @@ async fn i2_repeats_from_the_network_of_the_rotation_are_not_counted() {
     assert_eq!(audited(&nodes[1]).await, []);
 }
 
-/// In each round the owner refreshes from `HOME`, and then each origin of that round repeats the superseded token. `origins` has a list
-/// of origins for each round. Returns the tokens of the sign-in and the last answer.
-async fn run_rounds(cluster: &TestCluster, nodes: &[Node; 2], origins: &[&[Requester]]) -> (Tokens, Answer) {
+/// In each round the owner refreshes from `HOME`, and then each origin of that round repeats the superseded token. Returns the tokens of
+/// the sign-in, and the answer to the last repeat.
+async fn run_rounds(cluster: &TestCluster, nodes: &[Node; 2], rounds: &[&[Origin]]) -> (Tokens, Answer) {
     let signed_in = sign_in(&nodes[0], HOME).await;
     let mut current = signed_in.clone();
     let mut last = None;
-    for (round, origins) in origins.iter().enumerate() {
+    for (round, origins) in rounds.iter().enumerate() {
         cluster.advance(HOUR);
         let next = refreshed(&nodes[round % 2], &current.refresh, HOME).await;
         for origin in *origins {
@@ -257,13 +258,13 @@ async fn run_rounds(cluster: &TestCluster, nodes: &[Node; 2], origins: &[&[Reque
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_four_consecutive_generations_with_a_counted_repeat_end_the_session() {
     let cluster = cluster();
-    let nodes = two_nodes(&cluster).await;
+    let nodes = nodes_with_ada(&cluster).await;
     let (signed_in, last) =
         run_rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[OTHER_NETWORK, THIEF], &[THIEF], &[OTHER_NETWORK]]).await;
     assert_eq!(last.problem(), reuse());
     let account = nodes[0].state.refresh_tokens.decode(&signed_in.refresh).unwrap().account;
     assert_eq!(events::causes_of_session(&cluster.redis, account, &signed_in.session), ["reuse"]);
-    // A generation without a counted repeat restarts the count of consecutive generations.
+    // A repeat from `HOME` is not counted. A generation without a counted repeat restarts the count of consecutive generations.
     let (_, last) = run_rounds(
         &cluster,
         &nodes,
@@ -277,7 +278,7 @@ async fn i2_four_consecutive_generations_with_a_counted_repeat_end_the_session()
 async fn i2_limit_of_counted_repeats_is_configurable() {
     let mut cluster = cluster();
     cluster.config.session.counted_repeats_limit = 2;
-    let nodes = two_nodes(&cluster).await;
+    let nodes = nodes_with_ada(&cluster).await;
     let (_, last) = run_rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[OTHER_NETWORK]]).await;
     assert_eq!(last.problem(), reuse());
     let (_, last) = run_rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[HOME], &[OTHER_NETWORK]]).await;
@@ -289,7 +290,7 @@ async fn i2_second_use_without_grace_and_retry_window_revokes_session() {
     let mut cluster = cluster();
     cluster.config.session.grace = Duration::ZERO;
     cluster.config.session.retry_window = Duration::ZERO;
-    let nodes = two_nodes(&cluster).await;
+    let nodes = nodes_with_ada(&cluster).await;
     let first = sign_in(&nodes[0], HOME).await;
     refreshed(&nodes[0], &first.refresh, HOME).await;
     assert_eq!(present(&nodes[1], &first.refresh, HOME).await.problem(), reuse());
@@ -299,14 +300,14 @@ async fn i2_second_use_without_grace_and_retry_window_revokes_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_thief_who_repeats_the_owners_tokens_is_recorded_at_once_and_ends_the_session_within_four_refreshes() {
     let cluster = cluster();
-    let nodes = two_nodes(&cluster).await;
+    let nodes = nodes_with_ada(&cluster).await;
     let service = cluster.service_client("billing").await;
     let mut feed = Feed::open(&nodes[1], &service).await;
     feed.caught_up().await;
     let mut owner = sign_in(&nodes[0], HOME).await;
     let mut thief = owner.clone();
     for round in 1..=4 {
-        // longer than the lifetime of an access token, 5 minutes
+        // Both refresh when their access tokens have expired, after 5 minutes.
         cluster.advance(Duration::from_mins(6));
         owner = refreshed(&nodes[0], &owner.refresh, HOME).await;
         cluster.advance(Duration::from_secs(2));
@@ -338,7 +339,7 @@ async fn i2_thief_who_repeats_the_owners_tokens_is_recorded_at_once_and_ends_the
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_sixteen_concurrent_requests_from_two_networks_end_the_session_once_in_the_fourth_generation() {
     let cluster = cluster();
-    let nodes = two_nodes(&cluster).await;
+    let nodes = nodes_with_ada(&cluster).await;
     // several races, because each may have another winner
     for _ in 0..5 {
         let mut current = sign_in(&nodes[0], HOME).await;

@@ -15,8 +15,8 @@ async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
         let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
         answer.json()["active"] == true
     };
-    cluster.wait_for_peers().await;
-    for ending in ["logout", "revoke without a client", "revoke as a client", "revoke all"] {
+    cluster.wait_for_peers().await; // nodes cache nothing before
+    for ending in ["logout", "revoke without a client", "revoke as a client", "delete all"] {
         let tokens = first.login("ada").await;
         // Both nodes cache the session.
         for node in [&first, &second] {
@@ -34,7 +34,7 @@ async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
             "revoke as a client" => {
                 first.send(revoke.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
             }
-            "revoke all" => {
+            "delete all" => {
                 first.delete("/v1/sessions", &tokens.access).await.expect(200);
             }
             _ => unreachable!(),

@@ -63,7 +63,7 @@ async fn i3_refresh_in_flight_does_not_revive_an_ended_session() {
         let ending = Ending::ALL[round % Ending::ALL.len()];
         let tokens = nodes[round % 2].login("ada").await;
         let claims = nodes[0].verified(&tokens.access);
-        // to a later second, so that `RevokeAll` appends one event for all sessions
+        // `RevokeAll` appends one event if all sessions began in an earlier second
         cluster.advance(Duration::from_secs(1));
         // Each client refreshes with its newest token until it is refused.
         let racers = join_all((0..16).map(|i| {
@@ -80,11 +80,11 @@ async fn i3_refresh_in_flight_does_not_revive_an_ended_session() {
             }
         }));
         let end = async {
-            // The clients refresh for a while, which is different in each round.
+            // Meanwhile the clients refresh: more often in some rounds than in others.
             for _ in 0..round % 7 {
                 nodes[0].get("/v1/me", &tokens.access).await.expect(200);
             }
-            // on the other node than the login
+            // not on the node of the login
             ending.execute(&nodes[(round + 1) % 2], &tokens).await;
             join_all((0..4).map(|i| nodes[i % 2].refresh(&tokens.refresh))).await
         };
@@ -131,8 +131,8 @@ async fn i3_ending_a_session_leaves_other_sessions_and_accounts_alone() {
     node.logout(&one.refresh).await.expect(204);
     node.get("/v1/me", &two.access).await.expect(200);
     // The session of another account can't be ended, and is answered like an unknown session.
-    let path_of_stranger = format!("/v1/sessions/{}", stranger.session);
-    assert_eq!(node.delete(&path_of_stranger, &two.access).await.problem(), (404, "unknown_session".to_owned()));
+    let strangers_session = format!("/v1/sessions/{}", stranger.session);
+    assert_eq!(node.delete(&strangers_session, &two.access).await.problem(), (404, "unknown_session".to_owned()));
     // to a later second, so that one event ends all sessions but one
     cluster.advance(Duration::from_secs(1));
     let answer = node.delete("/v1/sessions?keep_current=true", &two.access).await.expect(200);
@@ -154,14 +154,14 @@ async fn i3_redis_out_of_memory_still_revokes_and_refuses_other_writes() {
     cluster.config.limits.login_service = None;
     let node = cluster.node().await;
     node.register("ada").await;
-    node.login("ada").await;
+    node.login("ada").await; // another session, which only `RevokeAll` ends
     let mut expected = Vec::new();
     for ending in Ending::ALL {
-        // no limit, so that the login succeeds
+        // 0 is no limit, so the login succeeds
         cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
         let tokens = node.login("ada").await;
         let account = node.verified(&tokens.access).sub;
-        // to a later second, so that `RevokeAll` appends one event for all sessions
+        // `RevokeAll` appends one event if all sessions began in an earlier second
         cluster.advance(Duration::from_secs(1));
         // a limit of one byte: Redis is out of memory
         cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
@@ -187,14 +187,14 @@ async fn i3_redis_out_of_memory_still_revokes_and_refuses_other_writes() {
 #[tokio::test]
 async fn i3_reuse_with_redis_out_of_memory_revokes_session() {
     let mut cluster = TestCluster::new();
-    // a repeat after the grace window is reuse
+    // so that a repeat after the grace window is reuse
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
     let account = node.verified(&tokens.access).sub;
     node.refresh(&tokens.refresh).await.expect(200);
-    // the grace window of 10 s has passed
+    // past the grace window of 10 s
     cluster.advance(Duration::from_secs(10));
     // a limit of one byte: Redis is out of memory
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);

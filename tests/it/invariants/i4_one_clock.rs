@@ -1,6 +1,6 @@
-//! Two time limits (I4): every session has an idle timeout and an absolute lifetime, and all nodes follow the clock of Redis. In these
-//! tests, the own clock of one node is 20 seconds fast, and the clock of the other node 20 seconds slow. I1, I2 and I4 hold nevertheless,
-//! and each node accepts the tokens of the other.
+//! Two time limits (I4): every session has an idle timeout and an absolute lifetime, and all nodes follow the clock of Redis, which is
+//! the cluster's clock here. One node's own clock is 20 seconds fast, and that of the other node 20 seconds slow. I1, I2 and I4 hold
+//! nevertheless, and each node accepts the tokens of the other.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::harness::{
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// A node whose own clock is 20 seconds fast, and one whose clock is 20 seconds slow.
+/// A node whose own clock is 20 seconds fast, and one whose clock is 20 seconds slow. Registers `ada`.
 async fn skewed_nodes(cluster: &mut TestCluster) -> [Node; 2] {
     let fast = cluster.node_with_clock_skew(ClockOffset::from_millis(20_000)).await;
     let slow = cluster.node_with_clock_skew(ClockOffset::from_millis(-20_000)).await;
@@ -40,11 +40,11 @@ async fn i1_sixteen_concurrent_refreshes_on_skewed_nodes_get_one_successor() {
     let mut current = nodes[0].login("ada").await.refresh;
     for round in 1..=20 {
         let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(&current))).await;
-        let tokens: HashSet<String> =
+        let successors: HashSet<String> =
             answers.into_iter().map(|answer| Tokens::of(&answer.expect(200)).refresh).collect();
-        assert_eq!(tokens.len(), 1);
-        current = tokens.into_iter().next().unwrap();
-        // sixteen refreshes have rotated the token once
+        assert_eq!(successors.len(), 1);
+        current = successors.into_iter().next().unwrap();
+        // the sixteen refreshes of a round rotate the token once
         assert_eq!(nodes[1].state.refresh_tokens.decode(&current).unwrap().generation.0, round);
         cluster.advance(SECOND);
     }
@@ -111,7 +111,7 @@ async fn node_follows_the_clock_of_redis_when_its_own_is_set() {
     let node = cluster.node_with_clock_skew(skew.clone()).await;
     for millis in [20_000, -20_000] {
         let zero = Timestamp::from_millis(0);
-        // a measurement as if a reference clock were `millis` ahead of the node's own
+        // sets the node's own clock `millis` ahead of the clock of Redis
         skew.correct(zero, Timestamp::from_millis(millis), zero);
         let follows_redis = || async { node.state.clock.now() == cluster.clock.now() };
         wait::until("the node has measured its clock", follows_redis).await;

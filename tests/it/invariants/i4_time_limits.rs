@@ -58,7 +58,7 @@ async fn i4_idle_session_expires_and_a_refreshed_one_does_not() {
         used = Tokens::of(&answer);
     }
     cluster.advance(6 * SECOND);
-    // one second before the idle timeout: seven times a day without a second, and 6 s
+    // 7 × (1 d − 1 s) + 6 s: one second before the idle timeout of 7 d
     node.refresh(&idle.refresh).await.expect(200);
     let idle = node.login("ada").await;
     cluster.advance(7 * DAY);
@@ -97,7 +97,7 @@ async fn i4_refresh_of_a_session_removed_by_redis_reports_expiry() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    // without its record, only the expiry in the token tells an expired session from one that was ended
+    // without the session's record, only the expiry in the token shows whether the session has expired or was ended
     cluster.redis.command(&["DEL", &sessions_key(&node, &tokens)]);
     cluster.advance(7 * DAY - SECOND);
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), problem(401, "invalid_refresh_token"));
@@ -124,7 +124,7 @@ async fn i4_expired_sessions_are_not_listed_and_do_not_accumulate() {
     let fields = || cluster.redis.command(&["HLEN", &key]).parse::<usize>().unwrap();
     // the hash still has the expired session beside the live one
     let per_session = fields() / 2;
-    // Seven sessions are live at a time. The hash may have as many expired ones, and three more.
+    // With one sign-in a day, seven sessions are live at a time. Allows as many expired ones, and three more.
     for _ in 0..40 {
         cluster.advance(DAY);
         node.login("ada").await;
@@ -135,7 +135,7 @@ async fn i4_expired_sessions_are_not_listed_and_do_not_accumulate() {
 #[tokio::test]
 async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
     let mut cluster = TestCluster::new();
-    cluster.config.session.absolute_timeout = 10 * DAY;
+    cluster.config.session.absolute_timeout = 10 * DAY; // limits the last refreshes below
     let node = cluster.node().await;
     node.register("ada").await;
     let day = i128::try_from(DAY.as_millis()).unwrap();
@@ -143,7 +143,7 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
     let slack = 60_000;
     let first = node.login("ada").await;
     assert!(sessions_ttl(&cluster, &node, &first) > 7 * day - slack);
-    // and the key does not stay much longer than the session
+    // the key does not stay much longer than the session
     assert!(sessions_ttl(&cluster, &node, &first) < 8 * day);
     assert_every_key_expires(&cluster);
 
@@ -171,7 +171,7 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
     node.delete("/v1/sessions?keep_current=true", &other.access).await.expect(200);
     assert!(sessions_ttl(&cluster, &node, &other) > 7 * day - slack);
     assert_every_key_expires(&cluster);
-    // With a new epoch, Redis keeps only a fence for 15 minutes: it refuses sign-ins that read the former epoch, 0.
+    // With a new epoch (a counter of the account), Redis keeps only a fence, for 15 minutes: it refuses sign-ins that read epoch 0.
     let epoch = latchkey::domain::account::Epoch(1);
     let ended = node.state.redis.sessions.revoke_all(
         AccountSessions::all(account(&node, &other)).with_epoch(epoch),

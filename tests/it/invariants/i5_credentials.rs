@@ -1,5 +1,5 @@
 //! I5: A password change ends all sessions of the account, and starts a new one for the caller. Disabling or deleting an account ends all its
-//! sessions. A login whose password was checked before the change creates no session after it.
+//! sessions. A login whose password was checked before such a change creates no session afterwards.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use crate::{
 
 const NEW_PASSWORD: &str = "gravel lantern opera sixpence";
 
-/// The account whose refresh token is in `tokens`.
+/// The account of the session with these tokens.
 fn account_of(node: &Node, tokens: &Tokens) -> AccountId {
     node.state.refresh_tokens.decode(&tokens.refresh).unwrap().account
 }
@@ -55,7 +55,7 @@ async fn i5_password_change_ends_all_sessions_and_starts_a_new_one() {
     let third = nodes[1].login("ada").await;
     let refused = nodes[0].change_password(&caller.access, "not the password", NEW_PASSWORD).await;
     assert_eq!(refused.problem(), problem(403, "wrong_password"));
-    nodes[1].refresh(&third.refresh).await.expect(200); // `third` is superseded, and in its grace window
+    nodes[1].refresh(&third.refresh).await.expect(200); // supersedes the token in `third`
     // The sessions began in an earlier second than the change, so one event ends all of them.
     cluster.advance(Duration::from_secs(1));
     let changed = Tokens::of(&nodes[0].change_password(&caller.access, PASSWORD, NEW_PASSWORD).await.expect(200));
@@ -167,7 +167,7 @@ async fn i5_one_of_sixteen_concurrent_password_changes_succeeds() {
     let won: Vec<usize> = (0..16).filter(|&i| answers[i].status == 200).collect();
     let [winner] = won[..] else { panic!("{won:?} succeeded: {answers:?}") };
     for answer in answers.iter().filter(|answer| answer.status != 200) {
-        // When such a request is checked, the account has changed or its session has ended.
+        // Such a request finds that the password has changed, or that its session has ended.
         let refusals = [problem(403, "wrong_password"), problem(401, "invalid_token")];
         assert!(refusals.contains(&answer.problem()), "{answer:?}");
     }
@@ -187,7 +187,7 @@ async fn i5_refresh_in_flight_does_not_revive_the_session_that_changed_the_passw
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     let (mut old, mut new) = (PASSWORD, NEW_PASSWORD);
-    // Repeats the race, since a single one may not meet the moment. The passwords alternate.
+    // Repeats the race, since only some rounds have a refresh during the change. The passwords alternate.
     for round in 0..10 {
         let caller = nodes[round % 2].login_with("ada", old).await;
         let id = account_of(&nodes[0], &caller);
@@ -255,7 +255,7 @@ async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change()
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     let (mut old, mut new) = (PASSWORD, NEW_PASSWORD);
-    // Repeats the race, since a single one may not meet the moment. The passwords alternate.
+    // Repeats the race, since only some rounds have a login during the change. The passwords alternate.
     for round in 0..20 {
         let caller = nodes[round % 2].login_with("ada", old).await;
         let id = account_of(&nodes[0], &caller);
@@ -287,7 +287,7 @@ async fn i5_concurrent_login_does_not_survive_disabling_the_account() {
     nodes[0].register("ada").await;
     let first = nodes[0].login("ada").await;
     let id = account_of(&nodes[0], &first);
-    // Repeats the race, since a single one may not meet the moment.
+    // Repeats the race, since only some rounds have a login during the change.
     for _ in 0..20 {
         let racers = join_all((0..16).map(|i| nodes[i % 2].try_login("ada", PASSWORD)));
         let (answers, ended) = join(racers, accounts::disable(&nodes[1].state, id)).await;
@@ -302,7 +302,7 @@ async fn i5_concurrent_login_does_not_survive_disabling_the_account() {
     }
 }
 
-/// A session of a sign-in that was checked when the account had this epoch.
+/// A session of a sign-in that read the account at this epoch, a counter of changes that end its sessions.
 fn new_session(node: &Node, account: AccountId, epoch: u32) -> NewSession {
     NewSession {
         id: node.state.entropy.session_id(),
@@ -329,22 +329,22 @@ async fn i5_login_checked_before_the_change_creates_no_session() {
     let now = cluster.clock.now();
     let id = node.state.entropy.account_id(now);
     let spared = new_session(&node, id, 0);
-    let spared_id = Some(spared.id);
+    let spared_id = spared.id;
     assert!(matches!(redis.sessions.create(spared, now).await.unwrap(), CreateOutcome::Created { .. }));
     let sign_in_with_epoch_1 = async || redis.sessions.create(new_session(&node, id, 1), now).await.unwrap();
-    // Each change brings the account to epoch 2. A sign-in with epoch 1 has read the account before. The first change spares a session.
-    for except in [spared_id, None] {
+    // Each change brings the account to epoch 2. A sign-in with epoch 1 read the account before. The first change spares a session.
+    for except in [Some(spared_id), None] {
         let ended = AccountSessions { except, ..AccountSessions::all(id).with_epoch(Epoch(2)) };
         redis.sessions.revoke_all(ended, EndReason::PasswordChanged, now).await.unwrap();
         assert_eq!(sign_in_with_epoch_1().await, CreateOutcome::Stale);
-        // The fence remains after other changes to the account's sessions.
+        // The fence, which is epoch 2 in Redis, remains after other changes to the account's sessions.
         redis.sessions.revoke_all(AccountSessions::all(id), EndReason::Revoked, now).await.unwrap();
         assert_eq!(sign_in_with_epoch_1().await, CreateOutcome::Stale);
         // A delayed command with an older epoch does not lower the fence.
         let ended = AccountSessions::all(id).with_epoch(Epoch(1));
         redis.sessions.revoke_all(ended, EndReason::PasswordChanged, now).await.unwrap();
         assert_eq!(sign_in_with_epoch_1().await, CreateOutcome::Stale);
-        // Nor do a newer sign-in and its end.
+        // A newer sign-in and its end do not lower the fence either.
         let fresh = new_session(&node, id, 2);
         let session = fresh.id;
         assert!(matches!(redis.sessions.create(fresh, now).await.unwrap(), CreateOutcome::Created { .. }));
@@ -373,7 +373,7 @@ async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
     assert!(cluster.redis.dump() == before, "Redis has not changed");
     cluster.redis.command(&["REPLICAOF", "NO", "ONE"]);
 
-    // Nothing has changed.
+    // The database has not changed either.
     assert_eq!(node.try_login("ada", NEW_PASSWORD).await.problem(), problem(401, "invalid_credentials"));
     node.try_login("ada", PASSWORD).await.expect(200);
     node.refresh(&other.refresh).await.expect(200);
@@ -396,8 +396,8 @@ async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login()
     let ended = AccountSessions::all(id).with_epoch(Epoch(1));
     sessions.revoke_all(ended, EndReason::PasswordChanged, cluster.clock.now()).await.unwrap();
     assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid_refresh_token());
-    let racers = join_all((0..16).map(|_| node.try_login("ada", PASSWORD))).await;
-    let mut logins: Vec<_> = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).collect();
+    let answers = join_all((0..16).map(|_| node.try_login("ada", PASSWORD))).await;
+    let mut logins: Vec<_> = answers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).collect();
     let caller = logins.pop().unwrap();
     node.get("/v1/me", &caller.access).await.expect(200);
     // A login that was checked before the change is still refused.
@@ -418,7 +418,7 @@ async fn i5_redis_out_of_memory_allows_password_change_and_disabling() {
     let only_session = node.login("grace").await;
     let (caller, other) = (node.login("ada").await, node.login("ada").await);
     let account_without_session = accounts::find(&node.state.sql, "mary").await.unwrap();
-    cluster.advance(Duration::from_secs(1));
+    cluster.advance(Duration::from_secs(1)); // so that one event ends all sessions of an account
     // Redis refuses commands that may need memory.
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let answer = node.delete("/v1/sessions?keep_current=true", &only_session.access).await.expect(200);

@@ -34,9 +34,9 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
     let jwks = Some(to_jwks(key.public_jwk()).unwrap());
     let client =
         cluster.service_client_with(NewClient { name: "billing".to_owned(), jwks, ..NewClient::default() }).await;
-    // within this time, both secrets of the client are accepted
+    // for this time, the client's first secret is still accepted
     let grace = std::time::Duration::from_secs(60);
-    let (_, second_secret) =
+    let (_id, second_secret) =
         clients::rotate_secret(&cluster.clock, &node.state.entropy, &node.state.sql, "billing", grace).await.unwrap();
     cluster.reload_clients().await;
     let header = json!({ "alg": "ES256" });
@@ -48,7 +48,7 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     let without_prefix = |secret: &str| secret["lk_cs_".len()..].to_owned();
-    // of the assertion, the signature is enough: without it, nobody can use the rest
+    // Of the assertion, only the signature is secret: without it, the rest is useless.
     let secrets = [
         client.secret.clone(),
         without_prefix(&client.secret),
@@ -60,7 +60,7 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
     ];
 
     let mut answers: Vec<Answer> = Vec::new();
-    // Sends a form, with `basic` as the client's id and secret in the `Authorization` header. Keeps the answer, and returns its status.
+    // Sends a form, with `basic` as the client's id and secret in the `Authorization` header. Keeps the answer, and returns the status.
     let mut send = async |path: &str, basic: Option<(&str, &str)>, form: &[(&str, &str)]| {
         let mut request = node.request(Method::POST, path).form(form);
         if let Some((id, secret)) = basic {
@@ -76,7 +76,7 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
         assert_eq!(send("/oauth2/introspect", Some(("billing", secret)), &[("token", &tokens.refresh)]).await, 200);
         assert_eq!(send("/oauth2/introspect", Some(("billing", secret)), &[("token", secret)]).await, 200);
         assert_eq!(send("/oauth2/revoke", Some(("billing", secret)), &[("token", secret)]).await, 200);
-        // secrets in the wrong fields, whose values an error or a log line might repeat
+        // secrets in wrong fields: an error or a log line might repeat their values
         assert_eq!(send("/oauth2/token", Some((secret, "billing")), &[grant]).await, 401);
         assert_eq!(send("/oauth2/token", Some(("billing", &tokens.access)), &[grant]).await, 401);
         assert_eq!(send("/oauth2/token", None, &[grant, ("client_id", secret), ("client_secret", secret)]).await, 401);
@@ -102,9 +102,9 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
     let files: Vec<u8> = entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
     assert!(contains(&files, "billing"), "the files have the client's name, so they are the database");
     assert_absent(&secrets, "the database", &files);
-    let text = log.bytes();
-    assert!(contains(&text, "the assertion was used"), "the log has the refusal of the second use");
-    assert_absent(&secrets, "the log", &text);
+    let logged = log.bytes();
+    assert!(contains(&logged, "the assertion was used"), "the log has the refusal of the second use");
+    assert_absent(&secrets, "the log", &logged);
     let listed = clients::list(&node.state.sql).await.unwrap();
     assert_absent(&secrets, "the debug output", format!("{listed:?} {second_secret:?}").as_bytes());
 }

@@ -1,5 +1,5 @@
 //! I6: No plaintext password, refresh token, access token, secret or private key is in Redis, in SQL, in the log at any level, or
-//! in the body of an error. The test makes calls of every kind, and then searches all of these for the secrets.
+//! in the body of an error. The test makes calls of every kind, and then searches all these places for the secrets.
 
 use std::{fs, time::Duration};
 
@@ -17,8 +17,8 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// From this character on, a refresh token has only the MAC. 43 bytes precede the MAC, and base64url encodes 3 bytes as 4 characters: the
-/// first group with only bytes of the MAC begins at byte 45, after the 6 characters of the prefix.
+/// From this character on, a refresh token has only the MAC. 43 bytes precede the MAC, and base64url encodes groups of 3 bytes as 4
+/// characters: the first group that has only bytes of the MAC begins at byte 45. The token's prefix has 6 characters.
 const REFRESH_TOKEN_MAC_START: usize = 6 + 45 / 3 * 4;
 
 /// The secrets that must appear nowhere, with their descriptions.
@@ -88,18 +88,18 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 /// The password at registration.
-const FIRST: &str = "quartz bicycle morning herring 7141";
+const FIRST_PASSWORD: &str = "quartz bicycle morning herring 7141";
 /// The password after its change.
-const SECOND: &str = "velvet thunder pocket ostrich 9253";
+const SECOND_PASSWORD: &str = "velvet thunder pocket ostrich 9253";
 /// A password that is never right.
-const WRONG: &str = "marble whistle gander sunrise 3367";
+const WRONG_PASSWORD: &str = "marble whistle gander sunrise 3367";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     let log = Log::start();
     let mut secrets = Secrets::default();
     let mut cluster = TestCluster::new();
-    // A repeat of a superseded refresh token is reuse as soon as its grace window has ended.
+    // without the retry window, a repeat after the grace window is reuse
     cluster.config.session.retry_window = Duration::ZERO;
     let service_secret = "hidden-service-secret-4c0ffee1b2d3";
     let former_service_secret = "hidden-former-secret-77aa88bb99cc";
@@ -107,27 +107,27 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     cluster.config.secrets.current = service_secret.into();
     cluster.config.secrets.previous = vec![former_service_secret.into()];
     cluster.config.password.pepper = Some(pepper.into());
-    for secret in [service_secret, former_service_secret, pepper, FIRST, SECOND, WRONG] {
+    for secret in [service_secret, former_service_secret, pepper, FIRST_PASSWORD, SECOND_PASSWORD, WRONG_PASSWORD] {
         secrets.add_text(secret, secret);
     }
     let node = cluster.node().await;
 
     // An account with sessions of both transports.
-    let registration = json!({ "email": "hidden@example.com", "username": "hidden", "password": FIRST });
+    let registration = json!({ "email": "hidden@example.com", "username": "hidden", "password": FIRST_PASSWORD });
     node.post("/v1/users", registration).await.expect(201);
     let hash = async |node: &Node| {
         let account = accounts::find(&node.state.sql, "hidden").await.unwrap();
         account.password_hash.unwrap().expose().to_owned()
     };
     let first_hash = hash(&node).await;
-    node.try_login("hidden", WRONG).await.expect(401);
-    // A password in the field of the user name.
-    node.try_login(WRONG, SECOND).await.expect(401);
-    let first = node.login_with("hidden", FIRST).await;
+    node.try_login("hidden", WRONG_PASSWORD).await.expect(401);
+    // a password in the field of the username
+    node.try_login(WRONG_PASSWORD, SECOND_PASSWORD).await.expect(401);
+    let first = node.login_with("hidden", FIRST_PASSWORD).await;
     secrets.add_tokens(&first);
     let first = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
     secrets.add_tokens(&first);
-    let login = json!({ "identifier": "hidden", "password": FIRST, "transport": "cookie" });
+    let login = json!({ "identifier": "hidden", "password": FIRST_PASSWORD, "transport": "cookie" });
     let answer = node.post("/v1/login", login).await.expect(200);
     secrets.add_access_token(&answer.text_of("access_token"));
     let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
@@ -138,42 +138,43 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     secrets.add_refresh_token(refreshed_cookie.split_once('=').unwrap().1);
 
     // A password change, key rotation, reuse and a logout.
-    node.change_password(&first.access, WRONG, SECOND).await.expect(403);
-    let changed = node.change_password(&first.access, FIRST, SECOND).await.expect(200);
+    node.change_password(&first.access, WRONG_PASSWORD, SECOND_PASSWORD).await.expect(403);
+    let changed = node.change_password(&first.access, FIRST_PASSWORD, SECOND_PASSWORD).await.expect(200);
     secrets.add_tokens(&Tokens::of(&changed));
     let second_hash = hash(&node).await;
-    let second = node.login_with("hidden", SECOND).await;
+    let second = node.login_with("hidden", SECOND_PASSWORD).await;
     secrets.add_tokens(&second);
-    let app = &node.state;
+    let state = &node.state;
     let add_signing_key = |secrets: &mut Secrets| {
-        let pkcs8 = app.keys.current().signer(cluster.clock.now()).unwrap().to_pkcs8().unwrap();
-        // the tag and length of an octet string of 32 bytes, which is the private scalar
+        let pkcs8 = state.keys.current().signer(cluster.clock.now()).unwrap().to_pkcs8().unwrap();
+        // the scalar follows the DER tag (4) and the length (32) of its octet string
         let scalar = pkcs8.windows(2).position(|window| window == [4, 32]).unwrap() + 2;
         secrets.add_bytes("a private key", &pkcs8);
         secrets.add_bytes("a private key's scalar", &pkcs8[scalar..scalar + 32]);
     };
     add_signing_key(&mut secrets);
-    keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, SigningStart::Now).await.unwrap();
-    app.keys.reload().await.unwrap();
+    keys::rotate(&state.config, &state.clock, &state.entropy, &state.sql, SigningStart::Now).await.unwrap();
+    state.keys.reload().await.unwrap();
     add_signing_key(&mut secrets);
     let third = Tokens::of(&node.refresh(&second.refresh).await.expect(200));
     secrets.add_tokens(&third);
     // after the grace window of 10 s, a repeat is reuse
     cluster.advance(Duration::from_secs(11));
     node.refresh(&second.refresh).await.expect(401);
-    let login = json!({ "identifier": "hidden", "password": SECOND, "device": "a phone" });
+    let login = json!({ "identifier": "hidden", "password": SECOND_PASSWORD, "device": "a phone" });
     let fourth = Tokens::of(&node.post("/v1/login", login).await.expect(200));
     secrets.add_tokens(&fourth);
 
     // Secrets in wrong fields appear in no response.
-    for answer in send_in_wrong_fields(&node, &[FIRST, SECOND, &fourth.refresh, &fourth.access]).await {
+    let misplaced = [FIRST_PASSWORD, SECOND_PASSWORD, &fourth.refresh, &fourth.access];
+    for answer in send_in_wrong_fields(&node, &misplaced).await {
         // A logout answers 204 whatever is sent.
         assert!(answer.starts_with('4') || answer.starts_with("204"), "{answer:?}");
         secrets.assert_absent_from("an error", answer.as_bytes());
     }
-    // Errors of Redis contain no secrets: with a limit of one byte of memory, Redis refuses writes.
+    // Errors about Redis contain no secrets. With a limit of one byte of memory, Redis refuses writes.
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
-    for answer in [node.try_login("hidden", SECOND).await, node.refresh(&fourth.refresh).await] {
+    for answer in [node.try_login("hidden", SECOND_PASSWORD).await, node.refresh(&fourth.refresh).await] {
         assert_eq!(answer.problem().0, 503);
         secrets.assert_absent_from("an error", answer.text.as_bytes());
     }
@@ -186,26 +187,26 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     secrets.assert_absent_from("Redis", &redis);
     secrets.assert_absent_from("the database", &database_files(&cluster));
     node.logout(&fourth.refresh).await.expect(204);
-    // A node that stops writes its last audit events, so the database is searched again.
+    // While it stops, the node writes its last audit events, so the database is searched again.
     node.stop().await;
     let files = database_files(&cluster);
     assert!(contains(&files, "unknown_account"), "the audit log is included");
     assert!(contains(&files, "wrong_password"), "the audit log is included");
     secrets.assert_absent_from("the database", &files);
 
-    let text = log.bytes();
-    assert!(contains(&text, "password changed"), "the search covers the expected content");
-    assert!(contains(&text, "TRACE"), "the search covers all levels");
-    // Added only now: the database may contain the hashes. Redis and the log must not.
+    let logged = log.bytes();
+    assert!(contains(&logged, "password changed"), "the search covers the events of the test");
+    assert!(contains(&logged, "TRACE"), "the search covers all levels");
+    // Added only now: the database may contain the hashes, but Redis and the log must not.
     for hash in [first_hash, second_hash] {
         assert!(hash.starts_with("$argon2id$"));
         secrets.add_text("a password's hash", &hash);
     }
     secrets.assert_absent_from("Redis", &redis);
-    secrets.assert_absent_from("the log", &text);
+    secrets.assert_absent_from("the log", &logged);
 }
 
-/// Sends secrets in wrong fields. Returns status, headers and body of each response.
+/// Sends secrets where they do not belong. Returns status, headers and body of each response.
 async fn send_in_wrong_fields(node: &Node, secrets: &[&str]) -> Vec<String> {
     let mut requests = Vec::new();
     for secret in secrets {
@@ -220,7 +221,7 @@ async fn send_in_wrong_fields(node: &Node, secrets: &[&str]) -> Vec<String> {
             ("/v1/login", json!({ "identifier": "hidden", "password": long })),
             ("/v1/login", json!({ "identifier": "hidden", "password": secret, "device": long })),
             ("/v1/login", json!({ "identifier": "hidden", "password": secret, "transport": secret })),
-            ("/v1/login", json!({ "identifier": "hidden", "passwort": secret })),
+            ("/v1/login", json!({ "identifier": "hidden", "unknown": secret })),
             ("/v1/login", json!([secret])),
             ("/v1/login", json!(secret)),
             ("/v1/users", json!({ "email": secret, "password": secret })),
@@ -231,7 +232,7 @@ async fn send_in_wrong_fields(node: &Node, secrets: &[&str]) -> Vec<String> {
             ("/v1/logout", json!({ "refresh_token": format!("x{secret}") })),
         ];
         requests.extend(bodies.into_iter().map(|(path, body)| node.request(Method::POST, path).json(&body)));
-        // Texts that are no valid JSON, or of another content type.
+        // bodies that are no valid JSON, or have another content type
         let raw = [
             ("application/json", format!(r#"{{"identifier":"hidden","password":"{secret}""#)),
             ("application/json", format!(r#"{{"identifier":"hidden","password":{secret}}}"#)),
@@ -245,7 +246,7 @@ async fn send_in_wrong_fields(node: &Node, secrets: &[&str]) -> Vec<String> {
                 requests.push(node.request(Method::POST, path).header("content-type", content_type).body(body.clone()));
             }
         }
-        // for paths and headers, which contain no spaces
+        // without spaces, for paths, tokens and cookies
         let plain = secret.replace(' ', "-");
         for path in [format!("/v1/sessions/{plain}"), format!("/v1/sessions?keep_current={plain}")] {
             requests.push(node.request(Method::DELETE, &path));

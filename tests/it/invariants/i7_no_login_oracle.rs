@@ -1,4 +1,4 @@
-//! I7: An unknown user, a wrong password and a disabled account get identical responses for the same work.
+//! I7: An unknown user, a wrong password and a disabled account get identical responses, after the same work.
 
 use latchkey::service::accounts;
 use serde_json::Value;
@@ -22,7 +22,7 @@ fn comparable(answer: &Answer) -> (u16, Vec<(String, String)>, Value) {
     (answer.status.as_u16(), headers, body)
 }
 
-/// Sends a login, and asserts that it is refused. Returns the answer, and the number of passwords that were hashed for it.
+/// Sends a login, and asserts that it is refused. Returns the answer, and how many passwords the node hashed for it.
 async fn expect_refused_login(node: &Node, identifier: &str, password: &str) -> (Answer, u64) {
     let before = node.state.passwords.jobs();
     let answer = node.try_login(identifier, password).await;
@@ -59,6 +59,6 @@ async fn i7_unknown_user_wrong_password_and_disabled_account_get_identical_respo
     ] {
         let (answer, hashed) = expect_refused_login(&node, identifier, password).await;
         assert_eq!(comparable(&answer), comparable(&wrong_password_answer), "{identifier}");
-        assert_eq!(hashed, 1, "the same work for {identifier}");
+        assert_eq!(hashed, 1, "{identifier}: one hash, as for a wrong password");
     }
 }
