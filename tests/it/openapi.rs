@@ -129,6 +129,7 @@ async fn docs_page_is_compressed_cached_and_fit_for_phones() {
     }
     for path in ["/docs", "/openapi.json", "/openapi.yaml"] {
         let plain = node.get_anonymously(path).await.expect(200);
+        // The node doesn't support br.
         let request = || node.request(Method::GET, path).header("accept-encoding", "br, gzip;q=0.5");
         let compressed = request().send().await.unwrap();
         assert_eq!(compressed.headers()["content-encoding"], "gzip");
@@ -233,7 +234,7 @@ fn document_is_fit_for_code_generators() {
     }
 }
 
-/// Asserts that the fields that an example names are fields of the operation's request.
+/// Asserts that the errors of an example name fields of the operation's request.
 fn assert_example_fits(operation: &Value, schemas: &serde_json::Map<String, Value>, example: &Value) {
     let reference = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
     for error in example["value"]["errors"].as_array().into_iter().flatten() {

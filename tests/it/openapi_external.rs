@@ -60,7 +60,7 @@ pub(crate) fn run_redocly_lint(spec: &Path) {
 /// Sends valid and invalid requests, generated from the document at `spec_url`, to the service at `base_url`. Fails if a
 /// response is a 5xx or differs from the document in status, content type, headers or body.
 ///
-/// Returns the number of operations that were tested, each of which got requests and responses.
+/// Returns the number of operations that got requests and answered them.
 ///
 /// The requests carry `bearer_token`, an access token that must stay valid for some minutes. The last requests end its session. Requests
 /// to the endpoints of service clients carry `basic`, a client's credentials in the encoding of HTTP Basic.
@@ -75,7 +75,7 @@ pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &st
         ("--include-name-regex", ANY_METHOD, &bearer),
         ("--include-name-regex", ENDS_SESSION, &bearer),
     ] {
-        // the check `unsupported_method` expects a 405 for other methods than the document's
+        // the check `unsupported_method` expects a 405 for each method that the document lacks
         let excluded_checks: &[&str] =
             if operations == ANY_METHOD { &["--exclude-checks", "unsupported_method"] } else { &[] };
         let output = succeed(
@@ -113,7 +113,7 @@ pub(crate) fn dump_dom(url: &str) -> String {
     String::from_utf8(output.stdout).expect("Chromium writes UTF-8")
 }
 
-/// Draws the page at `url`, as in [`dump_dom`], into a PNG file.
+/// Draws the page at `url` into a PNG file, with the browser of [`dump_dom`].
 pub(crate) fn screenshot(url: &str, png: &Path) {
     let mut flag = std::ffi::OsString::from("--screenshot=");
     flag.push(absolute(png));
@@ -168,6 +168,7 @@ pub(crate) fn succeed(command: &mut Command) -> Output {
     let (done, result) = mpsc::channel();
     let waiter = thread::spawn(move || done.send(child.wait_with_output()));
     let Ok(output) = result.recv_timeout(MAX_RUN_TIME) else {
+        // fails if the program has ended meanwhile
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         let _ = waiter.join();
         panic!("killed, since it still ran after {MAX_RUN_TIME:?}: {shown_command}");

@@ -1,5 +1,5 @@
-//! Requests at the edges of their schemas, and seeded combinations of them: the service accepts exactly what the OpenAPI
-//! document allows, for every operation.
+//! Requests at the limits of their schemas, and random combinations of such requests: the service accepts exactly what the
+//! OpenAPI document allows, for every operation.
 
 use latchkey::{http::openapi::Limits, service::clients::NewClient};
 use reqwest::Method;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     harness::{
         client::{Answer, PASSWORD},
-        test_cluster::{Node, ServiceClient, TestCluster},
+        test_cluster::{Node, TestCluster},
     },
     history::random::Random,
 };
@@ -19,7 +19,7 @@ const SEED: u64 = 1;
 const COMBINATIONS: usize = 30;
 
 /// The error codes of fields that violate the schema. Other codes are about rules that a schema cannot express.
-const STRUCTURAL: [&str; 8] = [
+const SCHEMA_VIOLATIONS: [&str; 8] = [
     "required",
     "unknown_field",
     "unknown_value",
@@ -46,7 +46,7 @@ const WITH_TESTS_OF_THEIR_OWN: [&str; 6] = [
 ];
 
 /// Replaces the parameter of a path by an id that does not exist.
-fn with_example_id(path: &str) -> String {
+fn with_unknown_id(path: &str) -> String {
     path.replace("{id}", "0192f0c1-2345-7abc-8def-0123456789ab")
 }
 
@@ -111,7 +111,7 @@ fn text(field: &str, length: usize) -> String {
     };
     let text: String = pattern.chars().cycle().take(length).collect();
     match length.checked_sub(DOMAIN.len()) {
-        Some(local) if field == "email" && local > 0 => format!("{}{DOMAIN}", &text[..local]),
+        Some(local_length) if field == "email" && local_length > 0 => format!("{}{DOMAIN}", &text[..local_length]),
         _ => text,
     }
 }
@@ -231,7 +231,7 @@ fn reports_schema_violation(answer: &Answer, body: &Map<String, Value>) -> bool 
     let mut errors = problem["errors"].as_array().into_iter().flatten();
     errors.any(|error| {
         let field = error["field"].as_str().unwrap();
-        STRUCTURAL.contains(&error["code"].as_str().unwrap()) || body.get(field) == Some(&json!(""))
+        SCHEMA_VIOLATIONS.contains(&error["code"].as_str().unwrap()) || body.get(field) == Some(&json!(""))
     })
 }
 
@@ -277,8 +277,8 @@ async fn json_bodies_are_accepted_exactly_if_schema_allows_them() {
             } else {
                 combination(&mut random, &edge_cases, &valid)
             };
-            let mut request = node.request(method.clone(), &with_example_id(&path)).json(&body);
-            // each request gets an account of its own, since some of them end its sessions or change its password
+            let mut request = node.request(method.clone(), &with_unknown_id(&path)).json(&body);
+            // each request gets a new account, since some requests end the account's sessions or change its password
             if path.starts_with("/v1/me") {
                 let name = format!("changes{number}");
                 node.register(&name).await;
@@ -302,13 +302,13 @@ async fn json_bodies_are_accepted_exactly_if_schema_allows_them() {
 #[tokio::test]
 async fn forms_are_accepted_exactly_if_schema_allows_them() {
     let (cluster, node) = cluster().await;
-    let client: ServiceClient = cluster.service_client("forms").await;
+    let client = cluster.service_client("forms").await;
     let document = openapi_document();
     let mut operations = operations_with(&document, FORM);
     operations.retain(|(_, path, _)| !WITH_TESTS_OF_THEIR_OWN.contains(&path.as_str()));
     assert_eq!(operations.len(), 3, "{operations:?}");
     for (method, path, mut schema) in operations {
-        // how a client authenticates is tested in `oauth`: its fields depend on each other
+        // `oauth` tests the fields by which a client authenticates: they depend on each other
         for field in ["client_id", "client_secret", "client_assertion", "client_assertion_type"] {
             schema["properties"].as_object_mut().unwrap().remove(field);
         }
@@ -323,7 +323,7 @@ async fn forms_are_accepted_exactly_if_schema_allows_them() {
             if body.get("grant_type") == Some(&json!("authorization_code")) {
                 continue;
             }
-            // The grant type of the other bodies needs a refresh token, or is unknown.
+            // A body without a refresh token has the grant type that requires one.
             if path == "/oauth2/token" && body.get("refresh_token").is_none_or(|token| token == "") {
                 continue;
             }
@@ -359,7 +359,7 @@ async fn missing_body_is_refused_exactly_if_document_requires_one() {
         let operation = &document["paths"][&path][method.as_str().to_lowercase()];
         let required = operation["requestBody"]["required"] == json!(true);
         let access = node.login("ada").await.access;
-        let answer = node.send(node.request(method, &with_example_id(&path)).bearer_auth(access)).await;
+        let answer = node.send(node.request(method, &with_unknown_id(&path)).bearer_auth(access)).await;
         // A request without a body has no media type either.
         let refused = !answer.status.is_success() && answer.problem() == (415, "unsupported_media_type".to_owned());
         assert_eq!(refused, required, "{path}: {answer:?}");

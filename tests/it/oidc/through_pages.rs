@@ -17,18 +17,17 @@ fn authorize_path(request: &Request) -> String {
     format!("/oauth2/authorize?{}", request.query())
 }
 
-/// Opens the page of the service to which an answer leads.
+/// Follows a redirect: to a path, or to a URL of the issuer.
 async fn follow(node: &Node, visitor: &mut Visitor, answer: &Answer) -> Answer {
     let location = answer.header("location");
-    let path = location.strip_prefix(&node.state.config.issuer).unwrap_or(location).to_owned();
-    visitor.open(&path).await
+    let path = location.strip_prefix(&node.state.config.issuer).unwrap_or(location);
+    visitor.open(path).await
 }
 
-/// The address to which a page sends the form for `path`. It has the handle of the request as a query.
+/// The path and query to which a page submits its form for `path`. The query is the handle of the authorization request.
 fn action(page: &Answer, path: &str) -> String {
     let found = actions(page).into_iter().find(|action| action.starts_with(path));
-    let escaped = found.unwrap_or_else(|| panic!("no form for {path} in {}", page.text));
-    escaped.replace("&amp;", "&")
+    found.unwrap_or_else(|| panic!("no form for {path} in {}", page.text))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,7 +37,7 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     let mut visitor = Visitor::new(&node);
     let sent = visitor.open(&authorize_path(&Request::for_client(&shop.id))).await.expect(303);
     let page = follow(&node, &mut visitor, &sent).await.expect(200);
-    // The redirect URI may send the browser on to another origin, which browsers would check against `form-action`.
+    // Browsers check every redirect after a form against `form-action`, and the app may redirect to any origin.
     let policy = page.header("content-security-policy");
     assert!(!policy.contains("form-action"), "{policy}");
     assert!(policy.contains("default-src 'none'"), "{policy}");
@@ -50,10 +49,10 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     let code = response_of(&back).remove("code").unwrap();
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
     assert_eq!(claims(text(&tokens, "id_token"))["email"], "ada@example.com");
-    // The next app needs no page.
+    // A sign-in to a second app needs no page.
     cluster.service_client_with(web("forum")).await;
-    let next = visitor.open(&authorize_path(&Request::for_client("forum"))).await.expect(303);
-    assert!(response_of(&next).contains_key("code"));
+    let second = visitor.open(&authorize_path(&Request::for_client("forum"))).await.expect(303);
+    assert!(response_of(&second).contains_key("code"));
     // A sign-out on the page ends the app's session, too.
     let devices = visitor.open("/account/devices").await.expect(200);
     assert!(devices.text.contains("shop"), "{}", devices.text);
@@ -62,12 +61,12 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     node.stop().await;
 }
 
-/// I14 (factors cannot be bypassed): an app that requires two factors gets them, even from a remembered device, which needs no second
-/// factor for other sign-ins. The device has signed in before the request (`has_session`), or signs in for it.
+/// I14 (factors cannot be bypassed): on a remembered device, a sign-in needs no second factor, unless the app requires two factors.
+/// The device has signed in before the app's request (`has_session`), or signs in for it.
 #[tokio::test(flavor = "multi_thread")]
-async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
+async fn i14_app_that_requires_aal2_gets_a_second_factor_on_a_remembered_device() {
     let mut cluster = factors::remembered_devices::cluster();
-    // The throttle counts a sign-in as a failure until it succeeds.
+    // Until its second factor is right, the throttle counts a sign-in as failed, and may delay the next.
     cluster.config.limits.login_backoff = None;
     let (node, shop) = shop(&cluster).await;
     let ada = factors::enrol(&cluster, &node, "ada").await;
@@ -79,7 +78,7 @@ async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
         if has_session {
             visitor.open("/account/sign-in").await.expect(200);
             let done = visitor.submit("/account/sign-in", &fields).await.expect(303);
-            assert_eq!(done.header("location"), "/account", "the device is remembered");
+            assert_eq!(done.header("location"), "/account", "no second factor is asked for");
             // The sign-in is older than the request.
             cluster.advance(std::time::Duration::from_secs(1));
         }
@@ -93,11 +92,11 @@ async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
             let page = follow(&node, &mut visitor, &to_second_factor).await.expect(200);
             action(&page, "/account/sign-in/second-factor")
         };
-        let code = ada.app.code(&cluster.clock);
+        let totp = ada.app.code(&cluster.clock);
         // Each code works once: the authenticator app shows another one in the next round.
         cluster.advance(factors::STEP);
-        let right = visitor.submit(&form, &[("method", "totp"), ("code", &code)]).await.expect(303);
-        let back = follow(&node, &mut visitor, &right).await.expect(303);
+        let confirmed = visitor.submit(&form, &[("method", "totp"), ("code", &totp)]).await.expect(303);
+        let back = follow(&node, &mut visitor, &confirmed).await.expect(303);
         let code = response_of(&back).remove("code").unwrap();
         let tokens = exchange(&node, &shop, &code).await.expect(200).json();
         assert_eq!(claims(text(&tokens, "id_token"))["acr"], "aal2");

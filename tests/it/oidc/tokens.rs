@@ -30,22 +30,22 @@ async fn id_token_has_the_claims_of_openid_connect_core() {
         // the time of issue differs from the time of the authentication
         cluster.advance(Duration::from_secs(100));
         let tokens = sign_in(&node, &browser, &shop, "openid profile email").await;
-        let id = claims(text(&tokens, "id_token"));
-        let access = claims(text(&tokens, "access_token"));
+        let id_claims = claims(text(&tokens, "id_token"));
+        let access_claims = claims(text(&tokens, "access_token"));
         let now = node.state.clock.now().as_secs();
-        assert_eq!(id["iss"], "https://auth.example.com");
-        assert_eq!(id["aud"], "shop");
-        assert_eq!(id["sub"], access["sub"]);
-        assert_eq!(id["sid"], access["sid"]);
-        assert_eq!(id["iat"], now);
-        assert_eq!(id["exp"], access["exp"]);
-        assert_eq!(id["auth_time"], signed_in_at);
-        assert_eq!(id["acr"], "aal1");
-        assert_eq!(id["amr"], json!(["pwd"]));
-        // the nonce of every request of these tests
-        assert_eq!(id["nonce"], "a nonce");
-        assert_eq!(id["email"], "ada@example.com");
-        assert_eq!(id["preferred_username"], "ada");
+        assert_eq!(id_claims["iss"], "https://auth.example.com");
+        assert_eq!(id_claims["aud"], "shop");
+        assert_eq!(id_claims["sub"], access_claims["sub"]);
+        assert_eq!(id_claims["sid"], access_claims["sid"]);
+        assert_eq!(id_claims["iat"], now);
+        assert_eq!(id_claims["exp"], access_claims["exp"]);
+        assert_eq!(id_claims["auth_time"], signed_in_at);
+        assert_eq!(id_claims["acr"], "aal1");
+        assert_eq!(id_claims["amr"], json!(["pwd"]));
+        // from `Request::for_client`
+        assert_eq!(id_claims["nonce"], "a nonce");
+        assert_eq!(id_claims["email"], "ada@example.com");
+        assert_eq!(id_claims["preferred_username"], "ada");
         let header = text(&tokens, "id_token").split('.').next().unwrap();
         let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
         let header: Value = serde_json::from_slice(&header).unwrap();
@@ -53,7 +53,7 @@ async fn id_token_has_the_claims_of_openid_connect_core() {
         assert_eq!(header["alg"], algorithm.as_str());
         // half of a hash in base64url: 32 bytes of SHA-512 for EdDSA, 16 bytes of SHA-256 for the others
         let hash_length = if algorithm == Algorithm::EdDsa { 43 } else { 22 };
-        assert_eq!(text(&id, "at_hash").len(), hash_length);
+        assert_eq!(text(&id_claims, "at_hash").len(), hash_length);
         let metadata = node.get_anonymously("/.well-known/openid-configuration").await.json();
         assert_eq!(metadata["id_token_signing_alg_values_supported"], json!([algorithm.as_str()]));
         node.stop().await;
@@ -71,7 +71,7 @@ async fn userinfo_takes_the_token_from_a_form_and_from_one_place_only() {
     let post = || node.request(Method::POST, "/oauth2/userinfo");
     let claims = node.send(post().form(&[("access_token", access)])).await.expect(200).json();
     assert_eq!(claims["email"], "ada@example.com");
-    // A form without the token, and a body of another type, beside the header.
+    // The header's token suffices: the form has no token, and the other body is not a form.
     node.send(post().bearer_auth(access).form(&[("a", "b")])).await.expect(200);
     node.send(post().bearer_auth(access).json(&json!({ "access_token": "x" }))).await.expect(200);
     // the token in the header and the form, and twice in the form
@@ -102,7 +102,7 @@ async fn userinfo_is_read_by_pages_of_allowed_origins_only() {
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
     for (origin, is_allowed) in [("https://spa.example.com", true), ("https://evil.example", false)] {
-        // a response to another origin has no header
+        // a refused origin gets no such header
         let expected = if is_allowed { origin } else { "" };
         let preflight = node.request(Method::OPTIONS, "/oauth2/userinfo").header("origin", origin);
         let preflight = preflight.header("access-control-request-method", "GET");
@@ -112,7 +112,7 @@ async fn userinfo_is_read_by_pages_of_allowed_origins_only() {
         let request = node.request(Method::GET, "/oauth2/userinfo").bearer_auth(text(&tokens, "access_token"));
         let answer = node.send(request.header("origin", origin)).await.expect(200);
         assert_eq!(answer.header("access-control-allow-origin"), expected);
-        assert_eq!(answer.header("access-control-allow-credentials"), "", "the browser sends no cookie");
+        assert_eq!(answer.header("access-control-allow-credentials"), "", "pages may not send cookies");
     }
     node.stop().await;
 }
@@ -213,12 +213,12 @@ async fn refresh_requires_the_client_of_the_session() {
     let with_client_id = [("grant_type", "refresh_token"), ("refresh_token", first.as_str()), ("client_id", "shop")];
     let without_secret = node.send(node.request(Method::POST, "/oauth2/token").form(&with_client_id)).await;
     assert_eq!(error_of(&without_secret), (401, "invalid_client".to_owned()));
-    // The refused requests have neither advanced nor ended the session.
+    // The refused requests have neither rotated the token nor ended the session.
     let second = refresh(&node, &shop, &first).await.expect(200).json();
     assert_ne!(second["refresh_token"], first);
     let id = claims(text(&second, "id_token"));
     assert_eq!(id["sid"], claims(text(&tokens, "id_token"))["sid"]);
-    assert_eq!(id["nonce"], Value::Null, "the nonce is of the sign-in request only");
+    assert_eq!(id["nonce"], Value::Null, "only the ID token of the sign-in has the nonce");
     // An app can't refresh a session of the first-party client.
     let login_tokens = node.login("ada").await;
     assert_eq!(error_of(&refresh(&node, &shop, &login_tokens.refresh).await), invalid);
@@ -234,13 +234,13 @@ async fn resource_indicators_limit_the_audience() {
     let audiences = vec![orders.to_owned(), stock.to_owned()];
     let scopes = ["openid", "read"].map(str::to_owned).to_vec();
     let client = cluster.service_client_with(NewClient { audiences, scopes, ..web("desk") }).await;
-    // the service at the resource `orders`, which introspects tokens
+    // the API at `orders`: it introspects tokens
     let audiences = vec![orders.to_owned()];
     let api =
         cluster.service_client_with(NewClient { name: "orders".to_owned(), audiences, ..NewClient::default() }).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let request = Request::for_client("desk").with("scope", "read");
-    // `resource` is the parameter at the token endpoint; the request may have others
+    // `request` goes to the authorization endpoint, `resource` to the token endpoint
     let sign_in_for = async |request: &Request, resource: Option<&str>| {
         let code = browser.code(&node, request).await;
         let mut form = vec![
@@ -263,7 +263,7 @@ async fn resource_indicators_limit_the_audience() {
     // the request named another resource
     let refused = sign_in_for(&for_orders, Some(stock)).await;
     assert_eq!(error_of(&refused), (400, "invalid_target".to_owned()));
-    // A resource introspects the tokens for itself, and no others.
+    // An API introspects only the tokens that have it as an audience.
     let code = browser.code(&node, &for_orders).await;
     let tokens = exchange(&node, &client, &code).await.expect(200).json();
     let introspect = async |token: &str| {
@@ -278,7 +278,7 @@ async fn resource_indicators_limit_the_audience() {
         [("grant_type", "refresh_token"), ("refresh_token", text(&tokens, "refresh_token")), ("resource", stock)];
     let refused = token(&node, &client, &form).await;
     assert_eq!(refused.text_of("error"), "invalid_target");
-    // The refused request has rotated the session. A repeat of its token is answered with the successor.
+    // Although refused, the request has superseded the token. A repeat of this token is answered with the current one.
     let repeated = refresh(&node, &client, text(&tokens, "refresh_token")).await.expect(200).json();
     refresh(&node, &client, text(&repeated, "refresh_token")).await.expect(200);
     let code = browser.code(&node, &request.with_another("resource", stock)).await;
@@ -347,7 +347,7 @@ async fn revoke_of_an_apps_access_token_by_a_service_client_does_nothing() {
     let answer = revoke(text(&tokens, "access_token")).await;
     assert_eq!(answer.text, "");
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200);
-    // The service client revokes tokens of the REST API.
+    // A service client does revoke tokens of the REST API.
     let login = node.login("ada").await;
     revoke(&login.refresh).await;
     node.refresh(&login.refresh).await.expect(401);

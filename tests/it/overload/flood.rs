@@ -40,8 +40,8 @@ async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
         "password.iterations=100",
     ]);
     let client = Client::new(process.node.client.base.clone());
-    let existing = signed_in(&client).await;
-    let memory_before = process.memory();
+    let existing = register_and_sign_in(&client).await;
+    let memory_before = process.memory_mib();
 
     let all_connected = Arc::new(Barrier::new(FLOOD));
     let hashed = Arc::new(AtomicUsize::new(0));
@@ -86,11 +86,11 @@ async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
     );
     let hashed = hashed.load(Ordering::SeqCst);
     let refused = refused.load(Ordering::SeqCst);
-    // At any time, at most THREADS sign-ins are hashed and QUEUE wait. The node refuses the others at once. A sign-in that is hashed makes
-    // room for another, so up to twice as many are not refused.
+    // At any time, at most THREADS sign-ins are hashed and QUEUE wait. The node refuses the others at once. Each of the
+    // fewer than THREADS + QUEUE that have been hashed has made room for another.
     assert!(hashed < THREADS + QUEUE, "{hashed} passwords were hashed before the last sign-in was refused");
     assert!(refused >= FLOOD - 2 * (THREADS + QUEUE), "{refused} refused");
-    let peak = process.peak_memory();
+    let peak = process.peak_memory_mib();
     println!("{hashed} hashed, {refused} refused; {memory_before} MiB before, {peak} MiB at most");
     assert!(peak <= memory_before + BUDGET_MIB, "{memory_before} MiB before, {peak} MiB at most");
 
@@ -98,8 +98,8 @@ async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
     flood.iter().for_each(JoinHandle::abort);
 }
 
-/// Signs two users in, whose sessions exist before the flood.
-async fn signed_in(client: &Client) -> Vec<Tokens> {
+/// Creates two accounts with a session each.
+async fn register_and_sign_in(client: &Client) -> Vec<Tokens> {
     join_all(["ada", "bob"].map(|name| async move {
         client.register(name).await;
         client.login(name).await

@@ -27,8 +27,8 @@ const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The additional memory that the node may use, in MiB: more than it needs, and much less than it would use without bounds.
-const BUDGET: u64 = 64;
+/// The additional memory that the node may use: more than it needs, and much less than it would use without bounds.
+const BUDGET_MIB: u64 = 64;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_with_rapid_resets_is_closed() {
@@ -38,56 +38,56 @@ async fn connection_with_rapid_resets_is_closed() {
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
     assert!(is_alive(&client).await);
-    let before = process.memory();
+    let before = process.memory_mib();
     let (mut sent, mut connections) = (0, 0);
     while sent < RESETS {
-        let mut stream = connect(&client).await;
+        let mut connection = connect(&client).await;
         let mut pairs = Vec::new();
         for number in 0..PER_CONNECTION {
             let stream_id = 2 * number + 1;
-            frame(&mut pairs, HEADERS, END_STREAM | END_HEADERS, stream_id, &get(b"/readyz"));
+            frame(&mut pairs, HEADERS, END_STREAM | END_HEADERS, stream_id, &get_block(b"/readyz"));
             frame(&mut pairs, RST_STREAM, 0, stream_id, &CANCEL.to_be_bytes());
         }
         // fails if the node has closed the connection already
-        let _ = within(stream.write_all(&pairs)).await;
+        let _ = within(connection.write_all(&pairs)).await;
         sent += PER_CONNECTION;
         connections += 1;
-        assert_eq!(goaway_code(stream).await, Some(ENHANCE_YOUR_CALM));
+        assert_eq!(goaway_code(connection).await, Some(ENHANCE_YOUR_CALM));
         assert!(is_alive(&client).await, "other clients are served");
     }
-    let peak = process.peak_memory();
+    let peak = process.peak_memory_mib();
     println!("{sent} resets on {connections} connections; {before} MiB before, {peak} MiB at most");
-    assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
+    assert!(peak <= before + BUDGET_MIB, "{before} MiB before, {peak} MiB at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_headers_are_not_buffered() {
-    /// Unbounded headers of this size would use up [`BUDGET`].
+    /// Unbounded headers of this size would use up [`BUDGET_MIB`].
     const MAX_ACCEPTED_BYTES: usize = 64 << 20;
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
     assert!(is_alive(&client).await);
-    let before = process.memory();
+    let before = process.memory_mib();
     for number in 0..8 {
-        let mut stream = connect(&client).await;
+        let mut connection = connect(&client).await;
         let mut head = Vec::new();
-        frame(&mut head, HEADERS, END_STREAM, 1, &get(b"/livez"));
+        frame(&mut head, HEADERS, END_STREAM, 1, &get_block(b"/livez"));
         let fields = literal(b"x-endless", &[b'x'; 100]).repeat(100);
         // without END_HEADERS, so the headers never end
         let mut more = Vec::new();
         frame(&mut more, CONTINUATION, 0, 1, &fields);
         let mut sent = 0_usize;
-        let mut ended = stream.write_all(&head).await.is_err();
+        let mut ended = connection.write_all(&head).await.is_err();
         while !ended {
             assert!(sent < MAX_ACCEPTED_BYTES, "the node accepted {sent} bytes of headers");
-            ended = within(stream.write_all(&more)).await.is_err();
+            ended = within(connection.write_all(&more)).await.is_err();
             sent += more.len();
         }
-        drop(stream);
+        drop(connection);
         assert!(is_alive(&client).await, "other clients are served beside connection {number}");
     }
-    let peak = process.peak_memory();
-    assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
+    let peak = process.peak_memory_mib();
+    assert!(peak <= before + BUDGET_MIB, "{before} MiB before, {peak} MiB at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,24 +96,24 @@ async fn acknowledgements_are_not_buffered_for_client_that_does_not_read() {
     let process = Process::start(&["http.write_timeout=1s"]);
     let client = Client::new(process.node.client.base.clone());
     assert!(is_alive(&client).await);
-    let before = process.memory();
+    let before = process.memory_mib();
     let mut requests = Vec::new();
     for _ in 0..1000 {
         // a ping has 8 bytes (RFC 9113, section 6.7)
         frame(&mut requests, PING, 0, 0, b"are you?");
         frame(&mut requests, SETTINGS, 0, 0, &[]);
     }
-    let mut stream = connect(&client).await;
+    let mut connection = connect(&client).await;
     let mut sent = 0_usize;
     // until the node closes the connection
-    while within(stream.write_all(&requests)).await.is_ok() {
+    while within(connection.write_all(&requests)).await.is_ok() {
         sent += requests.len();
         assert!(sent < GIB, "the node accepted {sent} bytes");
     }
     assert!(is_alive(&client).await);
-    let peak = process.peak_memory();
+    let peak = process.peak_memory_mib();
     println!("{sent} bytes; {before} MiB before, {peak} MiB at most");
-    assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
+    assert!(peak <= before + BUDGET_MIB, "{before} MiB before, {peak} MiB at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,8 +123,8 @@ async fn header_and_body_limits_equal_those_of_http1() {
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
 
-    let mut stream = connect(&client).await;
-    let mut large = get(b"/livez");
+    let mut connection = connect(&client).await;
+    let mut large = get_block(b"/livez");
     // about 39 kB, more than `http.max_header` (32 KiB)
     large.extend(literal(b"x-large", &[b'x'; 120]).repeat(300));
     let mut frames = Vec::new();
@@ -135,11 +135,11 @@ async fn header_and_body_limits_equal_those_of_http1() {
         let flags = if parts.peek().is_none() { END_HEADERS } else { 0 };
         frame(&mut frames, CONTINUATION, flags, 1, part);
     }
-    stream.write_all(&frames).await.unwrap();
-    assert_eq!(status(&mut stream, 1).await, "431");
+    connection.write_all(&frames).await.unwrap();
+    assert_eq!(status(&mut connection, 1).await, "431");
 
-    let mut stream = connect(&client).await;
-    // A POST request, encoded as in `get`: entry 3 of the static table is `:method: POST`, and the path has 9 bytes.
+    let mut connection = connect(&client).await;
+    // A POST request, encoded as in `get_block`: entry 3 of the static table is `:method: POST`, and the path has 9 bytes.
     let mut large = vec![0x83, 0x86, 0x04, 9];
     large.extend(b"/v1/login\x01\x01x");
     large.extend(literal(b"content-type", b"application/json"));
@@ -148,8 +148,8 @@ async fn header_and_body_limits_equal_those_of_http1() {
     let mut frames = Vec::new();
     frame(&mut frames, HEADERS, END_HEADERS, 1, &large);
     frame(&mut frames, DATA, 0, 1, &[b' '; 100]);
-    stream.write_all(&frames).await.unwrap();
-    assert_eq!(status(&mut stream, 1).await, "413");
+    connection.write_all(&frames).await.unwrap();
+    assert_eq!(status(&mut connection, 1).await, "413");
 }
 
 /// An HTTP/2 connection to a node.
@@ -186,7 +186,7 @@ pub(super) fn frame(to: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload:
 /// The HPACK block of a GET request for a path of `http://x`. By their numbers in the static table (RFC 7541, appendix A): 2 is
 /// `:method: GET`, 6 is `:scheme: http`; `:path` (4) and `:authority` (1) have literal values. The
 /// bit 0x80 marks an entry that is used with its value.
-fn get(path: &[u8]) -> Vec<u8> {
+fn get_block(path: &[u8]) -> Vec<u8> {
     let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
     block.extend(path);
     block.extend(b"\x01\x01x");
@@ -203,7 +203,7 @@ pub(super) fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// Reads the next frame, and returns its kind, its stream and its payload. None at the end of the connection.
-pub(super) async fn next(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
+pub(super) async fn next_frame(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     within(stream.read_exact(&mut head)).await.ok()?;
     let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
@@ -211,22 +211,22 @@ pub(super) async fn next(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
     Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
 }
 
-/// Reads to the end and returns the error code of the last GOAWAY.
+/// Reads to the end, and returns the error code of the last GOAWAY.
 async fn goaway_code(mut stream: TcpStream) -> Option<u32> {
-    let mut reason = None;
-    while let Some((kind, _, payload)) = next(&mut stream).await {
+    let mut code = None;
+    while let Some((kind, _, payload)) = next_frame(&mut stream).await {
         if kind == GOAWAY {
             // after the last stream's id (RFC 9113, section 6.8)
-            reason = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+            code = Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
         }
     }
-    reason
+    code
 }
 
 /// The status of the response on a stream. HPACK encodes it as an entry of the static table, or as a literal whose name is an entry.
 async fn status(stream: &mut TcpStream, stream_id: u32) -> String {
     loop {
-        match next(stream).await.expect("a response") {
+        match next_frame(stream).await.expect("a response") {
             (HEADERS, id, block) if id == stream_id => {
                 return match block[0] {
                     0x8c => "400".to_owned(),
@@ -260,7 +260,7 @@ fn digits(text: &[u8], is_huffman_coded: bool) -> String {
             // only the padding of the last byte is left
             _ if rest.len() < 6 => break,
             // the codes of 3 to 9 are 0x19 to 0x1f
-            _ => (u32::from_str_radix(&rest[..6], 2).unwrap().wrapping_sub(0x19).wrapping_add(3), 6),
+            _ => (u32::from_str_radix(&rest[..6], 2).unwrap().wrapping_sub(0x19 - 3), 6),
         };
         // not a digit: the padding, whose bits are all one
         let Some(digit) = char::from_digit(digit, 10) else { break };

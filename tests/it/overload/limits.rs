@@ -59,7 +59,7 @@ fn service_raises_its_limit_of_open_files() {
         .current_dir(folder.path())
         .env("LATCHKEY_LISTEN", "127.0.0.1:0")
         .env("LATCHKEY_LOG_FORMAT", "text")
-        // no server: this test needs no Redis
+        // no server listens there: this test needs no Redis
         .env("LATCHKEY_REDIS_URL", "redis://127.0.0.1:1")
         .env("LATCHKEY_LOG_FILTER", "latchkey::cli=info")
         .stdin(Stdio::null())

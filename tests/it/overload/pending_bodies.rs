@@ -17,7 +17,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::http2::{connect_to, frame, literal, next, open_http2};
+use super::http2::{connect_to, frame, literal, next_frame, open_http2};
 use crate::{
     harness::{
         client::{Client, PASSWORD, Tokens},
@@ -48,7 +48,7 @@ fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
     let http = &mut cluster.config.http;
     http.max_requests = MAX_REQUESTS;
-    http.max_pending_bodies = 2 * UNFINISHED_BODIES;
+    http.max_pending_bodies = 2 * UNFINISHED_BODIES; // not reached
     http.max_pending_bodies_per_address = PER_ADDRESS;
     http.max_pending_bodies_per_connection = PER_CONNECTION;
     // longer than the test, so that only the bounds end unfinished bodies
@@ -145,7 +145,7 @@ async fn assert_others_are_served(client: &Client, tokens: &mut Tokens) {
     }
 }
 
-/// Asserts that during an attack other clients and an honest slow client are served. The attack leaves bodies unfinished.
+/// Registers `ada`. Asserts that other clients and an honest slow client are served during an attack, which leaves bodies unfinished.
 async fn assert_served_beside_slow_bodies(node: &Node, client: &Client, attack: impl AsyncFnOnce()) {
     client.register("ada").await;
     let mut tokens = client.login("ada").await;
@@ -234,12 +234,14 @@ async fn unfinished_http2_bodies(mut connection: TcpStream, count: u32) -> TcpSt
     connection
 }
 
-/// Waits until this many streams of a connection have a response: the node has evicted their bodies.
+/// Waits until this many streams of a connection have a response, which shows that the node has evicted their bodies.
 async fn wait_for_responses(connection: &mut TcpStream, count: usize) {
     let mut responses = 0;
     while responses < count {
-        let (kind, ..) = within(next(connection)).await.expect("the connection stays open");
-        responses += usize::from(kind == HEADERS);
+        let (kind, ..) = within(next_frame(connection)).await.expect("the connection stays open");
+        if kind == HEADERS {
+            responses += 1;
+        }
     }
 }
 

@@ -36,13 +36,13 @@ impl Process {
         Self { node, _folder: folder, _redis: redis }
     }
 
-    /// Resident memory, in MiB.
-    pub(super) fn memory(&self) -> u64 {
+    /// Resident memory.
+    pub(super) fn memory_mib(&self) -> u64 {
         self.status_kib("VmRSS:") / 1024
     }
 
-    /// Peak resident memory, in MiB.
-    pub(super) fn peak_memory(&self) -> u64 {
+    /// Peak resident memory.
+    pub(super) fn peak_memory_mib(&self) -> u64 {
         self.status_kib("VmHWM:") / 1024
     }
 
@@ -64,8 +64,8 @@ impl Process {
     }
 }
 
-/// Raises the limit of open files of this process, and of those it starts later, to the hard limit, which must be at least
-/// `files`.
+/// Raises the limit of open files to the hard limit, for this process and those that it starts later. Panics if the hard limit is
+/// below `files`.
 pub(super) fn raise_file_limit(files: u64) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

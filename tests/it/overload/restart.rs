@@ -128,7 +128,7 @@ async fn restart(deployment: &Deployment, node: &mut Service, number: usize) {
         answer.status() == StatusCode::SERVICE_UNAVAILABLE
     })
     .await;
-    // Until then the node answers, and is not ready.
+    // Until the node refuses connections, it answers that it is not ready.
     wait::until("the node refuses connections", || async {
         match client.request(Method::GET, "/readyz").send().await {
             Ok(answer) => {
@@ -159,7 +159,7 @@ impl Deployment {
         Self { redis: Redis::start(), database, folder: tempfile::tempdir().unwrap(), ports }
     }
 
-    /// Starts a node, 0 or 1, on the same port as before.
+    /// Starts the node 0 or 1, each time on the same port.
     fn node(&self, number: usize) -> Service {
         let folder = self.folder.path().join(number.to_string());
         std::fs::create_dir_all(&folder).unwrap();

@@ -57,7 +57,7 @@ async fn attack(path: &str, options: &[&str]) {
     let client = Client::new(process.node.client.base.clone());
     client.register("ada").await;
     let mut tokens = client.login("ada").await;
-    let memory_before = process.memory();
+    let memory_before = process.memory_mib();
     let files_before = process.open_files();
 
     let tool = SlowHttpTest::start(&format!("{}{path}", client.base), options);
@@ -77,7 +77,7 @@ async fn attack(path: &str, options: &[&str]) {
         client.get("/v1/me", &tokens.access).await.expect(200);
         answered += 2;
     }
-    let peak = process.peak_memory();
+    let peak = process.peak_memory_mib();
     println!("{answered} answered beside {most_open} slow ones; {memory_before} MiB before, {peak} MiB at most");
     assert!(answered > 0);
     assert!(peak <= memory_before + BUDGET_MIB, "{memory_before} MiB before, {peak} MiB at most");
