@@ -30,7 +30,7 @@ fn check_config(arguments: &[&str], variables: &[(String, String)]) -> (Option<i
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Parses the variables of Latchkey in a text into names and values. Their lines have the form `NAME<separator>value`.
+/// Parses Latchkey's variables in a text into names and values. Their lines have the form `NAME<separator>value`.
 fn parse_variables(text: &str, separator: &str) -> Vec<(String, String)> {
     let lines = text.lines().map(str::trim).filter(|line| line.starts_with("LATCHKEY_"));
     let pairs = lines.filter_map(|line| line.split_once(separator));
@@ -77,13 +77,13 @@ fn kubernetes_manifests_name_the_ports_of_the_configuration() {
     let kustomization = read("kubernetes/kustomization.yaml");
     for file in fs::read_dir(packaging().join("kubernetes")).unwrap() {
         let name = file.unwrap().file_name().into_string().unwrap();
-        // an example is listed by the name of its copy
+        // the kustomization lists the copy of an example, without `.example`
         let is_listed = kustomization.contains(name.trim_end_matches(".example"));
         assert!(is_listed || name == "kustomization.yaml" || name.starts_with('.'), "{name}");
     }
 }
 
-/// Follows docs/installation.md, with the values of the example.
+/// Follows docs/installation.md, with the values of `secret.env.example`.
 #[test]
 fn kubernetes_folder_renders_to_objects_that_match_the_schemas() {
     let kubectl = guard::find_programs(&["kubectl"], []).expect(INSTALL_KUBECTL).join("kubectl");
@@ -120,7 +120,7 @@ fn kubernetes_folder_renders_to_objects_that_match_the_schemas() {
         ];
         assert_eq!(kinds, expected, "{version}: {output}");
         assert_eq!(rendered.matches("\nkind: ").count(), expected.len(), "{rendered}");
-        // kustomize generates the names of the configuration and of the secrets. Each occurs in its object and in the deployment.
+        // kustomize generates the names of the configuration and of the secrets. Each name occurs in its object and in the deployment.
         let generated: Vec<_> = names.into_iter().filter(|name| name.starts_with("latchkey-")).collect();
         assert_eq!(generated.len(), 2, "{output}");
         for name in generated {

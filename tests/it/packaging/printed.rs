@@ -60,8 +60,8 @@ fn printed_configurations_are_accepted() {
     }
 }
 
-/// The block of a document whose first line is `first_line`.
-fn block(document: &str, language: &str, first_line: &str) -> String {
+/// Finds, in a document, the code block with this first line.
+fn code_block(document: &str, language: &str, first_line: &str) -> String {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
     let opening = format!("```{language}\n");
     let mut blocks = text.split(&opening).skip(1).map(|rest| rest.split("```").next().unwrap());
@@ -76,9 +76,9 @@ async fn printed_templates_of_mails_and_pages_are_used() {
     let pages = folder.path().join("pages");
     fs::create_dir(&mails).unwrap();
     fs::create_dir(&pages).unwrap();
-    fs::write(mails.join("de.toml"), block("docs/mail.md", "toml", "# de.toml")).unwrap();
-    fs::write(mails.join("new_device.html"), block("docs/mail.md", "html", "<!-- new_device.html -->")).unwrap();
-    fs::write(pages.join("en.toml"), block("docs/pages.md", "toml", "[sign_in]")).unwrap();
+    fs::write(mails.join("de.toml"), code_block("docs/mail.md", "toml", "# de.toml")).unwrap();
+    fs::write(mails.join("new_device.html"), code_block("docs/mail.md", "html", "<!-- new_device.html -->")).unwrap();
+    fs::write(pages.join("en.toml"), code_block("docs/pages.md", "toml", "[sign_in]")).unwrap();
     let settings = "mail.templates = \"mails\"\npages.templates = \"pages\"\n";
     fs::write(folder.path().join("latchkey.toml"), settings).unwrap();
     let preview = |arguments: &[&str]| {

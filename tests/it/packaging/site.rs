@@ -1,4 +1,4 @@
-//! Tests the build of the documentation site, and the program's check of a built site.
+//! Tests how `site.py` builds the documentation site, and checks a built site.
 
 use std::{fs, path::Path, process::Command};
 
@@ -6,7 +6,7 @@ use std::{fs, path::Path, process::Command};
 fn site_has_every_document_and_the_api_reference_with_working_links() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
-    // The program fails if SUMMARY.md does not list a document, or if a link names a file that does not exist.
+    // `site.py` fails if SUMMARY.md does not list a document, or if a link names a file that does not exist.
     let output = Command::new("python3")
         .arg(root.join("packaging/site/site.py"))
         .arg("stage")
@@ -36,7 +36,7 @@ fn site_has_every_document_and_the_api_reference_with_working_links() {
 fn check_of_the_site_refuses_broken_links_and_resources_of_other_hosts() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
-    // returns the program's messages, as an error if the program refuses the site
+    // returns the messages of `site.py`, as an error if it refuses the site
     let check = |page: &str| {
         fs::write(folder.path().join("index.html"), page).unwrap();
         let mut command = Command::new("python3");

@@ -111,7 +111,7 @@ os.execv(sys.argv[2], sys.argv[2:])";
         .args([env!("CARGO_BIN_EXE_latchkey"), "serve"])
         .current_dir(folder.path());
     serve.env("LATCHKEY_LISTEN", occupied.local_addr().unwrap().to_string());
-    serve.env("LATCHKEY_METRICS_LISTEN", "off");
+    serve.env("LATCHKEY_METRICS_LISTEN", "off"); // its default port may be in use
     let service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
     let port = fs::read_to_string(port_file).unwrap();
     assert!(service.client.base.contains(&format!("127.0.0.1:{port}")), "{}", service.client.base);
@@ -120,7 +120,7 @@ os.execv(sys.argv[2], sys.argv[2:])";
     assert_eq!(exit_code, Some(0));
 }
 
-/// A text that the repository contains.
+/// Reads a file of the repository.
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
         .unwrap_or_else(|error| panic!("{path}: {error}"))

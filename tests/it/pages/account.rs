@@ -28,10 +28,11 @@ async fn pages_of_the_account_lead_to_the_sign_in_and_back() {
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
     let signed_in = ada.submit("/account/sign-in?next=/devices", &fields).await.expect(303);
     assert_eq!(signed_in.header("location"), "/account/devices");
-    for hostile in ["https://evil.example", "//evil.example", "/\\evil.example", "/../evil", "/devices?x=1"] {
-        let next = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", hostile).finish();
+    // Ada has signed in, so the sign-in page redirects her.
+    for invalid in ["https://evil.example", "//evil.example", "/\\evil.example", "/../evil", "/devices?x=1"] {
+        let next = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", invalid).finish();
         let answer = ada.open(&format!("/account/sign-in?{next}")).await.expect(303);
-        assert_eq!(answer.header("location"), "/account", "{hostile}");
+        assert_eq!(answer.header("location"), "/account", "{invalid}");
     }
 }
 
@@ -137,6 +138,7 @@ async fn old_authentication_asks_for_the_password_again_before_a_change_of_addre
     let mail = cluster.mail_to("ada@example.org", "confirm_address").await;
     ada.open("/account/confirm-address").await.expect(200);
     let former = ada.cookies["__Host-latchkey-browser"].clone();
+    // Ada's session is the proof, so the form has no other.
     let changed =
         ada.submit("/account/confirm-address", &[("token", mail.link()), ("proof", "none")]).await.expect(200);
     assert!(changed.text.contains("Address changed"), "{}", changed.text);
@@ -187,8 +189,7 @@ async fn end_of_another_session_needs_a_recent_authentication() {
     node.refresh(&phone.refresh).await.expect(401);
 }
 
-/// The roles, and with them the required factor, may change after the browser has signed in (I14: factors cannot be
-/// bypassed).
+/// I14 (factors cannot be bypassed): a role that is added after the sign-in may require a second factor.
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_browsers_session_without_the_required_factor_ends() {
     use latchkey::domain::{account::Roles, factor::FactorPolicy};
@@ -214,7 +215,7 @@ async fn i14_browsers_session_without_the_required_factor_ends() {
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_are_added_verified_made_primary_and_removed() {
     let mut cluster = cluster();
-    // the primary address and one more
+    // the primary address and a secondary one
     cluster.config.account.max_emails = 2;
     let node = cluster.node().await;
     node.client.register("ada").await;

@@ -8,7 +8,7 @@ use latchkey::{
 use super::{cluster, visitor::Visitor};
 use crate::harness::client::PASSWORD;
 
-/// Errors that no page can cause: of tokens, service clients and JSON bodies.
+/// Errors that no form or link of a page can cause: of tokens, service clients and unusual requests.
 const NOT_ON_PAGES: &[Code] = &[
     Code::MalformedRequest,
     Code::ClaimsChanged,
@@ -85,7 +85,7 @@ async fn broken_template_is_refused_with_its_file_and_line() {
     // a misspelt variable
     std::fs::write(folder.join("sign_in.html"), "{{ identifer }}").unwrap();
     cluster.config.pages.templates = Some(folder);
-    // called when a node starts
+    // a node calls this at its start
     let error = latchkey::pages::Pages::load(&cluster.config).unwrap_err().to_string();
     assert!(error.starts_with("pages.templates: sign_in.html: line 1: undefined value"), "{error}");
 }
@@ -103,12 +103,12 @@ async fn unavailable_redis_is_reported_on_a_page() {
     let form = [("identifier", "ada"), ("password", PASSWORD)];
     let sign_in = signing_in.submit("/account/sign-in", &form).await.expect(503);
     assert!(sign_in.text.contains("The service is busy. Nothing was changed."), "{}", sign_in.text);
-    // the form keeps the name
+    // the form keeps the identifier
     assert!(sign_in.text.contains("value=\"ada\""), "{}", sign_in.text);
     // the sessions are listed from Redis, without a cache
     let devices = signed_in.open("/account/devices").await.expect(503);
     // the empty reference reloads the page
     assert!(devices.text.contains("href=\"\">Try again</a>"), "{}", devices.text);
-    // the action of errors that a retry does not solve
+    // the link of errors that a retry does not solve
     assert!(!devices.text.contains(">Continue<"), "{}", devices.text);
 }

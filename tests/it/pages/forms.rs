@@ -57,7 +57,7 @@ async fn assert_refuses_forged_forms(visitor: &mut Visitor, foreign_token: &str,
             assert!(text.contains("open for too long"), "{page} {action}: {text}");
         }
         let mut cross_site = visitor.clone();
-        // has a valid token: only the headers are wrong
+        // reads a valid token: only the headers will be wrong
         cross_site.open(page).await.expect(200);
         cross_site.headers = vec![("origin", "https://evil.example".into()), ("sec-fetch-site", "cross-site".into())];
         let refused = cross_site.submit(&action, &FIELDS).await.expect(403);
@@ -124,12 +124,12 @@ async fn every_form_is_refused_without_its_token_or_from_another_site() {
                 browser.headers = headers;
                 let refused = browser.submit_with(path, &FIELDS, token).await;
                 let asks_to_sign_in = refused.header("location").starts_with("/account/sign-in");
-                assert!(refused.status == 403 || !is_signed_in && asks_to_sign_in, "{path}: {refused:?}");
+                assert!(refused.status == 403 || (!is_signed_in && asks_to_sign_in), "{path}: {refused:?}");
                 assert_eq!(browser.cookies, cookies, "{path}: no cookie is set or removed");
             }
             forms += 1;
         }
-        assert!(forms > 25, "PAGE_PATHS has most of the forms: {forms}");
+        assert!(forms > 25, "PAGE_PATHS lacks forms: it has {forms}");
         browser.headers.clear();
     }
     // ada's session and password are unchanged
