@@ -79,7 +79,7 @@ async fn i6_collector_receives_spans_of_requests_and_no_secret() {
     // the queue is flushed before the process ends
     let (code, log) = service.end(Signal::TERM);
     assert_eq!(code, Some(0), "{log}");
-    drop(stop);
+    drop(stop); // ends the collector
     collector.await.unwrap().unwrap();
 
     let spans = spans(&received);

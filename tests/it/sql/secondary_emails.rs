@@ -4,11 +4,12 @@ use latchkey::{
     domain::{
         account::{Account, Email, Identifier, NewAccount},
         entropy::Entropy,
+        ids::AccountId,
     },
     store::sql::{AccountChange, ImportOutcome, SecondaryEmail, Sql, TakeAddressError},
 };
 
-use super::{LATER, NOW, hash, new_account, on_every_backend, with_username};
+use super::{LATER, NOW, new_account, on_every_backend, with_username};
 use crate::harness::log::Log;
 
 fn email(text: &str) -> Email {
@@ -31,8 +32,8 @@ fn verified(account: &NewAccount, text: &str) -> SecondaryEmail {
     SecondaryEmail { verified_at: Some(NOW), ..unverified(account, text) }
 }
 
-/// Imports all rows of the import `source` as one batch, without factors. `emails` are secondary addresses, each with
-/// the index of its account in `rows`.
+/// Imports `rows` as the only batch of the import named `source`, without factors. `emails` are secondary addresses, each
+/// with the index of its account in `rows`.
 async fn import(
     sql: &Sql,
     source: &str,
@@ -43,8 +44,19 @@ async fn import(
     sql.import_accounts(source, last_record, rows, &factors, emails, NOW).await.unwrap()
 }
 
-async fn change(sql: &Sql, account: &NewAccount) -> AccountChange {
+async fn begin_change(sql: &Sql, account: &NewAccount) -> AccountChange {
     sql.change_account(account.id).await.unwrap().unwrap()
+}
+
+/// Commits a change that took an address, and returns its account. `None` if another account has verified the address.
+async fn commit_unless_taken(change: AccountChange, result: Result<(), TakeAddressError>) -> Option<AccountId> {
+    let id = change.account.id;
+    match result {
+        Ok(()) => change.commit().await.unwrap(),
+        Err(TakeAddressError::Taken) => return None,
+        Err(TakeAddressError::Sql(error)) => panic!("{error}"),
+    }
+    Some(id)
 }
 
 /// Inserts an account with an unverified secondary address.
@@ -52,7 +64,7 @@ async fn insert_with_secondary(sql: &Sql, primary: &str, other: &str) -> (NewAcc
     let new = new_account(primary);
     sql.insert_account(&new).await.unwrap();
     let added = unverified(&new, other);
-    let mut change = change(sql, &new).await;
+    let mut change = begin_change(sql, &new).await;
     change.add_secondary_email(&added).await.unwrap();
     change.commit().await.unwrap();
     (new, added)
@@ -68,7 +80,7 @@ async fn account_is_found_by_each_verified_address_with_one_query() {
         let sql = backend.migrated_pool().await;
         let (ann, other) = insert_with_secondary(&sql, "ann@example.com", "Ann@Work.example").await;
         assert_eq!(find(&sql, "ann@work.example").await, None);
-        let mut change = change(&sql, &ann).await;
+        let mut change = begin_change(&sql, &ann).await;
         change.verify_secondary_email(&other, LATER).await.unwrap();
         change.commit().await.unwrap();
         for name in ["ann@example.com", "ann@work.example", "ANN@WORK.EXAMPLE"] {
@@ -96,7 +108,7 @@ async fn loss_of_an_unverified_address_is_logged_with_both_accounts_after_the_co
         let (loser, verifier) = (format!("account={}", bob.id), format!("verified_by={}", ann.id));
         let log = Log::start();
         for commits in [false, true] {
-            let mut change = change(&sql, &ann).await;
+            let mut change = begin_change(&sql, &ann).await;
             change.verify_secondary_email(&other, LATER).await.unwrap();
             if commits {
                 change.commit().await.unwrap();
@@ -104,8 +116,8 @@ async fn loss_of_an_unverified_address_is_logged_with_both_accounts_after_the_co
                 drop(change);
             }
             let text = String::from_utf8(log.bytes()).unwrap();
-            let mut losses = text.lines().filter(|line| line.contains("lost its unverified primary address"));
-            let logged = losses.find(|line| line.contains(&loser));
+            let is_loss = |line: &&str| line.contains("lost its unverified primary address") && line.contains(&loser);
+            let logged = text.lines().find(is_loss);
             assert_eq!(logged.is_some(), commits, "{logged:?}");
             assert!(logged.is_none_or(|line| line.contains(&verifier)), "{logged:?}");
         }
@@ -113,15 +125,15 @@ async fn loss_of_an_unverified_address_is_logged_with_both_accounts_after_the_co
     .await;
 }
 
-/// A registration at the same moment can leave an account with an unverified address that another account has verified.
+/// An account that registers with an address while another account verifies it may keep the address, unverified.
 #[tokio::test]
 async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_verified_it() {
     on_every_backend(async |backend| {
         let sql = backend.migrated_pool().await;
         let (ann, other) = insert_with_secondary(&sql, "ann@example.com", "shared@example.com").await;
-        let mut owner = change(&sql, &ann).await;
-        owner.verify_secondary_email(&other, LATER).await.unwrap();
-        owner.commit().await.unwrap();
+        let mut change = begin_change(&sql, &ann).await;
+        change.verify_secondary_email(&other, LATER).await.unwrap();
+        change.commit().await.unwrap();
         let eve = new_account("eve@example.com");
         sql.insert_account(&eve).await.unwrap();
         backend
@@ -131,19 +143,19 @@ async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_ve
             )
             .await;
         assert_eq!(find(&sql, "shared@example.com").await.unwrap().id, ann.id);
-        let mut squatter = change(&sql, &eve).await;
-        assert!(matches!(squatter.verify_email(LATER).await, Err(TakeAddressError::Taken)));
-        // ends the transaction, which would block the next change
-        drop(squatter);
-        // An older release could have verified the address for both accounts. Then the account whose primary address it is wins.
+        let mut change = begin_change(&sql, &eve).await;
+        assert!(matches!(change.verify_email(LATER).await, Err(TakeAddressError::Taken)));
+        // ends the transaction, whose lock would block the next statement
+        drop(change);
+        // An older release could have verified the address for both accounts. Then the account with it as its primary address is found.
         backend.execute_sql("UPDATE accounts SET email_verified = 1 WHERE email_key = 'shared@example.com'").await;
         assert_eq!(find(&sql, "shared@example.com").await.unwrap().id, eve.id);
     })
     .await;
 }
 
-/// Sixteen transactions verify one address at once: eight accounts have it as a secondary address, seven wait to make it their
-/// primary one, and one has registered with it.
+/// Sixteen accounts take one address at once. It is an unverified secondary address of fifteen: eight verify it, and seven make it
+/// their primary address. One account has registered with it, and verifies it.
 #[tokio::test(flavor = "multi_thread")]
 async fn address_gets_one_owner_among_sixteen_racers() {
     on_every_backend(async |backend| {
@@ -161,31 +173,24 @@ async fn address_gets_one_owner_among_sixteen_racers() {
             for (number, (account, added)) in racers.into_iter().enumerate() {
                 let (sql, shared) = (sql.clone(), shared.clone());
                 tasks.spawn(async move {
-                    let mut change = change(&sql, &account).await;
-                    let taken = if number % 2 == 0 {
+                    let mut change = begin_change(&sql, &account).await;
+                    let result = if number % 2 == 0 {
                         change.verify_secondary_email(&added, LATER).await
                     } else {
                         change.make_primary_address(&email(&shared), LATER).await
                     };
-                    match taken {
-                        Ok(()) => change.commit().await.map(|()| Some(account.id)).unwrap(),
-                        Err(TakeAddressError::Taken) => None,
-                        Err(TakeAddressError::Sql(error)) => panic!("{error}"),
-                    }
+                    commit_unless_taken(change, result).await
                 });
             }
             let sql_of_registered = sql.clone();
             tasks.spawn(async move {
-                let mut change = change(&sql_of_registered, &registered).await;
+                let mut change = begin_change(&sql_of_registered, &registered).await;
                 // Another account was faster, and this account has lost the address.
                 if change.account.email.as_str().is_empty() {
                     return None;
                 }
-                match change.verify_email(LATER).await {
-                    Ok(()) => change.commit().await.map(|()| Some(registered.id)).unwrap(),
-                    Err(TakeAddressError::Taken) => None,
-                    Err(TakeAddressError::Sql(error)) => panic!("{error}"),
-                }
+                let result = change.verify_email(LATER).await;
+                commit_unless_taken(change, result).await
             });
             let winners: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
             assert_eq!(winners.len(), 1, "{winners:?}");
@@ -200,27 +205,27 @@ async fn promoted_address_swaps_with_primary_and_deletion_frees_both() {
     on_every_backend(async |backend| {
         let sql = backend.migrated_pool().await;
         let (ann, other) = insert_with_secondary(&sql, "ann@example.com", "ann@work.example").await;
-        let mut owner = change(&sql, &ann).await;
-        owner.verify_email(NOW).await.unwrap();
-        owner.verify_secondary_email(&other, LATER).await.unwrap();
-        owner.commit().await.unwrap();
+        let mut change = begin_change(&sql, &ann).await;
+        change.verify_email(NOW).await.unwrap();
+        change.verify_secondary_email(&other, LATER).await.unwrap();
+        change.commit().await.unwrap();
         let stored = sql.secondary_emails(ann.id).await.unwrap();
-        let mut owner = change(&sql, &ann).await;
-        let former_id = Entropy::system().email_id(LATER);
-        owner.make_primary(&stored[0], stored[0].verified_at.unwrap(), former_id, LATER).await.unwrap();
-        assert_eq!(owner.account.email.as_str(), "ann@work.example");
-        owner.commit().await.unwrap();
+        let mut change = begin_change(&sql, &ann).await;
+        let former_primary_id = Entropy::system().email_id(LATER);
+        change.make_primary(&stored[0], stored[0].verified_at.unwrap(), former_primary_id, LATER).await.unwrap();
+        assert_eq!(change.account.email.as_str(), "ann@work.example");
+        change.commit().await.unwrap();
         let stored = sql.secondary_emails(ann.id).await.unwrap();
         assert_eq!(stored.len(), 1);
-        assert_eq!(stored[0].id, former_id);
+        assert_eq!(stored[0].id, former_primary_id);
         assert_eq!(stored[0].email.as_str(), "ann@example.com");
         assert_eq!(stored[0].verified_at, Some(NOW));
         let account = sql.account(ann.id).await.unwrap().unwrap();
         assert_eq!(account.email.as_str(), "ann@work.example");
         assert!(account.email_verified);
-        let mut owner = change(&sql, &ann).await;
-        owner.delete().await.unwrap();
-        owner.commit().await.unwrap();
+        let mut change = begin_change(&sql, &ann).await;
+        change.delete().await.unwrap();
+        change.commit().await.unwrap();
         for free in ["ann@example.com", "ann@work.example"] {
             sql.insert_account(&new_account(free)).await.unwrap();
         }
@@ -253,10 +258,8 @@ async fn import_inserts_secondary_addresses_and_refuses_an_account_with_a_taken_
         assert_eq!(find(&sql, "ben@work.example").await, None);
         assert_eq!(find(&sql, "unverified@example.com").await.unwrap().id, rows[3].id);
         // The primary address of a record is a verified secondary address of another account.
-        let taken = NewAccount { password_hash: Some(hash("x")), ..new_account("ann@WORK.example") };
-        let rows = [taken, new_account("eve@example.com")];
-        let outcomes = import(&sql, "b", &rows, &[]).await;
-        assert_eq!(outcomes, [EmailTaken, Inserted]);
+        let rows = [new_account("ann@WORK.example"), new_account("eve@example.com")];
+        assert_eq!(import(&sql, "b", &rows, &[]).await, [EmailTaken, Inserted]);
     })
     .await;
 }
@@ -276,7 +279,7 @@ async fn import_of_a_row_with_a_taken_secondary_address_leaves_its_values_to_oth
             new_account("Ann@example.com"),
             // gets the username and the secondary address that row 1 leaves
             with_username("ben@example.com", "Ann"),
-            // row 3 has the username, and row 2 the address
+            // row 3 has the username of row 4, and row 2 the address of row 5
             with_username("cy@example.com", "ANN"),
             new_account("ann@EXAMPLE.com"),
         ];
@@ -290,7 +293,7 @@ async fn import_of_a_row_with_a_taken_secondary_address_leaves_its_values_to_oth
         assert_eq!(outcomes, [EmailTaken, EmailTaken, Inserted, Inserted, UsernameTaken, EmailTaken]);
         assert_eq!(find(&sql, "ann@example.com").await.unwrap().id, rows[2].id);
         assert_eq!(find(&sql, "free@example.com").await.unwrap().id, rows[3].id);
-        // Without another row that takes the address, the first row is inserted.
+        // The row with the primary address is refused, so the address stays free for the first row.
         let rows = [new_account("eve@example.com"), new_account("eve@work.example")];
         let emails = [(0, verified(&rows[0], "eve@work.example")), (1, verified(&rows[1], "taken@example.com"))];
         let outcomes = import(&sql, "b", &rows, &emails).await;

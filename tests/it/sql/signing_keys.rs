@@ -15,7 +15,7 @@ pub(super) fn key(kid: &str, minute: i64) -> StoredKey {
     StoredKey {
         kid: kid.into(),
         algorithm: Algorithm::Es256,
-        sealed_private: (0..=255).collect(),
+        sealed_private: (0..=255).collect(), // each value of a byte
         public_jwk: r#"{"kty":"EC"}"#.into(),
         created_at: at(minute),
         signs_from: at(minute + 10),
@@ -70,7 +70,7 @@ async fn key_changes_affect_one_key() {
         for _ in 0..2 {
             assert!(sql.set_key_verifies_until("b", Some(at(30))).await.unwrap());
         }
-        // An earlier end stays.
+        // `true` means that the key exists. Its earlier end stays.
         assert!(sql.set_key_verifies_until("a", Some(at(40))).await.unwrap());
         assert!(!sql.set_key_verifies_until("x", Some(at(30))).await.unwrap());
         // The repeated end is recorded once.
@@ -81,7 +81,7 @@ async fn key_changes_affect_one_key() {
         assert_eq!(kids, ["a", "b"]);
         assert!(sql.reseal_key("b", b"resealed").await.unwrap());
         assert!(!sql.reseal_key("x", b"resealed").await.unwrap());
-        // "a" verifies until minute 20, "b" until minute 30, and "c" without an end. A key is deleted only after its last minute.
+        // "a" verifies until minute 20, "b" until minute 30, and "c" without an end. Only keys with an earlier end are deleted.
         assert_eq!(sql.delete_keys_before(at(20)).await.unwrap(), 0);
         assert_eq!(sql.delete_keys_before(at(30)).await.unwrap(), 1);
         let b = StoredKey { sealed_private: b"resealed".into(), verifies_until: Some(at(30)), ..key("b", 2) };

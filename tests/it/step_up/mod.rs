@@ -1,4 +1,4 @@
-//! Tests step-up: `POST /v1/me/reauthenticate`, the level and time of authentication that sessions keep, and the challenges of RFC 9470.
+//! Tests step-up: `POST /v1/me/reauthenticate`, the level (`acr`) and the time of a session's last authentication, and the challenges of RFC 9470.
 
 mod second_factors;
 mod sensitive_calls;
@@ -14,7 +14,7 @@ use crate::harness::{
     test_cluster::TestCluster,
 };
 
-/// The time for which an authentication is recent (`session.recent`), and a second.
+/// A second longer than an authentication is recent (`session.recent`).
 pub const LONGER_THAN_RECENT: Duration = Duration::from_secs(601);
 
 /// A problem as [`Answer::problem`] returns it.
@@ -33,7 +33,7 @@ pub async fn reauthenticate(node: &Client, access: &str, password: &str) -> Stri
     try_reauthenticate(node, access, json!({ "password": password })).await.expect(200).text_of("access_token")
 }
 
-/// Advances the clock, and then refreshes the session, whose access token may have expired. Returns the new tokens.
+/// Advances the clock, and then refreshes the session: its access token may have expired. Returns the new tokens.
 pub async fn advance_and_refresh(cluster: &TestCluster, node: &Client, tokens: &Tokens, by: Duration) -> Tokens {
     cluster.advance(by);
     Tokens::of(&node.refresh(&tokens.refresh).await.expect(200))

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// An account with an authenticator app, and the tokens of a session whose second factor was an hour ago.
+/// An account with an authenticator app, and the tokens of a session whose second factor is an hour old, and no longer recent.
 async fn with_old_second_factor(cluster: &TestCluster, node: &Client) -> (factors::Enrolled, Tokens) {
     let ada = factors::account_with_app(cluster, node, "ada").await;
     let tokens = advance_and_refresh(cluster, node, &ada.tokens, Duration::from_hours(1)).await;
@@ -70,8 +70,8 @@ async fn i11_codes_of_app_and_recovery_step_up_once_and_wrong_codes_are_refused(
     try_reauthenticate(&node, &tokens.access, recovery.clone()).await.expect(200);
     let again = try_reauthenticate(&node, &tokens.access, recovery).await;
     assert_eq!(again.problem(), problem(401, "invalid_code"));
-    let missing = try_reauthenticate(&node, &tokens.access, json!({ "method": "totp" })).await;
-    assert_eq!(missing.problem(), problem(422, "invalid_fields"));
+    let without_code = try_reauthenticate(&node, &tokens.access, json!({ "method": "totp" })).await;
+    assert_eq!(without_code.problem(), problem(422, "invalid_fields"));
 }
 
 #[tokio::test]

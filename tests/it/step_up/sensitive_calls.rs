@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// Every sensitive call: method, path, body, and the status of its answer after a step-up. The two calls about one secondary address name an
-/// address that does not exist (they pass a session's id), so their answer is 404. The last call schedules the account's deletion.
+/// Every sensitive call: method, path, body, and the status of its answer after a step-up. The two calls about one secondary address
+/// get the id of the session `other` instead of an address's, so the answer is 404. The last call schedules the account's deletion.
 fn calls(other: &Tokens) -> Vec<(Method, String, Value, u16)> {
     vec![
         (Method::PATCH, "/v1/me".to_owned(), json!({ "username": "lovelace" }), 200),
@@ -58,7 +58,7 @@ async fn end_of_own_session_and_password_change_need_no_step_up() {
     node.register("ada").await;
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
     let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
-    // The access token of the other session has expired meanwhile, too.
+    // The access token of the other session has expired.
     let other = Tokens::of(&node.refresh(&other.refresh).await.expect(200));
     node.delete(&format!("/v1/sessions/{}", tokens.session), &tokens.access).await.expect(204);
     // The current password is a recent authentication.

@@ -61,8 +61,8 @@ async fn introspection_of_an_older_token_returns_the_authentication_that_the_ses
     }
     cluster.advance(Duration::from_secs(60));
     let access = reauthenticate(&nodes[0], &tokens.access, PASSWORD).await;
-    // Both nodes, the older and the newer token. A response with the authentication of a step-up is not cached: the second round gets the
-    // same answers.
+    // Both nodes return the step-up, and the first one does so for the older token as well. Responses with a step-up are not cached: the second
+    // round gets the same answers.
     for _ in 0..2 {
         for (node, token) in [(&nodes[0], &tokens.access), (&nodes[0], &access), (&nodes[1], &access)] {
             let found = introspect(node, &client, token).await;

@@ -38,7 +38,7 @@ async fn reauthentication_renews_auth_time_of_the_session_and_refreshes_keep_it(
 #[tokio::test]
 async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled_like_a_sign_in() {
     let mut cluster = TestCluster::new();
-    cluster.config.limits.login_backoff = backoff();
+    cluster.config.limits.login_backoff = backoff_after_one_failure();
     cluster.config.limits.login_per_address = None; // so that only the backoff refuses attempts
     let node = cluster.node().await;
     node.register("ada").await;
@@ -46,8 +46,8 @@ async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled
     let signed_in_at = node.verified(&tokens.access).auth_time;
     cluster.advance(Duration::from_secs(60));
     let mut answers = Vec::new();
-    // The sign-in came from the same network, which is therefore trusted: it has twenty times as many attempts without a delay as
-    // `backoff()` sets, so 20. The 21st starts the delay, and the 22nd is refused.
+    // The network is trusted, since the sign-in came from it. So 20 failures have no delay, instead of one. The 21st failure starts the delay,
+    // and the 22nd attempt is refused.
     for _ in 0..22 {
         answers.push(try_reauthenticate(&node, &tokens.access, json!({ "password": "not the password" })).await);
     }
@@ -60,8 +60,8 @@ async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled
     assert_eq!(node.verified(&refreshed).auth_time, signed_in_at);
 }
 
-/// A backoff after one failure without a delay.
-fn backoff() -> Option<Backoff> {
+/// A delay that begins with the second failure.
+fn backoff_after_one_failure() -> Option<Backoff> {
     Some(Backoff {
         failures_without_delay: 1,
         first_delay: Duration::from_secs(30),
@@ -118,7 +118,8 @@ async fn step_up_is_in_the_audit_log_with_its_refusals() {
     let rows = node.state.sql.audit(&AuditFilter::default(), 100).await.unwrap();
     let step_ups: Vec<_> = rows.iter().filter(|row| row.event == "reauthentication").collect();
     let mut outcomes: Vec<_> = step_ups.iter().map(|row| (row.outcome.as_str(), row.reason.as_deref())).collect();
-    outcomes.sort_unstable(); // both rows have the same time
+    outcomes.sort_unstable(); // both rows have the same time, so their order is not fixed
+    // the reason of a success is the `acr`
     assert_eq!(outcomes, [("refused", Some("wrong_password")), ("success", Some("aal1"))]);
     for row in step_ups {
         assert_eq!(row.session_id.as_deref(), Some(tokens.session.as_str()));

@@ -33,8 +33,8 @@ async fn batched_operations_have_separate_results(server: Redis) {
     }
     let rotate =
         |account, generation, now| store.sessions.rotate(account, session(1), Generation(generation), GRACE, IDLE, now);
-    // Some of the accounts make the batch script fall back from its fast path: sessions that were rotated before, an unknown session, a record
-    // of a newer version (3), and a key of another type.
+    // These accounts make the batch script fall back from its fast path: the sessions of two were rotated before, `gone` has no session,
+    // `newer` has a record of a newer version (3), and `foreign` a key of another type.
     let (repeated, reused, gone, newer, foreign) = (accounts[3], accounts[5], account(), accounts[7], account());
     rotate(repeated, 0, NOW).await.unwrap();
     rotate(reused, 0, NOW).await.unwrap();
@@ -87,7 +87,7 @@ async fn i1_token_presented_concurrently_has_one_successor(server: Redis) {
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;
-    let later = NOW + GRACE;
+    let later = NOW + GRACE; // late enough for the script's fast path
     let rotate = || store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, later);
     let answers = run_on_one_thread(join_all((0..50).map(|_| rotate())));
     for answer in &answers {
@@ -135,9 +135,9 @@ async fn batch_refused_across_slots_is_split() {
     })
     .await;
     let store = store(&format!("redis://127.0.0.1:{}", server.port()));
-    // the first call runs into the error, and the second one knows the slots
-    rotate_many(&store).await;
-    rotate_many(&store).await;
+    // the first batches get the error; afterwards the client knows the slots
+    assert_concurrent_rotations_succeed(&store).await;
+    assert_concurrent_rotations_succeed(&store).await;
     store.close().await;
 }
 
@@ -146,12 +146,12 @@ async fn batch_in_cluster_holds_one_bucket() {
     let masters = redis_cluster().await;
     let store = store(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
     wait_until_connected(&store).await;
-    rotate_many(&store).await;
+    assert_concurrent_rotations_succeed(&store).await;
     store.close().await;
 }
 
-/// Rotates the sessions of 60 accounts at the same time, and asserts that each rotation succeeds.
-async fn rotate_many(store: &latchkey::store::redis::RedisStores) {
+/// Rotates the sessions of 60 accounts at the same time.
+async fn assert_concurrent_rotations_succeed(store: &latchkey::store::redis::RedisStores) {
     let accounts: Vec<_> = std::iter::repeat_with(account).take(60).collect();
     for account in &accounts {
         create(store, *account, session(1), NOW).await;

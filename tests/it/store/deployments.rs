@@ -137,6 +137,7 @@ async fn password_with_special_characters_authenticates_on_port_and_socket() {
         server.command(&["ACL", "SETUSER", &user, "on", &format!(">{password}"), "~*", "&*", "+@all"]);
         let credentials = format!("us%22er{number}:{encoded}");
         let socket = server.socket().display().to_string();
+        // with and without a database number
         for url in [
             format!("redis://{credentials}@127.0.0.1:{}/1", server.port()),
             format!("redis+unix://{credentials}@localhost{socket}"),
@@ -176,15 +177,15 @@ async fn wrong_password_is_reported_without_the_password() {
     // a wrong password, and none
     for credentials in [":wr0ng-one@", ""] {
         let store = store_with(&format!("redis://{credentials}127.0.0.1:{}", server.port()), SHORT_TIMEOUT);
-        let message = |error: RedisError| {
+        let checked_message = |error: RedisError| {
             let text = format!("{error} {error:?}");
             assert!(!text.contains("wr0ng-one"), "{text}");
             assert!(matches!(error, RedisError::Unavailable(_)), "{text}");
             error.to_string()
         };
         wait::until("the error names the password, the setting and the address", || async {
-            let ping = message(store.health.ping().await.unwrap_err());
-            let inspect = message(store.health.inspect().await.unwrap_err());
+            let ping = checked_message(store.health.ping().await.unwrap_err());
+            let inspect = checked_message(store.health.inspect().await.unwrap_err());
             let address = format!("(redis.url, 127.0.0.1:{})", server.port());
             [ping, inspect].iter().all(|text| text.contains("password") && text.contains(&address))
         })
@@ -311,6 +312,7 @@ async fn missing_acl_rights_are_findings() {
         ("without_keys", vec![("rights", Severity::Error)]),
     ] {
         let store = store(&format!("redis+unix://{user}:pw@{}", server.socket().display()));
+        // so that `inspect` knows whether the user may subscribe
         store.health.probe_subscription().await.unwrap();
         let findings = store.health.inspect().await.unwrap();
         let codes: Vec<_> = findings.iter().map(|finding| (finding.code, finding.severity)).collect();
@@ -367,7 +369,7 @@ async fn invalid_url_is_refused_and_not_shown() {
         "redis-sentinel://:wr0ng-one@host",
         "redis://:wr0ng-one@host?db=7",
     ] {
-        // `connect` takes the URL beside the settings
+        // `connect` gets the URL as its first argument, and does not read that of the settings
         let settings = RedisSettings { url: None, ..settings("redis://host") };
         let result = RedisStores::connect(&url.into(), &settings, &test_cluster::cache(), &Cores::current_runtime());
         let Err(error) = result else { panic!("{url} is accepted") };
@@ -397,7 +399,7 @@ async fn tls_client_certificate_is_presented() {
     refused.close().await;
 
     let with_certificate = RedisSettings {
-        // the authority has signed this certificate for any purpose, so a client can present it, too
+        // the certificate is not restricted to servers, so a client can present it
         tls_cert: Some(path("server.pem")),
         tls_key: Some(path("server.key")),
         command_timeout: Duration::from_secs(5),

@@ -37,8 +37,8 @@ on_every_server!(
     i4_keys_expire_by_ttl,
 );
 
-/// Rotations, and the replacement after a password change, keep the session's second factor and client grant. Each field of the hash has at
-/// most 64 bytes, so that Redis keeps the hash in its compact encoding.
+/// Rotations keep the session's authentication, client grant and parent, and the replacement after a password change keeps the first two.
+/// Each field of the hash has at most 64 bytes, so that Redis keeps the hash in its compact encoding.
 async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     let store = server.store();
     let (ada, id, parent) = (account(), session(1), session(9));
@@ -59,8 +59,8 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     };
     let origin =
         SessionOrigin { ip: Some("2001:db8::7".parse().unwrap()), device: Some("laptop".to_owned()), user_agent: None };
-    let browser = NewSession { transport: Transport::Browser, ..new_session(ada, parent) };
-    store.sessions.create(browser, NOW).await.unwrap();
+    let browsers_session = NewSession { transport: Transport::Browser, ..new_session(ada, parent) };
+    store.sessions.create(browsers_session, NOW).await.unwrap();
     let new = NewSession { basis: basis(&client), origin: origin.clone(), ..new_session(ada, id) };
     let CreateOutcome::Created { grant, .. } = store.sessions.create(new, NOW).await.unwrap() else { panic!() };
     let assert_basis_is_kept = |grant: &Grant| {
@@ -80,7 +80,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
             origin: LastUseOrigin { tag: OriginTag([tag; 8]), ip: Some("198.51.100.1".parse().unwrap()) },
         };
         let rule = RepeatRule { grace: GRACE, retry_window: Duration::ZERO, counted_repeats_limit: 4 };
-        // For another client the session does not exist. Its request changes nothing.
+        // For other clients (`None` is the first-party client) the session does not exist. Their requests change nothing.
         for other in [None, Some("shop2"), Some("sho"), Some("")] {
             let rotation = store.sessions.present_for(&presentation, other, &rule, IDLE, now).await.unwrap();
             assert_eq!(rotation, Rotation::Gone, "{other:?}");
@@ -209,7 +209,7 @@ async fn revoke_all_sessions_of_current_second_get_own_events(server: Redis) {
     let store = server.store();
     let ada = account();
     let time = |millis| NOW + Duration::from_millis(millis);
-    // Session 1 began in the second before the revocation's. The caller keeps session 4.
+    // Session 1 began in the second before that of the revocation, which spares session 4.
     for (number, created_millis) in [(1, 999), (2, 1000), (3, 1001), (4, 1200)] {
         create(&store, ada, session(number), time(created_millis)).await;
     }
@@ -375,7 +375,7 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     create(&store, ada, id, NOW).await;
     let key = server.command(&["--scan", "--pattern", "lk:s*"]);
     let ttl = |key: &str| Duration::from_millis(server.command(&["PTTL", key]).parse().unwrap());
-    // A TTL may be a sixteenth longer than needed, so that few calls have to extend it.
+    // A TTL may be a sixteenth longer than needed, so that few calls have to extend it. A minute allows for a slow test.
     assert!((IDLE - Duration::from_mins(1)..=IDLE + IDLE / 16).contains(&ttl(&key)));
     // uses the session until day 24; its absolute end is on day 30
     let mut now = NOW;
@@ -390,22 +390,22 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     // `redis.event_retention` of the test's stores
     let retention = Duration::from_hours(1);
     let [stream, position] = ["lk:e*", "lk:n*"].map(|keys| server.command(&["--scan", "--pattern", keys]));
-    let is_full = |ttl: &Duration| (retention..=retention + retention / 16).contains(ttl);
+    let has_full_length = |ttl: &Duration| (retention..=retention + retention / 16).contains(ttl);
     let first = [ttl(&stream), ttl(&position)];
-    assert!(first.iter().all(is_full), "{first:?}");
-    // only the first event of every ten seconds extends the TTL
+    assert!(first.iter().all(has_full_length), "{first:?}");
+    // in each interval of ten seconds, only the first event extends the TTLs
     let shorter = retention - Duration::from_mins(1);
     for key in [&stream, &position] {
         server.command(&["PEXPIRE", key, &shorter.as_millis().to_string()]);
     }
     let last_event_id = || server.command(&["GET", &position]);
-    let sign_out = async || {
+    let append_event = async || {
         create(&store, ada, id, NOW).await;
         store.sessions.revoke(ada, id, EndReason::Logout, NOW).await.unwrap();
         [ttl(&stream), ttl(&position)]
     };
     let before = last_event_id();
-    let ttls = sign_out().await;
+    let ttls = append_event().await;
     // An id begins with 13 digits of milliseconds, of which the first nine count units of ten seconds.
     if before[..9] == last_event_id()[..9] {
         assert!(ttls.iter().all(|ttl| *ttl <= shorter), "{ttls:?}");
@@ -413,7 +413,7 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     // With a last event of an earlier interval, the next event extends the TTLs.
     let earlier = before[..13].parse::<u64>().unwrap() - 10_000;
     server.command(&["SET", &position, &format!("{earlier}-0"), "KEEPTTL"]);
-    let ttls = sign_out().await;
-    assert!(ttls.iter().all(is_full), "{ttls:?}");
+    let ttls = append_event().await;
+    assert!(ttls.iter().all(has_full_length), "{ttls:?}");
     store.close().await;
 }

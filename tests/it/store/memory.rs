@@ -33,7 +33,7 @@ const COPY: &str = "
 
 /// Measures the memory of a session in Redis: the mean of [`SESSIONS`] accounts with one session each.
 async fn bytes_per_session(origin: SessionOrigin) -> u64 {
-    let server = Redis::start_with(&[]);
+    let server = Redis::start_with(&[]); // without persistence
     let store = server.store();
     // The store writes one session.
     let id = session(1);
@@ -50,7 +50,7 @@ async fn bytes_per_session(origin: SessionOrigin) -> u64 {
     // A script copies the session under other ids.
     let raw = server.raw().await;
     let keys = Keys::new("lk:");
-    // Writes a batch of copies, whose ids are the numbers from `from`.
+    // Writes a batch of copies. The numbers of their session ids begin with `from`.
     let copy = async |raw: &Client, from: u64| {
         // EVAL's arguments: the script, the number of keys, the keys, and ARGV.
         let mut arguments: Vec<Value> = vec![COPY.into(), Value::Integer(i64::try_from(BATCH).unwrap())];
@@ -89,9 +89,9 @@ async fn session_memory_is_at_most_300_bytes() {
         user_agent: Some(IPHONE.to_owned()),
         device: Some("Ada's iPhone 15 Pro".to_owned()),
     };
-    let usual = bytes_per_session(usual).await;
-    println!("{usual} bytes per session: IPv4, Chrome");
+    let usual_bytes = bytes_per_session(usual).await;
+    println!("{usual_bytes} bytes per session: IPv4, Chrome");
     // The limit of 300 bytes is that of a usual session.
     println!("{} bytes per session: IPv6, Safari on an iPhone, a device's name", bytes_per_session(large).await);
-    assert!(usual <= 300, "{usual} bytes per session");
+    assert!(usual_bytes <= 300, "{usual_bytes} bytes per session");
 }

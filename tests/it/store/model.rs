@@ -76,7 +76,7 @@ enum Expected {
     Rotated,
     Repeated,
     Reused,
-    /// The grace window has ended, by less than a sixth of its length. Sessions that rotate very often accept such a token.
+    /// The grace window ended less than a sixth of its length ago. After many rotations, the session may still accept the token.
     RepeatedOrReused,
     Expired,
     Gone,
@@ -110,11 +110,11 @@ impl Model {
         let age = now.saturating_since(superseded_at);
         let sixth = Duration::from_millis(u64::try_from(grace.as_millis()).unwrap().div_ceil(6));
         let is_near = |other: &&Timestamp| {
-            // one of the two is zero
+            // one of the two differences is zero
             let distance = superseded_at.saturating_since(**other).max(other.saturating_since(superseded_at));
             distance < grace + sixth
         };
-        // A record has room for seven times. If there are more, the script merges two, which keeps the later one.
+        // A record has room for seven times. If it needs more, the script merges two close ones into the later one.
         let may_be_merged = self.superseded.iter().filter(is_near).count() > 7;
         if age < grace {
             Expected::Repeated
@@ -170,7 +170,7 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                 let current = u32::try_from(model.superseded.len()).unwrap();
                 let presented = Generation(current.saturating_sub(back));
                 let ends = model.ends();
-                // the rule of `rotate`
+                // the rule of `Rotate::rotate`
                 let rule = RepeatRule { grace, retry_window: Duration::ZERO, counted_repeats_limit: 8 };
                 let status = store.sessions.refresh_status(account, id, presented, &rule, now).await.unwrap();
                 let got = store.sessions.rotate(account, id, presented, grace, IDLE, now).await.unwrap();
@@ -197,7 +197,7 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                 }
             }
             Step::Advance(thousandths) => {
-                // The extra millisecond moves the clock even if the grace window is zero.
+                // Odd numbers add a millisecond, which moves the clock even if the grace window is zero.
                 now = now + grace * thousandths / 1000 + Duration::from_millis(u64::from(thousandths % 2))
             }
             Step::Sleep(minutes) => now = now + Duration::from_mins(minutes),
@@ -205,7 +205,7 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                 let Some(id) = pick(which) else { continue };
                 let model = models.get_mut(&id).unwrap();
                 let ended = store.sessions.revoke(account, id, EndReason::Logout, now).await.unwrap();
-                // an expired session is ended too, if its record is still there
+                // the revocation also ends an expired session, if its record is still there
                 assert!(ended == model.unrevoked || model.perhaps_swept, "{id}: {ended}, {model:?}");
                 model.unrevoked = false;
             }
@@ -263,7 +263,7 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
 fn scripts_match_the_model_in_random_histories() {
     // proptest runs synchronous code
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let server = Redis::start_with(&[]);
+    let server = Redis::start_with(&[]); // without persistence
     let store = runtime.block_on(async { server.store() });
     let graces_millis = prop::sample::select(vec![0, 1, 7, 1000, 10_000, 60_000_u64]);
     let histories = (prop::sample::select(&SESSION_CAPS), graces_millis, prop::collection::vec(step(), 1..120));

@@ -75,10 +75,10 @@ async fn rotate_fast_path_matches_full_script() {
     let client = server.raw().await;
     let (ada, id) = (account(), session(1));
     let constants = lua_constants();
-    let fast = Variant { script: format!("{constants}{FAST}\n{LIB}\n{ROTATE}"), keys: ["s{f}", "e{f}", "n{f}"] };
-    // `answers` has the answers of the fast path: none
+    let fast = Variant { script: format!("{constants}{FAST}\n{LIB}\n{ROTATE}"), keys: ["s{1}", "e{1}", "n{1}"] };
+    // the full script reads the answers of the fast path from `answers`: there are none
     let full =
-        Variant { script: format!("{constants}local answers = {{}}\n{LIB}\n{ROTATE}"), keys: ["s{u}", "e{u}", "n{u}"] };
+        Variant { script: format!("{constants}local answers = {{}}\n{LIB}\n{ROTATE}"), keys: ["s{2}", "e{2}", "n{2}"] };
     // show that the histories have both kinds of answers
     let (mut rotations, mut counted_repeats) = (0, 0);
     for seed in 0..HISTORIES {
@@ -118,11 +118,11 @@ async fn rotate_fast_path_matches_full_script() {
                 words.extend(["r".into(), "admin".into()]);
             }
             if record.has_last_use {
-                // no counted repeats; methods 3, level 2 and a time (src/store/redis/last_use.rs)
+                // generation 0 without counted repeats; methods 3, level 2 and a time (src/store/redis/last_use.rs)
                 let authentication = [&[0; 5][..], &[0, 3, 2, 1, 2, 3, 4, 5, 6]].concat();
                 let last_use =
                     [encoded(&origin(0)), if has_authentication { authentication } else { Vec::new() }].concat();
-                // part 4 of the session
+                // the field of the last use is part 4 of the session
                 words.extend([[&id.as_bytes()[..], &[4]].concat(), last_use].map(|part| Value::Bytes(part.into())));
             }
             raw_command(&client, "HSET", words).await;
@@ -134,7 +134,7 @@ async fn rotate_fast_path_matches_full_script() {
             now = now + choices.one_of(&[Duration::ZERO, millisecond, grace, grace + millisecond, idle / 3, idle]);
             // some nodes have a clock that is slow
             let clock = if choices.below(8) == 0 { now - Duration::from_millis(500) } else { now };
-            // the current token, or one of up to three generations before or one after it
+            // the current generation, or one that is up to three earlier or one later
             let presented = if choices.below(2) == 0 {
                 generation.saturating_sub(choices.one_of(&[0, 1, 2, 3])).saturating_add(choices.one_of(&[0, 1]))
             } else {
@@ -143,7 +143,7 @@ async fn rotate_fast_path_matches_full_script() {
             // most often from the first origin or from the other network
             let origin = origin(choices.one_of(&[0, 0, 0, 1, 2, 2, 2]));
             let presentation =
-                Presentation { presented, now: clock, rule, idle, is_bearer: choices.below(2) == 0, origin };
+                Presentation { presented, now: clock, rule, idle, bearer_only: choices.below(2) == 0, origin };
             let presentation = presentation.encode(ada.as_bytes(), id.as_bytes());
             let answers = [fast.rotate(&client, &presentation).await, full.rotate(&client, &presentation).await];
             let [fast_answer, full_answer] = answers.each_ref().map(without_event_id);
@@ -177,8 +177,8 @@ fn encoded(origin: &LastUseOrigin) -> Vec<u8> {
     bytes
 }
 
-/// The parts of the answer to the script's only operation, the first of which names the outcome. The script may answer a rotation with the
-/// record alone.
+/// The answer to the script's only operation: the name of the outcome, and what belongs to it. The script may answer a rotation with the record
+/// alone, without a name.
 fn outcome(answer: &Value) -> Vec<Value> {
     let operation = answer.clone().into_array().remove(0);
     if operation.is_array() { operation.into_array() } else { vec!["rotated".into(), operation] }
@@ -199,7 +199,7 @@ struct Presentation {
     now: Timestamp,
     rule: RepeatRule,
     idle: Duration,
-    is_bearer: bool,
+    bearer_only: bool,
     origin: LastUseOrigin,
 }
 
@@ -211,7 +211,7 @@ impl Presentation {
         for time in [self.now.as_millis().unsigned_abs(), millis(self.rule.grace), millis(self.idle)] {
             bytes.extend(&time.to_be_bytes()[2..]);
         }
-        bytes.push(self.is_bearer.into());
+        bytes.push(self.bearer_only.into());
         bytes.extend(&millis(self.rule.retry_window).to_be_bytes()[2..]);
         bytes.push(self.rule.counted_repeats_limit);
         bytes.extend(encoded(&self.origin));

@@ -44,7 +44,7 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
     let mut outcomes = BTreeMap::<&str, u32>::new();
     for seed in 0..HISTORIES {
         let mut choices = Choices(seed);
-        let grace = choices.one_of(&[0, 1000, 10_000, 60_000]);
+        let grace = choices.one_of(&[0, 1000, 10_000, 60_000]); // in milliseconds
         let settings = Settings {
             grace,
             retry_window: choices.one_of(&[0, 2 * grace, 8 * HOUR]),
@@ -84,7 +84,8 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
                 last_rotation_origin = LastUseOrigin::default();
                 create(&store, ada, id, NOW + Duration::from_millis(now)).await;
             }
-            let reference = current.get_or_insert_with(|| Session::begin(0, 0, now));
+            let reference =
+                current.get_or_insert_with(|| Session::begin(NEW_HOLDER.token, NEW_HOLDER.network.into(), now));
             let holder = &mut holders[holder_index];
             let changes_network = choices.below(6) == 0;
             if changes_network {

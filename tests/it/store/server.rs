@@ -40,6 +40,7 @@ pub const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
 
 /// Servers of each version, and queries for store tests.
 impl Redis {
+    /// The machine's `redis-server`.
     pub fn redis_7_0() -> Self {
         Self::start()
     }
@@ -73,7 +74,7 @@ impl Redis {
         (key, fields.into_iter().map(|(field, value)| (field.to_vec(), value.to_vec())).collect())
     }
 
-    /// How often the server has run a command, whose name is in lower case.
+    /// How often the server has run `command`, a name in lower case.
     pub fn calls(&self, command: &str) -> usize {
         let stats = self.command(&["INFO", "commandstats"]);
         let prefix = format!("cmdstat_{command}:calls=");

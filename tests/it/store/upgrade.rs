@@ -43,7 +43,7 @@ fn ada() -> AccountId {
 }
 
 /// The time this many milliseconds after [`NOW`].
-fn plus(millis: u64) -> Timestamp {
+fn now_plus(millis: u64) -> Timestamp {
     NOW + Duration::from_millis(millis)
 }
 
@@ -62,16 +62,16 @@ async fn record_version_1_is_read_and_used(server: Redis) {
     raw_command(&server.raw().await, "HSET", arguments).await;
 
     let store = server.store();
-    let now = plus(61_000);
+    let now = now_plus(61_000);
     let listed = store.sessions.list(ada(), now).await.unwrap();
     let seen: Vec<_> = listed.iter().map(|s| (s.id, s.generation, s.transport, s.created_at, s.last_used_at)).collect();
     // the sessions in the fixture, which were used in the minute after `NOW`
     assert_eq!(
         seen,
         [
-            (session(1), Generation(0), Transport::Bearer, plus(1), plus(1)),
-            (session(2), Generation(12), Transport::Cookie, plus(2), plus(6_500)),
-            (session(3), Generation(1), Transport::Bearer, plus(3), plus(60_000)),
+            (session(1), Generation(0), Transport::Bearer, now_plus(1), now_plus(1)),
+            (session(2), Generation(12), Transport::Cookie, now_plus(2), now_plus(6_500)),
+            (session(3), Generation(1), Transport::Bearer, now_plus(3), now_plus(60_000)),
         ]
     );
     assert_eq!(listed[0].origin.user_agent.as_deref(), Some("curl/8.5.0"));
@@ -90,18 +90,18 @@ async fn record_version_1_is_read_and_used(server: Redis) {
         .await
         .unwrap();
 
-    // The rotation history of session 2 keeps each superseded token within its grace window. The oldest was superseded at `plus(1_000)`.
+    // The twelve superseded tokens of session 2 can be repeated until the grace window of the oldest ends, 10 s after `now_plus(1_000)`.
     let rotate = async |id: SessionId, generation, now| {
         store.sessions.rotate(ada(), id, Generation(generation), GRACE, IDLE, now).await.unwrap()
     };
     for generation in 0..12 {
-        let repeated = rotate(session(2), generation, plus(10_999)).await;
+        let repeated = rotate(session(2), generation, now_plus(10_999)).await;
         assert!(matches!(&repeated, Rotation::Repeated(grant) if grant.generation == Generation(12)), "{repeated:?}");
     }
     let rotated = rotate(session(1), 0, now).await;
     let Rotation::Rotated(grant) = rotated else { panic!("{rotated:?}") };
     assert_eq!(grant.generation, Generation(1));
-    assert_eq!(grant.created_at, plus(1));
+    assert_eq!(grant.created_at, now_plus(1));
     assert_eq!(grant.roles, roles);
     assert_eq!(grant.claims_version, version);
     // All grace windows have passed by `now`: the repeat ends session 2.
@@ -115,7 +115,7 @@ async fn record_version_1_is_read_and_used(server: Redis) {
 /// Nodes of 0.1 read the event of a claims change as the end of a session that never existed. They must be able to parse it, to acknowledge
 /// it and to send it to their subscribers.
 async fn claims_event_is_a_harmless_revocation_to_release_0_1(server: Redis) {
-    // The rules of release 0.1 (`following/entry.rs`), and its reasons.
+    // The reasons of release 0.1. The assertions follow its rules (`following/entry.rs`).
     const REASONS: [&str; 8] =
         ["logout", "revoked", "reuse", "limit", "password_changed", "disabled", "deleted", "key_retired"];
     let store = server.store();
@@ -129,7 +129,7 @@ async fn claims_event_is_a_harmless_revocation_to_release_0_1(server: Redis) {
     assert!(REASONS.contains(&reason.as_str()), "{reason}");
     assert_eq!(at.parse::<i64>().unwrap(), NOW.as_millis());
     let ended_session = ended_session.parse::<SessionId>().unwrap();
-    assert_eq!(ended_session.as_bytes()[..10], [0; 10], "no random UUID (RFC 9562, section 5.4) begins so");
+    assert_eq!(ended_session.as_bytes()[..10], [0; 10], "a random UUID (RFC 9562, section 5.4) differs");
 
     // A node of 0.1 writes the roles of a later sign-in to the hash, and no version.
     let key = Keys::new("lk:").sessions(ada());
@@ -141,7 +141,7 @@ async fn claims_event_is_a_harmless_revocation_to_release_0_1(server: Redis) {
         .unwrap();
     // the field of the roles
     raw_command(&raw, "HSET", vec![key.into(), "r".into(), "clerk".into()]).await;
-    let rotation = store.sessions.rotate(ada(), session(1), Generation(0), GRACE, IDLE, plus(1)).await.unwrap();
+    let rotation = store.sessions.rotate(ada(), session(1), Generation(0), GRACE, IDLE, now_plus(1)).await.unwrap();
     let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
     assert_eq!(grant.roles, Roles::parse(["clerk"]).unwrap());
     assert_eq!(grant.claims_version, ClaimsVersion(7));
@@ -155,7 +155,7 @@ async fn record_of_newer_version_is_refused_and_error_names_version(server: Redi
     let (key, fields) = server.only_hash().await;
     let raw = server.raw().await;
     let (record_field, mut newer_record) = fields[0].clone();
-    // The first byte of a record is its version. This release writes versions 1 and 2.
+    // The first field is the record, which begins with its version. This release writes versions 1 and 2.
     newer_record[0] = 3;
     let arguments: Vec<Value> = vec![key.into(), Value::Bytes(record_field.into()), Value::Bytes(newer_record.into())];
     raw_command(&raw, "HSET", arguments).await;
@@ -168,7 +168,7 @@ async fn record_of_newer_version_is_refused_and_error_names_version(server: Redi
     assert_refused(store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, NOW).await.unwrap_err());
     assert_refused(store.sessions.is_live(ada, id, NOW).await.unwrap_err());
     assert_eq!(server.only_hash().await, before, "the record is unchanged");
-    assert_eq!(server.events(), [] as [[String; 4]; 0]);
+    assert!(server.events().is_empty());
     // The unreadable record does not affect other sessions.
     let created = store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap();
     assert!(matches!(created, CreateOutcome::Created { .. }), "{created:?}");
@@ -211,7 +211,7 @@ async fn present_0_1(raw: &Client, account: AccountId, id: SessionId, generation
         // the lower 6 of the 8 bytes
         bytes.extend(&time.to_be_bytes()[2..]);
     }
-    // 0: the endpoint accepts tokens from the cookie, too
+    // 0: the endpoint also accepts tokens from a cookie
     bytes.push(0);
     let answer = run_0_1(raw, ROTATE_0_1, account, vec![bytes]).await.remove(0).into_array();
     // the outcome, and the reason if it is an error; the records in an answer are binary, and left out
@@ -233,7 +233,7 @@ async fn session_of_this_release_is_used_by_release_0_1_and_back(server: Redis) 
     // and the transport are kept.
     for generation in 0..12 {
         let pause_millis = if generation < 6 { 2_000 } else { 60_000 };
-        let now = plus(u64::from(generation) * pause_millis);
+        let now = now_plus(u64::from(generation) * pause_millis);
         if generation % 2 == 0 {
             assert_eq!(present_0_1(&raw, ada, id, generation, now).await, "rotated", "{generation}");
         } else {
@@ -246,8 +246,8 @@ async fn session_of_this_release_is_used_by_release_0_1_and_back(server: Redis) 
             assert!(matches!(rotate(generation - 1, now).await, Rotation::Repeated(_)), "{generation}");
         }
     }
-    // A session that one release ends has ended for the other, and leaves no fields. The last rotation was at `plus(660_000)`.
-    let later = plus(700_000);
+    // A session that one release ends has ended for the other, and leaves no fields. The last rotation was at `now_plus(660_000)`.
+    let later = now_plus(700_000);
     assert!(store.sessions.revoke(ada, id, EndReason::Logout, later).await.unwrap());
     assert_eq!(present_0_1(&raw, ada, id, 12, later).await, "gone");
     create(&store, ada, id, later).await;

@@ -51,7 +51,7 @@ async fn disabled_or_deleted_client_gets_no_token_until_an_operator_enables_or_a
 
     let limit = 100;
     let rows = sql.audit(&AuditFilter::default(), limit).await.unwrap();
-    // The refused requests for a token are `client_authentication`, and no changes.
+    // A refused token request is recorded as `client_authentication`, which is no change of a client.
     let mut changes: Vec<_> = rows.iter().map(|row| row.event.as_str()).collect();
     changes.retain(|event| event.starts_with("client_") && *event != "client_authentication");
     changes.sort_unstable();
