@@ -1,5 +1,5 @@
-//! Tests that second factors, passkeys, apps and profiles in the recorded data of a release (tests/tools/recorded_features.py) work in
-//! this release.
+//! Tests that second factors, passkeys, OAuth apps and profiles in the recorded data of a release (tests/tools/recorded_features.py)
+//! work in this release.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ pub async fn assert_usable(cluster: &TestCluster, node: &Node, recorded: &Value)
     let password = text(recorded, "password");
     assert_authenticator_app_works(cluster, node, &recorded["totp"], password).await;
     assert_passkey_works(node, &recorded["passkey"], password).await;
-    assert_app_works(node, &recorded["app"]).await;
+    assert_oauth_app_works(node, &recorded["app"]).await;
     let ada = node.login_with("ada", password).await;
     let me = node.get("/v1/me", &ada.access).await.expect(200).json();
     for (field, value) in recorded["profile"].as_object().unwrap() {
@@ -33,13 +33,13 @@ pub async fn assert_usable(cluster: &TestCluster, node: &Node, recorded: &Value)
 
 /// The session of the enrolment continues, and sign-ins accept the codes of the authenticator app and the recovery codes.
 async fn assert_authenticator_app_works(cluster: &TestCluster, node: &Node, recorded: &Value, password: &str) {
-    // also asserts that the answer has all tokens
+    // `Tokens::of` asserts that the answer has all tokens.
     Tokens::of(&node.refresh(text(recorded, "refresh")).await.expect(200));
-    let app = App { secret: text(recorded, "secret").to_owned() };
+    let authenticator_app = App { secret: text(recorded, "secret").to_owned() };
     let challenge = expect_challenge(&node.try_login(text(recorded, "identifier"), password).await);
-    let answer = second_factor(node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
+    let answer = second_factor(node, &challenge, "totp", &authenticator_app.code(&cluster.clock)).await.expect(200);
     assert_eq!(oidc::claims(&answer.text_of("access_token"))["acr"], "aal2");
-    // Two codes, because the use of the first writes the stored codes.
+    // Two codes: after the first, this release has rewritten the stored codes.
     for code in recorded["recovery_codes"].as_array().unwrap().iter().take(2) {
         let challenge = expect_challenge(&node.try_login(text(recorded, "identifier"), password).await);
         second_factor(node, &challenge, "recovery_code", code.as_str().unwrap()).await.expect(200);
@@ -61,13 +61,13 @@ async fn assert_passkey_works(node: &Node, recorded: &Value, password: &str) {
     expect_challenge(&node.try_login(text(recorded, "identifier"), password).await);
 }
 
-/// The app's session continues, and the recorded cookie of the browser signs in to the app again, without a page for the sign-in or the consent.
-async fn assert_app_works(node: &Node, recorded: &Value) {
-    let shop = ServiceClient {
+/// The app's session continues, and the recorded cookie of the browser signs in to the app again, without a page for sign-in or consent.
+async fn assert_oauth_app_works(node: &Node, recorded: &Value) {
+    let app = ServiceClient {
         id: text(recorded, "client_id").to_owned(),
         secret: text(recorded, "client_secret").to_owned(),
     };
-    let refreshed = oidc::refresh(node, &shop, text(recorded, "refresh")).await.expect(200).json();
+    let refreshed = oidc::refresh(node, &app, text(recorded, "refresh")).await.expect(200).json();
     let access_token = text(&refreshed, "access_token");
     let recorded_claims = oidc::claims(text(recorded, "access"));
     assert_eq!(oidc::claims(access_token)["sub"], recorded_claims["sub"]);
@@ -77,7 +77,7 @@ async fn assert_app_works(node: &Node, recorded: &Value) {
     assert_eq!(user["email"], "Ada@example.com");
     let cookie = format!("__Host-latchkey-browser={}", text(recorded, "cookie"));
     let browser = Browser { cookie: Some(cookie), ..Browser::default() };
-    let code = browser.code(node, &Request::for_client("shop")).await;
-    let tokens = oidc::exchange(node, &shop, &code).await.expect(200).json();
+    let code = browser.code(node, &Request::for_client(&app.id)).await;
+    let tokens = oidc::exchange(node, &app, &code).await.expect(200).json();
     assert_eq!(oidc::claims(text(&tokens, "id_token"))["sub"], user["sub"]);
 }

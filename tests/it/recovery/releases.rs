@@ -1,4 +1,4 @@
-//! Upgrades: this release starts with the recorded data of every earlier one (tests/tools/record_release.py), and uses its sessions,
+//! Upgrades: this release starts with data recorded from each release (tests/tools/record_release.py), and uses the recorded sessions,
 //! accounts, signing keys and clients.
 
 use std::{
@@ -69,12 +69,12 @@ async fn load_database(settings: &DatabaseSettings, file: &Path) {
     execute_sql(&url, &fs::read_to_string(file).unwrap()).await;
 }
 
-/// A node of this release with the data of a recording, a minute after the recording ended. `kind` is the database: sqlite or postgres.
-async fn node_after(release: &Path, kind: &str) -> (TestCluster, Node, Value) {
-    let json = fs::read_to_string(release.join(kind).with_extension("json")).unwrap();
+/// Starts a node of this release with the data of a recording, a minute after its end. `database` is sqlite or postgres.
+async fn start_with_recording(release: &Path, database: &str) -> (TestCluster, Node, Value) {
+    let json = fs::read_to_string(release.join(database).with_extension("json")).unwrap();
     let recorded: Value = serde_json::from_str(&json).unwrap();
     let mut cluster = TestCluster::new();
-    if kind == "postgres" {
+    if database == "postgres" {
         let server = postgres::shared();
         cluster.config.database.url = server.url(&server.create_database().await).as_str().into();
     }
@@ -86,8 +86,8 @@ async fn node_after(release: &Path, kind: &str) -> (TestCluster, Node, Value) {
     cluster.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins });
     let secret = recorded["secret"].as_str().unwrap();
     cluster.config.secrets = Secrets { current: secret.into(), previous: Vec::new() };
-    load_database(&cluster.config.database, &release.join(kind).with_extension("sql")).await;
-    load_redis(&cluster.redis, &release.join(kind).with_extension("redis"));
+    load_database(&cluster.config.database, &release.join(database).with_extension("sql")).await;
+    load_redis(&cluster.redis, &release.join(database).with_extension("redis"));
     let node = cluster.node().await;
     (cluster, node, recorded)
 }
@@ -95,11 +95,11 @@ async fn node_after(release: &Path, kind: &str) -> (TestCluster, Node, Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn recorded_data_of_every_release_is_usable() {
     for release in releases() {
-        for kind in ["sqlite", "postgres"] {
-            println!("{} on {kind}", release.display());
-            let (cluster, node, recorded) = node_after(&release, kind).await;
+        for database in ["sqlite", "postgres"] {
+            println!("{} on {database}", release.display());
+            let (cluster, node, recorded) = start_with_recording(&release, database).await;
             let text = |value: &Value| value.as_str().unwrap().to_owned();
-            // Ends no session, because the marks of the recorded Redis and database match.
+            // The mark is a time that nodes write to Redis and to the database. The recorded marks match, so the check ends no session.
             let mut known_mark = None;
             session_mark::check(&node.state, &mut known_mark).await.unwrap();
 
@@ -122,7 +122,8 @@ async fn recorded_data_of_every_release_is_usable() {
                 node.get("/v1/me", &second.access).await.expect(200);
             }
             // The refresh token of a session that ended before the recording.
-            assert_eq!(node.refresh(&text(&recorded["ended"])).await.problem().1, "invalid_refresh_token");
+            let refused = node.refresh(&text(&recorded["ended"])).await;
+            assert_eq!(refused.problem(), (401, "invalid_refresh_token".to_owned()));
 
             let password = text(&recorded["password"]);
             let ada = node.login_with("ada@EXAMPLE.com", &password).await;
@@ -136,7 +137,7 @@ async fn recorded_data_of_every_release_is_usable() {
 
             super::recorded_features::assert_usable(&cluster, &node, &recorded).await;
 
-            // A revocation by this release also ends the sessions of the earlier release.
+            // A revocation by this release ends the sessions that the recorded release started.
             node.delete("/v1/sessions", &ada.access).await.expect(200);
             assert_eq!(introspect(&access).await["active"], false);
             node.stop().await;

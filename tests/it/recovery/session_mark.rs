@@ -3,7 +3,7 @@
 
 use std::{path::Path, process::Command, time::Duration};
 
-use latchkey::service::session_mark::{TOLERANCE, check};
+use latchkey::service::session_mark::{self, TOLERANCE};
 use rustix::process::Signal;
 use sqlx::{AnyConnection, Connection};
 
@@ -24,7 +24,7 @@ const MARK_KEY: &str = "lk:m";
 
 /// Whether the session's refresh token is accepted. A later call with the same tokens is a repeat in the grace window, which is accepted
 /// while the session is live.
-async fn is_live(client: &Client, tokens: &Tokens) -> bool {
+async fn can_refresh(client: &Client, tokens: &Tokens) -> bool {
     let answer = client.refresh(&tokens.refresh).await;
     if answer.status == 200 {
         return true;
@@ -39,12 +39,12 @@ async fn redis_emptied_while_a_node_runs_is_logged_as_a_warning_about_all_users(
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let mut last_mark = None;
-    check(&node.state, &mut last_mark).await.unwrap();
+    session_mark::check(&node.state, &mut last_mark).await.unwrap();
     // The warning contains the time of the mark that Redis has lost.
     let lost_mark = last_mark.unwrap().to_string();
     cluster.redis.command(&["FLUSHALL"]);
     let log = Log::start();
-    check(&node.state, &mut last_mark).await.unwrap();
+    session_mark::check(&node.state, &mut last_mark).await.unwrap();
     let text = String::from_utf8_lossy(&log.bytes()).into_owned();
     let line = text.lines().find(|line| line.contains("Redis has no sessions") && line.contains(&lost_mark)).unwrap();
     assert!(line.contains("WARN") && line.contains("All users must sign in again"), "{line}");
@@ -58,35 +58,35 @@ async fn i3_sessions_of_a_redis_older_than_the_database_end_on_all_nodes() {
     nodes[0].register("ada").await;
     // The last mark that each node knows.
     let mut last_marks = [None, None];
-    check(&nodes[0].state, &mut last_marks[0]).await.unwrap();
+    session_mark::check(&nodes[0].state, &mut last_marks[0]).await.unwrap();
     let old_mark = cluster.redis.command(&["GET", MARK_KEY]);
     let session = nodes[0].login("ada").await;
 
-    // A failover may lose the last mark, which is simulated by the mark before it. No session ends then.
+    // A failover may lose the last mark, so that Redis has the mark before it. No session ends then.
     cluster.advance(MINUTE);
-    check(&nodes[0].state, &mut last_marks[0]).await.unwrap();
-    check(&nodes[1].state, &mut last_marks[1]).await.unwrap();
+    session_mark::check(&nodes[0].state, &mut last_marks[0]).await.unwrap();
+    session_mark::check(&nodes[1].state, &mut last_marks[1]).await.unwrap();
     assert_ne!(cluster.redis.command(&["GET", MARK_KEY]), old_mark);
     cluster.redis.command(&["SET", MARK_KEY, &old_mark]);
-    check(&nodes[0].state, &mut last_marks[0]).await.unwrap();
+    session_mark::check(&nodes[0].state, &mut last_marks[0]).await.unwrap();
     let session = Tokens::of(&nodes[1].refresh(&session.refresh).await.expect(200));
 
-    // A mark that is older than the tolerance (2 min) shows that Redis was restored. The old mark is now three minutes old.
+    // If Redis' mark is more than the tolerance (2 min) behind the database's, Redis was restored. The old mark is three minutes behind.
     cluster.advance(TOLERANCE);
-    check(&nodes[0].state, &mut last_marks[0]).await.unwrap();
-    assert!(is_live(&nodes[0].client, &session).await);
+    session_mark::check(&nodes[0].state, &mut last_marks[0]).await.unwrap();
+    assert!(can_refresh(&nodes[0].client, &session).await);
     cluster.redis.command(&["SET", MARK_KEY, &old_mark]);
-    check(&nodes[1].state, &mut last_marks[1]).await.unwrap();
+    session_mark::check(&nodes[1].state, &mut last_marks[1]).await.unwrap();
     for node in &nodes {
-        assert!(!is_live(&node.client, &session).await);
+        assert!(!can_refresh(&node.client, &session).await);
     }
 
-    // The new mark is current, so later sessions continue.
+    // The last check has written a new mark, so later sessions continue.
     let session = nodes[1].login("ada").await;
     for (node, last_mark) in nodes.iter().zip(&mut last_marks) {
-        check(&node.state, last_mark).await.unwrap();
+        session_mark::check(&node.state, last_mark).await.unwrap();
     }
-    assert!(is_live(&nodes[0].client, &session).await);
+    assert!(can_refresh(&nodes[0].client, &session).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,14 +97,14 @@ async fn i3_redis_without_a_mark_ends_its_sessions_only_if_the_database_has_one(
     let session = node.login("ada").await;
     // At the first start of a release with marks, neither Redis nor the database has one. The check writes both.
     let mut last_mark = None;
-    check(&node.state, &mut last_mark).await.unwrap();
-    assert!(is_live(&node.client, &session).await);
+    session_mark::check(&node.state, &mut last_mark).await.unwrap();
+    assert!(can_refresh(&node.client, &session).await);
     let session = node.login("ada").await;
     cluster.redis.command(&["DEL", MARK_KEY]);
     // as if the node had started again: it knows no mark before its first check
     last_mark = None;
-    check(&node.state, &mut last_mark).await.unwrap();
-    assert!(!is_live(&node.client, &session).await);
+    session_mark::check(&node.state, &mut last_mark).await.unwrap();
+    assert!(!can_refresh(&node.client, &session).await);
 }
 
 fn copy_folder(from: &Path, to: &Path) {
@@ -136,7 +136,7 @@ async fn i3_session_that_ended_after_the_copy_of_redis_stays_ended() {
     copy_folder(&folder.path().join("copy"), &data.join("redis"));
     let service = Service::start(folder.path());
     // The sessions have ended before the node serves.
-    assert!(!is_live(&service.client, &session).await);
+    assert!(!can_refresh(&service.client, &session).await);
     assert!(service.log().contains("all sessions ended: users sign in again"), "{}", service.log());
     service.client.login("ada").await;
 }
@@ -169,6 +169,6 @@ async fn session_revoke_everyone_ends_the_sessions_of_all_accounts() {
     let done = run(folder.path(), &["session", "revoke", "--everyone", "--yes"]);
     assert!(String::from_utf8_lossy(&done.stdout).contains("2 sessions"), "{done:?}");
     for tokens in &sessions {
-        assert!(!is_live(&service.client, tokens).await);
+        assert!(!can_refresh(&service.client, tokens).await);
     }
 }

@@ -23,35 +23,33 @@ use crate::store::{
 on_every_server!(revocation_of_every_kind_reaches_every_node_once, revocations_in_one_message_reach_every_node);
 
 async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
-    let (store, peer) = (server.store(), server.store());
-    start_replication(&store).await;
+    let (node, peer) = (server.store(), server.store());
+    start_replication(&node).await;
     start_replication(&peer).await;
-    let mut feed = store.revocation_log.subscribe();
+    let mut feed = node.revocation_log.subscribe();
     let mut peer_feed = peer.revocation_log.subscribe();
     let ada = account();
     for number in 1..=4 {
-        create(&store, ada, session(number), NOW).await;
+        create(&node, ada, session(number), NOW).await;
     }
     let first = Generation(0);
-    store.sessions.rotate(ada, session(1), first, GRACE, IDLE, NOW).await.unwrap();
+    node.sessions.rotate(ada, session(1), first, GRACE, IDLE, NOW).await.unwrap();
     // after the grace window, and not at the start of a second, so that `before` below differs from it
     let late = NOW + GRACE + Duration::from_millis(1500);
-    let repeated = store.sessions.rotate(ada, session(1), first, GRACE, IDLE, late).await.unwrap();
+    let repeated = node.sessions.rotate(ada, session(1), first, GRACE, IDLE, late).await.unwrap();
     assert_eq!(repeated, Rotation::Reused);
     peer.sessions.revoke(ada, session(2), EndReason::Logout, late).await.unwrap();
-    store
-        .sessions
+    node.sessions
         .revoke_all(AccountSessions::all(ada).except(session(3)), EndReason::PasswordChanged, late)
         .await
         .unwrap();
-    store
-        .sessions
+    node.sessions
         .set_claims(ada, &Roles::default(), &AdditionalClaims::default(), ClaimsVersion(1), Epoch(0), late)
         .await
         .unwrap();
     peer.sessions.revoke_all(AccountSessions::all(ada), EndReason::FactorsChanged, late).await.unwrap();
     peer.sessions.revoke_all(AccountSessions::all(ada), EndReason::Disabled, late).await.unwrap();
-    store.revocation_log.append_key_retired("some-key", late).await.unwrap();
+    node.revocation_log.append_key_retired("some-key", late).await.unwrap();
 
     let revocation = |target, reason| Revocation { target, reason, at: late };
     // account-wide events end the sessions that began before the second of the event
@@ -73,12 +71,12 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
         for _ in &expected {
             received.push(next_revocation(feed).await);
         }
-        // Events of keys are in a bucket of their own, and the order is defined within a bucket only.
+        // Order is guaranteed only within a bucket (a group of accounts). Events of keys are in bucket 0.
         received.sort_by_key(|revocation| matches!(revocation.target, RevocationTarget::Key { .. }));
         assert_eq!(received, expected);
         assert!(feed.is_empty());
     }
-    // the streams have the same revocations, in no order across buckets; a minute ago is before all of them
+    // The streams in Redis have the same revocations, all from the last minute, but in the order of the buckets.
     let since = peer.revocation_log.synced_at().unwrap() - Duration::from_mins(1);
     let mut read = Vec::new();
     for bucket in 0..BUCKETS {
@@ -87,27 +85,27 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
     }
     read.sort_by_key(|revocation| expected.iter().position(|expected| expected == revocation));
     assert_eq!(read, expected);
-    store.close().await;
+    node.close().await;
     peer.close().await;
 }
 
 async fn revocations_in_one_message_reach_every_node(server: Redis) {
-    let (store, peer) = (server.store(), server.store());
+    let (node, peer) = (server.store(), server.store());
     start_replication(&peer).await;
     let mut feed = peer.revocation_log.subscribe();
     let accounts: Vec<_> = std::iter::repeat_with(account).take(16).collect();
     for account in &accounts {
-        create(&store, *account, session(1), NOW).await;
+        create(&node, *account, session(1), NOW).await;
         assert!(is_live(&peer, *account, session(1)).await);
     }
     // The first call loads the script. The account has no session 2, so the call ends none.
-    assert!(!store.sessions.revoke(accounts[0], session(2), EndReason::Logout, NOW).await.unwrap());
+    assert!(!node.sessions.revoke(accounts[0], session(2), EndReason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
     run_on_one_thread(join_all(
-        accounts.iter().map(|account| store.sessions.revoke(*account, session(1), EndReason::Logout, NOW)),
+        accounts.iter().map(|account| node.sessions.revoke(*account, session(1), EndReason::Logout, NOW)),
     ));
     let calls = server.calls("evalsha") - before;
-    assert_eq!(calls, 1, "the store has joined the revocations of one thread in one call");
+    assert_eq!(calls, 1, "the node batches the revocations of one thread in one call");
     let mut received = Vec::new();
     for _ in &accounts {
         received.push(next_revocation(&mut feed).await.target);
@@ -117,6 +115,6 @@ async fn revocations_in_one_message_reach_every_node(server: Redis) {
         assert!(!is_live(&peer, account, session(1)).await);
     }
     assert!(peer.revocation_log.synced_at().is_some(), "the node has missed no event");
-    store.close().await;
+    node.close().await;
     peer.close().await;
 }

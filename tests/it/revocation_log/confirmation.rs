@@ -1,5 +1,5 @@
-//! I3: a node that ends a session answers only when no other node reports the session as active, not even a node whose connection to Redis
-//! has stalled. So does a node that ends it by reuse or by the session cap, or whose revocation finds it ended.
+//! I3: a call that ends a session returns only when no node reports the session as active. It waits until a stalled node's lease ends:
+//! for that long, the node may use its cache. Reuse, the session cap and a revocation that finds the session ended wait in the same way.
 
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ async fn i3_repeated_revoke_with_a_stalled_node_waits_for_its_lease() {
     let server = Redis::redis_7_0();
     let Nodes { direct, proxied, proxy, account } = two_nodes(&server).await;
     proxy.set(Mode::Frozen);
-    let revoke = async || {
+    let revoke_and_assert_inactive = async || {
         let ended = direct.sessions.revoke(account, session(1), EndReason::Logout, NOW).await.unwrap();
         assert_not_active(&proxied, account, session(1)).await;
         ended
     };
-    let (ended_by_first, ended_by_second) = tokio::join!(revoke(), revoke());
+    let (ended_by_first, ended_by_second) = tokio::join!(revoke_and_assert_inactive(), revoke_and_assert_inactive());
     assert_ne!(ended_by_first, ended_by_second, "one of the calls has ended the session");
     proxy.set(Mode::Open);
     direct.close().await;
@@ -62,7 +62,7 @@ async fn i3_reuse_with_a_stalled_node_waits_for_its_lease() {
     let server = Redis::redis_7_0();
     let Nodes { direct, proxied, proxy, account } = two_nodes(&server).await;
     direct.sessions.rotate(account, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
-    // caches the session again after the rotation
+    // This lookup caches the session again after the rotation.
     assert!(is_live(&proxied, account, session(1)).await);
     proxy.set(Mode::Frozen);
     let after_grace = NOW + GRACE + Duration::from_millis(1);
@@ -78,14 +78,14 @@ async fn i3_reuse_with_a_stalled_node_waits_for_its_lease() {
 async fn i3_session_cap_with_a_stalled_node_waits_for_its_lease() {
     let server = Redis::redis_7_0();
     let Nodes { direct, proxied, proxy, account } = two_nodes(&server).await;
-    // the node that ends the session has cached it, too
+    // `direct` has cached one of the sessions, too.
     assert!(is_live(&direct, account, session(1)).await);
     proxy.set(Mode::Frozen);
-    // one more than the account may have
+    // the fourth session of an account that may have three
     let fourth = NewSession { max_per_account: 3, ..new_session(account, session(4)) };
     let later = NOW + Duration::from_secs(1);
     assert!(matches!(direct.sessions.create(fourth, later).await.unwrap(), CreateOutcome::Created { .. }));
-    // the script ends one of the three former sessions; it may be any of them, because they have the same age
+    // The script ends the oldest of the three former sessions. They have the same age, so it may be any of them.
     let mut ended = 0;
     for number in 1..=3 {
         if !is_live(&direct, account, session(number)).await {

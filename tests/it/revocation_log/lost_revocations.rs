@@ -46,7 +46,7 @@ async fn gap_whose_events_have_expired_is_reported_to_the_feed() {
     let server = Redis::redis_7_0();
     let proxy = FaultProxy::start(server.socket()).await;
     let command_timeout = Duration::from_secs(1);
-    // The stores of two nodes. Only the second one loses its connection.
+    // The stores of two nodes. Only `proxied` loses its connection.
     let direct = server.store();
     let proxied = store_with(&proxy.redis_url(), command_timeout);
     start_replication(&proxied).await;
@@ -60,7 +60,7 @@ async fn gap_whose_events_have_expired_is_reported_to_the_feed() {
     proxy.set(Mode::Cut);
     direct.sessions.revoke(ada, session(2), EndReason::Logout, NOW).await.unwrap();
     direct.sessions.revoke(ada, session(3), EndReason::Logout, NOW).await.unwrap();
-    // Only the newest event, the one of session 3, is left, as if the older ones had expired.
+    // Only the newest event of the account's bucket (group of accounts), that of session 3, is left, as if the older events had expired.
     server.command(&["XTRIM", &Keys::new("lk:").events_of_bucket(bucket(ada)), "MAXLEN", "1"]);
     proxy.set(Mode::Open);
     // The feed receives the event of session 3, and then the message that events were lost.

@@ -1,4 +1,4 @@
-//! The revocation log: session caches, and propagation of the end of a session to every node, with and without faults of the channel.
+//! The revocation log: session caches, and propagation of the end of a session to every node, also when the pub/sub channel fails.
 
 mod channel;
 mod cluster;
@@ -41,6 +41,7 @@ async fn wait_until_synced(store: &RedisStores) {
     wait::until("the node is synced", || async { store.revocation_log.synced_at().is_some() }).await;
 }
 
+/// Looks a session up, which may cache it.
 async fn is_live(store: &RedisStores, account: AccountId, session: SessionId) -> bool {
     store.sessions.liveness(account, session, NOW).await.unwrap().is_some()
 }
@@ -53,7 +54,6 @@ async fn misses<T>(store: &RedisStores, lookups: impl Future<Output = T>) -> u64
     misses_after - misses_before
 }
 
-/// Waits for the next revocation.
 async fn next_revocation(feed: &mut Receiver<FeedMessage>) -> Revocation {
     let received = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await;
     match received.expect("a message arrives").unwrap() {

@@ -37,11 +37,11 @@ async fn live_session_is_looked_up_once() {
             look_up().await;
         }
     };
-    // The cache may be invalid for a moment on a busy machine.
+    // On a busy machine, some lookups miss because the cache is invalid for a moment.
     assert!(misses(&store, look_up_often).await < 50);
-    // The id of a cached session with another account is not live.
-    let grace = account();
-    assert!(!is_live(&store, grace, session(1)).await);
+    // The cache does not find the session under another account.
+    let bob = account();
+    assert!(!is_live(&store, bob, session(1)).await);
     store.close().await;
 }
 
@@ -75,7 +75,7 @@ async fn cached_session_that_looks_expired_is_looked_up_again() {
     peer.close().await;
 }
 
-/// A node may read a session from Redis before its end, and receive the answer after it. It must not cache the session then.
+/// A node may read a session from Redis before the session ends, and receive the answer afterwards. It must not cache that answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
     let server = Redis::redis_7_0();
@@ -87,18 +87,15 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
     let ada = account();
     for number in 0..100 {
         create(&first, ada, session(number), NOW).await;
-        let ended = AtomicBool::new(false);
-        let look_up = |store: RedisStores| {
-            let ended = &ended;
-            async move {
-                while !ended.load(Ordering::SeqCst) {
-                    is_live(&store, ada, session(number)).await;
-                    tokio::task::yield_now().await;
-                }
+        let ended = &AtomicBool::new(false);
+        let look_up_until_ended = |store: RedisStores| async move {
+            while !ended.load(Ordering::SeqCst) {
+                is_live(&store, ada, session(number)).await;
+                tokio::task::yield_now().await;
             }
         };
-        let ending = async {
-            // a session that ends alone, and one that ends with all of the account
+        let end_session = async {
+            // Even rounds end the session alone, odd rounds all sessions of the account.
             if number % 2 == 0 {
                 first.sessions.revoke(ada, session(number), EndReason::Logout, NOW).await.unwrap();
             } else {
@@ -109,8 +106,10 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
             }
             ended.store(true, Ordering::SeqCst);
         };
-        let lookups = join_all([&first, &second, &first, &second].map(|store| look_up(store.clone())));
-        tokio::join!(lookups, ending);
+        let stores = [&first, &second, &first, &second];
+        let lookups = join_all(stores.map(|store| look_up_until_ended(store.clone())));
+        tokio::join!(lookups, end_session);
+        // No lookup has cached the session again.
         for store in [&first, &second] {
             assert!(!is_live(store, ada, session(number)).await, "round {number}");
         }
@@ -142,7 +141,7 @@ async fn cache_is_bounded_by_its_capacity_and_empty_when_disabled() {
     let small = connect(Duration::from_secs(10), 1024);
     small.revocation_log.start_replication();
     wait_until_synced(&small).await;
-    // The first round fills the cache.
+    // The first lookups fill the cache.
     look_up_all(&small).await;
     assert!(misses(&small, look_up_all(&small)).await >= 46);
     // A maximum staleness of zero disables the cache.

@@ -1,4 +1,4 @@
-//! A node that loses the channel or Redis does not report a session as active once the call that ended it has returned (I3:
+//! A node that loses Redis, or only its channel (pub/sub), does not report a session as active once the call that ended it has returned (I3:
 //! revoked stays revoked).
 
 use std::time::Duration;
@@ -88,7 +88,7 @@ async fn i3_node_with_a_cut_connection_reconnects_and_misses_nothing() {
     let Nodes { direct, proxied, proxy, account: ada } = two_nodes(&server).await;
     let mut feed = proxied.revocation_log.subscribe();
     for number in 1..=3 {
-        // Both nodes have announced a lease again after the last cut.
+        // After a cut, both nodes first announce again that they are live.
         wait_for_peers(&[&direct, &proxied]).await;
         assert!(is_live(&proxied, ada, session(number)).await);
         proxy.set(Mode::Cut);
@@ -146,7 +146,7 @@ async fn sign_out_waits_for_a_dead_node_until_its_lease_lapses() {
         create(&first, ada, session(number), NOW).await;
         assert!(is_live(&second, ada, session(number)).await);
     }
-    // The second node dies without an announcement, so the first node counts it as a peer until its lease lapses.
+    // The second node dies without an announcement, so it counts as a peer until the lease of its last heartbeat lapses.
     drop(second);
     // The third node announces its shutdown, so no sign-out waits for it. The channel keeps the order of messages: after the
     // announcement, no heartbeat of the second node is on its way.
