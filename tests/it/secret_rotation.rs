@@ -20,13 +20,13 @@ use crate::{
 /// Starts a node with the old secret, and then a node with the new secret and the old one.
 async fn nodes_during_rotation() -> (TestCluster, Node, Node) {
     let mut cluster = TestCluster::new();
-    let (old, new) = start_nodes(&mut cluster).await;
+    let (old, new) = start_old_and_new(&mut cluster).await;
     (cluster, old, new)
 }
 
 /// Starts both nodes of [`nodes_during_rotation`] in this cluster.
-async fn start_nodes(cluster: &mut TestCluster) -> (Node, Node) {
-    // otherwise, a node that knows no other node refuses a token without looking for a secret that it lacks
+async fn start_old_and_new(cluster: &mut TestCluster) -> (Node, Node) {
+    // Without it, a node that has no peers refuses a token at once, and does not check whether it lacks a secret.
     cluster.config.multi_node = true;
     let old = cluster.node().await;
     let previous = vec![cluster.config.secrets.current.clone()];
@@ -57,17 +57,18 @@ async fn refresh_token_of_newer_secret_is_retried_instead_of_refused() {
         let request = old.request(Method::POST, path).basic_auth(&client.id, Some(&client.secret)).form(&form);
         assert_eq!(old.send(request).await.status, 503, "{path}");
     }
-    // A client that may not introspect refresh tokens learns nothing about them.
+    // A client of another audience may not introspect refresh tokens, and learns nothing about them.
     let audiences = vec!["reports".to_owned()];
     let stranger = NewClient { name: "stranger".to_owned(), audiences, ..NewClient::default() };
     let stranger = cluster.service_client_with(stranger).await;
     let request = old.request(Method::POST, "/oauth2/introspect").basic_auth(&stranger.id, Some(&stranger.secret));
     assert_eq!(old.send(request.form(&form)).await.expect(200).json()["active"], false);
+    // The refused requests have not changed the session.
     let tokens = Tokens::of(&new.refresh(&tokens.refresh).await.expect(200));
     new.logout(&tokens.refresh).await.expect(204);
 }
 
-/// The keys are not lost. To rotate and retire them, as after a loss, would end all sessions.
+/// The signing keys are not lost. The advice for lost keys, to rotate and retire them, would end all sessions.
 #[tokio::test(flavor = "multi_thread")]
 async fn node_without_the_new_secret_logs_that_it_needs_the_secret_and_no_advice_to_replace_keys() {
     let (cluster, old, _new) = nodes_during_rotation().await;
@@ -88,11 +89,11 @@ async fn node_without_the_new_secret_logs_that_it_needs_the_secret_and_no_advice
     assert!(lines().iter().any(|line| line.contains("add that secret to this node's secret file")), "{:?}", lines());
 }
 
-/// A factor of an account can't be decrypted by a node that lacks the secret. Another node accepts its code.
+/// A node that lacks the secret can't decrypt the factor. The node that has the secret accepts the code.
 #[tokio::test(flavor = "multi_thread")]
 async fn second_factor_under_the_newer_secret_is_retried_instead_of_refused() {
     let mut cluster = factors::cluster();
-    let (old, new) = start_nodes(&mut cluster).await;
+    let (old, new) = start_old_and_new(&mut cluster).await;
     let ada = factors::account_with_app(&cluster, &new, "ada").await;
     let challenge = factors::challenge(&old, "ada").await;
     for (method, code) in [("totp", &ada.app.code(&cluster.clock)), ("recovery_code", &ada.recovery_codes[0])] {

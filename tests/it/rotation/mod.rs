@@ -1,4 +1,4 @@
-//! The rotation rule (I2): tests of its decisions, of its goals, and a search for a thief that evades it.
+//! The rotation rule (I2): tests of its decisions and goals, and a search for the thief that evades detection longest.
 //!
 //! `make bench-rotation` runs the simulation more often and prints its results. `store::rotation_rule` compares `rotate.lua` with the rule.
 
@@ -21,6 +21,7 @@ const SEED: u64 = 1;
 /// Times are in milliseconds.
 const SECOND: u64 = 1000;
 const HOUR: u64 = 3_600_000;
+/// A repeat is counted if its tag differs from that of the last rotation.
 const UNCOUNTED: Decision = Decision::Repeated { counted: false };
 const COUNTED: Decision = Decision::Repeated { counted: true };
 /// Tags, which stand for a network with a user agent: the owner at home, the owner in another network, and a thief.
@@ -54,7 +55,7 @@ fn repeat_of_the_predecessor_is_allowed_within_the_retry_window_only() {
     let window = DEFAULTS.retry_window;
     assert_eq!(decisions(&DEFAULTS, &[(0, HOME, 0), (0, OTHER_NETWORK, window)]), [Rotated, COUNTED]);
     assert_eq!(decisions(&DEFAULTS, &[(0, HOME, 0), (0, HOME, window + 1)]), [Rotated, Reused]);
-    // a newer token was used in between
+    // After a use of token 1, token 0 is no longer the predecessor.
     let used = [(0, HOME, 0), (1, HOME, HOUR), (0, HOME, HOUR + 1)];
     assert_eq!(decisions(&DEFAULTS, &used), [Rotated, Rotated, Reused]);
 }
@@ -62,8 +63,9 @@ fn repeat_of_the_predecessor_is_allowed_within_the_retry_window_only() {
 #[test]
 fn repeat_of_a_token_of_the_last_burst_is_allowed_within_the_retry_window() {
     let burst = [(0, HOME, 0), (1, HOME, SECOND), (2, HOME, 2 * SECOND), (3, HOME, 11 * SECOND)];
-    let repeat_later = |generation| decisions(&DEFAULTS, &[&burst[..], &[(generation, HOME, HOUR)]].concat())[4];
-    // At the last rotation, generation 1 had been superseded for 10 s, which is the grace window, and generation 2 for 9 s.
+    let repeat_later =
+        |generation| decisions(&DEFAULTS, &[&burst[..], &[(generation, HOME, HOUR)]].concat())[burst.len()];
+    // At the last rotation, the grace window (10 s) of generation 1 had just ended, and that of generation 2 was still open.
     assert_eq!(
         [repeat_later(0), repeat_later(1), repeat_later(2), repeat_later(3)],
         [Reused, Reused, UNCOUNTED, UNCOUNTED]
@@ -71,7 +73,7 @@ fn repeat_of_a_token_of_the_last_burst_is_allowed_within_the_retry_window() {
 }
 
 #[test]
-fn four_consecutive_generations_with_a_counted_repeat_have_a_second_holder() {
+fn four_consecutive_generations_with_a_counted_repeat_show_a_second_holder() {
     let rounds = |count: u32| -> Vec<_> {
         let round = |i: u32| [(i, HOME, u64::from(i) * HOUR), (i, THIEF, u64::from(i) * HOUR + 1)];
         (0..count).flat_map(round).collect()
@@ -96,7 +98,7 @@ fn counted_repeat_counts_every_generation_that_its_holder_lacked() {
 }
 
 #[test]
-fn single_counted_repeat_never_ends_the_session() {
+fn single_counted_repeat_up_to_six_generations_behind_does_not_end_the_session() {
     // all rotations are within the grace window, so generation 0 can be repeated
     for behind in 1..7 {
         let burst = (0..behind).map(|generation| (generation, HOME, u64::from(generation)));
@@ -114,8 +116,8 @@ fn second_use_without_grace_and_retry_window_is_reuse() {
 #[test]
 fn honest_holders_are_not_signed_out() {
     let latchkey = policy("Latchkey");
-    let goal_names = ["phone, 1 % lost", "phone, 5 % lost", "1 tab", "2 tabs", "script, three retries"];
-    for (name, holder) in Honest::ALL.into_iter().filter(|(name, _)| goal_names.contains(name)) {
+    let holders_with_a_goal = ["phone, 1 % lost", "phone, 5 % lost", "1 tab", "2 tabs", "script, three retries"];
+    for (name, holder) in Honest::ALL.into_iter().filter(|(name, _)| holders_with_a_goal.contains(name)) {
         assert_eq!(holder.false_sign_outs(latchkey, 100_000, SEED), 0, "{name}");
         // Strict rotation signs the holder out after a lost response, so the simulation does lose responses.
         assert!(holder.false_sign_outs(policy("strict"), 10_000, SEED) > 50, "{name}");
@@ -172,28 +174,28 @@ impl SharedSession {
     }
 }
 
-/// Searches for the thief that keeps access longest: the largest number of the owner's refreshes between the first and the last answer to
-/// the thief. Before and after each refresh, a thief presents its newest token zero to three times. At each refresh, the owner rotates
-/// `owner_rotates` times within the grace window. `refresh` counts the owner's refreshes so far, and the search ends after `max_refreshes`.
-/// `first` is the value of `refresh` when the thief got its first answer, if it has had one.
+/// Searches for the thief that keeps access longest. Returns the number of the owner's refreshes between the first and the last answer to
+/// that thief. Before and after each refresh, a thief presents its newest token zero to three times. At each refresh, the owner rotates
+/// `owner_rotates` times within the grace window. `refreshes` counts the owner's refreshes so far, and the search ends after
+/// `max_refreshes`. `first_answer` is the value of `refreshes` at the first answer to the thief, if it has had one.
 fn longest_theft(
     shared: &SharedSession,
     owner_rotates: u32,
-    first: Option<u32>,
-    refresh: u32,
+    first_answer: Option<u32>,
+    refreshes: u32,
     max_refreshes: u32,
 ) -> u32 {
     let mut longest = 0;
     for (before, after) in (0..4).flat_map(|before| (0..4).map(move |after| (before, after))) {
         let mut next = shared.clone();
-        let mut first = first.or((before > 0).then_some(refresh));
+        let mut first_answer = first_answer;
         // a typical time between two refreshes, longer than the grace window
         next.now += 5 * 60 * SECOND;
         if !next.thief_presents(before) {
             continue;
         }
         if before > 0 {
-            longest = longest.max(refresh - first.unwrap_or(refresh));
+            longest = longest.max(refreshes - *first_answer.get_or_insert(refreshes));
         }
         next.now += SECOND;
         let owner_continues = (0..owner_rotates).all(|_| {
@@ -204,12 +206,12 @@ fn longest_theft(
         if !owner_continues || !next.thief_presents(after) {
             continue;
         }
-        first = first.or((after > 0).then_some(refresh + 1));
+        let refreshes = refreshes + 1;
         if after > 0 {
-            longest = longest.max(refresh + 1 - first.unwrap_or(refresh + 1));
+            longest = longest.max(refreshes - *first_answer.get_or_insert(refreshes));
         }
-        if refresh < max_refreshes {
-            longest = longest.max(longest_theft(&next, owner_rotates, first, refresh + 1, max_refreshes));
+        if refreshes <= max_refreshes {
+            longest = longest.max(longest_theft(&next, owner_rotates, first_answer, refreshes, max_refreshes));
         }
     }
     longest
@@ -220,8 +222,8 @@ fn every_thief_in_another_network_loses_access_before_the_fourth_refresh_of_the_
     for owner_rotates in 1..=3 {
         let session = Session::begin(0, HOME, 0);
         let shared = SharedSession { session, owner_generation: 0, thief_generation: 0, now: 0 };
-        let (first, refresh, max_refreshes) = (None, 0, 6);
-        let longest = longest_theft(&shared, owner_rotates, first, refresh, max_refreshes);
+        let (first_answer, refreshes, max_refreshes) = (None, 0, 6);
+        let longest = longest_theft(&shared, owner_rotates, first_answer, refreshes, max_refreshes);
         // At least 1: the search does find thieves that keep access for a while.
         assert!((1..4).contains(&longest), "{longest} refreshes, {owner_rotates} rotations each");
     }

@@ -52,9 +52,9 @@ impl Honest {
         let mut holder = Holder::sign_in(policy, seed);
         while holder.refreshes < refreshes {
             match self {
-                Self::Phone(loss, moves) => holder.phone(loss, moves),
-                Self::Tabs(tabs, moves) => holder.tabs(tabs, moves),
-                Self::Script => holder.script(),
+                Self::Phone(loss, moves) => holder.refresh_phone(loss, moves),
+                Self::Tabs(tabs, moves) => holder.refresh_tabs(tabs, moves),
+                Self::Script => holder.run_script(),
             }
         }
         holder.sign_outs
@@ -116,7 +116,7 @@ impl Holder {
     }
 
     /// One refresh of a phone, with its retries.
-    fn phone(&mut self, loss: f64, moves: Moves) {
+    fn refresh_phone(&mut self, loss: f64, moves: Moves) {
         let pause = if self.random.chance(0.1) { self.random.log_uniform(5 * MINUTE, 12 * HOUR) } else { 5 * MINUTE };
         self.wait(pause, moves);
         let mut answer = self.present();
@@ -130,7 +130,7 @@ impl Holder {
     }
 
     /// One run of the script. If all its attempts fail, the next run presents the same token.
-    fn script(&mut self) {
+    fn run_script(&mut self) {
         self.now += HOUR;
         // one attempt and three retries, after 1, 2 and 4 s
         for attempt in 0..4 {
@@ -143,7 +143,7 @@ impl Holder {
     }
 
     /// One refresh of each tab.
-    fn tabs(&mut self, tabs: u64, moves: Moves) {
+    fn refresh_tabs(&mut self, tabs: u64, moves: Moves) {
         self.wait(5 * MINUTE, moves);
         // the next event first: `Reverse` orders the heap by ascending time
         let mut events = BinaryHeap::new();
@@ -159,7 +159,7 @@ impl Holder {
                 }
                 Event::Arrive { token, from } => {
                     let answer = self.session.present(token, from, at);
-                    // A tab whose response is lost sends the request again.
+                    // A tab whose response is lost sends the shared token of that later time.
                     let next = if self.random.chance(0.01) {
                         (at + SECOND + self.random.below(5 * SECOND), Event::Send)
                     } else {
@@ -170,7 +170,7 @@ impl Holder {
                 Event::Receive(answer) => {
                     self.receive(answer);
                     if answer.is_none() {
-                        // The holder has signed in again: the other tabs give their requests up.
+                        // The holder has signed in again, so the requests of the other tabs no longer matter.
                         return;
                     }
                 }
@@ -191,6 +191,6 @@ enum Event {
     Send,
     /// The request reaches the service.
     Arrive { token: Token, from: Tag },
-    /// The response reaches the tab, which stores the shared token.
+    /// The response reaches the tab, which replaces the shared token.
     Receive(Answer),
 }

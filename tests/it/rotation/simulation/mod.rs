@@ -11,12 +11,12 @@ const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
-/// How soon a rotation rule detects a kind of thief: the number of the owner's refreshes until then, over many simulated thefts.
+/// How soon a rotation rule detects a kind of thief, over many simulated thefts: the number of the owner's refreshes until the session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detection {
-    /// The median, or none if half of the thieves are not detected.
+    /// The median, or none if at least half of the thieves are not detected.
     pub median: Option<u32>,
-    /// The 99.9th percentile, or none if more than one in a thousand is not detected.
+    /// The 99.9th percentile, or none if at least one in a thousand is not detected.
     pub percentile_99_9: Option<u32>,
     /// The number of thieves that are not detected within [`Detection::MAX_REFRESHES`].
     pub never: u64,
@@ -29,13 +29,13 @@ impl Detection {
     /// Stands for an undetected thief. Sorts behind all numbers of refreshes.
     const UNDETECTED: u32 = u32::MAX;
 
-    /// Simulates this number of thefts, each with a seed of its own.
+    /// Simulates `thefts` thefts, each with a seed derived from `seed`.
     pub fn of(thief: thief::Thief, owner: thief::Owner, policy: policies::Policy, thefts: u64, seed: u64) -> Self {
-        let detected_after = |theft| {
+        let simulate = |theft| {
             let detected = thief.detected_after(owner, policy, Self::MAX_REFRESHES, seed.wrapping_add(theft));
             detected.unwrap_or(Self::UNDETECTED)
         };
-        let mut refreshes: Vec<u32> = (0..thefts).map(detected_after).collect();
+        let mut refreshes: Vec<u32> = (0..thefts).map(simulate).collect();
         refreshes.sort_unstable();
         let quantile = |thousandths: usize| {
             let value = refreshes.get(refreshes.len() * thousandths / 1000).copied();

@@ -14,14 +14,14 @@ pub type Answer = Option<Token>;
 /// A rotation rule.
 #[derive(Clone, Copy, Debug)]
 pub enum Policy {
-    /// The rule of Latchkey 0.1: repeats within the grace window only.
+    /// The rule of Latchkey 0.1: answers repeats within the grace window only.
     GraceOnly,
     /// A token works once: no repeat is answered.
     Strict,
-    /// Repeats within 10 s, and of the active token's parent at any time:
+    /// Answers repeats within 10 s, and of the active token's parent at any time:
     /// <https://supabase.com/docs/guides/auth/sessions#what-is-refresh-token-reuse-detection-and-what-does-it-protect-from>.
     Supabase,
-    /// Each use returns a new token, and the old one works until a new one or its access token is used:
+    /// Each use of a token returns a new one. The used token works until a new token, or the access token beside it, is used:
     /// <https://github.com/supertokens/supertokens-core/issues/532>.
     SuperTokens,
     /// Latchkey's rule.
@@ -40,7 +40,7 @@ impl Policy {
 
     /// A new session whose token is [`FIRST`].
     pub fn sign_in(self, from: Tag, now: u64) -> Box<dyn Rotation> {
-        // Only Latchkey's present rule distinguishes them. Its code also simulates the first two rules.
+        // Only Latchkey's present rule distinguishes networks. The struct `Latchkey` also simulates `GraceOnly` and `Strict`.
         let distinguishes_networks = matches!(self, Self::Latchkey(_));
         let latchkey = |settings| {
             let session = Session::begin(FIRST, from, now);
@@ -75,7 +75,7 @@ struct Latchkey {
 
 impl Rotation for Latchkey {
     fn present(&mut self, token: Token, from: Tag, now: u64) -> Answer {
-        // with one tag for all networks, no repeat comes from another one
+        // With one tag for all networks, no repeat is counted.
         let tag = if self.distinguishes_networks { from } else { 0 };
         if !self.ended {
             let decision = self.session.present(token, tag, now, &self.settings);

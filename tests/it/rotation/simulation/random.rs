@@ -7,7 +7,7 @@ impl Random {
     /// Creates a generator. Different seeds yield independent choices.
     pub fn new(seed: u64) -> Self {
         // SplitMix64 advances by addition: without the multiplication, near seeds could yield shifted copies of one sequence. Any odd
-        // factor with scattered bits does.
+        // factor with scattered bits works.
         Self(seed.wrapping_mul(0xd134_2543_de82_ef95))
     }
 

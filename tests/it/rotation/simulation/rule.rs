@@ -7,8 +7,8 @@
 pub struct Settings {
     /// `session.grace`: the time for which a superseded token is answered with the current one.
     pub grace: u64,
-    /// `session.retry_window`: the time, counted from the issue of the current token, for which it is the answer to a token that
-    /// was within grace at that moment.
+    /// `session.retry_window`: the time, counted from the issue of the current token, for which tokens that were within grace at the
+    /// issue are answered with it.
     pub retry_window: u64,
     /// `session.counted_repeats_limit`: the number of consecutive generations with a counted repeat that ends the session.
     pub counted_repeats_limit: u32,
@@ -80,8 +80,8 @@ impl Session {
         if tag == self.tag {
             return Decision::Repeated { counted: false };
         }
-        // The holder lacked every generation after the presented one: their bits are set. The session ends only if the bit of the
-        // presented generation is set too, which an earlier repeat must have set. So a single repeat never ends the session.
+        // The holder lacked every generation after the presented one, so their bits are set. The session ends only if the bit of the
+        // presented generation is set too, by an earlier repeat. A generation eight or more behind has no bit: one repeat suffices.
         let lacked = self.generation - generation;
         self.counted_bits |= low_bits(lacked);
         let limit_bits = low_bits(settings.counted_repeats_limit.max(lacked + 1));

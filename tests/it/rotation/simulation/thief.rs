@@ -127,7 +127,7 @@ impl Theft {
             }
             _ => {}
         }
-        // an absence is longer than the interval
+        // After an absence longer than the interval, the owner refreshes at once.
         self.now = self.now.max(began + INTERVAL);
         let tabs = if owner == Owner::Tabs { 3 } else { 1 };
         for _ in 0..tabs {
