@@ -1,4 +1,4 @@
-//! Limits on open connections, in total and per address.
+//! Limits on open connections, in total and per IP address.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -1,5 +1,5 @@
-//! Tests limits and timeouts of the server's connections, with handlers for these tests. Tested timeouts are short, and tests wait for
-//! their effect.
+//! Tests limits and timeouts of the server's connections, with handlers for these tests. The tested timeouts are short, and the
+//! tests wait for their effect.
 
 mod connections;
 mod protocol;
@@ -75,7 +75,7 @@ impl Gate {
     }
 
     /// Waits until a handler has entered.
-    pub(crate) async fn entered(&self) {
+    pub(crate) async fn wait_until_entered(&self) {
         within(self.entered.acquire()).await.unwrap().forget();
     }
 
@@ -85,7 +85,7 @@ impl Gate {
     }
 
     /// Waits until the server has dropped the response of `/endless`.
-    pub(crate) async fn dropped(&self) {
+    pub(crate) async fn wait_until_dropped(&self) {
         within(self.dropped.notified()).await;
     }
 }

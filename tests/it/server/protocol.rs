@@ -41,7 +41,7 @@ async fn handler_error_or_panic_is_answered_and_the_connection_stays_open() {
 async fn http2_with_prior_knowledge_is_served_and_closed_when_idle() {
     let server = Server::start(|settings| {
         settings.idle_timeout = SHORT;
-        // The time that an idle client has after GOAWAY.
+        // After GOAWAY, an idle client has this time to close the connection.
         settings.header_timeout = SHORT;
     })
     .await;
@@ -50,10 +50,10 @@ async fn http2_with_prior_knowledge_is_served_and_closed_when_idle() {
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     let (no_flags, connection_stream) = (0, 0);
     client.send_frame(SETTINGS, no_flags, connection_stream, &[]).await;
-    // GET http://x/hello in HPACK. By their numbers in the static table (RFC 7541, appendix A): 2 is `:method: GET`, 6 is
-    // `:scheme: http`; `:path` (4) and `:authority` (1) have literal values.
-    const END_STREAM_AND_HEADERS: u8 = 0x5;
-    client.send_frame(HEADERS, END_STREAM_AND_HEADERS, 1, b"\x82\x86\x04\x06/hello\x01\x01x").await;
+    // GET http://x/hello in HPACK: the entries 2 (`:method: GET`) and 6 (`:scheme: http`) of the static table (RFC 7541, appendix A),
+    // with the bit 0x80, and then the names 4 (`:path`) and 1 (`:authority`), each with the length and the bytes of a value.
+    const END_STREAM_AND_END_HEADERS: u8 = 0x5;
+    client.send_frame(HEADERS, END_STREAM_AND_END_HEADERS, 1, b"\x82\x86\x04\x06/hello\x01\x01x").await;
     let mut body = Vec::new();
     loop {
         let (kind, stream, payload) = client.frame().await;

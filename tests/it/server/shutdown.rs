@@ -13,7 +13,7 @@ async fn shutdown_finishes_requests_in_flight_and_refuses_new_ones() {
     let mut waiting = server.connect().await;
     // The handler of this request waits for the gate to open.
     waiting.send(WAIT).await;
-    server.gate.entered().await;
+    server.gate.wait_until_entered().await;
 
     server.stop.cancel();
     assert_eq!(idle.rest().await, "", "an idle connection is closed");
@@ -32,7 +32,7 @@ async fn shutdown_cuts_off_requests_after_timeout() {
     let server = Server::start(|settings| settings.shutdown_timeout = SHORT).await;
     let mut waiting = server.connect().await;
     waiting.send(WAIT).await;
-    server.gate.entered().await;
+    server.gate.wait_until_entered().await;
     server.stop.cancel();
     // The gate stays closed.
     assert_eq!(waiting.rest().await, "", "the connection is closed without an answer");

@@ -11,7 +11,7 @@ const RST_STREAM: u8 = 3;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 
-// Flags of frames.
+// Flags of frames. What 0x1 means depends on the frame type.
 const NO_FLAGS: u8 = 0;
 const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
@@ -31,7 +31,7 @@ async fn response_read_byte_by_byte_is_aborted() {
     let server = Server::start(|settings| settings.write_timeout = SHORT).await;
     let mut client = server.connect().await;
     client.send("GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    // Reads a byte per round trip of another connection, which is far fewer than the server requires.
+    // Reads one byte for each round trip on another connection: far more slowly than the server requires.
     let mut other = server.connect().await;
     let reading = async {
         loop {
@@ -43,8 +43,8 @@ async fn response_read_byte_by_byte_is_aborted() {
     };
     // the server aborts the response: it drops the body
     tokio::select! {
-        () = server.gate.dropped() => {}
-        () = reading => {}
+        () = server.gate.wait_until_dropped() => {}
+        () = reading => unreachable!("the loop has no end"),
     }
 }
 
@@ -58,8 +58,8 @@ async fn large_response_that_is_read_arrives_completely() {
     // not `assert_eq!`, which would print 1 MiB
     assert!(answer.body == whole);
 
-    let mut client = http2(&server, DEFAULT_WINDOW).await;
-    get(&mut client, 1, b"/big").await;
+    let mut client = connect_http2(&server, DEFAULT_WINDOW).await;
+    send_get(&mut client, 1, b"/big").await;
     let mut body = Vec::new();
     loop {
         let (kind, flags, stream, payload) = client.frame_with_flags().await;
@@ -87,9 +87,9 @@ async fn large_response_that_is_read_arrives_completely() {
 #[tokio::test]
 async fn http2_stream_without_window_is_reset_and_others_continue() {
     let server = Server::start(|settings| settings.write_timeout = SHORT).await;
-    let mut client = http2(&server, 0).await;
-    get(&mut client, 1, b"/endless").await;
-    get(&mut client, 3, b"/hello").await;
+    let mut client = connect_http2(&server, 0).await;
+    send_get(&mut client, 1, b"/endless").await;
+    send_get(&mut client, 3, b"/hello").await;
     let length_of_hello = 5_u32.to_be_bytes();
     client.send_frame(WINDOW_UPDATE, NO_FLAGS, 3, &length_of_hello).await;
     let mut received = BTreeMap::new();
@@ -98,10 +98,10 @@ async fn http2_stream_without_window_is_reset_and_others_continue() {
         received.insert((kind, stream), payload);
     }
     assert_eq!(received[&(DATA, 3)], b"hello");
-    server.gate.dropped().await;
+    server.gate.wait_until_dropped().await;
 
     // Later streams of the connection work.
-    get(&mut client, 5, b"/hello").await;
+    send_get(&mut client, 5, b"/hello").await;
     client.send_frame(WINDOW_UPDATE, NO_FLAGS, 5, &length_of_hello).await;
     assert_eq!(read_until(&mut client, DATA, 5).await, b"hello");
 }
@@ -109,8 +109,8 @@ async fn http2_stream_without_window_is_reset_and_others_continue() {
 #[tokio::test]
 async fn http2_stream_whose_window_grows_by_bytes_is_reset() {
     let server = Server::start(|settings| settings.write_timeout = SHORT).await;
-    let mut client = http2(&server, 1).await;
-    get(&mut client, 1, b"/endless").await;
+    let mut client = connect_http2(&server, 1).await;
+    send_get(&mut client, 1, b"/endless").await;
     loop {
         match client.frame().await {
             (DATA, 1, _) => client.send_frame(WINDOW_UPDATE, NO_FLAGS, 1, &1_u32.to_be_bytes()).await,
@@ -118,7 +118,7 @@ async fn http2_stream_whose_window_grows_by_bytes_is_reset() {
             _ => {}
         }
     }
-    server.gate.dropped().await;
+    server.gate.wait_until_dropped().await;
 }
 
 /// All timeouts are short. Idle connections reach them meanwhile, which shows that enough time has passed.
@@ -134,12 +134,12 @@ async fn event_stream_that_is_read_has_no_timeout() {
     let mut first = server.connect().await;
     first.send("GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(first.answer().await.status, 200);
-    let mut second = http2(&server, DEFAULT_WINDOW).await;
-    get(&mut second, 1, b"/events").await;
+    let mut second = connect_http2(&server, DEFAULT_WINDOW).await;
+    send_get(&mut second, 1, b"/events").await;
     read_until(&mut second, HEADERS, 1).await;
     // the handlers of both event streams wait
     for _ in 0..2 {
-        server.gate.entered().await;
+        server.gate.wait_until_entered().await;
     }
     // two rounds, in each of which the idle connections reach their timeouts before the event streams send an event
     for _ in 0..2 {
@@ -147,7 +147,7 @@ async fn event_stream_that_is_read_has_no_timeout() {
         idle.send(HELLO).await;
         assert_eq!(idle.answer().await.status, 200);
         assert_eq!(idle.rest().await, "");
-        let mut idle = http2(&server, DEFAULT_WINDOW).await;
+        let mut idle = connect_http2(&server, DEFAULT_WINDOW).await;
         read_until(&mut idle, GOAWAY, CONNECTION).await;
         idle.drain().await;
 
@@ -167,8 +167,8 @@ async fn event_stream_ends_when_server_stops() {
     let mut first = server.connect().await;
     first.send("GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert_eq!(first.answer().await.status, 200);
-    let mut second = http2(&server, DEFAULT_WINDOW).await;
-    get(&mut second, 1, b"/events").await;
+    let mut second = connect_http2(&server, DEFAULT_WINDOW).await;
+    send_get(&mut second, 1, b"/events").await;
     read_until(&mut second, HEADERS, 1).await;
 
     server.stop.cancel();
@@ -194,7 +194,7 @@ async fn event_stream_ends_when_server_stops() {
 }
 
 /// An HTTP/2 connection that grants each stream this window, in bytes.
-async fn http2(server: &Server, window: u32) -> Client {
+async fn connect_http2(server: &Server, window: u32) -> Client {
     let mut client = server.connect().await;
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     let mut settings = INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
@@ -204,8 +204,8 @@ async fn http2(server: &Server, window: u32) -> Client {
 }
 
 /// Sends a GET request for `http://x` and a path on a stream, whose number must be odd and higher than those before. The header block has
-/// entries 2 and 6 of the static table, then literals that entries 4 and 1 name (RFC 7541, appendix A).
-async fn get(client: &mut Client, stream: u32, path: &[u8]) {
+/// the static entries 2 (`:method: GET`) and 6 (`:scheme: http`), and values for 4 (`:path`) and 1 (`:authority`) (RFC 7541, appendix A).
+async fn send_get(client: &mut Client, stream: u32, path: &[u8]) {
     let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
     block.extend(path);
     block.extend(b"\x01\x01x");

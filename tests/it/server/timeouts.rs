@@ -57,7 +57,7 @@ async fn read_timeouts_do_not_affect_request_in_flight() {
     .await;
     let mut waiting = server.connect().await;
     waiting.send(WAIT).await;
-    server.gate.entered().await;
+    server.gate.wait_until_entered().await;
     // During the request, three other connections reach the three timeouts.
     let mut silent = server.connect().await;
     assert_eq!(silent.rest().await, "");
@@ -78,7 +78,7 @@ async fn unread_response_is_aborted() {
     let mut client = server.connect().await;
     client.send("GET /endless HTTP/1.1\r\nHost: x\r\n\r\n").await;
     // the server drops the endless response together with the connection
-    server.gate.dropped().await;
+    server.gate.wait_until_dropped().await;
 }
 
 #[tokio::test]

@@ -121,7 +121,7 @@ async fn former_addresses_are_deleted_by_address_by_time_or_all() {
         drop(change);
         let mut change = sql.change_account(id).await.unwrap().unwrap();
         change.clear_former_addresses().await.unwrap();
-        assert_eq!(keys(change.former_addresses(at(2)).await.unwrap()), [""; 0]);
+        assert!(change.former_addresses(at(2)).await.unwrap().is_empty());
     })
     .await;
 }

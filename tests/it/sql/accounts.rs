@@ -73,7 +73,7 @@ async fn find_account_ignores_case() {
 async fn find_account_ignores_unicode_composition() {
     on_every_backend(async |backend| {
         let sql = backend.migrated_pool().await;
-        // é as one character; as e and a combining accent below
+        // These names have é as one character. The identifiers below also have it as e and a combining accent.
         let new = with_username("jos\u{e9}@example.com", "jos\u{e9}");
         sql.insert_account(&new).await.unwrap();
         for identifier in ["jose\u{301}@example.com", "JOSE\u{301}", "jos\u{e9}"] {
@@ -151,7 +151,7 @@ async fn upgrade_password_hash_replaces_the_hash_unless_the_password_has_changed
         let account = sql.account(id).await.unwrap().unwrap();
         assert_eq!(account.password_hash, Some(hash("better")));
         assert_eq!(account.updated_at, LATER);
-        // The password is the same.
+        // The password has not changed.
         assert_eq!((account.password_changed_at, account.epoch), (NOW, Epoch(0)));
 
         let mut change = sql.change_account(id).await.unwrap().unwrap();

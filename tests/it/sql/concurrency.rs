@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::{LATER, hash, new_account, on_every_backend, signing_keys::key, with_username};
 
 const RACERS: usize = 16;
+/// The creation time of keys, in minutes after the Unix epoch.
 const CREATED_AT_MINUTE: i64 = 0;
 
 /// Runs a task for each racer, alternating between the nodes, and returns the results.
@@ -83,11 +84,11 @@ async fn sixteen_rehashes_store_one_hash() {
         let (a, b) = (backend.migrated_pool().await, backend.migrated_pool().await);
         let id = a.insert_account(&new_account("ann@example.com")).await.unwrap().id;
         // `new_account` has stored `hash("first")`
-        let stored = race([&a, &b], |sql, n| async move {
+        let were_replaced = race([&a, &b], |sql, n| async move {
             sql.upgrade_password_hash(id, &hash("first"), &hash(&n.to_string()), LATER).await.unwrap()
         })
         .await;
-        assert_eq!(stored.into_iter().filter(|stored| *stored).count(), 1);
+        assert_eq!(were_replaced.into_iter().filter(|was_replaced| *was_replaced).count(), 1);
     })
     .await;
 }
@@ -100,7 +101,7 @@ async fn concurrent_changes_to_one_account_are_serialized() {
         let mut epochs = race([&a, &b], |sql, _| async move {
             let mut change = sql.change_account(id).await.unwrap().unwrap();
             let epoch = change.bump_epoch().await.unwrap();
-            // the other racers run before the commit
+            // lets other racers run before the commit
             tokio::task::yield_now().await;
             change.commit().await.unwrap();
             epoch

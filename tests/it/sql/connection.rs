@@ -152,7 +152,7 @@ async fn postgres_socket_url_without_host_connects() {
     sql.ping().await.unwrap();
 }
 
-/// `hostssl … cert clientcert=verify-full`: the server takes the user from the client's certificate.
+/// `hostssl … cert clientcert=verify-full`: the common name of the client's certificate must be the user.
 #[tokio::test]
 async fn postgres_client_certificate_is_presented() {
     let folder = tempfile::tempdir().unwrap();
@@ -186,7 +186,7 @@ async fn postgres_client_certificate_is_presented() {
         assert!(!error.is_unavailable(), "{error}");
         assert!(error.to_string().contains(expected), "{error}");
     }
-    // The client also verifies the server's certificate, which the owner of stranger.pem has not signed.
+    // The client also verifies the server's certificate, which stranger.pem has not signed.
     let other_authority = with_certificate("client").replace("ca.pem", "stranger.pem");
     let error = refusal(&other_authority).await.to_string();
     assert!(error.contains("TLS: the server's certificate is of an unknown authority"), "{error}");

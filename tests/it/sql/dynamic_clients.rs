@@ -110,16 +110,17 @@ async fn clients_without_a_consent_are_deleted_unless_they_are_disabled() {
 #[tokio::test]
 async fn client_allowed_during_a_prune_is_kept() {
     on_every_backend(async |backend| {
-        let (sql, other) = (backend.migrated_pool().await, backend.connect().await);
+        let (sql, other_pool) = (backend.migrated_pool().await, backend.connect().await);
         let ada = new_id();
         // repeated, because the two transactions overlap in some rounds only
         for round in 0..20 {
             let (before, now) = (NOW + Duration::from_secs(round), NOW + Duration::from_secs(round + 1));
             allow_at(&sql, ada, 1, MANY, before).await;
             sql.delete_consent(ada, &id(1), before).await.unwrap();
-            let (allowed, deleted) = tokio::join!(allow_at(&sql, ada, 1, MANY, now), other.prune_dynamic_clients(now));
-            assert!(allowed);
-            deleted.unwrap();
+            let prune = other_pool.prune_dynamic_clients(now);
+            let (is_allowed, pruned) = tokio::join!(allow_at(&sql, ada, 1, MANY, now), prune);
+            assert!(is_allowed);
+            pruned.unwrap();
             assert!(sql.dynamic_client(id(1).as_str()).await.unwrap().is_some());
         }
     })

@@ -13,7 +13,7 @@ use latchkey::{
 
 use super::{LATER, NOW, new_account, new_id, on_every_backend, with_username};
 
-/// Imports a batch of accounts without authenticator apps and secondary addresses. `last_record` is the progress of `source` after it.
+/// Imports a batch of accounts without authenticator apps and secondary addresses. `last_record` is the progress of `source` after the batch.
 async fn import(
     sql: &Sql,
     source: &str,

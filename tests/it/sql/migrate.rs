@@ -86,7 +86,7 @@ async fn database_of_newer_release_with_additive_migrations_only_is_used() {
         assert_eq!(sql.migrate().await.unwrap(), 0);
         assert_eq!(sql.missing_migrations().await.unwrap(), 0);
         sql.insert_account(&new_account("ann@example.com")).await.unwrap();
-        // All unknown migrations must allow this release, and this one requires itself.
+        // Every unknown migration must allow this release, and migration 97 does not: it requires itself.
         backend.execute_sql(&record_later_migration(97, "97")).await;
         let error = sql.migrate().await.unwrap_err();
         assert!(matches!(error, SqlError::Newer { found: 99, .. }), "{error}");
@@ -187,7 +187,7 @@ async fn create_as_release_0_1(backend: &Backend) {
     backend.execute_sql(table).await;
     for (number, name) in (1..).zip(MIGRATIONS_0_1) {
         let for_both = read(&format!("{number:04}_{name}.sql")).unwrap();
-        // few migrations have a part for one dialect
+        // Only a few migrations have a part for one dialect.
         let for_dialect = read(&format!("{number:04}_{name}.{dialect}.sql")).unwrap_or_default();
         backend.execute_sql(&for_both).await;
         if !for_dialect.is_empty() {

@@ -56,12 +56,12 @@ impl Backend {
         Self { name: "Postgres behind PgBouncer", settings: settings(&url), _folder: None }
     }
 
-    /// A connection pool, before migrations.
+    /// Opens a connection pool, without migrations.
     pub async fn connect(&self) -> Sql {
         Sql::connect(&self.settings).await.unwrap()
     }
 
-    /// A connection pool, like that of a node after its migrations.
+    /// Opens a connection pool and applies the migrations that are missing.
     pub async fn migrated_pool(&self) -> Sql {
         let sql = self.connect().await;
         sql.migrate().await.unwrap();
