@@ -1,4 +1,4 @@
-//! Journeys of users through the signed-out pages, without scripts.
+//! Journeys through the pages for registration, sign-in and links of mails, in a browser without scripts.
 
 use serde_json::json;
 
@@ -8,11 +8,11 @@ use super::{
 };
 use crate::harness::client::PASSWORD;
 
-/// The cookie of the browser's session.
+/// The cookie of the browser's session, which is the session on these pages.
 const BROWSER_COOKIE: &str = "__Host-latchkey-browser";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn registration_signs_in_with_a_hint_until_the_link_of_its_mail_verifies_the_address() {
+async fn registration_signs_in_and_the_profile_offers_verification_until_the_address_is_verified() {
     let cluster = cluster();
     let node = cluster.node().await;
     let mut ada = Visitor::new(&node);
@@ -27,7 +27,7 @@ async fn registration_signs_in_with_a_hint_until_the_link_of_its_mail_verifies_t
     assert!(mail.link().starts_with("https://auth.example.com/account/verify-address#token="), "{}", mail.link());
     let page = ada.open("/account/verify-address").await.expect(200);
     assert!(!page.text.contains("type=\"password\""), "a signed-in user need not enter the password: {}", page.text);
-    // the form accepts the whole link; `proof` says which proof of the account the form asks for
+    // the field `token` accepts the whole link; the hidden field `proof` says which password the form asks for: here none
     let verified =
         ada.submit("/account/verify-address", &[("token", mail.link()), ("proof", "none")]).await.expect(200);
     assert!(verified.text.contains("Address confirmed"), "{}", verified.text);
@@ -42,8 +42,8 @@ async fn registration_with_required_verification_asks_for_the_code_of_its_mail()
     cluster.config.registration.verification = latchkey::config::Verification::Required;
     cluster.config.registration.conceal = true;
     let node = cluster.node().await;
-    let mut answers = Vec::new();
-    for _ in 0..2 {
+    let mut pages = Vec::new();
+    for _address in ["new", "taken"] {
         let mut ada = Visitor::new(&node);
         let form = ada.open("/account/register").await.expect(200);
         assert!(!form.text.contains("name=\"username\""), "a taken username would reveal an account: {}", form.text);
@@ -52,13 +52,10 @@ async fn registration_with_required_verification_asks_for_the_code_of_its_mail()
         let page = ada.follow(&registered).await.expect(200);
         assert!(page.text.contains("Check your mail"), "{}", page.text);
         assert!(page.text.contains(&format!("value=\"{ADA}\"")), "{}", page.text);
-        answers.push(page.text.replace(&ada.csrf, "TOKEN"));
+        pages.push(page.text.replace(&ada.csrf, "TOKEN"));
         assert!(!ada.cookies.contains_key(BROWSER_COOKIE));
     }
-    assert_eq!(
-        answers[0], answers[1],
-        "the second registration, of a taken address, gets the same answer (I12: no account oracle)"
-    );
+    assert_eq!(pages[0], pages[1], "a taken address gets the same page as a new one (I12: no account oracle)");
     let mail = cluster.mail_to(ADA, "verify_address").await;
     let mut ada = Visitor::new(&node);
     ada.open("/account/verify-address").await.expect(200);
@@ -75,18 +72,16 @@ async fn pasted_link_verifies_the_address_and_opening_it_does_not() {
     node.client.register("ada").await;
     let link = cluster.mail_to(ADA, "verify_address").await.link().to_owned();
     let mut ada = Visitor::new(&node);
-    // a browser that opens the link does not send the fragment, which has the token
-    for _ in 0..3 {
-        ada.open("/account/verify-address").await.expect(200);
-    }
+    // as for a browser that opens the link: it does not send the fragment, which has the token
+    ada.open("/account/verify-address").await.expect(200);
     let wrong = [("token", link.as_str()), ("password", "not the password"), ("proof", "password")];
     let refused = ada.submit("/account/verify-address", &wrong).await.expect(403);
     assert!(field_error(&refused, "password").is_some(), "{}", refused.text);
-    assert!(refused.text.contains("value=\"lk_ot_"), "the form keeps the link: {}", refused.text);
+    assert!(refused.text.contains("value=\"lk_ot_"), "the form keeps the token of the link: {}", refused.text);
     let correct = [("token", link.as_str()), ("password", PASSWORD), ("proof", "password")];
     ada.submit("/account/verify-address", &correct).await.expect(200);
-    let again = ada.submit("/account/verify-address", &correct).await.expect(422);
-    assert!(alert(&again).unwrap().contains("used before"), "{}", again.text);
+    let reused = ada.submit("/account/verify-address", &correct).await.expect(422);
+    assert!(alert(&reused).unwrap().contains("used before"), "{}", reused.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,26 +114,26 @@ async fn sign_in_gives_the_browser_a_new_session_and_ends_the_former() {
     node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     let former = ada.cookies[BROWSER_COOKIE].clone();
-    // with `again`, a signed-in browser gets the form, too
+    // without `again`, the page redirects a browser that is signed in
     ada.open("/account/sign-in?again=1").await.expect(200);
     ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
     assert_ne!(ada.cookies[BROWSER_COOKIE], former, "a sign-in changes the session id (session fixation)");
-    // the former session has ended: its cookie leads to the sign-in
+    // the former session has ended: its cookie leads to the sign-in, which leads back to `/account`
     ada.cookies.insert(BROWSER_COOKIE.to_owned(), former);
     let refused = ada.open("/account").await.expect(303);
     assert_eq!(refused.header("location"), "/account/sign-in?next=");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn browser_session_is_accepted_by_no_other_endpoint() {
+async fn cookie_of_the_browser_session_is_no_access_token_and_no_refresh_token() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.register("ada").await;
     let cookie = signed_in(&node).await.cookies[BROWSER_COOKIE].clone();
-    let (as_access_token, _code) = node.client.get("/v1/me", &cookie).await.problem();
-    assert_eq!(as_access_token, 401);
-    let (as_refresh_token, _code) = node.client.refresh(&cookie).await.problem();
-    assert_eq!(as_refresh_token, 401);
+    let as_access_token = node.client.get("/v1/me", &cookie).await;
+    assert_eq!(as_access_token.problem().0, 401);
+    let as_refresh_token = node.client.refresh(&cookie).await;
+    assert_eq!(as_refresh_token.problem().0, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +157,7 @@ async fn forgotten_password_is_set_by_the_code_of_the_mail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forgotten_password_of_unknown_account_is_answered_alike() {
+async fn forgotten_password_gets_the_same_answer_for_known_and_unknown_account() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.register("ada").await;
@@ -184,8 +179,8 @@ async fn code_of_a_mail_signs_in_the_browser_that_requested_it_and_no_other() {
     let node = cluster.node().await;
     node.client.register("ada").await;
     let mut ada = Visitor::new(&node);
-    let ask = ada.open("/account/sign-in-code").await.expect(200);
-    assert!(ask.text.contains("Sign in with a code"), "{}", ask.text);
+    let form = ada.open("/account/sign-in-code").await.expect(200);
+    assert!(form.text.contains("Sign in with a code"), "{}", form.text);
     let sent = ada.submit("/account/sign-in-code/send", &[("email", ADA)]).await.expect(303);
     let page = ada.follow(&sent).await.expect(200);
     assert!(page.text.contains("Check your mail"), "{}", page.text);
@@ -211,7 +206,7 @@ async fn links_of_notices_work_by_a_button_and_not_by_opening_them() {
     let mail = cluster.mail_to(ADA, "password_changed").await;
     let link = mail.text.split_whitespace().find(|word| word.contains("/account/not-me#token=")).unwrap().to_owned();
     let mut ada = Visitor::new(&node);
-    // opening the page does not use the link: the password still works
+    // opening the link does not use it: the new password still works
     ada.open("/account/not-me").await.expect(200);
     node.client.login_with("ada", NEW_PASSWORD).await;
     let done = ada.submit("/account/not-me", &[("token", &link)]).await.expect(200);
@@ -220,7 +215,7 @@ async fn links_of_notices_work_by_a_button_and_not_by_opening_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn closed_registration_and_switched_off_methods_are_not_offered() {
+async fn closed_registration_and_disabled_sign_in_code_are_not_offered() {
     let mut cluster = cluster();
     cluster.config.registration.open = false;
     cluster.config.login.email_code = false;

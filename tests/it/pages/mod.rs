@@ -1,4 +1,4 @@
-//! The sign-in and account pages: over HTTP as browsers without scripts use them, and in Chromium.
+//! Tests the sign-in and account pages over HTTP, as browsers without scripts use them, and in Chromium.
 
 mod account;
 mod assets;
@@ -22,11 +22,11 @@ use crate::harness::{
 /// The address of the account `ada`.
 pub const ADA: &str = "ada@example.com";
 
-/// A password that `ada` does not have at first.
+/// The password that `ada` gets in tests that change it.
 pub const NEW_PASSWORD: &str = "gravel lantern ostrich nine";
 
-/// A cluster where registrations send a mail for verification, which a sign-in does not wait for, and users may sign in by a code from a
-/// mail.
+/// A cluster where a registration sends a mail for verification, users can sign in before they verify the address, and codes from mails
+/// sign in.
 pub fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
     cluster.config.registration.verification = Verification::Later;

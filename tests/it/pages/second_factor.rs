@@ -13,7 +13,7 @@ use super::{
 use crate::{
     accounts::{count_mails, first_mail},
     harness::{
-        client::{Answer, PASSWORD, Tokens},
+        client::{Answer, PASSWORD},
         test_cluster::{Node, TestCluster},
         wait,
     },
@@ -57,20 +57,24 @@ fn passkey_options(page: &Answer) -> Value {
     serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"))
 }
 
-/// A security key, registered for `ada`, without user verification. Its credential is not discoverable: the browser must name its id.
+/// A security key, registered for `ada`, without user verification. Its credential is not discoverable: options must name the credential,
+/// and its responses have no user handle.
 async fn security_key(node: &Node) -> Authenticator {
-    let tokens: Tokens = node.login("ada").await;
+    let tokens = node.login("ada").await;
     let call = |path: &'static str, body: Value| {
         node.send(node.request(Method::POST, path).bearer_auth(&tokens.access).json(&body))
     };
-    let options = call("/v1/me/passkeys/options", json!({})).await.expect(200).json()["public_key"].take();
+    let options = call("/v1/me/passkeys/options", json!({})).await.expect(200).json();
     let mut key = Authenticator::new();
     key.flags = authenticator::USER_PRESENT;
-    call("/v1/me/passkeys", json!({ "name": "Key", "credential": key.create(&options) })).await.expect(201);
+    call("/v1/me/passkeys", json!({ "name": "Key", "credential": key.create(&options["public_key"]) }))
+        .await
+        .expect(201);
     key.user_handle = None;
     key
 }
 
+/// A cluster where every account must have a second factor, from its first sign-in on.
 fn cluster_requiring_factors() -> TestCluster {
     let mut cluster = cluster();
     cluster.config.factors.required = FactorPolicy::AllAccounts;
@@ -79,7 +83,7 @@ fn cluster_requiring_factors() -> TestCluster {
 }
 
 /// Signs in by password as `ada`, and asserts that the sign-in is not complete. Returns the browser and the redirect to the next page.
-async fn after_password(node: &Node, query: &str) -> (Visitor, Answer) {
+async fn enter_password(node: &Node, query: &str) -> (Visitor, Answer) {
     let mut ada = Visitor::new(node);
     let path = format!("/account/sign-in{query}");
     ada.open(&path).await.expect(200);
@@ -114,18 +118,17 @@ async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
     assert!(ada.open("/account/security").await.expect(200).text.contains("Authenticator app"));
 
     // a code works once: the next sign-in needs a later code
-    cluster.clock.advance(Duration::from_secs(60));
+    cluster.advance(Duration::from_secs(60));
     let mut other = Visitor::new(&node);
     other.open("/account/sign-in?next=/devices").await.expect(200);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
     let next_step = other.submit("/account/sign-in?next=/devices", &fields).await.expect(303);
     assert_eq!(next_step.header("location"), "/account/sign-in/second-factor?next=%2Fdevices");
     assert!(!other.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
-    other.follow(&next_step).await.expect(200);
     // a redirect to the sign-in
     other.open("/account").await.expect(303);
+    other.follow(&next_step).await.expect(200);
     let path = "/account/sign-in/second-factor?next=/devices";
-    other.open(path).await.expect(200);
     let wrong =
         other.submit(path, &[("method", "totp"), ("code", &wrong_code(&secret, &cluster.clock))]).await.expect(422);
     assert!(field_error(&wrong, "code").unwrap().contains("wrong"), "{}", wrong.text);
@@ -137,7 +140,7 @@ async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
     // A recovery code works once.
     let mut third = Visitor::new(&node);
     for status in [303, 422] {
-        // With `again`, the page also signs in a browser that is signed in, as in the second round.
+        // Without `again`, the page would redirect the second time, because the browser is signed in.
         third.open("/account/sign-in?again=1").await.expect(200);
         third.submit("/account/sign-in", &fields).await.expect(303);
         let page = third.open("/account/sign-in/second-factor?method=recovery_code").await.expect(200);
@@ -169,7 +172,7 @@ async fn required_factor_is_set_up_before_the_session_starts() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.client.register("ada").await;
-    let (mut ada, next_step) = after_password(&node, "").await;
+    let (mut ada, next_step) = enter_password(&node, "").await;
     assert_eq!(next_step.header("location"), "/account/sign-in/enrol");
     let choice = ada.follow(&next_step).await.expect(200);
     assert!(choice.text.contains("href=\"/account/sign-in/enrol?method=passkey\""), "{}", choice.text);
@@ -187,9 +190,9 @@ async fn required_factor_is_set_up_before_the_session_starts() {
     ada.open("/account/security").await.expect(200);
 }
 
-/// Waits until `ada` has received more than `before` mails with a code. Returns the code of the last one.
-async fn mailed_code(cluster: &TestCluster, before: usize) -> String {
-    let arrived = || async { count_mails(cluster, "ada", "second_factor_code") > before };
+/// Waits until `ada` has received `mails` mails with a code. Returns the code of the last one.
+async fn code_of_mail_number(cluster: &TestCluster, mails: usize) -> String {
+    let arrived = || async { count_mails(cluster, "ada", "second_factor_code") >= mails };
     wait::until("ada has a code", arrived).await;
     cluster.mail_to(ADA, "second_factor_code").await.code().to_owned()
 }
@@ -198,7 +201,7 @@ async fn mailed_code(cluster: &TestCluster, before: usize) -> String {
 async fn code_by_mail_is_enabled_sent_and_sent_again() {
     let mut cluster = cluster();
     cluster.config.factors.email_code = true;
-    // the mail of the sign-in, and one that is sent again
+    // the mail at the sign-in, and one that is sent again: a third is refused
     cluster.config.limits.factor_mail_per_account = Some(Quota { count: 2, window: Duration::from_hours(1) });
     let node = cluster.node().await;
     node.client.register("ada").await;
@@ -224,11 +227,11 @@ async fn code_by_mail_is_enabled_sent_and_sent_again() {
     let page = other.follow(&next_step).await.expect(200);
     assert!(page.text.contains("sent to your e-mail address"), "{}", page.text);
     assert!(!page.text.contains("name=\"remember\""), "devices are not remembered by default");
-    let first_code = mailed_code(&cluster, 0).await;
+    let first_code = code_of_mail_number(&cluster, 1).await;
     let sent = other.submit("/account/sign-in/second-factor/send", &[]).await.expect(303);
     let page = other.follow(&sent).await.expect(200);
     assert!(page.text.contains("A mail is on its way."), "{}", page.text);
-    let second_code = mailed_code(&cluster, 1).await;
+    let second_code = code_of_mail_number(&cluster, 2).await;
     let limited = other.submit("/account/sign-in/second-factor/send", &[]).await.expect(429);
     assert!(alert(&limited).unwrap().contains("Too many attempts"), "{}", limited.text);
     let path = "/account/sign-in/second-factor";
@@ -261,7 +264,7 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
     other.submit("/account/sign-in", &fields).await.expect(303);
     assert!(other.open(path).await.expect(200).text.contains("name=\"remember\""));
     // a code works once: this sign-in needs the next code
-    cluster.clock.advance(Duration::from_secs(30));
+    cluster.advance(Duration::from_secs(30));
     let next_code = totp_code(&secret, &cluster.clock);
     other.submit(path, &[("method", "totp"), ("code", &next_code), ("remember", "1")]).await.expect(303);
     let page = other.open("/account/security").await.expect(200);
@@ -296,7 +299,7 @@ async fn required_passkey_is_set_up_before_the_session_starts_and_returns_to_the
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.client.register("ada").await;
-    let (mut ada, next_step) = after_password(&node, "?next=/devices").await;
+    let (mut ada, next_step) = enter_password(&node, "?next=/devices").await;
     assert_eq!(next_step.header("location"), "/account/sign-in/enrol?next=%2Fdevices");
     let choice = ada.follow(&next_step).await.expect(200);
     assert!(choice.text.contains("method=totp"), "{}", choice.text);
@@ -305,21 +308,19 @@ async fn required_passkey_is_set_up_before_the_session_starts_and_returns_to_the
     let path = "/account/sign-in/enrol?next=/devices";
     let mut phone = Authenticator::new();
     phone.origin = "https://evil.example".to_owned();
-    let fields = |name: &'static str, credential: &Value| {
-        [("method", "passkey".to_owned()), ("name", name.to_owned()), ("credential", credential.to_string())]
-    };
-    let submit = async |ada: &mut Visitor, fields: [(&'static str, String); 3]| {
-        ada.submit(path, &fields.each_ref().map(|(name, value)| (*name, value.as_str()))).await
+    let submit = async |ada: &mut Visitor, name: &str, credential: Value| {
+        let credential = credential.to_string();
+        ada.submit(path, &[("method", "passkey"), ("name", name), ("credential", &credential)]).await
     };
     // Each answer has new options.
-    let refused = submit(&mut ada, fields("My phone", &phone.create(&passkey_options(&page)))).await.expect(422);
+    let refused = submit(&mut ada, "My phone", phone.create(&passkey_options(&page))).await.expect(422);
     assert!(alert(&refused).unwrap().contains("could not be created"), "{}", refused.text);
     assert!(refused.text.contains("value=\"My phone\""), "{}", refused.text);
     phone.origin = "https://auth.example.com".to_owned();
-    let unnamed = submit(&mut ada, fields("", &phone.create(&passkey_options(&refused)))).await.expect(422);
+    let unnamed = submit(&mut ada, "", phone.create(&passkey_options(&refused))).await.expect(422);
     assert!(field_error(&unnamed, "name").is_some(), "{}", unnamed.text);
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
-    let done = submit(&mut ada, fields("My phone", &phone.create(&passkey_options(&unnamed)))).await.expect(200);
+    let done = submit(&mut ada, "My phone", phone.create(&passkey_options(&unnamed))).await.expect(200);
     assert_eq!(recovery_codes(&done).len(), 10, "{}", done.text);
     assert!(done.text.contains("href=\"/account/devices\""), "{}", done.text);
     assert!(ada.open("/account/security").await.expect(200).text.contains("My phone"));
@@ -329,12 +330,12 @@ async fn required_passkey_is_set_up_before_the_session_starts_and_returns_to_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn enrolment_page_offers_only_the_authenticator_app_without_passkeys() {
+async fn enrolment_page_offers_only_the_authenticator_app_if_passkeys_are_off() {
     let mut cluster = cluster_requiring_factors();
     cluster.config.passkeys.relying_party = None;
     let node = cluster.node().await;
     node.client.register("ada").await;
-    let (mut ada, next_step) = after_password(&node, "").await;
+    let (mut ada, next_step) = enter_password(&node, "").await;
     let page = ada.follow(&next_step).await.expect(200);
     let (secret, _) = enrolment(&page);
     assert_eq!(secret.len(), 32, "160 bits in base32: {}", page.text);
@@ -347,7 +348,7 @@ async fn passkey_on_the_second_factor_page_completes_the_sign_in() {
     let node = cluster.node().await;
     node.client.register("ada").await;
     let mut key = security_key(&node).await;
-    let (mut ada, next_step) = after_password(&node, "?next=/devices").await;
+    let (mut ada, next_step) = enter_password(&node, "?next=/devices").await;
     assert_eq!(next_step.header("location"), "/account/sign-in/second-factor?next=%2Fdevices");
     let path = "/account/sign-in/second-factor?next=/devices";
     let page = ada.follow(&next_step).await.expect(200);
@@ -361,15 +362,14 @@ async fn passkey_on_the_second_factor_page_completes_the_sign_in() {
     key.origin = "https://auth.example.com".to_owned();
     let credential = key.get(&passkey_options(&refused)).to_string();
     let fields = [("method", "passkey"), ("credential", credential.as_str())];
-    // the browser with the challenge, for a second use
-    let mut ada_before = ada.clone();
+    let mut ada_with_challenge = ada.clone();
     let done = ada.submit(path, &fields).await.expect(303);
     assert_eq!(done.header("location"), "/account/devices");
     assert!(ada.cookies.contains_key("__Host-latchkey-device"), "{:?}", ada.cookies);
     assert!(!ada.cookies.contains_key("__Host-latchkey-challenge"), "{:?}", ada.cookies);
     ada.follow(&done).await.expect(200);
     // Neither the challenge nor the passkey's response works twice.
-    let refused = ada_before.submit(path, &fields).await.expect(422);
+    let refused = ada_with_challenge.submit(path, &fields).await.expect(422);
     assert!(alert(&refused).unwrap().contains("too long"), "{}", refused.text);
     // The session has the level of two factors, which changes of the account need.
     ada.open("/account/address").await.expect(200);

@@ -39,7 +39,7 @@ impl Visitor {
         self.submit_with(path, fields, &csrf).await
     }
 
-    /// Submits a form with another CSRF token.
+    /// Submits a form with this CSRF token.
     pub async fn submit_with(&mut self, path: &str, fields: &[(&str, &str)], csrf: &str) -> Answer {
         let mut body = url::form_urlencoded::Serializer::new(String::new());
         body.extend_pairs(fields);
@@ -54,7 +54,7 @@ impl Visitor {
         self.open(&location).await
     }
 
-    /// Sends a request, and keeps the cookies and the CSRF token of the answer. Every cookie must be protected.
+    /// Sends a request, and keeps the cookies and the CSRF token of the answer. Asserts that every cookie is protected.
     async fn send(&mut self, method: Method, path: &str, body: Option<String>) -> Answer {
         let mut request = self.client.request(method, path);
         if !self.cookies.is_empty() {
