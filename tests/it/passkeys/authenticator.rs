@@ -1,4 +1,4 @@
-//! A software authenticator whose responses tests control in every byte, so that it can also send false ones.
+//! A software authenticator whose responses tests control in every byte, so that it can also send forged ones.
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
@@ -20,28 +20,27 @@ const ATTESTED: u8 = 0x40;
 const NOT_ATTESTED: u8 = 0;
 
 /// Encodes bytes in base64url.
-pub fn text(bytes: impl AsRef<[u8]>) -> String {
+pub fn base64url(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// Decodes base64url.
-pub fn bytes(value: &Value) -> Vec<u8> {
+pub fn from_base64url(value: &Value) -> Vec<u8> {
     BASE64_URL_SAFE_NO_PAD.decode(value.as_str().unwrap()).unwrap()
 }
 
 /// An authenticator with one credential, and the browser that uses it.
 pub struct Authenticator {
     key: EcdsaKeyPair,
-    /// The credential's id.
-    pub credential: Vec<u8>,
+    pub credential_id: Vec<u8>,
     /// The handle of the account for which the credential was registered.
     pub user_handle: Option<Vec<u8>>,
     /// The flags of the next response.
     pub flags: u8,
-    /// The signature counter of the next response. Each response increments it by `step`.
+    /// The signature counter of the next response.
     pub counter: u32,
-    /// A step of 0 makes a counter that never changes, as of a synced passkey.
-    pub step: u32,
+    /// Each response increments the counter by this step. It is 0 for a synced passkey, whose counter stays 0.
+    pub counter_step: u32,
     /// The page's origin.
     pub origin: String,
     /// The relying party that the authenticator signs for; `None` for the relying party of the options.
@@ -57,35 +56,34 @@ impl Authenticator {
     pub fn new() -> Self {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
-        let mut credential = vec![0; 16];
-        aws_lc_rs::rand::fill(&mut credential).unwrap();
-        Self::with_key(pkcs8.as_ref(), credential)
+        let mut credential_id = vec![0; 16];
+        aws_lc_rs::rand::fill(&mut credential_id).unwrap();
+        Self::with_key(pkcs8.as_ref(), credential_id)
     }
 
     /// An authenticator with a recorded key (PKCS#8) and credential id, both in base64url.
-    pub fn of_key(pkcs8: &Value, credential: &Value) -> Self {
-        Self::with_key(&bytes(pkcs8), bytes(credential))
+    pub fn of_key(pkcs8: &Value, credential_id: &Value) -> Self {
+        Self::with_key(&from_base64url(pkcs8), from_base64url(credential_id))
     }
 
-    fn with_key(pkcs8: &[u8], credential: Vec<u8>) -> Self {
+    fn with_key(pkcs8: &[u8], credential_id: Vec<u8>) -> Self {
         Self {
             key: EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).unwrap(),
-            credential,
+            credential_id,
             user_handle: None,
             flags: USER_PRESENT | USER_VERIFIED,
             counter: 1,
-            step: 1,
+            counter_step: 1,
             origin: "https://auth.example.com".to_owned(),
             rp_id: None,
             cross_origin: false,
-            // of no real model
-            aaguid: [7; 16],
+            aaguid: [7; 16], // of no real model
         }
     }
 
     /// Responds to `navigator.credentials.create`.
     pub fn create(&mut self, options: &Value) -> Value {
-        self.user_handle = Some(bytes(&options["user"]["id"]));
+        self.user_handle = Some(from_base64url(&options["user"]["id"]));
         // an uncompressed point: one byte of format, then 32 bytes of each coordinate
         let point = self.key.public_key().as_ref();
         // a COSE key (RFC 9053, section 7.1): the type EC2, the algorithm ES256, the curve P-256, x and y
@@ -99,11 +97,11 @@ impl Authenticator {
             ]
             .into(),
         );
-        let mut data = self.authenticator_data(options["rp"]["id"].as_str().unwrap(), ATTESTED);
+        let mut data = self.next_authenticator_data(options["rp"]["id"].as_str().unwrap(), ATTESTED);
         // the attested credential data (WebAuthn Level 3, section 6.5.1)
         data.extend(self.aaguid);
-        data.extend(u16::try_from(self.credential.len()).unwrap().to_be_bytes());
-        data.extend(&self.credential);
+        data.extend(u16::try_from(self.credential_id.len()).unwrap().to_be_bytes());
+        data.extend(&self.credential_id);
         data.extend(serde_cbor_2::to_vec(&key).unwrap());
         let object = Cbor::Map(
             [
@@ -114,14 +112,15 @@ impl Authenticator {
             .into(),
         );
         json!({
-            "id": text(&self.credential),
-            "rawId": text(&self.credential),
+            "id": base64url(&self.credential_id),
+            "rawId": base64url(&self.credential_id),
             "type": "public-key",
             "authenticatorAttachment": "platform",
+            // "rk": the credential is discoverable
             "clientExtensionResults": { "credProps": { "rk": true } },
             "response": {
-                "clientDataJSON": text(self.client_data("webauthn.create", options)),
-                "attestationObject": text(serde_cbor_2::to_vec(&object).unwrap()),
+                "clientDataJSON": base64url(self.client_data("webauthn.create", options)),
+                "attestationObject": base64url(serde_cbor_2::to_vec(&object).unwrap()),
                 // the last transport is unknown to the service
                 "transports": ["internal", "hybrid", "carrier-pigeon"],
             },
@@ -130,40 +129,40 @@ impl Authenticator {
 
     /// Responds to `navigator.credentials.get`.
     pub fn get(&mut self, options: &Value) -> Value {
-        let data = self.authenticator_data(options["rpId"].as_str().unwrap(), NOT_ATTESTED);
+        let data = self.next_authenticator_data(options["rpId"].as_str().unwrap(), NOT_ATTESTED);
         let client_data = self.client_data("webauthn.get", options);
         let client_data_hash = digest(&SHA256, &client_data);
         let signed = [&data[..], client_data_hash.as_ref()].concat();
         let signature = self.key.sign(&SystemRandom::new(), &signed).unwrap();
         json!({
-            "id": text(&self.credential),
-            "rawId": text(&self.credential),
+            "id": base64url(&self.credential_id),
+            "rawId": base64url(&self.credential_id),
             "type": "public-key",
             "authenticatorAttachment": "platform",
             "clientExtensionResults": {},
             "response": {
-                "clientDataJSON": text(client_data),
-                "authenticatorData": text(data),
-                "signature": text(signature.as_ref()),
-                "userHandle": self.user_handle.as_ref().map(text),
+                "clientDataJSON": base64url(client_data),
+                "authenticatorData": base64url(data),
+                "signature": base64url(signature.as_ref()),
+                "userHandle": self.user_handle.as_ref().map(base64url),
             },
         })
     }
 
-    /// The hash of the relying party's id, the flags and the signature counter.
-    fn authenticator_data(&mut self, rp_id_of_options: &str, attested_flag: u8) -> Vec<u8> {
+    /// Returns the hash of the relying party's id, the flags and the signature counter, and increments the counter.
+    fn next_authenticator_data(&mut self, rp_id_of_options: &str, attested_flag: u8) -> Vec<u8> {
         let rp_id = self.rp_id.as_deref().unwrap_or(rp_id_of_options);
         let mut data = digest(&SHA256, rp_id.as_bytes()).as_ref().to_vec();
         data.push(self.flags | attested_flag);
         data.extend(self.counter.to_be_bytes());
-        self.counter += self.step;
+        self.counter += self.counter_step;
         data
     }
 
     /// The client data of the browser, as JSON: the operation, the challenge and the page's origin.
-    fn client_data(&self, kind: &str, options: &Value) -> Vec<u8> {
+    fn client_data(&self, operation: &str, options: &Value) -> Vec<u8> {
         let data = json!({
-            "type": kind,
+            "type": operation,
             "challenge": options["challenge"],
             "origin": self.origin,
             "crossOrigin": self.cross_origin,

@@ -1,5 +1,5 @@
-//! The commands of docs/passkeys.md, run as printed against a started node. Two things differ: the port, and the browser. The reader adds
-//! a passkey on the page of `examples/browser`; here a software authenticator registers it. The module `browser` tests the page itself.
+//! Runs the commands of docs/passkeys.md as printed, except for the port, against a node. One step is replaced: the reader adds a passkey
+//! on the page of `examples/browser`, and here a software authenticator registers it. The module `browser` tests that page.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -11,15 +11,15 @@ use crate::{
 };
 
 /// The origin of the example's page, as the document serves it.
-const PAGE: &str = "http://localhost:3000";
+const PAGE_ORIGIN: &str = "http://localhost:3000";
 
-/// Registers a passkey as the page does. Returns a recovery code.
-async fn add_on_page(client: &Client) -> String {
+/// Registers a passkey for the document's account, as the page does. Returns a recovery code.
+async fn add_as_the_page(client: &Client) -> String {
     let body = json!({ "identifier": "ada@example.com", "password": "velvet otter quarry lantern" });
-    let request = client.request(Method::POST, "/v1/login").header("Origin", PAGE).json(&body);
+    let request = client.request(Method::POST, "/v1/login").header("Origin", PAGE_ORIGIN).json(&body);
     let tokens = Tokens::of(&client.send(request).await.expect(200));
     let mut authenticator = Authenticator::new();
-    authenticator.origin = PAGE.to_owned();
+    authenticator.origin = PAGE_ORIGIN.to_owned();
     let credential = authenticator.create(&registration_options(client, &tokens).await);
     let added = add_passkey(client, &tokens, credential).await.expect(201).json();
     added["recovery_codes"][0].as_str().unwrap().to_owned()
@@ -39,7 +39,7 @@ async fn every_command_of_the_document_about_passkeys_succeeds_as_printed() {
             shell.serve(&block);
         } else if block.starts_with("read ") {
             // The reader adds a passkey on the page, and then types one of the shown recovery codes.
-            let code = add_on_page(shell.client()).await;
+            let code = add_as_the_page(shell.client()).await;
             shell.run(&format!("recovery_code='{code}'"));
         } else {
             let output = shell.run(&block);
@@ -48,23 +48,23 @@ async fn every_command_of_the_document_about_passkeys_succeeds_as_printed() {
         }
     }
     shell.end();
-    // The objects that each block of commands has printed.
-    let [registration, second_step, managed, signed_in] = &outputs[..] else { panic!("{outputs:#?}") };
+    // the objects that the document's four blocks have printed
+    let [registration, second_factor, management, sign_ins] = &outputs[..] else { panic!("{outputs:#?}") };
 
-    // The first object is the registered account.
+    // The object before the options is the registered account.
     let options = &registration[1]["public_key"];
     assert_eq!(options["rp"]["id"], "localhost");
     assert_eq!(options["user"]["name"], "ada@example.com");
     assert!(options["challenge"].is_string(), "{options}");
     assert!(options["pubKeyCredParams"].is_array(), "{options}");
     assert!(registration[1]["expires_in"].is_u64(), "{registration:?}");
-    assert_eq!(second_step[0]["public_key"]["allowCredentials"].as_array().unwrap().len(), 1, "{second_step:?}");
-    let [listed, renamed, listed_after_removal] = &managed[..] else { panic!("{managed:#?}") };
+    assert_eq!(second_factor[0]["public_key"]["allowCredentials"].as_array().unwrap().len(), 1, "{second_factor:?}");
+    let [listed, renamed, listed_after_removal] = &management[..] else { panic!("{management:#?}") };
     assert_eq!(listed["passkeys"][0]["id"], renamed["id"]);
     assert_eq!(renamed["name"], "Old phone");
     assert_eq!(listed_after_removal["passkeys"], json!([]));
-    assert!(signed_in[0]["access_token"].is_string(), "the password alone signs in: {signed_in:?}");
+    assert!(sign_ins[0]["access_token"].is_string(), "the password alone signs in: {sign_ins:?}");
     // The options of a sign-in without a username name no passkeys: the list is empty or missing.
-    let allowed = &signed_in[1]["public_key"]["allowCredentials"];
-    assert!(allowed.is_null() || *allowed == json!([]), "{signed_in:?}");
+    let allowed = &sign_ins[1]["public_key"]["allowCredentials"];
+    assert!(allowed.is_null() || *allowed == json!([]), "{sign_ins:?}");
 }

@@ -7,7 +7,7 @@ use latchkey::domain::factor::FactorPolicy;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Authenticator, add_passkey, audit, claims, list_passkeys, register, registration_options};
+use super::{Authenticator, add_passkey, audit_entries, claims, list_passkeys, register_passkey, registration_options};
 use crate::{
     accounts::{email, problem, verify_address},
     factors::{self, assert_no_credentials, recovery_codes_of},
@@ -28,7 +28,7 @@ fn cluster_requiring_factors() -> TestCluster {
 }
 
 /// Signs in by password, and returns the challenge of the sign-in, which waits for an enrolment.
-async fn challenge(node: &Client, name: &str) -> String {
+async fn begin_sign_in(node: &Client, name: &str) -> String {
     let answer = node.try_login(name, PASSWORD).await;
     assert_eq!(answer.problem(), problem(403, "factor_enrolment_required"));
     assert_eq!(answer.json()["methods"], json!(["totp", "passkey"]));
@@ -36,17 +36,17 @@ async fn challenge(node: &Client, name: &str) -> String {
     answer.text_of("challenge")
 }
 
-/// Requests the options for the passkey.
-async fn options(node: &Client, challenge: &str) -> Answer {
+/// Requests the options for the passkey. Returns the answer with any status.
+async fn try_creation_options(node: &Client, challenge: &str) -> Answer {
     node.post("/v1/login/enrolment/passkey/options", json!({ "challenge": challenge })).await
 }
 
 async fn creation_options(node: &Client, challenge: &str) -> Value {
-    options(node, challenge).await.expect(200).json()["public_key"].take()
+    try_creation_options(node, challenge).await.expect(200).json()["public_key"].take()
 }
 
-/// Completes the enrolment with a credential.
-async fn complete(node: &Client, challenge: &str, credential: Value) -> Answer {
+/// Completes the enrolment with a credential. Returns the answer with any status.
+async fn try_complete(node: &Client, challenge: &str, credential: Value) -> Answer {
     let body = json!({ "challenge": challenge, "name": "Ada's phone", "credential": credential });
     node.post("/v1/login/enrolment/passkey", body).await
 }
@@ -57,12 +57,12 @@ async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
     let node = cluster.node().await;
     node.register("ada").await;
     // Two sign-ins that wait for an enrolment.
-    let first = challenge(&node, "ada").await;
-    let other = challenge(&node, "ada").await;
+    let first = begin_sign_in(&node, "ada").await;
+    let other = begin_sign_in(&node, "ada").await;
     let mut phone = Authenticator::new();
     let creation = creation_options(&node, &first).await;
     assert_eq!(creation["user"]["name"], "ada@example.com");
-    let answer = complete(&node, &first, phone.create(&creation)).await.expect(200);
+    let answer = try_complete(&node, &first, phone.create(&creation)).await.expect(200);
     assert!(answer.header("x-device-token").starts_with("lk_dt_"));
     assert_eq!(recovery_codes_of(&answer).len(), 10);
     let tokens = Tokens::of(&answer);
@@ -75,12 +75,12 @@ async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
     assert_eq!(passkeys[0]["name"], "Ada's phone");
     // The first challenge is used up; the other was issued while the account had no factor.
     for invalid in [&first, &other] {
-        assert_eq!(options(&node, invalid).await.problem(), problem(401, "invalid_challenge"));
+        assert_eq!(try_creation_options(&node, invalid).await.problem(), problem(401, "invalid_challenge"));
     }
-    let again = node.try_login("ada", PASSWORD).await;
-    assert_eq!(again.problem(), problem(403, "second_factor_required"));
-    assert_eq!(again.json()["methods"], json!(["passkey", "recovery_code"]));
-    super::sign_in(&node, &mut phone).await.expect(200);
+    let next_sign_in = node.try_login("ada", PASSWORD).await;
+    assert_eq!(next_sign_in.problem(), problem(403, "second_factor_required"));
+    assert_eq!(next_sign_in.json()["methods"], json!(["passkey", "recovery_code"]));
+    super::try_sign_in(&node, &mut phone).await.expect(200);
 }
 
 #[tokio::test]
@@ -90,17 +90,17 @@ async fn enrolment_by_passkey_is_recorded_and_sends_the_owner_a_mail() {
     cluster.config.factors.grace = Duration::from_hours(1);
     let node = cluster.node().await;
     node.register("ada").await;
-    let early = node.login("ada").await;
-    verify_address(&cluster, &node, "ada", &early).await;
+    let in_grace = node.login("ada").await;
+    verify_address(&cluster, &node, "ada", &in_grace).await;
     cluster.advance(Duration::from_hours(1));
-    let challenge = challenge(&node, "ada").await;
+    let challenge = begin_sign_in(&node, "ada").await;
     let credential = Authenticator::new().create(&creation_options(&node, &challenge).await);
-    complete(&node, &challenge, credential).await.expect(200);
+    try_complete(&node, &challenge, credential).await.expect(200);
     let mail = cluster.mail_to(&email("ada"), "factor_changed").await;
     assert!(mail.text.contains("passkey"), "{}", mail.text);
-    let events = audit(&node).await;
+    let events = audit_entries(&node).await;
     assert!(events.iter().any(|(event, ..)| event == "factor_added"), "{events:?}");
-    assert_eq!(node.refresh(&early.refresh).await.status, 401, "the session of the grace period has ended");
+    assert_eq!(node.refresh(&in_grace.refresh).await.status, 401, "the session of the grace period has ended");
 }
 
 #[tokio::test]
@@ -113,26 +113,25 @@ async fn refused_passkey_does_not_end_the_enrolment() {
     for name in ["ada", "eve"] {
         node.register(name).await;
     }
-    let eves = challenge(&node, "eve").await;
+    let eves_challenge = begin_sign_in(&node, "eve").await;
     let mut eves_key = Authenticator::new();
-    let creation = creation_options(&node, &eves).await;
-    complete(&node, &eves, eves_key.create(&creation)).await.expect(200);
+    let creation = creation_options(&node, &eves_challenge).await;
+    try_complete(&node, &eves_challenge, eves_key.create(&creation)).await.expect(200);
 
-    let waiting = challenge(&node, "ada").await;
+    let waiting = begin_sign_in(&node, "ada").await;
     let mut other_origin = Authenticator::new();
     other_origin.origin = "https://evil.example".to_owned();
     let mut other_model = Authenticator::new();
     other_model.aaguid = [8; 16];
-    // Has the credential id of eve's passkey.
-    let mut copy = Authenticator::new();
-    copy.credential.clone_from(&eves_key.credential);
+    let mut same_id = Authenticator::new();
+    same_id.credential_id.clone_from(&eves_key.credential_id);
     for (authenticator, refusal) in [
         (&mut other_origin, problem(422, "passkey_rejected")),
         (&mut other_model, problem(403, "passkey_model_not_allowed")),
-        (&mut copy, problem(409, "passkey_exists")),
+        (&mut same_id, problem(409, "passkey_exists")),
     ] {
         let credential = authenticator.create(&creation_options(&node, &waiting).await);
-        let answer = complete(&node, &waiting, credential).await;
+        let answer = try_complete(&node, &waiting, credential).await;
         assert_eq!(answer.problem(), refusal);
         assert_no_credentials(&answer);
     }
@@ -140,13 +139,13 @@ async fn refused_passkey_does_not_end_the_enrolment() {
     let body = json!({ "challenge": waiting, "name": "a\u{202e}b", "credential": {} });
     let answer = node.post("/v1/login/enrolment/passkey", body).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
-    let refusals = audit(&node).await.into_iter().filter(|(event, ..)| event == "passkey_refused");
+    let refusals = audit_entries(&node).await.into_iter().filter(|(event, ..)| event == "passkey_refused");
     let mut reasons: Vec<_> = refusals.filter_map(|(_, _, reason)| reason).collect();
     reasons.sort();
     // `passkey_exists` is not recorded as a refused passkey.
     assert_eq!(reasons, ["model_not_allowed", "wrong_origin"]);
     let credential = Authenticator::new().create(&creation_options(&node, &waiting).await);
-    complete(&node, &waiting, credential).await.expect(200);
+    try_complete(&node, &waiting, credential).await.expect(200);
 }
 
 #[tokio::test]
@@ -154,18 +153,18 @@ async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.register("ada").await;
-    let first = challenge(&node, "ada").await;
-    let second = challenge(&node, "ada").await;
+    let first = begin_sign_in(&node, "ada").await;
+    let second = begin_sign_in(&node, "ada").await;
     // A credential for the options of another sign-in's enrolment.
     let credential = Authenticator::new().create(&creation_options(&node, &first).await);
-    assert_eq!(complete(&node, &second, credential).await.problem(), problem(422, "passkey_rejected"));
+    assert_eq!(try_complete(&node, &second, credential).await.problem(), problem(422, "passkey_rejected"));
     // A credential for the options of a sign-in by passkey. The authenticator needs a user and a relying party to create one.
     let mut login_options = super::login_options(&node).await;
     let creation = creation_options(&node, &first).await;
     login_options["user"] = creation["user"].clone();
     login_options["rp"] = creation["rp"].clone();
     let credential = Authenticator::new().create(&login_options);
-    assert_eq!(complete(&node, &first, credential).await.problem(), problem(422, "passkey_rejected"));
+    assert_eq!(try_complete(&node, &first, credential).await.problem(), problem(422, "passkey_rejected"));
     // The challenge of the sign-in is refused by the endpoints for a second factor.
     for (path, body) in [
         ("/v1/login/second-factor", json!({ "challenge": first, "method": "totp", "code": "123456" })),
@@ -174,23 +173,23 @@ async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
         assert_eq!(node.post(path, body).await.problem(), problem(401, "invalid_challenge"), "{path}");
     }
     // Options of an enrolment can't register a passkey for a session, and options for a session can't be used for an enrolment.
-    let unused = creation_options(&node, &first).await;
+    let unused_options = creation_options(&node, &first).await;
     let mut phone = Authenticator::new();
     let creation = creation_options(&node, &first).await;
-    let tokens = Tokens::of(&complete(&node, &first, phone.create(&creation)).await.expect(200));
+    let tokens = Tokens::of(&try_complete(&node, &first, phone.create(&creation)).await.expect(200));
     let tokens = super::stepped_up(&node, &tokens, &mut phone).await;
-    let answer = add_passkey(&node, &tokens, Authenticator::new().create(&unused)).await;
+    let answer = add_passkey(&node, &tokens, Authenticator::new().create(&unused_options)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
     node.register("eve").await;
     let creation = registration_options(&node, &tokens).await;
-    let eves = challenge(&node, "eve").await;
-    let answer = complete(&node, &eves, Authenticator::new().create(&creation)).await;
+    let eves_challenge = begin_sign_in(&node, "eve").await;
+    let answer = try_complete(&node, &eves_challenge, Authenticator::new().create(&creation)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
-    register(&node, &tokens, &mut Authenticator::new()).await;
+    register_passkey(&node, &tokens, &mut Authenticator::new()).await;
     // The challenge of a sign-in that needs a second factor is refused for an enrolment.
     let waiting = node.try_login("ada", PASSWORD).await.text_of("challenge");
-    assert_eq!(options(&node, &waiting).await.problem(), problem(401, "invalid_challenge"));
-    assert_eq!(complete(&node, &waiting, json!({})).await.problem(), problem(401, "invalid_challenge"));
+    assert_eq!(try_creation_options(&node, &waiting).await.problem(), problem(401, "invalid_challenge"));
+    assert_eq!(try_complete(&node, &waiting, json!({})).await.problem(), problem(401, "invalid_challenge"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,7 +197,7 @@ async fn i11_enrolment_by_passkey_works_once_among_sixteen_racers_on_two_nodes()
     let cluster = cluster_requiring_factors();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
-    let challenge = challenge(&nodes[0], "ada").await;
+    let challenge = begin_sign_in(&nodes[0], "ada").await;
     // Each racer has a credential of its own, so that they compete for the challenge of the sign-in only.
     let mut credentials = Vec::new();
     for _ in 0..16 {
@@ -207,7 +206,7 @@ async fn i11_enrolment_by_passkey_works_once_among_sixteen_racers_on_two_nodes()
     let race = credentials
         .into_iter()
         .enumerate()
-        .map(|(racer, credential)| complete(&nodes[racer % 2], &challenge, credential));
+        .map(|(racer, credential)| try_complete(&nodes[racer % 2], &challenge, credential));
     let answers = join_all(race).await;
     let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
     assert_eq!(won.len(), 1, "{answers:?}");
@@ -222,11 +221,11 @@ async fn authenticator_app_not_confirmed_before_the_passkey_is_no_factor() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.register("ada").await;
-    let challenge = challenge(&node, "ada").await;
+    let challenge = begin_sign_in(&node, "ada").await;
     let started = node.post("/v1/login/enrolment/totp", json!({ "challenge": challenge })).await.expect(200);
     let app = factors::App { secret: started.text_of("secret") };
     let credential = Authenticator::new().create(&creation_options(&node, &challenge).await);
-    let tokens = Tokens::of(&complete(&node, &challenge, credential).await.expect(200));
+    let tokens = Tokens::of(&try_complete(&node, &challenge, credential).await.expect(200));
     let confirm = json!({ "challenge": challenge, "code": app.code(&cluster.clock) });
     let answer = node.post("/v1/login/enrolment/totp/confirm", confirm).await;
     assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
@@ -244,8 +243,8 @@ async fn passkeys_without_relying_party_are_not_offered() {
     let answer = node.try_login("ada", PASSWORD).await;
     assert_eq!(answer.json()["methods"], json!(["totp"]));
     let challenge = answer.text_of("challenge");
-    assert_eq!(options(&node, &challenge).await.problem(), problem(403, "login_method_off"));
-    assert_eq!(complete(&node, &challenge, json!({})).await.problem(), problem(403, "login_method_off"));
+    assert_eq!(try_creation_options(&node, &challenge).await.problem(), problem(403, "login_method_off"));
+    assert_eq!(try_complete(&node, &challenge, json!({})).await.problem(), problem(403, "login_method_off"));
 }
 
 /// A sign-in with the transport `cookie` sets the cookie only for pages of the same site.

@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// A cluster without limits, and a node with the account `ada`, signed in.
+/// A cluster without limits on mails and sign-ins, a node with the account `ada`, and the tokens of a sign-in.
 async fn signed_in() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
@@ -37,7 +37,7 @@ async fn signed_in() -> (TestCluster, Node, Tokens) {
 async fn with_passkey() -> (TestCluster, Node, Tokens, Authenticator) {
     let (cluster, node, tokens) = signed_in().await;
     let mut authenticator = Authenticator::new();
-    let tokens = register(&node, &tokens, &mut authenticator).await;
+    let tokens = register_passkey(&node, &tokens, &mut authenticator).await;
     let tokens = stepped_up(&node, &tokens, &mut authenticator).await;
     (cluster, node, tokens, authenticator)
 }
@@ -60,7 +60,7 @@ async fn add_passkey(node: &Client, tokens: &Tokens, credential: Value) -> Answe
 }
 
 /// Registers the authenticator. Returns the tokens of the new session: a registration ends all others.
-async fn register(node: &Client, tokens: &Tokens, authenticator: &mut Authenticator) -> Tokens {
+async fn register_passkey(node: &Client, tokens: &Tokens, authenticator: &mut Authenticator) -> Tokens {
     let options = registration_options(node, tokens).await;
     let answer = add_passkey(node, tokens, authenticator.create(&options)).await.expect(201);
     tokens_of(&answer.json()["tokens"])
@@ -76,8 +76,8 @@ async fn login_options(node: &Client) -> Value {
     node.post("/v1/login/passkey/options", json!({})).await.expect(200).json()["public_key"].take()
 }
 
-/// Signs in with the authenticator's response.
-async fn login(node: &Client, credential: Value) -> Answer {
+/// Presents the authenticator's response at a sign-in. Returns the answer with any status.
+async fn send_login(node: &Client, credential: Value) -> Answer {
     node.post("/v1/login/passkey", json!({ "credential": credential })).await
 }
 
@@ -95,10 +95,10 @@ async fn stepped_up(node: &Client, tokens: &Tokens, authenticator: &mut Authenti
     Tokens { access: answer.text_of("access_token"), ..tokens.clone() }
 }
 
-/// Signs in with new options.
-async fn sign_in(node: &Client, authenticator: &mut Authenticator) -> Answer {
+/// Signs in with the authenticator's response to new options. Returns the answer with any status.
+async fn try_sign_in(node: &Client, authenticator: &mut Authenticator) -> Answer {
     let options = login_options(node).await;
-    login(node, authenticator.get(&options)).await
+    send_login(node, authenticator.get(&options)).await
 }
 
 async fn list_passkeys(node: &Client, tokens: &Tokens) -> Vec<Value> {
@@ -109,15 +109,15 @@ async fn list_passkeys(node: &Client, tokens: &Tokens) -> Vec<Value> {
 /// The claims of an access token, unverified.
 fn claims(tokens: &Tokens) -> Value {
     let payload = tokens.access.split('.').nth(1).unwrap();
-    let decoded = authenticator::bytes(&json!(payload));
+    let decoded = authenticator::from_base64url(&json!(payload));
     serde_json::from_slice(&decoded).unwrap()
 }
 
 /// The events, outcomes and reasons of the audit log, newest first.
-async fn audit(node: &Node) -> Vec<(String, String, Option<String>)> {
+async fn audit_entries(node: &Node) -> Vec<(String, String, Option<String>)> {
     node.state.audit.flush().await.unwrap();
-    let every_entry = latchkey::store::sql::AuditFilter::default();
+    let all_entries = latchkey::store::sql::AuditFilter::default();
     let limit = 100;
-    let rows = node.state.sql.audit(&every_entry, limit).await.unwrap();
+    let rows = node.state.sql.audit(&all_entries, limit).await.unwrap();
     rows.into_iter().map(|row| (row.event, row.outcome, row.reason)).collect()
 }

@@ -8,9 +8,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    Authenticator, add_passkey, audit,
-    authenticator::{self as flags, text},
-    call, list_passkeys, register, registration_options, sign_in, signed_in, stepped_up, tokens_of, with_passkey,
+    Authenticator, add_passkey, audit_entries,
+    authenticator::{BACKED_UP, BACKUP_ELIGIBLE, base64url},
+    call, list_passkeys, register_passkey, registration_options, signed_in, stepped_up, tokens_of, try_sign_in,
+    with_passkey,
 };
 use crate::{
     accounts::{email, problem, verify_address, without_limits},
@@ -27,7 +28,7 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     assert_eq!(options["authenticatorSelection"]["residentKey"], "preferred");
     assert_eq!(options["authenticatorSelection"]["userVerification"], "preferred");
     let mut phone = Authenticator::new();
-    phone.flags |= flags::BACKUP_ELIGIBLE | flags::BACKED_UP; // its passkeys are synced
+    phone.flags |= BACKUP_ELIGIBLE | BACKED_UP; // its passkeys are synced
     let added = add_passkey(&node, &tokens, phone.create(&options)).await.expect(201).json();
     let (passkey, tokens) = (&added["passkey"], tokens_of(&added["tokens"]));
     assert_eq!(passkey["name"], "Ada's phone");
@@ -39,7 +40,7 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     assert!(passkey["last_used_at"].is_null(), "{passkey}");
     assert_eq!(added["recovery_codes"].as_array().unwrap().len(), 10, "the first factor comes with recovery codes");
     let listed = list_passkeys(&node, &tokens).await;
-    assert_eq!(listed.as_slice(), std::slice::from_ref(passkey));
+    assert_eq!(listed, [passkey.clone()]);
     let factors = node.get("/v1/me/factors", &tokens.access).await.expect(200).json();
     assert_eq!(factors["factors"][0]["kind"], "passkey");
     assert_eq!(factors["recovery_codes_left"], 10);
@@ -47,7 +48,7 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     // The options of the next registration exclude this passkey.
     let tokens = stepped_up(&node, &tokens, &mut phone).await;
     let options = registration_options(&node, &tokens).await;
-    assert_eq!(options["excludeCredentials"][0]["id"], text(&phone.credential));
+    assert_eq!(options["excludeCredentials"][0]["id"], base64url(&phone.credential_id));
 
     let path = format!("/v1/me/passkeys/{}", passkey["id"].as_str().unwrap());
     let renamed = call(&node, &tokens, Method::PATCH, &path, &json!({ "name": " Old phone " })).await.expect(200);
@@ -60,8 +61,8 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     let tokens = Tokens::of(&removed);
     assert!(list_passkeys(&node, &tokens).await.is_empty());
     assert_eq!(node.delete(&path, &tokens.access).await.problem(), problem(404, "unknown_passkey"));
-    assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
-    let events: Vec<_> = audit(&node).await.into_iter().map(|(event, _, _)| event).collect();
+    assert_eq!(try_sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
+    let events: Vec<_> = audit_entries(&node).await.into_iter().map(|(event, _, _)| event).collect();
     for event in ["factor_added", "factor_removed"] {
         assert!(events.iter().any(|recorded| recorded == event), "{event}: {events:?}");
     }
@@ -72,7 +73,7 @@ async fn i5_added_and_removed_passkey_end_other_sessions_and_replace_the_callers
     let (_cluster, node, tokens) = signed_in().await;
     let other = node.login("ada").await;
     let mut phone = Authenticator::new();
-    let new_tokens = register(&node, &tokens, &mut phone).await;
+    let new_tokens = register_passkey(&node, &tokens, &mut phone).await;
     for old in [&tokens, &other] {
         node.refresh(&old.refresh).await.expect(401);
         node.get("/v1/me", &old.access).await.expect(401);
@@ -87,7 +88,7 @@ async fn i5_added_and_removed_passkey_end_other_sessions_and_replace_the_callers
 
 #[tokio::test]
 async fn passkey_of_another_account_can_be_neither_seen_nor_changed() {
-    let (_cluster, node, tokens, _) = with_passkey().await;
+    let (_cluster, node, tokens, _phone) = with_passkey().await;
     let id = list_passkeys(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
     node.register("eve").await;
     let eve = node.login("eve").await;
@@ -101,7 +102,7 @@ async fn passkey_of_another_account_can_be_neither_seen_nor_changed() {
 
 #[tokio::test]
 async fn changes_of_passkeys_need_a_recent_authentication() {
-    let (cluster, node, tokens, _) = with_passkey().await;
+    let (cluster, node, tokens, _phone) = with_passkey().await;
     let id = list_passkeys(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
     let options = registration_options(&node, &tokens).await;
     // longer than `session.recent` (10 minutes), and than the lifetime of the access token, which the refresh replaces
@@ -126,7 +127,7 @@ async fn credential_is_registered_once_and_passkeys_per_account_are_limited() {
     }
     let (tokens, eve) = (node.login("ada").await, node.login("eve").await);
     let mut phone = Authenticator::new();
-    let tokens = register(&node, &tokens, &mut phone).await;
+    let tokens = register_passkey(&node, &tokens, &mut phone).await;
     let tokens = stepped_up(&node, &tokens, &mut phone).await;
     // Neither the owner nor another account that knows the credential's id can register it again.
     for (tokens, expected) in [
@@ -136,14 +137,14 @@ async fn credential_is_registered_once_and_passkeys_per_account_are_limited() {
     ] {
         let options = registration_options(&node, tokens).await;
         let mut copy = Authenticator::new();
-        copy.credential.clone_from(&phone.credential);
+        copy.credential_id.clone_from(&phone.credential_id);
         let answer = add_passkey(&node, tokens, copy.create(&options)).await;
         assert_eq!(answer.problem(), expected);
     }
-    let options = registration_options(&node, &tokens).await;
     // begun with one passkey, finished with two
+    let options = registration_options(&node, &tokens).await;
     let third = Authenticator::new().create(&options);
-    let tokens = register(&node, &tokens, &mut Authenticator::new()).await;
+    let tokens = register_passkey(&node, &tokens, &mut Authenticator::new()).await;
     let answer = call(&node, &tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
     assert_eq!(answer.problem(), problem(409, "too_many_passkeys"));
     // The registration of the second passkey has replaced the session, and the challenge of `third` was bound to the former session.
@@ -165,7 +166,7 @@ async fn model_outside_the_allow_list_is_refused() {
     assert_eq!(answer.problem(), problem(403, "passkey_model_not_allowed"));
     let mut allowed = Authenticator::new();
     allowed.aaguid = [9; 16]; // the model on the allow list
-    register(&node, &tokens, &mut allowed).await;
+    register_passkey(&node, &tokens, &mut allowed).await;
 }
 
 #[tokio::test]
@@ -201,16 +202,16 @@ async fn related_origins_are_the_web_origins_of_issuer_and_apps() {
 async fn added_passkey_sends_a_notice_to_the_owner() {
     let (cluster, node, tokens) = signed_in().await;
     verify_address(&cluster, &node, "ada", &tokens).await;
-    register(&node, &tokens, &mut Authenticator::new()).await;
+    register_passkey(&node, &tokens, &mut Authenticator::new()).await;
     let mail = cluster.mail_to(&email("ada"), "factor_changed").await;
     assert!(mail.text.contains("passkey"), "{}", mail.text);
 }
 
 #[tokio::test]
 async fn deleted_account_leaves_no_passkey() {
-    let (cluster, node, _, mut phone) = with_passkey().await;
+    let (cluster, node, _tokens, mut phone) = with_passkey().await;
     let id = accounts::find(&node.state.sql, "ada").await.unwrap().id;
     accounts::delete(&node.state, id).await.unwrap();
     assert!(cluster.sql().await.passkeys(id).await.unwrap().is_empty());
-    assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
+    assert_eq!(try_sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
 }

@@ -8,8 +8,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Authenticator, add_passkey, audit, authenticator as flags, claims, list_passkeys, login, login_options, register,
-    registration_options, sign_in, with_passkey,
+    Authenticator, add_passkey, audit_entries,
+    authenticator::{BACKED_UP, BACKUP_ELIGIBLE, USER_PRESENT},
+    claims, list_passkeys, login_options, register_passkey, registration_options, send_login, try_sign_in,
+    with_passkey,
 };
 use crate::{
     accounts::{problem, without_limits},
@@ -28,7 +30,7 @@ async fn sign_in_with_user_verification_reaches_aal2() {
     assert_eq!(options["rpId"], "auth.example.com");
     assert_eq!(options["userVerification"], "required");
     assert_eq!(options["allowCredentials"], json!([]));
-    let answer = login(&node, phone.get(&options)).await.expect(200);
+    let answer = send_login(&node, phone.get(&options)).await.expect(200);
     assert!(!answer.header("x-device-token").is_empty());
     let signed_in = Tokens::of(&answer);
     let signed_in_claims = claims(&signed_in);
@@ -36,7 +38,7 @@ async fn sign_in_with_user_verification_reaches_aal2() {
     assert_eq!(signed_in_claims["amr"], json!(["hwk", "user", "mfa"]));
     assert_eq!(signed_in_claims["auth_time"], node.state.clock.now().as_secs());
     node.get("/v1/me", &signed_in.access).await.expect(200);
-    // A refresh keeps the level, and the session that registered the passkey continues.
+    // A refresh keeps the `acr`, and the session that registered the passkey continues.
     let refreshed = Tokens::of(&node.refresh(&signed_in.refresh).await.expect(200));
     assert_eq!(claims(&refreshed)["acr"], "aal2");
     node.refresh(&tokens.refresh).await.expect(200);
@@ -48,15 +50,15 @@ async fn sign_in_with_user_verification_reaches_aal2() {
 async fn synced_passkey_counts_as_software_key_and_sign_in_updates_its_backup_state() {
     let (_cluster, node, tokens) = super::signed_in().await;
     let mut synced = Authenticator::new();
-    synced.flags |= flags::BACKUP_ELIGIBLE;
+    synced.flags |= BACKUP_ELIGIBLE;
     // synced passkeys have no signature counter
-    (synced.counter, synced.step) = (0, 0);
-    let tokens = register(&node, &tokens, &mut synced).await;
+    (synced.counter, synced.counter_step) = (0, 0);
+    let tokens = register_passkey(&node, &tokens, &mut synced).await;
     assert_eq!(list_passkeys(&node, &tokens).await[0]["backed_up"], false);
-    synced.flags |= flags::BACKED_UP;
+    synced.flags |= BACKED_UP;
     // the second sign-in shows that a counter that stays 0 is accepted
     for _ in 0..2 {
-        let signed_in = Tokens::of(&sign_in(&node, &mut synced).await.expect(200));
+        let signed_in = Tokens::of(&try_sign_in(&node, &mut synced).await.expect(200));
         assert_eq!(claims(&signed_in)["amr"], json!(["swk", "user", "mfa"]));
     }
     assert_eq!(list_passkeys(&node, &tokens).await[0]["backed_up"], true);
@@ -72,15 +74,15 @@ async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     let mut key = Authenticator::new();
-    key.flags = flags::USER_PRESENT;
-    let tokens = register(&node, &tokens, &mut key).await;
-    assert_eq!(sign_in(&node, &mut key).await.problem(), problem(401, "invalid_passkey"));
+    key.flags = USER_PRESENT;
+    let tokens = register_passkey(&node, &tokens, &mut key).await;
+    assert_eq!(try_sign_in(&node, &mut key).await.problem(), problem(401, "invalid_passkey"));
     let refusal = ("passkey_refused".to_owned(), "refused".to_owned(), Some("user_not_verified".to_owned()));
-    assert!(audit(&node).await.contains(&refusal));
+    assert!(audit_entries(&node).await.contains(&refusal));
     let options = login_options(&lenient).await;
     assert_eq!(options["userVerification"], "preferred");
     // The passkey counts as the first factor, so a factor of another kind must follow. The registration came with recovery codes.
-    let answer = login(&lenient, key.get(&options)).await;
+    let answer = send_login(&lenient, key.get(&options)).await;
     assert_eq!(answer.problem(), problem(403, "second_factor_required"));
     assert_eq!(answer.json()["methods"], json!(["recovery_code"]));
     let body = json!({ "challenge": answer.text_of("challenge") });
@@ -90,12 +92,12 @@ async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     let options = login_options(&lenient).await;
     // Without user presence, a response is refused even where user verification is only preferred.
     key.flags = 0;
-    assert_eq!(login(&lenient, key.get(&options)).await.problem(), problem(401, "invalid_passkey"));
+    assert_eq!(send_login(&lenient, key.get(&options)).await.problem(), problem(401, "invalid_passkey"));
 }
 
 #[tokio::test]
 async fn cookie_transport_sets_the_cookie_and_pages_of_other_sites_cannot_use_it() {
-    let (_cluster, node, _, mut phone) = with_passkey().await;
+    let (_cluster, node, _tokens, mut phone) = with_passkey().await;
     let options = login_options(&node).await;
     let body = json!({ "credential": phone.get(&options), "transport": "cookie" });
     let request = node.request(Method::POST, "/v1/login/passkey").header("origin", "https://evil.example");
@@ -109,14 +111,14 @@ async fn cookie_transport_sets_the_cookie_and_pages_of_other_sites_cannot_use_it
 
 #[tokio::test]
 async fn unknown_passkey_and_passkey_of_disabled_account_get_identical_responses() {
-    let (_cluster, node, _, mut phone) = with_passkey().await;
-    // An unknown passkey that names the user of the registered one.
+    let (_cluster, node, _tokens, mut phone) = with_passkey().await;
+    // an unknown passkey that names the account of the registered passkey
     let mut unknown = Authenticator::new();
     unknown.user_handle.clone_from(&phone.user_handle);
-    let with_unknown = sign_in(&node, &mut unknown).await;
+    let with_unknown = try_sign_in(&node, &mut unknown).await;
     let id = accounts::find(&node.state.sql, "ada").await.unwrap().id;
     accounts::disable(&node.state, id).await.unwrap();
-    let with_disabled = sign_in(&node, &mut phone).await;
+    let with_disabled = try_sign_in(&node, &mut phone).await;
     for answer in [&with_unknown, &with_disabled] {
         assert_eq!(answer.problem(), problem(401, "invalid_passkey"));
     }
@@ -138,13 +140,13 @@ async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes(
     assert_eq!(added, 1, "registrations");
     // A synced passkey has no signature counter, so only the challenge can reveal a repeated response.
     let mut synced = Authenticator::new();
-    (synced.counter, synced.step) = (0, 0);
+    (synced.counter, synced.counter_step) = (0, 0);
     nodes[0].register("eve").await;
     let tokens = nodes[0].login("eve").await;
-    register(&nodes[0], &tokens, &mut synced).await;
+    register_passkey(&nodes[0], &tokens, &mut synced).await;
     let options = login_options(&nodes[0]).await;
     let credential = synced.get(&options);
-    let race = (0..16).map(|racer| login(&nodes[racer % 2], credential.clone()));
+    let race = (0..16).map(|racer| send_login(&nodes[racer % 2], credential.clone()));
     let answers = join_all(race).await;
     let (accepted, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
     assert_eq!(accepted.len(), 1, "{answers:?}");
@@ -162,20 +164,19 @@ async fn challenge_expires() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     let options = registration_options(&node, &tokens).await;
-    // the key of the challenge in Redis
-    let key = format!("lk:w{}", options["challenge"].as_str().unwrap());
-    let has_expired = || async { !String::from_utf8_lossy(&cluster.redis.dump()).contains(&key) };
+    let redis_key = format!("lk:w{}", options["challenge"].as_str().unwrap());
+    let has_expired = || async { !String::from_utf8_lossy(&cluster.redis.dump()).contains(&redis_key) };
     wait::until("the challenge has expired", has_expired).await;
     let answer = add_passkey(&node, &tokens, Authenticator::new().create(&options)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
 }
 
 #[tokio::test]
-async fn sign_ins_and_options_are_limited_by_address() {
+async fn sign_ins_and_options_are_limited_by_ip_address() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.passkey_per_address = Some(Quota { count: 2, window: Duration::from_mins(1) });
     let node = cluster.node().await;
-    // the options and the first sign-in use up the quota
+    // The options and the first sign-in use up the quota of two.
     let options = login_options(&node).await;
     sign_in_with_new_key(&node, &options).await.expect(401);
     let refused = sign_in_with_new_key(&node, &options).await;
@@ -185,5 +186,5 @@ async fn sign_ins_and_options_are_limited_by_address() {
 
 /// Signs in with a key that no account has registered.
 async fn sign_in_with_new_key(node: &Client, options: &Value) -> Answer {
-    login(node, Authenticator::new().get(options)).await
+    send_login(node, Authenticator::new().get(options)).await
 }

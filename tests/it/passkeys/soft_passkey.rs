@@ -8,13 +8,14 @@ use webauthn_authenticator_rs::{
 };
 
 use super::{
-    add_passkey, authenticator::text, claims, login, login_options, registration_options, signed_in, tokens_of,
+    add_passkey, authenticator::base64url, claims, login_options, registration_options, send_login, signed_in,
+    tokens_of,
 };
 use crate::harness::client::Tokens;
 
 #[tokio::test]
 async fn soft_passkey_registers_with_self_attestation_and_signs_in() {
-    let (_cluster, node, tokens) = signed_in().await;
+    let (_cluster, node, tokens) = super::signed_in().await;
     let origin = Url::parse("https://auth.example.com").unwrap();
     // it has no user whom it could verify
     let falsifies_user_verification = true;
@@ -27,7 +28,7 @@ async fn soft_passkey_registers_with_self_attestation_and_signs_in() {
     let created = authenticator.do_registration(origin.clone(), challenge).unwrap();
     let credential = serde_json::to_value(&created).unwrap();
     let added = add_passkey(&node, &tokens, credential).await.expect(201).json();
-    let credential_id = text(created.raw_id);
+    let credential_id = base64url(created.raw_id);
     // A passkey signs in more than once.
     for _ in 0..2 {
         let mut options = login_options(&node).await;
@@ -37,7 +38,7 @@ async fn soft_passkey_registers_with_self_attestation_and_signs_in() {
         let assertion = authenticator.do_authentication(origin.clone(), challenge).unwrap();
         let mut response = serde_json::to_value(&assertion).unwrap();
         response["response"]["userHandle"] = user_handle.clone();
-        let signed_in = Tokens::of(&login(&node, response).await.expect(200));
+        let signed_in = Tokens::of(&send_login(&node, response).await.expect(200));
         assert_eq!(claims(&signed_in)["amr"], json!(["hwk", "user", "mfa"]));
     }
     // The session that replaced the caller's at the registration is still live.

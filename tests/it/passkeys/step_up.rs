@@ -4,8 +4,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Authenticator, audit, authenticator as flags, call, claims, login_options, register, sign_in, signed_in,
-    step_up_options, stepped_up, with_passkey,
+    Authenticator, audit_entries, authenticator::USER_PRESENT, call, claims, login_options, register_passkey,
+    signed_in, step_up_options, stepped_up, try_sign_in, with_passkey,
 };
 use crate::{
     harness::client::{Answer, Client, PASSWORD, Tokens},
@@ -20,16 +20,15 @@ async fn reauthenticate(node: &Client, tokens: &Tokens, body: Value) -> Answer {
 async fn i14_sensitive_call_of_an_account_with_a_passkey_needs_the_passkey_and_not_only_the_password() {
     let (cluster, node, tokens) = signed_in().await;
     let mut authenticator = Authenticator::new();
-    let tokens = register(&node, &tokens, &mut authenticator).await;
-    // a sensitive call
-    let rename = async |tokens: &Tokens, name: &str| {
+    let tokens = register_passkey(&node, &tokens, &mut authenticator).await;
+    let sensitive_rename = async |tokens: &Tokens, name: &str| {
         call(&node, tokens, Method::PATCH, "/v1/me", &json!({ "username": name })).await
     };
     // The registration of a passkey counts as an authentication with it.
     assert_eq!(claims(&tokens)["acr"], "aal2");
     let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     // 600 s is `session.recent`.
-    assert_challenge(&rename(&tokens, "lovelace").await, ", acr_values=\"aal2\", max_age=\"600\"");
+    assert_challenge(&sensitive_rename(&tokens, "lovelace").await, ", acr_values=\"aal2\", max_age=\"600\"");
     let by_password = reauthenticate(&node, &tokens, json!({ "password": PASSWORD })).await;
     assert_challenge(&by_password, ", acr_values=\"aal2\"");
     let changed = node.change_password(&tokens.access, PASSWORD, "gravel lantern ostrich nine").await;
@@ -41,27 +40,28 @@ async fn i14_sensitive_call_of_an_account_with_a_passkey_needs_the_passkey_and_n
     assert_eq!(new_claims["auth_time"], cluster.clock.now().as_secs());
     let amr = new_claims["amr"].as_array().unwrap();
     assert!(amr.contains(&json!("user")) && amr.contains(&json!("mfa")), "{amr:?}");
-    rename(&new_tokens, "lovelace").await.expect(200);
+    sensitive_rename(&new_tokens, "lovelace").await.expect(200);
     node.get("/v1/verify?acr=aal2&max_age=300", &new_tokens.access).await.expect(200);
 }
 
 #[tokio::test]
 async fn passkey_without_user_verification_in_a_session_without_another_factor_is_refused_and_recorded() {
-    let (_cluster, node, _, mut authenticator) = with_passkey().await;
-    let tokens = Tokens::of(&sign_in(&node, &mut authenticator).await.expect(200));
-    authenticator.flags = flags::USER_PRESENT;
+    let (_cluster, node, _tokens, mut authenticator) = with_passkey().await;
+    // a session by this passkey alone
+    let tokens = Tokens::of(&try_sign_in(&node, &mut authenticator).await.expect(200));
+    authenticator.flags = USER_PRESENT;
     let credential = authenticator.get(&step_up_options(&node, &tokens).await);
     let refused = reauthenticate(&node, &tokens, json!({ "credential": credential })).await;
     assert_challenge(&refused, ", acr_values=\"aal2\"");
     let entry = ("reauthentication".to_owned(), "refused".to_owned(), Some("second_factor_required".to_owned()));
-    assert!(audit(&node).await.contains(&entry));
+    assert!(audit_entries(&node).await.contains(&entry));
 }
 
 #[tokio::test]
 async fn i11_passkey_response_steps_up_its_own_session_once() {
     let (_cluster, node, tokens, mut authenticator) = with_passkey().await;
     // a second session of the account
-    let other = Tokens::of(&sign_in(&node, &mut authenticator).await.expect(200));
+    let other = Tokens::of(&try_sign_in(&node, &mut authenticator).await.expect(200));
     let credential = authenticator.get(&step_up_options(&node, &tokens).await);
     let body = json!({ "credential": credential });
     let refused = reauthenticate(&node, &other, body.clone()).await;

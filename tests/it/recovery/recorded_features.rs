@@ -50,7 +50,7 @@ async fn assert_authenticator_app_works(cluster: &TestCluster, node: &Node, reco
 async fn assert_passkey_works(node: &Node, recorded: &Value, password: &str) {
     Tokens::of(&node.refresh(text(recorded, "refresh")).await.expect(200));
     let mut authenticator = Authenticator::of_key(&recorded["pkcs8"], &recorded["credential"]);
-    authenticator.user_handle = Some(authenticator::bytes(&recorded["user_handle"]));
+    authenticator.user_handle = Some(authenticator::from_base64url(&recorded["user_handle"]));
     // The origin is that of recorded_features.py. The signature counter must be higher than the counter there, which is 1.
     authenticator.origin = "http://localhost:8080".to_owned();
     authenticator.counter = 2;
