@@ -8,8 +8,7 @@ use webauthn_authenticator_rs::{
 };
 
 use super::{
-    add_passkey, authenticator::base64url, claims, login_options, registration_options, send_login, signed_in,
-    tokens_of,
+    add_passkey, authenticator::base64url, claims, login_options, registration_options, send_login, tokens_of,
 };
 use crate::harness::client::Tokens;
 

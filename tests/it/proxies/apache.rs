@@ -1,4 +1,4 @@
-//! Apache with mod_oauth2: the first recipe of docs/apache.md.
+//! Tests Apache with mod_oauth2, in the configuration of the first recipe of docs/apache.md.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -14,7 +14,7 @@ use crate::harness::{
 
 const INSTALL: &str = "this test needs Apache with mod_oauth2 and mod_auth_openidc: `apt-get install apache2-bin \
                        libapache2-mod-oauth2 libapache2-mod-auth-openidc` (Debian, Ubuntu); or run `make test`, which installs it";
-const MODULES: &str = "/usr/lib/apache2/modules";
+const MODULES_FOLDER: &str = "/usr/lib/apache2/modules";
 
 /// The recipe of the document, with the test's addresses and secret.
 fn recipe(issuer: &str, client: &ServiceClient, app: &str) -> String {
@@ -41,12 +41,12 @@ pub(super) fn start(modules: &[&str], settings: &str) -> Result<Guard, String> {
     // The worker processes run as another user, and must be able to read the folder.
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
     let base_modules = ["mpm_event", "authn_core", "authz_core", "authz_user", "env", "headers", "proxy", "proxy_http"];
-    let load_line = |name: &&str| {
-        let file = Path::new(MODULES).join(format!("mod_{name}.so"));
+    let load_line = |name: &str| {
+        let file = Path::new(MODULES_FOLDER).join(format!("mod_{name}.so"));
         assert!(file.exists(), "{} is missing: {INSTALL}", file.display());
         format!("LoadModule {name}_module {}\n", file.display())
     };
-    let load_lines: String = base_modules.iter().chain(modules).map(load_line).collect();
+    let load_lines: String = base_modules.iter().chain(modules).copied().map(load_line).collect();
     let path = folder.display();
     let file = folder.join("httpd.conf");
     let text = format!(
@@ -77,7 +77,7 @@ async fn apache_recipe_refuses_token_after_logout() {
 
     let account = node.register("ada").await.text_of("id");
     let tokens = node.login("ada").await;
-    let other = node.login("ada").await;
+    let other_session = node.login("ada").await;
     let apache = Client::new(format!("http://127.0.0.1:{port}"));
     let get = async |access: Option<&str>| {
         let mut request = apache.request(Method::GET, "/orders").header("X-Auth-Subject", "forged");
@@ -102,7 +102,7 @@ async fn apache_recipe_refuses_token_after_logout() {
     node.logout(&tokens.refresh).await.expect(204);
     get(Some(&tokens.access)).await.expect(401);
     assert_eq!(app.requests(), requests_before, "no refused request reaches the app");
-    get(Some(&other.access)).await.expect(200);
+    get(Some(&other_session.access)).await.expect(200);
     // stops Apache before the node that it calls
     drop(apache_process);
     node.stop().await;

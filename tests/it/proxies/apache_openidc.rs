@@ -1,4 +1,4 @@
-//! Apache with mod_auth_openidc: the recipe of docs/openid-connect.md signs a user in through Latchkey's own pages.
+//! Tests Apache with mod_auth_openidc: the recipe of docs/openid-connect.md signs a user in through Latchkey's own pages.
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path};
 
@@ -45,7 +45,7 @@ fn virtual_host(port: u16, settings: &str) -> String {
 }
 
 /// The settings of a virtual host that terminates TLS for a node: the module accepts only an https issuer.
-fn tls(folder: &Path, node: SocketAddr) -> String {
+fn tls_settings(folder: &Path, node: SocketAddr) -> String {
     let folder = folder.display();
     format!(
         "SSLEngine on\nSSLCertificateFile {folder}/server.pem\nSSLCertificateKeyFile {folder}/server.key\nProxyPass / http://{node}/"
@@ -89,7 +89,7 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     let issuer = format!("https://127.0.0.1:{auth_port}");
     let site = format!("http://127.0.0.1:{app_port}");
     let mut cluster = TestCluster::new();
-    // the module uses the system clock, too
+    // the module uses the system clock, so the node must issue tokens by it
     cluster.clock = Clock::System;
     cluster.config.issuer = issuer.clone();
     let node = cluster.node().await;
@@ -111,8 +111,9 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     // the module itself serves `/oidc`
     let proxy_pass = format!("ProxyPass /oidc !\nProxyPass / http://{}/", app.address);
     let protected = format!("{}\n{authority}\n{proxy_pass}", recipe(&issuer, &client, &site));
-    let settings = virtual_host(auth_port, &tls(folder.path(), node.address())) + &virtual_host(app_port, &protected);
-    let server = apache::start(&["socache_shmcb", "ssl", "auth_openidc"], &settings).unwrap();
+    let settings =
+        virtual_host(auth_port, &tls_settings(folder.path(), node.address())) + &virtual_host(app_port, &protected);
+    let apache_process = apache::start(&["socache_shmcb", "ssl", "auth_openidc"], &settings).unwrap();
     let mut browser = AppBrowser::new(&site);
     let probe = browser.client.clone();
     wait::until("Apache answers", async || probe.request(Method::GET, "/oidc").send().await.is_ok()).await;
@@ -131,7 +132,7 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     let callback = back.header("location").to_owned();
     assert!(callback.starts_with(&format!("{site}/oidc?code=")), "{callback}");
     let returned = browser.get(&callback).await;
-    assert_eq!(returned.status.as_u16(), 302, "{}", server.log());
+    assert_eq!(returned.status.as_u16(), 302, "{}", apache_process.log());
     assert_eq!(returned.header("location"), orders);
 
     // The app receives its user's identity from the module, and not from the browser.
@@ -151,6 +152,6 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     assert_eq!(bye.header("location"), format!("{site}/bye"));
     browser.get(&orders).await.expect(302);
     ada.open("/account").await.expect(303);
-    drop(server);
+    drop(apache_process);
     node.stop().await;
 }

@@ -1,4 +1,4 @@
-//! A plain app without any code for tokens. It answers every request with the request's content as JSON, and echoes WebSockets.
+//! A plain app without any code for tokens. It answers a request with its content as JSON, and echoes what arrives on WebSockets.
 
 use std::{
     net::SocketAddr,

@@ -1,4 +1,4 @@
-//! Caddy with `forward_auth`, configured by the example `caddy/Caddyfile`.
+//! Tests Caddy with `forward_auth`, in the configuration of `examples/caddy`.
 
 use super::{Addresses, Proxy, copy_example};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn caddy_passes_valid_tokens_only() {
-    Proxy { start, times_out: true }.check().await;
+    Proxy { start, has_short_timeout: true }.check().await;
 }
 
 fn start(addresses: &Addresses) -> Result<Guard, String> {

@@ -1,4 +1,4 @@
-//! Envoy with `ext_authz` over HTTP.
+//! Tests Envoy with `ext_authz` over HTTP, in the configuration of `examples/envoy`.
 
 use super::{Addresses, Proxy, copy_example};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_passes_valid_tokens_only() {
-    Proxy { start, times_out: true }.check().await;
+    Proxy { start, has_short_timeout: true }.check().await;
 }
 
 fn start(addresses: &Addresses) -> Result<Guard, String> {

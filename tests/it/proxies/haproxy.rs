@@ -10,7 +10,7 @@ const INSTALL: &str = "this test needs HAProxy: `apt-get install haproxy` (Debia
 
 #[tokio::test(flavor = "multi_thread")]
 async fn haproxy_passes_valid_tokens_only() {
-    Proxy { start, times_out: true }.check().await;
+    Proxy { start, has_short_timeout: true }.check().await;
 }
 
 /// Starts HAProxy with the example's files, in which only addresses and the path of the script are replaced.

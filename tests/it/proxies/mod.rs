@@ -1,4 +1,4 @@
-//! The proxy examples, run with the real proxies and the files of `examples/`. The tests change only addresses and ports.
+//! Tests the proxy examples with the real proxies and the files of `examples/`, in which only addresses, ports and paths are replaced.
 
 mod apache;
 mod apache_openidc;
@@ -21,7 +21,6 @@ use tokio::{
 };
 
 use crate::{
-    accounts::signed_in,
     factors,
     harness::{
         client::{Answer, Client, Tokens},
@@ -30,11 +29,12 @@ use crate::{
         test_cluster::{Node, TestCluster},
         wait,
     },
+    step_up::try_reauthenticate,
 };
 use app::App;
 
 /// The headers in which a proxy passes the caller's identity to the app.
-const IDENTITY: [&str; 6] =
+const IDENTITY_HEADERS: [&str; 6] =
     ["x-auth-subject", "x-auth-session", "x-auth-client", "x-auth-scope", "x-auth-roles", "x-auth-expires"];
 
 /// The body and the cookie of requests: the app must receive both, and Latchkey neither.
@@ -54,7 +54,7 @@ struct Proxy {
     /// Starts the proxy. Returns its output if it does not start.
     start: fn(&Addresses) -> Result<Guard, String>,
     /// Whether the proxy's request to Latchkey times out within seconds.
-    times_out: bool,
+    has_short_timeout: bool,
 }
 
 impl Proxy {
@@ -63,7 +63,7 @@ impl Proxy {
         let cluster = TestCluster::new();
         let node = cluster.node().await;
         let account = node.register("ada").await.text_of("id");
-        // The link from the proxy to Latchkey.
+        // The proxy's connections to Latchkey, which the test can interrupt.
         let link = FaultProxy::start(node.address()).await;
         let app = App::start().await;
         let (proxy_process, proxy) = self.run(link.address, app.address);
@@ -105,14 +105,14 @@ impl Proxy {
         access: &str,
     ) {
         wait::until("the proxy accepts the token", async || caller.passes(access).await).await;
-        if self.times_out {
+        if self.has_short_timeout {
             link.set(Mode::Frozen);
-            caller.check_token_is_unavailable(access).await;
+            caller.check_token_gets_a_server_error(access).await;
             link.set(Mode::Open);
             wait::until("Latchkey answers again", async || caller.passes(access).await).await;
         }
         node.stop().await;
-        caller.check_token_is_unavailable(access).await;
+        caller.check_token_gets_a_server_error(access).await;
 
         let node = cluster.node().await;
         link.forward_to(node.address());
@@ -131,7 +131,7 @@ impl Proxy {
 
         // Without the link, the proxy can't connect to Latchkey.
         drop(link);
-        caller.check_token_is_unavailable(access).await;
+        caller.check_token_gets_a_server_error(access).await;
         node.stop().await;
     }
 
@@ -176,10 +176,8 @@ impl Caller<'_> {
     }
 
     /// Sends a request, and asserts that it reaches the app. Returns the request as the app received it.
-    #[track_caller]
-    fn send_and_expect_pass(&self, request: reqwest::RequestBuilder) -> impl Future<Output = Value> {
-        let request = self.proxy.send(request);
-        async move { request.await.expect(200).json() }
+    async fn send_and_expect_pass(&self, request: reqwest::RequestBuilder) -> Value {
+        self.proxy.send(request).await.expect(200).json()
     }
 
     /// Sends a request, and asserts that it does not reach the app.
@@ -192,7 +190,7 @@ impl Caller<'_> {
     }
 
     /// Asserts that a valid token is refused with a server error, because the proxy can't verify it.
-    async fn check_token_is_unavailable(&self, access: &str) {
+    async fn check_token_gets_a_server_error(&self, access: &str) {
         let answer = self.send_and_expect_refusal(Some(access)).await;
         assert!(answer.status.is_server_error(), "{answer:?}");
     }
@@ -217,12 +215,11 @@ impl Caller<'_> {
         assert_eq!(values(&received, "x-auth-session"), [tokens.session.as_str()], "{received}");
         assert_eq!(values(&received, "x-auth-client"), ["latchkey"], "{received}");
         assert_eq!(values(&received, "x-auth-scope"), ["account"], "{received}");
-        // An empty list: the account has no roles.
-        assert_eq!(values(&received, "x-auth-roles"), [""; 0], "{received}");
+        assert!(values(&received, "x-auth-roles").is_empty(), "the account has no roles: {received}");
         // The manual clock stands at 1800000000, and an access token is valid for 300 s.
         assert_eq!(values(&received, "x-auth-expires"), ["1800000300"], "{received}");
         assert_eq!(values(&received, "cookie"), [COOKIE], "{received}");
-        assert_eq!(values(&received, "authorization"), [""; 0], "the app gets the token: {received}");
+        assert!(values(&received, "authorization").is_empty(), "the app gets the token: {received}");
     }
 
     /// Identity headers of the caller do not reach the app, nor do headers whose names many apps treat as equal.
@@ -231,13 +228,13 @@ impl Caller<'_> {
         let aliases = ['-', '_', '.', '~', '!', '#', '$', '%', '&', '\'', '*', '+', '^', '`', '|'];
         for alias in aliases {
             let mut request = self.get(Some(access));
-            for name in IDENTITY {
+            for name in IDENTITY_HEADERS {
                 let both_replaced = name.replace('-', &alias.to_string());
                 let second_replaced = name.replace("auth-", &format!("auth{alias}"));
                 request = request.header(both_replaced, "forged").header(second_replaced, "forged");
             }
             let received = self.send_and_expect_pass(request).await;
-            for name in IDENTITY {
+            for name in IDENTITY_HEADERS {
                 assert_eq!(values(&received, name), values(&honest, name), "{alias}: {received}");
             }
         }
@@ -247,7 +244,7 @@ impl Caller<'_> {
             let answer = self.proxy.send(self.get(Some(access)).header("Connection", names)).await;
             if answer.status.is_success() {
                 let received = answer.json();
-                for name in IDENTITY {
+                for name in IDENTITY_HEADERS {
                     assert_eq!(values(&received, name), values(&honest, name), "Connection: {names}: {received}");
                 }
             }
@@ -285,9 +282,9 @@ impl Caller<'_> {
         let sent = b"bytes in both directions";
         for _ in 0..3 {
             connection.write_all(sent).await.unwrap();
-            let mut echoed = [0; 24];
+            let mut echoed = vec![0; sent.len()];
             connection.read_exact(&mut echoed).await.unwrap();
-            assert_eq!(&echoed, sent);
+            assert_eq!(echoed, sent);
         }
     }
 
@@ -314,18 +311,18 @@ impl Caller<'_> {
         let one_factor = node.login("vera").await;
         self.check_vault_is_refused(&one_factor.access).await;
         self.send_and_expect_pass(self.get(Some(&one_factor.access))).await;
-        let enrolled = factors::enrol(cluster, node, "vera").await;
-        let received = self.send_and_expect_pass(self.vault(&enrolled.tokens.access)).await;
+        let two_factors = factors::enrol(cluster, node, "vera").await;
+        let received = self.send_and_expect_pass(self.vault(&two_factors.tokens.access)).await;
         assert_eq!(received["uri"], "/vault/gold?of=today", "{received}");
-        assert_eq!(values(&received, "x-auth-session"), [enrolled.tokens.session.as_str()], "{received}");
+        assert_eq!(values(&received, "x-auth-session"), [two_factors.tokens.session.as_str()], "{received}");
 
         // One second more than `/vault/` allows.
         cluster.advance(Duration::from_secs(301));
-        let late = Tokens::of(&node.refresh(&enrolled.tokens.refresh).await.expect(200));
+        let late = Tokens::of(&node.refresh(&two_factors.tokens.refresh).await.expect(200));
         self.check_vault_is_refused(&late.access).await;
         self.send_and_expect_pass(self.get(Some(&late.access))).await;
-        let body = json!({ "method": "totp", "code": enrolled.app.code(&cluster.clock) });
-        let stepped_up = signed_in(node, &late, Method::POST, "/v1/me/reauthenticate", body).await.expect(200);
+        let body = json!({ "method": "totp", "code": two_factors.app.code(&cluster.clock) });
+        let stepped_up = try_reauthenticate(node, &late.access, body).await.expect(200);
         self.send_and_expect_pass(self.vault(&stepped_up.text_of("access_token"))).await;
     }
 
@@ -373,7 +370,7 @@ impl Caller<'_> {
     }
 }
 
-/// The values of a header that the app received. Names that CGI, WSGI and PHP treat as equal to this name count, too.
+/// The values of a header that the app received, also under other names that CGI, WSGI and PHP treat as equal to this name.
 fn values<'a>(received: &'a Value, name: &str) -> Vec<&'a str> {
     let normalized = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_ascii_lowercase();
     let headers = received["headers"].as_array().unwrap().iter();
@@ -381,7 +378,7 @@ fn values<'a>(received: &'a Value, name: &str) -> Vec<&'a str> {
     equal.map(|header| header[1].as_str().unwrap()).collect()
 }
 
-/// Copies a file of `examples` to `target` with replacements, of which each must occur in the file.
+/// Copies a file of `examples` to `target`, and replaces the first text of each change, which the file must contain, with the second.
 fn copy_example(example: &str, target: &Path, changes: &[(&str, &str)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
     let mut text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -1,4 +1,4 @@
-//! nginx with `auth_request`.
+//! Tests nginx with `auth_request`, in the configuration of `examples/nginx`.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ const INSTALL: &str = "this test needs nginx: `apt-get install nginx` (Debian, U
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_passes_valid_tokens_only() {
-    Proxy { start, times_out: true }.check().await;
+    Proxy { start, has_short_timeout: true }.check().await;
 }
 
 pub(super) fn start(addresses: &Addresses) -> Result<Guard, String> {

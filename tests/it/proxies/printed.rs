@@ -1,4 +1,4 @@
-//! The commands in the READMEs of the proxy examples, with `examples/plain_app.py`. Only ports differ from the printed commands.
+//! Runs the commands in the READMEs of the proxy examples as printed, except for ports. The commands start `examples/plain_app.py`.
 
 use std::{
     fs,
@@ -32,18 +32,16 @@ wait
 /// A copy of `examples` with other ports.
 struct Examples {
     folder: TempDir,
-    /// The port of the proxy.
-    listen: u16,
-    /// The port of the app.
-    app: u16,
+    proxy_port: u16,
+    app_port: u16,
 }
 
 impl Examples {
     fn new(node: &Node) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let examples = Self { folder, listen: guard::free_port(), app: guard::free_port() };
-        // The ports of the proxy, the app and Latchkey in the examples, and those of this test.
-        let ports = [(8000, examples.listen), (3000, examples.app), (8080, node.address().port())];
+        let examples = Self { folder, proxy_port: guard::free_port(), app_port: guard::free_port() };
+        // each port that the examples print, and the one that replaces it
+        let ports = [(8000, examples.proxy_port), (3000, examples.app_port), (8080, node.address().port())];
         copy_with_ports(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples"), &examples.path(), &ports);
         examples
     }
@@ -77,12 +75,12 @@ impl Examples {
 
     /// Runs the calls in nginx's README: without a token, after a login, and after the logout.
     async fn check_calls(&self) {
-        let probe = format!("http://127.0.0.1:{}/", self.listen);
+        let probe = format!("http://127.0.0.1:{}/", self.proxy_port);
         wait::until("the proxy refuses a request without a token", async || {
             reqwest::get(&probe).await.is_ok_and(|response| response.status() == 401)
         })
         .await;
-        let app = format!("http://127.0.0.1:{}/", self.app);
+        let app = format!("http://127.0.0.1:{}/", self.app_port);
         wait::until("the app answers", async || reqwest::get(&app).await.is_ok()).await;
         let calls = self.commands("nginx").pop().unwrap();
         let output = tokio::task::block_in_place(|| succeed(Command::new("sh").args(["-e", "-c", &calls])));
@@ -157,8 +155,8 @@ async fn nginx_calls_run_as_printed() {
     let app = examples.start("nginx", &app_command);
     let addresses = Addresses {
         latchkey: node.address(),
-        app: SocketAddr::from(([127, 0, 0, 1], examples.app)),
-        listen: SocketAddr::from(([127, 0, 0, 1], examples.listen)),
+        app: SocketAddr::from(([127, 0, 0, 1], examples.app_port)),
+        listen: SocketAddr::from(([127, 0, 0, 1], examples.proxy_port)),
     };
     let proxy = nginx::start(&addresses).unwrap();
     examples.check_calls().await;

@@ -9,7 +9,7 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn traefik_passes_valid_tokens_only() {
     // Traefik waits 30 s for a response, which cannot be changed.
-    Proxy { start, times_out: false }.check().await;
+    Proxy { start, has_short_timeout: false }.check().await;
 }
 
 fn start(addresses: &Addresses) -> Result<Guard, String> {

@@ -1,4 +1,4 @@
-//! The commands `latchkey backup` and `latchkey restore`.
+//! Tests the commands `latchkey backup` and `latchkey restore`.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Output};
 
@@ -67,13 +67,13 @@ async fn backup_of_running_service_restores_accounts_keys_and_sessions() {
     assert!(printed.contains("are live again"), "{printed}");
     let service = Service::start(new.path());
     assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
-    // The token was issued after the backup: it advances the restored session, which is one generation behind.
+    // The token was issued after the backup. The restored session accepts it, although the backup has only the token before it.
     service.client.refresh(&kept.refresh).await.expect(200);
     service.client.login("ada").await;
     assert_eq!(key_ids(&service).await, keys);
     let (code, log) = service.end(Signal::TERM);
     assert_eq!(code, Some(0), "{log}");
-    // The restored sessions are durable: they survive the next restart, too.
+    // The restored sessions survive a restart.
     let service = Service::start(new.path());
     service.client.refresh(&kept.refresh).await.expect(200);
     assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
@@ -88,7 +88,7 @@ async fn restore_ends_all_sessions_by_default() {
     drop(service.end(Signal::TERM));
     let backup = new.path().join("backup");
     expect_success(old.path(), &["backup", backup.to_str().unwrap()]);
-    // The backup has the session, and does not know that it ends now.
+    // The backup has the session, which ends only now.
     let service = Service::start(old.path());
     service.client.logout(&session.refresh).await.expect(204);
     drop(service);
@@ -98,7 +98,7 @@ async fn restore_ends_all_sessions_by_default() {
     let service = Service::start(new.path());
     assert_eq!(service.client.refresh(&session.refresh).await.problem().1, "invalid_refresh_token");
     service.client.login("ada").await;
-    let (_, log) = service.end(Signal::TERM);
+    let (_code, log) = service.end(Signal::TERM);
     assert!(log.contains("Redis has no sessions, and lacks the time") && !log.contains("\"level\":\"ERROR\""), "{log}");
 }
 
@@ -135,27 +135,28 @@ async fn restore_over_a_service_or_of_a_damaged_backup_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn restore_without_secret_says_that_the_service_needs_the_former_secret() {
     let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let with_secret = |folder: &Path, arguments: &[&str]| {
+    let command_with_secret = |folder: &Path, arguments: &[&str]| {
         let mut command = command(folder, arguments);
         command.env("LATCHKEY_SECRET", "a secret that is kept outside of the data directory");
         command
     };
-    let service = Service::spawn(with_secret(old.path(), &["serve"])).unwrap();
+    let service = Service::spawn(command_with_secret(old.path(), &["serve"])).unwrap();
     service.client.register("ada").await;
     drop(service.end(Signal::TERM));
     let backup = new.path().join("backup");
-    let made = with_secret(old.path(), &["backup", backup.to_str().unwrap(), "--no-sessions"]).output().unwrap();
-    let (code, text) = outcome(&made);
+    let output =
+        command_with_secret(old.path(), &["backup", backup.to_str().unwrap(), "--no-sessions"]).output().unwrap();
+    let (code, text) = outcome(&output);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Wrote latchkey.db to"), "{text}");
     let manifest: Value = serde_json::from_slice(&fs::read(backup.join("backup.json")).unwrap()).unwrap();
-    assert_eq!(manifest.get("service_was_running"), None, "without the sessions it is unknown");
+    assert_eq!(manifest.get("service_was_running"), None, "unknown in a backup without sessions");
 
     let printed = expect_success(new.path(), &["restore", "backup"]);
     assert!(printed.contains("The backup has no secret, and none is configured."), "{printed}");
     let Err(log) = Service::try_start_with(new.path(), &["serve"]) else { panic!("the node started") };
     assert!(log.contains("configure the secret that the service used before"), "{log}");
-    let service = Service::spawn(with_secret(new.path(), &["serve"])).unwrap();
+    let service = Service::spawn(command_with_secret(new.path(), &["serve"])).unwrap();
     service.client.login("ada").await;
 }
 
@@ -176,7 +177,7 @@ async fn backup_with_postgres_lacks_the_database_and_prints_the_command_for_it()
     assert!(text.contains("Wrote secret, sessions.rdb") && text.contains("pg_dump --format=custom"), "{text}");
     drop(service.end(Signal::TERM));
 
-    // The node's machine is lost, but not the database. Without its URL, the restore expects a database in the backup.
+    // The node's machine is lost, but not the database. Without the database's URL, the restore expects a database in the backup.
     fs::remove_dir_all(folder.path().join("latchkey-data")).unwrap();
     let message = "the backup has no database: it was made with PostgreSQL";
     assert_fails_with(folder.path(), &["restore", "copy"], message);
