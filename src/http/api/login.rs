@@ -311,8 +311,8 @@ impl LoginApi {
     /// Checks the identifier and the password and starts a session. The response never reveals whether the account exists or
     /// is disabled. If the account has a second factor, the response to the right password is `403 second_factor_required`, and
     /// `POST /v1/login/second-factor` starts the session. A remembered device (`X-Device-Token` or its
-    /// cookie) skips the second factor, and its session has the level `aal1`. An account may have up to
-    /// {session.max_per_account} sessions; a further sign-in ends the oldest.
+    /// cookie) skips the second factor, and its session has the level `aal1`. An account may have
+    /// up to {session.max_per_account} sessions; a further sign-in ends the oldest.
     ///
     /// With the transport `cookie`, a browser's page must be of the same site as the API: otherwise the browser would not
     /// keep the cookie, and the response is `403 cookie_cross_site`.
