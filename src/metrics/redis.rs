@@ -5,6 +5,7 @@ use std::time::Instant;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, core::Collector};
 
 use super::{cache::CacheMetrics, counter, counters, durations};
+use crate::domain::event::EndReason;
 
 /// Metrics of commands, connections, revocations and the session cache.
 #[derive(Clone, Debug)]
@@ -13,8 +14,7 @@ pub struct RedisMetrics {
     errors: IntCounterVec,
     /// Opened connections.
     pub connects: IntCounter,
-    /// Revocations by this node, by reason.
-    pub revocations: IntCounterVec,
+    revocations: IntCounterVec,
     /// Hits and misses of the session cache.
     pub cache: CacheMetrics,
 }
@@ -71,6 +71,11 @@ impl RedisMetrics {
             duration: self.commands.with_label_values(&[command]),
             errors: self.errors.with_label_values(&[command]),
         }
+    }
+
+    /// Counts a revocation by this node.
+    pub fn count_revocation(&self, reason: EndReason) {
+        self.revocations.with_label_values(&[reason.as_str()]).inc();
     }
 }
 

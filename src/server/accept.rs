@@ -29,10 +29,7 @@ impl Backoff {
     /// failure of a burst.
     pub(super) fn failed(&mut self, error: &io::Error) -> Option<Duration> {
         if allows_retry_at_once(error) {
-            tracing::debug!(
-                %error,
-                "connection closed by the client before it was accepted; other connections are unaffected"
-            );
+            tracing::debug!(%error, "accepting a connection failed, retrying at once: other connections are unaffected");
             return None;
         }
         if self.failures == 0 {
@@ -52,7 +49,7 @@ impl Backoff {
 
 /// Whether the error concerns only one connection, or a signal interrupted the call. Linux reports errors of the new connection
 /// through `accept`; see "Error handling" in accept(2).
-fn allows_retry_at_once(error: &io::Error) -> bool {
+pub(super) fn allows_retry_at_once(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

@@ -6,13 +6,15 @@
 //! established connection. A client that connects meanwhile gets no answer. Its system retries after a second and is refused,
 //! before the client has sent a request.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+
+use super::accept::allows_retry_at_once;
 
 /// How long to wait for handshakes in progress: longer than a round trip within a data centre takes.
 pub(super) const HANDSHAKE_WAIT: Duration = Duration::from_millis(250);
@@ -67,8 +69,20 @@ pub(super) fn close(
     // accepts without tokio, whose reactor may not have reported all of the connections yet
     let Ok(listener) = listener.into_std() else { return };
     while let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
-        // tokio made the listener non-blocking, so this fails once no connection is left
-        let Ok((stream, remote)) = listener.accept() else { return };
+        let (stream, remote) = match listener.accept() {
+            Ok(accepted) => accepted,
+            // tokio made the listener non-blocking, so this means that no connection is left
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            Err(error) if allows_retry_at_once(&error) => continue,
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    "accepting the last connections at shutdown failed: those that are not accepted yet are reset. If the process has \
+                     too many open files, raise the limit (LimitNOFILE= in systemd) or lower http.max_connections"
+                );
+                return;
+            }
+        };
         if stream.set_nonblocking(true).is_ok()
             && let Ok(stream) = TcpStream::from_std(stream)
         {

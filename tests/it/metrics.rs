@@ -137,6 +137,20 @@ async fn counters_of_sign_ins_have_every_documented_label_before_the_first_event
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn session_that_the_session_limit_ends_counts_as_a_revocation() {
+    let mut cluster = TestCluster::new();
+    cluster.config.session.max_per_account = 1;
+    let node = cluster.node().await;
+    node.register("ada").await;
+    for _ in 0..3 {
+        node.login("ada").await;
+    }
+    let text = scrape(&node).await;
+    assert_eq!(value(&text, "latchkey_revocations_total{reason=\"limit\"}"), 2.0);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn counters_count_logins_refreshes_and_requests() {
     let mut cluster = TestCluster::new();
     // so that a superseded refresh token counts as reused after the grace window

@@ -34,6 +34,7 @@ use super::{
 };
 use crate::domain::{
     clock::Timestamp,
+    event::EndReason,
     ids::{AccountId, SessionId},
     session::{ClientGrant, Grant, SessionOrigin, Transport},
 };
@@ -237,6 +238,7 @@ impl Authorizations {
                 let evicted = evicted_ids(created);
                 for session in &evicted {
                     self.log.session_cache.remove_session(account, *session);
+                    self.connection.metrics.count_revocation(EndReason::Limit);
                 }
                 if let Value::Array(created) = created
                     && let Some(position) = created.get(1)
@@ -261,6 +263,7 @@ impl Authorizations {
                 let ended = bytes_at(1).and_then(|id| <[u8; 16]>::try_from(id).ok()).map(SessionId::from_bytes);
                 if let (Some(session), Some(position)) = (ended, parts.get(2)) {
                     self.log.session_cache.remove_session(account, session);
+                    self.connection.metrics.count_revocation(EndReason::Reuse);
                     // I3, as above
                     let position = parse_position("exchange", position)?;
                     self.log.confirm_position(self.log.acks.open(), account, position).await;

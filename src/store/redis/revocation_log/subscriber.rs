@@ -42,11 +42,16 @@ impl Subscriber {
         let _connection = AbortOnDropHandle::new(self.connection.keep_subscriber_connected());
         // Whether the last attempt to subscribe failed.
         let mut has_failed = false;
+        // Not a new pause in each turn: messages that arrive more often than that would postpone the retry forever.
+        let mut retries = tokio::time::interval(RETRY_PAUSE);
         loop {
             tokio::select! {
                 reconnected = reconnections.recv() => match reconnected {
                     // A lag means several reconnections: one subscription, on the current connection, is enough.
-                    Ok(_) | Err(RecvError::Lagged(_)) => has_failed = !self.subscribe(has_failed).await,
+                    Ok(_) | Err(RecvError::Lagged(_)) => {
+                        has_failed = !self.subscribe(has_failed).await;
+                        retries.reset();
+                    }
                     Err(RecvError::Closed) => return,
                 },
                 message = messages.recv() => match message {
@@ -65,8 +70,9 @@ impl Subscriber {
                     }
                     Err(RecvError::Closed) => return,
                 },
-                () = tokio::time::sleep(RETRY_PAUSE), if has_failed || self.is_denied() => {
+                _ = retries.tick(), if has_failed || self.is_denied() => {
                     has_failed = !self.subscribe(has_failed).await;
+                    retries.reset();
                 }
             }
         }

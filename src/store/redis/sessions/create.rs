@@ -14,6 +14,7 @@ use crate::{
         additional_claims::AdditionalClaims,
         authentication::Authentication,
         clock::Timestamp,
+        event::EndReason,
         ids::{AccountId, SessionId},
         session::{ClientGrant, Grant, OriginTag, SessionOrigin, Transport},
     },
@@ -121,6 +122,7 @@ impl SessionStore {
                 let evicted = evicted_ids(&answer);
                 for session in &evicted {
                     self.log.session_cache.remove_session(new.account, *session);
+                    self.count_revocation(EndReason::Limit);
                 }
                 if let Some(position) = last_event {
                     self.confirm_ended("create", new.account, position).await?;

@@ -77,7 +77,7 @@ impl SessionStore {
     }
 
     fn count_revocation(&self, reason: EndReason) {
-        self.connection.metrics.revocations.with_label_values(&[reason.as_str()]).inc();
+        self.connection.metrics.count_revocation(reason);
     }
 
     /// Runs a script on an account's sessions in one round trip, with the keys and arguments of every session script
