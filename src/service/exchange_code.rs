@@ -115,23 +115,28 @@ pub async fn exchange_code(
         }
         ExchangeOutcome::Invalid => return Err(ExchangeCodeError::InvalidCode),
     };
-    let payload: CodePayload = serde_json::from_str(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
     // The session exists now. If no tokens are issued, it must end. `issue_tokens` gets a clone of the grant, because it changes it.
-    match issue_tokens(state, client, grant.clone(), payload, &input, now).await {
+    match issue_tokens(state, client, grant.clone(), &payload, &input, now).await {
         Ok(issued) => {
             state.audit.record(new_entry(AuditEvent::SignIn).session(grant.session).actor(Actor::Account));
             Ok(issued)
         }
         Err(error) => {
-            let ended = state.redis.sessions.revoke(grant.account, grant.session, EndReason::Revoked, now).await;
-            if let Err(revoke_error) = ended {
-                tracing::warn!(
+            let reason = EndReason::Revoked;
+            match state.redis.sessions.revoke(grant.account, grant.session, reason, now).await {
+                // another request has ended the session and recorded that
+                Ok(false) => {}
+                Ok(true) => {
+                    let entry = new_entry(AuditEvent::SessionEnded).because(reason.as_str()).session(grant.session);
+                    state.audit.record(entry.actor(Actor::Service));
+                }
+                Err(revoke_error) => tracing::warn!(
                     error = %revoke_error,
                     account = %grant.account,
                     session = %grant.session,
                     "the session of an authorization code that was refused could not be ended: it has no tokens, and stays live until its \
                      idle timeout"
-                );
+                ),
             }
             Err(error)
         }
@@ -143,10 +148,11 @@ async fn issue_tokens(
     state: &AppState,
     client: &Client,
     mut grant: Grant,
-    payload: CodePayload,
+    payload: &str,
     input: &CodeExchange,
     now: Timestamp,
 ) -> Result<(Tokens, Option<IdToken>), ExchangeCodeError> {
+    let payload: CodePayload = serde_json::from_str(payload).map_err(|error| ServiceError::Internal(error.into()))?;
     // The consent may have been withdrawn since the code was issued.
     if needs_consent(client, &input.redirect_uri) {
         let consent = state.sql.consent(grant.account, client.id.as_str()).await?;

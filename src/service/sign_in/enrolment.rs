@@ -193,12 +193,12 @@ async fn lock(state: &AppState, open: &OpenChallenge) -> Result<AccountChange, S
     change.filter(may_enrol).ok_or(SecondFactorError::InvalidChallenge)
 }
 
-/// Consumes the challenge and stores the change that added the first factor. The account gets recovery codes, its owner gets a notice, and
-/// its sessions end. Returns the account and the codes.
+/// Consumes the challenge and stores the change that added the first factor. If that fails, restores the challenge. Returns the account and
+/// its recovery codes.
 async fn commit(
     state: &AppState,
     open: &OpenChallenge,
-    mut change: AccountChange,
+    change: AccountChange,
     factor: NoticeFactor,
     origin: &RequestOrigin,
     now: Timestamp,
@@ -206,6 +206,22 @@ async fn commit(
     if !open.take(state).await? {
         return Err(SecondFactorError::InvalidChallenge);
     }
+    let stored = store(state, change, factor, origin, now).await;
+    if stored.is_err() {
+        open.restore(state).await;
+    }
+    Ok(stored?)
+}
+
+/// Stores the change that added the first factor. The account gets recovery codes, its owner gets a notice, and its sessions end. Returns
+/// the account and the codes.
+async fn store(
+    state: &AppState,
+    mut change: AccountChange,
+    factor: NoticeFactor,
+    origin: &RequestOrigin,
+    now: Timestamp,
+) -> Result<(Account, Vec<SecretText>), ServiceError> {
     let codes = recovery_codes::generate(state, &mut change, now).await?;
     let summary = ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor };
     let no_session = None; // the sign-in is not complete yet

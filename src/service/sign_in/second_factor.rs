@@ -291,10 +291,10 @@ async fn continue_with_passkey(
     // The last use is stored below, once the sign-in is complete.
     let is_complete = |_user_verified: bool| false;
     let verified = verify::verify(state, passkey_task(open)?, credential, &origin, is_complete).await?;
+    let attempt = LoginAttempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
     if !open.take(state).await? {
         return Err(SecondFactorError::InvalidChallenge);
     }
-    let attempt = LoginAttempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
     let signed_in = finish_and_remember_device(state, open, input, attempt, verified.methods, remember_device).await?;
     state.sql.set_passkey_used_at(verified.passkey, state.clock.now()).await?;
     Ok(signed_in)

@@ -94,6 +94,24 @@ async fn confirmation_that_a_locked_database_refuses_is_not_counted() {
 }
 
 #[tokio::test]
+async fn enrolment_that_the_database_refuses_can_be_repeated_with_the_same_challenge() {
+    let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::ZERO);
+    let node = cluster.node().await;
+    node.register("ada").await;
+    let challenge = expect_enrolment(&node.try_login("ada", PASSWORD).await);
+    let app = App { secret: start_enrolment(&node, &challenge).await.expect(200).text_of("secret") };
+    let code = app.code(&cluster.clock);
+    // the recovery codes are stored after the challenge was consumed
+    let create_trigger =
+        "CREATE TRIGGER refuse BEFORE INSERT ON recovery_keys BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    cluster.execute_sql(create_trigger).await;
+    confirm_enrolment(&node, &challenge, &code).await.expect(500);
+    cluster.execute_sql("DROP TRIGGER refuse").await;
+    confirm_enrolment(&node, &challenge, &code).await.expect(200);
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
     let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
     cluster.config.login.email_code = true;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchkey::{
     crypto::authorization_code::RequestHandle,
-    domain::{app_client::AppSettings, session::SessionOrigin},
+    domain::{app_client::AppSettings, audit::AuditEvent, session::SessionOrigin},
     service::{
         authorize::{self, AuthorizationError},
         browser_session::{self, BrowserSession},
@@ -172,6 +172,13 @@ async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
     // The forum's session and its unused code have ended. The shop's session continues.
     refresh(&node, &forum, text(&tokens, "refresh_token")).await.expect(400);
     exchange(&node, &forum, &unused_code).await.expect(400);
+    // the refused exchange has started a session and ended it
+    node.state.audit.flush().await.unwrap();
+    let filter = AuditFilter { event: Some(AuditEvent::SessionEnded), ..AuditFilter::default() };
+    let ended = node.state.sql.audit(&filter, 100).await.unwrap();
+    let ended_by_service =
+        ended.iter().filter(|row| row.actor == "service" && row.client_id.as_deref() == Some("forum"));
+    assert_eq!(ended_by_service.count(), 1);
     refresh(&node, &shop, text(&shop_tokens, "refresh_token")).await.expect(200);
     assert_eq!(page_and_handle(&node, &browser.authorize(&node, &request).await).0, "/account/consent");
     let repeated = node.delete("/v1/me/consents/forum", &login_tokens.access).await;
