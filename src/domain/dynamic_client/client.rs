@@ -33,7 +33,8 @@ impl ClientMetadata {
     /// its metadata names fewer. Its users always consent.
     pub fn into_client(self, parts: DynamicClientParts<'_>) -> Client {
         let DynamicClientParts { reference, client_id, source, scopes, resources, secret, created_at } = parts;
-        let requested = self.scope.as_deref().and_then(|scope| SpaceSeparated::from_spaced(scope).ok());
+        // an unreadable list permits no scope
+        let requested = self.scope.as_deref().map(|scope| SpaceSeparated::from_spaced(scope).unwrap_or_default());
         let is_requested = |scope: &str| requested.as_ref().is_none_or(|requested| requested.contains(scope));
         let granted = scopes.items().iter().filter(|scope| is_requested(scope));
         let method = self.method();
@@ -91,22 +92,34 @@ mod tests {
         *,
     };
 
+    /// The client with this metadata. Dynamic clients may request the scopes `allowed`.
+    fn client(metadata: ClientMetadata, allowed: &SpaceSeparated) -> Client {
+        let resources = SpaceSeparated::parse(["https://mcp.example.com/mcp"]).unwrap();
+        metadata.into_client(DynamicClientParts {
+            reference: DynamicClient::reference(DynamicSource::Document, &"a".repeat(DIGEST_CHARS)),
+            client_id: URL.to_owned(),
+            source: DynamicSource::Document,
+            scopes: allowed,
+            resources: &resources,
+            secret: ClientSecretHash::new([0; 32]),
+            created_at: Timestamp::from_millis(0),
+        })
+    }
+
+    #[test]
+    fn client_with_an_unreadable_stored_scope_has_no_scope() {
+        let allowed = SpaceSeparated::parse(["openid"]).unwrap();
+        // two spaces between the scopes, which `ClientMetadata::read` refuses
+        let metadata = ClientMetadata { scope: Some("openid  email".to_owned()), ..document(&[]).unwrap() };
+        assert!(client(metadata, &allowed).scopes.is_empty());
+    }
+
     #[test]
     fn client_has_only_allowed_scopes_asks_for_consent_and_is_named_after_its_host() {
         let allowed = SpaceSeparated::parse(["openid", "email", "mcp:read"]).unwrap();
-        let resources = SpaceSeparated::parse(["https://mcp.example.com/mcp"]).unwrap();
         let client_with_scope = |scope: Value| {
             // without a name, so that the client gets the host of its document, app.example.com
-            let metadata = document(&[("scope", scope), ("client_name", Value::Null)]).unwrap();
-            metadata.into_client(DynamicClientParts {
-                reference: DynamicClient::reference(DynamicSource::Document, &"a".repeat(DIGEST_CHARS)),
-                client_id: URL.to_owned(),
-                source: DynamicSource::Document,
-                scopes: &allowed,
-                resources: &resources,
-                secret: ClientSecretHash::new([0; 32]),
-                created_at: Timestamp::from_millis(0),
-            })
+            client(document(&[("scope", scope), ("client_name", Value::Null)]).unwrap(), &allowed)
         };
         let mut client = client_with_scope(json!("openid admin"));
         assert_eq!(client.scopes.to_string(), "openid", "admin is not allowed");
@@ -118,5 +131,7 @@ mod tests {
         assert_eq!(client.display_name(), URL, "not the reference, which contains a digest");
         assert!(DynamicClient::is_reference(client.id.as_str()));
         assert!(!DynamicClient::is_reference("grafana"), "the id of a client that an operator has registered");
+        let not_base64url = format!("url.{}.", "a".repeat(DIGEST_CHARS - 1));
+        assert!(!DynamicClient::is_reference(&not_base64url));
     }
 }

@@ -53,11 +53,12 @@ pub struct DynamicClient {
 
 impl DynamicClient {
     /// Whether the id of a client is a [reference](Self::reference) to a dynamic client: the prefix of its source, and a digest in
-    /// 32 characters. Operators cannot register a client with such an id.
+    /// 32 characters of base64url. Operators cannot register a client with such an id.
     pub fn is_reference(id: &str) -> bool {
         let has_form_of = |source: DynamicSource| {
+            let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
             let digest = id.strip_prefix(source.prefix());
-            digest.is_some_and(|digest| digest.len() == DIGEST_CHARS)
+            digest.is_some_and(|digest| digest.len() == DIGEST_CHARS && digest.bytes().all(is_base64url))
         };
         has_form_of(DynamicSource::Document) || has_form_of(DynamicSource::Registration)
     }

@@ -17,7 +17,7 @@ const MAX_TEXT_BYTES: usize = 1024;
 /// Why client metadata is refused. The texts are for the developer of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
-    /// A redirect URI is invalid (`invalid_redirect_uri`).
+    /// A redirect URI, also one for after a sign-out, is invalid (`invalid_redirect_uri`).
     #[error("{0}")]
     RedirectUri(&'static str),
     /// Another part of the metadata is invalid (`invalid_client_metadata`).
@@ -96,7 +96,7 @@ impl ClientMetadata {
         if redirect_uris.is_empty() {
             return Err(RedirectUri("redirect_uris is missing."));
         }
-        let error = Metadata("post_logout_redirect_uris must be a list of at most 16 URIs.");
+        let error = RedirectUri("post_logout_redirect_uris must be a list of at most 16 URIs.");
         let post_logout_redirect_uris = members.list("post_logout_redirect_uris", error)?.unwrap_or_default();
         let kind = kind_of(auth_method);
         for uri in redirect_uris.iter().chain(&post_logout_redirect_uris) {
@@ -302,6 +302,16 @@ mod tests {
             ("initiate_login_uri", json!(["https://app.example.com/start"])),
         ] {
             assert!(document(&[(name, value.clone())]).is_err(), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn invalid_redirect_uris_of_both_kinds_are_refused_as_redirect_uris() {
+        for name in ["redirect_uris", "post_logout_redirect_uris"] {
+            for value in [json!("https://app.example.com/"), json!([1]), json!(["javascript:alert(1)"])] {
+                let refused = document(&[(name, value.clone())]);
+                assert!(matches!(refused, Err(MetadataError::RedirectUri(_))), "{name}: {value}");
+            }
         }
     }
 

@@ -135,6 +135,7 @@ async fn invalid_metadata_is_refused_with_an_error_code_of_rfc_7591() {
             json!({ "redirect_uris": ["com.example.app:/cb"], "token_endpoint_auth_method": "client_secret_post" }),
             invalid_uri,
         ),
+        (json!({ "post_logout_redirect_uris": "https://app.example.com/" }), invalid_uri),
         (json!({ "token_endpoint_auth_method": "tls_client_auth" }), invalid_metadata),
         (json!({ "token_endpoint_auth_method": "private_key_jwt" }), invalid_metadata),
         (json!({ "token_endpoint_auth_method": "private_key_jwt", "jwks": { "keys": [] } }), invalid_metadata),
