@@ -69,7 +69,7 @@ impl Sql {
             Some(ImportOutcome::UsernameTaken) => return Err(InsertError::UsernameTaken),
             Some(ImportOutcome::IdTaken) => {
                 let text = format!("the account id {} is taken", new.id);
-                return Err(SqlError::Other(sqlx::Error::Protocol(text)).into());
+                return Err(SqlError::Conflict(text).into());
             }
             // `insert` returns an outcome for each row, so `None` does not occur.
             Some(ImportOutcome::EmailTaken) | None => return Err(InsertError::EmailTaken),
@@ -243,7 +243,7 @@ async fn resolve_conflict(
             return Ok(ImportOutcome::Inserted);
         }
     }
-    Err(SqlError::Other(sqlx::Error::Protocol(format!("the account {} conflicts with a changing row", row.id))))
+    Err(SqlError::Conflict(format!("the account {} conflicts with a changing row", row.id)))
 }
 
 /// The id of the account whose unique column has the value `key`. `sql` selects the id by this column.

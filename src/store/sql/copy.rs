@@ -1,6 +1,9 @@
 //! Copies a SQLite database while it is in use, and finds its file.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use sqlx::Connection;
 
@@ -13,12 +16,15 @@ impl Sql {
     /// if the database is not SQLite.
     ///
     /// # Errors
-    /// [`SqlError`], also if `path` is not UTF-8.
+    /// [`SqlError`]. [`SqlError::File`] if `path` is not UTF-8.
     pub async fn copy_to(&self, path: &Path) -> Result<bool, SqlError> {
         if self.dialect != Dialect::Sqlite {
             return Ok(false);
         }
-        let target = path.to_str().ok_or_else(|| SqlError::Address("the path of a copy must be UTF-8".into()))?;
+        let target = path.to_str().ok_or_else(|| SqlError::File {
+            path: path.to_owned(),
+            source: io::Error::new(io::ErrorKind::InvalidInput, "the path of a copy must be UTF-8"),
+        })?;
         // Outside the pool: the copy may take long.
         let mut connection = self.connect_directly().await?;
         query("VACUUM INTO $1").bind(target.to_owned()).execute(&mut connection).await?;

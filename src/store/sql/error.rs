@@ -42,7 +42,7 @@ pub enum SqlError {
     /// `database.url` is unusable.
     #[error("database.url: {0}")]
     Address(String),
-    /// The SQLite file can't be created or opened.
+    /// A SQLite file can't be created or opened.
     #[error("{path}: {source}", path = .path.display())]
     File {
         /// The file.
@@ -50,6 +50,9 @@ pub enum SqlError {
         /// The cause.
         source: io::Error,
     },
+    /// A row to insert conflicts with another row, which no caller can resolve.
+    #[error("{0}")]
+    Conflict(String),
     /// Any other error, such as no such database, wrong password, missing table.
     #[error("{}", reason(.0))]
     Other(sqlx::Error),

@@ -240,9 +240,12 @@ impl AccountChange {
     /// # Errors
     /// [`SqlError`]
     pub async fn confirm_totp(&mut self, id: FactorId, step: u64, now: Timestamp) -> Result<(), SqlError> {
-        let sql = "UPDATE totp_factors SET confirmed_at = $1, last_step = $2, last_used_at = $1 WHERE id = $3";
+        let sql = "UPDATE totp_factors SET confirmed_at = $1, last_step = $2, last_used_at = $1 \
+                   WHERE id = $3 AND account_id = $4";
         let step = i64::try_from(step).unwrap_or(i64::MAX);
-        query(sql).bind(now.as_millis()).bind(step).bind(id.to_string()).execute(&mut *self.tx).await?;
+        let account = self.account.id.to_string();
+        let update = query(sql).bind(now.as_millis()).bind(step).bind(id.to_string()).bind(account);
+        update.execute(&mut *self.tx).await?;
         Ok(())
     }
 

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use latchkey::{
-    domain::account::{Account, ClaimsVersion, Email, Epoch, Identifier, Roles},
-    store::sql::AddressRecord,
+    domain::{
+        account::{Account, ClaimsVersion, Email, Epoch, Identifier, Roles},
+        ids::FactorId,
+    },
+    store::sql::{AddressRecord, TotpFactor},
 };
 
 use super::{LATER, hash, new_account, new_id, on_every_backend, with_username};
@@ -64,6 +67,33 @@ async fn change_dropped_without_commit_is_rolled_back() {
             drop(change);
         }
         assert_eq!(sql.account(before.id).await.unwrap(), Some(before));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn authenticator_app_of_another_account_is_not_confirmed() {
+    on_every_backend(async |backend| {
+        let sql = backend.migrated_pool().await;
+        let ann = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
+        let ben = sql.insert_account(&new_account("ben@example.com")).await.unwrap().id;
+        let app = TotpFactor {
+            id: FactorId(ben.0),
+            account: ben,
+            label: "Phone".to_owned(),
+            sealed: vec![1],
+            created_at: LATER,
+            confirmed_at: None,
+            last_step: 0,
+            last_used_at: None,
+        };
+        let mut change = sql.change_account(ben).await.unwrap().unwrap();
+        change.add_totp(&app).await.unwrap();
+        change.commit().await.unwrap();
+        let mut change = sql.change_account(ann).await.unwrap().unwrap();
+        change.confirm_totp(app.id, 1, LATER).await.unwrap();
+        change.commit().await.unwrap();
+        assert_eq!(sql.totp_factors(ben).await.unwrap(), [app]);
     })
     .await;
 }
