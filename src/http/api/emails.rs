@@ -199,7 +199,14 @@ impl Problems for RemoveOrPromoteProblems {
     const CODES: &'static [Code] = codes![
         RECENT,
         COOKIE,
-        [Code::EmailNotVerified, Code::UnknownEmail, Code::EmailTaken, Code::PrimaryEmail, Code::TooManyRequests]
+        [
+            Code::MalformedRequest,
+            Code::EmailNotVerified,
+            Code::UnknownEmail,
+            Code::EmailTaken,
+            Code::PrimaryEmail,
+            Code::TooManyRequests
+        ]
     ];
 }
 

@@ -14,7 +14,7 @@ use crate::{
         extract::{auth::SignedIn, cookie_refusal::CookieRefusal},
         problem::{
             Code, Failed, ProblemError, Problems,
-            groups::{COOKIE, JSON_BODY, RECENT, SIGNED_IN, codes},
+            groups::{COOKIE, RECENT, SIGNED_IN, codes},
         },
         raw_json::RawJson,
         types::Time,
@@ -136,19 +136,16 @@ impl Problems for ListProblems {
     const CODES: &'static [Code] = SIGNED_IN;
 }
 
-/// The errors of changing factors.
-pub(super) struct ChangeProblems;
+/// The errors of changing codes by mail and recovery codes.
+struct ChangeProblems;
 
 impl Problems for ChangeProblems {
     const CODES: &'static [Code] = codes![
-        JSON_BODY,
         RECENT,
         COOKIE,
         [
-            Code::InvalidCode,
             Code::UnknownFactor,
             Code::TooManyFactors,
-            Code::FactorRequired,
             Code::NoSecondFactor,
             Code::EmailNotVerified,
             Code::PasswordRequired,

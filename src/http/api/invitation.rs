@@ -228,6 +228,7 @@ impl InvitationApi {
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<InviteRequest>,
     ) -> Result<AcceptedResponse, Failed<InviteProblems>> {
+        let (initiator, delivery) = authorize_delivery(state, &caller, request.delivery).await?;
         let mut errors = Vec::new();
         let email = Email::parse(&request.email);
         if let Err(error) = &email {
@@ -240,7 +241,6 @@ impl InvitationApi {
         let (Ok(email), Ok(username)) = (email, username) else {
             return Err(ProblemError::fields(Code::InvalidFields, errors).into());
         };
-        let (initiator, delivery) = authorize_delivery(state, &caller, request.delivery).await?;
         // No roles: only an operator may grant them.
         let input = Invite { email, username, roles: Roles::default() };
         let started = invite_account::invite(state, input, delivery, &initiator, &origin).await?;

@@ -8,14 +8,17 @@ use uuid::Uuid;
 
 use super::{
     Tag,
-    factors::{ChangeProblems, ChangedResponse, changed_response},
+    factors::{ChangedResponse, changed_response},
     login::printable,
 };
 use crate::{
     domain::{clock::Timestamp, ids::FactorId, session::AcceptedTransport},
     http::{
         extract::{auth::SignedIn, client_info::ClientInfo, cookie_refusal::CookieRefusal, json::Body},
-        problem::Failed,
+        problem::{
+            Code, Failed, Problems,
+            groups::{COOKIE, JSON_BODY, RECENT, codes},
+        },
         types::{Secret, Time},
     },
     service::{
@@ -127,6 +130,29 @@ enum RenamedResponse {
     Done,
 }
 
+/// The errors of setting up and renaming an authenticator app.
+struct SetUpProblems;
+
+impl Problems for SetUpProblems {
+    const CODES: &'static [Code] = codes![
+        JSON_BODY,
+        RECENT,
+        COOKIE,
+        [Code::InvalidCode, Code::UnknownFactor, Code::TooManyFactors, Code::TooManyRequests]
+    ];
+}
+
+/// The errors of removing an authenticator app.
+struct RemoveProblems;
+
+impl Problems for RemoveProblems {
+    const CODES: &'static [Code] = codes![
+        RECENT,
+        COOKIE,
+        [Code::MalformedRequest, Code::UnknownFactor, Code::FactorRequired, Code::TooManyRequests]
+    ];
+}
+
 #[OpenApi(tag = "Tag::Factors")]
 impl TotpApi {
     /// Start to set up an authenticator app
@@ -141,7 +167,7 @@ impl TotpApi {
         origin: RequestOrigin,
         SignedIn(caller): SignedIn,
         Body(request): Body<StartTotpRequest>,
-    ) -> Result<StartedResponse, Failed<ChangeProblems>> {
+    ) -> Result<StartedResponse, Failed<SetUpProblems>> {
         // This call replaces no session, so the caller's session may have any transport.
         let caller = Caller { claims: &caller, origin: &origin, accepted: AcceptedTransport::Any };
         let label = request.label.map(printable);
@@ -163,7 +189,7 @@ impl TotpApi {
         cookie_refusal: CookieRefusal,
         SignedIn(caller): SignedIn,
         Body(request): Body<ConfirmTotpRequest>,
-    ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
+    ) -> Result<ChangedResponse, Failed<SetUpProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let confirmed = totp::confirm(state, &caller, &request.code.0, client.device_token.as_ref()).await;
         let confirmed = confirmed.map_err(|error| cookie_refusal.explain(error))?;
@@ -182,7 +208,7 @@ impl TotpApi {
         /// The factor's id.
         Path(id): Path<Uuid>,
         Body(request): Body<RenameFactorRequest>,
-    ) -> Result<RenamedResponse, Failed<ChangeProblems>> {
+    ) -> Result<RenamedResponse, Failed<SetUpProblems>> {
         // This call replaces no session, so the caller's session may have any transport.
         let caller = Caller { claims: &caller, origin: &origin, accepted: AcceptedTransport::Any };
         let label = printable(request.label);
@@ -204,7 +230,7 @@ impl TotpApi {
         SignedIn(caller): SignedIn,
         /// The factor's id.
         Path(id): Path<Uuid>,
-    ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
+    ) -> Result<ChangedResponse, Failed<RemoveProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let tokens = totp::remove(state, &caller, FactorId(id)).await;
         let tokens = tokens.map_err(|error| cookie_refusal.explain(error))?;

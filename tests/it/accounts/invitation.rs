@@ -90,6 +90,10 @@ async fn invitation_needs_credentials() {
     let node = cluster.node().await;
     let answer = node.post("/v1/users/invite", json!({ "email": email("grace") })).await;
     assert_eq!(answer.problem(), problem(401, "authentication_required"));
+    node.register("ada").await;
+    let no_admin = node.login("ada").await;
+    let answer = signed_in(&node, &no_admin, Method::POST, "/v1/users/invite", json!({ "email": "no address" })).await;
+    assert_eq!(answer.problem(), problem(403, "forbidden"), "not the error of the address");
     let unknown_client = ServiceClient { id: "crm".to_owned(), secret: "wrong".to_owned() };
     let answer = as_client(&node, &unknown_client, "/v1/users/invite", json!({ "email": email("grace") })).await;
     assert_eq!(answer.problem(), problem(401, "invalid_client"));
