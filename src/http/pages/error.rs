@@ -28,13 +28,13 @@ impl VisitorLocale {
     }
 }
 
-/// The page of an error. `None` if no page has this path. After a temporary error of a request that loads a page (`is_load`) instead of
-/// submitting a form, the user can load the page again.
+/// The page of an error. `None` if no page has this path. After a temporary error of a GET request (`is_get`), which loads a page
+/// and submits no form, the user can load the page again.
 pub(in crate::http) fn error_page(
     state: &AppState,
     path: &str,
     visitor: Option<&VisitorLocale>,
-    is_load: bool,
+    is_get: bool,
     problem: &ProblemError,
     request_id: &str,
 ) -> Option<Response> {
@@ -50,7 +50,7 @@ pub(in crate::http) fn error_page(
         code: Some(code.as_str().to_owned()),
         // With the id, the operator finds the cause in the log. A wrong URL needs no search.
         request_id: (!is_missing).then(|| request_id.to_owned()),
-        can_retry: is_load && is_temporary,
+        can_retry: is_get && is_temporary,
         ..Message::new("error", account_page)
     };
     let pages_path = url_path(&state.config.issuer) + PREFIX;

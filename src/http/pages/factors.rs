@@ -65,7 +65,7 @@ async fn failure_response(visit: &Visit, owner: &Owner, problem: ProblemError) -
 
 /// The response to a change that was made: a page that shows new recovery codes, only once, or a redirect to the list of factors if there
 /// are none. `tokens` are of the session that has replaced the browser's. `notice` selects the text above the list.
-fn success_response(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> Result<Response> {
+pub(super) fn success_response(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> Result<Response> {
     let reply = session_reply(visit, tokens.account, tokens.session);
     if codes.is_empty() {
         return Ok(reply.redirect_to_page(&format!("/security?done={notice}")));

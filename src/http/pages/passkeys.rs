@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    PREFIX,
     account::{Owner, require_owner, step_up},
     authorization::Authorization,
+    factors::success_response,
     form::Form,
-    problem_of, respond, security,
+    problem_of, security,
     sign_in::{self, session_reply},
     visit::Visit,
 };
@@ -23,7 +23,6 @@ use crate::{
         api::{passkey_objects::parse_name, passkeys::passkey_change_problem},
         problem::{Code, ProblemError},
     },
-    pages::views::RecoveryCodes,
     service::{
         factors::change::Caller,
         passkeys::{
@@ -118,14 +117,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
     };
     match outcome.await {
         Ok(Registered { tokens, recovery_codes, .. }) => {
-            // The change has replaced the browser's session.
-            let reply = session_reply(&visit, tokens.account, tokens.session);
-            // Recovery codes are issued only if the account had none.
-            if recovery_codes.is_empty() {
-                return Ok(reply.redirect_to_page("/security?done=factor_added"));
-            }
-            let codes = recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
-            reply.page(&RecoveryCodes { codes, next: format!("{}{}/security", respond::issuer_path(&visit), PREFIX) })
+            success_response(&visit, &tokens, &recovery_codes, "factor_added")
         }
         Err(problem) => failure_response(&visit, &owner, problem).await,
     }

@@ -53,7 +53,7 @@ fn policy(targets: Targets) -> String {
 fn html(status: StatusCode, targets: Targets, html: String) -> Response {
     let mut response = Response::builder().status(status).content_type("text/html; charset=utf-8").body(html);
     insert_common_headers(&mut response);
-    if let Ok(policy) = HeaderValue::from_str(&policy(targets)) {
+    if let Some(policy) = header_value("Content-Security-Policy", &policy(targets)) {
         response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     response
@@ -182,7 +182,7 @@ impl Reply<'_> {
     pub(super) fn redirect_to(self, location: &str) -> Response {
         let mut response = Response::builder().status(StatusCode::SEE_OTHER).finish();
         insert_common_headers(&mut response);
-        if let Ok(location) = HeaderValue::from_str(location) {
+        if let Some(location) = header_value("Location", location) {
             response.headers_mut().insert(header::LOCATION, location);
         }
         append_cookies(&mut response, self.cookies);
@@ -190,9 +190,22 @@ impl Reply<'_> {
     }
 }
 
+/// The value of the header `name`; `None` if it has characters that HTTP does not permit.
+fn header_value(name: &str, value: &str) -> Option<HeaderValue> {
+    let parsed = HeaderValue::from_str(value);
+    if parsed.is_err() {
+        // without the value, which may be a secret
+        tracing::error!(
+            header = name,
+            "a response lacks a header (a bug): its value has characters that HTTP does not permit"
+        );
+    }
+    parsed.ok()
+}
+
 fn append_cookies(response: &mut Response, cookies: Vec<String>) {
     for cookie in cookies {
-        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        if let Some(cookie) = header_value("Set-Cookie", &cookie) {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
     }

@@ -123,7 +123,7 @@ pub(super) async fn with_password(
         // Browsers' sessions have no refresh tokens: `finish` replaces the former session.
         replaces: None,
         device: visit.client.device_token.clone(),
-        wanted_acr: wanted_acr(visit).await,
+        wanted_acr: wanted_acr(visit).await?,
     };
     match login::login(&visit.state, input).await {
         Ok((tokens, device)) => finish(visit, tokens.account, tokens.session, Some(&device)).await,
@@ -144,13 +144,19 @@ pub(super) async fn with_password(
 
 /// The level that a sign-in with a password must reach. A sign-in in a signed-in browser is a step-up to `aal2`: a remembered device must
 /// not skip the second factor.
-async fn wanted_acr(visit: &Visit) -> Acr {
+///
+/// # Errors
+/// [`ProblemError`] if the authorization request can't be read.
+async fn wanted_acr(visit: &Visit) -> Result<Acr, ProblemError> {
     if visit.browser.session.is_some() {
-        return Acr::Aal2;
+        return Ok(Acr::Aal2);
     }
-    // an authorization request that can't be read demands no level here: `/oauth2/authorize` checks the level again
-    let authorization = Authorization::of(visit).await.ok().flatten();
-    authorization.map_or_else(Acr::default, |authorization| Acr::from_level(authorization.pending.request.acr))
+    let authorization = match Authorization::of(visit).await {
+        // the user signs in nevertheless: `/oauth2/authorize` then reports that the request has expired
+        Err(problem) if problem.code == Code::RequestExpired => None,
+        found => found?,
+    };
+    Ok(authorization.map_or_else(Acr::default, |authorization| Acr::from_level(authorization.pending.request.acr)))
 }
 
 /// Continues with the page of the second factor.

@@ -125,7 +125,10 @@ async fn passkey_steps_up_the_browsers_session() {
     ada.open("/account/security").await.expect(200);
     let page = ada.submit("/account/security/passkeys/options", &[]).await.expect(200);
     let created = authenticator.create(&json_attribute(&page, "data-value")).to_string();
-    ada.submit("/account/security/passkeys", &[("name", "Key"), ("credential", &created)]).await;
+    let fields = [("name", "Key"), ("credential", created.as_str())];
+    let added = ada.submit("/account/security/passkeys", &fields).await.expect(200);
+    let next = "href=\"/account/security?done=factor_added\"";
+    assert!(added.text.contains(next), "the page of the recovery codes: {}", added.text);
     let session = ada.cookies[BROWSER_COOKIE].clone();
     cluster.advance(NOT_RECENT);
     let path = "/account/reauthenticate?next=/security";
