@@ -404,7 +404,7 @@ pub struct PasswordSettings {
     pub iterations: u32,
     /// Argon2id lanes.
     pub parallelism: u32,
-    /// Number of hashing threads.
+    /// Number of hashing threads, at least 1.
     pub threads: usize,
     /// Maximum number of passwords that wait for a hashing thread; 503 above.
     pub queue: usize,

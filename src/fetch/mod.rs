@@ -87,7 +87,7 @@ pub enum FetchError {
     #[error("the TLS handshake failed, or the certificate is not trusted")]
     Tls,
     /// The connection broke, or the response is not valid HTTP.
-    #[error("the connection broke, or the response is malformed or has headers of more than 16 KiB")]
+    #[error("the connection broke, or the response is malformed or has more than 64 headers or 16 KiB of headers")]
     Http,
     /// The status is not 200. Redirects are not followed.
     #[error("the status is {0} and not 200; redirects are not followed")]

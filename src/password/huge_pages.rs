@@ -27,9 +27,17 @@ pub(crate) fn enable_during<T>(allocate: impl FnOnce() -> T) -> T {
     }
     let _guard = ALLOCATING.lock().unwrap_or_else(PoisonError::into_inner);
     set_disabled(false);
-    let allocated = allocate();
-    set_disabled(true);
-    allocated
+    let _disable = DisableOnDrop;
+    allocate()
+}
+
+/// Disables huge pages, also if [`enable_during`] panics.
+struct DisableOnDrop;
+
+impl Drop for DisableOnDrop {
+    fn drop(&mut self) {
+        set_disabled(true);
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -46,3 +54,17 @@ fn set_disabled(disabled: bool) {
 /// Other systems have no such switch.
 #[cfg(not(target_os = "linux"))]
 fn set_disabled(_: bool) {}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panic_during_the_allocation_disables_huge_pages_again() {
+        disable();
+        std::panic::catch_unwind(|| enable_during::<()>(|| panic!("the allocation failed"))).unwrap_err();
+        // so that no other test enables them meanwhile
+        let _guard = ALLOCATING.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(rustix::thread::transparent_huge_pages_are_disabled().unwrap());
+    }
+}

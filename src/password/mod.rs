@@ -17,6 +17,7 @@ mod pool;
 mod schemes;
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -74,9 +75,12 @@ pub enum PasswordError {
     /// The stored hash is damaged, or its pepper is not configured.
     #[error("the stored password hash can't be verified: {0}")]
     BadHash(BadHash),
-    /// argon2 refuses the configured parameters, or the threads can't be started.
+    /// argon2 refuses the configured parameters.
     #[error("argon2 refuses the parameters in the section `password`: {0}")]
     Settings(String),
+    /// The operating system refuses a thread.
+    #[error("the password threads could not be started: {0}")]
+    Threads(io::Error),
     /// The hashing threads have ended.
     #[error("the password threads have stopped")]
     Stopped,
@@ -118,11 +122,11 @@ impl PasswordHasher {
     /// Starts the hashing threads.
     ///
     /// # Errors
-    /// [`PasswordError::Settings`]
+    /// [`PasswordError::Settings`], [`PasswordError::Threads`]
     pub fn start(settings: &PasswordSettings, entropy: Entropy) -> Result<Self, PasswordError> {
         let engine = HashEngine::new(settings, &entropy).map_err(PasswordError::Settings)?;
-        let pool = Pool::start(settings.threads.max(1), settings.queue, engine.block_count())
-            .map_err(|error| PasswordError::Settings(format!("the threads could not be started: {error}")))?;
+        let pool =
+            Pool::start(settings.threads, settings.queue, engine.block_count()).map_err(PasswordError::Threads)?;
         let policy = Policy::new(settings);
         let waited =
             metrics::duration("latchkey_password_wait_seconds", "Time that passwords waited for a hashing thread.");

@@ -59,9 +59,11 @@ pub fn register_client(
             MetadataError::RedirectUri("The host of a redirect URI or of jwks_uri is not allowed here.")
         }
         // Of these, a registration causes only `Keys`: nothing is fetched, and `from_registration` has checked the form of jwks_uri.
-        DocumentError::Keys | DocumentError::Url(_) | DocumentError::Fetch(_) | DocumentError::Json => {
-            MetadataError::Metadata("jwks has no usable key or contains a private key.")
-        }
+        DocumentError::Keys
+        | DocumentError::Url(_)
+        | DocumentError::Off
+        | DocumentError::Fetch(_)
+        | DocumentError::Json => MetadataError::Metadata("jwks has no usable key or contains a private key."),
     })?;
     // Reads the client back from its `client_id`, as later requests do: this limits its scopes to `dynamic_clients.scopes`.
     let loaded = state.clients.unseal_registration(&registration.client_id);

@@ -109,7 +109,7 @@ async fn find_dynamic(
 /// the page must not reveal which hosts the service can reach.
 fn untrusted_document(error: DocumentError) -> UntrustedRequest {
     UntrustedRequest::ClientDocument(match error {
-        DocumentError::Fetch(_) => "it can't be fetched",
+        DocumentError::Off | DocumentError::Fetch(_) => "it can't be fetched",
         DocumentError::Url(_) => "its address is not allowed",
         DocumentError::Host => "its host is not allowed",
         DocumentError::Json => "it is not valid JSON",

@@ -14,6 +14,9 @@ pub enum DocumentError {
     /// The host is not among those that the operator allows.
     #[error("the host is not in dynamic_clients.allowed_hosts")]
     Host,
+    /// Metadata documents are switched off, and with them the requests to hosts that clients name.
+    #[error("jwks_uri is not fetched while dynamic_clients.metadata_documents is off")]
+    Off,
     /// The document could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),

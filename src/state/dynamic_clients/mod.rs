@@ -196,8 +196,7 @@ impl DynamicClients {
         purpose: FetchPurpose,
         parse: impl FnOnce(&[u8]) -> Result<T, DocumentError>,
     ) -> FetchOutcome<T> {
-        // without a fetcher, the operator allows no host
-        let Some(fetcher) = &self.fetcher else { return Err(DocumentError::Host) };
+        let Some(fetcher) = &self.fetcher else { return Err(DocumentError::Off) };
         let fetched = fetcher.get_json(url, purpose).await.map_err(DocumentError::from);
         let outcome = fetched.and_then(|fetched| Ok((parse(&fetched.body)?, fetched.freshness)));
         let outcome_label = outcome.as_ref().err().map_or("fetched", |error| error.label());

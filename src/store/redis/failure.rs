@@ -74,7 +74,7 @@ fn io_reason(details: &str) -> String {
         None if details.contains("Eof") => "the server closed the connection",
         None => details,
     };
-    lower_first(&without_script_line(text))
+    lower_first(text)
 }
 
 /// Removes the script's name and line number, which Redis 6 puts before an error, and Redis 7 after it:

@@ -25,7 +25,7 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 /// The problem of the first program that was found, or [`EmbeddedError::NotFound`].
 pub(super) async fn find(search_path: &OsStr) -> Result<PathBuf, EmbeddedError> {
     let mut first_problem = None;
-    for binary in NAMES.iter().filter_map(|name| locate(name, search_path)) {
+    for binary in NAMES.into_iter().flat_map(|name| locate(name, search_path)) {
         match check_version(&binary).await {
             Ok(()) => return Ok(binary),
             Err(error) => first_problem = first_problem.or(Some(error)),
@@ -34,14 +34,14 @@ pub(super) async fn find(search_path: &OsStr) -> Result<PathBuf, EmbeddedError> 
     Err(first_problem.unwrap_or(EmbeddedError::NotFound))
 }
 
-/// Finds the first executable file with this name in the folders of `search_path`.
-fn locate(name: &str, search_path: &OsStr) -> Option<PathBuf> {
+/// Finds the executable files with this name in the folders of `search_path`, in the order of the folders.
+fn locate(name: &str, search_path: &OsStr) -> Vec<PathBuf> {
     const ANY_EXECUTE_BIT: u32 = 0o111;
     let is_executable = |path: &PathBuf| {
         let metadata = path.metadata();
         metadata.is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & ANY_EXECUTE_BIT != 0)
     };
-    std::env::split_paths(search_path).map(|dir| dir.join(name)).find(is_executable)
+    std::env::split_paths(search_path).map(|dir| dir.join(name)).filter(is_executable).collect()
 }
 
 /// Runs `--version`, and checks that the version is supported.
@@ -121,6 +121,14 @@ mod tests {
         let dir = folder_with("redis-server", "Redis server v=5.0.14 sha=0:0");
         add_program(dir.path(), "valkey-server", "Valkey server v=9.0.0 sha=0:0");
         assert_eq!(find(dir.path().as_os_str()).await.unwrap(), dir.path().join("valkey-server"));
+    }
+
+    #[tokio::test]
+    async fn find_with_new_redis_behind_old_redis_returns_the_new_one() {
+        let old = folder_with("redis-server", "Redis server v=5.0.14 sha=0:0");
+        let new = folder_with("redis-server", "Redis server v=7.0.15 sha=0:0");
+        let search_path = std::env::join_paths([old.path(), new.path()]).unwrap();
+        assert_eq!(find(&search_path).await.unwrap(), new.path().join("redis-server"));
     }
 
     #[tokio::test]

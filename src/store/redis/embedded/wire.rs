@@ -71,7 +71,7 @@ pub(super) async fn shut_down(socket: &Path, deadline: Instant) -> bool {
     {
         tracing::warn!(
             pid = peer.as_raw_nonzero().get(),
-            "a Redis server of an earlier run does not stop within 10 s: killing it; no acknowledged write is lost"
+            "a Redis server of an earlier run does not stop in time: killing it; no acknowledged write is lost"
         );
         let _ = kill_process(peer, Signal::KILL); // fails if the server has just exited
         // the end of the connection shows that the process has ended
