@@ -157,18 +157,6 @@ impl Caller {
         }
     }
 
-    /// Returns the client, if it is registered for this grant type.
-    ///
-    /// # Errors
-    /// `unauthorized_client`
-    pub(super) fn require_grant(client: Arc<Client>, grant: GrantType) -> Result<Arc<Client>, OAuthError> {
-        if client.may_use(grant) {
-            Ok(client)
-        } else {
-            Err(OAuthError::new(OAuthCode::UnauthorizedClient, "The client is not registered for this grant type."))
-        }
-    }
-
     /// For endpoints that accept public clients: the registered client, or `None` for the first-party client, whose `client_id` is
     /// `token.client_id` or absent.
     pub(super) fn registered_client(self, state: &AppState) -> Result<Option<Arc<Client>>, OAuthError> {
@@ -179,5 +167,17 @@ impl Caller {
             }
             Self::Public(_) => Ok(None),
         }
+    }
+}
+
+/// Checks that the client is registered for this grant type.
+///
+/// # Errors
+/// `unauthorized_client`
+pub(super) fn require_grant(client: &Client, grant: GrantType) -> Result<(), OAuthError> {
+    if client.may_use(grant) {
+        Ok(())
+    } else {
+        Err(OAuthError::new(OAuthCode::UnauthorizedClient, "The client is not registered for this grant type."))
     }
 }

@@ -31,8 +31,8 @@ pub(super) struct Form<T>(pub(super) T);
 pub(in crate::http) struct Parameters(Vec<(String, zeroize::Zeroizing<String>)>);
 
 const MALFORMED: OAuthError = OAuthError::invalid_request("The parameters are not form-encoded.");
-const REPEATED_OR_TOO_MANY: OAuthError =
-    OAuthError::invalid_request("A parameter is repeated, or there are too many of them.");
+const REPEATED: OAuthError = OAuthError::invalid_request("A parameter is repeated.");
+const TOO_MANY: OAuthError = OAuthError::invalid_request("There are more than 64 parameters.");
 
 /// Decodes the form-encoded parameters of a body or a query, in order. Names may be repeated.
 pub(super) fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, OAuthError> {
@@ -43,7 +43,7 @@ pub(super) fn parse_pairs(text: &str) -> Result<Vec<(String, String)>, OAuthErro
         let name = form_decode(name).ok_or(MALFORMED)?;
         let value = form_decode(value).ok_or(MALFORMED)?;
         if pairs.len() == MAX_PARAMETERS {
-            return Err(REPEATED_OR_TOO_MANY);
+            return Err(TOO_MANY);
         }
         pairs.push((name, value));
     }
@@ -86,7 +86,7 @@ impl Parameters {
         let mut parameters: Vec<(String, zeroize::Zeroizing<String>)> = Vec::new();
         for (name, value) in parse_pairs(text)? {
             if parameters.iter().any(|(other, _)| *other == name) {
-                return Err(REPEATED_OR_TOO_MANY);
+                return Err(REPEATED);
             }
             parameters.push((name, value.into()));
         }

@@ -7,7 +7,7 @@ use poem_openapi::{ApiResponse, Enum, Object, OpenApi, types::Example};
 use serde::Serialize;
 
 use super::{
-    credentials::{self, Caller, ClientFields},
+    credentials::{self, ClientFields},
     error::{OAuthCode, OAuthError, OAuthErrors, OAuthFailed},
     form::{Form, FormBody, Parameters},
 };
@@ -270,7 +270,8 @@ impl TokenApi {
         let caller = credentials::authenticate(state, authorization, form.client).await?;
         match form.grant_type {
             GrantTypeName::ClientCredentials => {
-                let client = Caller::require_grant(caller.authenticated_client()?, GrantType::ClientCredentials)?;
+                let client = caller.authenticated_client()?;
+                credentials::require_grant(&client, GrantType::ClientCredentials)?;
                 let token = client_token::issue(state, &client, form.scope.as_deref())?;
                 Ok(TokenAnswer::for_service_client(token))
             }
@@ -279,7 +280,7 @@ impl TokenApi {
                 let client = caller.registered_client(state)?;
                 let missing = "client_id is missing, or is that of the REST API, whose sessions have no codes.";
                 let client = client.ok_or(OAuthError::invalid_client(missing))?;
-                let client = Caller::require_grant(client, GrantType::AuthorizationCode)?;
+                credentials::require_grant(&client, GrantType::AuthorizationCode)?;
                 let Secret(code) = form.code.ok_or(OAuthError::invalid_request("code is missing."))?;
                 let exchange = CodeExchange {
                     code,
@@ -304,7 +305,7 @@ impl TokenApi {
                     let description = "The refresh token was issued to another client.";
                     return Err(OAuthError::new(OAuthCode::InvalidGrant, description).into());
                 }
-                let client = Caller::require_grant(client, GrantType::RefreshToken)?;
+                credentials::require_grant(&client, GrantType::RefreshToken)?;
                 check_scope(form.scope.as_deref(), &client.scopes.to_string())?;
                 let resource = form.resource.as_deref();
                 let origin = info.into_origin();
