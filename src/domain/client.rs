@@ -59,7 +59,7 @@ pub struct SpaceSeparated(Vec<String>);
 
 /// An item is empty or has a character that is not allowed. Contains the item.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} must be printable ASCII characters without spaces, quotes and backslashes")]
+#[error("{0:?} must be printable ASCII characters without spaces, double quotes and backslashes")]
 pub struct InvalidItem(pub String);
 
 impl SpaceSeparated {

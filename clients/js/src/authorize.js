@@ -20,7 +20,7 @@ import { claimsOf, insufficientAuthentication, missingRole, missingScope } from 
  */
 const DECISIONS = new WeakMap();
 
-/** A scope, or a value of `acr`: printable ASCII without spaces, quotes and backslashes (`scope-token` in RFC 6749, section 3.3). */
+/** A scope, or a value of `acr`: printable ASCII without spaces, double quotes and backslashes (`scope-token` in RFC 6749, section 3.3). */
 const SCOPE_TOKEN = /^[!#-[\]-~]+$/;
 
 /**
@@ -42,7 +42,7 @@ export function requireRole(...roles) {
  */
 export function requireScope(...scopes) {
   if (scopes.some((scope) => typeof scope !== "string" || !SCOPE_TOKEN.test(scope))) {
-    throw new LatchkeyError("scopes must be printable ASCII without spaces, quotes and backslashes");
+    throw new LatchkeyError("scopes must be printable ASCII without spaces, double quotes and backslashes");
   }
   return authorizer((claims) => missingScope(claims, scopes));
 }
@@ -79,7 +79,7 @@ export function requireMaxAge(seconds) {
 export function requireAuthentication({ acr, maxAge }) {
   const values = acr === undefined ? undefined : [acr].flat();
   if (values?.length === 0 || values?.some((value) => typeof value !== "string" || !SCOPE_TOKEN.test(value))) {
-    throw new LatchkeyError("acr must be one or more values of printable ASCII without spaces, quotes and backslashes");
+    throw new LatchkeyError("acr must be one or more values of printable ASCII without spaces, double quotes and backslashes");
   }
   if (maxAge !== undefined && !(Number.isSafeInteger(maxAge) && maxAge >= 0)) {
     throw new LatchkeyError("maxAge must be a whole number of seconds");

@@ -2,9 +2,8 @@
 
 /**
  * @typedef {"too_long" | "malformed" | "critical_header" | "wrong_type" | "unknown_key" | "wrong_algorithm" | "bad_signature"
- *   | "missing_claim" | "wrong_issuer" | "wrong_audience" | "expired" | "not_yet_valid" | "revoked" | "claims_changed"
- *   | "service_client"} Reason
- *   Why a token is invalid. The codes are stable and the same in Latchkey's Rust and Python packages.
+ *   | "missing_claim" | "wrong_issuer" | "wrong_audience" | "expired" | "not_yet_valid" | "revoked" | "claims_changed"} Reason
+ *   Why a token is invalid. The codes are stable and the same in Latchkey's Rust and Python packages. That for Rust has a further one.
  */
 
 /** @type {Readonly<Record<Reason, string>>} */
@@ -23,7 +22,6 @@ const MESSAGES = {
   not_yet_valid: "the token is not valid yet",
   revoked: "the token was revoked",
   claims_changed: "the claims of the account have changed since the token was issued",
-  service_client: "the token belongs to a service client, not to a user",
 };
 
 /** Base class of the errors of this package. */

@@ -46,6 +46,6 @@ export class RenewError extends LatchkeyError {
 export class ProtocolError extends LatchkeyError {
 }
 /**
- * Why a token is invalid. The codes are stable and the same in Latchkey's Rust and Python packages.
+ * Why a token is invalid. The codes are stable and the same in Latchkey's Rust and Python packages. That for Rust has a further one.
  */
-export type Reason = "too_long" | "malformed" | "critical_header" | "wrong_type" | "unknown_key" | "wrong_algorithm" | "bad_signature" | "missing_claim" | "wrong_issuer" | "wrong_audience" | "expired" | "not_yet_valid" | "revoked" | "claims_changed" | "service_client";
+export type Reason = "too_long" | "malformed" | "critical_header" | "wrong_type" | "unknown_key" | "wrong_algorithm" | "bad_signature" | "missing_claim" | "wrong_issuer" | "wrong_audience" | "expired" | "not_yet_valid" | "revoked" | "claims_changed";

@@ -79,7 +79,7 @@ pub(crate) fn expect_scope_tokens<V: Into<String>>(kind: &str, values: impl Into
     for value in &values {
         let is_token =
             !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
-        assert!(is_token, "{kind} {value:?} must be printable ASCII without spaces, quotes and backslashes");
+        assert!(is_token, "{kind} {value:?} must be printable ASCII without spaces, double quotes and backslashes");
     }
     values
 }
@@ -111,7 +111,7 @@ macro_rules! guard_methods {
             /// Answers 403 with an `insufficient_scope` challenge unless the token has all of these scopes.
             ///
             /// # Panics
-            /// If a scope is empty, or has spaces, quotes, backslashes or characters other than printable ASCII (RFC 6749, section 3.3).
+            /// If a scope is empty, or has spaces, double quotes, backslashes or characters other than printable ASCII (RFC 6749, section 3.3).
             #[must_use]
             pub fn require_scope<S: Into<String>>(mut self, all_of: impl IntoIterator<Item = S>) -> Self {
                 self.guard.requirements.scopes.extend($crate::guard::expect_scope_tokens("scope", all_of));
@@ -123,7 +123,7 @@ macro_rules! guard_methods {
             /// the first.
             ///
             /// # Panics
-            /// If a value is empty, or has spaces, quotes, backslashes or characters other than printable ASCII.
+            /// If a value is empty, or has spaces, double quotes, backslashes or characters other than printable ASCII.
             #[must_use]
             pub fn require_acr<A: Into<String>>(mut self, any_of: impl IntoIterator<Item = A>) -> Self {
                 self.guard.requirements.acr = $crate::guard::expect_scope_tokens("acr", any_of);

@@ -19,9 +19,8 @@ Reason = Literal[
     "not_yet_valid",
     "revoked",
     "claims_changed",
-    "service_client",
 ]
-"""Why a token is invalid. The codes are stable and the same in Latchkey's Rust and JavaScript packages."""
+"""Why a token is invalid. The codes are stable and the same in Latchkey's Rust and JavaScript packages. That for Rust has a further one."""
 
 _MESSAGES: dict[Reason, str] = {
     "too_long": "the token is longer than 8192 bytes",
@@ -38,7 +37,6 @@ _MESSAGES: dict[Reason, str] = {
     "not_yet_valid": "the token is not valid yet",
     "revoked": "the token was revoked",
     "claims_changed": "the claims of the account have changed since the token was issued",
-    "service_client": "the token belongs to a service client, not to a user",
 }
 
 EndCause = Literal[

@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 _SCOPE_TOKEN = re.compile(r"[!#-\[\]-~]+")
-"""A scope, or a value of ``acr``: printable ASCII without spaces, quotes and backslashes (``scope-token`` in RFC 6749, section 3.3)."""
+"""A scope, or a value of ``acr``: printable ASCII without spaces, double quotes and backslashes (``scope-token`` in RFC 6749, section 3.3)."""
 _LEVELS = ("aal1", "aal2", "aal3")
 """The assurance levels, lowest first."""
 
@@ -121,7 +121,7 @@ def require_scope(*scopes: str, allow_clients: bool = False) -> Callable[[Claims
     Raises ``ValueError`` for impossible scopes.
     """
     if not all(isinstance(scope, str) and _SCOPE_TOKEN.fullmatch(scope) for scope in scopes):
-        raise ValueError("scopes must be printable ASCII without spaces, quotes and backslashes")
+        raise ValueError("scopes must be printable ASCII without spaces, double quotes and backslashes")
     authenticated = current_token if allow_clients else current_session
 
     async def dependency(claims: Annotated[Claims, Depends(authenticated)]) -> Claims:
@@ -157,7 +157,7 @@ def require_authentication(
     """
     values = (acr,) if isinstance(acr, str) else acr
     if values is not None and not (values and all(isinstance(each, str) and _SCOPE_TOKEN.fullmatch(each) for each in values)):
-        raise ValueError("acr must be one or more values of printable ASCII without spaces, quotes and backslashes")
+        raise ValueError("acr must be one or more values of printable ASCII without spaces, double quotes and backslashes")
     # `bool` is a subclass of `int`, and a mistake here.
     if max_age is not None and (isinstance(max_age, bool) or not isinstance(max_age, int) or max_age < 0):
         raise ValueError("max_age must be a whole number of seconds")
