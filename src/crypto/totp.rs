@@ -148,14 +148,14 @@ impl fmt::Debug for TotpSecret {
 pub struct TotpCode(SecretText);
 
 impl TotpCode {
-    /// Reads a code. Spaces, no-break spaces and hyphens are ignored. None if the rest is not six digits.
+    /// Reads a code. Spaces and hyphens are ignored, also those at which no line breaks (U+00A0, U+2011). None if the rest is not six digits.
     pub fn parse(text: &str) -> Option<Self> {
         // Four bytes for each digit leave room for a separator beside it, of up to three bytes.
         if text.len() > 4 * usize::from(DIGITS) {
             return None;
         }
-        let code: Zeroizing<String> =
-            Zeroizing::new(text.chars().filter(|c| !matches!(c, ' ' | '-' | '\u{a0}')).collect());
+        let kept = text.chars().filter(|c| !matches!(c, ' ' | '-' | '\u{2011}' | '\u{a0}'));
+        let code: Zeroizing<String> = Zeroizing::new(kept.collect());
         let valid = code.len() == usize::from(DIGITS) && code.bytes().all(|byte| byte.is_ascii_digit());
         valid.then(|| Self(code.as_str().into()))
     }
@@ -237,7 +237,9 @@ mod tests {
 
     #[test]
     fn code_that_is_not_six_ascii_digits_is_refused() {
-        assert!(TotpCode::parse("123 456").is_some());
+        for grouped in ["123 456", "123-456", "123\u{a0}456", "123\u{2011}456"] {
+            assert!(TotpCode::parse(grouped).is_some(), "{grouped}");
+        }
         for bad in ["", "12345", "1234567", "12345a", "１２３４５６", &"1".repeat(99)] {
             assert!(TotpCode::parse(bad).is_none(), "{bad}");
         }

@@ -175,8 +175,8 @@ pub enum RedirectUriError {
     #[error("must be an absolute URI of at most 512 printable ASCII characters")]
     Form,
     /// The URI has a fragment (RFC 6749, section 3.1.2), a user name or a password.
-    #[error("must have no fragment and no user name")]
-    Fragment,
+    #[error("must have no fragment, user name or password")]
+    ForbiddenPart,
     /// Responses to a URI with this scheme could be intercepted, or the scheme could run code.
     #[error(
         "must be https, or http on 127.0.0.1, [::1] or localhost, or, for public clients, a scheme with a dot such as com.example.app"
@@ -194,7 +194,7 @@ pub fn check_redirect_uri(kind: ClientKind, uri: &str) -> Result<(), RedirectUri
     }
     let url = Url::parse(uri).map_err(|_| RedirectUriError::Form)?;
     if url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
-        return Err(RedirectUriError::Fragment);
+        return Err(RedirectUriError::ForbiddenPart);
     }
     let allowed = match url.scheme() {
         "https" => url.host().is_some(),
@@ -330,8 +330,8 @@ mod tests {
             ("http://localhost.evil.example/cb", RedirectUriError::Scheme),
             ("javascript:alert(1)", RedirectUriError::Scheme),
             ("data:text/html,x", RedirectUriError::Scheme),
-            ("https://app.example.com/cb#x", RedirectUriError::Fragment),
-            ("https://user@app.example.com/cb", RedirectUriError::Fragment),
+            ("https://app.example.com/cb#x", RedirectUriError::ForbiddenPart),
+            ("https://user@app.example.com/cb", RedirectUriError::ForbiddenPart),
             ("/cb", RedirectUriError::Form),
             ("https://app.example.com/a b", RedirectUriError::Form),
             ("", RedirectUriError::Form),

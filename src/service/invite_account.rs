@@ -55,7 +55,7 @@ pub enum InviteError {
     #[error("an account with this username exists")]
     UsernameTaken,
     /// There is no such account, or it is closed.
-    #[error("there is no such account, or it is disabled")]
+    #[error("there is no such account, or it is disabled or due for deletion")]
     NotFound,
     /// The account has no address to which the mail could be sent.
     #[error("the account has no e-mail address, so the link can't be mailed")]

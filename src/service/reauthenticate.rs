@@ -76,8 +76,8 @@ pub enum ReauthenticateError {
     /// See [`PasskeyError`].
     #[error(transparent)]
     Passkey(#[from] PasskeyError),
-    /// The account has a second factor, which must be shown.
-    #[error("the account has a second factor, which must be shown")]
+    /// The account has an authenticator app or a passkey, so a second factor must be shown.
+    #[error("the account has an authenticator app or a passkey, so a second factor must be shown")]
     SecondFactorRequired,
     /// See [`ServiceError`].
     #[error(transparent)]
@@ -132,7 +132,7 @@ pub async fn reauthenticate(
 /// token.
 ///
 /// A second factor raises the level together with a first one: the password in `input`, or else the first factor of the session. For an
-/// account that has a second factor, a password alone is not enough.
+/// account that has an authenticator app or a passkey, a password alone is not enough.
 ///
 /// # Errors
 /// [`ReauthenticateError`]

@@ -201,7 +201,7 @@ impl ClientMetadata {
 const fn describe(error: RedirectUriError) -> &'static str {
     match error {
         RedirectUriError::Form => "A redirect URI must be an absolute URI of at most 512 printable ASCII characters.",
-        RedirectUriError::Fragment => "A redirect URI must have no fragment and no user name.",
+        RedirectUriError::ForbiddenPart => "A redirect URI must have no fragment, user name or password.",
         RedirectUriError::Scheme => {
             "A redirect URI must be https, or http on 127.0.0.1, [::1] or localhost, or, without client authentication, have a scheme with a dot."
         }

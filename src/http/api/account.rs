@@ -197,7 +197,8 @@ impl AccountApi {
     /// calling session: the response contains its tokens, as after a sign-in. The calling session's earlier tokens,
     /// copies included, stop working on every node.
     ///
-    /// If the account has a second factor, the session must have been authenticated with it within the last {session.recent}.
+    /// If the account has an authenticator app or a passkey, the session must have reached the level `aal2` within the last
+    /// {session.recent}.
     #[oai(path = "/v1/me/password", method = "post", operation_id = "change_password")]
     async fn change_password(
         &self,

@@ -213,9 +213,9 @@ impl FactorsApi {
     /// Switch codes by mail on
     ///
     /// From now on, a sign-in with the password asks for a code from a mail to the account's verified address, unless the account has
-    /// another second factor. If the account had no second factor before, the response has ten recovery codes, which are never shown
-    /// again. All other sessions of the account end, and a new one takes the place of the calling session. Needs a session that was
-    /// authenticated within the last {session.recent}.
+    /// another second factor. If the account has no recovery codes, the response has ten, which are never shown again. All other sessions
+    /// of the account end, and a new one takes the place of the calling session. Needs a session that was authenticated within the last
+    /// {session.recent}.
     #[oai(path = "/v1/me/factors/email-code", method = "post", operation_id = "enable_email_code")]
     async fn enable_email_code(
         &self,

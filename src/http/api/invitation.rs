@@ -164,7 +164,7 @@ impl From<InviteError> for Failed<ResetProblems> {
             }
             // `EmailTaken` and `UsernameTaken` do not occur: a reset creates no account.
             InviteError::NotFound | InviteError::EmailTaken | InviteError::UsernameTaken => {
-                Self::new(Code::UnknownAccount, "There is no such account, or it is disabled.")
+                Self::new(Code::UnknownAccount, "There is no such account, or it is disabled or due for deletion.")
             }
         }
     }

@@ -129,7 +129,8 @@ pub(super) struct PasskeyAddedResponse {
     pub(super) passkey: PasskeyResponse,
     /// The tokens, as after a sign-in.
     pub(super) tokens: TokensResponse,
-    /// Ten recovery codes, if the account had none: each replaces a second factor once. They are never shown again.
+    /// Ten recovery codes, if the account had none, or no other second factor than codes by mail. Each replaces a second factor once. They
+    /// are never shown again.
     pub(super) recovery_codes: Option<Vec<String>>,
 }
 

@@ -221,7 +221,7 @@ impl PasskeysApi {
         let registered = registered.map_err(|error| cookie_refusal.explain(error))?;
         let (tokens, cookie) = TokensResponse::split(registered.tokens);
         let codes: Vec<String> = registered.recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
-        // The member is absent if the account had recovery codes already.
+        // The member is absent if the account keeps its recovery codes.
         let recovery_codes = (!codes.is_empty()).then_some(codes);
         let added = PasskeyAddedResponse { passkey: registered.passkey.into(), tokens, recovery_codes };
         Ok(AddedResponse::Created(Json(added), cookie))

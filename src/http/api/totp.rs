@@ -177,9 +177,9 @@ impl TotpApi {
 
     /// Confirm an authenticator app
     ///
-    /// The app becomes a second factor. If it is the account's first one of the level `aal2`, the response has ten recovery codes, which are
-    /// never shown again. All sessions of the account end, and a new one of the level `aal2` takes the place of the calling session. The
-    /// owner gets a mail.
+    /// The app becomes a second factor. If it is the account's first one of the level `aal2`, or the account has no recovery codes, the
+    /// response has ten new ones, which are never shown again. All sessions of the account end, and a new one of the level `aal2` takes the
+    /// place of the calling session. The owner gets a mail.
     #[oai(path = "/v1/me/factors/totp/confirm", method = "post", operation_id = "confirm_totp")]
     async fn confirm_totp(
         &self,

@@ -94,7 +94,7 @@ codes! {
     RequestExpired = "request_expired", FORBIDDEN, "The sign-in has expired";
     /// No such path.
     NotFound = "not_found", NOT_FOUND, "Not found";
-    /// There is no such account, or it is disabled.
+    /// There is no such account, or it is disabled or due for deletion.
     UnknownAccount = "unknown_account", NOT_FOUND, "There is no such account";
     /// The account has no such second factor.
     UnknownFactor = "unknown_factor", NOT_FOUND, "The account has no such second factor";
