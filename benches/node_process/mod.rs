@@ -25,8 +25,6 @@ fn latchkey_command(folder: &Path, redis: &Redis, settings: &[(&str, &str)], arg
         .args(arguments)
         .current_dir(folder)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
         .env("LATCHKEY_LISTEN", "127.0.0.1:0")
         .env("LATCHKEY_ISSUER", "https://auth.example.com")
         .env("LATCHKEY_REDIS_URL", redis.url())
@@ -44,7 +42,8 @@ fn latchkey_command(folder: &Path, redis: &Redis, settings: &[(&str, &str)], arg
 impl NodeProcess {
     /// Starts a node and waits until it listens.
     pub fn start(folder: &Path, redis: &Redis, settings: &[(&str, &str)]) -> Self {
-        let mut child = latchkey_command(folder, redis, settings, &["serve"]).spawn().unwrap();
+        let mut command = latchkey_command(folder, redis, settings, &["serve"]);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         // the line `started` is the first with the address of the API
         let api = lines.find_map(|line| {

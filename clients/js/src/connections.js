@@ -103,7 +103,7 @@ function endResponse(response) {
     return;
   }
   if (!isStreaming(response)) return;
-  if (!String(response.getHeader("Content-Type")).toLowerCase().startsWith("text/event-stream")) {
+  if (!/^text\/event-stream\s*(;|$)/i.test(String(response.getHeader("Content-Type")))) {
     response.destroy();
     return;
   }

@@ -74,7 +74,7 @@ export class IssuerClient {
     if (lastEventId !== undefined) headers["Last-Event-ID"] = lastEventId;
     const response = await this.#settings.fetch(revocationsUrl, { headers, signal, redirect: "error" });
     if (response.status !== 200 || !response.body) throw this.#unexpectedStatus(revocationsUrl, response.status);
-    if (!response.headers.get("Content-Type")?.toLowerCase().startsWith("text/event-stream")) {
+    if (!/^text\/event-stream\s*(;|$)/i.test(response.headers.get("Content-Type") ?? "")) {
       throw new ProtocolError("the feed is not an event stream");
     }
     return response.body.getReader();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{
     Client, RequestBuilder, Response, StatusCode, Url,
-    header::{ACCEPT, CACHE_CONTROL, HeaderMap},
+    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderMap},
     redirect::Policy,
 };
 
@@ -115,6 +115,13 @@ pub(crate) fn describe(error: &reqwest::Error) -> String {
     source.to_string()
 }
 
+/// Whether a body with these headers is an event stream. Parameters may follow its media type.
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE);
+    let media_type = content_type.and_then(|value| value.as_bytes().split(|byte| *byte == b';').next());
+    media_type.is_some_and(|media_type| media_type.trim_ascii().eq_ignore_ascii_case(b"text/event-stream"))
+}
+
 /// `Retry-After`, if it is a number of seconds and not a date (RFC 9110, section 10.2.3).
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
@@ -162,6 +169,22 @@ mod tests {
         for url in ["", "auth.example.com", "file:///etc/passwd", "https://user:password@auth.example.com"] {
             assert!(plain_allowed.parse_url(url).is_none(), "{url}");
         }
+    }
+
+    #[test]
+    fn event_stream_is_recognized_by_its_whole_media_type() {
+        let is_stream = |content_type: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, content_type.parse().unwrap());
+            is_event_stream(&headers)
+        };
+        for content_type in ["text/event-stream", "Text/Event-Stream", "text/event-stream ; charset=utf-8"] {
+            assert!(is_stream(content_type), "{content_type}");
+        }
+        for content_type in ["text/event-streamx", "text/event-stream, text/html", "text/event", ""] {
+            assert!(!is_stream(content_type), "{content_type}");
+        }
+        assert!(!is_event_stream(&HeaderMap::new()));
     }
 
     #[test]

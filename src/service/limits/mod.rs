@@ -89,14 +89,7 @@ pub async fn begin_login(
     let limits = &state.config.limits;
     count_shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
     let (attempt, account) = LoginAttempt::begin(state, identifier, ip, device).await?;
-    if let Err(refused) =
-        count_shared(state, LimitPolicy::LoginService, limits.login_service, WHOLE_SERVICE, IfDown::Fail).await
-    {
-        // No password is tried, so the attempt must not count as a failure.
-        attempt.refund(state).await;
-        return Err(refused);
-    }
-    Ok((attempt, account))
+    Ok((count_for_service(state, attempt).await?, account))
 }
 
 /// Checks whether a signed-in user (step-up) or the holder of a link may try the password of an account. The attempt counts like a sign-in
@@ -113,9 +106,13 @@ pub async fn begin_reauthentication(
     let limits = &state.config.limits;
     count_shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
     let attempt = LoginAttempt::begin_for_account(state, account, ip, device).await?;
-    if let Err(refused) =
-        count_shared(state, LimitPolicy::LoginService, limits.login_service, WHOLE_SERVICE, IfDown::Fail).await
-    {
+    count_for_service(state, attempt).await
+}
+
+/// Counts an attempt against the limit of the whole service, and returns it. Refunds an attempt that this limit refuses.
+async fn count_for_service(state: &AppState, attempt: LoginAttempt) -> Result<LoginAttempt, ServiceError> {
+    let quota = state.config.limits.login_service;
+    if let Err(refused) = count_shared(state, LimitPolicy::LoginService, quota, WHOLE_SERVICE, IfDown::Fail).await {
         // No password is tried, so the attempt must not count as a failure.
         attempt.refund(state).await;
         return Err(refused);

@@ -131,7 +131,7 @@ impl AccountChange {
             .fetch_optional(&mut *self.tx)
             .await
             .map_err(SqlError::from)?;
-        if other_owner.is_some() || self.is_verified_elsewhere(&email.key()).await? {
+        if other_owner.is_some() || !self.free_address(&email.key()).await? {
             return Err(SetEmailError::Taken);
         }
         // Deletes the secondary address, if it is one. `None` if it was none, or was not verified.

@@ -108,7 +108,7 @@ impl AccountChange {
     pub async fn verify_email(&mut self, now: Timestamp) -> Result<(), TakeAddressError> {
         let key = self.account.email.key();
         self.lock_address(&key).await?;
-        if self.is_verified_elsewhere(&key).await? {
+        if !self.free_address(&key).await? {
             return Err(TakeAddressError::Taken);
         }
         self.take_secondary_email(&key).await?;
@@ -133,7 +133,7 @@ impl AccountChange {
         // Before the lock, to avoid a deadlock: this statement may wait for the row of an account whose change waits for the lock.
         self.release_unverified(&key, now).await?;
         self.lock_address(&key).await?;
-        if self.is_verified_elsewhere(&key).await? {
+        if !self.free_address(&key).await? {
             return Err(TakeAddressError::Taken);
         }
         self.take_secondary_email(&key).await?;

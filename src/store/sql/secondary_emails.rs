@@ -86,7 +86,7 @@ impl AccountChange {
         let key = email.email.key();
         self.release_unverified(&key, now).await?;
         self.lock_address(&key).await?;
-        if self.is_verified_elsewhere(&key).await? {
+        if !self.free_address(&key).await? {
             return Err(TakeAddressError::Taken);
         }
         let updated = query("UPDATE secondary_emails SET verified_at = $1 WHERE id = $2 AND account_id = $3")
@@ -216,19 +216,19 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Returns whether another account has verified an address, as its primary or as a secondary one. If none has, deletes the rows
-    /// that deleted accounts left behind for the address.
-    pub(super) async fn is_verified_elsewhere(&mut self, key: &str) -> Result<bool, SqlError> {
+    /// Deletes the rows that deleted accounts left behind for an address. Returns false, and deletes nothing, if another account has
+    /// verified the address, as its primary or as a secondary one.
+    pub(super) async fn free_address(&mut self, key: &str) -> Result<bool, SqlError> {
         // An older release does not know this table, so the rows of an account that it deletes stay. Such rows don't count.
         let sql = "SELECT id FROM accounts WHERE id <> $1 AND ((email_key = $2 AND email_verified = 1) OR id = \
                    (SELECT account_id FROM secondary_emails WHERE email_key = $2 AND verified_at IS NOT NULL))";
         let id = self.account.id.to_string();
         if query(sql).bind(id.clone()).bind(key.to_owned()).fetch_optional(&mut *self.tx).await?.is_some() {
-            return Ok(true);
+            return Ok(false);
         }
         let sql = "DELETE FROM secondary_emails WHERE account_id <> $1 AND email_key = $2 AND verified_at IS NOT NULL";
         query(sql).bind(id).bind(key.to_owned()).execute(&mut *self.tx).await?;
-        Ok(false)
+        Ok(true)
     }
 }
 

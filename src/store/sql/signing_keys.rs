@@ -57,12 +57,17 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Retires a key: its tokens are refused from `until` on. An end that is not later stays. Otherwise the audit log records the
-    /// retirement, with the time `until`. `None` removes the key's end. Returns whether the key exists.
+    /// Retires a key at the time `now`: its tokens are refused from `until` on. An end that is not later stays. Otherwise the audit log
+    /// records the retirement. `None` removes the key's end. Returns whether the key exists.
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn set_key_verifies_until(&self, kid: &str, until: Option<Timestamp>) -> Result<bool, SqlError> {
+    pub async fn set_key_verifies_until(
+        &self,
+        kid: &str,
+        until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
         let Some(until) = until else {
             let exists = set_verifies_until(&mut tx, kid, None).await?;
@@ -74,7 +79,7 @@ impl Sql {
                    WHERE kid = $2 AND (verifies_until IS NULL OR verifies_until > $1)";
         let updated = query(sql).bind(until.as_millis()).bind(kid.to_owned()).execute(&mut *tx).await?;
         let exists = if updated.rows_affected() > 0 {
-            self.record(&mut tx, &AuditEntry::new(until, AuditEvent::KeyRetired).detail(kid)).await?;
+            self.record(&mut tx, &AuditEntry::new(now, AuditEvent::KeyRetired).detail(kid)).await?;
             true
         } else {
             let found = query("SELECT kid FROM signing_keys WHERE kid = $1").bind(kid.to_owned());

@@ -54,8 +54,11 @@ async fn sixteen_retirements_of_one_key_are_recorded_once() {
         a.rotate_keys(&stored, &[]).await.unwrap();
         let until = stored.signs_from;
         let found =
-            race([&a, &b], |sql, _| async move { sql.set_key_verifies_until("retired", Some(until)).await.unwrap() })
-                .await;
+            race(
+                [&a, &b],
+                |sql, _| async move { sql.set_key_verifies_until("retired", Some(until), until).await.unwrap() },
+            )
+            .await;
         assert_eq!(found, [true; RACERS]);
         let rows = a.audit(&AuditFilter::default(), 100).await.unwrap();
         assert_eq!(rows.iter().filter(|row| row.event == "key_retired").count(), 1);

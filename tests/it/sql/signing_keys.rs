@@ -8,7 +8,7 @@ use latchkey::{
     store::sql::AuditFilter,
 };
 
-use super::on_every_backend;
+use super::{NOW, on_every_backend};
 
 /// A key that is created `minute` minutes after the Unix epoch, and signs from 10 minutes later.
 pub(super) fn key(kid: &str, minute: i64) -> StoredKey {
@@ -66,19 +66,19 @@ async fn key_changes_affect_one_key() {
         for (kid, minute) in [("a", 1), ("b", 2), ("c", 3)] {
             sql.rotate_keys(&key(kid, minute), NO_ENDS).await.unwrap();
         }
-        assert!(sql.set_key_verifies_until("a", Some(at(20))).await.unwrap());
+        assert!(sql.set_key_verifies_until("a", Some(at(20)), NOW).await.unwrap());
         for _ in 0..2 {
-            assert!(sql.set_key_verifies_until("b", Some(at(30))).await.unwrap());
+            assert!(sql.set_key_verifies_until("b", Some(at(30)), NOW).await.unwrap());
         }
         // `true` means that the key exists. Its earlier end stays.
-        assert!(sql.set_key_verifies_until("a", Some(at(40))).await.unwrap());
-        assert!(!sql.set_key_verifies_until("x", Some(at(30))).await.unwrap());
+        assert!(sql.set_key_verifies_until("a", Some(at(40)), NOW).await.unwrap());
+        assert!(!sql.set_key_verifies_until("x", Some(at(30)), NOW).await.unwrap());
         // The repeated end is recorded once.
         let rows = sql.audit(&AuditFilter::default(), 100).await.unwrap();
         let retired = rows.iter().filter(|row| row.event == "key_retired");
-        let mut kids: Vec<_> = retired.map(|row| row.detail.as_deref().unwrap()).collect();
+        let mut kids: Vec<_> = retired.map(|row| (row.detail.as_deref().unwrap(), row.at)).collect();
         kids.sort_unstable();
-        assert_eq!(kids, ["a", "b"]);
+        assert_eq!(kids, [("a", NOW), ("b", NOW)], "recorded at the time of the retirement");
         assert!(sql.reseal_key("b", b"resealed").await.unwrap());
         assert!(!sql.reseal_key("x", b"resealed").await.unwrap());
         // "a" verifies until minute 20, "b" until minute 30, and "c" without an end. Only keys with an earlier end are deleted.
@@ -87,7 +87,7 @@ async fn key_changes_affect_one_key() {
         let b = StoredKey { sealed_private: b"resealed".into(), verifies_until: Some(at(30)), ..key("b", 2) };
         assert_eq!(sql.keys().await.unwrap(), [b, key("c", 3)]);
         // Without an end, "b" is never deleted either.
-        assert!(sql.set_key_verifies_until("b", None).await.unwrap());
+        assert!(sql.set_key_verifies_until("b", None, NOW).await.unwrap());
         assert_eq!(sql.delete_keys_before(at(1_000_000)).await.unwrap(), 0);
     })
     .await;

@@ -193,7 +193,8 @@ class _Response(_Connection):
         if message["type"] == "http.response.start":
             headers = {bytes(name).lower(): bytes(value) for name, value in message.get("headers", ())}
             self._length_known = b"content-length" in headers
-            self._is_event_stream = headers.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+            media_type = headers.get(b"content-type", b"").partition(b";")[0]
+            self._is_event_stream = media_type.strip().lower() == b"text/event-stream"
         elif message["type"] == "http.response.body":
             more = bool(message.get("more_body", False))
             self._streaming = more and not self._length_known

@@ -98,7 +98,8 @@ class IssuerClient:
         async with stream as response:
             if response.status_code != 200:
                 raise self._unexpected_status(url, response.status_code)
-            if not response.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
+            media_type = response.headers.get("Content-Type", "").partition(";")[0]
+            if media_type.strip().lower() != "text/event-stream":
                 raise ProtocolError("the feed is not an event stream")
             yield response.aiter_bytes()
 

@@ -10,13 +10,13 @@ use std::{
 
 use reqwest::{
     StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue},
+    header::{AUTHORIZATION, HeaderName, HeaderValue},
 };
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     clock::{Clock, millis},
-    http::{Http, describe, retry_after},
+    http::{Http, describe, is_event_stream, retry_after},
     key_store::KeyStore,
     revocations::{ClaimsChange, Cutoff, Full, Receipt, Revocations},
     session_end::registry::Registry,
@@ -32,9 +32,6 @@ use event::Event;
 pub(crate) use event::Target;
 use freshness::Freshness;
 use sse::{Message, Parser};
-
-/// The media type of the feed. Parameters may follow it in the header.
-const EVENT_STREAM: &[u8] = b"text/event-stream";
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -205,10 +202,7 @@ impl Feed {
         if status != StatusCode::OK {
             return Disconnect::Refused(self.describe_refusal(status), retry_after(&response).unwrap_or_default());
         }
-        let content_type = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let media_type = content_type.and_then(|value| value.get(..EVENT_STREAM.len()));
-        let is_feed = media_type.is_some_and(|media_type| media_type.eq_ignore_ascii_case(EVENT_STREAM));
-        if !is_feed {
+        if !is_event_stream(response.headers()) {
             return Disconnect::Resumable("the response is not an event stream".to_owned());
         }
         self.connections.fetch_add(1, Ordering::Relaxed);

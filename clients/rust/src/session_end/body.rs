@@ -7,9 +7,10 @@ use std::{
 
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::HeaderMap;
 
 use super::{EndCause, SessionWatch, VerifiedSession};
+use crate::http::is_event_stream;
 
 /// The error of a [`SessionBody`].
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -50,9 +51,7 @@ impl<B> SessionBody<B> {
     {
         let has_unknown_length = inner.size_hint().exact().is_none();
         let watch = has_unknown_length.then(|| session.watch());
-        let content_type = headers.get(CONTENT_TYPE);
-        let is_event_stream = content_type.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
-        Self { inner, watch, ends_cleanly: is_event_stream, is_cut_off: false }
+        Self { inner, watch, ends_cleanly: is_event_stream(headers), is_cut_off: false }
     }
 }
 
