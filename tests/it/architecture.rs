@@ -43,12 +43,18 @@ fn collect_sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// A line without its comment. A comment begins the line or follows a space. Other slashes belong to a string, such as a URL.
+fn without_comment(line: &str) -> &str {
+    let is_comment = |at: usize| line[..at].chars().next_back().is_none_or(char::is_whitespace);
+    let comment = line.match_indices("//").find(|(at, _)| is_comment(*at));
+    comment.map_or(line, |(at, _)| &line[..at])
+}
+
 /// The modules that a source file imports from its own crate: `crate::a::…`, and the names directly inside `crate::{…}`.
 fn imports(source: &str) -> Vec<String> {
     let mut code = String::new();
     for line in source.lines() {
-        let (statement, _comment) = line.split_once("//").unwrap_or((line, ""));
-        code.push_str(statement);
+        code.push_str(without_comment(line));
         code.push('\n');
     }
     let first_name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
@@ -88,11 +94,17 @@ fn imports_finds_every_module_of_a_group() {
 }
 
 #[test]
+fn imports_ignores_comments_and_finds_a_module_after_a_url() {
+    let source = "// crate::http\nfn f() {\n    /// crate::cli\n    g(\"https://a.example\", crate::config::h()); // crate::server\n}";
+    assert_eq!(imports(source), ["config"]);
+}
+
+#[test]
 fn imports_between_layers_point_inwards() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     collect_sources(&src, &mut files);
-    let mut outward_imports = BTreeMap::new();
+    let mut outward_imports = BTreeMap::<String, Vec<String>>::new();
     for file in files {
         let path = file.strip_prefix(&src).unwrap();
         let file_or_folder = path.iter().next().unwrap().to_str().unwrap();
@@ -108,7 +120,7 @@ fn imports_between_layers_point_inwards() {
             let points_inwards = imported_layer > own_layer;
             let is_within_last_layer = is_in_last_layer && imported_layer == own_layer;
             if import != module && !points_inwards && !is_within_last_layer {
-                outward_imports.insert(path.display().to_string(), import);
+                outward_imports.entry(path.display().to_string()).or_default().push(import);
             }
         }
     }
