@@ -1,8 +1,8 @@
 //! Presents every forgery to endpoints that accept access tokens or refresh tokens.
 
-use std::{io::ErrorKind, net::TcpListener, time::Duration};
+use std::{io::ErrorKind, net::TcpListener, sync::LazyLock, time::Duration};
 
-use latchkey::domain::key::Algorithm;
+use latchkey::{domain::key::Algorithm, http::openapi::Limits};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -12,21 +12,31 @@ use crate::harness::{
     test_cluster::{Node, ServiceClient, TestCluster},
 };
 
-/// Endpoints that accept `Authorization: Bearer`.
-const BEARER_ENDPOINTS: [(Method, &str); 10] = [
-    (Method::GET, "/v1/me"),
-    (Method::POST, "/v1/me/password"),
-    (Method::POST, "/v1/users"),
-    (Method::GET, "/v1/sessions"),
-    (Method::DELETE, "/v1/sessions?keep_current=true"),
-    (Method::DELETE, "/v1/sessions/0f8fad5b-d9cb-469f-a165-70867728950e"),
-    (Method::GET, "/v1/me/devices"),
-    (Method::DELETE, "/v1/me/devices"),
-    (Method::POST, "/v1/logout"),
-    (Method::GET, "/v1/verify"),
-];
+/// The endpoints that accept `Authorization: Bearer`: method and path.
+static BEARER_ENDPOINTS: LazyLock<Vec<(Method, String)>> = LazyLock::new(bearer_endpoints);
 
-/// A valid body for the endpoints that need one, so that only the token is wrong.
+/// The operations of the OpenAPI document that accept an access token, with example values in their paths.
+fn bearer_endpoints() -> Vec<(Method, String)> {
+    let document: Value = serde_json::from_str(&latchkey::http::document(&Limits::defaults()).json).unwrap();
+    let mut endpoints = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let mut schemes = operation["security"].as_array().into_iter().flatten();
+            if schemes.any(|scheme| scheme.get("access_token").is_some()) {
+                let path = path.replace("{id}", "0f8fad5b-d9cb-469f-a165-70867728950e");
+                let path = path.replace("{client_id}", "introspector");
+                assert!(!path.contains('{'), "no example value for {path}");
+                endpoints.push((method.to_uppercase().parse().unwrap(), path));
+            }
+        }
+    }
+    // guards against a search that finds few endpoints or none
+    assert!(endpoints.len() > 40, "{endpoints:?}");
+    endpoints
+}
+
+/// A valid body for a password change and a registration: if a forged token succeeded, `assert_unchanged` would find the effect. The
+/// other endpoints get no body, because they check the token first.
 fn valid_body(path: &str) -> Option<Value> {
     match path {
         "/v1/me/password" => {
@@ -37,7 +47,7 @@ fn valid_body(path: &str) -> Option<Value> {
     }
 }
 
-/// Calls an endpoint with a bearer token, and with a valid body if it needs one.
+/// Calls an endpoint with a bearer token, and with its [`valid_body`].
 async fn call(node: &Node, method: &Method, path: &str, token: &str) -> Answer {
     let mut request = node.request(method.clone(), path).bearer_auth(token);
     if let Some(body) = valid_body(path) {
@@ -65,11 +75,14 @@ async fn assert_refused_as_access_token(node: &Node, name: &str, token: &str) {
     assert_refused_at(&BEARER_ENDPOINTS, node, name, token).await;
 }
 
-/// Asserts that these endpoints refuse this token, except that a logout succeeds.
-async fn assert_refused_at(endpoints: &[(Method, &str)], node: &Node, name: &str, token: &str) {
+/// Asserts that these endpoints and the form of `/oauth2/userinfo` refuse this token, except that a logout succeeds.
+async fn assert_refused_at(endpoints: &[(Method, String)], node: &Node, name: &str, token: &str) {
+    let form = [("access_token", token)];
+    let answer = node.send(node.request(Method::POST, "/oauth2/userinfo").form(&form)).await;
+    assert_eq!(answer.problem(), (401, "invalid_token".to_owned()), "{name} in a form: {answer:?}");
     for (method, path) in endpoints {
         let answer = call(node, method, path, token).await;
-        if *path == "/v1/logout" {
+        if path == "/v1/logout" {
             // The logout has no effect: the test later calls `assert_unchanged`.
             assert_eq!(answer.status, 204, "{name} at {method} {path}: {answer:?}");
             continue;
@@ -168,7 +181,7 @@ async fn forged_access_tokens_are_refused_without_outgoing_requests() {
         assert_refused_as_refresh_token(node, &forged.name, &for_cookie).await;
     }
     // A logout with an expired token ends the session, so it is left out.
-    let without_logout: Vec<_> = BEARER_ENDPOINTS.into_iter().filter(|(_, path)| *path != "/v1/logout").collect();
+    let without_logout: Vec<_> = BEARER_ENDPOINTS.iter().filter(|(_, path)| path != "/v1/logout").cloned().collect();
     for expired in &forge.expired() {
         assert_refused_at(&without_logout, node, &expired.name, &expired.token).await;
         assert_inactive(node, client, &expired.name, &expired.token).await;
@@ -197,12 +210,12 @@ async fn service_client_token_is_refused_where_a_session_is_required() {
     let form = [("grant_type", "client_credentials")];
     let request = node.request(Method::POST, "/oauth2/token").basic_auth(&client.id, Some(&client.secret)).form(&form);
     let client_token = node.send(request).await.expect(200).text_of("access_token");
-    for (method, path) in BEARER_ENDPOINTS {
+    for (method, path) in &*BEARER_ENDPOINTS {
         // `/v1/verify` can admit service clients, and `/v1/logout` succeeds without effect.
-        if matches!(path, "/v1/verify" | "/v1/logout") {
+        if matches!(path.as_str(), "/v1/verify" | "/v1/logout") {
             continue;
         }
-        let answer = call(node, &method, path, &client_token).await;
+        let answer = call(node, method, path, &client_token).await;
         assert_eq!(answer.problem(), (401, "invalid_token".to_owned()), "{method} {path}");
     }
     assert_refused_as_refresh_token(node, "a service's own token", &client_token).await;
