@@ -43,11 +43,18 @@ impl App {
 
     /// The code that the app shows `seconds` after the time of a clock.
     pub fn code_after(&self, clock: &Clock, seconds: i64) -> String {
-        let at = format!("@{}", clock.now().as_secs() + seconds);
-        let output = Command::new("oathtool").args(["--totp", "--base32", "--now", &at, &self.secret]).output();
+        let further_steps = 0;
+        self.codes_after(clock, seconds, further_steps).remove(0)
+    }
+
+    /// The codes that the app shows `seconds` after the time of a clock, and in the further time steps that follow.
+    fn codes_after(&self, clock: &Clock, seconds: i64, further_steps: u64) -> Vec<String> {
+        let (at, window) = (format!("@{}", clock.now().as_secs() + seconds), further_steps.to_string());
+        let arguments = ["--totp", "--base32", "--now", &at, "--window", &window, &self.secret];
+        let output = Command::new("oathtool").args(arguments).output();
         let output = output.expect("oathtool runs (.ci/install.sh test)");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     }
 }
 
@@ -139,7 +146,15 @@ pub fn factor_body(challenge: &str, method: &str, code: &str) -> Value {
 
 /// A code of six digits that the app does not show within a minute of the clock's time.
 pub fn wrong_code(app: &App, clock: &Clock) -> String {
-    let shown = [-60, -30, 0, 30, 60].map(|seconds| app.code_after(clock, seconds));
+    wrong_code_during(app, clock, Duration::ZERO)
+}
+
+/// A code of six digits that the app does not show during this period from the clock's time on, nor in a minute before or after it.
+fn wrong_code_during(app: &App, clock: &Clock, period: Duration) -> String {
+    let minute = Duration::from_mins(1);
+    // one step more, because the period may begin and end within a step
+    let further_steps = (period + 2 * minute).as_secs() / STEP.as_secs() + 1;
+    let shown = app.codes_after(clock, -60, further_steps);
     let mut guesses = (0..).map(|number| format!("{number:06}"));
     guesses.find(|guess| !shown.contains(guess)).unwrap()
 }
