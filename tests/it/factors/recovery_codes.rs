@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::{account_with_app, challenge, claims, cluster, recovery_codes_of, enrol, second_factor};
+use super::{account_with_app, challenge, claims, cluster, enrol, recovery_codes_of, second_factor};
 use crate::{
     accounts::{count_mails, email, problem, signed_in, verify_address},
     harness::{client::Tokens, wait},
