@@ -35,6 +35,9 @@ const REVOCATIONS: usize = 3000;
 const BURST: usize = 6000;
 /// The number of revocations that are appended at the same time.
 const BATCH: usize = 500;
+/// How many revocations a subscriber may be behind before the next [`BATCH`] is appended. A subscriber that is further behind than the
+/// fan-out buffers (4096) would be disconnected.
+const MAX_LAG: usize = 3000;
 /// How long the subscribers may wait for their heartbeats.
 const HEARTBEATS_TIMEOUT: Duration = Duration::from_mins(2);
 /// The number of heartbeats that each subscriber waits for.
@@ -171,13 +174,11 @@ async fn burst_that_exceeds_the_buffer_of_the_fan_out_reaches_every_subscriber_t
             }
         }));
     }
-    // A subscriber that is further behind than the fan-out buffers (4096) would be disconnected.
-    let max_lag: usize = 3000;
     for total in (BATCH..=BURST).step_by(BATCH) {
         append_revocations(&node, BATCH).await;
         for progress in &mut progresses {
             // An error means that this subscriber has read everything.
-            let _ = progress.wait_for(|read| read + max_lag >= total).await;
+            let _ = progress.wait_for(|read| read + MAX_LAG >= total).await;
         }
     }
     for subscriber in subscribers {
@@ -212,14 +213,12 @@ async fn heartbeats_continue_while_revocations_follow_each_other_without_a_pause
     let all_received = join_all(subscribers);
     let revoking = async {
         let mut total = 0;
-        // A subscriber that is further behind than the fan-out buffers (4096) would be disconnected.
-        let max_lag: usize = 1000;
         loop {
             append_revocations(&node, BATCH).await;
             total += BATCH;
             for progress in &mut progresses {
                 // An error means that this subscriber has received its heartbeats.
-                let _ = progress.wait_for(|read| read + max_lag >= total).await;
+                let _ = progress.wait_for(|read| read + MAX_LAG >= total).await;
             }
         }
     };
