@@ -32,7 +32,7 @@ const IDLE: Duration = Duration::from_secs(30);
 const ABSOLUTE: Duration = Duration::from_secs(60);
 
 /// How long a user's HTTP client waits for a response.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One Redis, one database, and nodes as separate processes.
 pub struct ProcessCluster {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     model::{Answer, Call, Interval, Network, Op},
-    nodes::ProcessCluster,
+    nodes::{ProcessCluster, REQUEST_TIMEOUT},
     random::Random,
     record::{Affected, Record},
 };
@@ -22,8 +22,6 @@ use super::{
 /// A client address in each network: in the user's two networks (0 and 1), between which the user moves, and in the thief's (2).
 const NETWORK_ADDRESSES: [&str; 3] = ["192.0.2.7", "198.51.100.4", "203.0.113.9"];
 const THIEF: Network = 2;
-/// How long a user waits before abandoning a request. Longer than the HTTP client waits (nodes.rs): only shorter times abandon one.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a user acts on a session that is known to have ended, to test that it stays ended.
 const TRIES_AFTER_END: usize = 4;
 
@@ -64,7 +62,7 @@ pub struct User<'a> {
     /// The network that the user is in.
     network: Network,
     sessions: Vec<Session>,
-    /// The possible passwords: two if a change was never answered.
+    /// The possible passwords, oldest first: two if a change was not answered and is not known to be executed.
     passwords: Vec<String>,
     /// The number of password changes that were sent.
     changes: usize,
@@ -238,6 +236,15 @@ impl<'a> User<'a> {
                     let first_generation = 0;
                     let refresh = vec![(first_generation, refresh)];
                     self.sessions.push(Session { id, access: text("access_token"), refresh, tries: None });
+                    // Of two passwords, the newer one shows that the change was executed. The older one shows nothing: the change
+                    // may still be executed.
+                    if let [older, newer] = &self.passwords[..]
+                        && *newer == password
+                    {
+                        let older = older.clone();
+                        self.passwords = vec![password];
+                        self.try_old_password(&older).await;
+                    }
                     return;
                 }
                 Reply::Answered(401, _) => {}

@@ -175,7 +175,7 @@ impl User<'_> {
     }
 
     /// Signs in with a password that was changed, and records a violation if it still works.
-    async fn try_old_password(&mut self, old: &str) {
+    pub(super) async fn try_old_password(&mut self, old: &str) {
         let node = self.any_node();
         let body = json!({ "identifier": self.name, "password": old });
         let (reply, _) =
