@@ -51,12 +51,11 @@ async fn service_tests_pass() {
     succeed(pytest("service").envs(service.suite_environment()));
 }
 
-/// Serves the `app.py` of a folder with uvicorn.
-async fn serve(service: &ServiceProcess, python: &Path, folder: &Path, worker_count: u8) -> App {
+/// Serves the `app.py` of a folder with uvicorn. `python` is the command that runs Python.
+async fn serve(service: &ServiceProcess, python: &str, folder: &Path, worker_count: u8) -> App {
     App::start(&service.app_environment(), |port| {
-        let (python, folder) = (python.display(), folder.display());
-        let path = format!("PYTHONPATH={}", project("clients/python/src").display());
-        let command = format!("env PYTHONDONTWRITEBYTECODE=1 {path} {python} -m uvicorn app:app --app-dir {folder}");
+        let folder = folder.display();
+        let command = format!("env PYTHONDONTWRITEBYTECODE=1 {python} -m uvicorn app:app --app-dir {folder}");
         format!("{command} --port {port} --workers {worker_count}").split(' ').map(str::to_owned).collect()
     })
     .await
@@ -66,7 +65,9 @@ async fn serve(service: &ServiceProcess, python: &Path, folder: &Path, worker_co
 async fn fastapi_example_refuses_revoked_tokens_on_every_worker() {
     let service = ServiceProcess::start();
     let worker_count = 2;
-    let app = serve(&service, &tool("python"), &project("examples/fastapi"), worker_count).await;
+    // the client from its sources
+    let python = format!("env PYTHONPATH={} {}", project("clients/python/src").display(), tool("python").display());
+    let app = serve(&service, &python, &project("examples/fastapi"), worker_count).await;
     let workers: HashSet<_> = app.check(&service).await.iter().map(|answer| answer["worker"].to_string()).collect();
     // The kernel distributes the connections, so one worker may have answered all requests.
     assert!((1..=usize::from(worker_count)).contains(&workers.len()), "{workers:?}");
@@ -103,7 +104,8 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     // a FastAPI app, a job that works until its user signs out, a script that checks one token
     let [app, job, script] = &programs[..] else { panic!("the README must have three programs") };
     fs::write(folder.join("app.py"), app).unwrap();
-    let app = serve(&service, &python, &folder, 1).await;
+    // without PYTHONPATH, so that the app imports the installed package
+    let app = serve(&service, &python.display().to_string(), &folder, 1).await;
     app.check(&service).await;
     app.check_chat(&service).await;
     drop(app);
