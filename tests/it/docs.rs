@@ -245,7 +245,7 @@ fn readme_links_every_document_and_has_at_most_150_lines() {
 
 /// Someone who tries several examples on one service can create the clients of all of them.
 #[test]
-fn no_two_documents_add_clients_of_the_same_name() {
+fn documents_add_no_two_clients_of_the_same_name() {
     let mut documents_of = HashMap::<String, Vec<String>>::new();
     for document in documents() {
         for rest in read(&document).split("client add ").skip(1) {
