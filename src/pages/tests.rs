@@ -170,7 +170,8 @@ fn folder_with_a_mistake_is_refused() {
         ("sign_in.html", "{{ identifer }}", "undefined"),
         ("sign_in.html", "{% if %}", "line 1"),
         ("sign_in.html", "{{ t('sign_in.titel') }}", "sign_in.titel: there is no such text"),
-        ("layout.html", "{{ remaining }}", "undefined"),
+        // Only some pages have an identifier, and all pages use the layout.
+        ("layout.html", "{{ identifier }}", "undefined"),
         ("en.toml", "[sign_in]\ntitel = 'x'", "sign_in.titel: there is no such text"),
         ("en.toml", "[sign_in]\ntitle = 1", "must be a string"),
         ("en.toml", "[sign_in]\ntitle = '{{ name }}'", "{{ name }} has no value here"),

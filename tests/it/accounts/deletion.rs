@@ -88,6 +88,7 @@ async fn export_has_all_data_and_no_secrets() {
     assert_eq!(data["account"]["display_name"], "Ada Lovelace");
     assert_eq!(data["account"]["user_metadata"]["theme"], "dark");
     assert_eq!(data["factors"], json!([]));
+    assert_eq!(data["email_code"], false, "codes by mail are no factor of the account");
     assert_eq!(data["consents"], json!([]));
     assert_eq!(data["sessions"][0]["id"], tokens.session.as_str());
     let events = data["events"].as_array().unwrap();

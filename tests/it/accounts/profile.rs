@@ -19,9 +19,11 @@ async fn profile_changes_field_by_field_and_empty_values_remove_fields() {
     let me = patch(body).await.expect(200).json();
     assert_eq!(me["display_name"], "Ada", "without the spaces around it");
     assert_eq!(me["locale"], "pt-BR");
+    assert_eq!(me["time_zone"], "Europe/London");
     assert_eq!(me["username"], "Lovelace");
 
     let me = patch(json!({ "user_metadata": { "a": [1, { "b": null }] }, "locale": "" })).await.expect(200).json();
+    assert_eq!(me["user_metadata"], json!({ "a": [1, { "b": null }] }));
     assert_eq!(me["display_name"], "Ada");
     assert_eq!(me.get("locale"), None);
     assert_eq!(node.get("/v1/me", &tokens.access).await.json(), me);

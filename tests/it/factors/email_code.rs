@@ -111,7 +111,9 @@ async fn codes_by_mail_are_off_by_default_and_need_a_verified_address_and_a_pass
     change.set_password(&hash, cluster.clock.now()).await.unwrap();
     change.commit().await.unwrap();
     let tokens = Tokens::of(&enable(&node, &tokens).await.expect(200));
-    assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["email_code"], true);
+    for path in ["/v1/me/factors", "/v1/me/export"] {
+        assert_eq!(node.get(path, &tokens.access).await.expect(200).json()["email_code"], true, "{path}");
+    }
     assert_eq!(enable(&node, &tokens).await.problem(), problem(409, "too_many_factors"));
     let mail = cluster.mail_to(&email("ada"), "factor_changed").await;
     assert!(mail.text.contains("Codes by mail were switched on"), "{}", mail.text);

@@ -117,6 +117,7 @@ async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
     let tokens = Tokens::of(&node.delete(&path, &tokens.access).await.expect(200));
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
+    // The session that replaced the caller's can be refreshed.
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     let answer = node.delete("/v1/me/factors/email-code", &tokens.access).await.expect(200);
     let listed = node.get("/v1/me/factors", &Tokens::of(&answer).access).await.json();
