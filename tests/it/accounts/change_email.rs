@@ -9,10 +9,12 @@ use super::{
     NEW_PASSWORD, count_mails, email, emails::add_verified, first_mail, problem, request_address_change, reset,
     signed_in, verify_address, without_limits,
 };
-use crate::harness::{
-    client::{PASSWORD, Tokens},
-    test_cluster::{Node, TestCluster},
-    wait,
+use crate::{
+    harness::{
+        client::{PASSWORD, Tokens},
+        test_cluster::{Node, TestCluster},
+    },
+    mail::wait_until_mails_are_done,
 };
 
 /// A cluster without limits on mails, its node, and a session of the account `name`, whose address is not verified.
@@ -23,10 +25,6 @@ async fn cluster_with_account(name: &str) -> (TestCluster, Node, Tokens) {
     node.register(name).await;
     let tokens = node.login(name).await;
     (cluster, node, tokens)
-}
-
-async fn wait_until_mails_are_sent(node: &Node) {
-    wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
 }
 
 #[tokio::test]
@@ -151,7 +149,7 @@ async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change
     reset(&node, &token, owners_password).await.expect(204);
     let tokens = node.login_with(&email("ada"), owners_password).await;
     assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email"], email("ada"));
-    wait_until_mails_are_sent(&node).await;
+    wait_until_mails_are_done(&node.state.sql).await;
     assert_eq!(count_mails(&cluster, "thief", "address_changed"), 0, "the thief's own second change has no undo link");
 }
 
@@ -172,7 +170,7 @@ async fn unverified_former_address_gets_no_link() {
     let (cluster, node, tokens) = cluster_with_account("typo").await;
     let (token, _) = request_address_change(&cluster, &node, &tokens, "right").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
-    wait_until_mails_are_sent(&node).await;
+    wait_until_mails_are_done(&node.state.sql).await;
     assert!(cluster.mails_to(&email("typo")).is_empty());
 }
 

@@ -16,10 +16,13 @@ use super::{
     NEW_PASSWORD, count_mails, email, first_mail, next_mail, problem, request_address_change, reset, signed_in,
     verify_address, without_limits,
 };
-use crate::harness::{
-    client::{Answer, Client, PASSWORD, Tokens},
-    test_cluster::{Node, TestCluster},
-    wait,
+use crate::{
+    harness::{
+        client::{Answer, Client, PASSWORD, Tokens},
+        test_cluster::{Node, TestCluster},
+        wait,
+    },
+    mail::wait_until_mails_are_done,
 };
 
 /// Adds an address to the account of `tokens`. Returns its id, and the token and the code of the mail.
@@ -91,7 +94,7 @@ pub fn join_lines(text: &str) -> String {
 /// Waits until the node has done its background work and sent its mails.
 pub async fn wait_until_settled(node: &Node) {
     wait::until("all work is done", || async { node.state.background.is_empty() }).await;
-    wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
+    wait_until_mails_are_done(&node.state.sql).await;
 }
 
 #[tokio::test]

@@ -5,10 +5,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::{NEW_PASSWORD, count_mails, email, problem, reset, verify_address, without_limits};
-use crate::harness::{
-    client::{PASSWORD, Tokens},
-    test_cluster::{Node, TestCluster},
-    wait,
+use crate::{
+    harness::{
+        client::{PASSWORD, Tokens},
+        test_cluster::{Node, TestCluster},
+    },
+    mail::wait_until_mails_are_done,
 };
 
 /// The password that the owner sets after a report.
@@ -88,7 +90,7 @@ async fn new_device_and_network_are_reported_and_known_ones_are_not() {
     let mail = cluster.mail_to(&email("ada"), "new_device").await;
     assert!(mail.text.contains("198.51.100.7") && mail.text.contains("Firefox, Linux"), "{}", mail.text);
     login("198.51.100.7").await.expect(200);
-    wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
+    wait_until_mails_are_done(&node.state.sql).await;
     assert_eq!(count_mails(&cluster, "ada", "new_device"), 1);
 }
 

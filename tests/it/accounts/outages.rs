@@ -15,6 +15,7 @@ use super::{
 use crate::{
     degradation::wait_until_ready,
     harness::{client::PASSWORD, smtp::SmtpServer, test_cluster::TestCluster, wait},
+    mail::{newest_row, wait_for_failed_attempt},
     store::server::Redis,
 };
 
@@ -91,16 +92,10 @@ async fn reset_requested_while_smtp_is_down_is_mailed_once_the_server_is_up() {
     node.register("ada").await;
     server.refuse_connections();
     node.post("/v1/password/forgot", json!({ "identifier": "ada" })).await.expect(202);
-    let (any_state, limit) = (None, 1);
-    let newest_mail = || async { node.state.sql.mails(any_state, limit).await.unwrap().pop() };
-    // a claimed mail is still being sent
-    wait::until("an attempt has failed", || async {
-        newest_mail().await.is_some_and(|mail| mail.error.is_some() && !mail.is_claimed)
-    })
-    .await;
+    wait_for_failed_attempt(&node.state.sql).await;
     node.try_login("ada", PASSWORD).await.expect(200);
     server.accept_connections();
-    let due_at = newest_mail().await.unwrap().due_at;
+    let due_at = newest_row(&node.state.sql).await.unwrap().due_at;
     cluster.advance(due_at.saturating_since(cluster.clock.now()) + Duration::from_millis(1));
     let received = server.wait_for(1).await.remove(0);
     reset(&node, received.mail.token(), NEW_PASSWORD).await.expect(204);

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use latchkey::store::sql::OutboxState;
 use serde_json::{Value, json};
 
 use crate::{
@@ -13,6 +12,7 @@ use crate::{
         test_cluster::{Node, TestCluster},
         wait,
     },
+    mail::wait_until_mails_are_done,
 };
 
 /// The parts of a response that must not differ: all but the request id, the date and the secret of a sign-in request (`request`).
@@ -149,8 +149,7 @@ async fn i12_calls_answer_alike_for_secondary_and_unknown_addresses() {
 async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {
     let (cluster, node) = cluster().await;
     // The delivery has SQL transactions, which would be counted.
-    let is_delivered = || async { node.state.sql.mails(Some(OutboxState::Waiting), 1).await.unwrap().is_empty() };
-    wait::until("the mails to ada are delivered", is_delivered).await;
+    wait_until_mails_are_done(&node.state.sql).await;
     let mut monitor = Monitor::start(&cluster.redis);
     for (path, body) in calls_with_wrong_codes() {
         let mut work = Vec::new();

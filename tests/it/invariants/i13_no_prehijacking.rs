@@ -22,7 +22,6 @@ use crate::{
     harness::{
         client::{PASSWORD, Tokens},
         test_cluster::{Node, ServiceClient, TestCluster},
-        wait,
     },
 };
 
@@ -258,8 +257,7 @@ async fn assert_attackers_address_gone(cluster: &TestCluster, node: &Node) {
     let before = count_mails(cluster, "attacker", "password_reset");
     node.post("/v1/password/forgot", json!({ "identifier": email("attacker") })).await.expect(202);
     node.post("/v1/login/code", json!({ "email": email("attacker") })).await.expect(202);
-    wait::until("all background tasks are done", || async { node.state.background.is_empty() }).await;
-    wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
+    emails::wait_until_settled(node).await;
     assert_eq!(count_mails(cluster, "attacker", "password_reset"), before);
     assert_eq!(count_mails(cluster, "attacker", "sign_in_code"), 0);
     let victim = node.login_with("victim", NEW_PASSWORD).await;

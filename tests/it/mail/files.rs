@@ -5,17 +5,11 @@ use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 use latchkey::{
     config::Sender,
     domain::mail::{ActionOrigin, Device, MailData, Notice, Template},
-    store::sql::{OutboxState, Sql},
+    store::sql::OutboxState,
 };
 
-use super::{CODE, TOKEN, enqueue, mail, recipient, verification_mail};
+use super::{CODE, TOKEN, enqueue, mail, recipient, verification_mail, wait_until_mails_are_done};
 use crate::harness::{test_cluster::TestCluster, wait};
-
-/// Waits until every mail of the outbox was sent or has failed.
-pub(super) async fn wait_until_mails_are_done(sql: &Sql) {
-    let done = || async { sql.mails(Some(OutboxState::Waiting), 1).await.unwrap().is_empty() };
-    wait::until("all mails are done", done).await;
-}
 
 #[tokio::test]
 async fn mail_becomes_a_private_file_with_link_and_code() {

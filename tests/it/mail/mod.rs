@@ -15,8 +15,10 @@ use latchkey::{
         mail::{LinkAndCode, Mail, MailData, Recipient},
     },
     state::AppState,
-    store::sql::OutboxState,
+    store::sql::{OutboxRow, OutboxState, Sql},
 };
+
+use crate::harness::wait;
 
 /// The one-time token in the link of [`verification_mail`].
 pub const TOKEN: &str = "lk_ot_0123456789abcdef";
@@ -49,10 +51,23 @@ pub async fn enqueue(state: &AppState, mail: &Mail) {
     state.sql.enqueue_mail(&prepared).await.unwrap();
 }
 
-/// The state and the number of attempts of the newest mail.
-pub async fn outbox_state(state: &AppState) -> (OutboxState, u32) {
-    let in_any_state = None;
+/// The newest mail of the outbox.
+pub async fn newest_row(sql: &Sql) -> Option<OutboxRow> {
+    let (in_any_state, limit) = (None, 1);
+    sql.mails(in_any_state, limit).await.unwrap().pop()
+}
+
+/// Waits until an attempt to send the newest mail has failed, and returns the mail's row.
+pub async fn wait_for_failed_attempt(sql: &Sql) -> OutboxRow {
+    // a claimed mail is still being sent
+    let has_failed = || async { newest_row(sql).await.is_some_and(|row| row.error.is_some() && !row.is_claimed) };
+    wait::until("an attempt has failed", has_failed).await;
+    newest_row(sql).await.unwrap()
+}
+
+/// Waits until every mail of the outbox was sent or has failed.
+pub async fn wait_until_mails_are_done(sql: &Sql) {
     let limit = 1;
-    let newest = state.sql.mails(in_any_state, limit).await.unwrap().remove(0);
-    (newest.state, newest.attempts)
+    let done = || async { sql.mails(Some(OutboxState::Waiting), limit).await.unwrap().is_empty() };
+    wait::until("all mails are done", done).await;
 }

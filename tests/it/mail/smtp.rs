@@ -12,12 +12,8 @@ use latchkey::{
     store::sql::{OutboxRow, OutboxState},
 };
 
-use super::{TOKEN, enqueue, files::wait_until_mails_are_done, verification_mail};
-use crate::harness::{
-    smtp::SmtpServer,
-    test_cluster::{Node, TestCluster},
-    wait,
-};
+use super::{TOKEN, enqueue, newest_row, verification_mail, wait_for_failed_attempt, wait_until_mails_are_done};
+use crate::harness::{smtp::SmtpServer, test_cluster::TestCluster, wait};
 
 /// The server requires no authentication.
 const NO_USER: Option<&str> = None;
@@ -27,23 +23,6 @@ fn cluster(server: &SmtpServer) -> TestCluster {
     let mut cluster = TestCluster::new();
     cluster.config.mail.transport = server.transport();
     cluster
-}
-
-/// The newest mail of the outbox.
-async fn newest_row(node: &Node) -> OutboxRow {
-    let in_any_state = None;
-    let limit = 1;
-    node.state.sql.mails(in_any_state, limit).await.unwrap().remove(0)
-}
-
-/// Waits until an attempt to send the newest mail has failed, and returns the mail's row.
-async fn wait_for_failed_attempt(node: &Node) -> OutboxRow {
-    wait::until("an attempt has failed", || async {
-        let row = newest_row(node).await;
-        row.error.is_some() && !row.is_claimed
-    })
-    .await;
-    newest_row(node).await
 }
 
 fn advance_to_next_attempt(cluster: &TestCluster, row: &OutboxRow) {
@@ -83,7 +62,7 @@ async fn mail_is_not_sent_without_the_configured_encryption_or_user() {
         cluster.config.mail.transport = MailTransport::Smtp(settings);
         let node = cluster.node().await;
         enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
-        let row = wait_for_failed_attempt(&node).await;
+        let row = wait_for_failed_attempt(&node.state.sql).await;
         assert_eq!(row.state, OutboxState::Waiting, "a mistake in the settings loses no mail");
         let error = row.error.unwrap();
         assert!(error.contains(cause), "{error}");
@@ -100,7 +79,7 @@ async fn greylisted_mail_is_sent_by_a_later_attempt() {
     let cluster = cluster(&server);
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("greylist@example.com", cluster.clock.now())).await;
-    let row = wait_for_failed_attempt(&node).await;
+    let row = wait_for_failed_attempt(&node.state.sql).await;
     assert!(row.error.as_ref().unwrap().contains("greylisted"), "{row:?}");
     let delay = row.due_at.saturating_since(cluster.clock.now());
     // `mail.retry_first` is 30 s, less a random part of at most half
@@ -109,9 +88,9 @@ async fn greylisted_mail_is_sent_by_a_later_attempt() {
     advance_to_next_attempt(&cluster, &row);
     server.wait_for(1).await;
     wait_until_mails_are_done(&node.state.sql).await;
-    let (state, attempts) = super::outbox_state(&node.state).await;
-    assert_eq!(state, OutboxState::Sent);
-    assert_eq!(attempts, 2);
+    let row = newest_row(&node.state.sql).await.unwrap();
+    assert_eq!(row.state, OutboxState::Sent);
+    assert_eq!(row.attempts, 2);
     node.stop().await;
 }
 
@@ -122,7 +101,7 @@ async fn rejected_mail_fails_and_can_be_retried() {
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("reject@example.com", cluster.clock.now())).await;
     wait_until_mails_are_done(&node.state.sql).await;
-    let failed = newest_row(&node).await;
+    let failed = newest_row(&node.state.sql).await.unwrap();
     assert_eq!(failed.state, OutboxState::Failed);
     assert_eq!(failed.attempts, 1);
     assert!(failed.error.unwrap().contains("550"));
@@ -163,7 +142,7 @@ async fn connection_lost_in_the_message_loses_no_mail() {
     let cluster = cluster(&server);
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("crash@example.com", cluster.clock.now())).await;
-    let row = wait_for_failed_attempt(&node).await;
+    let row = wait_for_failed_attempt(&node.state.sql).await;
     assert!(server.received().is_empty());
     advance_to_next_attempt(&cluster, &row);
     server.wait_for(1).await;
@@ -178,7 +157,7 @@ async fn mail_sent_again_after_a_lost_acknowledgement_has_the_same_message_id() 
     let cluster = cluster(&server);
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("lost@example.com", cluster.clock.now())).await;
-    let row = wait_for_failed_attempt(&node).await;
+    let row = wait_for_failed_attempt(&node.state.sql).await;
     advance_to_next_attempt(&cluster, &row);
     let received = server.wait_for(2).await;
     // mail programs show copies with equal headers once
@@ -291,7 +270,7 @@ async fn expired_mail_is_not_sent() {
     cluster.advance(Duration::from_hours(1));
     let other = cluster.node().await;
     wait_until_mails_are_done(&other.state.sql).await;
-    assert_eq!(newest_row(&other).await.state, OutboxState::Failed);
+    assert_eq!(newest_row(&other.state.sql).await.unwrap().state, OutboxState::Failed);
     assert!(server.attempts().is_empty());
     let every_mail = None;
     let retried = other.state.sql.retry_mails(every_mail, cluster.clock.now()).await.unwrap();
