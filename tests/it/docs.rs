@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    accounts::document::{DocumentShell, shell_blocks},
+    accounts::document::DocumentShell,
     harness::{client::PASSWORD, test_cluster::TestCluster},
 };
 
@@ -67,6 +67,16 @@ fn documents() -> Vec<String> {
     }
     let relative = |path: PathBuf| path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
     found.into_iter().map(relative).collect()
+}
+
+/// The code blocks of a language in a Markdown file, whose path is relative to the repository or absolute. Each block ends with a line
+/// break.
+pub fn code_blocks(path: impl AsRef<Path>, language: &str) -> Vec<String> {
+    let path = root().join(path);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let opening = format!("```{language}\n");
+    let after_openings = text.split(&opening).skip(1);
+    after_openings.map(|rest| rest.split("\n```").next().unwrap().to_owned() + "\n").collect()
 }
 
 /// The lines of a document outside of code blocks.
@@ -272,8 +282,7 @@ fn field_names(json: &str) -> Vec<&str> {
 #[tokio::test]
 async fn readme_answers_have_fields_in_the_order_of_the_service() {
     assert_eq!(field_names(r#"{"a":"x","b":[{"c":1}],"d":["e"]}"#), ["a", "b", "c", "d"]);
-    let readme = read("README.md");
-    let printed = readme.split("```json\n").nth(1).and_then(|rest| rest.split("\n```").next()).unwrap();
+    let printed = code_blocks("README.md", "json").remove(0);
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let account = node.post("/v1/users", json!({ "email": "ada@example.com", "password": PASSWORD })).await.expect(201);
@@ -297,7 +306,7 @@ async fn readme_answers_have_fields_in_the_order_of_the_service() {
 async fn commands_of_the_readme_sign_in_refresh_and_sign_out_as_printed() {
     let mut shell = DocumentShell::new();
     shell.serve("latchkey serve");
-    let [sign_in, sign_out] = &shell_blocks("README.md")[..] else { panic!("README.md must have two blocks") };
+    let [sign_in, sign_out] = &code_blocks("README.md", "sh")[..] else { panic!("README.md must have two blocks") };
     let base = shell.client().base.clone();
     let run = |commands: &str| shell.run(&commands.replace("http://localhost:8080", &base));
     let output = run(sign_in);
@@ -321,7 +330,7 @@ async fn commands_of_the_guide_to_protect_an_api_run_as_printed() {
     let access = shell.client().login("ada").await.access;
     // the variables that the guide's commands use
     shell.run(&format!("api={} access={access}\n", shell.client().base));
-    let [introspect, token] = &shell_blocks("docs/protect-an-api.md")[..] else {
+    let [introspect, token] = &code_blocks("docs/protect-an-api.md", "sh")[..] else {
         panic!("the guide must have two blocks")
     };
     assert!(introspect.contains(PRINTED_SECRET), "{introspect}");

@@ -13,12 +13,15 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 
-use crate::harness::{
-    client::Client,
-    guard,
-    redis::Redis,
-    test_cluster::{Node, TestCluster},
-    wait,
+use crate::{
+    docs::code_blocks,
+    harness::{
+        client::Client,
+        guard,
+        redis::Redis,
+        test_cluster::{Node, TestCluster},
+        wait,
+    },
 };
 
 const INSTALL: &str = "this test needs promtool, which comes with Prometheus: `apt-get install prometheus` (Debian, Ubuntu); or \
@@ -271,6 +274,14 @@ fn promtool() -> Command {
     Command::new(guard::find_programs(&["promtool"], []).expect(INSTALL).join("promtool"))
 }
 
+/// Runs a program, and asserts that it succeeds. Returns what it prints.
+fn run_ok(command: &mut Command) -> String {
+    let ran = command.output().unwrap();
+    let output = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(ran.status.success(), "{output}");
+    output
+}
+
 /// The metrics named in a text, without the suffixes of histograms.
 fn metric_names(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -283,18 +294,14 @@ fn metric_names(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn printed_configuration_of_prometheus_is_valid() {
-    let document = read("docs/monitoring.md");
-    // the first block of YAML
-    let (_, from_block) = document.split_once("```yaml\n").unwrap();
-    let (printed, _) = from_block.split_once("```").unwrap();
+    let printed = code_blocks("docs/monitoring.md", "yaml").remove(0);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("prometheus.yml");
     fs::write(&file, printed).unwrap();
     // the configuration names this file
     fs::copy(repository_path("monitoring/alerts.yml"), folder.path().join("alerts.yml")).unwrap();
-    let checked = promtool().args(["check", "config"]).arg(&file).output().unwrap();
-    let output = [checked.stdout, checked.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-    assert!(checked.status.success() && output.contains("1 rule files found"), "{output}");
+    let output = run_ok(promtool().args(["check", "config"]).arg(&file));
+    assert!(output.contains("1 rule files found"), "{output}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,23 +319,9 @@ async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
     let folder = tempfile::tempdir().unwrap();
     let scraped = folder.path().join("metrics");
     fs::write(&scraped, &text).unwrap();
-    let checked = promtool().args(["check", "metrics"]).stdin(fs::File::open(&scraped).unwrap()).output().unwrap();
-    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-
-    let rules = promtool().args(["check", "rules"]).arg(repository_path("monitoring/alerts.yml")).output().unwrap();
-    assert!(
-        rules.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&rules.stdout),
-        String::from_utf8_lossy(&rules.stderr)
-    );
-    let tests = promtool().args(["test", "rules"]).arg(repository_path("monitoring/alerts_test.yml")).output().unwrap();
-    assert!(
-        tests.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&tests.stdout),
-        String::from_utf8_lossy(&tests.stderr)
-    );
+    run_ok(promtool().args(["check", "metrics"]).stdin(fs::File::open(&scraped).unwrap()));
+    run_ok(promtool().args(["check", "rules"]).arg(repository_path("monitoring/alerts.yml")));
+    run_ok(promtool().args(["test", "rules"]).arg(repository_path("monitoring/alerts_test.yml")));
 
     let dashboard: Value = serde_json::from_str(&read("monitoring/grafana-dashboard.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
@@ -346,13 +339,7 @@ async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
         .collect();
     let file = folder.path().join("panels.yml");
     fs::write(&file, format!("groups:\n  - name: panels\n    rules:\n{rules}")).unwrap();
-    let checked = promtool().args(["check", "rules"]).arg(&file).output().unwrap();
-    assert!(
-        checked.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&checked.stdout),
-        String::from_utf8_lossy(&checked.stderr)
-    );
+    run_ok(promtool().args(["check", "rules"]).arg(&file));
 
     let alerts = read("monitoring/alerts.yml");
     let queried = metric_names(&queries.join(" "));

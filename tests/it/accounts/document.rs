@@ -1,21 +1,16 @@
 //! The commands of docs/accounts.md, run as printed against a started node. Only the port and the placeholder of a secret differ.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{
     binary::{Service, command},
+    docs::code_blocks,
     harness::client::Client,
     openapi_external::succeed,
 };
-
-/// The blocks of shell commands in a document.
-pub fn shell_blocks(document: &str) -> Vec<String> {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
-    text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
-}
 
 /// A shell that runs the blocks of a document one after the other, and the node that it calls.
 pub struct DocumentShell {
@@ -90,7 +85,7 @@ async fn every_command_of_the_document_about_accounts_succeeds_as_printed() {
     let mut shell = DocumentShell::new();
     // The document's function `api` succeeds after an error of the service. Here, such an error fails the test.
     shell.add_program("curl", "exec curl --fail-with-body \"$@\"");
-    let mut blocks = shell_blocks("docs/accounts.md");
+    let mut blocks = code_blocks("docs/accounts.md", "sh");
     // the first block starts the node
     let start = blocks.remove(0);
     shell.serve(&start);

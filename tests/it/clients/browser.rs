@@ -14,13 +14,14 @@ use tempfile::TempDir;
 use super::{
     app::RUN_GROUP,
     checkout::{Checkout, replace},
-    code_blocks, copy,
+    copy,
     npm_registry::NpmRegistry,
     project,
     service::ServiceProcess,
 };
 use crate::{
     binary,
+    docs::code_blocks,
     harness::{
         guard::{self, Guard, Spec},
         test_cluster::TestCluster,

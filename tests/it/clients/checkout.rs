@@ -9,8 +9,9 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{app::App, code_blocks, copy, project, service::ServiceProcess};
+use super::{app::App, copy, project, service::ServiceProcess};
 use crate::{
+    docs::code_blocks,
     harness::wait,
     openapi_external::{succeed, tool},
 };

@@ -13,12 +13,15 @@ use tempfile::TempDir;
 use super::{
     app::App,
     checkout::Checkout,
-    code_blocks, copy,
+    copy,
     npm_registry::{NpmRegistry, node_modules},
     project, run_until_signed_out,
     service::ServiceProcess,
 };
-use crate::openapi_external::{succeed, tool};
+use crate::{
+    docs::code_blocks,
+    openapi_external::{succeed, tool},
+};
 
 /// A copy of the client with its dependencies, and of the fixtures that its tests read.
 struct ClientCopy {

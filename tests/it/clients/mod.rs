@@ -24,14 +24,6 @@ fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The code blocks of a language in a Markdown file of the project. Each block ends with a line break.
-fn code_blocks(path: &str, language: &str) -> Vec<String> {
-    let text = fs::read_to_string(project(path)).unwrap();
-    let opening = format!("```{language}\n");
-    let after_openings = text.split(&opening).skip(1);
-    after_openings.map(|rest| rest.split("\n```").next().unwrap().to_owned() + "\n").collect()
-}
-
 /// Copies a file or a folder with its content. Creates the folders above `to`.
 fn copy(from: &Path, to: &Path) {
     if from.is_file() {

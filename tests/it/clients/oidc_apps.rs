@@ -5,11 +5,13 @@ use super::{
     app::{App, RUN_GROUP},
     browser::drive_at,
     checkout::{Checkout, replace},
-    code_blocks,
     npm_registry::NpmRegistry,
     service::ServiceProcess,
 };
-use crate::harness::guard::{self, Guard, Spec};
+use crate::{
+    docs::code_blocks,
+    harness::guard::{self, Guard, Spec},
+};
 
 /// The journey of docs/openid-connect.md: register, verify the address, add a passkey, sign in to the app, and end the app's session on
 /// the account page.

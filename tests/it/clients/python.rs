@@ -2,8 +2,11 @@
 
 use std::{collections::HashSet, fs, path::Path, process::Command};
 
-use super::{app::App, checkout::Checkout, code_blocks, project, run_until_signed_out, service::ServiceProcess};
-use crate::openapi_external::{succeed, tool};
+use super::{app::App, checkout::Checkout, project, run_until_signed_out, service::ServiceProcess};
+use crate::{
+    docs::code_blocks,
+    openapi_external::{succeed, tool},
+};
 
 /// A Python that imports the client from its sources.
 fn python() -> Command {

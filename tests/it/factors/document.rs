@@ -1,7 +1,7 @@
 //! The commands of docs/factors.md and docs/step-up.md, run as printed against started nodes. Only the port and the time
 //! differ: where the document waits for the app's next code, the `oathtool` of this test shows that code at once.
 
-use crate::accounts::document::{DocumentShell, shell_blocks};
+use crate::{accounts::document::DocumentShell, docs::code_blocks};
 
 /// A replacement of `oathtool`. Codes change every 30 seconds, and a node accepts the previous, the current and the next code of an
 /// app. The first call for a secret shows the previous code, the second call the current code, and the third call the next code. A
@@ -23,7 +23,7 @@ fn run_document(document: &str) -> Vec<String> {
     let mut shell = DocumentShell::new();
     shell.add_program("oathtool", OATHTOOL);
     let mut outputs = Vec::new();
-    for block in shell_blocks(document) {
+    for block in code_blocks(document, "sh") {
         if block.trim_end().ends_with("latchkey serve") {
             shell.serve(&block);
         } else {

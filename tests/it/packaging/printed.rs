@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use crate::binary::{Service, run};
+use crate::{
+    binary::{Service, run},
+    docs::code_blocks,
+};
 
 /// The TOML blocks of a document, each with the number of its first line.
 fn toml_blocks(text: &str) -> Vec<(usize, String)> {
@@ -62,11 +65,9 @@ fn printed_configurations_are_accepted() {
 
 /// Finds, in a document, the code block with this first line.
 fn code_block(document: &str, language: &str, first_line: &str) -> String {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
-    let opening = format!("```{language}\n");
-    let mut blocks = text.split(&opening).skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut blocks = code_blocks(document, language).into_iter();
     let found = blocks.find(|block| block.lines().next() == Some(first_line));
-    found.unwrap_or_else(|| panic!("no {first_line} in {document}")).to_owned()
+    found.unwrap_or_else(|| panic!("no {first_line} in {document}"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ use rustix::process::Signal;
 
 use crate::{
     binary::{Service, command},
+    docs::code_blocks,
     harness::guard,
 };
 
@@ -128,10 +129,7 @@ fn read(path: &str) -> String {
 
 /// The first block of systemd settings in a document.
 fn printed_unit(path: &str) -> String {
-    let document = read(path);
-    let (_, from_block) = document.split_once("```ini\n").unwrap();
-    let (block, _) = from_block.split_once("```").unwrap();
-    block.to_owned()
+    code_blocks(path, "ini").remove(0)
 }
 
 /// `systemd-analyze verify` accepts the units. The test replaces the path of the binary, which exists only where the package is installed.

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::{add_passkey, authenticator::Authenticator, registration_options};
 use crate::{
-    accounts::document::{DocumentShell, shell_blocks},
+    accounts::document::DocumentShell,
+    docs::code_blocks,
     harness::client::{Client, Tokens},
 };
 
@@ -34,7 +35,7 @@ fn parse_objects(output: &str) -> Vec<Value> {
 async fn every_command_of_the_document_about_passkeys_succeeds_as_printed() {
     let mut shell = DocumentShell::new();
     let mut outputs = Vec::new();
-    for block in shell_blocks("docs/passkeys.md") {
+    for block in code_blocks("docs/passkeys.md", "sh") {
         if block.trim_end().ends_with("latchkey serve") {
             shell.serve(&block);
         } else if block.starts_with("read ") {

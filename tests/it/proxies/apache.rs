@@ -5,11 +5,14 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use reqwest::Method;
 
 use super::{app::App, values};
-use crate::harness::{
-    client::Client,
-    guard::{self, Guard, Spec},
-    test_cluster::{ServiceClient, TestCluster},
-    wait,
+use crate::{
+    docs::code_blocks,
+    harness::{
+        client::Client,
+        guard::{self, Guard, Spec},
+        test_cluster::{ServiceClient, TestCluster},
+        wait,
+    },
 };
 
 const INSTALL: &str = "this test needs Apache with mod_oauth2 and mod_auth_openidc: `apt-get install apache2-bin \
@@ -18,8 +21,7 @@ const MODULES_FOLDER: &str = "/usr/lib/apache2/modules";
 
 /// The recipe of the document, with the test's addresses and secret.
 fn recipe(issuer: &str, client: &ServiceClient, app: &str) -> String {
-    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/apache.md")).unwrap();
-    let mut recipe = document.split("```apache\n").nth(1).unwrap().split("\n```").next().unwrap().to_owned();
+    let mut recipe = code_blocks("docs/apache.md", "apache").remove(0);
     for (printed, actual) in [
         ("https://auth.example.com", issuer),
         ("http://127.0.0.1:3000", app),

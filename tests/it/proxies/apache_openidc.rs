@@ -13,6 +13,7 @@ use reqwest::Method;
 
 use super::{apache, app::App, values};
 use crate::{
+    docs::code_blocks,
     harness::{
         certificates,
         client::{Answer, Client, PASSWORD},
@@ -25,8 +26,7 @@ use crate::{
 
 /// The recipe of the document, with the test's addresses and secret.
 fn recipe(issuer: &str, client: &ServiceClient, app: &str) -> String {
-    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openid-connect.md")).unwrap();
-    let mut recipe = document.split("```apache\n").nth(1).unwrap().split("\n```").next().unwrap().to_owned();
+    let mut recipe = code_blocks("docs/openid-connect.md", "apache").remove(0);
     for (printed, actual) in [
         ("https://auth.example.com", issuer),
         ("https://app.example.com", app),

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::{Addresses, Node, nginx};
 use crate::{
+    docs::code_blocks,
     harness::{
         guard::{self, Guard, Spec},
         test_cluster::TestCluster,
@@ -52,9 +53,7 @@ impl Examples {
 
     /// The blocks of commands of an example's README.
     fn commands(&self, example: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.path().join(example).join("README.md")).unwrap();
-        let after_openings = text.split("```sh\n").skip(1);
-        after_openings.map(|rest| rest.split("\n```").next().unwrap().to_owned() + "\n").collect()
+        code_blocks(self.path().join(example).join("README.md"), "sh")
     }
 
     /// Runs commands in the folder of an example until the guard is dropped.
