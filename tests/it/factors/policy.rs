@@ -146,7 +146,8 @@ async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
 
 #[tokio::test]
 async fn challenges_of_enrolment_and_second_factor_are_not_interchangeable() {
-    let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::ZERO);
+    let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::ZERO);
+    cluster.config.login.email_code = true;
     let node = cluster.node().await;
     node.register("ada").await;
     let enrolment = expect_enrolment(&node.try_login("ada", PASSWORD).await);
@@ -159,6 +160,8 @@ async fn challenges_of_enrolment_and_second_factor_are_not_interchangeable() {
     // Nor does the challenge of a second factor work as the token of a mailed link.
     let body = json!({ "token": second, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
+    let body = json!({ "token": second, "request": second });
+    assert_eq!(node.post("/v1/login/code/verify", body).await.problem(), problem(401, "invalid_code"));
 }
 
 #[tokio::test]

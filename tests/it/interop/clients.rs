@@ -21,7 +21,8 @@ async fn run_client(program: &'static str) {
     // the client's own key, with which it can authenticate instead of its secret
     let key = SigningKey::generate(Algorithm::Es256).unwrap();
     let new = NewClient {
-        name: "interop".to_owned(),
+        // Client libraries may percent-encode `.` and `-` in HTTP Basic credentials (RFC 6749, section 2.3.1).
+        name: "interop.client-1".to_owned(),
         scopes: vec!["read".to_owned(), "write".to_owned()],
         jwks: Some(to_jwks(key.public_jwk()).unwrap()),
         ..NewClient::default()
