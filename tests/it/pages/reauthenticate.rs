@@ -103,7 +103,8 @@ async fn i14_account_with_a_second_factor_steps_up_with_it_and_not_with_the_pass
         assert!(!page.text.contains("type=\"password\""), "{}", page.text);
         assert!(page.text.contains(&format!("name=\"method\" value=\"{method}\"")), "{}", page.text);
         // The password alone is not a second factor.
-        ada.submit(path, &[("method", "password"), ("password", PASSWORD)]).await.expect(422);
+        let refused = ada.submit(path, &[("method", "password"), ("password", PASSWORD)]).await.expect(422);
+        assert_eq!(refused.header("location"), "");
         let wrong_code = wrong_code(&secret, &cluster.clock);
         let wrong = ada.submit(path, &[("method", method), ("code", &wrong_code)]).await.expect(422);
         assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
