@@ -12,8 +12,8 @@ use latchkey::{
 };
 
 use super::{
-    Browser, CALLBACK, Request, VERIFIER, claims, error_of, exchange, exchange_with, logout::csrf_of, page_and_handle,
-    refresh, response_of, shop, sign_in, text, token, web,
+    Browser, CALLBACK, Request, VERIFIER, claims, error_of, exchange, exchange_with, logout::csrf_of,
+    node_with_ada_and_shop, page_and_handle, refresh, response_of, sign_in, text, token, web,
 };
 use crate::{
     harness::{client::PASSWORD, test_cluster::TestCluster},
@@ -30,7 +30,7 @@ fn token_of(cookie: &str) -> &str {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_response_names_its_issuer() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let valid = Request::for_client(&shop.id);
     // the responses: a code, an error of the request, and an error because of the browser's session
@@ -49,7 +49,7 @@ async fn every_response_names_its_issuer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn injected_code_is_refused_for_lack_of_its_verifier() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let victim = Browser::signed_in(&node, "ada").await;
     let code = victim.code(&node, &Request::for_client(&shop.id)).await;
     let verifier_of_attacker = "b".repeat(43);
@@ -65,7 +65,7 @@ async fn injected_code_is_refused_for_lack_of_its_verifier() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pkce_can_not_be_left_out_or_weakened() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let valid = Request::for_client(&shop.id);
     for request in [
@@ -90,7 +90,7 @@ async fn pkce_can_not_be_left_out_or_weakened() {
 #[tokio::test(flavor = "multi_thread")]
 async fn session_planted_before_the_sign_in_does_not_work_after_it() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     node.register("eve").await;
     let planted = Browser::signed_in(&node, "eve").await;
     // `select_account` makes the request wait for its user, because the attacker's session is older than the request
@@ -115,7 +115,7 @@ async fn session_planted_before_the_sign_in_does_not_work_after_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_or_foreign_cookie_does_not_sign_in() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let genuine = browser.cookie.clone().unwrap();
     let login_tokens = node.login("ada").await;
@@ -149,7 +149,7 @@ async fn forged_or_foreign_cookie_does_not_sign_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn disabled_client_gets_neither_code_nor_tokens() {
     let cluster = TestCluster::new();
-    let (node, _shop) = shop(&cluster).await;
+    let (node, _shop) = node_with_ada_and_shop(&cluster).await;
     let forum = cluster.service_client_with(web("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let code = browser.code(&node, &Request::for_client("forum")).await;
@@ -205,7 +205,7 @@ async fn authorization_requests_are_limited_by_address() {
     let mut cluster = TestCluster::new();
     let quota = Quota { count: 2, window: Duration::from_mins(1) };
     cluster.config.limits.authorization_per_address = Some(quota);
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::default();
     let request = Request::for_client(&shop.id);
     // one request in a query and one in a form use up the quota
@@ -227,7 +227,7 @@ async fn authorization_requests_are_limited_by_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sign_in_form_of_another_site_signs_nobody_in() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     node.register("eve").await;
     let request = Request::for_client(&shop.id);
     let mut eve = Visitor::new(&node);
@@ -253,7 +253,7 @@ async fn sign_in_form_of_another_site_signs_nobody_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     node.register("eve").await;
     let (ada, eve) = (Browser::signed_in(&node, "ada").await, Browser::signed_in(&node, "eve").await);
     let genuine = ada.cookie.clone().unwrap();
@@ -280,7 +280,7 @@ async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim()
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_the_provider_are_neither_framed_nor_cached() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     // an authorization request of this app leads to the page for consent
     let app = AppSettings { asks_consent: true, ..web("forum").app };
     cluster.service_client_with(NewClient { app, ..web("forum") }).await;
@@ -322,7 +322,7 @@ async fn pages_of_the_provider_are_neither_framed_nor_cached() {
 #[tokio::test(flavor = "multi_thread")]
 async fn id_token_of_an_earlier_grant_does_not_sign_out() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let earlier = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &earlier, &shop, "openid").await;
     cluster.advance(Duration::from_secs(1));

@@ -8,13 +8,16 @@ use latchkey::{
 };
 use reqwest::Method;
 
-use super::{Browser, CALLBACK, Request, claims, exchange, page_and_handle, response_of, shop, sign_in, text, web};
+use super::{
+    Browser, CALLBACK, Request, claims, exchange, node_with_ada_and_shop, page_and_handle, response_of, sign_in, text,
+    web,
+};
 use crate::harness::test_cluster::TestCluster;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn signed_in_browser_gets_code_with_state_and_issuer() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let answer = browser.authorize(&node, &Request::for_client(&shop.id)).await.expect(303);
     let mut response = response_of(&answer);
@@ -30,7 +33,7 @@ async fn signed_in_browser_gets_code_with_state_and_issuer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn browser_without_session_is_sent_to_sign_in_and_returns_with_handle() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::default();
     let answer = browser.authorize(&node, &Request::for_client(&shop.id)).await;
     let (page, handle) = page_and_handle(&node, &answer);
@@ -51,7 +54,7 @@ async fn browser_without_session_is_sent_to_sign_in_and_returns_with_handle() {
 #[tokio::test(flavor = "multi_thread")]
 async fn request_by_post_continues_with_get() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let form = node.request(Method::POST, "/oauth2/authorize").form(&Request::for_client(&shop.id).0);
     let answer = node.send(form).await;
     let (page, handle) = page_and_handle(&node, &answer);
@@ -65,7 +68,7 @@ async fn request_by_post_continues_with_get() {
 #[tokio::test(flavor = "multi_thread")]
 async fn form_post_response_is_a_form_that_the_page_script_submits() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let request = Request::for_client(&shop.id).with("response_mode", "form_post").with("state", "\"><script>");
     let answer = browser.authorize(&node, &request).await.expect(200);
@@ -90,7 +93,7 @@ async fn form_post_response_is_a_form_that_the_page_script_submits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn error_of_request_goes_to_client() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let valid = Request::for_client(&shop.id);
     // One character less than a SHA-256 in base64url.
@@ -144,7 +147,7 @@ async fn error_of_request_goes_to_client() {
 #[tokio::test(flavor = "multi_thread")]
 async fn error_of_untrusted_client_or_redirect_uri_is_shown_to_user() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     cluster.service_client("billing").await;
     let browser = Browser::signed_in(&node, "ada").await;
     let valid = Request::for_client(&shop.id);
@@ -170,7 +173,7 @@ async fn error_of_untrusted_client_or_redirect_uri_is_shown_to_user() {
 #[tokio::test(flavor = "multi_thread")]
 async fn prompt_none_never_shows_a_page() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let app = AppSettings { asks_consent: true, ..web("asking").app };
     cluster.service_client_with(NewClient { app, ..web("asking") }).await;
     let silent = Request::for_client(&shop.id).with("prompt", "none");
@@ -193,7 +196,7 @@ async fn prompt_none_never_shows_a_page() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hint_of_another_user_requires_that_user() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     node.register("bob").await;
     let (ada, bob) = (Browser::signed_in(&node, "ada").await, Browser::signed_in(&node, "bob").await);
     let hint = text(&sign_in(&node, &ada, &shop, "openid").await, "id_token").to_owned();
@@ -210,7 +213,7 @@ async fn hint_of_another_user_requires_that_user() {
 #[tokio::test(flavor = "multi_thread")]
 async fn prompt_and_max_age_require_a_new_authentication() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     cluster.advance(Duration::from_secs(10));
     let valid = Request::for_client(&shop.id);
@@ -240,7 +243,7 @@ async fn prompt_and_max_age_require_a_new_authentication() {
 #[tokio::test(flavor = "multi_thread")]
 async fn acr_values_require_a_session_of_that_level() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     cluster.advance(Duration::from_secs(1));
     let request = Request::for_client(&shop.id).with("acr_values", "urn:unknown aal2");
@@ -268,7 +271,7 @@ async fn acr_values_require_a_session_of_that_level() {
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_request_expires_after_ten_minutes() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::default();
     let answer = browser.authorize(&node, &Request::for_client(&shop.id)).await;
     let (_, handle) = page_and_handle(&node, &answer);

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 use super::{
     Browser, claims,
     dynamic_clients::{
-        PATH, allow, cluster, exchange, expect_refusal_page, node_with_browser, refresh, request, token_as,
+        PATH, authorize_with_consent, cluster, exchange, expect_refusal_page, node_with_browser, refresh, request,
+        token_as,
     },
     error_of, text,
 };
@@ -106,7 +107,7 @@ async fn sign_in(
     client_id: &str,
     key: &SigningKey,
 ) -> String {
-    let code = allow(node, browser, server, &request(server, client_id)).await;
+    let code = authorize_with_consent(node, browser, server, &request(server, client_id)).await;
     exchange_with_key(node, cluster, server, client_id, key, &code).await
 }
 
@@ -140,7 +141,7 @@ async fn app_with_a_key_in_its_document_authenticates_by_a_signed_assertion() {
     // The set also has a key of an unsupported kind.
     let jwks = key_set(&[json!({ "kty": "EC", "crv": "P-384", "x": "AA", "y": "AA" }), public_jwk(&app_key)]);
     let client_id = server.app(PATH, &[("token_endpoint_auth_method", json!("private_key_jwt")), ("jwks", jwks)]);
-    let code = allow(&node, &browser, &server, &request(&server, &client_id)).await;
+    let code = authorize_with_consent(&node, &browser, &server, &request(&server, &client_id)).await;
     let without_assertion = exchange(&node, &server, &client_id, &code).await;
     assert_eq!(error_of(&without_assertion), unauthenticated());
     let refresh_token = exchange_with_key(&node, &cluster, &server, &client_id, &app_key, &code).await;
@@ -328,7 +329,7 @@ async fn stalled_key_fetches_are_limited_to_four_per_host_and_do_not_delay_new_a
         server.set(&keys, Reply { bytes: Vec::new(), stalls: true });
         let method = ("token_endpoint_auth_method", json!("private_key_jwt"));
         let client_id = server.app(&format!("/app{number}"), &[method, ("jwks_uri", json!(server.url(&keys)))]);
-        allow(&node, &browser, &server, &request(&server, &client_id)).await;
+        authorize_with_consent(&node, &browser, &server, &request(&server, &client_id)).await;
         apps.push(client_id);
     }
     let fifth = apps.pop().unwrap();

@@ -6,14 +6,15 @@ use futures_util::future::join_all;
 use latchkey::domain::event::EndReason;
 
 use super::{
-    Browser, CALLBACK, Request, VERIFIER, error_of, exchange, exchange_with, public, refresh, shop, text, token, web,
+    Browser, CALLBACK, Request, VERIFIER, error_of, exchange, exchange_with, node_with_ada_and_shop, public, refresh,
+    text, token, web,
 };
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_code_is_exchanged_once_by_sixteen_racers_on_two_nodes() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let peer = cluster.node().await;
     let browser = Browser::signed_in(&node, "ada").await;
     // four races, because each may interleave differently
@@ -39,7 +40,7 @@ async fn i11_code_is_exchanged_once_by_sixteen_racers_on_two_nodes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn second_use_of_code_ends_session_of_first_use() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let code = browser.code(&node, &Request::for_client(&shop.id)).await;
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
@@ -65,7 +66,7 @@ async fn second_use_of_code_ends_session_of_first_use() {
 #[tokio::test(flavor = "multi_thread")]
 async fn code_is_bound_to_client_redirect_uri_and_verifier() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let other = cluster.service_client_with(web("other")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let code = browser.code(&node, &Request::for_client(&shop.id)).await;
@@ -89,7 +90,7 @@ async fn code_is_bound_to_client_redirect_uri_and_verifier() {
 #[tokio::test(flavor = "multi_thread")]
 async fn code_expires_after_a_minute_or_when_its_browser_session_ends() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let code = browser.code(&node, &Request::for_client(&shop.id)).await;
     cluster.advance(Duration::from_secs(60)); // the whole lifetime of a code

@@ -2,13 +2,13 @@
 
 use latchkey::{crypto::authorization_code::RequestHandle, service::authorize};
 
-use super::{Browser, CALLBACK, Request, exchange, page_and_handle, response_of, shop, sign_in};
+use super::{Browser, CALLBACK, Request, exchange, node_with_ada_and_shop, page_and_handle, response_of, sign_in};
 use crate::harness::test_cluster::TestCluster;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scopes_in_any_order_are_granted_and_unknown_ones_are_not() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     for (requested, granted) in [
         ("email openid", "email openid"),
@@ -29,7 +29,7 @@ async fn scopes_in_any_order_are_granted_and_unknown_ones_are_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn form_post_responses_have_the_parameters_of_query_responses() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let signed_in = Browser::signed_in(&node, "ada").await;
     let signed_out = Browser::default();
     let valid = Request::for_client(&shop.id);
@@ -67,7 +67,7 @@ async fn form_post_responses_have_the_parameters_of_query_responses() {
 #[tokio::test(flavor = "multi_thread")]
 async fn login_hint_and_languages_reach_the_page() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let request = Request::for_client(&shop.id).with("login_hint", "ada@example.com").with("ui_locales", "pt-BR en");
     let to_sign_in = Browser::default().authorize(&node, &request).await;
     let (_, handle_and_parameters) = page_and_handle(&node, &to_sign_in);

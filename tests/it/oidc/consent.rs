@@ -14,8 +14,8 @@ use latchkey::{
 };
 
 use super::{
-    Browser, Request, VERIFIER, dynamic_clients, exchange, exchange_with, page_and_handle, public, refresh,
-    response_of, shop, sign_in, text, web,
+    Browser, Request, VERIFIER, dynamic_clients, exchange, exchange_with, node_with_ada_and_shop, page_and_handle,
+    public, refresh, response_of, sign_in, text, web,
 };
 use crate::{
     accounts::{NEW_PASSWORD, email, request_reset, reset, verify_address},
@@ -53,7 +53,7 @@ async fn consent(node: &Node, browser: &Browser, handle: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn consent_is_asked_once_for_each_scope() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _) = node_with_ada_and_shop(&cluster).await;
     let forum = cluster.service_client_with(app_with_consent("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let request = Request::for_client("forum").with("scope", "openid email");
@@ -86,14 +86,14 @@ async fn consent_without_a_resource_covers_no_resource() {
     let (node, browser) = dynamic_clients::node_with_browser(&cluster).await;
     let client_id = server.app(dynamic_clients::PATH, &[]);
     let without_resource = dynamic_clients::request(&server, &client_id);
-    dynamic_clients::allow(&node, &browser, &server, &without_resource).await;
+    dynamic_clients::authorize_with_consent(&node, &browser, &server, &without_resource).await;
     let with_resource = without_resource.with_another("resource", dynamic_clients::RESOURCE);
     let silent = browser.authorize(&node, &with_resource.with("prompt", "none")).await.expect(303);
     assert!(silent.header("location").contains("?error=consent_required&"), "{silent:?}");
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &with_resource).await);
     let page = browser.get(&node, &format!("{page}?request={handle}")).await.expect(200);
     assert!(page.text.contains("mcp.example.com"), "the page names the resource: {}", page.text);
-    dynamic_clients::allow(&node, &browser, &server, &with_resource).await;
+    dynamic_clients::authorize_with_consent(&node, &browser, &server, &with_resource).await;
     for request in [with_resource, without_resource] {
         let silent = browser.authorize(&node, &request.with("prompt", "none")).await.expect(303);
         assert!(silent.header("location").contains("?code="), "{silent:?}");
@@ -104,7 +104,7 @@ async fn consent_without_a_resource_covers_no_resource() {
 #[tokio::test(flavor = "multi_thread")]
 async fn consent_to_a_resource_does_not_cover_all_audiences_of_the_app() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _) = node_with_ada_and_shop(&cluster).await;
     let (orders, stock) = ("https://orders.example.com", "https://stock.example.com");
     let audiences = vec![orders.to_owned(), stock.to_owned()];
     cluster.service_client_with(NewClient { audiences, ..app_with_consent("forum") }).await;
@@ -131,7 +131,7 @@ async fn consent_to_a_resource_does_not_cover_all_audiences_of_the_app() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_consent_is_an_error_for_the_client() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _) = node_with_ada_and_shop(&cluster).await;
     cluster.service_client_with(app_with_consent("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &Request::for_client("forum")).await);
@@ -149,7 +149,7 @@ async fn refused_consent_is_an_error_for_the_client() {
 #[tokio::test(flavor = "multi_thread")]
 async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let forum = cluster.service_client_with(app_with_consent("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let request = Request::for_client("forum").with("scope", "openid offline_access");
@@ -191,7 +191,7 @@ async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i13_consent_of_a_squatter_does_not_survive_the_reset_of_the_password() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _) = node_with_ada_and_shop(&cluster).await;
     cluster.service_client_with(app_with_consent("trojan")).await;
     let squatter = Browser::signed_in(&node, "ada").await;
     let request = Request::for_client("trojan");
@@ -213,7 +213,7 @@ async fn i13_consent_of_a_squatter_does_not_survive_the_reset_of_the_password() 
 #[tokio::test(flavor = "multi_thread")]
 async fn i13_consent_of_a_session_that_ended_meanwhile_is_withdrawn() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _) = node_with_ada_and_shop(&cluster).await;
     cluster.service_client_with(app_with_consent("trojan")).await;
     let squatter = Browser::signed_in(&node, "ada").await;
     let (_, handle) = page_and_handle(&node, &squatter.authorize(&node, &Request::for_client("trojan")).await);
@@ -230,7 +230,7 @@ async fn i13_consent_of_a_session_that_ended_meanwhile_is_withdrawn() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reported_password_change_withdraws_recent_consents_and_keeps_older_ones() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _) = node_with_ada_and_shop(&cluster).await;
     let tokens = node.login("ada").await;
     verify_address(&cluster, &node, "ada", &tokens).await;
     // At the report, the consents are 81 hours and one hour old. The report withdraws those of the last 72 hours (`account.undo_window`).
@@ -262,7 +262,7 @@ async fn reported_password_change_withdraws_recent_consents_and_keeps_older_ones
 #[tokio::test(flavor = "multi_thread")]
 async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _) = node_with_ada_and_shop(&cluster).await;
     let app = AppSettings { redirect_uris: vec!["http://127.0.0.1/cb".to_owned()], ..AppSettings::default() };
     cluster.service_client_with(NewClient { app, ..public("cli") }).await;
     let browser = Browser::signed_in(&node, "ada").await;

@@ -88,7 +88,12 @@ async fn consent(node: &Node, browser: &Browser, handle: &str) {
 }
 
 /// Sends an authorization request, consents to it, and returns the code.
-pub(super) async fn allow(node: &Node, browser: &Browser, server: &DocumentServer, request: &Request) -> String {
+pub(super) async fn authorize_with_consent(
+    node: &Node,
+    browser: &Browser,
+    server: &DocumentServer,
+    request: &Request,
+) -> String {
     let (page, handle) = page_and_handle(node, &browser.authorize(node, request).await);
     assert_eq!(page, "/account/consent");
     consent(node, browser, &handle).await;
@@ -121,7 +126,7 @@ pub(super) async fn refresh(node: &Node, client_id: &str, tokens: &Value) -> Ans
 
 /// Records the user's consent to an app, and returns its tokens.
 pub(super) async fn sign_in(node: &Node, browser: &Browser, server: &DocumentServer, client_id: &str) -> Value {
-    let code = allow(node, browser, server, &request(server, client_id)).await;
+    let code = authorize_with_consent(node, browser, server, &request(server, client_id)).await;
     exchange(node, server, client_id, &code).await.expect(200).json()
 }
 
@@ -177,7 +182,7 @@ async fn url_is_the_client_id_in_tokens_and_lists() {
         .await;
     let request =
         request(&server, &client_id).with("scope", "openid email mcp:tools").with_another("resource", RESOURCE);
-    let code = allow(&node, &browser, &server, &request).await;
+    let code = authorize_with_consent(&node, &browser, &server, &request).await;
     // The other node has neither fetched the document nor handled the consent.
     let tokens = exchange(&other_node, &server, &client_id, &code).await.expect(200).json();
     let access = claims(text(&tokens, "access_token"));
@@ -414,7 +419,7 @@ async fn app_gets_tokens_only_for_the_resource_that_it_names() {
     let (node, browser) = node_with_browser(&cluster).await;
     let client_id = server.app(PATH, &[("scope", json!("mcp:tools admin"))]);
     let with_resource = request(&server, &client_id).with("scope", "mcp:tools").with_another("resource", RESOURCE);
-    let code = allow(&node, &browser, &server, &with_resource).await;
+    let code = authorize_with_consent(&node, &browser, &server, &with_resource).await;
     let tokens = exchange(&node, &server, &client_id, &code).await.expect(200).json();
     let access = claims(text(&tokens, "access_token"));
     assert_eq!(access["aud"], RESOURCE);

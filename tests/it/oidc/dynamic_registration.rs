@@ -50,7 +50,7 @@ async fn register_app(node: &Node, auth_method: &str) -> ServiceClient {
 }
 
 /// Records the user's consent to an app, and returns the authorization code.
-async fn allow(node: &Node, browser: &Browser, client_id: &str) -> String {
+async fn authorize_with_consent(node: &Node, browser: &Browser, client_id: &str) -> String {
     let (page, handle) = page_and_handle(node, &browser.authorize(node, &Request::for_client(client_id)).await);
     assert_eq!(page, "/account/consent");
     let (_, cookie_value) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
@@ -85,7 +85,7 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
             stored.iter().any(|client| client.client_id == app.id)
         };
         assert!(!is_stored().await, "nothing is stored before the consent");
-        let code = allow(&node, &browser, &app.id).await;
+        let code = authorize_with_consent(&node, &browser, &app.id).await;
         assert!(is_stored().await);
         let form = [
             ("grant_type", "authorization_code"),
@@ -202,7 +202,7 @@ async fn registration_is_rate_limited_and_its_clients_end_with_the_setting() {
     let metadata = node.get_anonymously("/.well-known/oauth-authorization-server").await.json();
     assert_eq!(metadata["registration_endpoint"], format!("{}/oauth2/register", cluster.config.issuer));
     let app = register_app(&node, "none").await;
-    let code = allow(&node, &browser, &app.id).await;
+    let code = authorize_with_consent(&node, &browser, &app.id).await;
     let tokens = exchange(&node, &app, &code).await.expect(200).json();
     // The quota is two registrations, of which `app` was the first.
     register(&node, json!({ "redirect_uris": [CALLBACK] })).await.expect(201);
@@ -229,7 +229,7 @@ async fn app_stays_registered_while_the_secret_of_the_service_is_rotated() {
     secrets.current = SecretText::from("another secret that is long enough");
     let node = cluster.node().await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let code = allow(&node, &browser, &app.id).await;
+    let code = authorize_with_consent(&node, &browser, &app.id).await;
     exchange(&node, &app, &code).await.expect(200);
     node.stop().await;
 }

@@ -9,7 +9,7 @@ use url::Url;
 use super::{
     Browser, CALLBACK, Request,
     dynamic_clients::{self, PATH},
-    error_of, response_of, shop, sign_in, web,
+    error_of, node_with_ada_and_shop, response_of, sign_in, web,
 };
 use crate::{
     binary::{Service, run},
@@ -49,7 +49,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn account_page_opens_app_that_starts_a_sign_in() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let forum = cluster.service_client_with(forum()).await;
     let mut ada = Visitor::new(&node);
     ada.open("/account/sign-in").await.expect(200);
@@ -78,7 +78,7 @@ async fn account_page_opens_app_that_starts_a_sign_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn login_hint_goes_only_to_apps_that_may_know_the_address() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let forum = cluster.service_client_with(forum()).await;
     let browser = Browser::signed_in(&node, "ada").await;
     // Without the scope `email`, an app may not know the address.

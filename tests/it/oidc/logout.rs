@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use super::{Browser, Request, page_and_handle, refresh, shop, sign_in, text, web};
+use super::{Browser, Request, node_with_ada_and_shop, page_and_handle, refresh, sign_in, text, web};
 use crate::harness::{client::Answer, test_cluster::TestCluster};
 
 /// The registered `post_logout_redirect_uri` of every app of these tests.
@@ -24,7 +24,7 @@ pub(super) fn csrf_of(page: &Answer) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn logout_with_hint_ends_browsers_session_and_returns_to_client() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let forum = cluster.service_client_with(web("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let shop_tokens = sign_in(&node, &browser, &shop, "openid").await;
@@ -49,7 +49,7 @@ async fn logout_with_hint_ends_browsers_session_and_returns_to_client() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logout_without_hint_asks_the_user_first() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let path = logout_path(&[("client_id", "shop"), ("post_logout_redirect_uri", BYE), ("state", "s")]);
     let page = browser.get(&node, &path).await.expect(200);
@@ -85,7 +85,7 @@ async fn logout_without_hint_asks_the_user_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logout_goes_to_registered_uris_only() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     cluster.service_client_with(web("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
@@ -116,7 +116,7 @@ async fn logout_goes_to_registered_uris_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hint_of_another_user_does_not_sign_out() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     node.register("eve").await;
     let (ada, eve) = (Browser::signed_in(&node, "ada").await, Browser::signed_in(&node, "eve").await);
     let tokens_of_eve = sign_in(&node, &eve, &shop, "openid").await;
@@ -132,7 +132,7 @@ async fn hint_of_another_user_does_not_sign_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logout_without_cookie_ends_the_session_of_the_hint() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
     let other_browser = Browser::signed_in(&node, "ada").await;

@@ -69,7 +69,7 @@ pub fn public(name: &str) -> NewClient {
 }
 
 /// Starts a node, and registers the account `ada` (`ada@example.com`) and the app `shop`. Returns the node and the app.
-pub async fn shop(cluster: &TestCluster) -> (Node, ServiceClient) {
+pub async fn node_with_ada_and_shop(cluster: &TestCluster) -> (Node, ServiceClient) {
     let node = cluster.node().await;
     node.register("ada").await;
     let shop = cluster.service_client_with(web("shop")).await;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchkey::{domain::app_client::AppSettings, service::clients::NewClient};
 
-use super::{Browser, Request, dynamic_clients, page_and_handle, public, shop, text};
+use super::{Browser, Request, dynamic_clients, node_with_ada_and_shop, page_and_handle, public, text};
 use crate::{
     harness::test_cluster::TestCluster,
     pages::visitor::{Visitor, actions},
@@ -14,7 +14,7 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn authorize_never_redirects_to_an_unregistered_uri() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     for uri in [
         "https://evil.example",
@@ -98,7 +98,7 @@ async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
     assert!(answer.header("location").starts_with("http://127.0.0.1:4711/callback?error="), "{answer:?}");
 
     // Ada allows the app: errors now go to the app from Ada's browser, and from no other browser.
-    dynamic_clients::allow(&node, &ada, &server, &valid).await;
+    dynamic_clients::authorize_with_consent(&node, &ada, &server, &valid).await;
     for request in &failing {
         let answer = ada.authorize(&node, request).await.expect(303);
         assert!(answer.header("location").starts_with(&server.url("/callback?")), "{answer:?}");
@@ -155,7 +155,7 @@ async fn silent_request_of_an_unregistered_app_reveals_no_session() {
         }
     }
     // Now the app may learn that Ada is signed in. With a redirect URI on her device, it must ask for consent each time.
-    dynamic_clients::allow(&node, &ada, &server, &valid).await;
+    dynamic_clients::authorize_with_consent(&node, &ada, &server, &valid).await;
     let answer = ada.authorize(&node, &silent).await.expect(303);
     assert!(answer.header("location").contains("?error=consent_required&"), "{answer:?}");
     node.stop().await;
@@ -165,7 +165,7 @@ async fn silent_request_of_an_unregistered_app_reveals_no_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn loopback_redirect_uri_varies_in_its_port_only() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _) = node_with_ada_and_shop(&cluster).await;
     let app = AppSettings { redirect_uris: vec!["http://127.0.0.1/cb".to_owned()], ..AppSettings::default() };
     cluster.service_client_with(NewClient { app, ..public("cli") }).await;
     let browser = Browser::signed_in(&node, "ada").await;

@@ -11,7 +11,9 @@ use latchkey::{
     store::sql::AuditFilter,
 };
 
-use super::{Browser, Request, claims, exchange, page_and_handle, public, refresh, shop, sign_in, text, web};
+use super::{
+    Browser, Request, claims, exchange, node_with_ada_and_shop, page_and_handle, public, refresh, sign_in, text, web,
+};
 use crate::{
     harness::{
         client::PASSWORD,
@@ -54,7 +56,7 @@ async fn recorded_ends(node: &Node, browser: &Browser) -> Vec<(String, String)> 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let peer = cluster.node().await;
     // From now on the peer caches the sessions that it looks up.
     cluster.wait_for_peers().await;
@@ -87,7 +89,7 @@ async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i15_every_end_of_an_apps_session_is_reported() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
     let sid = text(&claims(text(&tokens, "id_token")), "sid").to_owned();
@@ -105,7 +107,7 @@ async fn i15_every_end_of_an_apps_session_is_reported() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_i16_account_wide_changes_reach_apps() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
     let (account, _) = browser.session.unwrap();
@@ -132,7 +134,7 @@ async fn i5_i16_account_wide_changes_reach_apps() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_app_session_has_the_acr_of_the_browsers_session() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     for (browser, acr) in
         [(Browser::signed_in(&node, "ada").await, "aal1"), (Browser::signed_in_at_aal2(&node, "ada").await, "aal2")]
     {
@@ -149,7 +151,7 @@ async fn i14_app_session_has_the_acr_of_the_browsers_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     node.register("bob").await;
     let state = &node.state;
     let replace = async |former: &Browser, new: &Browser| {
@@ -179,7 +181,7 @@ async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn former_session_and_its_apps_end_when_the_session_of_the_new_sign_in_has_ended() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let state = &node.state;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
@@ -203,7 +205,7 @@ async fn former_session_and_its_apps_end_when_the_session_of_the_new_sign_in_has
 async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
     let mut cluster = TestCluster::new();
     cluster.config.session.idle_timeout = Duration::from_hours(1);
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     // Three hours, in steps that are shorter than the idle timeout. Each authorization request extends the session.
     for _ in 0..4 {
@@ -228,7 +230,7 @@ async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
 async fn session_cap_never_ends_the_browsers_session_without_its_apps() {
     let mut cluster = TestCluster::new();
     cluster.config.session.max_per_account = 3;
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let mut tokens = Vec::new();
     for _ in 0..6 {
@@ -252,7 +254,7 @@ async fn session_cap_never_ends_the_browsers_session_without_its_apps() {
 #[tokio::test(flavor = "multi_thread")]
 async fn second_app_needs_no_second_sign_in() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let mut spa = cluster.service_client_with(public("spa")).await;
     // A public client sends no secret.
     spa.secret.clear();
@@ -270,7 +272,7 @@ async fn second_app_needs_no_second_sign_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn list_of_sessions_shows_the_app() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     // The list is ordered by the time of creation, oldest first.
     cluster.advance(Duration::from_secs(1));
@@ -296,7 +298,7 @@ async fn list_of_sessions_shows_the_app() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i4_app_session_ends_no_later_than_the_browsers_session_unless_it_is_offline() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     // The absolute timeout is 30 days. The browser is used every 5 days, since the idle timeout is 7 days.
     let day = Duration::from_hours(24);
@@ -324,7 +326,7 @@ async fn i14_browsers_session_without_the_required_factor_ends() {
     let mut cluster = TestCluster::new();
     cluster.config.factors.required = FactorPolicy::Roles(Roles::parse(["admin"]).unwrap());
     cluster.config.factors.grace = Duration::from_hours(1);
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let strong = Browser::signed_in_at_aal2(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
@@ -345,7 +347,7 @@ async fn i14_browsers_session_without_the_required_factor_ends() {
 async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     let mut cluster = TestCluster::new();
     cluster.config.factors.grace = Duration::from_secs(100);
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let weak = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &weak, &shop, "openid").await;
     // Only the second node requires a second factor.
@@ -371,7 +373,7 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
 async fn i4_app_in_use_keeps_its_browsers_session_alive_and_does_not_outlive_it() {
     let mut cluster = TestCluster::new();
     cluster.config.session.idle_timeout = Duration::from_hours(1);
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     cluster.advance(Duration::from_mins(59));
     let mut tokens = sign_in(&node, &browser, &shop, "openid").await;
@@ -395,7 +397,7 @@ async fn i4_app_in_use_keeps_its_browsers_session_alive_and_does_not_outlive_it(
 async fn session_cap_of_one_leaves_room_for_the_browsers_session_and_an_app() {
     let mut cluster = TestCluster::new();
     cluster.config.session.max_per_account = 1;
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     for scope in ["openid", "openid", "openid offline_access", "openid offline_access"] {
         cluster.advance(Duration::from_secs(1));
@@ -419,7 +421,7 @@ async fn i14_offline_grant_ends_with_the_grace_period_of_the_required_factor() {
     let mut cluster = TestCluster::new();
     cluster.config.factors.required = FactorPolicy::AllAccounts;
     cluster.config.factors.grace = Duration::from_hours(48);
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     // The grace period begins with the first sign-in.
     node.login("ada").await;
     cluster.advance(Duration::from_hours(40));

@@ -2,7 +2,7 @@
 
 use latchkey::{domain::app_client::AppSettings, service::clients::NewClient};
 
-use super::{Request, claims, exchange, refresh, response_of, shop, text, web};
+use super::{Request, claims, exchange, node_with_ada_and_shop, refresh, response_of, text, web};
 use crate::{
     factors,
     harness::{
@@ -33,7 +33,7 @@ fn action(page: &Answer, path: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let mut visitor = Visitor::new(&node);
     let sent = visitor.open(&authorize_path(&Request::for_client(&shop.id))).await.expect(303);
     let page = follow(&node, &mut visitor, &sent).await.expect(200);
@@ -68,7 +68,7 @@ async fn i14_app_that_requires_aal2_gets_a_second_factor_on_a_remembered_device(
     let mut cluster = factors::remembered_devices::cluster();
     // Until its second factor is right, the throttle counts a sign-in as failed, and may delay the next.
     cluster.config.limits.login_backoff = None;
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let ada = factors::enrol(&cluster, &node, "ada").await;
     let device = factors::remembered_devices::remember(&cluster, &node, "ada", &ada).await;
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
@@ -107,7 +107,7 @@ async fn i14_app_that_requires_aal2_gets_a_second_factor_on_a_remembered_device(
 #[tokio::test(flavor = "multi_thread")]
 async fn user_consents_or_refuses_on_the_page() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _) = node_with_ada_and_shop(&cluster).await;
     let app = AppSettings { asks_consent: true, name: Some("The Forum".to_owned()), ..web("forum").app };
     cluster.service_client_with(NewClient { app, ..web("forum") }).await;
     for (mode, decision) in [("query", "deny"), ("form_post", "deny"), ("query", "allow")] {

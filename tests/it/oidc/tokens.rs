@@ -13,7 +13,9 @@ use latchkey::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Browser, Request, claims, error_of, exchange, public, refresh, shop, sign_in, text, token, web};
+use super::{
+    Browser, Request, claims, error_of, exchange, node_with_ada_and_shop, public, refresh, sign_in, text, token, web,
+};
 use crate::harness::{
     client::Answer,
     test_cluster::{ServiceClient, TestCluster},
@@ -24,7 +26,7 @@ async fn id_token_has_the_claims_of_openid_connect_core() {
     for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
         let mut cluster = TestCluster::new();
         cluster.config.keys.algorithm = algorithm;
-        let (node, shop) = shop(&cluster).await;
+        let (node, shop) = node_with_ada_and_shop(&cluster).await;
         let browser = Browser::signed_in(&node, "ada").await;
         let signed_in_at = node.state.clock.now().as_secs();
         // the time of issue differs from the time of the authentication
@@ -64,7 +66,7 @@ async fn id_token_has_the_claims_of_openid_connect_core() {
 #[tokio::test(flavor = "multi_thread")]
 async fn userinfo_takes_the_token_from_a_form_and_from_one_place_only() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid email").await;
     let access = text(&tokens, "access_token");
@@ -98,7 +100,7 @@ async fn userinfo_takes_the_token_from_a_form_and_from_one_place_only() {
 async fn userinfo_is_read_by_pages_of_allowed_origins_only() {
     let mut cluster = TestCluster::new();
     cluster.config.http.allowed_origins = vec!["https://spa.example.com".to_owned()];
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
     for (origin, is_allowed) in [("https://spa.example.com", true), ("https://evil.example", false)] {
@@ -120,7 +122,7 @@ async fn userinfo_is_read_by_pages_of_allowed_origins_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn userinfo_has_the_claims_that_the_scopes_allow() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let userinfo_for = async |scope: &str| {
         let tokens = sign_in(&node, &browser, &shop, scope).await;
@@ -150,7 +152,7 @@ async fn userinfo_has_the_claims_that_the_scopes_allow() {
 #[tokio::test(flavor = "multi_thread")]
 async fn access_token_of_app_does_not_open_the_account() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid profile email offline_access").await;
     let access = text(&tokens, "access_token");
@@ -174,7 +176,7 @@ async fn access_token_of_app_does_not_open_the_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refresh_for_fewer_scopes_returns_all_scopes_of_the_session() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid email").await;
     let form = |scope: &'static str| {
@@ -194,7 +196,7 @@ async fn refresh_for_fewer_scopes_returns_all_scopes_of_the_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refresh_requires_the_client_of_the_session() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let other = cluster.service_client_with(web("other")).await;
     let mut spa = cluster.service_client_with(public("spa")).await;
     // a public client authenticates without a secret
@@ -229,7 +231,7 @@ async fn refresh_requires_the_client_of_the_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn resource_indicators_limit_the_audience() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _) = node_with_ada_and_shop(&cluster).await;
     let (orders, stock) = ("https://orders.example.com", "https://stock.example.com");
     let audiences = vec![orders.to_owned(), stock.to_owned()];
     let scopes = ["openid", "read"].map(str::to_owned).to_vec();
@@ -290,7 +292,7 @@ async fn resource_indicators_limit_the_audience() {
 #[tokio::test(flavor = "multi_thread")]
 async fn app_revokes_its_own_tokens_only_and_introspects_none() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let other = cluster.service_client_with(web("other")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
@@ -319,7 +321,7 @@ async fn app_revokes_its_own_tokens_only_and_introspects_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn issuer_among_the_audiences_of_a_client_is_named_once_in_aud() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _) = node_with_ada_and_shop(&cluster).await;
     let (issuer, orders) = ("https://auth.example.com", "https://orders.example.com");
     let audiences = vec![issuer.to_owned(), orders.to_owned()];
     let scopes = ["openid", "read"].map(str::to_owned).to_vec();
@@ -336,7 +338,7 @@ async fn issuer_among_the_audiences_of_a_client_is_named_once_in_aud() {
 #[tokio::test(flavor = "multi_thread")]
 async fn revoke_of_an_apps_access_token_by_a_service_client_does_nothing() {
     let cluster = TestCluster::new();
-    let (node, shop) = shop(&cluster).await;
+    let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let service = cluster.service_client("billing").await;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
@@ -357,7 +359,7 @@ async fn revoke_of_an_apps_access_token_by_a_service_client_does_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn client_authenticates_only_by_its_registered_method() {
     let cluster = TestCluster::new();
-    let (node, _) = shop(&cluster).await;
+    let (node, _) = node_with_ada_and_shop(&cluster).await;
     let app = AppSettings { auth_method: Some(ClientAuthMethod::SecretPost), ..web("strict").app };
     let strict = cluster.service_client_with(NewClient { app, ..web("strict") }).await;
     let browser = Browser::signed_in(&node, "ada").await;

@@ -164,7 +164,7 @@ async fn account_without_password_and_factor_signs_in_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn app_that_requires_a_recent_authentication_gets_a_step_up() {
     let cluster = cluster();
-    let (node, shop) = oidc::shop(&cluster).await;
+    let (node, shop) = oidc::node_with_ada_and_shop(&cluster).await;
     let mut ada = signed_in(&node).await;
     let session = ada.cookies[BROWSER_COOKIE].clone();
     // Sends an authorization request, authenticates again if a page asks for it, and returns the authorization code.
@@ -211,7 +211,7 @@ async fn app_that_requires_a_recent_authentication_gets_a_step_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_app_that_requires_two_factors_gets_the_acr_of_the_step_up() {
     let cluster = cluster();
-    let (node, shop) = oidc::shop(&cluster).await;
+    let (node, shop) = oidc::node_with_ada_and_shop(&cluster).await;
     let mut ada = signed_in(&node).await;
     let (secret, _codes) = set_up_totp(&cluster, &mut ada).await;
     // A session with a password alone. An account has such sessions after an import has added a factor.

@@ -384,7 +384,7 @@ async fn follow_to_issuer(node: &Node, visitor: &mut Visitor, answer: &Answer) -
 #[tokio::test(flavor = "multi_thread")]
 async fn second_factor_by_passkey_returns_to_the_app() {
     let cluster = cluster();
-    let (node, shop) = oidc::shop(&cluster).await;
+    let (node, shop) = oidc::node_with_ada_and_shop(&cluster).await;
     let mut key = security_key(&node).await;
     let mut visitor = Visitor::new(&node);
     let request = oidc::Request::for_client(&shop.id);
