@@ -85,7 +85,7 @@ impl Checkout {
     /// the app, joins its chat, signs out, which closes the chat, and calls the app again. Between the blocks, the test calls the
     /// route that needs two factors. The commands are as printed, except for the issuer, the port, and the loop that waits for the chat.
     pub(super) async fn run_example(&self, example: &str, service: &ServiceProcess) {
-        let [start_commands, session_commands] = &code_blocks(&format!("{example}/README.md"), "sh")[..] else {
+        let [start_commands, session_commands] = &code_blocks(format!("{example}/README.md"), "sh")[..] else {
             panic!("{example}/README.md does not have two blocks of commands")
         };
         let folder = self.path(example);
