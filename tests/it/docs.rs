@@ -298,7 +298,6 @@ async fn readme_answers_have_fields_in_the_order_of_the_service() {
         assert!(all_found, "README.md prints {line}, the service answers {}", answer.text);
     }
     assert_eq!(printed.lines().count(), 3);
-    node.stop().await;
 }
 
 /// The test changes only the API's address in the commands.

@@ -354,7 +354,6 @@ async fn imported_account_keeps_id_times_and_states() {
         assert_eq!(refused["code"], "invalid_credentials", "{email}");
     }
     sql.close().await;
-    node.stop().await;
 }
 
 /// A bcrypt hash covers the first 72 bytes of a password. A typing error after those bytes passes the check, and must not
@@ -375,7 +374,6 @@ async fn bcrypt_account_with_long_password_is_not_locked_out_by_a_typing_error()
     node.try_login("tail@example.com", &long[..72]).await.expect(200);
     node.try_login("tail@example.com", &long).await.expect(200);
     sql.close().await;
-    node.stop().await;
 }
 
 /// The export files in `tests/fixtures/import` hold accounts whose password is [`PASSWORD`], others whose state forbids a

@@ -26,7 +26,6 @@ async fn registration_with_deceptive_name_is_refused_with_its_reason() {
         assert_eq!(problem["errors"][0]["field"], field, "{email} {username}");
         assert_eq!(problem["errors"][0]["code"], code, "{email} {username}");
     }
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -40,7 +39,6 @@ async fn registration_with_taken_address_in_another_unicode_form_is_refused() {
         node.post("/v1/users", json!({ "email": email, "password": PASSWORD })).await.expect(status);
     }
     node.try_login("jose\u{301}@example.com", PASSWORD).await.expect(200);
-    node.stop().await;
 }
 
 /// Mailbox names legitimately mix scripts, and an address belongs to the person who receives its mail: docs/threat-model.md, T32.
@@ -52,7 +50,6 @@ async fn address_that_mixes_scripts_is_accepted() {
     for email in ["\u{430}dmin@example.com", "admin@example.com"] {
         node.post("/v1/users", json!({ "email": email, "password": PASSWORD })).await.expect(201);
     }
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -69,5 +66,4 @@ async fn registration_with_pattern_password_is_refused() {
     // only the password was at fault
     let body = json!({ "email": "ada@example.com", "password": "velvet anchor tulip sundial" });
     node.post("/v1/users", body).await.expect(201);
-    node.stop().await;
 }

@@ -275,5 +275,4 @@ async fn registrations_without_redis_are_limited_by_the_node() {
     }
     let body = json!({ "email": "joan@example.com", "password": PASSWORD });
     assert_limited(&node.post("/v1/users", body).await, "registration-address", 30);
-    node.stop().await;
 }

@@ -86,7 +86,6 @@ async fn every_security_event_is_recorded() {
     assert_eq!(reuse.address.as_deref(), Some("127.0.0.1"));
     let refused = recorded.iter().find(|row| row.event == "client_authentication").unwrap();
     assert_eq!(refused.client_id.as_deref(), Some("billing"));
-    node.stop().await;
 }
 
 /// The disabled client presents its right secret, so the recorded reason must not be a wrong secret.
@@ -107,7 +106,6 @@ async fn authentication_of_a_disabled_client_is_recorded_with_its_id_and_the_rea
     let mut refused: Vec<_> = refused.map(|row| (row.reason.as_deref(), row.client_id.as_deref())).collect();
     refused.sort_unstable();
     assert_eq!(refused, [(Some("disabled"), Some("billing")), (Some("unknown_client"), None)]);
-    node.stop().await;
 }
 
 /// Identical refusals share a row, and a node writes its last events before it stops.
@@ -153,7 +151,6 @@ async fn events_during_a_database_lock_are_written_once_after_it() {
     wait::until("the events are written", written).await;
     let recorded = rows(&node.state.sql).await;
     assert_eq!(recorded.iter().filter(|row| row.event == "sign_in").count(), 1, "once: {recorded:?}");
-    node.stop().await;
 }
 
 /// Attack: many refused calls for unknown clients and accounts, to hide guesses at the password of one account.
@@ -201,7 +198,6 @@ async fn flood_of_refusals_does_not_hide_guesses_at_an_account() {
     for line in ["latchkey_audit_lost_total{event=\"sign_in\"} 10", "latchkey_audit_lost_total{event=\"lost\"} 0"] {
         assert!(metrics.contains(line), "{line}");
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,5 +287,4 @@ async fn registration_is_recorded_with_its_actor_and_address() {
     let added = recorded.iter().find(|row| row.event == "account_added").unwrap();
     assert_eq!(added.actor, "anyone");
     assert_eq!(added.address.as_deref(), Some("127.0.0.1"));
-    node.stop().await;
 }

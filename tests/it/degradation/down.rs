@@ -27,7 +27,6 @@ async fn node_started_without_redis_recovers_once_redis_is_up() {
     wait_until_ready(&node).await;
     let tokens = node.login("ada").await;
     node.refresh(&tokens.refresh).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,7 +49,6 @@ async fn acknowledged_writes_survive_kill_of_redis() {
     node.refresh(&refreshed.refresh).await.expect(200);
     node.refresh(&ended.refresh).await.expect(401);
     node.get("/v1/me", &ended.access).await.expect(401);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,7 +70,6 @@ async fn requests_fail_before_the_command_timeout_while_redis_refuses_connection
     server.restart();
     wait_until_ready(&node).await;
     node.get("/v1/me", &tokens.access).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,7 +90,6 @@ async fn request_without_redis_is_logged_in_one_line_with_its_cause() {
     for part in ["WARN", "latchkey::request", "status=503", "dependency=\"redis\"", "error=\"Redis is unavailable: "] {
         assert!(line.contains(part), "{part} is not in {line}");
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,5 +115,4 @@ async fn cached_verification_expires_without_redis() {
     for tokens in [&cached, &uncached] {
         node.get("/v1/verify", &tokens.access).await.expect(200);
     }
-    node.stop().await;
 }

@@ -56,7 +56,6 @@ async fn node_at_a_redis_replica_is_not_ready() {
     server.command(&["REPLICAOF", "NO", "ONE"]);
     wait_until_ready(&node).await;
     node.refresh(&tokens.refresh).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -75,7 +74,6 @@ async fn redis_busy_with_script_returns_503() {
     script.wait().unwrap();
     wait_until_ready(&node).await;
     node.refresh(&tokens.refresh).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +97,6 @@ async fn redis_that_cannot_save_returns_503() {
     std::fs::remove_dir_all(snapshot).unwrap();
     server.command(&["SAVE"]);
     node.refresh(&tokens.refresh).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,5 +121,4 @@ async fn redis_that_is_loading_returns_503() {
     reload.wait().unwrap();
     wait_until_ready(&node).await;
     node.refresh(&tokens.refresh).await.expect(200);
-    node.stop().await;
 }

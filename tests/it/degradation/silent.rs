@@ -27,7 +27,6 @@ async fn hung_redis_returns_503_until_it_resumes() {
     assert!(!status.is_server_error(), "the session is live or has ended, so a server error is wrong: {status}");
     let new_session = node.login("ada").await;
     node.refresh(&new_session.refresh).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +48,6 @@ async fn silent_connections_are_replaced() {
         node.get("/v1/me", &tokens.access).await.expect(200);
     }
     node.refresh(&tokens.refresh).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,5 +63,4 @@ async fn redis_silent_from_the_start_is_detected() {
     wait_until_ready(&node).await;
     node.register("ada").await;
     node.login("ada").await;
-    node.stop().await;
 }

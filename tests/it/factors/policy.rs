@@ -90,7 +90,6 @@ async fn confirmation_that_a_locked_database_refuses_is_not_counted() {
     }
     lock_holder.execute("COMMIT").await.unwrap();
     confirm_enrolment(&node, &challenge, &code).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -108,7 +107,6 @@ async fn enrolment_that_the_database_refuses_can_be_repeated_with_the_same_chall
     confirm_enrolment(&node, &challenge, &code).await.expect(500);
     cluster.execute_sql("DROP TRIGGER refuse").await;
     confirm_enrolment(&node, &challenge, &code).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test]

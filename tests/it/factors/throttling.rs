@@ -173,7 +173,6 @@ async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
     // The sign-in has used ada's current code.
     cluster.advance(STEP);
     step_up(ada.app.code(&cluster.clock)).await.expect(200);
-    node.stop().await;
 }
 
 /// An attacker with the password collects device tokens before the owner adds a factor, and then tries codes with each.

@@ -129,7 +129,6 @@ async fn sessions_survive_a_killed_master_whose_replica_takes_over() {
         retry_until("the session is live", 200, || node.get("/v1/me", &tokens.access)).await;
     }
     wait_until_ready(&node).await;
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,7 +167,6 @@ async fn sessions_survive_the_migration_of_their_slots() {
         assert!(claims.generation.0 >= refreshes, "each refresh rotated the session");
         refresh_with_retries(&node, &tokens).await;
     }
-    node.stop().await;
 }
 
 /// Moves a key's slot to another master, key by key, as the manual of `CLUSTER SETSLOT` describes.

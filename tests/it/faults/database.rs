@@ -41,7 +41,6 @@ async fn locked_sqlite_refuses_changes_and_keeps_logins_working() {
     lock_holder.execute("COMMIT").await.unwrap();
     node.post("/v1/users", registration("bob")).await.expect(201);
     node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

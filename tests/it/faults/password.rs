@@ -35,5 +35,4 @@ async fn changed_redis_password_makes_node_unavailable_until_it_is_restored() {
     wait_until_ready(&node).await;
     node.get("/v1/me", &tokens.access).await.expect(200);
     node.refresh(&tokens.refresh).await.expect(200);
-    node.stop().await;
 }

@@ -36,7 +36,6 @@ async fn paused_writes_keep_reads_working() {
     // Redis may or may not have executed the paused logout. This one takes effect.
     node.logout(&signed_out.refresh).await.expect(204);
     assert_eq!(node.refresh(&signed_out.refresh).await.problem().0, 401);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,5 +62,4 @@ async fn redis_latency_of_300_ms_keeps_everything_working() {
     });
     futures_util::future::join_all(sessions).await;
     wait_until_ready(&node).await;
-    node.stop().await;
 }

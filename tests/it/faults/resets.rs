@@ -69,7 +69,6 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
     }
     // A cut after the last byte loses nothing, but most cuts must lose the answer.
     assert!(unanswered > PARTS, "only {unanswered} refreshes were cut off");
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,5 +103,4 @@ async fn logout_whose_connection_is_reset_is_completed_by_a_repeat() {
         let ends = server.events().iter().filter(|[_, session, ..]| *session == tokens.session).count();
         assert_eq!(ends, 1, "{mode:?}: events of the session");
     }
-    node.stop().await;
 }

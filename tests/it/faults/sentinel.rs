@@ -147,5 +147,4 @@ async fn nodes_leave_a_master_that_sentinel_demotes() {
     // A second refresh shows that the new master has stored the first one.
     refresh_with_retries(&node, &tokens).await;
     wait_until_ready(&node).await;
-    node.stop().await;
 }

@@ -151,7 +151,6 @@ async fn subscriber_that_falls_behind_receives_every_revocation_once_and_then_li
     assert_eq!(deliveries, each_once);
     let session = log_in_and_out(&node, "ada").await;
     subscriber.read_until(&session).await;
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,7 +183,6 @@ async fn burst_that_exceeds_the_buffer_of_the_fan_out_reaches_every_subscriber_t
     for subscriber in subscribers {
         subscriber.await.unwrap();
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,7 +227,6 @@ async fn heartbeats_continue_while_revocations_follow_each_other_without_a_pause
         }
         () = revoking => unreachable!("the revocations follow each other without end"),
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -247,7 +244,6 @@ async fn bytes_after_the_subscription_are_ignored_and_the_stream_continues() {
         let session = log_in_and_out(&node, "ada").await;
         subscriber.read_until(&session).await;
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

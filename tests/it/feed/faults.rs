@@ -104,7 +104,6 @@ async fn emptied_redis_causes_a_gap_and_a_new_snapshot() {
     let after = log_in_and_out(&node, "ada").await;
     assert_eq!(feed.revocation().await["session_id"], *after);
     drop(feed);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,12 +40,6 @@ impl FeedFixture {
         assert_eq!(received["account_id"], *self.account);
         received
     }
-
-    async fn stop(self) {
-        drop(self.feed);
-        self.node.stop().await;
-        self.peer.stop().await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +54,6 @@ async fn revocation_for_a_reused_token_is_sent() {
     assert_eq!(received["kind"], "session");
     assert_eq!(received["reason"], "reuse");
     assert_eq!(received["session_id"], *tokens.session);
-    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +71,6 @@ async fn revocations_of_one_session_and_of_all_others_are_sent() {
     assert_eq!(received["except_session_id"], *first.session);
     assert_eq!(received["before"], "2027-01-15T08:00:01.000Z");
     assert_eq!(received["reason"], "revoked");
-    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,7 +86,6 @@ async fn revocation_for_a_changed_password_is_sent() {
     assert_eq!(received["at"], "2027-01-15T08:00:01.500Z");
     assert_eq!(received["before"], "2027-01-15T08:00:01.000Z", "in whole seconds");
     assert_eq!(received["except_session_id"], *Tokens::of(&changed).session);
-    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +105,6 @@ async fn revocations_of_a_disabled_account_and_its_newest_session_are_sent() {
     assert!(of_account.get("except_session_id").is_none());
     assert_eq!(of_session["session_id"], *newest.session);
     assert_eq!(of_session["reason"], "disabled");
-    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +142,6 @@ async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
         let mut feed = Feed::open_after(&fixture.node, &service, last).await;
         assert_eq!(received(&mut feed).await, expected);
     }
-    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,5 +153,4 @@ async fn revocation_of_a_retired_key_is_sent() {
     assert_eq!(received["kind"], "key");
     assert_eq!(received["kid"], kid);
     assert_eq!(received["reason"], "key_retired");
-    fixture.stop().await;
 }

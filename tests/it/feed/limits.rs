@@ -108,7 +108,6 @@ async fn slow_subscriber_is_dropped_during_its_snapshot() {
     let mut quick = Feed::open(&node, &service).await;
     assert_eq!(quick.caught_up().await.len(), 40_000);
     drop((slow, quick));
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,7 +131,6 @@ async fn subscribers_above_the_limit_get_503_with_retry_after() {
         Feed::try_open(&node, &service, NO_LAST_ID).await.status() == 200
     })
     .await;
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +156,6 @@ async fn client_at_its_limit_of_subscribers_is_refused_while_other_clients_subsc
     })
     .await;
     drop(other);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -229,5 +226,4 @@ async fn subscribers_that_do_not_read_use_little_memory() {
     let limit = 64 << 20; // 64 MiB, less than a third of the copies
     assert!(growth < limit, "{growth} bytes");
     drop((early, late));
-    node.stop().await;
 }

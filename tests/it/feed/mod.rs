@@ -119,5 +119,4 @@ async fn feed_serves_enabled_service_clients_only() {
     let session = log_in_and_out(&node, "ada").await;
     assert_eq!(other.revocation().await["session_id"], *session, "another client's stream continues");
     drop(other);
-    node.stop().await;
 }

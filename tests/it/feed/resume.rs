@@ -109,5 +109,4 @@ async fn unusable_last_event_id_causes_a_gap() {
     let mut feed = Feed::open_after(&node, &service, Some(&within_retention)).await;
     assert_eq!(feed.next().await.unwrap().name, "resumed");
     drop(feed);
-    node.stop().await;
 }

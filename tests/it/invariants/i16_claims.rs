@@ -66,13 +66,6 @@ impl Fixture {
         let keys = self.nodes[0].state.keys.current();
         keys.signer(self.cluster.clock.now()).unwrap().encode(&claims).unwrap().into_exposed()
     }
-
-    /// Shuts the nodes down, and waits for their background tasks.
-    async fn stop(self) {
-        for node in self.nodes {
-            node.stop().await;
-        }
-    }
 }
 
 /// Changes the roles of an account through a node. Returns once the change applies on every node.
@@ -122,7 +115,6 @@ async fn i16_removed_role_is_gone_on_every_node() {
     let logout = fixture.nodes[0].request(Method::POST, "/v1/logout").bearer_auth(&tokens.access);
     fixture.nodes[0].send(logout).await.expect(204);
     fixture.nodes[1].refresh(&refreshed.refresh).await.expect(401);
-    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,7 +136,6 @@ async fn i16_cached_token_of_current_claims_needs_no_redis() {
     let lookups = commands.iter().filter(|words| words[0].eq_ignore_ascii_case("HMGET")).count();
     // The cache may be invalid for a moment on a busy machine. Without the cache, each of the 40 requests would look the session up.
     assert!(lookups < 20, "{lookups} lookups for 40 requests");
-    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +163,6 @@ async fn i16_token_without_a_version_is_refused_if_issued_in_or_before_the_secon
     fixture.nodes[0].register("ben").await;
     let ben = fixture.token_of_0_1(&fixture.nodes[0].login("ben").await, now);
     fixture.nodes[1].get("/v1/verify", &ben).await.expect(200);
-    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +186,6 @@ async fn i16_sign_in_after_a_change_has_its_version_on_every_node() {
         let restored = node.change_password(&changed.access, other_password, PASSWORD);
         node.get("/v1/verify", &Tokens::of(&restored.await.expect(200)).access).await.expect(200);
     }
-    fixture.stop().await;
 }
 
 /// Refreshes, introspections, calls of `/v1/verify` and role changes run concurrently. No node accepts a token with a role that was removed
@@ -280,7 +269,6 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
     for node in &fixture.nodes {
         node.get("/v1/verify", &last.access).await.expect(200);
     }
-    fixture.stop().await;
 }
 
 /// A command such as `latchkey user roles` is not a node: it publishes the change and returns without waiting for the nodes.
@@ -308,7 +296,6 @@ async fn i16_change_by_a_command_reaches_every_node() {
         wait::until("the node refuses the token", refused).await;
     }
     command_stores.close().await;
-    fixture.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -339,5 +326,4 @@ async fn i16_change_that_the_database_did_not_store_is_undone_by_the_next_sign_i
     }
     let refreshed = Tokens::of(&node.refresh(&before.refresh).await.expect(200));
     assert_eq!(node.verified(&refreshed.access).roles, ["editor"]);
-    fixture.stop().await;
 }

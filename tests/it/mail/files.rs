@@ -22,7 +22,6 @@ async fn mail_becomes_a_private_file_with_link_and_code() {
     let path = cluster.folder().join("mail").join(&found.file);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -40,7 +39,6 @@ async fn mail_of_a_killed_node_is_sent_by_another() {
     cluster.advance(lease);
     cluster.mail_to("ann@example.com", "verify_address").await;
     wait_until_mails_are_done(&second.state.sql).await;
-    second.stop().await;
 }
 
 #[tokio::test]
@@ -72,8 +70,6 @@ async fn link_and_code_are_unreadable_in_database_before_and_after_sending() {
     let all_mails = None;
     let retried = other.state.sql.retry_mails(all_mails, cluster.clock.now()).await.unwrap();
     assert_eq!(retried, 0, "the data of a sent mail is deleted");
-    other.stop().await;
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -118,7 +114,6 @@ async fn line_break_in_sender_name_adds_no_header() {
     let found = cluster.mail_to("ann@example.com", "verify_address").await;
     assert!(!found.has_header("Bcc"), "{:?}", found.headers);
     assert!(found.headers.iter().all(|(name, _)| !name.contains(' ')), "a name has no spaces: {:?}", found.headers);
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -128,7 +123,6 @@ async fn notice_that_is_off_is_not_prepared() {
     let node = cluster.node().await;
     let notice = mail("ann@example.com", MailData::AccountDisabled { at: cluster.clock.now() });
     assert_eq!(node.state.mailer.prepare(&notice), Ok(None));
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -144,5 +138,4 @@ async fn files_and_rows_are_deleted_after_the_retention() {
         cluster.mails_to("ann@example.com").is_empty() && node.state.sql.mails(any_state, 1).await.unwrap().is_empty()
     };
     wait::until("the mail is deleted", gone).await;
-    node.stop().await;
 }

@@ -91,7 +91,6 @@ async fn greylisted_mail_is_sent_by_a_later_attempt() {
     let row = newest_row(&node.state.sql).await.unwrap();
     assert_eq!(row.state, OutboxState::Sent);
     assert_eq!(row.attempts, 2);
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -108,7 +107,6 @@ async fn rejected_mail_fails_and_can_be_retried() {
     let retried = node.state.sql.retry_mails(Some(failed.id), cluster.clock.now()).await.unwrap();
     assert_eq!(retried, 1);
     wait::until("the server was tried again", || async { server.attempts().len() == 2 }).await;
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -133,7 +131,6 @@ async fn unanswered_mail_does_not_delay_another_mail() {
     cluster.advance(Duration::from_mins(2));
     server.wait_for(2).await;
     wait_until_mails_are_done(&node.state.sql).await;
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -148,7 +145,6 @@ async fn connection_lost_in_the_message_loses_no_mail() {
     server.wait_for(1).await;
     wait_until_mails_are_done(&node.state.sql).await;
     assert_eq!(server.received().len(), 1);
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -166,7 +162,6 @@ async fn mail_sent_again_after_a_lost_acknowledgement_has_the_same_message_id() 
     assert_eq!(first.header("Message-ID"), second.header("Message-ID"));
     assert_eq!(first.header("Date"), second.header("Date"));
     wait_until_mails_are_done(&node.state.sql).await;
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -237,7 +232,6 @@ async fn outage_of_an_hour_causes_few_attempts_and_loses_no_mail() {
     server.wait_for(50).await;
     wait_until_mails_are_done(&node.state.sql).await;
     assert_eq!(server.received().len(), 50);
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -255,7 +249,6 @@ async fn full_outbox_refuses_codes_and_drops_notices() {
     assert!(prepared[100].is_err());
     let notice = super::mail("ann@example.com", MailData::AccountDisabled { at: now });
     assert_eq!(node.state.mailer.prepare(&notice), Ok(None), "the notice is dropped, so that the change does not fail");
-    node.stop().await;
 }
 
 #[tokio::test]
@@ -275,6 +268,4 @@ async fn expired_mail_is_not_sent() {
     let every_mail = None;
     let retried = other.state.sql.retry_mails(every_mail, cluster.clock.now()).await.unwrap();
     assert_eq!(retried, 0, "an expired mail is not sent later either");
-    other.stop().await;
-    node.stop().await;
 }

@@ -42,7 +42,6 @@ async fn every_response_names_its_issuer() {
     }
     let metadata = node.get_anonymously("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["authorization_response_iss_parameter_supported"], true);
-    node.stop().await;
 }
 
 /// Section 4.5: an attacker injects a code of the victim into a session of their own with the same client.
@@ -58,7 +57,6 @@ async fn injected_code_is_refused_for_lack_of_its_verifier() {
     // The ID token has the nonce of the victim's request (`Request::for_client`), not the attacker's.
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
     assert_eq!(claims(text(&tokens, "id_token"))["nonce"], "a nonce");
-    node.stop().await;
 }
 
 /// Section 4.8: a request without PKCE, or with a weaker method, is refused, and so is a code without its verifier.
@@ -83,7 +81,6 @@ async fn pkce_can_not_be_left_out_or_weakened() {
     assert_eq!(error_of(&refused), (400, "invalid_grant".to_owned()));
     let metadata = node.get_anonymously("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["code_challenge_methods_supported"], serde_json::json!(["S256"]));
-    node.stop().await;
 }
 
 /// An attacker sets a cookie in the victim's browser before the sign-in: it does not work afterwards.
@@ -108,7 +105,6 @@ async fn session_planted_before_the_sign_in_does_not_work_after_it() {
     let (page, _) = page_and_handle(&node, &planted.get(&node, &continued).await);
     assert_eq!(page, "/account/sign-in");
     assert!(response_of(&victim.get(&node, &continued).await).contains_key("code"));
-    node.stop().await;
 }
 
 /// A browser with a forged, foreign or damaged cookie is treated as signed out.
@@ -142,7 +138,6 @@ async fn forged_or_foreign_cookie_does_not_sign_in() {
         node.get(path, token).await.expect(401);
     }
     node.refresh(token).await.expect(401);
-    node.stop().await;
 }
 
 /// A disabled client is unknown to every endpoint.
@@ -162,7 +157,6 @@ async fn disabled_client_gets_neither_code_nor_tokens() {
     let refused = refresh(&node, &forum, text(&tokens, "refresh_token")).await;
     assert_eq!(error_of(&refused), (401, "invalid_client".to_owned()));
     node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.expect(401);
-    node.stop().await;
 }
 
 /// Section 4.8.2: a client may be allowed to leave PKCE out. An attacker must not be able to remove PKCE from a request that has it.
@@ -196,7 +190,6 @@ async fn client_without_pkce_is_not_downgraded() {
         let response = response_of(&browser.authorize(&node, &request).await);
         assert_eq!(response["error"], "invalid_request", "{request:?}");
     }
-    node.stop().await;
 }
 
 /// A pending authorization request is stored in Redis until its user signs in. The limit keeps one IP address from filling Redis.
@@ -219,7 +212,6 @@ async fn authorization_requests_are_limited_by_address() {
     // A request that was admitted continues.
     let again = browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await;
     assert_eq!(page_and_handle(&node, &again), (page, handle));
-    node.stop().await;
 }
 
 /// Login CSRF: a page of another site submits the sign-in form with the attacker's password and with a token that the attacker got. The
@@ -245,7 +237,6 @@ async fn sign_in_form_of_another_site_signs_nobody_in() {
     }
     // The form works in the browser that opened it.
     eve.submit(&path, &form).await.expect(303);
-    node.stop().await;
 }
 
 /// Cookie tossing: another host plants the attacker's session cookie beside the victim's. Browsers refuse `__Host-` cookies of other hosts.
@@ -273,7 +264,6 @@ async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim()
     // A cookie without the prefix is ignored: the browser is sent to a page.
     let victim = Browser { cookie: Some(eve.cookie.unwrap().replace("__Host-", "")), session: None };
     page_and_handle(&node, &victim.authorize(&node, &Request::for_client(&shop.id)).await);
-    node.stop().await;
 }
 
 /// Clickjacking and caches: no page of an authorization request or a sign-out can be framed, or stays in a cache after the sign-out.
@@ -314,7 +304,6 @@ async fn pages_of_the_provider_are_neither_framed_nor_cached() {
         assert_eq!(answer.header("cache-control"), "no-store", "{path}");
         assert!(!answer.text.contains("evil.example"), "{path}");
     }
-    node.stop().await;
 }
 
 /// An ID token from before the browser's current session may have leaked. It signs its user out only after a confirmation. Sent without the
@@ -347,5 +336,4 @@ async fn id_token_of_an_earlier_grant_does_not_sign_out() {
     refresh(&node, &shop, text(&refreshed, "refresh_token")).await.expect(400);
     // The other browser is still signed in.
     other_browser.get(&node, "/account").await.expect(200);
-    node.stop().await;
 }

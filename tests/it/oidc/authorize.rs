@@ -27,7 +27,6 @@ async fn signed_in_browser_gets_code_with_state_and_issuer() {
     assert!(response.is_empty(), "{response:?}");
     assert_eq!(answer.header("cache-control"), "no-store");
     assert_eq!(answer.header("referrer-policy"), "no-referrer");
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +47,6 @@ async fn browser_without_session_is_sent_to_sign_in_and_returns_with_handle() {
     let again = browser.get(&node, &back).await.expect(400);
     assert!(again.header("content-type").starts_with("text/html"));
     assert!(again.text.contains("finished before"), "{}", again.text);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +60,6 @@ async fn request_by_post_continues_with_get() {
     let browser = Browser::signed_in(&node, "ada").await;
     let answer = browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await;
     assert!(response_of(&answer).contains_key("code"));
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +84,6 @@ async fn form_post_response_is_a_form_that_the_page_script_submits() {
     let (_, code) = answer.text.split_once("name=\"code\" value=\"").unwrap();
     let tokens = exchange(&node, &shop, code.split('"').next().unwrap()).await.expect(200).json();
     assert_eq!(claims(text(&tokens, "id_token"))["nonce"], "a nonce");
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,7 +137,6 @@ async fn error_of_request_goes_to_client() {
     let request = valid.with("response_mode", "form_post").with("scope", "unknown");
     let answer = browser.authorize(&node, &request).await.expect(200);
     assert!(answer.text.contains("name=\"error\" value=\"invalid_scope\""));
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +162,6 @@ async fn error_of_untrusted_client_or_redirect_uri_is_shown_to_user() {
         assert_eq!(answer.header("location"), "");
         assert!(!answer.text.contains("evil.example"));
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,7 +184,6 @@ async fn prompt_none_never_shows_a_page() {
     cluster.advance(Duration::from_secs(61));
     assert_eq!(error(&browser, &silent.with("max_age", "60")).await.as_deref(), Some("login_required"));
     assert_eq!(error(&browser, &silent.with("max_age", "62")).await, None);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,7 +200,6 @@ async fn hint_of_another_user_requires_that_user() {
     let silent = request.with("prompt", "none");
     assert_eq!(response_of(&bob.authorize(&node, &silent).await)["error"], "login_required");
     assert_eq!(page_and_handle(&node, &bob.authorize(&node, &request).await).0, "/account/select-account");
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,7 +229,6 @@ async fn prompt_and_max_age_require_a_new_authentication() {
     }
     let create = valid.with("prompt", "create");
     assert_eq!(page_and_handle(&node, &browser.authorize(&node, &create).await).0, "/account/register");
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,7 +256,6 @@ async fn acr_values_require_a_session_of_that_level() {
     // Of several values, the lowest is required: the browser's session of level aal1 suffices.
     let request = Request::for_client(&shop.id).with("acr_values", "aal2 aal1");
     assert!(response_of(&browser.authorize(&node, &request).await).contains_key("code"));
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -278,5 +268,4 @@ async fn waiting_request_expires_after_ten_minutes() {
     // one second more than ten minutes
     cluster.advance(Duration::from_secs(601));
     browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await.expect(400);
-    node.stop().await;
 }

@@ -151,7 +151,6 @@ async fn app_with_a_key_in_its_document_authenticates_by_a_signed_assertion() {
     let refresh_without_assertion = refresh(&node, &client_id, &tokens).await;
     assert_eq!(error_of(&refresh_without_assertion), unauthenticated());
     refresh_with(&node, &cluster, &client_id, &app_key, &refresh_token).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +175,6 @@ async fn keys_at_jwks_uri_are_cached_and_follow_a_rotation_within_a_minute() {
     let replaced = refresh_with(&node, &cluster, &client_id, &old_key, &token).await;
     assert_eq!(error_of(&replaced), unauthenticated());
     assert_eq!(server.requests(KEYS_PATH), 2);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,8 +217,6 @@ async fn client_authenticates_while_jwks_uri_is_unavailable_and_is_refused_once_
     server.set(KEYS_PATH, Reply::json(&key_set(&[public_jwk(&app_key)])));
     cluster.advance(Duration::from_secs(11));
     refresh_with(&node, &cluster, &client_id, &app_key, &token).await.expect(200);
-    node.stop().await;
-    other.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,7 +254,6 @@ async fn jwks_uri_that_must_not_be_fetched_is_refused_with_the_document() {
     let stranger = refresh_with(&node, &cluster, &client_id, &new_key(), "lk_rt_x").await;
     assert_eq!(error_of(&stranger), unauthenticated());
     assert_eq!(server.requests(KEYS_PATH), 0);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -293,7 +288,6 @@ async fn registered_app_may_have_jwks_uri_only_if_metadata_documents_are_enabled
     let unreachable = refresh_with(&node, &cluster, &client_id, &app_key, &token).await;
     assert_eq!(error_of(&unreachable), unauthenticated());
     assert_eq!(server.requests(KEYS_PATH), 1);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,7 +306,6 @@ async fn fetch_of_keys_counts_against_the_limit_of_the_address_and_cached_keys_d
     assert_eq!(forged.status, 429, "{forged:?}");
     refresh_with(&node, &cluster, &client_id, &app_key, &token).await.expect(200);
     assert_eq!(server.requests(KEYS_PATH), 1);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -352,5 +345,4 @@ async fn stalled_key_fetches_are_limited_to_four_per_host_and_do_not_delay_new_a
     for answer in &refused {
         assert_eq!(error_of(answer), unauthenticated());
     }
-    node.stop().await;
 }

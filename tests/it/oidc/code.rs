@@ -33,8 +33,6 @@ async fn i11_code_is_exchanged_once_by_sixteen_racers_on_two_nodes() {
         let refused = refresh(&node, &shop, text(&tokens, "refresh_token")).await;
         assert_eq!(error_of(&refused), (400, "invalid_grant".to_owned()));
     }
-    node.stop().await;
-    peer.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +82,6 @@ async fn code_is_bound_to_client_redirect_uri_and_verifier() {
     assert_eq!(error_of(&refused), (400, "invalid_request".to_owned()));
     // The refused requests did not consume the code.
     exchange(&node, &shop, &code).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +107,6 @@ async fn code_expires_after_a_minute_or_when_its_browser_session_ends() {
     let now = node.state.clock.now();
     node.state.redis.sessions.revoke_tree(account, session, EndReason::Logout, now).await.unwrap();
     assert_eq!(error_of(&exchange(&node, &shop, &code).await), (400, "invalid_grant".to_owned()));
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,5 +133,4 @@ async fn public_client_exchanges_code_without_secret() {
     assert_eq!(error_of(&refused), (401, "invalid_client".to_owned()));
     let tokens = node.send(node.request(reqwest::Method::POST, "/oauth2/token").form(&form)).await.expect(200).json();
     refresh(&node, &app, text(&tokens, "refresh_token")).await.expect(200);
-    node.stop().await;
 }

@@ -23,7 +23,6 @@ async fn scopes_in_any_order_are_granted_and_unknown_ones_are_not() {
     let tokens = sign_in(&node, &browser, &shop, "profile").await;
     assert_eq!(tokens["scope"], "profile");
     assert!(tokens["id_token"].is_null());
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,7 +60,6 @@ async fn form_post_responses_have_the_parameters_of_query_responses() {
             exchange(&node, &shop, &code).await.expect(200);
         }
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,5 +85,4 @@ async fn login_hint_and_languages_reach_the_page() {
     assert_eq!(pending.request.ui_locales.as_deref(), Some("pt-BR en"));
     assert_eq!(pending.client.id.as_str(), "shop");
     assert_eq!(pending.step, Some(authorize::AuthorizeStep::SignIn));
-    node.stop().await;
 }

@@ -76,7 +76,6 @@ async fn consent_is_asked_once_for_each_scope() {
     node.register("bob").await;
     let bob = Browser::signed_in(&node, "bob").await;
     assert_eq!(page_and_handle(&node, &bob.authorize(&node, &request).await).0, "/account/consent");
-    node.stop().await;
 }
 
 /// An app gets tokens only for resources (RFC 8707) that the consent page has named.
@@ -98,7 +97,6 @@ async fn consent_without_a_resource_covers_no_resource() {
         let silent = browser.authorize(&node, &request.with("prompt", "none")).await.expect(303);
         assert!(silent.header("location").contains("?code="), "{silent:?}");
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +123,6 @@ async fn consent_to_a_resource_does_not_cover_all_audiences_of_the_app() {
     for request in [for_orders, for_stock, for_all] {
         browser.code(&node, &request).await;
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,7 +140,6 @@ async fn refused_consent_is_an_error_for_the_client() {
     }
     // the request was answered, so its handle no longer works
     browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await.expect(400);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -206,7 +202,6 @@ async fn i13_consent_of_a_squatter_does_not_survive_the_reset_of_the_password() 
     let response = response_of(&victim.authorize(&node, &silent).await);
     assert_eq!(response.get("error").map(String::as_str), Some("consent_required"), "{response:?}");
     assert_eq!(page_and_handle(&node, &victim.authorize(&node, &request).await).0, "/account/consent");
-    node.stop().await;
 }
 
 /// The attacker's request reads the session before the victim's reset ends it, and stores the consent afterwards (I13).
@@ -224,7 +219,6 @@ async fn i13_consent_of_a_session_that_ended_meanwhile_is_withdrawn() {
     authorize::consent(&node.state, &request_handle, &session_before_reset).await.unwrap();
     let stored = node.state.sql.consents(session_before_reset.session.account).await.unwrap();
     assert!(stored.is_empty());
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,7 +249,6 @@ async fn reported_password_change_withdraws_recent_consents_and_keeps_older_ones
     let rows = node.state.sql.audit(&AuditFilter::default(), limit).await.unwrap();
     let withdrawn: Vec<_> = rows.iter().filter(|row| row.event == "consent_withdrawn").collect();
     assert_eq!(withdrawn.len(), 1, "{withdrawn:?}");
-    node.stop().await;
 }
 
 /// Any program on the device could pose as a client on a loopback address (RFC 8252, section 8.6). Its redirect URI may have any port.
@@ -285,5 +278,4 @@ async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     let login_tokens = node.login("ada").await;
     node.delete("/v1/me/consents/cli", &login_tokens.access).await.expect(204);
     exchange_with(&node, &cli, &code, uri_with_other_port, VERIFIER).await.expect(400);
-    node.stop().await;
 }

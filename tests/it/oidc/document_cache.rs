@@ -47,8 +47,6 @@ async fn changed_document_takes_effect_during_a_sign_in_once_it_is_fetched_again
     let other_node = cluster.node().await;
     assert_eq!(error_of(&exchange(&other_node, &server, &client_id, &code).await), (401, "invalid_client".to_owned()));
     assert_eq!(error_of(&refresh(&other_node, &client_id, &tokens).await), (401, "invalid_client".to_owned()));
-    node.stop().await;
-    other_node.stop().await;
 }
 
 /// A P-256 public key.
@@ -94,7 +92,6 @@ async fn document_is_fetched_once_for_concurrent_requests_and_again_after_it_exp
         expect_refusal_page(&answer);
         assert_eq!(server.requests("/broken"), fetched);
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +111,6 @@ async fn endpoints_other_than_authorize_fetch_nothing_for_strangers() {
     let logout = format!("/oauth2/logout?client_id={encoded_id}&post_logout_redirect_uri=https%3A%2F%2Fx.example");
     node.get_anonymously(&logout).await;
     assert_eq!(server.requests(PATH), 0);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -164,7 +164,6 @@ async fn user_signs_in_through_the_pages_to_an_app_that_nobody_registered() {
     let code = callback_parameters(&server, &back).remove("code").unwrap();
     exchange(&node, &server, &client_id, &code).await.expect(200);
     assert_eq!(server.requests(PATH), 1, "the document is cached");
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,8 +217,6 @@ async fn url_is_the_client_id_in_tokens_and_lists() {
     let bye = browser.get(&node, &format!("/oauth2/logout?{}", query.finish())).await.expect(303);
     assert_eq!(bye.header("location"), server.url("/bye"));
     assert_eq!(error_of(&refresh(&other_node, &client_id, &refreshed).await), (400, "invalid_grant".to_owned()));
-    node.stop().await;
-    other_node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,7 +248,6 @@ async fn consent_to_an_app_is_withdrawn_by_its_url_and_prune_then_deletes_the_ap
     // No account allows the app any more.
     assert_eq!(dynamic_clients::prune(&node.state).await.unwrap(), 1);
     assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await).0, 401);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,7 +296,6 @@ async fn client_with_invalid_document_or_redirect_uri_is_refused_on_a_page() {
         let answer = browser.authorize(&node, &request).await;
         assert!(expect_refusal_page(&answer).contains("not registered for the client"), "{elsewhere} {answer:?}");
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -337,7 +332,6 @@ async fn url_that_is_not_in_canonical_form_is_refused_as_client_id() {
     let unreachable = browser.authorize(&node, &request(&server, "https://localhost:1/client.json")).await;
     let missing = browser.authorize(&node, &request(&server, &server.url("/missing"))).await;
     assert_eq!(expect_refusal_page(&unreachable), expect_refusal_page(&missing));
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -357,7 +351,6 @@ async fn operator_disables_an_app_by_its_url() {
     cluster.advance(row_lifetime_passed);
     refresh(&node, &client_id, &tokens).await.expect(200);
     sql.close().await;
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -386,7 +379,6 @@ async fn number_of_fetches_and_of_apps_is_limited() {
     let limited = browser.authorize(&node, &request(&server, &fourth)).await;
     assert_eq!(limited.status, 429, "{limited:?}");
     assert_eq!(server.requests("/app3"), 0);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -410,7 +402,6 @@ async fn documents_are_off_by_default_and_limited_to_allowed_hosts() {
     assert_eq!(metadata.get("client_id_metadata_document_supported"), None);
     assert_eq!(metadata.get("registration_endpoint"), None);
     assert_eq!(server.requests(PATH), 0);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -437,7 +428,6 @@ async fn app_gets_tokens_only_for_the_resource_that_it_names() {
         let answer = browser.authorize(&node, &without_resource.with(name, value)).await;
         assert_eq!(callback_parameters(&server, &answer)["error"], error);
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -456,7 +446,6 @@ async fn code_and_refresh_token_of_one_app_are_refused_for_another() {
     assert_eq!(error_of(&stolen), (400, "invalid_grant".to_owned()));
     assert_eq!(error_of(&refresh(&node, &attacker, &tokens).await), (400, "invalid_grant".to_owned()));
     refresh(&node, &honest, &tokens).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -471,5 +460,4 @@ async fn app_can_ask_for_consent_although_the_user_has_consented_before() {
     let session = session_of(&node, &browser).await;
     let pending = authorize::pending(&node.state, &handle, Some(&session)).await.unwrap();
     assert_eq!(pending.step, Some(AuthorizeStep::Consent));
-    node.stop().await;
 }

@@ -114,8 +114,6 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
             token_by_post(&node, &app, &form).await.expect(200);
         }
     }
-    node.stop().await;
-    other_node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +158,6 @@ async fn invalid_metadata_is_refused_with_an_error_code_of_rfc_7591() {
         let request = node.request(Method::POST, "/oauth2/register").header("content-type", content_type);
         assert_eq!(error_of(&node.send(request.body(body)).await), (400, invalid_metadata.to_owned()), "{body}");
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +186,6 @@ async fn forged_or_changed_client_id_is_unknown() {
     let answer = browser.authorize(&node, &request).await;
     assert_eq!(answer.status, 400);
     assert_eq!(answer.header("location"), "");
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,7 +227,6 @@ async fn app_stays_registered_while_the_secret_of_the_service_is_rotated() {
     let browser = Browser::signed_in(&node, "ada").await;
     let code = authorize_with_consent(&node, &browser, &app.id).await;
     exchange(&node, &app, &code).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,5 +239,4 @@ async fn hosts_of_redirect_uris_can_be_limited() {
     register(&node, json!({ "redirect_uris": ["http://127.0.0.1/cb"] })).await.expect(201);
     let refused = register(&node, json!({ "redirect_uris": [CALLBACK, "https://evil.example/cb"] })).await;
     assert_eq!(error_of(&refused), (400, "invalid_redirect_uri".to_owned()));
-    node.stop().await;
 }

@@ -72,7 +72,6 @@ async fn account_page_opens_app_that_starts_a_sign_in() {
     let request = Request::for_client("forum").with("login_hint", "ada@example.com");
     let back = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
     assert!(response_of(&back).contains_key("code"));
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,7 +101,6 @@ async fn login_hint_goes_only_to_apps_that_may_know_the_address() {
     sql.close().await;
     cluster.reload_clients().await;
     assert_eq!(apps().await[0]["open_url"], Value::Null);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,7 +139,6 @@ async fn app_without_registration_is_opened_at_the_address_in_its_metadata() {
     let metadata = json!({ "redirect_uris": [CALLBACK], "initiate_login_uri": "https://app.example.com/start" });
     let registered = node.send(node.request(Method::POST, "/oauth2/register").json(&metadata)).await.expect(201).json();
     assert_eq!(registered["initiate_login_uri"], metadata["initiate_login_uri"]);
-    node.stop().await;
 }
 
 /// The modules `oidcc-3rd_party-init-login` and `oidcc-3rd_party-init-login-nohttps` of the OpenID conformance suite, for the command

@@ -120,5 +120,4 @@ async fn openidconnect_crate_signs_in() {
     let refreshed =
         app.exchange_refresh_token(tokens.refresh_token().unwrap()).unwrap().request_async(http).await.unwrap();
     assert!(refreshed.id_token().is_some());
-    node.stop().await;
 }

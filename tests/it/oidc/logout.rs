@@ -79,7 +79,6 @@ async fn logout_without_hint_asks_the_user_first() {
         "",
         "a request without the cookie may come from another site, which must not clear the cookie"
     );
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +109,6 @@ async fn logout_goes_to_registered_uris_only() {
     }
     // The browser is still signed in.
     browser.code(&node, &Request::for_client(&shop.id)).await;
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +122,6 @@ async fn hint_of_another_user_does_not_sign_out() {
     let page = ada.get(&node, &path).await.expect(200);
     assert!(page.text.contains("Sign out?"));
     ada.code(&node, &Request::for_client(&shop.id)).await;
-    node.stop().await;
 }
 
 /// A form of another site arrives without the browser's cookie, so the user cannot be asked. A valid hint suffices (OpenID Connect

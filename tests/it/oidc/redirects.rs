@@ -45,7 +45,6 @@ async fn authorize_never_redirects_to_an_unregistered_uri() {
             assert_eq!(answer.header("location"), "", "{uri}");
         }
     }
-    node.stop().await;
 }
 
 /// Section 4.11.2: an attacker publishes the metadata document of an app, and sends users to Latchkey so that it redirects them to the
@@ -104,7 +103,6 @@ async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
         assert!(answer.header("location").starts_with(&server.url("/callback?")), "{answer:?}");
         signed_out.authorize(&node, request).await.expect(400);
     }
-    node.stop().await;
 }
 
 /// Section 4.11.2, for the redirect after a sign-out.
@@ -133,7 +131,6 @@ async fn logout_redirects_to_an_unregistered_app_only_if_the_user_has_allowed_it
     assert_eq!(eve.get(&node, &with_id_token).await.expect(303).header("location"), bye);
     // In a browser that is not signed in, an ID token does not prove who uses it.
     assert_eq!(signed_out.get(&node, &with_id_token).await.expect(303).header("location"), signed_out_page);
-    node.stop().await;
 }
 
 /// An app without a registration sends silent requests (`prompt=none`) to learn whether its visitor is signed in, and with which `acr`.
@@ -158,7 +155,6 @@ async fn silent_request_of_an_unregistered_app_reveals_no_session() {
     dynamic_clients::authorize_with_consent(&node, &ada, &server, &valid).await;
     let answer = ada.authorize(&node, &silent).await.expect(303);
     assert!(answer.header("location").contains("?error=consent_required&"), "{answer:?}");
-    node.stop().await;
 }
 
 /// Tricks with redirect URIs on loopback addresses, of which only the port may vary (RFC 8252, section 7.3).
@@ -197,5 +193,4 @@ async fn loopback_redirect_uri_varies_in_its_port_only() {
         let answer = browser.authorize(&node, &request(uri)).await.expect(400);
         assert_eq!(answer.header("location"), "", "{uri}");
     }
-    node.stop().await;
 }

@@ -128,7 +128,6 @@ async fn i5_i16_account_wide_changes_reach_apps() {
         node.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
     }
     assert_needs_page(&node, &browser, &shop).await;
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,7 +144,6 @@ async fn i14_app_session_has_the_acr_of_the_browsers_session() {
             assert_eq!(claims(text(tokens, "access_token"))["acr"], acr);
         }
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,7 +173,6 @@ async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
         .map(|(session, reason)| (session, reason.to_owned()));
     expected.sort();
     assert_eq!(recorded_ends(&node, &first).await, expected);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,7 +220,6 @@ async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
     // longer than the idle timeout
     cluster.advance(Duration::from_mins(61));
     assert_needs_page(&node, &browser, &shop).await;
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -266,7 +262,6 @@ async fn second_app_needs_no_second_sign_in() {
     assert_eq!(first_claims["sub"], second_claims["sub"]);
     assert_eq!(first_claims["auth_time"], second_claims["auth_time"]);
     assert_ne!(first_claims["sid"], second_claims["sid"], "each app has a session of its own");
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,7 +286,6 @@ async fn list_of_sessions_shows_the_app() {
     assert_eq!(apps, [None, Some("shop"), Some("shop"), None]);
     assert_eq!(sessions[1]["user_agent"], serde_json::Value::Null);
     assert_eq!(sessions[1]["client_id"], "shop");
-    node.stop().await;
 }
 
 /// The absolute timeout ends the browser's session without an event, so the app sessions beneath it must expire at the same time.
@@ -340,7 +334,6 @@ async fn i14_browsers_session_without_the_required_factor_ends() {
     assert_needs_page(&node, &browser, &shop).await;
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     strong.code(&node, &Request::for_client(&shop.id)).await;
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -364,8 +357,6 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     assert_needs_page(&strict, &weak, &shop).await;
     let strong = Browser::signed_in_at_aal2(&strict, "ada").await;
     sign_in(&strict, &strong, &shop, "openid").await;
-    node.stop().await;
-    strict.stop().await;
 }
 
 /// An app in use keeps its browser's session alive. Once neither is used, both end by the idle timeout.
@@ -390,7 +381,6 @@ async fn i4_app_in_use_keeps_its_browsers_session_alive_and_does_not_outlive_it(
     assert_needs_page(&node, &browser, &shop).await;
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     assert!(node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap().is_empty());
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -411,7 +401,6 @@ async fn session_cap_of_one_leaves_room_for_the_browsers_session_and_an_app() {
     cluster.advance(Duration::from_secs(1));
     let login_tokens = node.login("ada").await;
     assert_eq!(node.get("/v1/sessions", &login_tokens.access).await.json()["sessions"].as_array().unwrap().len(), 1);
-    node.stop().await;
 }
 
 /// The session of a browser that signs in within the grace period of `factors.required` ends with that period, and so do the sessions of

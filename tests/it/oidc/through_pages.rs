@@ -58,7 +58,6 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     assert!(devices.text.contains("shop"), "{}", devices.text);
     visitor.submit("/account/sign-out", &[]).await.expect(303);
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
-    node.stop().await;
 }
 
 /// I14 (factors cannot be bypassed): on a remembered device, a sign-in needs no second factor, unless the app requires two factors.
@@ -101,7 +100,6 @@ async fn i14_app_that_requires_aal2_gets_a_second_factor_on_a_remembered_device(
         let tokens = exchange(&node, &shop, &code).await.expect(200).json();
         assert_eq!(claims(text(&tokens, "id_token"))["acr"], "aal2");
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,5 +129,4 @@ async fn user_consents_or_refuses_on_the_page() {
             }
         }
     }
-    node.stop().await;
 }

@@ -92,7 +92,6 @@ async fn userinfo_takes_the_token_from_a_form_and_from_one_place_only() {
     node.send(wrong_token).await.expect(401);
     // A token in the query is not accepted: logs would keep it.
     node.get_anonymously(&format!("/oauth2/userinfo?access_token={access}")).await.expect(401);
-    node.stop().await;
 }
 
 /// An app without a server calls the userinfo endpoint from its own origin (CORS).
@@ -116,7 +115,6 @@ async fn userinfo_is_read_by_pages_of_allowed_origins_only() {
         assert_eq!(answer.header("access-control-allow-origin"), expected);
         assert_eq!(answer.header("access-control-allow-credentials"), "", "pages may not send cookies");
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +144,6 @@ async fn userinfo_has_the_claims_that_the_scopes_allow() {
     for refused in [text(&tokens, "id_token"), "x", text(&tokens, "refresh_token")] {
         assert_eq!(node.get("/oauth2/userinfo", refused).await.problem(), (401, "invalid_token".to_owned()));
     }
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +167,6 @@ async fn access_token_of_app_does_not_open_the_account() {
     node.get("/oauth2/userinfo", access).await.expect(200);
     // The first-party API does not accept the refresh token of an app.
     node.refresh(text(&tokens, "refresh_token")).await.expect(401);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,7 +186,6 @@ async fn refresh_for_fewer_scopes_returns_all_scopes_of_the_session() {
     let former_access = claims(text(&tokens, "access_token"));
     let current_access = claims(text(&refreshed, "access_token"));
     assert_eq!(current_access["scope"], former_access["scope"]);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +220,6 @@ async fn refresh_requires_the_client_of_the_session() {
     let login_tokens = node.login("ada").await;
     assert_eq!(error_of(&refresh(&node, &shop, &login_tokens.refresh).await), invalid);
     node.refresh(&login_tokens.refresh).await.expect(200);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -286,7 +280,6 @@ async fn resource_indicators_limit_the_audience() {
     let code = browser.code(&node, &request.with_another("resource", stock)).await;
     let tokens = exchange(&node, &client, &code).await.expect(200).json();
     assert_eq!(introspect(text(&tokens, "access_token")).await, json!({ "active": false }));
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,7 +308,6 @@ async fn app_revokes_its_own_tokens_only_and_introspects_none() {
     assert_eq!(node.send(feed).await.problem(), (401, "invalid_client".to_owned()));
     let form = [("grant_type", "client_credentials")];
     assert_eq!(error_of(&token(&node, &shop, &form).await), (400, "unauthorized_client".to_owned()));
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -331,7 +323,6 @@ async fn issuer_among_the_audiences_of_a_client_is_named_once_in_aud() {
         let tokens = sign_in(&node, &browser, &client, scope).await;
         assert_eq!(claims(text(&tokens, "access_token"))["aud"], json!([issuer, orders]), "{scope}");
     }
-    node.stop().await;
 }
 
 /// RFC 7009, section 2.1: a client revokes only the tokens that were issued to it.
@@ -353,7 +344,6 @@ async fn revoke_of_an_apps_access_token_by_a_service_client_does_nothing() {
     let login = node.login("ada").await;
     revoke(&login.refresh).await;
     node.refresh(&login.refresh).await.expect(401);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,5 +366,4 @@ async fn client_authenticates_only_by_its_registered_method() {
         ("client_secret", &strict.secret),
     ];
     node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await.expect(200);
-    node.stop().await;
 }

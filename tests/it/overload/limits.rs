@@ -46,7 +46,6 @@ async fn requests_above_limit_return_503_and_probes_are_exempt() {
     }
     // the limit counts no request that has ended
     node.login("ada").await;
-    node.stop().await;
 }
 
 /// Each connection is an open file, and shells set a low soft limit of open files.

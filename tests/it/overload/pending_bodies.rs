@@ -177,7 +177,6 @@ async fn unfinished_http1_bodies_above_max_requests_do_not_affect_others() {
     })
     .await;
     drop(slow);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +192,6 @@ async fn unfinished_bodies_above_total_bound_evict_oldest_of_all() {
     slow.wait_for_evictions(UNFINISHED_BODIES - MAX_REQUESTS).await;
     assert_others_are_served(&node, &mut tokens).await;
     drop(slow);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,7 +212,6 @@ async fn unfinished_http2_bodies_above_max_requests_do_not_affect_others() {
     }
     assert_others_are_served(&node, &mut tokens).await;
     drop(connections);
-    node.stop().await;
 }
 
 /// Opens streams on an HTTP/2 connection, each with the headers of a sign-in whose body does not arrive.
@@ -269,7 +266,6 @@ async fn unfinished_bodies_through_streaming_proxy_do_not_affect_others() {
     })
     .await;
     drop((slow, proxy));
-    node.stop().await;
 }
 
 /// Starts HAProxy with its default buffering. Returns its addresses for HTTP/1.1 and for HTTP/2.

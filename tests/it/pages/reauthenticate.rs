@@ -204,7 +204,6 @@ async fn app_that_requires_a_recent_authentication_gets_a_step_up() {
     let path = redirect_path(&node, &sent).replace("/consent", "/reauthenticate");
     let answer = ada.open(&path).await.expect(303);
     assert!(answer.header("location").starts_with("/oauth2/authorize?request="), "{answer:?}");
-    node.stop().await;
 }
 
 /// A step-up with the account's second factor satisfies `acr_values`, and the app's session gets its `acr`.
@@ -244,5 +243,4 @@ async fn i14_app_that_requires_two_factors_gets_the_acr_of_the_step_up() {
     assert_eq!(claims(text(&later, "access_token"))["acr"], "aal1");
     let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
     assert!(redirect_path(&node, &sent).starts_with("/account/reauthenticate?request="), "{sent:?}");
-    node.stop().await;
 }

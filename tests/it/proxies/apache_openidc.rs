@@ -153,5 +153,4 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     browser.get(&orders).await.expect(302);
     ada.open("/account").await.expect(303);
     drop(apache_process);
-    node.stop().await;
 }

@@ -160,5 +160,4 @@ async fn nginx_calls_run_as_printed() {
     let proxy = nginx::start(&addresses).unwrap();
     examples.check_calls().await;
     drop((proxy, app));
-    node.stop().await;
 }

@@ -59,7 +59,6 @@ async fn oidcc_3rd_party_init_login() {
     assert_eq!(metadata["issuer"], *issuer);
     let answer = browser.authorize(&node, &Request::for_client(app)).await;
     assert!(response_of(&answer).contains_key("code"));
-    node.stop().await;
 }
 
 /// A registration whose `initiate_login_uri` is not https is an error.
@@ -68,5 +67,4 @@ async fn oidcc_3rd_party_init_login_nohttps() {
     let (_cluster, node) = provider().await;
     let refused = register(&node, "http://app.example.com/start").await;
     assert_eq!(error_of(&refused), (400, "invalid_client_metadata".to_owned()));
-    node.stop().await;
 }
