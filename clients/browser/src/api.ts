@@ -129,7 +129,7 @@ export interface Passkey {
 export interface PasskeyAddedResponse {
   /** The passkey. */
   passkey: Passkey;
-  /** Ten recovery codes, if the account had none: each replaces a second factor once. They are never shown again. */
+  /** Ten recovery codes, if the account had none, or no other second factor than codes by mail. Each replaces a second factor once. They are never shown again. */
   recovery_codes?: Array<string>;
   /** The tokens, as after a sign-in. */
   tokens: TokensResponse;
