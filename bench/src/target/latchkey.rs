@@ -302,7 +302,8 @@ impl Filler {
         })
     }
 
-    /// Creates at least `count` sessions, `per_account` for each account. Returns their refresh tokens in no particular order.
+    /// Creates at least `count` sessions, `per_account` for each account. Returns their refresh tokens: first one for each
+    /// account, then a second one for each, and so on, so that consecutive requests concern different accounts.
     pub fn fill(&self, count: usize, per_account: usize) -> anyhow::Result<Vec<String>> {
         let accounts = count.div_ceil(per_account);
         self.runtime.block_on(async {
@@ -316,11 +317,12 @@ impl Filler {
                     anyhow::Ok(account_tokens)
                 })
                 .buffer_unordered(CONCURRENT_CREATES);
-            let mut tokens = Vec::with_capacity(count);
+            let mut by_account = Vec::with_capacity(accounts);
             while let Some(account_tokens) = created.next().await {
-                tokens.extend(account_tokens?);
+                by_account.push(account_tokens?);
             }
-            Ok(tokens)
+            let nth_of_each = |n| by_account.iter().filter_map(move |tokens| tokens.get(n).cloned());
+            Ok((0..per_account).flat_map(nth_of_each).collect())
         })
     }
 

@@ -14,10 +14,11 @@ use crate::harness::{
 /// Two nodes, the account `ada`, and a subscription to the feed of `peer`. The tests revoke on `node`. The test clock starts at
 /// 2027-01-15T08:00:00Z.
 struct FeedFixture {
-    cluster: TestCluster,
+    // Fields are dropped in order: the feed before the nodes, and the nodes before their Redis and database.
+    feed: Feed,
     node: Node,
     peer: Node,
-    feed: Feed,
+    cluster: TestCluster,
     account: String,
 }
 

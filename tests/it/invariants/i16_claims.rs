@@ -32,8 +32,9 @@ use crate::harness::{
 /// Two nodes that know each other, an account and a service client. The account has the role `editor`. The change that added the role
 /// incremented the account's claims version, the counter of such changes, to 1.
 struct Fixture {
-    cluster: TestCluster,
+    // Fields are dropped in order: the nodes before their Redis and database.
     nodes: [Node; 2],
+    cluster: TestCluster,
     service: ServiceClient,
     account: AccountId,
 }
