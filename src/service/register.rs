@@ -105,6 +105,8 @@ pub async fn register_for_client(
 ) -> Result<Account, RegisterError> {
     let ip = origin.ip;
     let settings = &state.config.registration;
+    // Refuses early if the hashing queue is full, before any further work in Redis and in the database.
+    let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     let by_admin = is_admin(state, caller).await?;
     // I12: anyone but an admin must not learn from the response whether an account has the address.
     let conceals_accounts = settings.conceal && !by_admin;
@@ -116,8 +118,6 @@ pub async fn register_for_client(
     if is_reserved && !by_admin {
         return Err(RegisterError::UsernameReserved);
     }
-    // Refuses early if the hashing queue is full, before any work in Redis and in the database.
-    let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::check_registration(state, &input.email, ip).await?;
     let admin = caller.filter(|_| by_admin);
     let actor = admin.map_or(Actor::Anyone, |admin| Actor::Admin(admin.sub));

@@ -244,8 +244,10 @@ impl RedisConnection {
         let count = client.custom::<(String, i64), _>(command, vec!["NUMSUB".to_owned(), channel]).await;
         let is_denied = match count {
             Ok((_, count)) => count == 0,
-            // A refusal that names PUBSUB says nothing about SUBSCRIBE. Any other is the refusal of SUBSCRIBE.
-            Err(error) if error.details().contains("NOPERM") => !error.details().contains("pubsub"),
+            // A refusal that names PUBSUB (an ACL, or a renamed command) says nothing about SUBSCRIBE. Any other is the refusal of SUBSCRIBE.
+            Err(error) if failure::is_command_refused(error.details()) => {
+                !error.details().to_ascii_lowercase().contains("pubsub")
+            }
             Err(error) => return Err(error),
         };
         self.subscribe_denied.store(is_denied, Ordering::Relaxed);

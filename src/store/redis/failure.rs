@@ -37,6 +37,11 @@ pub(super) fn is_demoted(details: &str) -> bool {
     details.contains("READONLY You") || details.contains("MASTERDOWN Link")
 }
 
+/// Whether an error says that an ACL denies the command, or that the server does not know it, because it was renamed.
+pub(super) fn is_command_refused(details: &str) -> bool {
+    details.contains("NOPERM") || details.contains("unknown command")
+}
+
 /// Whether an error says that no server listens at the address: a refused connection, or a Unix socket that does not exist. An
 /// immediate retry is likely to fail.
 pub(super) fn is_refusal(error: &Error) -> bool {
@@ -74,7 +79,7 @@ fn io_reason(details: &str) -> String {
         None if details.contains("Eof") => "the server closed the connection",
         None => details,
     };
-    lower_first(text)
+    lower_first(text.trim_end_matches(['.', ' ']))
 }
 
 /// Removes the script's name and line number, which Redis 6 puts before an error, and Redis 7 after it:
