@@ -6,32 +6,37 @@ use serde_json::{Map, Value};
 use super::MetadataArgs;
 use crate::{
     domain::{account::Account, profile::Metadata},
-    service::{app_metadata::set_app_metadata, initiator::Initiator},
+    service::{app_metadata::edit_app_metadata, initiator::Initiator},
     state::AppState,
 };
 
 /// Applies the options in the order `--replace`, `--add`, `--remove`, and prints the metadata.
 pub(super) async fn run(state: &AppState, account: &Account, args: &MetadataArgs) -> anyhow::Result<()> {
-    let mut profile = state.sql.profile(account.id).await?;
-    let has_changes = args.replace.is_some() || !args.add.is_empty() || !args.remove.is_empty();
-    if has_changes {
-        let mut members = match &args.replace {
-            Some(json) => parse_object(json)?,
-            None => profile.app_metadata.into_members(),
+    let replacement = args.replace.as_deref().map(parse_object).transpose()?;
+    let added = args.add.iter().map(|member| parse_member(member)).collect::<anyhow::Result<Vec<_>>>()?;
+    let has_changes = replacement.is_some() || !added.is_empty() || !args.remove.is_empty();
+    let profile = if has_changes {
+        let edit = |stored: Metadata| {
+            let mut members = replacement.unwrap_or_else(|| stored.into_members());
+            members.extend(added);
+            for name in &args.remove {
+                members.remove(name);
+            }
+            Metadata::new(members)
         };
-        for member in &args.add {
-            let (name, json) = member.split_once('=').ok_or_else(|| anyhow!("--add {member:?} must be NAME=JSON"))?;
-            let value = serde_json::from_str(json).with_context(|| format!("--add {name}: the value must be JSON"))?;
-            members.insert(name.to_owned(), value);
-        }
-        for name in &args.remove {
-            members.remove(name);
-        }
-        let metadata = Metadata::new(members).map_err(|error| anyhow!("the metadata {error}"))?;
-        profile = set_app_metadata(state, account.id, metadata, &Initiator::Operator).await?;
-    }
+        edit_app_metadata(state, account.id, &Initiator::Operator, edit).await?
+    } else {
+        state.sql.profile(account.id).await?
+    };
     println!("{}", profile.app_metadata.to_json());
     Ok(())
+}
+
+/// Parses a value of `--add`.
+fn parse_member(text: &str) -> anyhow::Result<(String, Value)> {
+    let (name, json) = text.split_once('=').ok_or_else(|| anyhow!("--add {text:?} must be NAME=JSON"))?;
+    let value = serde_json::from_str(json).with_context(|| format!("--add {name}: the value must be JSON"))?;
+    Ok((name.to_owned(), value))
 }
 
 fn parse_object(json: &str) -> anyhow::Result<Map<String, Value>> {

@@ -68,6 +68,10 @@ impl From<SetMetadataError> for ProblemError {
     fn from(error: SetMetadataError) -> Self {
         match error {
             SetMetadataError::NotFound => Self::new(Code::UnknownAccount, "There is no such account."),
+            SetMetadataError::Invalid(error) => {
+                let field = FieldError::new("app_metadata", FieldCode::from(error), sentence(&error));
+                Self::fields(Code::InvalidFields, vec![field])
+            }
             SetMetadataError::TooLargeForTokens => {
                 let field = FieldError::new("app_metadata", FieldCode::MetadataTooLarge, sentence(&error));
                 Self::fields(Code::InvalidFields, vec![field])
@@ -94,10 +98,7 @@ impl AppMetadataApi {
         Body(request): Body<AppMetadata>,
     ) -> Result<AppMetadataResponse, Failed<AppMetadataProblems>> {
         let initiator = authorize(state, &caller).await?;
-        let metadata = Metadata::new(request.app_metadata.0).map_err(|error| {
-            let field = FieldError::new("app_metadata", FieldCode::from(error), sentence(&error));
-            ProblemError::fields(Code::InvalidFields, vec![field])
-        })?;
+        let metadata = Metadata::new(request.app_metadata.0).map_err(SetMetadataError::Invalid)?;
         let profile = set_app_metadata(state, AccountId(id), metadata, &initiator).await?;
         let stored = AppMetadata { app_metadata: JsonObject(profile.app_metadata.into_members()) };
         Ok(AppMetadataResponse::Ok(Json(stored)))

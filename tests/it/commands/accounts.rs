@@ -5,6 +5,7 @@ use std::{
     io::Write,
     path::Path,
     process::{Output, Stdio},
+    thread,
 };
 
 use rustix::process::Signal;
@@ -304,5 +305,22 @@ async fn operator_writes_metadata_that_tokens_contain() {
         let output = run(path, &[&["user", "metadata", "ada"], bad].concat());
         assert_eq!(output.status.code(), Some(1), "{bad:?}");
     }
+    service.end(Signal::TERM);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn concurrent_changes_of_metadata_keep_each_others_members() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let service = Service::start(path);
+    service.client.register("ada").await;
+    let names = ["a", "b", "c", "d", "e", "f"];
+    thread::scope(|scope| {
+        for name in names {
+            scope.spawn(move || run_ok(path, &["user", "metadata", "ada", "--add", &format!("{name}=1")]));
+        }
+    });
+    let stored: Value = serde_json::from_str(&run_ok(path, &["user", "metadata", "ada"])).unwrap();
+    assert_eq!(stored, serde_json::json!({ "a": 1, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1 }));
     service.end(Signal::TERM);
 }
