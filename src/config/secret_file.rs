@@ -8,6 +8,10 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 use zeroize::Zeroizing;
 
 use super::{Secrets, check};
@@ -68,18 +72,13 @@ pub(super) fn read_generated(path: &Path) -> Result<Secrets, String> {
     Ok(secrets)
 }
 
-/// Creates the file atomically. On a file system with hard links, a file that another process has created meanwhile stays.
+/// Creates the file atomically. A file that another process has created meanwhile stays.
 fn create(path: &Path, entropy: &Entropy) -> io::Result<()> {
     let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(entropy.bytes::<32>()));
     let temporary = path.with_extension(format!("{}.new", entropy.uuid().simple()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let written = file.write_all(secret.as_bytes()).and_then(|()| file.write_all(b"\n")).and_then(|()| file.sync_all());
-    // A hard link never replaces a file, so two nodes that start concurrently use the same secret. A rename can replace one, and
-    // is for file systems without hard links.
-    let placed = written.and_then(|()| match fs::hard_link(&temporary, path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&temporary, path),
-        _ => Ok(()),
-    });
+    let placed = written.and_then(|()| place(&temporary, path));
     // After a rename, the temporary file no longer exists.
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -88,6 +87,27 @@ fn create(path: &Path, entropy: &Entropy) -> io::Result<()> {
     placed?;
     // The file must survive a power failure, like the data that is encrypted under its secret.
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// Links `path` to the file `temporary`, or renames the file on a file system without hard links. An existing `path` stays, so that two
+/// nodes that start concurrently use the same secret.
+fn place(temporary: &Path, path: &Path) -> io::Result<()> {
+    let placed = match fs::hard_link(temporary, path) {
+        Err(error) if has_no_hard_links(&error) => rename_without_replacing(temporary, path),
+        linked => linked,
+    };
+    placed.or_else(|error| if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) })
+}
+
+/// Whether a hard link failed because the file system has none.
+fn has_no_hard_links(error: &io::Error) -> bool {
+    // On Linux, the error is EPERM for FAT and most others.
+    let errors = [Errno::PERM, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS];
+    Errno::from_io_error(error).is_some_and(|errno| errors.contains(&errno))
+}
+
+fn rename_without_replacing(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE)?)
 }
 
 /// Whether others than the owner, the group included, have any permission: to read, to write or to execute.
@@ -177,6 +197,37 @@ mod tests {
             racers.into_iter().map(|racer| racer.join().unwrap()).collect()
         });
         assert!(secrets.iter().all(|secret| *secret == secrets[0]));
+    }
+
+    #[test]
+    fn only_an_error_of_a_file_system_without_hard_links_leads_to_the_rename() {
+        for (errno, is_missing) in [
+            (Errno::PERM, true),
+            (Errno::OPNOTSUPP, true),
+            (Errno::NOSYS, true),
+            (Errno::NOSPC, false),
+            (Errno::DQUOT, false),
+            (Errno::ACCESS, false),
+            (Errno::EXIST, false),
+        ] {
+            assert_eq!(has_no_hard_links(&io::Error::from(errno)), is_missing, "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn neither_a_link_nor_the_rename_replaces_a_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let (temporary, path) = (folder.path().join("new"), folder.path().join("secret"));
+        fs::write(&temporary, "late").unwrap();
+        fs::write(&path, "first").unwrap();
+        place(&temporary, &path).unwrap();
+        let error = rename_without_replacing(&temporary, &path).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+
+        fs::remove_file(&path).unwrap();
+        rename_without_replacing(&temporary, &path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "late");
     }
 
     #[test]
