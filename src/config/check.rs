@@ -53,7 +53,10 @@ pub(super) fn is_clear_text_redis(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else { return false };
     // `redis-cluster` and `redis-sentinel` are without TLS, too. `rediss` has TLS, and `redis+unix` is a local socket.
     let base_scheme = url.scheme().split('-').next().unwrap_or_default();
-    matches!(base_scheme, "redis" | "valkey") && !is_loopback(&url)
+    // Further nodes of a Redis Cluster, and further Sentinels, are parameters: `node=host:port`.
+    let is_remote_node = |text: &str| !is_loopback_host(text.rsplit_once(':').map_or(text, |(host, _port)| host));
+    let has_remote_node = url.query_pairs().any(|(name, value)| name == "node" && is_remote_node(&value));
+    matches!(base_scheme, "redis" | "valkey") && (!is_loopback(&url) || has_remote_node)
 }
 
 /// Whether an attacker on the network can read the connection to this database or pose as the database.
@@ -64,18 +67,20 @@ pub(super) fn is_unverified_postgres(text: &str) -> bool {
     // `Url` requires a host, which the URL of a local socket lacks.
     let Ok(url) = Url::parse(&store_url::insert_missing_host(text)) else { return false };
     let host = url.host_str().unwrap_or_default();
-    // A host that is a path (`%2F…`, or the parameter `host`) names the folder of a local socket.
+    // A host that is a path (`%2F…`, or the parameter `host`) names the folder of a local socket, which sqlx prefers to a host.
     let mut is_socket = host.starts_with("%2F");
+    let mut is_remote_host = !host.is_empty() && !is_loopback(&url);
     let mut is_verified = false;
+    // A parameter overrides the host and earlier parameters.
     for (name, value) in url.query_pairs() {
         match &*name {
-            "host" => is_socket |= value.starts_with('/'),
-            "sslmode" | "ssl-mode" => is_verified |= value == "verify-ca" || value == "verify-full",
+            "host" if value.starts_with('/') => is_socket = true,
+            "host" | "hostaddr" => is_remote_host = !is_loopback_host(&value),
+            "sslmode" | "ssl-mode" => is_verified = value == "verify-ca" || value == "verify-full",
             _ => {}
         }
     }
-    let is_remote = !host.is_empty() && !is_socket && !is_loopback(&url);
-    is_remote && !is_verified
+    is_remote_host && !is_socket && !is_verified
 }
 
 /// Whether a URL leads to this machine.
@@ -207,8 +212,15 @@ mod tests {
 
     #[test]
     fn remote_stores_without_tls_are_recognized() {
-        for clear in ["redis://r", "redis://u:p@10.0.0.7:6379/1", "redis-cluster://a:1?node=b:2", "valkey-sentinel://s"]
-        {
+        for clear in [
+            "redis://r",
+            "redis://u:p@10.0.0.7:6379/1",
+            "redis-cluster://a:1?node=b:2",
+            "redis-cluster://127.0.0.1:1?node=10.0.0.7:2",
+            "redis-cluster://127.0.0.1:1?node=localhost:2&node=r:3",
+            "redis-sentinel://localhost:1?sentinelServiceName=m&node=s:2",
+            "valkey-sentinel://s",
+        ] {
             assert!(is_clear_text_redis(clear), "{clear}");
         }
         for safe in [
@@ -218,11 +230,19 @@ mod tests {
             "redis://127.0.0.1:1",
             "redis://[::1]:1",
             "redis://localhost",
+            "redis-cluster://127.0.0.1:1?node=127.0.0.1:2&node=localhost:3",
+            "rediss-cluster://127.0.0.1:1?node=10.0.0.7:2",
         ] {
             assert!(!is_clear_text_redis(safe), "{safe}");
         }
-        for clear in ["postgres://u:p@h/d", "postgresql://h/d?sslmode=require", "postgres://10.0.0.7/d?sslmode=prefer"]
-        {
+        for clear in [
+            "postgres://u:p@h/d",
+            "postgresql://h/d?sslmode=require",
+            "postgres://10.0.0.7/d?sslmode=prefer",
+            "postgres://localhost/d?host=h",
+            "postgres:///d?hostaddr=10.0.0.7",
+            "postgres://h/d?sslmode=verify-full&sslmode=require",
+        ] {
             assert!(is_unverified_postgres(clear), "{clear}");
         }
         for safe in [
@@ -231,6 +251,7 @@ mod tests {
             "postgres:///d",
             "postgres://%2Frun/d",
             "postgres://h/d?host=/run",
+            "postgres://h/d?host=127.0.0.1",
             "sqlite://x",
         ] {
             assert!(!is_unverified_postgres(safe), "{safe}");

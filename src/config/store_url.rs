@@ -185,7 +185,9 @@ fn check_parameters(url: &Url, is_supported: impl Fn(&str) -> bool, supported: &
     if !is_plain || unknown.len() > 64 || url.query().is_some_and(|query| query.contains('@')) {
         return Err("has an unknown parameter; write a ? in the password as %3F".into());
     }
-    if unknown == "db" {
+    // PostgreSQL names its databases, and a Redis Cluster has only one.
+    let numbers_databases = !url.scheme().starts_with("postgres") && !url.scheme().ends_with("-cluster");
+    if unknown == "db" && numbers_databases {
         return Err("has no parameter db: the database number is the path, as in redis://host:6379/7".into());
     }
     let supported = match supported {
@@ -236,6 +238,7 @@ mod tests {
             ("redis-sentinel://h:26379/0/?sentinelServiceName=m", "must end with a database number"),
             ("redis-cluster://h:1/3", "only database 0"),
             ("redis-cluster://h:1?node=b", "node must be host:port"),
+            ("redis-cluster://h:1?db=3", "has no parameter db; supported are: node"),
             ("redis://h/256", "must end with a database number"),
             ("redis://:hunter2@", "must be a URL"),
             ("redis://hunter2@h", "a user name and no password"),
@@ -269,6 +272,7 @@ mod tests {
             ("postgres://u:p@a,b/d", "several hosts"),
             ("postgres://u:p@/d?host=a,b", "several hosts"),
             ("postgres://u:p@h/d?target_session_attrs=read-write", "has no parameter target_session_attrs"),
+            ("postgres://u:p@h/?db=d", "has no parameter db; supported are: sslmode, "),
         ] {
             let error = check_database(bad).unwrap_err();
             assert!(error.contains(why) && !error.contains("hunter2"), "{bad}: {error}");
