@@ -145,8 +145,11 @@ impl fmt::Debug for AccessToken {
 /// Why a token can't be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// The token would be longer than [`MAX_TOKEN_BYTES`], which every verifier refuses. The usual cause is an account with too many roles.
-    #[error("the access token would be longer than {MAX_TOKEN_BYTES} bytes: the account has too many roles")]
+    /// The token would be longer than [`MAX_TOKEN_BYTES`], which every verifier refuses. A service client's own token has scopes and
+    /// audiences, but no roles and no metadata.
+    #[error(
+        "the access token would be longer than {MAX_TOKEN_BYTES} bytes: its scopes, audiences, roles or members of app_metadata are too long"
+    )]
     TooLong,
     /// The key failed to sign.
     #[error(transparent)]
