@@ -83,10 +83,9 @@ fn ask_password(prompt: &str) -> anyhow::Result<SecretText> {
     Ok(without_line_end(&line).into())
 }
 
-/// Removes one line end from the end of the text: `\n`, `\r\n` or `\r`.
-fn without_line_end(text: &str) -> &str {
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    text.strip_suffix('\r').unwrap_or(text)
+/// Removes one line end, `\n` or `\r\n`, from the end of the text.
+pub(super) fn without_line_end(text: &str) -> &str {
+    text.strip_suffix("\r\n").or_else(|| text.strip_suffix('\n')).unwrap_or(text)
 }
 
 /// Turns the terminal's echo off. Holds the former settings, and restores them when dropped.
@@ -121,6 +120,8 @@ mod tests {
             (" p \n", " p "),
             ("p\r\n", "p"),
             ("p\n\n", "p\n"),
+            ("p\r", "p\r"),
+            ("p\r\r\n", "p\r"),
             ("a\nb\n", "a\nb"),
             ("", ""),
         ] {

@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
 
 use crate::{
+    cli::prompt::without_line_end,
     config::TokenSettings,
     crypto::{client_keys::to_jwks, client_secret},
     domain::{
@@ -276,8 +277,7 @@ fn hash_secret_file(path: &Path) -> anyhow::Result<ClientSecretHash> {
 /// The content of a file, without a final line end.
 fn read_without_line_end(path: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
     let text = zeroize::Zeroizing::new(fs::read_to_string(path).with_context(|| path.display().to_string())?);
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(zeroize::Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()))
+    Ok(zeroize::Zeroizing::new(without_line_end(&text).to_owned()))
 }
 
 #[cfg(test)]
