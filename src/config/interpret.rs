@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     AccountSettings, AuditSettings, CacheSettings, Config, DatabaseSettings, FactorSettings, FeedSettings,
-    ForwardedHeader, HttpSettings, KeySettings, LogFormat, LogSettings, LoginSettings, MetricsSettings,
+    ForwardedHeader, HttpSettings, KeySettings, LogFormat, LogSettings, LoginSettings, MailTransport, MetricsSettings,
     PasswordSettings, RedisSettings, RegistrationSettings, Secrets, SessionSettings, TelemetrySettings, TokenSettings,
     Verification, check, duration, dynamic_clients, limits::limits, mail, pages, passkeys, read::Reader, store_url,
 };
@@ -184,6 +184,10 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         http.drain_delay = Duration::ZERO;
     }
 
+    let uses_data_dir = redis.url.is_none()
+        || !read.is_given("database.url")
+        || matches!(secret_location, SecretLocation::DataDir)
+        || matches!(mail.transport, MailTransport::Files(_));
     // the caller sets the current secret and the warnings
     let secrets = Secrets { current: String::new().into(), previous: previous_secrets };
     let warnings = Vec::new();
@@ -191,6 +195,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         listen,
         issuer,
         data_dir,
+        uses_data_dir,
         multi_node,
         secrets,
         registration,

@@ -53,6 +53,8 @@ pub struct Config {
     pub issuer: String,
     /// The directory of the generated secret, the SQLite database and the embedded Redis.
     pub data_dir: PathBuf,
+    /// Whether the node keeps anything in `data_dir`: sessions, accounts, the secret or mails.
+    pub uses_data_dir: bool,
     /// Whether several nodes serve the same sessions. The embedded Redis and SQLite are refused then.
     pub multi_node: bool,
     /// The secrets from which all keys are derived.

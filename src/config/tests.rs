@@ -73,6 +73,7 @@ fn config_without_any_setting_has_the_defaults() {
     assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 8080)));
     assert_eq!(config.issuer, "http://127.0.0.1:8080");
     assert_eq!(config.data_dir, folder.path().join("latchkey-data"));
+    assert!(config.uses_data_dir);
     assert!(!config.multi_node);
     assert_eq!(config.secrets.current.expose().len(), 43, "a generated secret is 32 bytes in base64url");
     assert!(config.secrets.previous.is_empty());
@@ -358,7 +359,7 @@ fn every_key_can_be_set_by_its_variable() {
     assert_eq!(
         format!("{config:?}"),
         format!(
-            "Config {{ listen: [::1]:1, issuer: \"https://id.example.com\", data_dir: {:?}, multi_node: true, \
+            "Config {{ listen: [::1]:1, issuer: \"https://id.example.com\", data_dir: {:?}, uses_data_dir: false, multi_node: true, \
              secrets: Secrets {{ current: [secret], previous: [[secret], [secret]] }}, \
              registration: RegistrationSettings {{ open: false, verification: Required, conceal: true, reserved_usernames: [\"root\", \"postmaster\"] }}, login: LoginSettings {{ email_code: true }}, account: AccountSettings {{ deletion_grace: 0ns, undo_window: 86400s, max_emails: 7 }}, factors: FactorSettings {{ required: Roles(Roles([\"admin\", \"ops\"])), grace: 259200s, challenge_ttl: 120s, email_code: true, remember_device: Some(2592000s), max_remembered_devices: 4, step_up_ttl: 1200s }}, \
              http: HttpSettings {{ max_connections: 1, max_connections_per_address: 15, max_requests: 11, max_pending_bodies: 12, max_pending_bodies_per_address: 13, \
@@ -418,6 +419,23 @@ fn every_key_can_be_set_by_its_variable() {
         !folder.path().join("d").exists(),
         "the data directory was created, although the secret, the database and Redis are elsewhere"
     );
+}
+
+#[test]
+fn data_dir_is_used_unless_redis_database_secret_and_mails_are_elsewhere() {
+    let folder = Folder::new();
+    let elsewhere = [
+        ("LATCHKEY_REDIS_URL", "rediss://r"),
+        ("LATCHKEY_DATABASE_URL", "postgres://p/d?sslmode=verify-full"),
+        ("LATCHKEY_SECRET", SECRET),
+        ("LATCHKEY_MAIL_URL", "smtp://mail.example.com"),
+        ("LATCHKEY_MAIL_FROM", "a@example.com"),
+    ];
+    assert!(!folder.load(&elsewhere).unwrap().uses_data_dir);
+    for part in ["REDIS", "DATABASE", "SECRET", "MAIL"] {
+        let others: Vec<_> = elsewhere.into_iter().filter(|(name, _)| !name.contains(part)).collect();
+        assert!(folder.load(&others).unwrap().uses_data_dir, "{part}");
+    }
 }
 
 #[test]

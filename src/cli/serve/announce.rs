@@ -27,7 +27,7 @@ pub(super) fn log_start(state: &AppState, endpoints: Endpoints) {
     let config = &state.config;
     let Endpoints { api, metrics } = endpoints;
     let metrics = metrics.map(|address| format!("http://{address}/metrics"));
-    let data_dir = uses_data_dir(config).then(|| config.data_dir.display().to_string());
+    let data_dir = config.uses_data_dir.then(|| config.data_dir.display().to_string());
     tracing::info!(
         version = VERSION,
         node = node_name(),
@@ -66,7 +66,9 @@ fn print_banner(state: &AppState, endpoints: Endpoints, checks: &[Check]) {
     };
     let mut add_line = |name: &str, value: &str| text += &format!("  {name:<9} {value}\n");
     add_line("API", &format!("http://{api}"));
-    add_line("Docs", &format!("http://{api}/docs"));
+    if config.http.docs {
+        add_line("Docs", &format!("http://{api}/docs"));
+    }
     if let Some(metrics) = metrics {
         add_line("Metrics", &format!("http://{metrics}/metrics"));
     }
@@ -74,7 +76,7 @@ fn print_banner(state: &AppState, endpoints: Endpoints, checks: &[Check]) {
     add_line("Sessions", &format!("Redis ({})", describe_redis(state)));
     add_line("Accounts", &describe_database(state));
     add_line("Mail", &describe_mail(config));
-    if uses_data_dir(config) {
+    if config.uses_data_dir {
         add_line("Data", &config.data_dir.display().to_string());
     }
     // a closed terminal must not end the service
@@ -106,11 +108,6 @@ fn describe_mail(config: &Config) -> String {
         MailTransport::Smtp(smtp) => format!("SMTP ({}:{})", smtp.host, smtp.port),
         MailTransport::Files(folder) => format!("files in {}", folder.display()),
     }
-}
-
-/// Whether the node uses the data directory. One that exists counts as used.
-fn uses_data_dir(config: &Config) -> bool {
-    config.redis.url.is_none() || config.data_dir.exists()
 }
 
 /// The host name: in Kubernetes, the name of the pod.
