@@ -43,7 +43,10 @@ impl AuthorizationCode {
         bytes[0] = VERSION;
         bytes[1..17].copy_from_slice(account.as_bytes());
         bytes[17..].copy_from_slice(&entropy.bytes::<24>());
-        Self { account, text: format!("{CODE_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(*bytes)).into() }
+        let mut text = String::with_capacity(CODE_PREFIX.len() + CODE_CHARS);
+        text.push_str(CODE_PREFIX);
+        BASE64_URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
+        Self { account, text: text.into() }
     }
 
     /// Parses a code; `None` if the text has another form.

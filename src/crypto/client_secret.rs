@@ -12,6 +12,9 @@ use crate::domain::{client::ClientSecretHash, entropy::Entropy};
 /// The prefix of every client secret, by which secret scanners find leaked ones.
 pub const PREFIX: &str = "lk_cs_";
 
+/// The length of 32 bytes in base64url.
+const ENCODED_CHARS: usize = 43;
+
 /// A client's secret. `Debug` omits it, since it authenticates the client.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClientSecret(Zeroizing<String>);
@@ -24,7 +27,10 @@ impl ClientSecret {
 
     /// The secret with these 256 bits, which must be unpredictable.
     pub(super) fn from_bits(bits: &[u8; 32]) -> Self {
-        Self(Zeroizing::new(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bits))))
+        let mut text = String::with_capacity(PREFIX.len() + ENCODED_CHARS);
+        text.push_str(PREFIX);
+        BASE64_URL_SAFE_NO_PAD.encode_string(bits, &mut text);
+        Self(Zeroizing::new(text))
     }
 
     /// The text of the secret, to be shown once.
