@@ -9,10 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tempfile::TempDir;
 
 use crate::{load, procfs, resp::Resp};
+
+/// Maximum time from the start of a server until it is ready.
+pub const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The slots of a Redis Cluster.
 const CLUSTER_SLOTS: usize = 16_384;
@@ -92,7 +95,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program, writes its output to `log` and waits up to 60 s until `is_ready` returns true.
+    /// Starts a program, writes its output to `log` and waits up to [`START_TIMEOUT`] until `is_ready` returns true.
     pub fn start(mut command: Command, log: &Path, is_ready: impl Fn() -> bool) -> anyhow::Result<Self> {
         let log_file = File::create(log)?;
         let command_line = format!("{command:?}");
@@ -103,7 +106,7 @@ impl Process {
         let mut process = Self { child, pids: Vec::new(), started_in: Duration::ZERO };
         while !is_ready() {
             let has_exited = process.child.try_wait()?.is_some();
-            if has_exited || start.elapsed() > Duration::from_secs(60) {
+            if has_exited || start.elapsed() > START_TIMEOUT {
                 bail!("{command_line} doesn't start: {}", fs::read_to_string(log).unwrap_or_default());
             }
             thread::sleep(Duration::from_millis(1));
@@ -195,6 +198,7 @@ impl RedisServer {
                 redis.call(&[b"CLUSTER", b"MEET", b"127.0.0.1", port.as_bytes()])?;
             }
         }
+        let start = Instant::now();
         for master in &masters {
             let mut redis = Resp::connect(master.port)?;
             loop {
@@ -202,6 +206,7 @@ impl RedisServer {
                 if info.contains(&format!("cluster_slots_ok:{CLUSTER_SLOTS}")) && info.contains("cluster_state:ok") {
                     break;
                 }
+                ensure!(start.elapsed() < START_TIMEOUT, "the Redis Cluster doesn't start: {info}");
                 thread::sleep(Duration::from_millis(20));
             }
         }

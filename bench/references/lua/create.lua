@@ -4,5 +4,6 @@
 redis.call('HSET', KEYS[1], 'user', ARGV[1], 'current', ARGV[2], 'created', ARGV[3], 'used', ARGV[3], 'ends', ARGV[4])
 redis.call('PEXPIRE', KEYS[1], ARGV[5])
 redis.call('SADD', KEYS[2], ARGV[6])
-redis.call('PEXPIRE', KEYS[2], ARGV[5])
+-- The newest session has the latest end, and no refresh extends the set.
+redis.call('PEXPIREAT', KEYS[2], ARGV[4])
 return 1

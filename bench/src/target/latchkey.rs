@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::Path,
     process::{Command, Stdio},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, ensure};
@@ -35,7 +35,7 @@ use tokio::runtime::Runtime;
 use super::{Common, Name, Seeding, Target, basic, local};
 use crate::{
     code_flow::{AppClient, CALLBACK},
-    host::{Host, Process, RedisServer, free_port, is_alive},
+    host::{Host, Process, RedisServer, START_TIMEOUT, free_port, is_alive},
     passkeys::Authenticator,
 };
 
@@ -266,7 +266,9 @@ impl Filler {
         let redis = runtime.block_on(async {
             let redis = RedisStores::connect(&SecretText::from(url), &settings, &cache, &Cores::current_runtime())?;
             // `connect` returns before the connection is open
-            while redis.health.ping().await.is_err() {
+            let start = Instant::now();
+            while let Err(error) = redis.health.ping().await {
+                ensure!(start.elapsed() < START_TIMEOUT, "Redis doesn't answer: {error}");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             anyhow::Ok(redis)

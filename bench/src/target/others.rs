@@ -173,6 +173,7 @@ pub fn bare_argon2(host: &Host, threads: usize, seconds: u64) -> anyhow::Result<
     let output = Command::new(host.programs.join("latchkey-bench-reference"))
         .args(["argon2", &threads.to_string(), &seconds.to_string()])
         .output()?;
+    ensure!(output.status.success(), "argon2: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
@@ -263,7 +264,7 @@ pub(super) fn seed_shared_records(redis: &RedisServer, count: usize) -> anyhow::
         redis.pipe(&[b"PEXPIRE", key.as_bytes(), idle.as_bytes()])?;
         let user_sessions = format!("user:{user}");
         redis.pipe(&[b"SADD", user_sessions.as_bytes(), sid.as_bytes()])?;
-        redis.pipe(&[b"PEXPIRE", user_sessions.as_bytes(), idle.as_bytes()])?;
+        redis.pipe(&[b"PEXPIREAT", user_sessions.as_bytes(), ends.as_bytes()])?;
         tokens.push(format!("{sid}.{secret}"));
     }
     redis.finish()?;
