@@ -55,8 +55,10 @@ pub(crate) fn form_encoded(text: &str) -> Zeroizing<String> {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => encoded.push(char::from(byte)),
-            // a `String` accepts everything
-            _ => drop(write!(encoded, "%{byte:02X}")),
+            _ => {
+                // never fails for a `String`
+                let _ = write!(encoded, "%{byte:02X}");
+            }
         }
     }
     encoded
