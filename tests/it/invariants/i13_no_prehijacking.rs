@@ -316,7 +316,10 @@ async fn i13_trojan_secondary_address_of_the_victim_is_not_verified_by_the_victi
         assert!([problem(403, "proof_required"), problem(401, "invalid_code")].contains(&refusal), "{refusal:?}");
     }
     node.try_login(&email("other"), PASSWORD).await.expect(401);
+    // Nor does the address recover the attacker's account.
     node.post("/v1/password/forgot", json!({ "identifier": email("other") })).await.expect(202);
+    emails::wait_until_settled(&node).await;
+    assert_eq!(["other", "victim"].map(|name| count_mails(&cluster, name, "password_reset")), [0, 0]);
     // The victim registers and verifies the address. The link of the attacker's account does not work afterwards.
     node.register("other").await;
     let victim = node.login("other").await;

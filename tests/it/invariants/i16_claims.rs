@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -202,7 +202,7 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
     let floors = [AtomicU32::new(0), AtomicU32::new(0)];
     let access_tokens = [Mutex::new(sessions[0].access.clone()), Mutex::new(sessions[1].access.clone())];
     let refresh_tokens = sessions.map(|tokens| Mutex::new(tokens.refresh));
-    let (done, accepted) = (AtomicBool::new(false), AtomicU32::new(0));
+    let (active_changers, accepted) = (AtomicU32::new(2), AtomicU32::new(0));
     let read_floors = || floors.each_ref().map(|floor| floor.load(Ordering::SeqCst));
     // A role is named after its changer and the round: `one-7`.
     let assert_current = |roles: &[String], floors: [u32; 2], what: &str| {
@@ -225,10 +225,10 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
                 add_and_remove_roles(node, fixture.account, &[&new], &[&old]).await;
                 floors[number].store(round, Ordering::SeqCst);
             }
-            done.store(true, Ordering::SeqCst);
+            active_changers.fetch_sub(1, Ordering::SeqCst);
             return;
         }
-        while !done.load(Ordering::SeqCst) {
+        while active_changers.load(Ordering::SeqCst) > 0 {
             let floors = read_floors();
             if number < 6 {
                 let token = refresh_tokens[session].lock().unwrap().clone();

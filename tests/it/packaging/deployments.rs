@@ -2,6 +2,8 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
+use reqwest::Method;
+
 use crate::{
     binary::{Service, run},
     harness::guard,
@@ -180,4 +182,9 @@ async fn setup_file_of_compose_creates_the_admin_and_the_client() {
     let tokens = service.client.login_with("admin@example.com", password).await;
     let me = service.client.get("/v1/me", &tokens.access).await.expect(200).json();
     assert_eq!(me["roles"][0], "admin", "{me}");
+    let secret = "api-secret 4M0yGpZ9b1Hn7Q2wKxV5tRc8";
+    let form = [("grant_type", "client_credentials")];
+    let request = service.client.request(Method::POST, "/oauth2/token").form(&form).basic_auth("api", Some(secret));
+    let issued = service.client.send(request).await.expect(200).json();
+    assert_eq!(issued["scope"], "read", "{issued}");
 }

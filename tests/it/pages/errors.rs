@@ -8,9 +8,9 @@ use latchkey::{
 use super::{cluster, visitor::Visitor};
 use crate::harness::client::PASSWORD;
 
-/// Errors that no form or link of a page can cause: of tokens, service clients and unusual requests.
+/// Errors that no form or link of a page can cause in a browser: of tokens, service clients and unusual requests, such as one of another media
+/// type than a form's. Pages show the text `other` for them.
 const NOT_ON_PAGES: &[Code] = &[
-    Code::MalformedRequest,
     Code::ClaimsChanged,
     Code::InvalidClient,
     Code::InvalidRefreshToken,

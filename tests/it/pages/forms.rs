@@ -148,7 +148,9 @@ async fn form_with_a_repeated_field_or_another_type_is_refused() {
     let twice = [("identifier", "ada"), ("identifier", "eve"), ("password", PASSWORD)];
     let refused = visitor.submit("/account/sign-in", &twice).await.expect(400);
     assert_eq!(refused.header("content-type"), "text/html; charset=utf-8");
+    assert!(refused.text.contains("Return to the app and start again."), "{}", refused.text);
     let request = node.client.request(reqwest::Method::POST, "/account/sign-in").json(&serde_json::json!({}));
     let refused = node.client.send(request).await.expect(415);
     assert_eq!(refused.header("content-type"), "text/html; charset=utf-8");
+    assert!(refused.text.contains("Something went wrong."), "{}", refused.text);
 }

@@ -80,7 +80,8 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
     let since = peer.revocation_log.synced_at().unwrap() - Duration::from_mins(1);
     let mut read = Vec::new();
     for bucket in 0..BUCKETS {
-        let (revocations, _is_complete) = peer.revocation_log.revocations_since(bucket, since).await.unwrap();
+        let (revocations, is_complete) = peer.revocation_log.revocations_since(bucket, since).await.unwrap();
+        assert!(is_complete, "bucket {bucket}");
         read.extend(revocations);
     }
     read.sort_by_key(|revocation| expected.iter().position(|expected| expected == revocation));

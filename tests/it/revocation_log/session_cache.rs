@@ -138,13 +138,19 @@ async fn cache_is_bounded_by_its_capacity_and_empty_when_disabled() {
     };
     // The capacity of 1024 sessions is four for each of the 256 buckets, and all sessions of an account are in one bucket. So the cache
     // holds at most 4 of the account's 50 sessions, and at least 46 lookups miss.
-    let small = connect(Duration::from_secs(10), 1024);
-    small.revocation_log.start_replication();
-    wait_until_synced(&small).await;
+    let small = connect(Duration::from_secs(1), 1024);
+    start_replication(&small).await;
     // The first lookups fill the cache.
     look_up_all(&small).await;
     assert!(misses(&small, look_up_all(&small)).await >= 46);
-    // A maximum staleness of zero disables the cache.
+    // The misses are not those of an invalid cache, which answers no lookup.
+    let repeated_lookups = async {
+        for _ in 0..100 {
+            is_live(&small, ada, session(0)).await;
+        }
+    };
+    assert!(misses(&small, repeated_lookups).await < 50);
+    // A maximum staleness of zero disables the cache, so it never becomes valid.
     let disabled = connect(Duration::ZERO, 100_000);
     disabled.revocation_log.start_replication();
     wait_until_synced(&disabled).await;

@@ -97,13 +97,26 @@ fn counted_repeat_counts_every_generation_that_its_holder_lacked() {
     assert_eq!(decisions(&DEFAULTS, &presentations), [Rotated, Rotated, COUNTED, Rotated, Rotated, SecondHolder]);
 }
 
+/// The decision about a counted repeat of generation 0, the only repeat of a session, after `behind` rotations. All rotations are within the
+/// grace window, so generation 0 can be repeated.
+fn single_counted_repeat(behind: u32) -> Decision {
+    let burst = (0..behind).map(|generation| (generation, HOME, u64::from(generation)));
+    let presentations: Vec<_> = burst.chain([(0, OTHER_NETWORK, 5 * SECOND)]).collect();
+    decisions(&DEFAULTS, &presentations)[presentations.len() - 1]
+}
+
 #[test]
-fn single_counted_repeat_up_to_six_generations_behind_does_not_end_the_session() {
-    // all rotations are within the grace window, so generation 0 can be repeated
-    for behind in 1..7 {
-        let burst = (0..behind).map(|generation| (generation, HOME, u64::from(generation)));
-        let presentations: Vec<_> = burst.chain([(0, OTHER_NETWORK, 5 * SECOND)]).collect();
-        assert_eq!(decisions(&DEFAULTS, &presentations).last(), Some(&COUNTED), "{behind} generations behind");
+fn single_counted_repeat_up_to_seven_generations_behind_does_not_end_the_session() {
+    for behind in 1..=7 {
+        assert_eq!(single_counted_repeat(behind), COUNTED, "{behind} generations behind");
+    }
+}
+
+/// A session has no mark for the generation of such a token.
+#[test]
+fn single_counted_repeat_eight_or_more_generations_behind_ends_the_session() {
+    for behind in [8, 9, 100] {
+        assert_eq!(single_counted_repeat(behind), SecondHolder, "{behind} generations behind");
     }
 }
 
