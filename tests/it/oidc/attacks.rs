@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchkey::{
     crypto::authorization_code::s256,
-    domain::{app_client::AppSettings, limit::Quota, session::SessionOrigin},
+    domain::{app_client::AppSettings, limit::Quota},
     service::{
         browser_session,
         clients::{self, NewClient},
@@ -19,12 +19,6 @@ use crate::{
     harness::{client::PASSWORD, test_cluster::TestCluster},
     pages::visitor::Visitor,
 };
-
-/// The token in a browser's cookie.
-fn token_of(cookie: &str) -> &str {
-    let (_name, token) = cookie.split_once('=').unwrap();
-    token
-}
 
 /// Section 4.4: mix-up. The response names its issuer, so that a client of several issuers detects a response of the wrong one (RFC 9207).
 #[tokio::test(flavor = "multi_thread")]
@@ -95,8 +89,7 @@ async fn session_planted_before_the_sign_in_does_not_work_after_it() {
     let request = Request::for_client(&shop.id).with("prompt", "select_account");
     let (_, handle) = page_and_handle(&node, &planted.authorize(&node, &request).await);
     let victim = Browser::signed_in(&node, "ada").await;
-    let planted_token = token_of(planted.cookie.as_ref().unwrap());
-    let former = browser_session::load(&node.state, planted_token, &SessionOrigin::default()).await.unwrap().unwrap();
+    let former = planted.live_session(&node).await.unwrap();
     let (account, session) = victim.session.unwrap();
     // The sign-in page calls `renew` in the same way: the new session of the browser replaces its former one.
     let ip = None;
@@ -115,7 +108,7 @@ async fn forged_or_foreign_cookie_does_not_sign_in() {
     let browser = Browser::signed_in(&node, "ada").await;
     let genuine = browser.cookie.clone().unwrap();
     let login_tokens = node.login("ada").await;
-    let token = token_of(&genuine);
+    let (_, token) = browser.cookie_parts();
     for cookie in [
         // damaged
         format!("{genuine}x"),

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use latchkey::{
     crypto::authorization_code::RequestHandle,
-    domain::{app_client::AppSettings, audit::AuditEvent, session::SessionOrigin},
+    domain::{app_client::AppSettings, audit::AuditEvent},
     service::{
         authorize::{self, AuthorizationError},
-        browser_session::{self, BrowserSession},
         clients::NewClient,
     },
     store::sql::AuditFilter,
@@ -33,19 +32,9 @@ fn app_with_consent(name: &str) -> NewClient {
     client
 }
 
-/// The session of the browser's cookie.
-async fn session(node: &Node, browser: &Browser) -> BrowserSession {
-    let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
-    browser_session::load(&node.state, token, &SessionOrigin::default()).await.unwrap().unwrap()
-}
-
 /// Consents as the page does, and returns the authorization code.
 async fn consent(node: &Node, browser: &Browser, handle: &str) -> String {
-    let request_handle = RequestHandle::parse(handle).unwrap();
-    let session = session(node, browser).await;
-    let pending = authorize::pending(&node.state, &request_handle, Some(&session)).await.unwrap();
-    assert_eq!(pending.step, Some(authorize::AuthorizeStep::Consent));
-    authorize::consent(&node.state, &request_handle, &session).await.unwrap();
+    browser.consent(node, handle).await;
     let answer = browser.get(node, &format!("/oauth2/authorize?request={handle}")).await;
     response_of(&answer).remove("code").unwrap()
 }
@@ -212,7 +201,7 @@ async fn i13_consent_of_a_session_that_ended_meanwhile_is_withdrawn() {
     cluster.service_client_with(app_with_consent("trojan")).await;
     let squatter = Browser::signed_in(&node, "ada").await;
     let (_, handle) = page_and_handle(&node, &squatter.authorize(&node, &Request::for_client("trojan")).await);
-    let session_before_reset = session(&node, &squatter).await;
+    let session_before_reset = squatter.live_session(&node).await.unwrap();
     let (token, _code) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let request_handle = RequestHandle::parse(&handle).unwrap();
@@ -262,9 +251,7 @@ async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     let request = Request::for_client("cli").with("redirect_uri", "http://127.0.0.1:49152/cb");
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     assert_eq!(page, "/account/consent");
-    let request_handle = RequestHandle::parse(&handle).unwrap();
-    let session = session(&node, &browser).await;
-    authorize::consent(&node.state, &request_handle, &session).await.unwrap();
+    browser.consent(&node, &handle).await;
     let uri_with_other_port = "http://127.0.0.1:1/cb";
     let new_code = async || {
         let answer = browser.authorize(&node, &request.with("redirect_uri", uri_with_other_port)).await.expect(303);

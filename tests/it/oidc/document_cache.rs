@@ -6,7 +6,6 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    Browser,
     dynamic_clients::{
         PATH, callback_parameters, cluster, exchange, expect_refusal_page, node_with_browser, refresh, request,
         sign_in, token_as,
@@ -75,7 +74,6 @@ async fn document_is_fetched_once_for_concurrent_requests_and_again_after_it_exp
             .set(PATH, Reply::with("200 OK", &["Content-Type: application/json", &cache_control], document.as_bytes()));
         // longer than a node uses any document
         cluster.advance(Duration::from_hours(25));
-        let browser = Browser::signed_in(&node, "ada").await;
         let fetches_before = server.requests(PATH);
         // seconds to advance, and the fetches so far
         for (seconds, fetched) in [(0, 1), (expired_at - 2, 1), (2, 2)] {

@@ -4,10 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use latchkey::{
     crypto::authorization_code::RequestHandle,
-    domain::{client::SpaceSeparated, limit::Quota, session::SessionOrigin},
+    domain::{client::SpaceSeparated, limit::Quota},
     service::{
         authorize::{self, AuthorizeStep},
-        browser_session::{self, BrowserSession},
         clients::NewClient,
         dynamic_clients,
     },
@@ -62,29 +61,12 @@ pub(super) fn callback_parameters(server: &DocumentServer, answer: &Answer) -> B
     url::Url::parse(location).unwrap().query_pairs().into_owned().collect()
 }
 
-/// The name and the value of the cookie of a browser's session.
-fn session_cookie(browser: &Browser) -> (&str, &str) {
-    browser.cookie.as_ref().unwrap().split_once('=').unwrap()
-}
-
-async fn session_of(node: &Node, browser: &Browser) -> BrowserSession {
-    let (_, token) = session_cookie(browser);
-    let found = browser_session::load(&node.state, token, &SessionOrigin::default()).await.unwrap();
-    found.expect("a live session")
-}
-
 /// A visitor of the pages with the browser's session.
 fn visitor_of(node: &Node, browser: &Browser) -> Visitor {
     let mut visitor = Visitor::new(node);
-    let (name, value) = session_cookie(browser);
+    let (name, value) = browser.cookie_parts();
     visitor.cookies.insert(name.to_owned(), value.to_owned());
     visitor
-}
-
-/// Consents to the request of a handle, as the page does.
-async fn consent(node: &Node, browser: &Browser, handle: &str) {
-    let handle = RequestHandle::parse(handle).unwrap();
-    authorize::consent(&node.state, &handle, &session_of(node, browser).await).await.unwrap();
 }
 
 /// Sends an authorization request, consents to it, and returns the code.
@@ -96,7 +78,7 @@ pub(super) async fn authorize_with_consent(
 ) -> String {
     let (page, handle) = page_and_handle(node, &browser.authorize(node, request).await);
     assert_eq!(page, "/account/consent");
-    consent(node, browser, &handle).await;
+    browser.consent(node, &handle).await;
     let answer = browser.get(node, &format!("/oauth2/authorize?request={handle}")).await;
     callback_parameters(server, &answer).remove("code").unwrap()
 }
@@ -235,7 +217,7 @@ async fn consent_to_an_app_is_withdrawn_by_its_url_and_prune_then_deletes_the_ap
         assert_eq!(page, "/account/consent");
         let page = visitor_of(&node, &browser).open(&format!("{page}?request={handle}")).await.expect(200);
         assert!(page.text.contains("runs on your device"), "{}", page.text);
-        consent(&node, &browser, &handle).await;
+        browser.consent(&node, &handle).await;
     }
     // `prune` keeps an app for 24 hours after an account last allowed it, and longer while an account allows it.
     cluster.advance(Duration::from_hours(25));
@@ -457,7 +439,7 @@ async fn app_can_ask_for_consent_although_the_user_has_consented_before() {
     let request = request(&server, &client_id).with("prompt", "consent");
     let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     let handle = RequestHandle::parse(&handle).unwrap();
-    let session = session_of(&node, &browser).await;
+    let session = browser.live_session(&node).await.unwrap();
     let pending = authorize::pending(&node.state, &handle, Some(&session)).await.unwrap();
     assert_eq!(pending.step, Some(AuthorizeStep::Consent));
 }

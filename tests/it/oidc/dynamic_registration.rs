@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use latchkey::{
-    crypto::authorization_code::RequestHandle,
-    domain::{limit::Quota, secret::SecretText, session::SessionOrigin},
-    service::{authorize, browser_session},
-};
+use latchkey::domain::{limit::Quota, secret::SecretText};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -53,10 +49,7 @@ async fn register_app(node: &Node, auth_method: &str) -> ServiceClient {
 async fn authorize_with_consent(node: &Node, browser: &Browser, client_id: &str) -> String {
     let (page, handle) = page_and_handle(node, &browser.authorize(node, &Request::for_client(client_id)).await);
     assert_eq!(page, "/account/consent");
-    let (_, cookie_value) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
-    let session = browser_session::load(&node.state, cookie_value, &SessionOrigin::default()).await.unwrap().unwrap();
-    // what the page of consent does when the user allows the app
-    authorize::consent(&node.state, &RequestHandle::parse(&handle).unwrap(), &session).await.unwrap();
+    browser.consent(node, &handle).await;
     let answer = browser.get(node, &format!("/oauth2/authorize?request={handle}")).await;
     response_of(&answer).remove("code").unwrap()
 }

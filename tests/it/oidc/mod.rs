@@ -23,7 +23,7 @@ mod tokens;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use latchkey::{
-    crypto::authorization_code::s256,
+    crypto::authorization_code::{RequestHandle, s256},
     domain::{
         account::Identifier,
         app_client::{AppSettings, ClientKind},
@@ -31,7 +31,12 @@ use latchkey::{
         ids::{AccountId, SessionId},
         session::{OriginTag, SessionOrigin, Transport},
     },
-    service::{browser_session, clients::NewClient},
+    service::{
+        // `authorize` is also a module of these tests
+        authorize::{self as authorization_requests, AuthorizeStep},
+        browser_session::{self, BrowserSession},
+        clients::NewClient,
+    },
     store::redis::{CreateOutcome, NewSession, SessionBasis},
 };
 use reqwest::Method;
@@ -125,6 +130,26 @@ impl Browser {
         let token = browser_session::cookie_value(&node.state, account.id, id);
         let cookie = format!("__Host-latchkey-browser={}", token.expose());
         Self { cookie: Some(cookie), session: Some((account.id, id)) }
+    }
+
+    /// The name and the value of the cookie.
+    pub fn cookie_parts(&self) -> (&str, &str) {
+        self.cookie.as_ref().expect("the browser has signed in").split_once('=').unwrap()
+    }
+
+    /// The session of the cookie; `None` if it has ended.
+    pub async fn live_session(&self, node: &Node) -> Option<BrowserSession> {
+        let (_name, token) = self.cookie_parts();
+        browser_session::load(&node.state, token, &SessionOrigin::default()).await.unwrap()
+    }
+
+    /// Consents to the authorization request of a handle, as the page for consent does.
+    pub async fn consent(&self, node: &Node, handle: &str) {
+        let handle = RequestHandle::parse(handle).unwrap();
+        let session = self.live_session(node).await.expect("the browser's session is live");
+        let pending = authorization_requests::pending(&node.state, &handle, Some(&session)).await.unwrap();
+        assert_eq!(pending.step, Some(AuthorizeStep::Consent));
+        authorization_requests::consent(&node.state, &handle, &session).await.unwrap();
     }
 
     /// Requests a path of the node.

@@ -3,11 +3,8 @@
 use std::time::Duration;
 
 use latchkey::{
-    domain::{account::Roles, event::EndReason, factor::FactorPolicy, session::SessionOrigin},
-    service::{
-        accounts,
-        browser_session::{self, BrowserSession},
-    },
+    domain::{account::Roles, event::EndReason, factor::FactorPolicy},
+    service::{accounts, browser_session},
     store::sql::AuditFilter,
 };
 
@@ -26,12 +23,6 @@ use crate::{
 /// Asserts that an app's authorization request leads to a page instead of a code, since the browser's session has ended or is too weak.
 async fn assert_needs_page(node: &Node, browser: &Browser, app: &ServiceClient) {
     page_and_handle(node, &browser.authorize(node, &Request::for_client(&app.id)).await);
-}
-
-/// The live session of a browser, by the value of its cookie.
-async fn load(node: &Node, browser: &Browser) -> Option<BrowserSession> {
-    let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
-    browser_session::load(&node.state, token, &SessionOrigin::default()).await.unwrap()
 }
 
 fn session_of(browser: &Browser) -> String {
@@ -153,11 +144,11 @@ async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
     node.register("bob").await;
     let state = &node.state;
     let replace = async |former: &Browser, new: &Browser| {
-        let former_session = load(&node, former).await.unwrap();
+        let former_session = former.live_session(&node).await.unwrap();
         let (account, session) = new.session.unwrap();
         let ip = None;
         browser_session::renew(state, &former_session, account, session, ip).await.unwrap();
-        assert_eq!(load(&node, former).await, None, "the former session has ended");
+        assert_eq!(former.live_session(&node).await, None, "the former session has ended");
     };
     let first = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &first, &shop, "openid").await;
@@ -182,13 +173,13 @@ async fn former_session_and_its_apps_end_when_the_session_of_the_new_sign_in_has
     let state = &node.state;
     let browser = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
-    let former = load(&node, &browser).await.unwrap();
+    let former = browser.live_session(&node).await.unwrap();
     let new = Browser::signed_in(&node, "ada").await;
     let (account, new_session) = new.session.unwrap();
     let ip = None;
-    browser_session::end(state, &load(&node, &new).await.unwrap(), ip).await.unwrap();
+    browser_session::end(state, &new.live_session(&node).await.unwrap(), ip).await.unwrap();
     browser_session::renew(state, &former, account, new_session, ip).await.unwrap();
-    assert_eq!(load(&node, &browser).await, None);
+    assert_eq!(browser.live_session(&node).await, None);
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     let app_session = claims(text(&tokens, "access_token"))["sid"].as_str().unwrap().to_owned();
     let mut expected = [(session_of(&browser), "replaced"), (session_of(&new), "logout"), (app_session, "logout")]
@@ -209,8 +200,7 @@ async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
         cluster.advance(Duration::from_mins(45));
         browser.code(&node, &Request::for_client(&shop.id)).await;
     }
-    let cookie = browser.cookie.clone().unwrap();
-    let (_, cookie_value) = cookie.split_once('=').unwrap();
+    let (_, cookie_value) = browser.cookie_parts();
     // The cookie is no refresh token.
     node.refresh(cookie_value).await.expect(401);
     let login_tokens = node.login("ada").await;

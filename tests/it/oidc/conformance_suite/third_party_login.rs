@@ -1,10 +1,5 @@
 //! The modules of the profile 3rd Party-Init OP. The suite registers its app dynamically (RFC 7591).
 
-use latchkey::{
-    crypto::authorization_code::RequestHandle,
-    domain::session::SessionOrigin,
-    service::{authorize, browser_session},
-};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -43,11 +38,8 @@ async fn oidcc_3rd_party_init_login() {
     let browser = Browser::signed_in(&node, "ada").await;
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &Request::for_client(app)).await);
     assert_eq!(page, "/account/consent");
-    // Consents as the page does. The account page then lists the app, with a link that opens it.
-    let (_, cookie_value) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
-    let session = browser_session::load(&node.state, cookie_value, &SessionOrigin::default()).await.unwrap().unwrap();
-    let handle = RequestHandle::parse(&handle).unwrap();
-    authorize::consent(&node.state, &handle, &session).await.unwrap();
+    // The account page then lists the app, with a link that opens it.
+    browser.consent(&node, &handle).await;
     let tokens = node.login("ada").await;
     let listed = node.get("/v1/me/consents", &tokens.access).await.expect(200).json();
     let open_url = url::Url::parse(text(&listed["apps"][0], "open_url")).unwrap();
