@@ -24,17 +24,11 @@ use crate::{
 pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.load_existing_config()?;
     let (clock, entropy) = (Clock::System, Entropy::system());
-    // `add` reads the files that its arguments name before the database is opened
-    let new_client = match command {
-        ClientCommand::Add(args) => Some(args.to_new_client()?),
-        _ => None,
-    };
     block_on(async {
         let sql = open_existing_database(&config).await?;
         match command {
             ClientCommand::Add(args) => {
-                // always `Some` for this subcommand
-                let new_client = new_client.unwrap_or_default();
+                let new_client = args.to_new_client()?;
                 let added = clients::add(&config.token, &clock, &entropy, &sql, new_client).await;
                 let (client, secret) = added.with_context(|| format!("{:?}", args.name))?;
                 if client.kind == ClientKind::Public {

@@ -149,7 +149,7 @@ impl AuthorizeApi {
         let Ok(parameters) = body.parameters.map(Parameters) else { return malformed(&visit) };
         match authorize::validate_and_store(&visit.state, &parameters, visit.client.ip).await {
             Ok(handle) => {
-                // `begin` has stored the locales with the request.
+                // `validate_and_store` has stored the locales with the request.
                 let ui_locales = None;
                 Ok(BrowserAnswer::redirect(&with_handle(&visit.state, PATH, &handle, ui_locales)))
             }
