@@ -166,7 +166,7 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
         ConfigError::from(Problem { origin: Some(reader.origin(key).clone()), ..Problem::new(key, text) })
     };
     // Redis and the database are in the data directory by default.
-    let uses_data_dir = !reader.is_given("redis.url") || !reader.is_given("database.url");
+    let has_stores_in_data_dir = !reader.is_given("redis.url") || !reader.is_given("database.url");
     let is_secret_in_data_dir = matches!(secret_location, SecretLocation::DataDir);
     if entropy.is_none() {
         let mut required = Vec::new();
@@ -176,14 +176,14 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
         if is_secret_in_data_dir {
             required.push(("secret", config.data_dir.join(SECRET_FILE)));
         }
-        if uses_data_dir {
+        if has_stores_in_data_dir {
             required.push(("data directory", config.data_dir.clone()));
         }
         for (kind, path) in required {
             check_exists(kind, &path).map_err(|text| error_about("data_dir", text))?;
         }
     }
-    if uses_data_dir || is_secret_in_data_dir {
+    if has_stores_in_data_dir || is_secret_in_data_dir {
         let folder = config.data_dir.display();
         let is_open_to_others = secret_file::create_data_dir(&config.data_dir)
             .map_err(|text| error_about("data_dir", format!("{folder} {text}")))?;
