@@ -125,8 +125,8 @@ impl PasswordHasher {
     /// [`PasswordError::Settings`], [`PasswordError::Threads`]
     pub fn start(settings: &PasswordSettings, entropy: Entropy) -> Result<Self, PasswordError> {
         let engine = HashEngine::new(settings, &entropy).map_err(PasswordError::Settings)?;
-        let pool =
-            Pool::start(settings.threads, settings.queue, engine.block_count()).map_err(PasswordError::Threads)?;
+        let pool = Pool::start(settings.threads.max(1), settings.queue, engine.block_count())
+            .map_err(PasswordError::Threads)?;
         let policy = Policy::new(settings);
         let waited =
             metrics::duration("latchkey_password_wait_seconds", "Time that passwords waited for a hashing thread.");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use latchkey::{
+    domain::audit::AddressPrecision,
     service::{accounts, clients},
     store::sql::{AuditFilter, AuditRow},
 };
@@ -20,6 +21,21 @@ use crate::harness::{
 fn summary(row: &AuditRow) -> (&str, &str, &str) {
     let account = if row.account_id.is_some() { "account" } else { "-" };
     (row.event.as_str(), row.reason.as_deref().unwrap_or("-"), account)
+}
+
+#[tokio::test]
+async fn configured_precision_of_addresses_applies_to_every_row() {
+    let mut cluster = TestCluster::new();
+    cluster.config.audit.addresses = AddressPrecision::Truncated;
+    let node = cluster.node().await;
+    // The registration is written with the account, and the sign-in by the queue of the audit log.
+    node.register("ada").await;
+    node.login("ada").await;
+    node.state.audit.flush().await.unwrap();
+    for event in ["account_added", "sign_in"] {
+        let row = rows(&node.state.sql).await.into_iter().find(|row| row.event == event).unwrap();
+        assert_eq!(row.address.as_deref(), Some("127.0.0.0"), "{event}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
