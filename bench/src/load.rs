@@ -152,7 +152,7 @@ pub fn drive(
             if has_ended {
                 continue;
             }
-            // does not read after sending, because the response triggers an event of its own
+            // only sends: the response triggers an event of its own
             if connection.send_next(workload, number)? {
                 in_flight += 1;
             } else {
@@ -164,10 +164,14 @@ pub fn drive(
         if outcome.errors == 0 {
             bail!("the workload was exhausted while warming up");
         }
-        bail!("{} errors while warming up: {}", outcome.errors, outcome.first_error.unwrap_or_default());
+        bail!(
+            "the workload was exhausted while warming up, with {} errors, the first: {}",
+            outcome.errors,
+            outcome.first_error.unwrap_or_default()
+        );
     };
-    // no request was left in flight, so the loop stopped before it noticed that the workload was exhausted
     if !has_ended {
+        // The workload was exhausted, and the loop stopped at its last response, before it could notice that.
         on_edge();
         outcome.seconds = started.elapsed().as_secs_f64();
     }

@@ -1,4 +1,4 @@
-//! Measures Latchkey, its theoretical limits and its alternatives (the targets) in one run on one machine.
+//! Measures Latchkey, minimal programs that bound its speed, and its alternatives (the targets) in one run on one machine.
 //!
 //! Each round measures the targets one after another, so that disturbances on the machine affect all of them alike.
 

@@ -14,7 +14,7 @@ const BOTTOM: f64 = 60.0;
 /// Width of the legend of a line plot, left of the right margin.
 const LEGEND: f64 = 240.0;
 
-/// Returns the fill colour of a target's bars: one colour for each system, grey for the theoretical limits.
+/// Returns the fill colour of a target's bars: one colour for each system, grey for the minimal programs.
 fn colour(name: Name) -> &'static str {
     match name {
         Name::Latchkey | Name::LatchkeyCold => "#1f6feb",
@@ -70,23 +70,22 @@ pub fn rates(results: &Results) -> String {
                 measured.push((name, spread));
             }
         }
-        // The width of a bar with the space beside it.
-        let bar_pitch = ((group_width - 8.0) / to_f64(measured.len().max(1))).min(36.0);
-        let width = bar_pitch - 8.0;
+        let gap = 8.0;
+        // The width of a bar and its gap, at most 36.
+        let bar_pitch = ((group_width - gap) / to_f64(measured.len().max(1))).min(36.0);
+        let width = bar_pitch - gap;
         let left = LEFT + f64::from(i) * group_width;
         text(&mut svg, left + group_width / 2.0, HEIGHT - BOTTOM + 42.0, 13, "middle", scenario.text());
-        let mut x = left + 8.0;
+        let mut x = left + gap;
         for (name, spread) in measured {
             let middle = x + width / 2.0;
             let top = y(spread.median);
             let bottom = y(low);
+            let (height, fill) = (bottom - top, colour(name));
+            let (max, min) = (y(spread.max), y(spread.min));
             let _ = writeln!(
                 svg,
-                r#"<rect x="{x:.1}" y="{top:.1}" width="{width:.1}" height="{:.1}" fill="{}"/><line x1="{middle:.1}" x2="{middle:.1}" y1="{:.1}" y2="{:.1}" stroke="black"/>"#,
-                bottom - top,
-                colour(name),
-                y(spread.max),
-                y(spread.min),
+                r#"<rect x="{x:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}" fill="{fill}"/><line x1="{middle:.1}" x2="{middle:.1}" y1="{max:.1}" y2="{min:.1}" stroke="black"/>"#
             );
             text(&mut svg, middle, top - 5.0, 10, "middle", &rate_label(spread.median));
             text(&mut svg, middle, bottom + 13.0, 8, "middle", name.text());
@@ -159,13 +158,14 @@ pub fn lines(title: &str, series: &[Series]) -> String {
         value += step;
     }
     let positions = series.first().map_or(0, |line| line.points.len());
+    let (first_x, last_x) = (LEFT + 20.0, WIDTH - RIGHT - LEGEND + 20.0);
     // The distance between points. A lone point counts as two, to avoid a division by 0.
-    let pitch = (WIDTH - LEFT - RIGHT - LEGEND) / to_f64(positions.max(2) - 1);
+    let pitch = (last_x - first_x) / to_f64(positions.max(2) - 1);
     for (row, Series { name, colour, dashed, points }) in (0_u8..).zip(series) {
         let dash = if *dashed { r#" stroke-dasharray="6 4""# } else { "" };
         let mut polyline = String::new();
         for (i, (label, value)) in (0_u8..).zip(points) {
-            let (x, y) = (LEFT + 20.0 + f64::from(i) * pitch, y(*value));
+            let (x, y) = (first_x + f64::from(i) * pitch, y(*value));
             let _ = write!(polyline, "{x:.1},{y:.1} ");
             let _ = writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"/>"#);
             // The labels are the same for all series, so the first writes them.
@@ -176,7 +176,7 @@ pub fn lines(title: &str, series: &[Series]) -> String {
         let _ =
             writeln!(svg, r#"<polyline points="{polyline}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>"#);
         // The series' row of the legend: a short line, and the name right of it.
-        let (x, y) = (WIDTH - RIGHT - LEGEND + 35.0, TOP + 20.0 * f64::from(row) + 10.0);
+        let (x, y) = (last_x + 15.0, TOP + 20.0 * f64::from(row) + 10.0);
         let _ = writeln!(
             svg,
             r#"<line x1="{x}" x2="{}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2"{dash}/>"#,

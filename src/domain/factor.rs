@@ -1,4 +1,4 @@
-//! Second factors: proofs that an account's owner can show besides the password or a mail.
+//! Second factors: proofs that an account's owner shows besides the first, such as the password.
 
 use std::fmt;
 
@@ -62,10 +62,10 @@ impl Factors {
         Self(if matches!(kind, FactorKind::EmailCode) { bits & !EMAIL_CODE_SUSPENDED } else { bits })
     }
 
-    /// The set with codes by mail suspended or resumed. A set without codes by mail is returned unchanged.
+    /// The set with codes by mail suspended or resumed. Without codes by mail, the result is never suspended.
     ///
-    /// A password that was set with a mail proves the mailbox only, as a code by mail does. The two together are one factor, so
-    /// the codes are suspended until the owner shows another factor beside that password.
+    /// A password that was set with a mail proves only the mailbox, as a code by mail does. Such a password and a code are one
+    /// factor, so the codes are suspended until the owner shows another factor beside that password.
     #[must_use]
     pub const fn with_email_code_suspended(self, suspended: bool) -> Self {
         let suspends = suspended && self.contains(FactorKind::EmailCode);
@@ -88,7 +88,8 @@ impl Factors {
         self.contains(FactorKind::Totp) || self.contains(FactorKind::Passkey)
     }
 
-    /// Whether the account has a factor of any level. Recovery codes alone are none.
+    /// Whether the account has a factor of any level. Recovery codes alone are none. Suspended codes by mail count: sign-ins
+    /// still need a second factor.
     pub const fn has_any(self) -> bool {
         self.has_aal2_factor() || self.contains(FactorKind::EmailCode)
     }

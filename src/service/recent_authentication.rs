@@ -19,8 +19,8 @@ pub struct InsufficientAuthentication {
     pub max_age: Option<Duration>,
 }
 
-/// Checks that the caller authenticated at most `session.recent` ago, and at `aal2` if the account has an app or a passkey. Every
-/// sensitive change of the account calls this.
+/// Checks that the caller authenticated at most `session.recent` ago, and at `aal2` if the account has an authenticator app or a
+/// passkey. Every sensitive change of the account calls this.
 ///
 /// # Errors
 /// [`ServiceError::InsufficientAuthentication`], [`ServiceError`]
@@ -31,8 +31,8 @@ pub async fn require_recent(state: &AppState, caller: &AccessClaims) -> Result<(
     Ok(check(state, caller, Some(acr), Some(state.config.session.recent))?)
 }
 
-/// Like [`require_recent`], for a change whose caller also sends the current password. For an account without a second factor, the password
-/// alone is a recent authentication.
+/// Like [`require_recent`], for a change whose caller also sends the current password. Without an authenticator app and a passkey,
+/// the password alone is a recent authentication.
 ///
 /// # Errors
 /// [`ServiceError::InsufficientAuthentication`]
@@ -62,7 +62,7 @@ pub fn check(
     acr: Option<Acr>,
     max_age: Option<Duration>,
 ) -> Result<(), InsufficientAuthentication> {
-    let caller_acr = Acr::parse(&caller.acr).unwrap_or_default();
+    let caller_acr = Acr::parse(&caller.acr).unwrap_or(Acr::Aal1);
     let is_strong_enough = acr.is_none_or(|needed| caller_acr >= needed);
     let age_secs = state.clock.now().as_secs().saturating_sub(caller.auth_time);
     let is_recent = max_age.is_none_or(|max_age| age_secs <= i64::try_from(max_age.as_secs()).unwrap_or(i64::MAX));
