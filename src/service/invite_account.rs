@@ -69,7 +69,7 @@ from_store_errors!(InviteError);
 
 /// A started invitation or reset.
 #[derive(Clone, Debug)]
-pub struct StartedRecovery {
+pub struct InviteOrReset {
     /// The account.
     pub account: Account,
     /// The link and the code, for [`Delivery::ToCaller`].
@@ -102,7 +102,7 @@ pub async fn invite(
     delivery: Delivery,
     initiator: &Initiator,
     origin: &RequestOrigin,
-) -> Result<StartedRecovery, InviteError> {
+) -> Result<InviteOrReset, InviteError> {
     let now = state.clock.now();
     let identifier = Identifier::from(&input.email);
     let account = match state.sql.find_account(&identifier).await? {
@@ -156,13 +156,14 @@ pub async fn find_by_identifier(state: &AppState, identifier: &Identifier) -> Re
 /// [`InviteError`]
 pub async fn start_reset(
     state: &AppState,
-    account: Option<Account>,
+    account: Account,
     delivery: Delivery,
     initiator: &Initiator,
     origin: &RequestOrigin,
-) -> Result<StartedRecovery, InviteError> {
-    let open_account = account.filter(|account| !account.is_closed(state.clock.now()));
-    let account = open_account.ok_or(InviteError::NotFound)?;
+) -> Result<InviteOrReset, InviteError> {
+    if account.is_closed(state.clock.now()) {
+        return Err(InviteError::NotFound);
+    }
     issue(state, account, TokenPurpose::ResetPassword, delivery, initiator, origin).await
 }
 
@@ -174,7 +175,7 @@ async fn issue(
     delivery: Delivery,
     initiator: &Initiator,
     origin: &RequestOrigin,
-) -> Result<StartedRecovery, InviteError> {
+) -> Result<InviteOrReset, InviteError> {
     if delivery == Delivery::Mail && account.primary_email().is_none() {
         return Err(InviteError::NoAddress);
     }
@@ -213,5 +214,5 @@ async fn issue(
         purpose = purpose.as_str(),
         "link and code for the owner of an account issued by an admin, a client or an operator"
     );
-    Ok(StartedRecovery { account, returned })
+    Ok(InviteOrReset { account, returned })
 }

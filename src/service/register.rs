@@ -70,10 +70,14 @@ from_store_errors!(RegisterError);
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn is_admin(state: &AppState, caller: Option<&AccessClaims>) -> Result<bool, ServiceError> {
-    let Some(caller) = caller else { return Ok(false) };
+pub async fn is_admin(state: &AppState, caller: &AccessClaims) -> Result<bool, ServiceError> {
     let account = state.sql.account(caller.sub).await?;
     Ok(account.is_some_and(|account| !account.is_closed(state.clock.now()) && account.roles.contains(Roles::ADMIN)))
+}
+
+async fn is_admin_call(state: &AppState, caller: Option<&AccessClaims>) -> Result<bool, ServiceError> {
+    let Some(caller) = caller else { return Ok(false) }; // a stranger
+    is_admin(state, caller).await
 }
 
 /// Checks that registration is open to everyone.
@@ -89,7 +93,11 @@ pub fn check_registration_is_open(state: &AppState) -> Result<(), RegisterError>
 /// # Errors
 /// [`RegisterError::Closed`], [`RegisterError::Service`]
 pub async fn check_may_register(state: &AppState, caller: Option<&AccessClaims>) -> Result<(), RegisterError> {
-    if state.config.registration.open || is_admin(state, caller).await? { Ok(()) } else { Err(RegisterError::Closed) }
+    if state.config.registration.open || is_admin_call(state, caller).await? {
+        Ok(())
+    } else {
+        Err(RegisterError::Closed)
+    }
 }
 
 /// Registers an account at the request of a client, within the rate limits. `caller` is the admin who creates the account or, if
@@ -107,7 +115,7 @@ pub async fn register_for_client(
     let settings = &state.config.registration;
     // Refuses early if the hashing queue is full, before any further work in Redis and in the database.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
-    let by_admin = is_admin(state, caller).await?;
+    let by_admin = is_admin_call(state, caller).await?;
     // I12: anyone but an admin must not learn from the response whether an account has the address.
     let conceals_accounts = settings.conceal && !by_admin;
     if conceals_accounts && input.username.is_some() {

@@ -89,7 +89,7 @@ pub(super) async fn replace_sessions_with(
     let additional_claims = additional_claims::load_in_change(state, change).await?;
     let acr = match &authentication {
         Some(authentication) => authentication.acr,
-        None => Acr::parse(&caller.acr).unwrap_or_default(),
+        None => Acr::parse(&caller.acr).unwrap_or(Acr::Aal1),
     };
     let lifetime = policy::longest_replacement(state, change, acr, now).await?;
     let replacement = Replacement {

@@ -8,7 +8,7 @@ use crate::{
     domain::account::{Account, Email, Roles, Username},
     service::{
         initiator::Initiator,
-        invite_account::{self, Delivery, Invite, InviteError, StartedRecovery},
+        invite_account::{self, Delivery, Invite, InviteError, InviteOrReset},
         request_origin::RequestOrigin,
     },
     state::AppState,
@@ -35,8 +35,7 @@ pub(super) async fn invite(state: &AppState, args: &InviteArgs) -> anyhow::Resul
 pub(super) async fn reset(state: &AppState, account: &Account, args: &ResetArgs) -> anyhow::Result<()> {
     let delivery = delivery(args.print);
     let origin = RequestOrigin::default(); // a command has no client
-    let account = Some(account.clone()); // optional, because an API call may name an unknown account
-    let started = invite_account::start_reset(state, account, delivery, &Initiator::Operator, &origin).await;
+    let started = invite_account::start_reset(state, account.clone(), delivery, &Initiator::Operator, &origin).await;
     if let Err(InviteError::NoAddress) = &started {
         bail!(
             "the account has no e-mail address, so the link can't be mailed: use --print, or set an address with \
@@ -53,7 +52,7 @@ const fn delivery(print: bool) -> Delivery {
 }
 
 /// Prints what was started, with the link and the code if they were not mailed.
-fn report(started: &StartedRecovery, action: &str) {
+fn report(started: &InviteOrReset, action: &str) {
     let name = escaped_identifier(&started.account);
     match &started.returned {
         None => println!("{action} {name}. A running node sends the mail."),

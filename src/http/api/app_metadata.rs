@@ -114,7 +114,7 @@ async fn authorize(state: &AppState, caller: &Privileged) -> Result<Initiator, P
             Initiator::of_client(client, SCOPE).ok_or_else(|| ProblemError::new(Code::Forbidden, detail))
         }
         Privileged::Account(caller) => {
-            let is_admin = register::is_admin(state, Some(caller)).await.map_err(ProblemError::from)?;
+            let is_admin = register::is_admin(state, caller).await.map_err(ProblemError::from)?;
             if !is_admin {
                 return Err(ProblemError::new(Code::Forbidden, "Only an admin or a service client may do this."));
             }

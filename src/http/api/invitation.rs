@@ -27,7 +27,7 @@ use crate::{
     service::{
         error::ServiceError,
         initiator::Initiator,
-        invite_account::{self, Delivery, Invite, InviteError, SCOPE, StartedRecovery},
+        invite_account::{self, Delivery, Invite, InviteError, InviteOrReset, SCOPE},
         recent_authentication::require_recent,
         register,
         request_origin::RequestOrigin,
@@ -73,6 +73,7 @@ impl Example for InviteRequest {
 #[oai(example)]
 struct StartResetRequest {
     /// The account's id, e-mail address or username.
+    // more than the longest identifier, an address of 254 characters
     #[oai(validator(min_length = 1, max_length = 320))]
     account: String,
     /// How the link and the code reach the owner. Default: `mail`. Only service clients may ask for `return`.
@@ -91,7 +92,7 @@ impl Example for StartResetRequest {
 struct StartedResponse {
     /// The account's id.
     account_id: Uuid,
-    /// With `return`: the link, made of a URL in `mail.links`.
+    /// With `return`: the link, with the token. `mail.links` configures its URL.
     link: Option<String>,
     /// With `return`: the token of the link, for `POST /v1/password/reset`.
     token: Option<String>,
@@ -101,8 +102,8 @@ struct StartedResponse {
     expires_at: Option<Time>,
 }
 
-impl From<StartedRecovery> for StartedResponse {
-    fn from(started: StartedRecovery) -> Self {
+impl From<InviteOrReset> for StartedResponse {
+    fn from(started: InviteOrReset) -> Self {
         let returned = started.returned.as_ref();
         Self {
             account_id: started.account.id.0,
@@ -135,7 +136,7 @@ impl From<InviteError> for Failed<InviteProblems> {
             ProblemError::fields(code, vec![FieldError::new(field, FieldCode::Taken, error.to_string())]).into()
         };
         match error {
-            // `NotFound` and `NoAddress` occur only if the account with this address is deleted or loses it during the request.
+            // `NotFound`: the account that had the address was deleted during the request. `NoAddress` does not occur.
             InviteError::EmailTaken | InviteError::NotFound | InviteError::NoAddress => {
                 taken(Code::EmailTaken, "email", &error)
             }
@@ -178,15 +179,15 @@ pub(super) async fn find_account(state: &AppState, reference: &str) -> Result<Op
     }
 }
 
-/// Checks that the caller may recover accounts: a service client with the scope [`SCOPE`], or an admin who has authenticated recently.
-pub(super) async fn authorize_recovery(state: &AppState, caller: &Privileged) -> Result<Initiator, ProblemError> {
+/// Checks that the caller is a service client with the scope [`SCOPE`], or an admin who has authenticated recently.
+pub(super) async fn require_admin_or_scope(state: &AppState, caller: &Privileged) -> Result<Initiator, ProblemError> {
     match caller {
         Privileged::Client(client) => {
             let detail = format!("The service client needs the scope {SCOPE}.");
             Initiator::of_client(client, SCOPE).ok_or_else(|| ProblemError::new(Code::Forbidden, detail))
         }
         Privileged::Account(caller) => {
-            let is_admin = register::is_admin(state, Some(caller)).await.map_err(ProblemError::from)?;
+            let is_admin = register::is_admin(state, caller).await.map_err(ProblemError::from)?;
             if !is_admin {
                 return Err(ProblemError::new(Code::Forbidden, "Only an admin or a service client may do this."));
             }
@@ -196,13 +197,13 @@ pub(super) async fn authorize_recovery(state: &AppState, caller: &Privileged) ->
     }
 }
 
-/// Like [`authorize_recovery`], and checks that the caller may choose this delivery. Returns the initiator and the delivery.
+/// Like [`require_admin_or_scope`], and checks that the caller may choose this delivery. Returns the initiator and the delivery.
 async fn authorize_delivery(
     state: &AppState,
     caller: &Privileged,
     delivery: Option<DeliveryName>,
 ) -> Result<(Initiator, Delivery), ProblemError> {
-    let initiator = authorize_recovery(state, caller).await?;
+    let initiator = require_admin_or_scope(state, caller).await?;
     match (delivery, caller) {
         (Some(DeliveryName::Return), Privileged::Client(_)) => Ok((initiator, Delivery::ToCaller)),
         (Some(DeliveryName::Return), Privileged::Account(_)) => {
@@ -261,7 +262,7 @@ impl InvitationApi {
         Body(request): Body<StartResetRequest>,
     ) -> Result<AcceptedResponse, Failed<ResetProblems>> {
         let (initiator, delivery) = authorize_delivery(state, &caller, request.delivery).await?;
-        let account = find_account(state, &request.account).await?;
+        let account = find_account(state, &request.account).await?.ok_or(InviteError::NotFound)?;
         let started = invite_account::start_reset(state, account, delivery, &initiator, &origin).await?;
         Ok(AcceptedResponse::Accepted(Json(started.into())))
     }

@@ -8,7 +8,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi, types::Example};
 use super::{
     Tag,
     emails::parse_email,
-    invitation::{authorize_recovery, find_account},
+    invitation::{find_account, require_admin_or_scope},
 };
 use crate::{
     domain::account::Account,
@@ -112,7 +112,7 @@ fn unknown_account() -> ProblemError {
     ProblemError::new(Code::UnknownAccount, "There is no such account.")
 }
 
-/// Finds the account that a request names by its id, e-mail address or username. Call it after [`authorize_recovery`]: other callers
+/// Finds the account that a request names by its id, e-mail address or username. Call it after [`require_admin_or_scope`]: other callers
 /// must not learn which accounts exist.
 async fn require_account(state: &AppState, account: &str) -> Result<Account, ProblemError> {
     find_account(state, account).await?.ok_or_else(unknown_account)
@@ -133,7 +133,7 @@ impl SupportApi {
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<ResetFactorsRequest>,
     ) -> Result<ResetFactorsResponse, Failed<ResetFactorsProblems>> {
-        let initiator = authorize_recovery(state, &caller).await?;
+        let initiator = require_admin_or_scope(state, &caller).await?;
         let account = require_account(state, &request.account).await?;
         // The account may have been deleted after it was found.
         let existed = reset::reset(state, &account, &initiator, &origin).await?;
@@ -161,7 +161,7 @@ impl SupportApi {
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<RemoveAddressRequest>,
     ) -> Result<RemoveAddressResponse, Failed<RemoveAddressProblems>> {
-        let initiator = authorize_recovery(state, &caller).await?;
+        let initiator = require_admin_or_scope(state, &caller).await?;
         let email = parse_email("email", &request.email)?;
         let account = require_account(state, &request.account).await?;
         support::remove(state, account.id, &email, &initiator, origin.ip).await?;

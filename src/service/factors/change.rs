@@ -220,6 +220,6 @@ fn replacement_authentication(claims: &AccessClaims, proved: AuthenticationMetho
     Authentication {
         at: Timestamp::from_millis(claims.auth_time.saturating_mul(1000)),
         methods: methods.with(AuthenticationMethod::MultipleFactors),
-        acr: Acr::parse(&claims.acr).unwrap_or_default().max(Acr::Aal2),
+        acr: Acr::parse(&claims.acr).unwrap_or(Acr::Aal1).max(Acr::Aal2),
     }
 }

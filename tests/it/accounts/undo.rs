@@ -234,9 +234,9 @@ async fn reset_by_an_operator_forgets_former_addresses_that_replaced_the_primary
         change.commit().await.unwrap();
         cluster.advance(Duration::from_mins(1));
     }
-    let found = node.state.sql.account(id).await.unwrap();
+    let account = node.state.sql.account(id).await.unwrap().unwrap();
     let origin = RequestOrigin::default();
-    invite_account::start_reset(&node.state, found, Delivery::Mail, &Initiator::Operator, &origin).await.unwrap();
+    invite_account::start_reset(&node.state, account, Delivery::Mail, &Initiator::Operator, &origin).await.unwrap();
     assert_eq!(former_addresses(&node).await, [email("older")]);
 }
 
