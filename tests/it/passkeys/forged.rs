@@ -73,7 +73,7 @@ async fn replayed_response_is_refused() {
     let options = registration_options(&node, &tokens).await;
     let response = Authenticator::new().create(&options);
     let added = add_passkey(&node, &tokens, response.clone()).await.expect(201);
-    let tokens = super::tokens_of(&added.json()["tokens"]);
+    let tokens = super::tokens_in_json(&added.json()["tokens"]);
     assert_eq!(add_passkey(&node, &tokens, response).await.problem(), problem(422, "passkey_rejected"));
 }
 

@@ -53,9 +53,12 @@ async fn registration_options(node: &Client, tokens: &Tokens) -> Value {
     answer.expect(200).json()["public_key"].take()
 }
 
+/// The name that [`add_passkey`] gives a passkey.
+const PASSKEY_NAME: &str = "Ada's phone";
+
 /// Sends a created credential, which registers the passkey.
 async fn add_passkey(node: &Client, tokens: &Tokens, credential: Value) -> Answer {
-    let body = json!({ "name": "Ada's phone", "credential": credential });
+    let body = json!({ "name": PASSKEY_NAME, "credential": credential });
     call(node, tokens, Method::POST, "/v1/me/passkeys", &body).await
 }
 
@@ -63,10 +66,10 @@ async fn add_passkey(node: &Client, tokens: &Tokens, credential: Value) -> Answe
 async fn register_passkey(node: &Client, tokens: &Tokens, authenticator: &mut Authenticator) -> Tokens {
     let options = registration_options(node, tokens).await;
     let answer = add_passkey(node, tokens, authenticator.create(&options)).await.expect(201);
-    tokens_of(&answer.json()["tokens"])
+    tokens_in_json(&answer.json()["tokens"])
 }
 
-fn tokens_of(body: &Value) -> Tokens {
+fn tokens_in_json(body: &Value) -> Tokens {
     let text = |field: &str| body[field].as_str().unwrap_or_else(|| panic!("no {field} in {body}")).to_owned();
     Tokens { access: text("access_token"), refresh: text("refresh_token"), session: text("session_id") }
 }

@@ -8,9 +8,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    Authenticator, add_passkey, audit_entries,
+    Authenticator, PASSKEY_NAME, add_passkey, audit_entries,
     authenticator::{BACKED_UP, BACKUP_ELIGIBLE, base64url},
-    call, list_passkeys, register_passkey, registration_options, signed_in, stepped_up, tokens_of, try_sign_in,
+    call, list_passkeys, register_passkey, registration_options, signed_in, stepped_up, tokens_in_json, try_sign_in,
     with_passkey,
 };
 use crate::{
@@ -30,8 +30,8 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     let mut phone = Authenticator::new();
     phone.flags |= BACKUP_ELIGIBLE | BACKED_UP; // its passkeys are synced
     let added = add_passkey(&node, &tokens, phone.create(&options)).await.expect(201).json();
-    let (passkey, tokens) = (&added["passkey"], tokens_of(&added["tokens"]));
-    assert_eq!(passkey["name"], "Ada's phone");
+    let (passkey, tokens) = (&added["passkey"], tokens_in_json(&added["tokens"]));
+    assert_eq!(passkey["name"], PASSKEY_NAME);
     assert_eq!(passkey["aaguid"], Uuid::from_bytes(phone.aaguid).to_string());
     assert_eq!(passkey["transports"], json!(["hybrid", "internal"]));
     assert_eq!(passkey["backup_eligible"], true);
@@ -46,7 +46,7 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     assert_eq!(factors["factors"][0]["kind"], "passkey");
     assert_eq!(factors["recovery_codes_left"], 10);
 
-    // The options of the next registration exclude this passkey.
+    // The options of the next registration, which needs a step-up, exclude this passkey.
     let tokens = stepped_up(&node, &tokens, &mut phone).await;
     let options = registration_options(&node, &tokens).await;
     assert_eq!(options["excludeCredentials"][0]["id"], base64url(&phone.credential_id));
@@ -83,7 +83,7 @@ async fn i5_added_and_removed_passkey_end_other_sessions_and_replace_the_callers
     // an account with a passkey needs a step-up for the removal
     let stepped_up_tokens = stepped_up(&node, &new_tokens, &mut phone).await;
     let removed = node.delete(&format!("/v1/me/passkeys/{id}"), &stepped_up_tokens.access).await.expect(200);
-    node.refresh(&new_tokens.refresh).await.expect(401);
+    node.refresh(&stepped_up_tokens.refresh).await.expect(401); // the removal ended the session
     node.refresh(&Tokens::of(&removed).refresh).await.expect(200);
 }
 
@@ -98,12 +98,12 @@ async fn passkey_of_another_account_can_be_neither_seen_nor_changed() {
     let renamed = call(&node, &eve, Method::PATCH, &path, &json!({ "name": "mine" })).await;
     assert_eq!(renamed.problem(), problem(404, "unknown_passkey"));
     assert_eq!(node.delete(&path, &eve.access).await.problem(), problem(404, "unknown_passkey"));
-    assert_eq!(list_passkeys(&node, &tokens).await[0]["name"], "Ada's phone");
+    assert_eq!(list_passkeys(&node, &tokens).await[0]["name"], PASSKEY_NAME);
 }
 
 #[tokio::test]
 async fn changes_of_passkeys_need_a_recent_authentication() {
-    let (cluster, node, tokens, _phone) = with_passkey().await;
+    let (cluster, node, tokens, _phone) = with_passkey().await; // after a step-up
     let id = list_passkeys(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
     let options = registration_options(&node, &tokens).await;
     // longer than `session.recent` (10 minutes), and than the lifetime of the access token, which the refresh replaces
@@ -142,13 +142,12 @@ async fn credential_is_registered_once_and_passkeys_per_account_are_limited() {
         let answer = add_passkey(&node, tokens, copy.create(&options)).await;
         assert_eq!(answer.problem(), expected);
     }
-    // begun with one passkey, finished with two
     let options = registration_options(&node, &tokens).await;
     let third = Authenticator::new().create(&options);
     let tokens = register_passkey(&node, &tokens, &mut Authenticator::new()).await;
     let answer = call(&node, &tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
     assert_eq!(answer.problem(), problem(409, "too_many_passkeys"));
-    // The registration of the second passkey has replaced the session, and the challenge of `third` was bound to the former session.
+    // `third` was begun below the limit, but in a session that the registration of the second passkey has replaced.
     assert_eq!(add_passkey(&node, &tokens, third).await.problem(), problem(422, "passkey_rejected"));
     assert_eq!(list_passkeys(&node, &tokens).await.len(), 2);
 }

@@ -8,7 +8,7 @@ use webauthn_authenticator_rs::{
 };
 
 use super::{
-    add_passkey, authenticator::base64url, claims, login_options, registration_options, send_login, tokens_of,
+    add_passkey, authenticator::base64url, claims, login_options, registration_options, send_login, tokens_in_json,
 };
 use crate::harness::client::Tokens;
 
@@ -41,5 +41,5 @@ async fn soft_passkey_registers_with_self_attestation_and_signs_in() {
         assert_eq!(claims(&signed_in)["amr"], json!(["hwk", "user", "mfa"]));
     }
     // The session that replaced the caller's at the registration is still live.
-    node.get("/v1/me", &tokens_of(&added["tokens"]).access).await.expect(200);
+    node.get("/v1/me", &tokens_in_json(&added["tokens"]).access).await.expect(200);
 }
