@@ -37,7 +37,7 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// The samples of [`View::samples`](super::View::samples).
+    /// A sample for each state of the page.
     pub(super) fn states() -> Vec<Self> {
         let unknown_device = SessionView {
             id: owned("5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42"),
@@ -62,7 +62,7 @@ impl Devices {
             open_url: Some(owned("https://grafana.example.com/login?iss=https%3A%2F%2Fauth.example.com")),
             ..unknown_device.clone()
         };
-        // without the URL, which `app_session` has
+        // without `open_url`, because `app_session` has the link to the app
         let consent = ClientConsent {
             client_id: owned("grafana"),
             name: owned("Grafana"),

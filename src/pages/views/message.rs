@@ -68,7 +68,7 @@ impl Message {
         Self { action: None, ..Self::new(kind, "") }
     }
 
-    /// The samples of [`View::samples`](super::View::samples): every kind, with and without the optional parts.
+    /// A sample of every kind of message, with and without the optional parts.
     pub(super) fn states() -> Vec<Self> {
         let mut states: Vec<_> = Self::KINDS.iter().map(|kind| Self::new(kind, "sign-in")).collect();
         for state in &mut states {

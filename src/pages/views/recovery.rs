@@ -1,4 +1,4 @@
-//! Pages where users enter the links and codes of mails. Each `states` returns the samples of [`View::samples`](super::View::samples).
+//! Pages where users enter the links and codes of mails. Each `states` returns a sample for each state of the page.
 
 use serde::Serialize;
 

@@ -18,7 +18,7 @@ use crate::{
 
 /// The issuer in the READMEs' commands.
 const PRINTED_ISSUER: &str = "http://127.0.0.1:8080";
-/// The port of the app in the READMEs' commands.
+/// The port of the app in the READMEs' commands. Those that start the app name the port alone.
 const PRINTED_PORT: &str = "8000";
 
 /// The copy, named `latchkey`, in a temporary folder. Beside it, `bin` has the programs that READMEs call: `node`, `npm` and `python3`
@@ -82,7 +82,7 @@ impl Checkout {
     }
 
     /// Runs the commands in the README of an example. The first block installs and starts the app. The second block signs in, calls
-    /// the app, joins its chat, signs out, which closes the chat, and calls the app again. Between the blocks, the test calls the
+    /// the app, joins its chat, signs out and calls the app again. The sign-out closes the chat. Between the blocks, the test calls the
     /// route that needs two factors. The commands are as printed, except for the issuer, the port, and the loop that waits for the chat.
     pub(super) async fn run_example(&self, example: &str, service: &ServiceProcess) {
         let [start_commands, session_commands] = &code_blocks(format!("{example}/README.md"), "sh")[..] else {
