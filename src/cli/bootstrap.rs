@@ -211,12 +211,12 @@ impl Outage {
     }
 }
 
-/// Connects to Redis only, for commands that must work without the database. Also returns the embedded Redis if this process
+/// Connects to Redis, and does not open the database. Also returns the embedded Redis if this process
 /// had to start it, because no node runs it.
 ///
 /// # Errors
 /// If the URL can't be used, or the embedded Redis can't start.
-pub async fn open_redis_without_database(config: &Config) -> anyhow::Result<(RedisStores, Option<EmbeddedRedis>)> {
+pub async fn connect_redis(config: &Config) -> anyhow::Result<(RedisStores, Option<EmbeddedRedis>)> {
     let (url, embedded_redis) = redis_url(config, Sharing::Allow).await?;
     let redis = RedisStores::connect(&url, &config.redis, &config.cache, &Cores::current_runtime())?;
     Ok((redis, embedded_redis))

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     Global, block_on,
-    bootstrap::{open_existing_database, open_redis_without_database},
+    bootstrap::{connect_redis, open_existing_database},
 };
 use crate::{
     crypto::key_rotation::SigningStart,
@@ -21,7 +21,7 @@ use crate::{
 pub enum KeysCommand {
     /// List the keys and their states
     List,
-    /// Create a new key; it is published at once and signs after keys.publish_before
+    /// Create a new key; it is published at once, and signs once keys.publish_before has passed
     Rotate(RotateArgs),
     /// Retire a key at once: tokens that it signed are refused from now on
     Retire(RetireArgs),
@@ -61,7 +61,7 @@ pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
                 println!("Created the key {}. It signs from {}.", key.kid, key.signs_from);
             }
             KeysCommand::Retire(RetireArgs { kid }) => {
-                let (redis, embedded_redis) = open_redis_without_database(&config).await?;
+                let (redis, embedded_redis) = connect_redis(&config).await?;
                 let retired = keys::retire(&clock, &sql, &redis.revocation_log, kid).await;
                 // Redis is closed before an error is returned.
                 redis.close().await;

@@ -1,4 +1,5 @@
-//! Rewrites other systems' password hashes in the stored form: the strings that [`super::schemes`] reads.
+//! Rewrites other systems' password hashes in the stored form: the strings that [`super::schemes`] reads. [`BASE64`]
+//! decodes with or without padding.
 
 use std::borrow::Cow;
 
@@ -108,9 +109,9 @@ pub(super) fn normalize(text: &str) -> Result<Cow<'_, str>, BadHash> {
         let rewritten = match scheme {
             // Django puts its own name of the scheme in front of a complete hash: `bcrypt$$2b$…`, `argon2$argon2id$…`. The latter lacks
             // the first `$` of the hash.
-            "argon2" | "bcrypt" if rest.starts_with(['$', 'a']) => {
-                let hash = if rest.starts_with('$') { rest.to_owned() } else { format!("${rest}") };
-                return Ok(strip_padding(&hash).into_owned().into());
+            "argon2" | "bcrypt" if rest.starts_with('$') => return Ok(strip_padding(rest)),
+            "argon2" if rest.starts_with("argon2") => {
+                return Ok(strip_padding(&format!("${rest}")).into_owned().into());
             }
             // `schemes` reads Django's spelling
             "bcrypt_sha256" => return Ok(text.into()),
@@ -140,7 +141,7 @@ pub(super) fn normalize(text: &str) -> Result<Cow<'_, str>, BadHash> {
 
 /// Removes base64 padding from the parts of a PHC string.
 fn strip_padding(text: &str) -> Cow<'_, str> {
-    // `$2` begins a bcrypt hash, which is no PHC string
+    // `$2` begins a bcrypt hash, which has no padding: with an `=` it is damaged
     let is_phc = text.starts_with('$') && !text.starts_with("$2");
     let is_padded = text.ends_with('=') || text.contains("=$");
     if !is_phc || !is_padded {
@@ -182,7 +183,7 @@ fn passlib_pbkdf2(text: &str) -> Option<String> {
         "pbkdf2" => Pbkdf2Digest::Sha1,
         _ => Pbkdf2Digest::parse(scheme.strip_prefix("pbkdf2-")?)?,
     };
-    // `parse` alone would accept a plus sign
+    // a PHC string has `i=…` in this place; `parse` alone would accept `+29000`
     if !rounds.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
@@ -205,7 +206,7 @@ fn better_auth(text: &str) -> Option<String> {
 /// SHA-1 and 1000 rounds. Version 3 is a byte 1, then the digest, the rounds and the length of the salt as 32-bit big-endian
 /// numbers, then the salt and the hash.
 fn aspnet(text: &str) -> Option<String> {
-    let blob = BASE64_STANDARD.decode(text).ok()?;
+    let blob = BASE64_STANDARD.decode(text).ok()?; // requires the padding
     let number = |offset: usize| Some(u32::from_be_bytes(blob.get(offset..offset + 4)?.try_into().ok()?));
     match blob.first()? {
         0 if blob.len() == 1 + 16 + 32 => Some(pbkdf2(Pbkdf2Digest::Sha1, 1000, &blob[1..17], &blob[17..])),
@@ -228,7 +229,7 @@ fn aspnet(text: &str) -> Option<String> {
 /// The name of a format that is recognized, but not supported.
 fn name_unsupported(text: &str) -> Option<&'static str> {
     /// Prefixes of hashes, with the names of their formats.
-    const PREFIXES: [(&str, &str); 19] = [
+    const PREFIXES: [(&str, &str); 18] = [
         ("$1$", "MD5 crypt"),
         ("$apr1$", "Apache's MD5 crypt"),
         ("$5$", "SHA-256 crypt"),
@@ -244,7 +245,6 @@ fn name_unsupported(text: &str) -> Option<&'static str> {
         ("{", "an LDAP userPassword value"),
         ("sha256$", "a single-round hash of Werkzeug"),
         ("sha512$", "a single-round hash of Werkzeug"),
-        ("md5$", "a single-round hash"),
         ("*", "MySQL's PASSWORD()"),
         ("0x0200", "SQL Server's PWDENCRYPT"),
         // "scrypt" in base64
@@ -273,7 +273,7 @@ fn log2(text: &str) -> Option<u32> {
 
 /// Decodes hexadecimal.
 fn hex(text: &str) -> Option<Vec<u8>> {
-    // `from_str_radix` alone would accept a plus sign
+    // `from_str_radix` alone would accept `+f`
     if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }

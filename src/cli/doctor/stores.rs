@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Finding, keys, mail};
 use crate::{
-    cli::bootstrap::{missing_sqlite_file, open_redis_without_database},
+    cli::bootstrap::{connect_redis, missing_sqlite_file},
     config::Config,
     domain::clock::Clock,
     service::readiness,
@@ -26,7 +26,7 @@ const OLDEST_POSTGRES: u32 = 15;
 /// The findings of both stores. A store that cannot be checked is a finding, too.
 pub(super) async fn check(config: &Config, clock: &Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match open_redis_without_database(config).await {
+    match connect_redis(config).await {
         Err(error) => findings.push(Finding::fail("redis", format!("{error:#}"))),
         Ok((redis, embedded_redis)) => {
             match check_redis(&redis.health, clock).await {

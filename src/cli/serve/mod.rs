@@ -86,7 +86,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         format!("listen: can't listen on {}; choose another address or port (LATCHKEY_LISTEN)", state.config.listen)
     })?;
     state.redis.revocation_log.start_replication();
-    // Ends all sessions if Redis was restored from an old copy, in which the mark, a regularly written time, is too old.
+    // Nodes regularly write a mark, the current time. If Redis' mark is too old, Redis was restored: all sessions end.
     let known_mark = session_mark::check_at_start(&state).await;
     let metrics = listen_for_metrics(&state.config)?;
     let metrics_address = metrics.as_ref().map(TcpListener::local_addr).transpose()?;
@@ -149,7 +149,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     let shutdown = async {
         stop.wait().await;
         systemd::notify_stopping();
-        draining.0.cancel(); // for the metrics
+        draining.0.cancel(); // `/readyz` of the metrics' listener fails
         tokio::spawn(async move {
             stop.wait().await;
             tracing::warn!("second stop signal received: exiting at once; requests in flight get no response");
@@ -166,23 +166,25 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     drop(stop_mail);
     if tokio::time::timeout(BACKGROUND_STOP_TIMEOUT, mail).await.is_err() {
         tracing::warn!(
-            "mail: stopping, delivery attempts that did not end within {} s are abandoned: a node sends these mails \
-             again, so a recipient may get one twice",
+            "mail: abandoned the delivery attempts that did not end within {} s: a node sends these mails again, so \
+             a recipient may get one twice",
             BACKGROUND_STOP_TIMEOUT.as_secs()
         );
     }
     // The metrics stop last, so that the shutdown is visible in them.
     drop(stop_metrics);
-    if let Some(metrics_server) = metrics_server {
-        metrics_server.await??; // a panic, or an error of the server
-    }
+    let metrics_served = match metrics_server {
+        Some(server) => server.await,
+        None => Ok(Ok(())),
+    };
     services.close().await;
     tracing::info!("stopped");
+    metrics_served??; // a panic, or an error of the server
     Ok(served?)
 }
 
-/// Listens for Prometheus. If the default port is in use, perhaps by another node, the service runs without metrics. A
-/// configured port must be free.
+/// Listens for Prometheus. If the default address is in use, perhaps by another node, the service runs without metrics. Any
+/// other address must be free.
 fn listen_for_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
     let Some(address) = config.metrics.listen else { return Ok(None) };
     match server::listen(address) {
