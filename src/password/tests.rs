@@ -17,7 +17,7 @@ pub(super) fn settings() -> PasswordSettings {
         threads: 1,
         queue: 2,
         max_import_memory_kib: 65536,
-        max_import_work: 32,
+        max_import_work: 32, // in argon2id hashes with the default settings
         pepper: None,
         previous_peppers: Vec::new(),
     }
@@ -39,9 +39,11 @@ const GOOD: &str = "tidal engine verse marmalade";
 #[tokio::test]
 async fn hash_matches_its_own_password_only() {
     let hasher = hasher(&settings());
-    // 128 characters (`max_length`) of one byte each, and of four bytes each, in an order that the policy does not find weak
-    let ascii: String = (0..128_u32).filter_map(|n| char::from_u32(33 + n * 37 % 94)).collect();
-    let wide: String = (0..128_u32).filter_map(|n| char::from_u32(0x1_F300 + n * 37 % 256)).collect();
+    // 128 characters (`max_length`), of one and of four bytes each. Steps of 37 avoid sequences, which are weak.
+    let spread = |first: u32, count: u32| -> String {
+        (0..128_u32).filter_map(|n| char::from_u32(first + n * 37 % count)).collect()
+    };
+    let (ascii, wide) = (spread(u32::from('!'), 94), spread(u32::from('🌀'), 256));
     for good in [GOOD.to_owned(), "日本語のパスワード四つ".to_owned(), " tidal engine verse ".to_owned(), ascii, wide]
     {
         let hash = hash(&hasher, &good).await;
@@ -124,21 +126,21 @@ async fn verify_of_unknown_account_or_too_long_password_is_a_mismatch() {
 #[tokio::test]
 async fn full_queue_refuses_and_cancelled_calls_are_skipped() {
     let hasher = hasher(&settings());
-    let (started, is_started) = mpsc::channel();
+    let (started_tx, started_rx) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let blocker = hasher.clone();
     let blocked = tokio::spawn(async move {
         blocker
             .run(move |_| {
-                started.send(()).unwrap();
+                started_tx.send(()).unwrap();
                 released.recv().unwrap();
             })
             .await
     });
-    tokio::task::spawn_blocking(move || is_started.recv().unwrap()).await.unwrap();
+    tokio::task::spawn_blocking(move || started_rx.recv().unwrap()).await.unwrap();
     // The only thread is busy, and the queue has room for two.
-    let (ran, has_run) = mpsc::channel();
-    let mut cancelled = Box::pin(hasher.run(move |_| ran.send(())));
+    let (ran_tx, ran_rx) = mpsc::channel();
+    let mut cancelled = Box::pin(hasher.run(move |_| ran_tx.send(())));
     let mut waiting = Box::pin(hasher.verify(GOOD.into(), None));
     // the first poll of a call enqueues its job
     let result = futures_util::FutureExt::now_or_never(&mut cancelled);
@@ -152,7 +154,7 @@ async fn full_queue_refuses_and_cancelled_calls_are_skipped() {
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
     assert_eq!(waiting.await.unwrap(), Verified::Mismatch);
-    assert!(has_run.recv().is_err(), "the job of the cancelled call was skipped");
+    assert!(ran_rx.recv().is_err(), "the job of the cancelled call was skipped");
     assert_eq!(hasher.queue_depth(), 0);
 }
 
@@ -162,7 +164,7 @@ async fn reserve_beyond_threads_and_queue_is_refused() {
     // One thread and a queue of two: three slots.
     let reservations: Vec<_> = (0..3).map(|_| hasher.reserve().unwrap()).collect();
     assert!(matches!(hasher.reserve(), Err(PasswordError::Busy { retry_after }) if retry_after.as_secs() == 1));
-    // the caller of `verify` reserves the slot, not `verify` itself
+    // `verify` takes no slot: only jobs fill the queue
     assert_eq!(hasher.verify(GOOD.into(), None).await.unwrap(), Verified::Mismatch, "a caller with a slot is served");
     drop(reservations);
     // the slots are free again

@@ -307,9 +307,10 @@ async fn store_result(state: &AppState, mail: &ClaimedMail, result: &DeliveryRes
             Err(error) => {
                 tracing::error!(
                     id = %mail.row.id,
+                    delivered = *result == DeliveryResult::Sent,
                     %error,
-                    "mail: storing the result of a delivery attempt failed: within minutes, a node may send the \
-                     mail again"
+                    "mail: storing the result of a delivery attempt failed. A node tries the mail again within minutes: \
+                     with delivered=true, it arrives twice. Check the database: `latchkey doctor`"
                 );
                 return;
             }

@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// The number of wrong codes in a row that are checked without a wait: `limits.factor_backoff_after` (5), and the code that causes the
-/// first wait.
+/// The number of wrong codes in a row that are checked without a wait: five (`limits.factor_backoff_after`), and a sixth,
+/// which causes the first wait.
 const CODES_WITHOUT_WAIT: usize = 6;
 
 /// A cluster whose nodes trust `X-Forwarded-For`.
@@ -84,8 +84,8 @@ async fn codes_from_unrecognized_addresses_share_one_count() {
             assert_eq!(answer.problem(), problem(401, "invalid_code"));
             checked += 1;
         };
-        for unused in 0..20 {
-            let answer = present_code(&node, &format!("198.51.100.{unused}"), &sign_in, "totp", &wrong).await;
+        for fresh_host in 0..20 {
+            let answer = present_code(&node, &format!("198.51.100.{fresh_host}"), &sign_in, "totp", &wrong).await;
             assert_eq!(answer.status, 429, "no address has attempts of its own");
         }
         cluster.advance(Duration::from_secs(wait));
@@ -117,7 +117,7 @@ async fn stranger_who_knows_the_password_does_not_lock_the_owner_out() {
 }
 
 #[tokio::test]
-async fn recognized_network_is_throttled_by_itself_and_success_resets_its_failures() {
+async fn recognized_network_has_a_count_of_its_own_and_success_resets_it() {
     let cluster = behind_proxy();
     let node = cluster.node().await;
     node.register("ada").await;
@@ -228,7 +228,7 @@ async fn password_reset_forgets_the_devices_that_the_account_recognizes() {
 
 #[tokio::test]
 async fn second_steps_of_one_address_are_limited() {
-    let mut cluster = TestCluster::new();
+    let mut cluster = cluster();
     cluster.config.limits.factor_per_address =
         Some(latchkey::domain::limit::Quota { count: 3, window: Duration::from_mins(5) });
     let node = cluster.node().await;

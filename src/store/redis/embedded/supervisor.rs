@@ -51,8 +51,8 @@ async fn restart(launcher: &Launcher, pause: &mut Duration) -> Server {
                 tracing::error!(
                     %error,
                     cause,
-                    "the embedded Redis does not start, retrying within 5 s; meanwhile requests get 503. Correct \
-                     the problem in error and cause"
+                    "the embedded Redis does not start, retrying within 5 s; meanwhile requests get 503. The \
+                     fields error and cause say what to correct"
                 );
             }
         }
