@@ -184,7 +184,7 @@ impl EmailLoginApi {
         let presented = parse_link_or_code(request.token, "email", request.email, request.code)?;
         let request_secret = request.request.0.into();
         let known_device = client.device_token.clone();
-        let origin = client.into_origin_with_device(request.device.map(printable));
+        let origin = client.into_session_origin_with_device(request.device.map(printable));
         let (tokens, device_token) =
             email_login::verify(state, &presented, &request_secret, transport, origin, known_device.as_ref()).await?;
         Ok(SignedInResponse::new(tokens, Some(device_token)))

@@ -237,11 +237,6 @@ impl From<LoginError> for ProblemError {
     }
 }
 
-/// The problem of a failed sign-in. The sign-in page shows it too.
-pub(in crate::http) fn problem(error: LoginError) -> ProblemError {
-    error.into()
-}
-
 /// The errors of a refresh.
 struct RefreshProblems;
 
@@ -332,7 +327,7 @@ impl LoginApi {
             password: request.password.0,
             transport,
             device: client.device_token.clone(),
-            origin: client.into_origin_with_device(request.device.map(printable)),
+            origin: client.into_session_origin_with_device(request.device.map(printable)),
             // the browser keeps its cookie, and so its session, unless this sign-in sets another
             replaces: replaced.filter(|_| transport == Transport::Cookie),
             wanted_acr: Acr::default(), // this call requests no level
@@ -360,7 +355,7 @@ impl LoginApi {
     ) -> Result<SignedInResponse, Failed<RefreshProblems>> {
         let body_token = request.and_then(|request| request.refresh_token);
         let is_from_cookie = body_token.is_none() && cookie_token.is_some();
-        let origin = client.into_origin();
+        let origin = client.into_session_origin();
         let outcome = match (&body_token, &cookie_token) {
             // Pages of other sites must not set the cookie. So the session of a token that they send must not be a cookie session.
             (Some(token), _) if cross_site_problem.is_some() => {

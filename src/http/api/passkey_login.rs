@@ -168,7 +168,7 @@ impl PasskeyLoginApi {
             credential: request.credential.0,
             transport,
             device: client.device_token.clone(),
-            origin: client.into_origin_with_device(device_name),
+            origin: client.into_session_origin_with_device(device_name),
             // the browser keeps its cookie, and so its session, unless this sign-in sets another
             replaces: replaced.filter(|_| transport == Transport::Cookie),
         };

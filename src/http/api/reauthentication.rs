@@ -38,12 +38,12 @@ pub struct ReauthenticationApi;
 struct ReauthenticateRequest {
     /// The password. Enough for an account without a second factor.
     password: Option<Secret>,
-    /// The second factor of `code`: `totp` or `recovery_code`.
+    /// The kind of `code`: `totp` or `recovery_code`. With `credential`: `passkey`, or nothing.
     method: Option<MethodName>,
     /// The code.
     code: Option<Secret>,
-    /// A passkey: the `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`), with the options of
-    /// `POST /v1/me/reauthenticate/passkey/options`.
+    /// A passkey: the `PublicKeyCredential` that `navigator.credentials.get` returns for the options of
+    /// `POST /v1/me/reauthenticate/passkey/options`, in its JSON form (`toJSON`).
     credential: Option<JsonObject>,
 }
 
@@ -123,11 +123,6 @@ impl Problems for ReauthenticateProblems {
     ];
 }
 
-/// Converts the error of a step-up to a problem. Pages use this function too.
-pub(in crate::http) fn problem(error: ReauthenticateError) -> ProblemError {
-    error.into()
-}
-
 impl From<ReauthenticateError> for ProblemError {
     fn from(error: ReauthenticateError) -> Self {
         match error {
@@ -200,7 +195,7 @@ impl ReauthenticationApi {
             password: request.password.map(|password| password.0),
             credential: request.credential.map(|credential| credential.0),
             device: client.device_token.clone(),
-            origin: client.into_origin(),
+            origin: client.into_session_origin(),
         };
         let reauthenticated = reauthenticate(state, &caller, input).await?;
         Ok(ReauthenticateResponse::Ok(Json(reauthenticated.into())))

@@ -183,7 +183,7 @@ pub(super) fn continuation(
     Continuation {
         challenge: challenge.0,
         device: client.device_token.clone(),
-        origin: client.into_origin(),
+        origin: client.into_session_origin(),
         accepted: cookie_refusal.accepted_for_sign_in(),
         replaces,
     }

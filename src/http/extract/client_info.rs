@@ -34,12 +34,12 @@ pub struct ClientInfo {
 
 impl ClientInfo {
     /// The data that a session stores about the client, without a name of the device.
-    pub fn into_origin(self) -> SessionOrigin {
-        self.into_origin_with_device(None)
+    pub fn into_session_origin(self) -> SessionOrigin {
+        self.into_session_origin_with_device(None)
     }
 
     /// The data that a session stores about the client, with the name that the client gave its device.
-    pub fn into_origin_with_device(self, device: Option<String>) -> SessionOrigin {
+    pub fn into_session_origin_with_device(self, device: Option<String>) -> SessionOrigin {
         SessionOrigin { ip: self.ip, user_agent: self.user_agent, device }
     }
 }

@@ -288,7 +288,7 @@ impl TokenApi {
                     code_verifier: require_verifier(form.code_verifier, &client)?,
                     resource: form.resource,
                 };
-                let (tokens, id_token) = exchange_code(state, &client, exchange, &info.into_origin()).await?;
+                let (tokens, id_token) = exchange_code(state, &client, exchange, &info.into_session_origin()).await?;
                 Ok(TokenAnswer::for_app(tokens, id_token))
             }
             GrantTypeName::RefreshToken => {
@@ -297,7 +297,7 @@ impl TokenApi {
                 let Some(client) = caller.registered_client(state)? else {
                     // the first-party client, whose sessions the REST API starts
                     check_scope(form.scope.as_deref(), &state.config.token.scope)?;
-                    let tokens = refresh::refresh_in_body(state, token.expose(), &info.into_origin()).await?;
+                    let tokens = refresh::refresh_in_body(state, token.expose(), &info.into_session_origin()).await?;
                     return Ok(TokenAnswer::for_first_party(tokens));
                 };
                 // A service client has no sessions, so another client's token was presented (RFC 6749, section 5.2).
@@ -308,7 +308,7 @@ impl TokenApi {
                 credentials::require_grant(&client, GrantType::RefreshToken)?;
                 check_scope(form.scope.as_deref(), &client.scopes.to_string())?;
                 let resource = form.resource.as_deref();
-                let origin = info.into_origin();
+                let origin = info.into_session_origin();
                 let (tokens, id_token) =
                     refresh::refresh_for_client(state, &client, token.expose(), resource, &origin).await?;
                 Ok(TokenAnswer::for_app(tokens, id_token))

@@ -13,10 +13,7 @@ use super::{
 };
 use crate::{
     domain::factor::FactorKind,
-    http::{
-        api::reauthentication,
-        problem::{Code, ProblemError},
-    },
+    http::problem::{Code, ProblemError},
     pages::views::Reauthenticate as View,
     service::{
         authorize::AuthorizeStep,
@@ -99,7 +96,7 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
         visit.check_csrf(&mut form)?;
         let proof = read_proof(&visit, &mut form, &method)?;
         let outcome = reauthenticate::reauthenticate_session(&visit.state, &owner.caller, proof).await;
-        outcome.map_err(reauthentication::problem)
+        outcome.map_err(ProblemError::from)
     };
     let problem = match attempt.await {
         Ok(_) => return Ok(visit.reply().redirect_to(&continuation_url(&visit))),

@@ -134,11 +134,11 @@ pub(super) async fn with_password(
                 let typed = cookies::set(cookies::TYPED, &percent_encode(identifier), cookies::TYPED_TTL);
                 return Ok(visit.reply().cookie(typed).redirect_to_page("/verify-address?sent=1"));
             }
-            Err(problem(LoginError::EmailNotVerified))
+            Err(LoginError::EmailNotVerified.into())
         }
         Err(LoginError::SecondFactorRequired(challenge)) => ask_second_factor(visit, &challenge).await,
         Err(LoginError::EnrolmentRequired(challenge)) => Ok(ask_enrolment(visit, &challenge)),
-        Err(error) => Err(problem(error)),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -172,10 +172,6 @@ pub(super) fn ask_enrolment(visit: &Visit, challenge: &IssuedChallenge) -> Respo
     visit.reply().cookie(second_factor::cookie(challenge)).redirect_to_page("/sign-in/enrol")
 }
 
-fn problem(error: LoginError) -> ProblemError {
-    crate::http::api::login::problem(error)
-}
-
 /// Continues a sign-in after a successful authentication, by the step that is still required.
 ///
 /// # Errors
@@ -185,7 +181,7 @@ pub(super) async fn proceed(visit: &Visit, step: SignInStep) -> Result<Response,
         SignInStep::SignedIn(signed_in) => {
             finish(visit, signed_in.grant.account, signed_in.grant.session, Some(&signed_in.device)).await
         }
-        SignInStep::EmailVerificationRequired => Err(problem(LoginError::EmailNotVerified)),
+        SignInStep::EmailVerificationRequired => Err(LoginError::EmailNotVerified.into()),
         SignInStep::SecondFactorRequired(challenge) => ask_second_factor(visit, &challenge).await,
         SignInStep::EnrolmentRequired(challenge) => Ok(ask_enrolment(visit, &challenge)),
         SignInStep::PasswordRequired => Err(password_required()),

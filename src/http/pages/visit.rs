@@ -94,7 +94,7 @@ impl Visit {
 
     /// The origin of a session that starts now.
     pub(super) fn session_origin(&self) -> SessionOrigin {
-        self.client.clone().into_origin()
+        self.client.clone().into_session_origin()
     }
 
     /// The path of the account page to go to after a sign-in, without the prefix of all pages; empty for the first account page.
