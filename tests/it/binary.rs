@@ -177,7 +177,7 @@ async fn created_files_are_readable_by_the_owner_only() {
     assert_eq!(mode("latchkey-data/secret"), 0o600);
     assert_eq!(mode("latchkey-data/latchkey.db"), 0o600);
     assert_eq!(mode("latchkey-data/redis"), 0o700);
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,7 +216,7 @@ async fn data_directory_in_use_is_refused() {
     let text = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1), "{text}");
     assert!(text.contains("LATCHKEY_DATA_DIR"), "the error names the setting to change: {text}");
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl DocumentShell {
     /// Stops the running node, if any, and starts one by a command such as `LATCHKEY_FACTORS_REQUIRED=all latchkey serve`.
     pub fn serve(&mut self, command_line: &str) {
         if let Some(former) = self.service.take() {
-            drop(former.end(Signal::TERM));
+            former.end(Signal::TERM);
         }
         let (environment, arguments) = command_line.trim().split_once("latchkey ").unwrap();
         let arguments: Vec<_> = arguments.split(' ').collect();
@@ -75,7 +75,7 @@ impl DocumentShell {
 
     pub fn end(self) {
         if let Some(service) = self.service {
-            drop(service.end(Signal::TERM));
+            service.end(Signal::TERM);
         }
     }
 }

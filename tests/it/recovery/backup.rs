@@ -85,7 +85,7 @@ async fn restore_ends_all_sessions_by_default() {
     let service = Service::start(old.path());
     service.client.register("ada").await;
     let session = service.client.login("ada").await;
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
     let backup = new.path().join("backup");
     expect_success(old.path(), &["backup", backup.to_str().unwrap()]);
     // The backup has the session, which ends only now.
@@ -107,7 +107,7 @@ async fn restore_over_a_service_or_of_a_damaged_backup_changes_nothing() {
     let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let service = Service::start(old.path());
     service.client.register("ada").await;
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
     let backup = new.path().join("backup");
     let path = backup.to_str().unwrap();
     expect_success(old.path(), &["backup", path]);
@@ -142,7 +142,7 @@ async fn restore_without_secret_says_that_the_service_needs_the_former_secret() 
     };
     let service = Service::spawn(command_with_secret(old.path(), &["serve"])).unwrap();
     service.client.register("ada").await;
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
     let backup = new.path().join("backup");
     let output =
         command_with_secret(old.path(), &["backup", backup.to_str().unwrap(), "--no-sessions"]).output().unwrap();
@@ -175,7 +175,7 @@ async fn backup_with_postgres_lacks_the_database_and_prints_the_command_for_it()
     let (code, text) = run_with_postgres(&["backup", "copy"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Wrote secret, sessions.rdb") && text.contains("pg_dump --format=custom"), "{text}");
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
 
     // The node's machine is lost, but not the database. Without the database's URL, the restore expects a database in the backup.
     fs::remove_dir_all(folder.path().join("latchkey-data")).unwrap();

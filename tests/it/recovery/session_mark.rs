@@ -22,8 +22,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// The Redis key of the mark: the time that nodes write to Redis and to the database once a minute.
 const MARK_KEY: &str = "lk:m";
 
-/// Whether the session's refresh token is accepted. A later call with the same tokens is a repeat in the grace window, which is accepted
-/// while the session is live.
+/// Whether the session is live: its refresh token is accepted. The tokens can be passed again, as a repeat in the grace window.
 async fn can_refresh(client: &Client, tokens: &Tokens) -> bool {
     let answer = client.refresh(&tokens.refresh).await;
     if answer.status == 200 {
@@ -99,7 +98,6 @@ async fn i3_redis_without_a_mark_ends_its_sessions_only_if_the_database_has_one(
     let mut last_mark = None;
     session_mark::check(&node.state, &mut last_mark).await.unwrap();
     assert!(can_refresh(&node.client, &session).await);
-    let session = node.login("ada").await;
     cluster.redis.command(&["DEL", MARK_KEY]);
     // as if the node had started again: it knows no mark before its first check
     last_mark = None;
@@ -121,12 +119,12 @@ async fn i3_session_that_ended_after_the_copy_of_redis_stays_ended() {
     let session = service.client.login("ada").await;
     // The first check writes the mark.
     crate::harness::wait::until("the mark is written", || async { marked_at(&data).await.is_some() }).await;
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
     copy_folder(&data.join("redis"), &folder.path().join("copy"));
 
     let service = Service::start(folder.path());
     service.client.logout(&session.refresh).await.expect(204);
-    drop(service.end(Signal::TERM));
+    service.end(Signal::TERM);
     // as if the service had run for three more minutes: longer than the tolerance
     let three_minutes_ms = 180_000;
     let later = marked_at(&data).await.unwrap() + three_minutes_ms;
@@ -155,6 +153,7 @@ async fn marked_at(data: &Path) -> Option<i64> {
     row.map(|(mark,)| mark)
 }
 
+/// An operator runs this command after a restore that nodes don't detect by the mark (docs/operations.md).
 #[tokio::test(flavor = "multi_thread")]
 async fn session_revoke_everyone_ends_the_sessions_of_all_accounts() {
     let folder = tempfile::tempdir().unwrap();
