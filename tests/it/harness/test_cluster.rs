@@ -190,7 +190,7 @@ impl TestCluster {
         self.service_client_with(NewClient { name: name.to_owned(), scopes, ..NewClient::default() }).await
     }
 
-    /// Creates a service client and makes every running node load it.
+    /// Creates a client, a service or an app, and makes every running node load it.
     pub async fn service_client_with(&self, new: NewClient) -> ServiceClient {
         let sql = self.sql().await;
         let added = clients::add(&self.config.token, &self.clock, &Entropy::system(), &sql, new).await;

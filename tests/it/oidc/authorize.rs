@@ -40,7 +40,7 @@ async fn browser_without_session_is_sent_to_sign_in_and_returns_with_handle() {
     let back = format!("/oauth2/authorize?request={handle}");
     let answer = browser.get(&node, &back).await;
     assert_eq!(page_and_handle(&node, &answer), ("/account/sign-in".to_owned(), handle));
-    let browser = Browser::signed_in(&node, "ada").await;
+    let browser = Browser::signed_in(&node, "ada").await; // the same browser, signed in
     let answer = browser.get(&node, &back).await;
     assert_eq!(response_of(&answer)["state"], "a state");
     // A second tab, or the button to go back, gets no second code.
@@ -72,7 +72,7 @@ async fn form_post_response_is_a_form_that_the_page_script_submits() {
     let policy = answer.header("content-security-policy");
     assert!(policy.contains("script-src 'self'"), "{policy}");
     assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
-    assert!(!policy.contains("form-action"), "the client may redirect anywhere: {policy}");
+    assert!(!policy.contains("form-action"), "it would also restrict redirects of the client: {policy}");
     assert_eq!(answer.header("cache-control"), "no-store");
     assert_eq!(answer.header("x-frame-options"), "DENY");
     // the client must not get the user's CSRF token
@@ -108,14 +108,14 @@ async fn error_of_request_goes_to_client() {
         (valid.with("prompt", "unknown"), "invalid_request"),
         (valid.with("max_age", "soon"), "invalid_request"),
         (valid.with("max_age", "-1"), "invalid_request"),
-        // the user has just authenticated (the clock stands still), so a new authentication would not reach aal3
+        // no sign-in reaches aal3
         (valid.with("acr_values", "aal3"), "unmet_authentication_requirements"),
         // `e30` is an empty object in base64url
         (valid.with("id_token_hint", "e30.e30.e30"), "invalid_request"),
-        (valid.with_another("request", "e30.e30."), "request_not_supported"),
-        (valid.with_another("request_uri", "https://app.example.com/r"), "request_uri_not_supported"),
-        (valid.with_another("registration", "{}"), "registration_not_supported"),
-        (valid.with_another("resource", "https://other.example.com"), "invalid_target"),
+        (valid.with("request", "e30.e30."), "request_not_supported"),
+        (valid.with("request_uri", "https://app.example.com/r"), "request_uri_not_supported"),
+        (valid.with("registration", "{}"), "registration_not_supported"),
+        (valid.with("resource", "https://other.example.com"), "invalid_target"),
         (valid.with_another("nonce", "another"), "invalid_request"),
         (valid.with_another("scope", "openid"), "invalid_request"),
         // values are at most 2,048 bytes long
@@ -169,14 +169,14 @@ async fn prompt_none_never_shows_a_page() {
     let cluster = TestCluster::new();
     let (node, shop) = node_with_ada_and_shop(&cluster).await;
     let app = AppSettings { asks_consent: true, ..web("asking").app };
-    cluster.service_client_with(NewClient { app, ..web("asking") }).await;
+    cluster.service_client_with(NewClient { app, ..web("asking") }).await; // another app
     let silent = Request::for_client(&shop.id).with("prompt", "none");
     let error = async |browser: &Browser, request: &Request| {
         response_of(&browser.authorize(&node, request).await.expect(303)).remove("error")
     };
     assert_eq!(error(&Browser::default(), &silent).await.as_deref(), Some("login_required"));
     let browser = Browser::signed_in(&node, "ada").await;
-    cluster.advance(Duration::from_secs(1)); // the sign-in precedes the requests
+    cluster.advance(Duration::from_secs(1)); // else the sign-in would count as one for the requests
     assert_eq!(error(&browser, &silent).await, None);
     assert_eq!(error(&browser, &silent.with("client_id", "asking")).await.as_deref(), Some("consent_required"));
     assert_eq!(error(&browser, &silent.with("acr_values", "aal2")).await.as_deref(), Some("login_required"));
@@ -220,7 +220,7 @@ async fn prompt_and_max_age_require_a_new_authentication() {
         let back = format!("/oauth2/authorize?request={handle}");
         // The old session is not enough, however often the browser returns.
         assert_eq!(page_and_handle(&node, &browser.get(&node, &back).await).0, expected);
-        // a new authentication must be later than the request
+        // so that the new authentication has another time than the request
         cluster.advance(Duration::from_secs(1));
         let reauthenticated = Browser::signed_in(&node, "ada").await;
         let code = response_of(&reauthenticated.get(&node, &back).await).remove("code").unwrap();
@@ -243,6 +243,7 @@ async fn acr_values_require_a_session_of_that_level() {
     // An account without a second factor can't reach the level: the client receives an error, so that the browser does not loop.
     cluster.advance(Duration::from_secs(1));
     let reauthenticated = Browser::signed_in(&node, "ada").await;
+    // an error ends its request, so this is another one
     let (_, second_handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     let back = format!("/oauth2/authorize?request={second_handle}");
     let response = response_of(&reauthenticated.get(&node, &back).await);
