@@ -106,7 +106,7 @@ impl Builder {
         self
     }
 
-    /// Sets how long the feed may be lost before the sessions that are registered with [`Verifier::on_end`] end with
+    /// Sets how long the feed may be silent before the sessions that are registered with [`Verifier::on_end`] end with
     /// [`crate::EndCause::FeedLost`]: the longest delay of a revocation for an open connection. Default, and minimum:
     /// [`Builder::max_staleness`]. A longer time keeps connections open while Latchkey is unreachable.
     pub fn end_after_silence(mut self, silence: Duration) -> Self {

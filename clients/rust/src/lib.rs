@@ -39,7 +39,7 @@
 //!
 //! [`Verifier::watch`] and [`Verifier::on_end`] register a session for which the service holds a connection, an event stream or
 //! a long job. The registration ends with an [`EndCause`] when the session ends, its last known token expires, its claims
-//! change, or the feed is lost for longer than [`Builder::end_after_silence`].
+//! change, or the feed is silent for longer than [`Builder::end_after_silence`].
 //!
 //! ```no_run
 //! # use latchkey_verify::{Verifier, VerifyError};

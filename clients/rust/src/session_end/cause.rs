@@ -20,7 +20,7 @@ pub enum EndCause {
     ClaimsChanged,
     /// The last known token of the session has expired, and the verifier has seen no newer one.
     TokenExpired,
-    /// The revocation feed has been lost for longer than [`crate::Builder::end_after_silence`], or the verifier was dropped.
+    /// The revocation feed has been silent for longer than [`crate::Builder::end_after_silence`], or the verifier was dropped.
     FeedLost,
 }
 
