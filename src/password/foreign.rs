@@ -1,4 +1,4 @@
-//! Rewrites other systems' password hashes in the stored form: the strings that [`super::schemes`] reads. [`BASE64`]
+//! Rewrites other systems' password hashes in the stored form: the strings that [`super::schemes`] reads. `BASE64`
 //! decodes with or without padding.
 
 use std::borrow::Cow;

@@ -241,15 +241,15 @@ mod tests {
     /// A pool of one thread, whose first job blocks it until the returned sender sends.
     fn busy_pool(queue: usize) -> (Pool, Sender<()>) {
         let pool = Pool::start(1, queue, BLOCKS).unwrap();
-        let (started, is_started) = channel();
+        let (started_tx, started_rx) = channel();
         let (release, released) = channel::<()>();
         let block = move |_: &mut Memory| -> Option<Delivery> {
-            started.send(()).unwrap();
+            started_tx.send(()).unwrap();
             released.recv().unwrap();
             None
         };
         assert!(pool.submit(Box::new(block)).is_ok());
-        is_started.recv().unwrap();
+        started_rx.recv().unwrap();
         (pool, release)
     }
 
