@@ -50,7 +50,7 @@ const MAX_CODE_FLOWS_PER_SECOND: f64 = 10_000.0;
 /// Number of different access tokens in the requests of `GET /v1/me`. Each is from a sign-in, because the seeded sessions have no account.
 const ME_TOKENS: usize = 64;
 
-/// Number of sessions that the sign-outs of [`Scenario::Mix`] can end at its start. Its sign-ins add further ones.
+/// Number of sessions that exist for the sign-outs of [`Scenario::Mix`] when it starts. Its sign-ins add further ones.
 const MIX_ENDING_SESSIONS: usize = 2000;
 
 /// Number of connections of the sign-in flood.

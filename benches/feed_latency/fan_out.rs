@@ -31,7 +31,8 @@ use super::{
 pub const SUBSCRIBERS: usize = 1000;
 /// The number of events. Each is sent when the previous event has reached every subscriber.
 pub const EVENTS: usize = 200;
-/// The length in bytes of the text that the bare loop writes for an event, without the blank line after it.
+/// The length in bytes of the text that the bare loop writes for an event, without the blank line after it: about that of a
+/// `revocation` event of a node.
 const EVENT_BYTES: usize = 230;
 
 /// Subscribes to the node, signs out [`EVENTS`] of the sessions through `client`, and prints the processor time per delivery of the

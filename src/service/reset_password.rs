@@ -140,7 +140,7 @@ async fn apply(
         account = %id,
         sessions_ended = ended,
         purpose = claim.purpose.as_str(),
-        "password of an account reset by its owner"
+        "the password of an account was set with a link or a code from a mail: its sessions have ended"
     );
     Ok(())
 }

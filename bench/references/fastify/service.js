@@ -143,7 +143,7 @@ if (cluster.isPrimary) {
 
   await app.listen({ port: Number(PORT), host: '127.0.0.1', backlog: 2048 })
 
-  // Signs and verifies tokens. The checks follow RFC 8725, as in the other reference services. `verify` returns null for an invalid token.
+  // Signs and verifies tokens. The checks are signature, algorithm, issuer, audience and expiry, as in the other reference services. `verify` returns null for an invalid token.
   async function tokenCodec(key, publicKey) {
     const { createSigner, createVerifier } = await import('fast-jwt')
     const privatePem = key.export({ type: 'pkcs8', format: 'pem' })

@@ -25,8 +25,8 @@ if (cluster.isPrimary) {
 
   /**
    * Stores node-oidc-provider's records in Redis. A record is a hash with the payload and, once consumed, the time of use. For each
-   * grant, a list names the records to delete when the grant is revoked. Times are in seconds. These
-   * lists are kept for an hour, which is longer than a benchmark.
+   * grant, a list names the records to delete when the grant is revoked. The list is kept for an hour, which is longer than a
+   * benchmark. Times are in seconds.
    */
   class RedisAdapter {
     constructor (model) {
@@ -135,7 +135,7 @@ if (cluster.isPrimary) {
       Session: 7 * DAY
     }
   })
-  // The provider trusts X-Forwarded-Proto, by which the load generator stands for a proxy that terminates TLS.
+  // The load generator sends X-Forwarded-Proto, as a proxy that terminates TLS would. The provider trusts it.
   provider.proxy = true
 
   let users = 0

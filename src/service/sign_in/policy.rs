@@ -78,8 +78,8 @@ pub(super) fn methods(
         FactorKind::Passkey => {
             !used.contains(AuthenticationMethod::HardwareKey) && !used.contains(AuthenticationMethod::SoftwareKey)
         }
-        // An unverified address may belong to another person. A mailbox that was the first factor, or that was enough to set
-        // the password, is not a second factor.
+        // An unverified address may belong to another person. A mailbox that was the first factor is not a second factor, nor is one that
+        // was enough to set the password: a reset suspends codes by mail.
         FactorKind::EmailCode => {
             requires_email_code(settings, account)
                 && account.email_verified
@@ -119,8 +119,8 @@ pub(in crate::service) fn remember_for(settings: &FactorSettings, account: &Acco
     settings.remember_device.filter(|_| !settings.required.applies_to(&account.roles))
 }
 
-/// Whether a live session must end (I14): its account must have a second factor, the session began without one, and the grace period for
-/// adding one has expired. The policy or the roles may have changed since the session began.
+/// Whether a live session must end (I14): its account must have a second factor, the session began without one, and the session's
+/// own grace period, which counts from its start, has expired. The policy or the roles may have changed since the session began.
 pub(in crate::service) fn lacks_factor(
     settings: &FactorSettings,
     acr: Acr,
@@ -156,6 +156,6 @@ pub(in crate::service) async fn longest_replacement(
         }
     };
     let left = (since + settings.grace).saturating_since(now);
-    // Not zero: the keys of the account in Redis have at least this lifetime.
+    // Not zero: this becomes the TTL of the account's sessions in Redis, which a TTL of 0 would delete.
     Ok(left.clamp(Duration::from_secs(1), longest))
 }

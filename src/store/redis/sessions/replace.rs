@@ -105,7 +105,7 @@ impl SessionStore {
             Value::Integer(claims_version.0.into()),
             Value::Bytes(authentication.map(encode_authentication).unwrap_or_default().into()),
         ];
-        // With a replacement, the script takes the new session for the excepted one.
+        // With a replacement, the script expects the new session's id where it otherwise expects the session to keep.
         let ended_sessions = AccountSessions::all(account).except(id).with_epoch(epoch);
         let answer = self.run_revoke_all(ended_sessions, reason, now, replacement_args).await?;
         match answer.as_str().as_deref() {
