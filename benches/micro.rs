@@ -90,7 +90,7 @@ fn access_tokens(criterion: &mut Criterion) {
         }
         group.finish();
     }
-    // the operations of the library alone, on a message about as long as an access token without its signature
+    // the library alone, on a message about as long as the signed part of an access token
     let mut group = criterion.benchmark_group("aws-lc-rs, ES256");
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref()).unwrap();
@@ -123,7 +123,7 @@ fn refresh_tokens(criterion: &mut Criterion) {
 }
 
 fn records(criterion: &mut Criterion) {
-    // a record is stored in Redis; `store::redis::record` describes its bytes
+    // 36 bytes, as in Redis; the flags `has_…` name its further parts (`store::redis::record`)
     let mut group = criterion.benchmark_group("session record");
     let record = Record {
         has_grant: false,
@@ -152,6 +152,7 @@ fn records(criterion: &mut Criterion) {
 fn passwords(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("password, 19456 KiB, t=2, p=1");
     group.sample_size(20);
+    // the limits of imports have no effect here
     let settings = PasswordSettings {
         min_length: 8,
         max_length: 128,

@@ -112,6 +112,7 @@ impl Workload for CodeFlow<'_> {
             post(out, "/oauth2/token", content_type, Some(&self.client.authorization), &body);
             return Some(EXCHANGE);
         }
+        // `None`: all are in use
         flow.browser = self.browsers.pop_front()?;
         navigate(out, &self.authorize_path, &flow.browser);
         Some(AUTHORIZE)
@@ -125,6 +126,7 @@ impl Workload for CodeFlow<'_> {
             flow.code = Some(code.to_owned());
             return Ok(());
         }
+        // checks only
         tokens(answer, "exchange")?;
         match answer.member("id_token") {
             Some(_) => Ok(()),
@@ -133,7 +135,7 @@ impl Workload for CodeFlow<'_> {
     }
 }
 
-/// Signs browsers in at a target that needs no form: each browser keeps the cookies that it gets and follows redirects
+/// Signs browsers in at a server that shows no form: each browser keeps the cookies that it gets and follows redirects
 /// until one leads to the app.
 pub struct BrowserSignIn {
     /// The path and query of the authorization request.
@@ -153,7 +155,7 @@ pub struct BrowserSignIn {
 /// The state of a connection's browser while it signs in.
 #[derive(Clone, Default)]
 struct Navigation {
-    /// The path of the redirect to follow; `None` when the browser has signed in.
+    /// The path of the redirect to follow; `None` before the first request and after the sign-in.
     next: Option<String>,
     cookies: Vec<(String, String)>,
     /// The names of cookies that are not for all paths. During the sign-in the workload sends them with every request.
@@ -200,7 +202,7 @@ impl Workload for BrowserSignIn {
             self.authorize_path.clone()
         };
         navigate(out, &path, &header_lines(&browser.cookies, self.headers));
-        Some(0)
+        Some(0) // the only class
     }
 
     fn answer(&mut self, connection: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {

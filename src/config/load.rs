@@ -57,6 +57,7 @@ impl Sources {
     /// Merges the sources. Each overrides the ones before: defaults, configuration file, environment, `--set`, `--data-dir`.
     pub(super) fn gather(&self, problems: &mut Vec<Problem>) -> Settings {
         let mut settings = Settings::defaults();
+        // `CONFIG_FILE` names a variable
         let variable = self.environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
         let named_file = self.config_file.clone().or_else(|| variable.map(|(_, value)| value.into()));
         let path = named_file.clone().unwrap_or_else(|| "latchkey.toml".into());
@@ -68,6 +69,7 @@ impl Sources {
         }
         settings.read_environment(&self.environment, problems);
         settings.read_flags(&self.set, problems);
+        // The schema has this key.
         if let Some(data_dir) = &self.data_dir
             && let Some(key) = schema::find("data_dir")
         {
@@ -115,7 +117,7 @@ pub fn load_listen(sources: &Sources) -> Result<SocketAddr, ConfigError> {
     Ok(parse(sources)?.listen)
 }
 
-/// The checked configuration, without the current secret.
+/// The configuration of [`load_data_locations`], without the current secret.
 fn parse(sources: &Sources) -> Result<Config, ConfigError> {
     let (config, _secret_path) = load_data_locations(sources)?;
     Ok(config)
@@ -183,6 +185,7 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
             check_exists(kind, &path).map_err(|text| error_about("data_dir", text))?;
         }
     }
+    // Without `entropy`, the directory exists: this checks its permissions only.
     if has_stores_in_data_dir || is_secret_in_data_dir {
         let folder = config.data_dir.display();
         let is_open_to_others = secret_file::create_data_dir(&config.data_dir)
@@ -196,7 +199,7 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
         SecretLocation::File(path) => {
             let file = secret_file::read(&path).map_err(|text| error_about("secret_file", text))?;
             if file.is_open_to_others {
-                // Accepted: orchestrators mount secrets with such permissions, and operators can't change them.
+                // No error: some orchestrators mount secrets only with such permissions.
                 config.warnings.push(format!("others have access to the secret: run `chmod 600 {}`", path.display()));
             }
             file.secrets

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::account::{Roles, RolesError};
 
-/// The maximum size of the metadata in a token, in bytes of JSON.
+/// The maximum size of the metadata in a token, in bytes of JSON. Checked when either changes.
 pub const MAX_TOKEN_METADATA: usize = 1024;
 
 /// The claims of an account other than its roles. Empty unless the configuration enables them (`token.email_verified`,

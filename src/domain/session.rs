@@ -47,8 +47,7 @@ pub struct SessionOrigin {
     pub device: Option<String>,
 }
 
-/// A keyed digest of the network and the user agent of a request. [`RepeatRule`] takes requests with the same tag for requests of one
-/// client.
+/// A keyed digest of the network and the user agent of a request. For [`RepeatRule`], requests with the same tag come from one client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OriginTag(pub [u8; 8]);
 
@@ -58,11 +57,11 @@ pub struct OriginTag(pub [u8; 8]);
 pub struct RepeatRule {
     /// The grace window: how long a token is answered with the current one after it was superseded.
     pub grace: Duration,
-    /// How long a superseded token is answered with the current one, counted from the issue of the current token. Applies only to a
-    /// token that was within [`Self::grace`] at that moment: its holder may have lost the response with the current token.
+    /// How long after the issue of the current token a superseded token is answered with it. Applies only to a token whose grace
+    /// window was open at that issue: its holder may have lost the response with the current token.
     pub retry_window: Duration,
-    /// A repeat from another network or user agent than the last rotation is counted: it marks every generation after the presented one.
-    /// The session ends if the last generations, as many as this number says (2 to 8), and the presented one are then all marked.
+    /// A repeat from another network or user agent than the last rotation is counted: the session remembers every generation after the
+    /// presented one as marked. It ends if the presented and the last generations, this many (2 to 8), are then all marked.
     pub counted_repeats_limit: u8,
 }
 
@@ -192,7 +191,7 @@ pub struct Liveness {
     pub idle_ends_at: Timestamp,
     /// When the session's absolute lifetime ends.
     pub ends_at: Timestamp,
-    /// The current version of the account's claims.
+    /// The current version of the account's claims, and when it changed.
     pub claims: ClaimsStamp,
     /// Whether the user has authenticated again after the sign-in. If so, older tokens of the session name an outdated authentication.
     pub stepped_up: bool,

@@ -58,7 +58,7 @@ from_store_errors!(ExchangeCodeError);
 
 /// Exchanges a code, once (I11, single use). A second exchange ends the session of the first one (RFC 6749, section 4.1.2).
 ///
-/// A refused `resource` uses the code up: only the exchange returns the granted audiences, which must contain the resource.
+/// A refused `resource` uses the code up: the step in Redis that returns the granted audiences uses it up.
 ///
 /// # Errors
 /// [`ExchangeCodeError`]
@@ -153,7 +153,7 @@ async fn issue_tokens(
     now: Timestamp,
 ) -> Result<(Tokens, Option<IdToken>), ExchangeCodeError> {
     let payload: CodePayload = serde_json::from_str(payload).map_err(|error| ServiceError::Internal(error.into()))?;
-    // The consent may have been withdrawn since the code was issued.
+    // The consent may have been withdrawn. A redirect URI that leads to the user's device needs a consent, too.
     if needs_consent(client, &input.redirect_uri) {
         let consent = state.sql.consent(grant.account, client.id.as_str()).await?;
         if consent.is_none() {
@@ -183,7 +183,8 @@ pub(super) fn set_public_client_id(grant: &mut Grant, client: &Client) {
     }
 }
 
-/// Restricts the audiences of the next access token to the issuer and one resource. `None` if the grant does not contain the resource.
+/// Restricts the audiences of the next access token to one resource and, for userinfo, the issuer. `None` if the grant lacks the
+/// resource.
 pub(super) fn restrict_to_resource(state: &AppState, grant: &mut Grant, resource: &str) -> Option<()> {
     let client = grant.client.as_deref_mut()?;
     let requested = find_audience(&client.audiences, resource)?.clone();

@@ -32,7 +32,7 @@ pub(super) enum ReplaceSessionsError {
     /// The caller's session has ended.
     #[error("the session has ended")]
     SessionEnded,
-    /// Only bearer sessions were accepted, and the caller's is a cookie session.
+    /// The caller's session is a cookie session, and the request accepts only tokens in bodies.
     #[error("the session's refresh token is in a cookie, which a page of another site must not set")]
     CookieNotAccepted,
     /// See [`ServiceError`].
@@ -42,8 +42,8 @@ pub(super) enum ReplaceSessionsError {
 
 from_store_errors!(ReplaceSessionsError);
 
-/// Ends all sessions of a locked account for `reason`, and increments its epoch. Returns the tokens of the session that replaces the
-/// caller's. On an error the caller drops the change with its transaction.
+/// Ends all sessions of the account of `change`, whose row is locked, and increments its epoch. Returns the tokens of
+/// the session that replaces the caller's. On an error the caller drops the change with its transaction.
 ///
 /// The new session keeps the authentication of the caller's session, with one exception: after a change of the password, a session that
 /// began with a password alone counts as authenticated again, because the change has verified the former password.
@@ -64,7 +64,7 @@ pub(super) async fn replace_sessions(
 
 /// Like [`replace_sessions`], but the new session has this `authentication`, unless that is `None`.
 ///
-/// If the account must have a second factor and the session lacks it, the new session ends with the grace period, like the replaced one
+/// If the account must have a second factor and the session lacks it, the new session ends with the grace period, as the old one would
 /// (I14: factors cannot be bypassed).
 ///
 /// # Errors
@@ -81,7 +81,7 @@ pub(super) async fn replace_sessions_with(
     let (now, settings) = (state.clock.now(), &state.config.session);
     let authentication = match authentication {
         Some(authentication) => Some(authentication),
-        // The exception of `replace_sessions`: without a stored authentication, the session counts as authenticated when it begins.
+        // The exception of `replace_sessions`: with `None`, the new session counts as authenticated when it begins.
         None if reason == EndReason::PasswordChanged => None,
         None => password_only_authentication(caller),
     };
@@ -117,7 +117,7 @@ pub(super) async fn replace_sessions_with(
     Ok(token_issuer::issue(state, &grant, now)?)
 }
 
-/// The authentication of a caller whose session began with a password alone; `None` for another session.
+/// The authentication of a caller who has used a password alone, at `aal1`; `None` for another session.
 ///
 /// Redis stores no authentication for such a session: it counts as authenticated when it began. The session that replaces it begins later,
 /// so its authentication must be stored.
@@ -126,7 +126,7 @@ fn password_only_authentication(caller: &AccessClaims) -> Option<Authentication>
     is_password_only.then(|| Authentication::by_password(Timestamp::from_millis(caller.auth_time.saturating_mul(1000))))
 }
 
-/// Ends all sessions of a locked account and increments its epoch, for an owner who is not signed in. Returns the number of sessions
+/// Ends all sessions of the account of `change` and increments its epoch, for an owner who is not signed in. Returns the number of sessions
 /// that ended.
 ///
 /// # Errors

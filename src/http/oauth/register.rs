@@ -164,6 +164,7 @@ impl RegistrationBody {
         let method = metadata.method();
         let has_secret = matches!(method, ClientAuthMethod::SecretBasic | ClientAuthMethod::SecretPost);
         Self {
+            // every registration has a secret; only apps that send it get it
             client_secret: has_secret.then(|| registration.secret.expose().to_owned()),
             client_secret_expires_at: has_secret.then_some(0),
             client_id_issued_at: registration.issued_at.as_secs(),

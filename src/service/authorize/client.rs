@@ -57,8 +57,8 @@ pub(super) async fn is_known(
 }
 
 /// Whether this browser may be redirected to the client without an action of its user. Anyone can publish the metadata of a client, so an
-/// unknown client may redirect users to a page of an attacker (RFC 9700, section 4.11.2). A URI with a loopback address or a scheme
-/// of the app's own is allowed, because it leads to the user's device.
+/// unknown client may redirect users to a page of an attacker (RFC 9700, section 4.11.2). A URI without https is
+/// allowed: its loopback address or own scheme leads to the user's device.
 pub(crate) async fn may_redirect(
     state: &AppState,
     client: &Client,
@@ -71,7 +71,7 @@ pub(crate) async fn may_redirect(
     is_known(state, client, browser).await
 }
 
-/// Finds a dynamic client: one that no operator has registered. Other endpoints find such a client only once an account has allowed it.
+/// Finds a dynamic client (one that no operator has registered), even if no account has allowed it. Other endpoints need that.
 async fn find_dynamic(
     state: &AppState,
     client_id: &str,
@@ -106,7 +106,7 @@ async fn find_dynamic(
 }
 
 /// The error for an unusable document, with the end of the sentence that the page shows. The cause of a failed fetch is only in the log:
-/// the page must not reveal which hosts the service can reach.
+/// the page must not reveal which hosts the service can reach. `Off` can't occur: [`find_dynamic`] has checked the setting.
 fn untrusted_document(error: DocumentError) -> UntrustedRequest {
     UntrustedRequest::ClientDocument(match error {
         DocumentError::Off | DocumentError::Fetch(_) => "it can't be fetched",

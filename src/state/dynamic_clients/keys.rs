@@ -24,12 +24,12 @@ impl DynamicClients {
         Ok(())
     }
 
-    /// Whether [`Self::keys`] sends no request: the client has no `jwks_uri`, or the outcome of the last fetch is still fresh.
+    /// Whether [`Self::keys`] sends no request: the client has no `jwks_uri`, or its last fetch, even if failed, is fresh.
     pub(in crate::state) fn has_keys(&self, loaded: &LoadedClient) -> bool {
         jwks_uri(loaded).is_none_or(|uri| self.keys.get(uri).is_some())
     }
 
-    /// Whether [`Self::recent_keys`] sends no request: the client has no `jwks_uri`, or the outcome of a fetch within the last minute is fresh.
+    /// Whether [`Self::recent_keys`] sends no request: the client has no `jwks_uri`, or a fetch of the last minute, even if failed, is fresh.
     pub(in crate::state) fn has_recent_keys(&self, loaded: &LoadedClient) -> bool {
         jwks_uri(loaded).is_none_or(|uri| self.keys.get_recent(uri).is_some())
     }
@@ -63,6 +63,7 @@ fn jwks_uri(loaded: &LoadedClient) -> Option<&str> {
 
 fn parse_keys(body: &[u8]) -> Result<Arc<ClientKeys>, DocumentError> {
     let text = std::str::from_utf8(body).map_err(|_| DocumentError::Json)?;
+    // drops keys not for signatures
     let jwks = usable_jwks(text).map_err(|_| DocumentError::Keys)?;
     Ok(Arc::new(ClientKeys::parse(&jwks).map_err(|_| DocumentError::Keys)?))
 }

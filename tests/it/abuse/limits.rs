@@ -38,6 +38,7 @@ fn assert_limited(answer: &Answer, policy: &str, wait_secs: u64) {
 
 #[tokio::test]
 async fn logins_from_one_address_are_counted_across_nodes() {
+    // it trusts `X-Forwarded-For`, unlike `TestCluster::new()`
     let mut cluster = cluster();
     cluster.config.limits.login_per_address = quota(4, 60);
     let nodes = [cluster.node().await, cluster.node().await];
@@ -187,7 +188,7 @@ async fn password_changes_are_limited_by_session() {
     cluster.config.limits.password_change_per_account = quota(3, 60);
     let node = cluster.node().await;
     node.register("ada").await;
-    // two sessions of one account
+    // two sessions of one account: the limit counts each alone
     let (thief, owner) = (node.login("ada").await, node.login("ada").await);
     for number in 0..3 {
         let guess = format!("guess {number}");
@@ -264,6 +265,7 @@ async fn login_without_limits_is_never_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn registrations_without_redis_are_limited_by_the_node() {
+    // the settings that nodes require
     let server = Redis::stopped(DURABLE);
     let mut cluster = crate::degradation::cluster(&server);
     // so that calls to the stopped Redis server fail soon

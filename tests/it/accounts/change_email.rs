@@ -82,7 +82,7 @@ async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_h
     // an account is owned even if its only verified address is a secondary one
     node.register("grace").await;
     let grace = node.login("grace").await;
-    let (_, grace) = add_verified(&cluster, &node, &grace, "grace.work").await;
+    let (_address_id, grace) = add_verified(&cluster, &node, &grace, "grace.work").await;
     let (token, _) = request_address_change(&cluster, &node, &grace, "wrong").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
@@ -140,7 +140,7 @@ async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change
     node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204);
     // the link works once
     node.post("/v1/email/undo", json!({ "token": undo })).await.expect(401);
-    // The undo has removed the password, which the thief may know, and has mailed a reset link to the restored address.
+    // No password works: the undo has removed the thief's, and has mailed a reset link to the restored address.
     for password in [NEW_PASSWORD, PASSWORD] {
         node.try_login("ada", password).await.expect(401);
     }
@@ -149,6 +149,7 @@ async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change
     reset(&node, &token, owners_password).await.expect(204);
     let tokens = node.login_with(&email("ada"), owners_password).await;
     assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email"], email("ada"));
+    // only the first change had an undo link
     wait_until_mails_are_done(&node.state.sql).await;
     assert_eq!(count_mails(&cluster, "thief", "address_changed"), 0, "the thief's own second change has no undo link");
 }
@@ -166,7 +167,7 @@ async fn undo_link_expires_after_the_window() {
 }
 
 #[tokio::test]
-async fn unverified_former_address_gets_no_link() {
+async fn unverified_former_address_gets_no_mail() {
     let (cluster, node, tokens) = cluster_with_account("typo").await;
     let (token, _) = request_address_change(&cluster, &node, &tokens, "right").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);

@@ -30,11 +30,11 @@ async fn account_without_password_signs_in_by_mail_changes_its_data_and_sets_a_p
     node.state.sql.insert_account(&imported).await.unwrap();
     let refused = node.try_login(&email("ada"), PASSWORD).await.problem();
     assert_eq!(refused, problem(401, "invalid_credentials"));
-    // The validation of fields may refuse an empty password first.
+    // Either check may refuse an empty password first.
     let refused = node.try_login(&email("ada"), "").await.problem();
     assert!([problem(401, "invalid_credentials"), problem(422, "invalid_fields")].contains(&refused), "{refused:?}");
 
-    // The link in a mail signs in.
+    // A mail's link signs in, with the `request` of the device that asked for it.
     let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
     let (token, _) = first_mail(&cluster, "ada", "sign_in_code").await;
     let answer = node.post("/v1/login/code/verify", json!({ "request": request, "token": token })).await.expect(200);
@@ -44,7 +44,7 @@ async fn account_without_password_signs_in_by_mail_changes_its_data_and_sets_a_p
     // A change of password fails: no current password could be right.
     let refused = node.change_password(&tokens.access, "", NEW_PASSWORD).await.problem();
     assert!([problem(403, "wrong_password"), problem(422, "invalid_fields")].contains(&refused), "{refused:?}");
-    // Other calls succeed. A new primary address ends all sessions, so the call that sets it returns new tokens.
+    // Other calls succeed. A verified or new primary address ends all sessions, and returns new tokens.
     signed_in(&node, &tokens, Method::PATCH, "/v1/me", json!({ "username": "ada" })).await.expect(200);
     node.get("/v1/me/export", &tokens.access).await.expect(200);
     node.get("/v1/me/factors", &tokens.access).await.expect(200);

@@ -44,6 +44,7 @@ const MUTATIONS: [Mutation; 7] = [
     Mutation {
         what: "repeats from another network are not counted",
         script: "rotate.lua",
+        // keeps the marks of the last counted repeat only
         from: "bit.bor(shifted(counted, session.generation - counted_at), low_bits(lacked))",
         to: "low_bits(lacked)",
         found: "no order",
@@ -55,8 +56,8 @@ const MUTATIONS: [Mutation; 7] = [
         to: "",
         found: "no order",
     },
-    // The script reads the record from before the last write if that write was less than 25 ms ago, as if another client had
-    // written between reading and writing. Position 33 of the presentation has the generation and the time of the request.
+    // For 25 ms after a refresh, the script reads the record from before it, as if both refreshes had read before either wrote.
+    // The presentation is the script's argument: from byte 33 on, it has the presented generation and the time of the request.
     Mutation {
         what: "reading and writing are separate steps",
         script: "rotate.lua",
@@ -73,14 +74,14 @@ const MUTATIONS: [Mutation; 7] = [
         script: "rotate.lua",
         from: "redis.call('HSET', key, id, record)",
         to: "if session.generation % 3 ~= 0 then redis.call('HSET', key, id, record) end",
-        // a token whose rotation was lost is rotated again, and the new token has another expiry
+        // a token whose rotation was lost is rotated again, to a successor with another expiry
         found: "second successor",
     },
     Mutation {
         what: "a sign-out is acknowledged but has no effect",
         script: "revoke.lua",
         from: "remove_sessions(key, { id })",
-        // 0 is true to Lua
+        // `== 1`, because Lua takes 0 for true
         to: "(redis.call('HEXISTS', key, id) == 1)",
         found: "no order",
     },

@@ -18,10 +18,10 @@ pub enum Policy {
     GraceOnly,
     /// A token works once: no repeat is answered.
     Strict,
-    /// Answers repeats within 10 s, and of the active token's parent at any time:
+    /// Answers repeats within 10 s of a token's first use, and of the active token's parent at any time:
     /// <https://supabase.com/docs/guides/auth/sessions#what-is-refresh-token-reuse-detection-and-what-does-it-protect-from>.
     Supabase,
-    /// Each use of a token returns a new one. The used token works until a new token, or the access token beside it, is used:
+    /// Each use of a token returns a new one. The used token works until such a new token, or its access token, is used:
     /// <https://github.com/supertokens/supertokens-core/issues/532>.
     SuperTokens,
     /// Latchkey's rule.
@@ -38,7 +38,7 @@ impl Policy {
         ("Latchkey", Self::Latchkey(DEFAULTS)),
     ];
 
-    /// A new session whose token is [`FIRST`].
+    /// A session that begins with [`FIRST`] in a network, at a time in milliseconds.
     pub fn sign_in(self, from: Tag, now: u64) -> Box<dyn Rotation> {
         // Only Latchkey's present rule distinguishes networks. The struct `Latchkey` also simulates `GraceOnly` and `Strict`.
         let distinguishes_networks = matches!(self, Self::Latchkey(_));
@@ -46,6 +46,7 @@ impl Policy {
             let session = Session::begin(FIRST, from, now);
             Box::new(Latchkey { session, settings, distinguishes_networks, ended: false })
         };
+        // A window of 0 answers no repeat.
         match self {
             Self::GraceOnly => latchkey(Settings { retry_window: 0, ..DEFAULTS }),
             Self::Strict => latchkey(Settings { grace: 0, retry_window: 0, ..DEFAULTS }),
@@ -68,14 +69,13 @@ pub trait Rotation {
 struct Latchkey {
     session: Session,
     settings: Settings,
-    /// Whether the rule distinguishes networks. Otherwise no repeat is counted.
+    /// If false, all networks have one tag, so that no repeat is counted.
     distinguishes_networks: bool,
     ended: bool,
 }
 
 impl Rotation for Latchkey {
     fn present(&mut self, token: Token, from: Tag, now: u64) -> Answer {
-        // With one tag for all networks, no repeat is counted.
         let tag = if self.distinguishes_networks { from } else { 0 };
         if !self.ended {
             let decision = self.session.present(token, tag, now, &self.settings);
@@ -119,7 +119,7 @@ struct SuperTokens {
 
 impl Rotation for SuperTokens {
     fn present(&mut self, token: Token, _from: Tag, _now: u64) -> Answer {
-        // The presented token has reached a client, as the use of its access token would show.
+        // A presented token has reached a client, like one whose access token is used.
         self.use_access_token(token);
         self.ended = self.ended || token != self.current;
         if self.ended {
