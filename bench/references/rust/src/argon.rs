@@ -33,7 +33,7 @@ pub(crate) fn run(threads: u64, seconds: u64) -> anyhow::Result<()> {
         Ok(())
     };
     let (hashes, elapsed_s) = std::thread::scope(|scope| {
-        let hashing: Vec<_> = (0..threads).map(|_| scope.spawn(&hash_until_stopped)).collect();
+        let hashing: Vec<_> = (0..threads).map(|_| scope.spawn(hash_until_stopped)).collect();
         // by the start of the measured time, all threads are hashing
         std::thread::sleep(Duration::from_millis(300));
         let started = Instant::now();
