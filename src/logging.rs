@@ -132,11 +132,9 @@ impl LogLimit {
 /// Runs `events`, and returns what this thread logs meanwhile.
 #[cfg(test)]
 pub(crate) fn capture(events: impl FnOnce()) -> String {
-    let buffer = tests::Buffer::default();
-    let writer = buffer.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    tracing::subscriber::with_default(subscriber, events);
-    buffer.text()
+    let (log, _guard) = tests::capture_until_drop();
+    events();
+    log.text()
 }
 
 /// Whether the lines on standard error are JSON with these settings.
@@ -197,8 +195,13 @@ fn is_within(target: &str, module: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
+pub(crate) mod tests {
+    use std::sync::{Arc, LazyLock};
+
+    use tracing::{
+        Dispatch,
+        subscriber::{DefaultGuard, NoSubscriber},
+    };
 
     use super::*;
 
@@ -206,11 +209,16 @@ mod tests {
     const TERMINAL: bool = true;
     const FILE: bool = false;
 
+    /// A dispatcher that is never used. While only one dispatcher exists, `tracing` lets the thread that first reaches an event
+    /// decide whether the event is ever logged: a test without a dispatcher would turn it off for the test that captures it.
+    static SECOND_DISPATCHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+
+    /// The captured log lines.
     #[derive(Clone, Default)]
-    pub(super) struct Buffer(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Buffer(Arc<Mutex<Vec<u8>>>);
 
     impl Buffer {
-        pub(super) fn text(&self) -> String {
+        pub(crate) fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
@@ -224,6 +232,19 @@ mod tests {
         }
     }
 
+    /// Captures what this thread logs until the guard is dropped.
+    pub(crate) fn capture_until_drop() -> (Buffer, DefaultGuard) {
+        let buffer = Buffer::default();
+        let writer = buffer.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        (buffer, set_default(subscriber))
+    }
+
+    fn set_default(subscriber: impl Subscriber + Send + Sync) -> DefaultGuard {
+        LazyLock::force(&SECOND_DISPATCHER);
+        tracing::subscriber::set_default(subscriber)
+    }
+
     /// Runs `events`, which may replace the filter, and returns the log.
     fn logged(format: LogFormat, is_terminal: bool, filter: &str, events: impl FnOnce(&LogFilter)) -> String {
         let buffer = Buffer::default();
@@ -231,7 +252,8 @@ mod tests {
         let settings = LogSettings { format, filter: filter.into() };
         let tracer = None;
         let (subscriber, filter) = build_subscriber(&settings, move || writer.clone(), is_terminal, tracer).unwrap();
-        tracing::subscriber::with_default(subscriber, || events(&filter));
+        let _guard = set_default(subscriber);
+        events(&filter);
         buffer.text()
     }
 
@@ -261,6 +283,16 @@ mod tests {
             !request_line(LogFormat::Text, FILE).contains('\u{1b}'),
             "a log that is not on a terminal has colour codes"
         );
+    }
+
+    #[test]
+    fn event_that_another_thread_reaches_first_is_captured() {
+        let event = || tracing::info!("reached by two threads");
+        let text = capture(|| {
+            std::thread::spawn(event).join().unwrap();
+            event();
+        });
+        assert_eq!(text.matches("reached by two threads").count(), 1, "{text}");
     }
 
     #[test]

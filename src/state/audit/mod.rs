@@ -244,41 +244,10 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::{io, path::Path};
-
-    use tracing::subscriber::DefaultGuard;
+    use std::path::Path;
 
     use super::*;
-    use crate::{config::DatabaseSettings, domain::audit::AddressPrecision};
-
-    /// Collects the log lines of the current thread.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Lines {
-        /// Collects the log lines of the current thread until the guard is dropped.
-        fn collect() -> (Self, DefaultGuard) {
-            let lines = Self::default();
-            let writer = lines.clone();
-            let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-            (lines, tracing::subscriber::set_default(subscriber))
-        }
-
-        fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-        }
-    }
+    use crate::{config::DatabaseSettings, domain::audit::AddressPrecision, logging::tests::capture_until_drop};
 
     /// An audit log and its database, which is in `folder`.
     async fn start_log(folder: &Path) -> (AuditLog, Sql) {
@@ -303,7 +272,7 @@ mod tests {
     /// Simulates a command that closes the database while the writer starts to delete expired rows.
     #[tokio::test]
     async fn writer_reports_no_error_after_close_when_the_database_is_closed() {
-        let (lines, _guard) = Lines::collect();
+        let (logged, _guard) = capture_until_drop();
         let folder = tempfile::tempdir().unwrap();
         let (log, sql) = start_log(folder.path()).await;
         log.close().await;
@@ -311,13 +280,13 @@ mod tests {
         let outcome = log.shared.prune().await;
         assert!(outcome.is_err(), "the database is closed");
         log.shared.log_prune(outcome, &mut FailureSeries::default());
-        let text = lines.text();
+        let text = logged.text();
         assert!(!text.contains("ERROR"), "{text}");
     }
 
     #[tokio::test]
     async fn failed_deletion_of_expired_events_is_not_logged_as_a_failed_write() {
-        let (lines, _guard) = Lines::collect();
+        let (logged, _guard) = capture_until_drop();
         let folder = tempfile::tempdir().unwrap();
         let (log, sql) = start_log(folder.path()).await;
         sql.close().await;
@@ -325,14 +294,14 @@ mod tests {
         log.shared.log_prune(log.shared.prune().await, &mut prune_failures);
         // A write of no events does not use the database, and succeeds.
         log.shared.log_write(log.flush().await, &mut write_failures);
-        let text = lines.text();
+        let text = logged.text();
         assert!(text.contains("audit log: deleting expired events failed"), "{text}");
         assert!(!text.contains("audit log: writing"), "{text}");
     }
 
     #[tokio::test]
     async fn close_when_the_batch_cannot_be_written_logs_the_number_of_its_events() {
-        let (lines, _guard) = Lines::collect();
+        let (logged, _guard) = capture_until_drop();
         let folder = tempfile::tempdir().unwrap();
         let (log, sql) = start_log(folder.path()).await;
         sql.close().await;
@@ -342,7 +311,7 @@ mod tests {
         // Moves the events from the queue to the batch, as the writer does.
         assert!(log.flush().await.is_err(), "the database is closed");
         log.close().await;
-        let text = lines.text();
+        let text = logged.text();
         let lost = text.lines().find(|line| line.contains("could not be written and are lost"));
         assert!(lost.is_some_and(|line| line.contains("count=3")), "{text}");
     }
