@@ -20,7 +20,7 @@ use jsonwebtoken::{
     errors::{ErrorKind, Result as JwtResult, new_error},
     signature::{Error as SignatureError, Signer, Verifier},
 };
-use latchkey_verify::jose::jwk::VerificationKey;
+use latchkey_verify::jose::{jwk::VerificationKey, strict_json::Strict};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::signing_key::KeyPair;
@@ -213,9 +213,12 @@ impl JwtKey {
         self.key.algorithm()
     }
 
-    /// Verifies the signature of a JWT and parses its claims, without checking them.
+    /// Verifies the signature of a JWT and parses its claims, without checking them. Refuses duplicate claims, which `jsonwebtoken`
+    /// accepts.
     pub(super) fn decode<T: DeserializeOwned>(&self, token: &str) -> JwtResult<T> {
-        jsonwebtoken::decode(token, &self.decoding_key, &self.validation).map(|data| data.claims)
+        let data = jsonwebtoken::decode::<Strict<T>>(token, &self.decoding_key, &self.validation)?;
+        let Strict(claims) = data.claims;
+        Ok(claims)
     }
 
     /// Like [`Self::verify`], but takes the signature in base64url.

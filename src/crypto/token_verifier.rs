@@ -7,10 +7,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use jsonwebtoken::errors::ErrorKind;
-use latchkey_verify::jose::{
-    access_token::{HeaderError, RawClaims, UnverifiedToken},
-    strict_json,
-};
+use latchkey_verify::jose::access_token::{HeaderError, RawClaims, UnverifiedToken};
 
 use super::{
     access_token::{AccessClaims, IssuedToken, TokenError, VerifiedToken},
@@ -120,10 +117,6 @@ impl TokenVerifier {
             ErrorKind::InvalidAlgorithm => TokenError::WrongAlgorithm,
             _ => TokenError::Malformed,
         })?;
-        // Refuses duplicate members, which jsonwebtoken accepts.
-        if !jws.payload().is_some_and(|payload| strict_json::is_unambiguous(&payload)) {
-            return Err(TokenError::Malformed);
-        }
         let not_before = claims.not_before();
         let is_clients_own = claims.sid.is_none() && claims.names_client_as_subject();
         Ok(if is_clients_own {

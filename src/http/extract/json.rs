@@ -6,14 +6,14 @@ use std::{
     sync::{PoisonError, RwLock},
 };
 
-use latchkey_verify::jose::strict_json;
+use latchkey_verify::jose::strict_json::Strict;
 use poem::{Request, RequestBody, Result};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry},
     types::{ParseFromJSON, Type},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, error::Category};
 
 use crate::http::problem::{Code, FieldCode, FieldError, ProblemError};
 
@@ -93,16 +93,17 @@ fn check_content_type(content_type: Option<&str>) -> Result<(), ProblemError> {
 }
 
 fn parse<T: ParseFromJSON + 'static>(bytes: &[u8]) -> Result<T, ProblemError> {
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|error| ProblemError::new(Code::MalformedRequest, format!("The body is not JSON: {error}.")))?;
+    let Strict(value): Strict<Value> = serde_json::from_slice(bytes).map_err(|error| {
+        // Of valid JSON, only `Strict` refuses a part, because parsers disagree about which of two fields with the same name counts.
+        let detail = match error.classify() {
+            Category::Data => "Duplicate field, or more than 64 fields.".to_owned(),
+            Category::Syntax | Category::Eof | Category::Io => format!("The body is not JSON: {error}."),
+        };
+        ProblemError::new(Code::MalformedRequest, detail)
+    })?;
     let Value::Object(fields) = &value else {
         return Err(ProblemError::new(Code::MalformedRequest, "The body must be a JSON object."));
     };
-    // refused because parsers disagree about which of two fields with the same name counts
-    if !strict_json::is_unambiguous(bytes) {
-        let detail = "Duplicate field, or more than 64 fields.";
-        return Err(ProblemError::new(Code::MalformedRequest, detail));
-    }
     let registry = registry_of::<T>();
     let schema = registry.schemas.get(T::name().as_ref());
     let errors = schema.map_or_else(Vec::new, |schema| check_fields(registry, schema, fields));
