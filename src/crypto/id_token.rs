@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use latchkey_verify::jose::jws::Jws;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -133,17 +133,10 @@ impl SigningKey {
 /// The key id in the header of an ID token that is not verified yet; `None` if the text is not an ID token or is too long for a hint.
 /// The header's `alg` is not read: the key determines the algorithm.
 pub(super) fn id_token_kid(token: &str) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Header {
-        typ: Option<String>,
-        kid: String,
-        /// Extensions that a verifier must understand (RFC 7515, section 4.1.11). This service uses none.
-        crit: Option<serde_json::Value>,
-    }
     if token.len() > MAX_HINT_BYTES {
         return None;
     }
-    let header = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?;
-    let header: Header = serde_json::from_slice(&header).ok()?;
-    (header.typ.as_deref() == Some(TOKEN_TYPE) && header.crit.is_none()).then_some(header.kid)
+    let header = Jws::parse(token)?.header;
+    let is_id_token = header.typ.as_deref() == Some(TOKEN_TYPE) && !header.crit;
+    header.kid.filter(|_| is_id_token)
 }

@@ -213,8 +213,8 @@ impl JwtKey {
         self.key.algorithm()
     }
 
-    /// Verifies the signature of a JWT and parses its claims, without checking them. Refuses duplicate claims, which `jsonwebtoken`
-    /// accepts.
+    /// Verifies the signature of a JWT and parses its claims, without checking them. Refuses claims that are not strict JSON
+    /// ([`Strict`]): `jsonwebtoken` does not notice duplicates of claims that `T` ignores. The callers check the header.
     pub(super) fn decode<T: DeserializeOwned>(&self, token: &str) -> JwtResult<T> {
         let data = jsonwebtoken::decode::<Strict<T>>(token, &self.decoding_key, &self.validation)?;
         let Strict(claims) = data.claims;

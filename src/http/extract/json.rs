@@ -94,7 +94,8 @@ fn check_content_type(content_type: Option<&str>) -> Result<(), ProblemError> {
 
 fn parse<T: ParseFromJSON + 'static>(bytes: &[u8]) -> Result<T, ProblemError> {
     let Strict(value): Strict<Value> = serde_json::from_slice(bytes).map_err(|error| {
-        // Of valid JSON, only `Strict` refuses a part, because parsers disagree about which of two fields with the same name counts.
+        // A `Value` accepts every type, so only `Strict` causes errors of this category. It refuses duplicate fields because parsers
+        // disagree about which of them counts.
         let detail = match error.classify() {
             Category::Data => "Duplicate field, or more than 64 fields.".to_owned(),
             Category::Syntax | Category::Eof | Category::Io => format!("The body is not JSON: {error}."),
@@ -253,6 +254,22 @@ mod tests {
         let body = r#"{"name":"äöü","colour":"green","bright":null}"#;
         let sample = parse::<Sample>(body.as_bytes()).unwrap();
         assert_eq!(sample, Sample { name: "äöü".to_owned(), colour: Some(Colour::Green), bright: None });
+    }
+
+    #[test]
+    fn malformed_body_is_refused_with_the_reason() {
+        let detail = |body: &[u8]| parse::<Sample>(body).unwrap_err().detail;
+        let fields: Vec<String> = (0..65).map(|n| format!("\"{n}\":0")).collect();
+        for body in [r#"{"a":1,"a":1}"#, r#"{"name":{"a":1,"a":1}}"#, &format!("{{{}}}", fields.join(","))] {
+            assert_eq!(detail(body.as_bytes()), "Duplicate field, or more than 64 fields.", "{body}");
+        }
+        let too_deep = "[".repeat(200);
+        for body in [r#"{"a":1e999}"#, r#"{"a":"\ud800"}"#, &too_deep, r#"{"a":1"#] {
+            let detail = detail(body.as_bytes());
+            assert!(detail.starts_with("The body is not JSON: "), "{body}: {detail}");
+        }
+        assert!(detail(b"{\"a\":\"\xff\"}").starts_with("The body is not JSON: "));
+        assert_eq!(detail(b"[]"), "The body must be a JSON object.");
     }
 
     #[test]

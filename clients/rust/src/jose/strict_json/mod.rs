@@ -1,11 +1,11 @@
 //! Strict JSON: refuses an object with a duplicate member name, because parsers disagree about which of the two members
 //! counts (RFC 7515, section 4; RFC 7519, section 4). Names are compared unescaped, at any depth.
 
-mod checked;
+mod checking;
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
-use self::checked::Checked;
+use self::checking::Checking;
 
 /// Parses `bytes` as a `T`. `None` if they are not strict JSON ([`Strict`]) or not a `T`.
 pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
@@ -15,14 +15,14 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     Some(value)
 }
 
-/// A value that was read from JSON in which no object has a duplicate member or more than 64 members (`MAX_MEMBERS`). Objects that
-/// `T` ignores are checked, too.
-#[derive(Clone, Copy, Debug)]
+/// Deserializes a `T`, and refuses objects with a duplicate member or with more than 64 members (`MAX_MEMBERS`), also where `T`
+/// ignores them. The keys of maps in `T` must be strings.
+#[derive(Debug)]
 pub struct Strict<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Strict<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        T::deserialize(Checked(deserializer)).map(Self)
+        T::deserialize(Checking(deserializer)).map(Self)
     }
 }
 
@@ -69,7 +69,21 @@ mod tests {
             One { value: Value },
         }
         #[derive(Debug, Deserialize, PartialEq)]
+        #[serde(untagged)]
+        enum Untagged {
+            Number(u8),
+            Object(serde_json::Map<String, Value>),
+        }
+        #[derive(Debug, Deserialize, PartialEq)]
+        struct Flattened {
+            #[serde(flatten)]
+            rest: Option<Value>,
+        }
+        #[derive(Debug, Deserialize, PartialEq)]
         struct Example {
+            flattened: Option<Flattened>,
+            untagged: Option<Untagged>,
+            skipped: Option<serde::de::IgnoredAny>,
             option: Option<Value>,
             newtype: Option<Newtype>,
             choice: Option<Vec<Choice>>,
@@ -80,7 +94,12 @@ mod tests {
         for text in [
             r#"{"ignored":OBJECT}"#,
             r#"{"ignored":[[OBJECT]]}"#,
+            r#"{"flattened":OBJECT}"#,
+            r#"{"flattened":{"rest":OBJECT}}"#,
+            r#"{"untagged":OBJECT}"#,
+            r#"{"skipped":OBJECT}"#,
             r#"{"option":OBJECT}"#,
+            r#"{"option":OBJECT}"#, // an escaped `o`
             r#"{"newtype":OBJECT}"#,
             r#"{"choice":["Unit",{"Newtype":OBJECT}]}"#,
             r#"{"choice":[{"Tuple":[1,OBJECT]}]}"#,
@@ -104,6 +123,18 @@ mod tests {
     }
 
     #[test]
+    fn array_of_a_structs_values_is_refused() {
+        #[derive(Deserialize)]
+        struct One {
+            #[expect(dead_code, reason = "only parsed")]
+            value: u8,
+        }
+        assert!(from_slice::<One>(br#"{"value":1}"#).is_some());
+        assert!(from_slice::<One>(b"[1]").is_none());
+        assert!(from_slice::<Vec<One>>(b"[[1]]").is_none());
+    }
+
+    #[test]
     fn anything_but_one_json_value_is_refused() {
         let byte_order_mark = "\u{feff}{}";
         let unpaired_surrogate = r#"{"a":"\ud800"}"#;
@@ -124,5 +155,6 @@ mod tests {
         };
         assert!(from_slice::<Value>(object(64).as_bytes()).is_some());
         assert!(from_slice::<Value>(object(65).as_bytes()).is_none());
+        assert!(from_slice::<serde::de::IgnoredAny>(object(65).as_bytes()).is_none());
     }
 }

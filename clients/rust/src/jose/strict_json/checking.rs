@@ -16,19 +16,20 @@ const MAX_MEMBERS: usize = 64;
 /// The number of members for which there is room without another allocation: the claims of most access tokens.
 const TYPICAL_MEMBERS: usize = 16;
 
-/// Wraps each of the `serde` interfaces, so that no object is reached without this adapter.
-pub(super) struct Checked<T>(pub(super) T);
+/// Wraps each of the `serde` interfaces, so that no object is reached without this adapter. The name of an enum's variant is not
+/// wrapped: it is text.
+pub(super) struct Checking<T>(pub(super) T);
 
 /// Passes methods of [`Deserializer`] on, with the visitor wrapped.
 macro_rules! pass_on {
     ($($method:ident($($argument:ident: $type:ty),*))*) => {$(
         fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, Self::Error> {
-            self.0.$method($($argument,)* Checked(visitor))
+            self.0.$method($($argument,)* Checking(visitor))
         }
     )*};
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Checked<D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Checking<D> {
     type Error = D::Error;
 
     pass_on! {
@@ -38,8 +39,17 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Checked<D> {
         deserialize_option() deserialize_unit() deserialize_unit_struct(name: &'static str)
         deserialize_newtype_struct(name: &'static str) deserialize_seq() deserialize_tuple(len: usize)
         deserialize_tuple_struct(name: &'static str, len: usize) deserialize_map()
-        deserialize_struct(name: &'static str, fields: &'static [&'static str])
         deserialize_enum(name: &'static str, variants: &'static [&'static str]) deserialize_identifier()
+    }
+
+    /// Refuses the array of a struct's values, which `serde_json` would accept as the struct.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        self.deserialize_map(visitor)
     }
 
     /// Reads the ignored value instead of skipping it, because a parser does not report the objects that it skips.
@@ -52,8 +62,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Checked<D> {
     }
 }
 
-/// The methods that parsers of JSON call.
-impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<V> {
+/// The methods that parsers of JSON call, except those for 128-bit integers, which no type here has.
+impl<'de, V: Visitor<'de>> Visitor<'de> for Checking<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -101,15 +111,15 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<V> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        self.0.visit_some(Checked(deserializer))
+        self.0.visit_some(Checking(deserializer))
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        self.0.visit_newtype_struct(Checked(deserializer))
+        self.0.visit_newtype_struct(Checking(deserializer))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<V::Value, A::Error> {
-        self.0.visit_seq(Checked(seq))
+        self.0.visit_seq(Checking(seq))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
@@ -117,23 +127,23 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<V> {
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, variant: A) -> Result<V::Value, A::Error> {
-        self.0.visit_enum(Checked(variant))
+        self.0.visit_enum(Checking(variant))
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Checked<S> {
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Checking<S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        self.0.deserialize(Checked(deserializer))
+        self.0.deserialize(Checking(deserializer))
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Checked<A> {
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Checking<A> {
     type Error = A::Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_element_seed(Checked(seed))
+        self.0.next_element_seed(Checking(seed))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -141,17 +151,17 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Checked<A> {
     }
 }
 
-impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Checked<A> {
+impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Checking<A> {
     type Error = A::Error;
-    type Variant = Checked<A::Variant>;
+    type Variant = Checking<A::Variant>;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), A::Error> {
         let (value, variant) = self.0.variant_seed(seed)?;
-        Ok((value, Checked(variant)))
+        Ok((value, Checking(variant)))
     }
 }
 
-impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Checked<A> {
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Checking<A> {
     type Error = A::Error;
 
     fn unit_variant(self) -> Result<(), A::Error> {
@@ -159,11 +169,11 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Checked<A> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.newtype_variant_seed(Checked(seed))
+        self.0.newtype_variant_seed(Checking(seed))
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
-        self.0.tuple_variant(len, Checked(visitor))
+        self.0.tuple_variant(len, Checking(visitor))
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -171,7 +181,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Checked<A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        self.0.struct_variant(fields, Checked(visitor))
+        self.0.struct_variant(fields, Checking(visitor))
     }
 }
 
@@ -179,7 +189,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Checked<A> {
 #[derive(Deserialize, PartialEq)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The members of an object. Refuses one whose name came before.
+/// The members of an object. Refuses a repeated name, and more than `MAX_MEMBERS` members.
 struct Members<'de, A> {
     map: A,
     /// The names so far.
@@ -203,7 +213,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<'de, A> {
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.map.next_value_seed(Checked(seed))
+        self.map.next_value_seed(Checking(seed))
     }
 
     fn size_hint(&self) -> Option<usize> {
