@@ -34,7 +34,7 @@ pub enum MailCommand {
     List(ListArgs),
     /// Show a mail: its attempts, its error, its file
     Show(ShowArgs),
-    /// Send waiting and rejected mails now, unless their links have expired
+    /// Send waiting and rejected mails now, unless they have expired
     Retry(RetryArgs),
     /// Render a template with sample data
     Preview(PreviewArgs),
@@ -215,7 +215,7 @@ fn retry(args: &RetryArgs, config: &Config) -> anyhow::Result<()> {
     })?;
     match (args.id, count) {
         (Some(id), 0) => {
-            bail!("{id}: there is no such mail, it was sent, its link has expired, or a node is sending it")
+            bail!("{id}: there is no such mail, it was sent, it has expired, or a node is sending it")
         }
         (Some(id), _) => println!("The mail {id} is due now. A running node sends it."),
         (None, 1) => println!("1 mail is due now. A running node sends it."),

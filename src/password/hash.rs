@@ -30,7 +30,7 @@ const KEY_ID_BYTES: usize = 8;
 /// The outcome of comparing a password with a hash.
 pub(super) struct Comparison {
     pub(super) matches: bool,
-    /// Whether a new hash of the password should replace the stored hash, whose parameters, pepper or scheme are outdated.
+    /// Whether a new hash of the password should replace the stored hash, because its parameters, pepper or scheme are outdated.
     pub(super) outdated: bool,
 }
 
@@ -143,8 +143,8 @@ impl HashEngine {
                 argon2_into(algorithm, version, &params, pepper, password, &salt, &mut output, memory)?;
                 Ok(Comparison { matches: output.ct_eq(&expected).into(), outdated })
             }
-            // A hash that covers only the start of the password stays. A new hash would cover the rest too, which was not
-            // compared and may contain a typing error.
+            // A legacy hash is replaced, unless it covers only the start of the password (bcrypt: 72 bytes): a new hash would cover the
+            // rest too, which was not compared and may contain a typing error.
             #[cfg(feature = "legacy-hashes")]
             StoredHash::Legacy(hash) => {
                 let LegacyComparison { matches, covers_password } = hash.compare(password.expose().as_bytes())?;

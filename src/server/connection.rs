@@ -73,7 +73,7 @@ pub(super) struct Context<E> {
     pub(super) cut: Signal,
     /// The tasks of connections and of HTTP/2 streams.
     pub(super) tasks: TaskTracker,
-    /// The connections of each client network.
+    /// The open connections of each client network: an IPv4 address, or the /64 network of an IPv6 address.
     pub(super) per_address: Arc<PerAddress>,
 }
 
@@ -98,6 +98,7 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
         }
     };
     let activity = Arc::new(Activity::default());
+    // lets the handler of an event stream take the socket over from hyper
     let takeover = Takeover::default();
     let service = Service {
         context: Arc::clone(&context),
@@ -253,7 +254,7 @@ async fn serve_http2<E: Endpoint + 'static>(
     Pin::new(&mut connection).graceful_shutdown();
     let goaway_grace_over = async {
         match goaway_grace {
-            Some(grace) => tokio::time::sleep(grace).await,
+            Some(grace) => wait_until_idle(activity, grace).await,
             None => pending().await,
         }
     };
@@ -261,7 +262,7 @@ async fn serve_http2<E: Endpoint + 'static>(
         biased;
         ended = &mut connection => ended,
         () = context.cut.watch() => Ok(()),
-        // a client that was idle has received GOAWAY, and has had time to send a request that was on its way
+        // a client that was idle has received GOAWAY, has had time to send a request that was on its way, and got its response
         () = goaway_grace_over => Ok(()),
     }
 }

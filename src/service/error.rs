@@ -16,7 +16,8 @@ use crate::{
 /// A use case failed for a reason that is not its caller's input.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// A dependency does not answer, or the mail outbox is full. It is unknown whether a change was made. Repeating the request is safe.
+    /// A dependency does not answer, the mail outbox is full, or this node lacks a secret that another node uses (`token key`). It is
+    /// unknown whether a change was made. Repeating the request is safe.
     #[error("{dependency} is unavailable: {}", with_causes(.source))]
     Unavailable {
         /// The dependency: `redis`, `database`, `mail`, `client's key set` or `token key`.
@@ -46,8 +47,8 @@ pub enum ServiceError {
     Internal(anyhow::Error),
 }
 
-/// Converts a [`ServiceError`] into the outcome that metrics count. [`ServiceError::InsufficientAuthentication`] counts as a failure: it
-/// never occurs in a sign-in or a refresh, which need no earlier authentication.
+/// Converts a [`ServiceError`] into the outcome that metrics count. [`ServiceError::InsufficientAuthentication`] does not occur in
+/// the counted operations, which need no earlier authentication; if it did, that would be a failure.
 macro_rules! outcome_from_service_error {
     ($($outcome:ident),*) => {
         $(impl From<&ServiceError> for $outcome {

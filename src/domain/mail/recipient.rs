@@ -11,8 +11,9 @@ use crate::domain::account::Email;
 const MAX_LOCAL_PART_BYTES: usize = 64;
 /// The longest address in bytes: a path of 256 bytes (RFC 5321, section 4.5.3.1.3) without its angle brackets.
 const MAX_ADDRESS_BYTES: usize = 254;
-/// The longest domain name and the longest of its labels, in bytes (RFC 1035, section 2.3.4: 255 bytes with a length byte and the root).
+/// The longest domain name in bytes (RFC 1035, section 2.3.4: 255 bytes with a length byte and the root).
 const MAX_DOMAIN_BYTES: usize = 253;
+/// The longest label of a domain name in bytes (RFC 1035, section 2.3.4).
 const MAX_LABEL_BYTES: usize = 63;
 
 /// The address of a recipient: a local part that is a dot-atom, possibly with UTF-8 characters (RFC 5321, section 4.1.2; RFC 6531, section 3.3), and an ASCII
@@ -94,6 +95,7 @@ fn ascii_domain(domain: &str) -> Result<String, RecipientError> {
         return if is_ip_address(literal) { Ok(domain.to_owned()) } else { Err(RecipientError::Domain) };
     }
     let ascii = idna::domain_to_ascii_strict(domain).map_err(|_| RecipientError::Domain)?;
+    // Checked again, so that headers and SMTP commands do not depend on the rules of `idna`.
     let is_label = |label: &str| {
         (1..=MAX_LABEL_BYTES).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')

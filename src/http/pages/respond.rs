@@ -197,7 +197,8 @@ fn header_value(name: &str, value: &str) -> Option<HeaderValue> {
         // without the value, which may be a secret
         tracing::error!(
             header = name,
-            "a response lacks a header (a bug): its value has characters that HTTP does not permit"
+            "a page was answered without this header because of a bug: its value has characters that HTTP does not permit. The sign-in \
+             of this user may fail. Report it with the name of the header"
         );
     }
     parsed.ok()

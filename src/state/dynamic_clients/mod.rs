@@ -1,11 +1,12 @@
 //! Dynamic clients, which no operator has registered: a cache of their metadata documents, and the stored clients that an account
-//! has allowed.
+//! has allowed. There are two kinds: a client whose `client_id` is the URL of its metadata document, and a client that has
+//! registered itself (RFC 7591), whose `client_id` contains its sealed metadata.
 //!
 //! `/oauth2/authorize` fetches the document of a client that it does not know yet, within rate limits. The document is then used
 //! for as long as its response is fresh, within bounds. The other endpoints accept a client only if an account has allowed it, so
 //! that only authorization requests can make the service fetch a new document. The other endpoints fetch stale documents of
-//! allowed clients, and the keys at a `jwks_uri`, within the same limits. Authorization requests do not wait for these fetches
-//! ([`FetchPurpose`]).
+//! allowed clients, and the keys at a `jwks_uri`, within the same rate limits, but have their own slots ([`FetchPurpose`]), so that
+//! authorization requests do not wait for a slot because of them.
 
 mod document_cache;
 mod error;
@@ -46,8 +47,8 @@ use crate::{
     store::sql::{Sql, StoredDynamicClient},
 };
 
-/// How long after its last successful fetch a document is used while its host does not answer, so that the client's sessions can
-/// still be refreshed.
+/// While its host does not answer, a document is used for this long after its last successful fetch, so that the client's sessions
+/// can still be refreshed.
 const STALE_IF_ERROR: Duration = Duration::from_hours(7 * 24);
 /// The time after which unchanged metadata is stored again, with the time of its fetch. [`STALE_IF_ERROR`] counts from the stored
 /// time, which would otherwise be that of the last change.
@@ -88,7 +89,7 @@ impl DynamicClients {
             "Fetches of documents and key sets of clients, by outcome.",
             &["outcome"],
         );
-        // creates the counters, so that outcomes without a fetch are exported as 0
+        // creates the counters, so that outcomes that have not occurred yet are exported as 0
         for outcome in ["fetched", "invalid", "refused", "private_address", "unreachable", "timeout", "busy"] {
             fetches.with_label_values(&[outcome]);
         }
@@ -139,7 +140,7 @@ impl DynamicClients {
         mut metadata: ClientMetadata,
         entropy: &Entropy,
     ) -> Result<Registration, DocumentError> {
-        // A URI with another scheme returns to the user's device, so no host can be refused.
+        // Every other URI returns to the user's device: an `http` URI is that of a loopback address, and other schemes belong to apps.
         let is_allowed = |uri: &String| match Url::parse(uri) {
             Ok(url) if url.scheme() == "https" => url.host_str().is_some_and(|host| self.settings.allows_host(host)),
             _ => true,

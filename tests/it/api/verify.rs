@@ -93,7 +93,7 @@ async fn repeated_verification_needs_neither_redis_nor_signature_check() {
     // a node that has just started does not use its session cache
     until("the session cache is valid", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     node.get("/v1/verify", &tokens.access).await.expect(200);
-    // the cache of verified tokens misses when a signature is checked
+    // each signature check is a miss of the cache of verified tokens
     let signature_checks = node.state.tokens.metrics().misses.get();
     let mut monitor = Monitor::start(&cluster.redis);
     for _ in 0..20 {

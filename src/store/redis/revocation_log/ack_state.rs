@@ -16,8 +16,8 @@ use super::{event_entry::Position, timing::Timing};
 /// untracked peers have lapsed.
 const MAX_PEERS: usize = 1024;
 
-/// The maximum number of `confirm` requests that wait for this node to catch up. If a request is dropped, its origin waits for
-/// this node's lease to lapse.
+/// The maximum number of `confirm` requests that wait for this node to catch up. If a request is dropped, its origin waits
+/// as long as for a node that does not answer.
 const MAX_DEFERRED: usize = 4096;
 
 /// The name of a node on the channel, different for every start of a process.

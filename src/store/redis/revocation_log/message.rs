@@ -7,11 +7,11 @@
 //!
 //! On `CHANNEL:NODE`, to one node:
 //!
-//! - `NODE NUMBER…`: another node has applied the revocations with these numbers.
+//! - `NODE NUMBER…`: another node has applied the revocations, or the events that a `confirm` names, with these numbers.
 //! - `ping MICROS`: a ping of the node to itself, with the time from the node's start until it sent the ping.
 //!
 //! A node of a release that doesn't know a message of the shared channel synchronizes at once and doesn't acknowledge. The sender
-//! then waits for the lease of that node to lapse.
+//! then waits as long as for a node that does not answer.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ pub(super) fn own_channel(channel: &str, node: &str) -> String {
 /// A message on a node's own channel.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Direct {
-    /// `node` has applied the revocations with these numbers.
+    /// `node` has applied the revocations, or the events that a `confirm` names, with these numbers.
     Acks { node: NodeName, numbers: Vec<u64> },
     /// The time from the start of this node until it sent the ping.
     Ping(Duration),
@@ -89,10 +89,10 @@ pub(super) fn ping(after_start: Duration) -> String {
     format!("ping {}", after_start.as_micros())
 }
 
-/// Parses the sender field of a revocation: the node that waits for acknowledgements, and that node's number of the revocation.
+/// Parses the origin field of a revocation: the node that waits for acknowledgements, and that node's number of the revocation.
 /// `None` if no node waits.
-pub(super) fn parse_origin(sender: &str) -> Option<(&str, u64)> {
-    let (origin, number) = sender.split_once(' ')?;
+pub(super) fn parse_origin(field: &str) -> Option<(&str, u64)> {
+    let (origin, number) = field.split_once(' ')?;
     Some((origin, number.parse().ok()?))
 }
 

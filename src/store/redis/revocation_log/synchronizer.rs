@@ -205,8 +205,9 @@ impl Synchronizer {
                         tracing::warn!(
                             %position,
                             bucket,
-                            "a revocation can't be read, perhaps because a newer release has written it. What it ended has ended: cached sessions \
-                             that it may concern are looked up again, and feed subscribers get a new snapshot. Upgrade all nodes to one release"
+                            "a revocation can't be read, perhaps because a newer release has written it. It is in force: cached sessions that \
+                             it may concern are looked up again, and feed subscribers get a new snapshot. Upgrade all nodes to one release; report \
+                             it if they run one"
                         );
                         self.cache.skip_unreadable(bucket, position);
                     }
