@@ -88,7 +88,7 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
         tracing::warn!(
             found = found.map(|mark| mark.to_string()),
             expected = known.map(|mark| mark.to_string()),
-            "Redis has no sessions, and lacks the time that nodes write to it each minute: it was replaced or emptied since the database was \
+            "Redis has no sessions, and the time that nodes write to it each minute is missing, or older than in the database: it was replaced or emptied since the database was \
              last used, as after `latchkey restore`. All users must sign in again. If nobody did this, check the persistence of Redis \
              (`latchkey doctor`) and who has access to it"
         );

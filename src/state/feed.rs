@@ -128,7 +128,7 @@ pub(crate) struct DetachedReceiver {
     /// The messages after those that were sent while the subscriber was attached.
     pub messages: Receiver<FanOutMessage>,
     /// The time of the last heartbeat before these messages.
-    pub synced_at: Instant,
+    pub last_heartbeat_at: Instant,
 }
 
 /// The subscribers of a core that are attached to its fan-out.

@@ -146,8 +146,8 @@ impl Problems for ForgetAllProblems {
 impl DevicesApi {
     /// List the remembered devices
     ///
-    /// Lists the devices that may sign in with the password alone for `factors.remember_device`, newest first. A change of the
-    /// account's password, factors, address or roles forgets them.
+    /// Lists the devices that may sign in with the password alone, newest first. Each may do so until its `expires_at`. A change
+    /// of the account's password, factors, address or roles forgets them.
     #[oai(path = "/v1/me/devices", method = "get", operation_id = "list_devices")]
     async fn list(
         &self,

@@ -17,8 +17,8 @@ use crate::{
     state::AppState,
 };
 
-/// The header in which Latchkey and apps that store their refresh token themselves exchange the device token. In a browser, a cookie
-/// holds it.
+/// The header with the device token, in responses and in requests of apps that store their tokens themselves. In a browser, a cookie holds
+/// the device token.
 pub const DEVICE_TOKEN: &str = "x-device-token";
 
 /// The client of a request.
@@ -73,7 +73,7 @@ fn header_text(request: &Request, name: HeaderName) -> Option<String> {
 /// The client's address, if the request came over a network: the address that a trusted proxy reports, or else the peer's.
 pub(in crate::http) fn address_of(request: &Request) -> Option<IpAddr> {
     let peer = ClientAddressResolver::peer(request)?.ip();
-    // The server adds the state to every request.
+    // Without the state, which the server adds to every request, no proxy is trusted.
     let Some(state) = request.data::<Arc<AppState>>() else { return Some(peer) };
     let settings = &state.config.http;
     let trusted = &settings.trusted_proxies;

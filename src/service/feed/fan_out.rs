@@ -48,8 +48,14 @@ pub(super) fn subscribe(state: &Arc<AppState>) -> Receiver<FanOutMessage> {
         // Subscribes to the log before the subscriber reads the earlier events from Redis, so that no event in between is missed.
         let messages = state.redis.revocation_log.subscribe();
         let attached = Vec::new();
-        let fan_out =
-            FanOut { state: Arc::downgrade(state), core, messages, channel, attached, synced_at: Instant::now() };
+        let fan_out = FanOut {
+            state: Arc::downgrade(state),
+            core,
+            messages,
+            channel,
+            attached,
+            last_heartbeat_at: Instant::now(),
+        };
         tokio::spawn(fan_out.run(state.config.feed.heartbeat));
     })
 }
@@ -63,14 +69,14 @@ struct FanOut {
     channel: Arc<FanOutChannel>,
     attached: AttachedSubscribers,
     /// The time of the last heartbeat.
-    synced_at: Instant,
+    last_heartbeat_at: Instant,
 }
 
 /// The fan-out has to end: the core has no subscribers or was too slow to receive all messages of the node's broadcast, or the node stops.
 struct Ended;
 
 impl FanOut {
-    /// Runs until the core has no subscribers.
+    /// Runs until it has to end ([`Ended`]).
     async fn run(mut self, heartbeat: Duration) {
         let mut heartbeats = interval(heartbeat);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -140,11 +146,12 @@ impl FanOut {
             return Ok(());
         };
         let heartbeat = Arc::new(SharedEvent::new(FeedEvent::Heartbeat(FeedPosition(position))));
-        // The subscription of a disabled client ends when it receives a heartbeat.
+        // Only a detached subscriber checks whether its client is enabled, when it receives a heartbeat. So the subscribers of disabled clients
+        // are detached, and then end.
         self.broadcast([FanOutMessage::Event(Arc::clone(&heartbeat))], |fan_out| {
             fan_out.detach_unless(|subscriber| state.clients.is_enabled(subscriber.client().as_str()));
         });
-        self.synced_at = Instant::now();
+        self.last_heartbeat_at = Instant::now();
         self.deliver(&EventBatch::new(vec![heartbeat])).await;
         Ok(())
     }
@@ -158,7 +165,8 @@ impl FanOut {
     }
 
     /// Sends messages to the detached subscribers. Before that, calls `detach` to detach the attached subscribers that must receive the
-    /// messages in this way. No subscriber attaches meanwhile, so each receives a message either here or by [`Self::deliver`].
+    /// messages in this way. The lock keeps others from
+    /// attaching meanwhile. One that attaches later has already received these messages here, and receives the next ones by [`Self::deliver`].
     fn broadcast(&mut self, messages: impl IntoIterator<Item = FanOutMessage>, detach: impl FnOnce(&mut Self)) {
         let channel = Arc::clone(&self.channel);
         let mut attaching = channel.lock_attaching();
@@ -213,7 +221,7 @@ impl FanOut {
 
     /// A receiver of the next messages, for a subscriber that is detached.
     fn receiver(&self) -> DetachedReceiver {
-        DetachedReceiver { messages: self.channel.sender.subscribe(), synced_at: self.synced_at }
+        DetachedReceiver { messages: self.channel.sender.subscribe(), last_heartbeat_at: self.last_heartbeat_at }
     }
 }
 

@@ -132,12 +132,12 @@ enum Phase {
         result: Option<CaughtUp>,
         events: mpsc::Receiver<Arc<SharedEvent>>,
     },
-    /// Waits for the next message of the fan-out. `synced_at` is the time of the last heartbeat.
+    /// Waits for the next message of the fan-out. `last_heartbeat_at` is the time of the last heartbeat.
     Live {
         next: ReusableBoxFuture<'static, Received>,
         /// A message that [`Subscription::attach`] found waiting. It is polled next.
         received: Option<Received>,
-        synced_at: Instant,
+        last_heartbeat_at: Instant,
     },
     /// The subscriber is attached to the fan-out.
     Attached,
@@ -191,8 +191,8 @@ impl Subscription {
     }
 
     /// Continues the stream of a subscriber that was detached from the fan-out.
-    pub(crate) fn resume(&mut self, DetachedReceiver { messages, synced_at }: DetachedReceiver) {
-        self.phase = Phase::Live { next: ReusableBoxFuture::new(receive(messages)), received: None, synced_at };
+    pub(crate) fn resume(&mut self, DetachedReceiver { messages, last_heartbeat_at }: DetachedReceiver) {
+        self.phase = Phase::Live { next: ReusableBoxFuture::new(receive(messages)), received: None, last_heartbeat_at };
     }
 }
 
@@ -219,13 +219,13 @@ impl Stream for Subscription {
                     match result.take().unwrap_or(Err(EndCause::Closed)) {
                         Ok(messages) => {
                             let next = ReusableBoxFuture::new(receive(messages));
-                            this.phase = Phase::Live { next, received: None, synced_at: Instant::now() };
+                            this.phase = Phase::Live { next, received: None, last_heartbeat_at: Instant::now() };
                             continue;
                         }
                         Err(ended) => ended,
                     }
                 }
-                Phase::Live { next, received, synced_at } => {
+                Phase::Live { next, received, last_heartbeat_at } => {
                     let (message, messages) = match received.take() {
                         Some(received) => received,
                         None => ready!(next.poll(cx)),
@@ -238,13 +238,13 @@ impl Stream for Subscription {
                                 EndCause::Disabled
                             } else {
                                 if is_heartbeat {
-                                    *synced_at = Instant::now();
+                                    *last_heartbeat_at = Instant::now();
                                 }
                                 next.set(receive(messages));
                                 return Poll::Ready(Some(event));
                             }
                         }
-                        Ok(FanOutMessage::NotSynced) if synced_at.elapsed() <= DESYNC_LIMIT => {
+                        Ok(FanOutMessage::NotSynced) if last_heartbeat_at.elapsed() <= DESYNC_LIMIT => {
                             next.set(receive(messages));
                             continue;
                         }

@@ -1,7 +1,7 @@
 //! One-time tokens: links and codes of mails, a hash for each account. Each function is one atomic round trip on one key.
 //!
-//! A field of the hash is the purpose (1 byte) and an id (16 bytes). A value, numbers big-endian, times in milliseconds since the
-//! Unix epoch:
+//! A field of the hash is the purpose (1 byte) and an id (16 bytes). A value has these parts. Numbers are big-endian, and times
+//! are in milliseconds since the Unix epoch:
 //!
 //! | bytes | part |
 //! | --- | --- |
@@ -29,7 +29,7 @@ use crate::domain::{
 /// The length of a value.
 const VALUE_BYTES: usize = 93;
 
-/// The digests that the stored token of a presented link or code may have: one for each server secret in use.
+/// The keyed digests of a presented link or code: one for each server secret in use. A stored token with one of them matches.
 #[derive(Clone, Debug)]
 pub enum PresentedDigests {
     /// Of the token of a link.
@@ -125,7 +125,7 @@ impl OneTimeTokens {
         now: Timestamp,
     ) -> Result<(), RedisError> {
         let mut expiry_bytes = [0; 8];
-        // the expiry, a u48 after the time of the issue
+        // the time of the expiry, a u48, follows the time of issue
         if let Some(bytes) = found.value.get(6..12) {
             expiry_bytes[2..].copy_from_slice(bytes);
         }

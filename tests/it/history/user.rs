@@ -32,7 +32,7 @@ enum Reply {
     /// The request may or may not have been executed.
     Unknown,
     /// The request was certainly not executed: the node was unreachable, or refused the request by a rate limit.
-    Never,
+    NotExecuted,
 }
 
 /// Whether the response to a refresh reaches the client.
@@ -180,9 +180,9 @@ impl<'a> User<'a> {
         let reply = match tokio::time::timeout(timeout, sending).await {
             // the request was abandoned
             Err(_) => Reply::Unknown,
-            Ok(Err(error)) if error.is_connect() => Reply::Never,
+            Ok(Err(error)) if error.is_connect() => Reply::NotExecuted,
             Ok(Err(_)) => Reply::Unknown,
-            Ok(Ok((429, ..))) => Reply::Never,
+            Ok(Ok((429, ..))) => Reply::NotExecuted,
             Ok(Ok((503, headers, _))) => {
                 if !headers.contains_key("retry-after") {
                     self.record.record_violation(format!("{method} {path}: 503 without Retry-After"));
@@ -249,7 +249,7 @@ impl<'a> User<'a> {
                 }
                 Reply::Answered(401, _) => {}
                 Reply::Answered(status, body) => return self.record_violation("a login", status, &body),
-                Reply::Unknown | Reply::Never => return,
+                Reply::Unknown | Reply::NotExecuted => return,
             }
         }
         // an unanswered password change may be executed between the two tries: then the next login succeeds
@@ -329,7 +329,7 @@ impl<'a> User<'a> {
             }
             Reply::Answered(status, body) => return self.record_violation("a refresh", status, &body),
             Reply::Unknown => Answer::Unknown,
-            Reply::Never => return,
+            Reply::NotExecuted => return,
         };
         if matches!(answer, Answer::Gone | Answer::Reused) {
             self.mark_ended(index);
@@ -368,7 +368,7 @@ impl<'a> User<'a> {
             Reply::Answered(200, _) => Answer::Live,
             Reply::Answered(401, _) => Answer::Gone,
             Reply::Answered(status, body) => return self.record_violation("GET /v1/me", status, &body),
-            Reply::Unknown | Reply::Never => return,
+            Reply::Unknown | Reply::NotExecuted => return,
         };
         if answer == Answer::Gone {
             self.mark_ended(index);

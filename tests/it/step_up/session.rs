@@ -46,8 +46,8 @@ async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled
     let signed_in_at = node.verified(&tokens.access).auth_time;
     cluster.advance(Duration::from_secs(60));
     let mut answers = Vec::new();
-    // The network is trusted, since the sign-in came from it. So 20 failures have no delay, instead of one. The 21st failure starts the delay,
-    // and the 22nd attempt is refused.
+    // The network is trusted, since the sign-in came from it. A trusted network has 20 times as many failures without a delay
+    // (`Backoff::failures_without_delay_if_trusted`). So the 21st failure starts the delay, and the 22nd attempt is refused.
     for _ in 0..22 {
         answers.push(try_reauthenticate(&node, &tokens.access, json!({ "password": "not the password" })).await);
     }
@@ -60,7 +60,7 @@ async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled
     assert_eq!(node.verified(&refreshed).auth_time, signed_in_at);
 }
 
-/// A delay that begins with the second failure.
+/// A delay that begins with the second failure of a network that is not trusted.
 fn backoff_after_one_failure() -> Option<Backoff> {
     Some(Backoff {
         failures_without_delay: 1,
@@ -72,7 +72,7 @@ fn backoff_after_one_failure() -> Option<Backoff> {
 }
 
 #[tokio::test]
-async fn reauthentication_without_password_or_token_of_an_ended_session_or_a_disabled_account_is_refused() {
+async fn reauthentication_needs_a_password_and_the_token_of_a_live_session_of_an_enabled_account() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let id = node.register("ada").await.text_of("id").parse().unwrap();

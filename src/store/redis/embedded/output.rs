@@ -49,7 +49,7 @@ fn log(line: &str) {
     let level = line.split(' ').nth(5);
     let has_pid = line.split_once(':').is_some_and(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()));
     if !has_pid {
-        tracing::warn!(target: "latchkey::redis_server", "{line}");
+        tracing::warn!(target: "latchkey::redis_server", "redis-server: {line}");
     } else if level == Some("#") {
         tracing::info!(target: "latchkey::redis_server", "{line}");
     } else {

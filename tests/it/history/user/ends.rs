@@ -27,7 +27,7 @@ impl User<'_> {
             Reply::Answered(204, _) => Answer::Done,
             Reply::Answered(status, body) => return self.record_violation("a logout", status, &body),
             Reply::Unknown => Answer::Unknown,
-            Reply::Never => return,
+            Reply::NotExecuted => return,
         };
         if answer != Answer::Unknown {
             self.mark_ended(index);
@@ -53,7 +53,7 @@ impl User<'_> {
             }
             Reply::Answered(status, body) => self.record_violation("a logout", status, &body),
             Reply::Unknown => self.note(&id, Call::End, Answer::Unknown, logout_span),
-            Reply::Never => {}
+            Reply::NotExecuted => {}
         }
     }
 
@@ -87,7 +87,7 @@ impl User<'_> {
             }
             Reply::Answered(status, body) => self.record_violation("ending a session", status, &body),
             Reply::Unknown => self.note(&id, Call::End, Answer::Unknown, span),
-            Reply::Never => {}
+            Reply::NotExecuted => {}
         }
     }
 
@@ -125,7 +125,7 @@ impl User<'_> {
             }
             Reply::Answered(status, body) => self.record_violation("ending all sessions", status, &body),
             Reply::Unknown => self.note_all_ended(caller, keep_caller, Answer::Unknown, span),
-            Reply::Never => {}
+            Reply::NotExecuted => {}
         }
     }
 
@@ -133,7 +133,7 @@ impl User<'_> {
     pub(super) async fn change_password(&mut self, caller: usize) {
         // After an unanswered change, either of two passwords may be the current one: the user signs in instead.
         let [current] = &self.passwords[..] else { return self.login().await };
-        let (current, node) = (current.clone(), self.random.below(self.cluster.nodes.len()));
+        let (current, node) = (current.clone(), self.any_node());
         self.changes += 1;
         // A password that no other user or change has. The multipliers make its numbers longer, and so the password stronger.
         let new = format!("{} lantern orchid {}", self.number * 7919, self.changes * 104_729);
@@ -153,6 +153,7 @@ impl User<'_> {
                     Affected::All { except: Some(id.clone()) },
                     Op { call: Call::End, answer: Answer::Done, network: 0, span },
                 );
+                // The new session has the network of the caller's session, which the model does not follow.
                 self.note_from(UNKNOWN_NETWORK, &id, Call::Login, token_answer(&refresh), span);
                 let generation = 0;
                 self.sessions.push(Session { id, access, refresh: vec![(generation, refresh)], tries: None });
@@ -170,7 +171,7 @@ impl User<'_> {
                 self.note_all_ended(caller, keep_caller, Answer::Unknown, span);
                 self.passwords.push(new);
             }
-            Reply::Never => {}
+            Reply::NotExecuted => {}
         }
     }
 
