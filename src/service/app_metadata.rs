@@ -83,6 +83,6 @@ pub async fn edit_app_metadata(
     // Last before the commit: if a later statement failed, Redis would already have the new claims.
     additional_claims::update(state, &mut change, &former_claims).await?;
     change.commit().await?;
-    tracing::info!(account = %id, "app_metadata of an account set");
+    tracing::info!(account = %id, "the account's app_metadata was changed; the audit log names the actor");
     Ok(profile)
 }

@@ -12,7 +12,7 @@ use crate::{
 /// Why a caller is not authenticated.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthenticateError {
-    /// The access token is not valid here (RFC 6750, section 3.1: `invalid_token`). The log has the cause.
+    /// The access token is not valid here (RFC 6750, section 3.1: `invalid_token`). The log has the cause at level debug.
     #[error("the access token is not valid, or its session was ended")]
     InvalidToken,
     /// The claims of the token's account have changed since the token was issued: older tokens are refused at once (I16). A refresh
@@ -37,7 +37,8 @@ impl From<TokenError> for AuthenticateError {
 }
 
 /// Verifies an access token of a session, not of a service client, and looks the session up in Redis, so that the tokens of an
-/// ended session are refused at once and not only when they expire (ASVS 7.4.1).
+/// ended session are refused at once and not only when they expire (ASVS 7.4.1). The session cache is not used: a command such as
+/// `latchkey user disable` does not wait until it is up to date.
 ///
 /// # Errors
 /// [`AuthenticateError`]

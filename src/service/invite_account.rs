@@ -212,7 +212,7 @@ async fn issue(
     tracing::info!(
         account = %account.id,
         purpose = purpose.as_str(),
-        "link and code for the owner of an account issued by an admin, a client or an operator"
+        "an admin, a client or an operator has issued a link and a code for the account's owner; the audit log names the actor"
     );
     Ok(InviteOrReset { account, returned })
 }

@@ -46,7 +46,8 @@ pub async fn check_at_start(state: &AppState) -> Option<Timestamp> {
         tracing::warn!(
             %error,
             "could not check whether Redis was restored from an old copy: the node starts nevertheless, and checks again each second. Until a \
-             check succeeds, sessions that have ended are accepted if Redis was restored"
+             check succeeds, sessions that have ended are accepted if Redis was restored. Check the connections to Redis and the \
+             database (`latchkey doctor`)"
         );
     }
     known

@@ -53,7 +53,7 @@ impl KeysApi {
         // `json` is valid JSON and has the member `keys`, so the error below is a bug
         let jwks: serde_json::Value = serde_json::from_str(&json).unwrap_or_default();
         let keys = jwks.get("keys").and_then(serde_json::Value::as_array).cloned();
-        let keys = keys.ok_or_else(|| ProblemError::new(Code::InternalError, "The keys could not be serialized."))?;
+        let keys = keys.ok_or_else(|| ProblemError::internal_because("the public keys can't be serialized"))?;
         let keys = keys.into_iter().map(Any).collect();
         // half of the time between publishing and signing, so that caches have a new key before it signs
         let max_age = (state.config.keys.publish_before / 2).as_secs();

@@ -29,7 +29,10 @@ use crate::{
     http::{
         extract::client_auth::ServiceClient,
         feed_connection::{self, Settings},
-        problem::{Code, Failed, ProblemError, Problems},
+        problem::{
+            Code, Failed, ProblemError, Problems,
+            cause::{self, FailureCause},
+        },
         shutdown::Stopping,
         takeover::Takeover,
     },
@@ -94,6 +97,14 @@ impl Problems for RevocationsProblems {
 
 impl From<SubscribeError> for ProblemError {
     fn from(error: SubscribeError) -> Self {
+        let text = error.to_string();
+        cause::record(match error {
+            SubscribeError::NodeFull => FailureCause::Limit { setting: "feed.max_subscribers", error: text },
+            SubscribeError::ClientFull => {
+                FailureCause::Limit { setting: "feed.max_subscribers_per_client", error: text }
+            }
+            SubscribeError::NotSynced => FailureCause::Dependency { name: "redis", error: text },
+        });
         let detail = match error {
             SubscribeError::NodeFull => {
                 "This node has the maximum number of subscribers. Try another node, or try again later."

@@ -95,8 +95,9 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet], head
 /// The `for` of an element of `Forwarded` (RFC 7239, section 4): `for=192.0.2.1;proto=https`.
 ///
 /// An element is only read if all of it is well-formed. The caller splits the header at every comma, also within a quoted
-/// string. Both parts of such a string are malformed, so a value that a client has chosen (`host="a, for=192.0.2.1"`) is never
-/// taken for an element.
+/// string. The last part of such a string is malformed: it ends with a quote that it does not begin with, or has an escape. The
+/// caller reads from the end and stops there, so it never takes a value that a client has chosen (`host="a, for=192.0.2.1"`) for
+/// an element.
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     let mut rest = element;
     let mut client = None;
@@ -287,6 +288,7 @@ mod tests {
             r#"for=192.0.2.1;host="x, for=6.6.6.6; b=\"""#,
             r#"for=192.0.2.1;host="x, for=6.6.6.6;b=c""#,
             r#"for=192.0.2.1;host="\", for=6.6.6.6""#,
+            r#"for=192.0.2.1;host="x, for=6.6.6.6, y""#,
         ] {
             assert_eq!(by_forwarded("10.0.0.1", &[value]), "10.0.0.1", "{value}");
         }

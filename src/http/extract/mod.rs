@@ -13,12 +13,10 @@ use std::sync::Arc;
 
 use poem::Request;
 
-use super::problem::{Code, ProblemError};
+use super::problem::ProblemError;
 use crate::state::AppState;
 
 /// The state of the node that answers a request. The server adds it to every request.
 pub(super) fn state(request: &Request) -> Result<&Arc<AppState>, ProblemError> {
-    request.data().ok_or_else(|| {
-        ProblemError::new(Code::InternalError, "The request has no application state. This is a bug in Latchkey.")
-    })
+    request.data().ok_or_else(|| ProblemError::internal_because("the request has no application state"))
 }

@@ -127,7 +127,7 @@ fn log_failure(
     let status = status.as_u16();
     match cause {
         None => {
-            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, "request failed: look for an error with this request_id");
+            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, "request failed because of a bug: an error with this request_id has its cause");
         }
         Some(FailureCause::Dependency { name: dependency, error }) => {
             tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, dependency, error, "request failed: a dependency is unavailable");

@@ -86,8 +86,8 @@ impl BrowserAnswer {
     /// The problem of a page that can't be rendered.
     pub(super) fn page(rendered: Result<Response>) -> Result<Self, ProblemError> {
         rendered.map(Self).map_err(|error| {
-            let other_error = |_| ProblemError::new(Code::InternalError, "A page can't be rendered.");
-            error.downcast::<ProblemError>().unwrap_or_else(other_error)
+            let other = |error| ProblemError::internal_because(format!("a page can't be rendered: {error}"));
+            error.downcast::<ProblemError>().unwrap_or_else(other)
         })
     }
 

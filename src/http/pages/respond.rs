@@ -7,13 +7,7 @@ use poem::{
 
 use super::{authorization::Authorization, visit::Visit};
 use crate::{
-    http::{
-        cookie,
-        problem::{
-            Code, ProblemError,
-            cause::{self, FailureCause},
-        },
-    },
+    http::{cookie, problem::ProblemError},
     pages::{FormErrors, Frame, Pages, PagesError, View},
     service::limits::DeviceToken,
 };
@@ -234,8 +228,7 @@ pub(super) fn form_errors(problem: &ProblemError) -> FormErrors {
 
 /// Records that a page can't be rendered, and returns the problem. This is unlikely, because start-up renders every page once.
 fn record_render_error(error: &PagesError) -> ProblemError {
-    cause::record(FailureCause::Internal(format!("a page can't be rendered: {error}")));
-    ProblemError::new(Code::InternalError, "A page can't be rendered.")
+    ProblemError::internal_because(format!("a page can't be rendered: {error}"))
 }
 
 /// Renders a page without a visit: the page of an error.

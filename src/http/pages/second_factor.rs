@@ -129,8 +129,8 @@ pub(super) async fn begin(visit: &Visit, issued: &IssuedChallenge) -> Result<Res
     };
     // the callers need a `ProblemError`, which a page's error contains
     shown.map_err(|error| {
-        let unknown = |_| ProblemError::new(Code::InternalError, "A page can't be shown.");
-        error.downcast().unwrap_or_else(unknown)
+        let other = |error| ProblemError::internal_because(format!("a page can't be shown: {error}"));
+        error.downcast().unwrap_or_else(other)
     })
 }
 

@@ -76,6 +76,12 @@ impl ProblemError {
         Self::new(Code::InternalError, "The log has the cause under this request id.")
     }
 
+    /// An internal error with this cause, which is logged and not sent to the client.
+    pub(in crate::http) fn internal_because(cause: impl Into<String>) -> Self {
+        cause::record(FailureCause::Internal(cause.into()));
+        Self::internal()
+    }
+
     /// A page of another site has made a call whose response would replace the cookie of a session.
     pub fn cookie_not_accepted() -> Self {
         Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
@@ -237,10 +243,7 @@ impl From<ServiceError> for ProblemError {
                 let problem = Self::new(Code::TooManyRequests, detail);
                 Self { retry_after: Some(limit.retry_after), limit: Some(Box::new(limit)), ..problem }
             }
-            ServiceError::Internal(error) => {
-                cause::record(FailureCause::Internal(with_causes(&error)));
-                Self::internal()
-            }
+            ServiceError::Internal(error) => Self::internal_because(with_causes(&error)),
         }
     }
 }

@@ -63,7 +63,7 @@ pub async fn reset(
     tracing::info!(
         account = %account.id,
         sessions_ended = ended,
-        "second factors of an account reset by an admin, a client or an operator: its sessions ended"
+        "an admin, a client or an operator has reset the account's second factors, and its sessions ended; the audit log names the actor"
     );
     Ok(true)
 }

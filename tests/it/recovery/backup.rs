@@ -99,7 +99,10 @@ async fn restore_ends_all_sessions_by_default() {
     assert_eq!(service.client.refresh(&session.refresh).await.problem().1, "invalid_refresh_token");
     service.client.login("ada").await;
     let (_code, log) = service.end(Signal::TERM);
-    assert!(log.contains("Redis has no sessions, and lacks the time") && !log.contains("\"level\":\"ERROR\""), "{log}");
+    assert!(
+        log.contains("Redis has no sessions, and the time that nodes write") && !log.contains("\"level\":\"ERROR\""),
+        "{log}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
