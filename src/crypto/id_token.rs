@@ -140,3 +140,27 @@ pub(super) fn id_token_kid(token: &str) -> Option<String> {
     let is_id_token = header.typ.as_deref() == Some(TOKEN_TYPE) && !header.crit;
     header.kid.filter(|_| is_id_token)
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+    use super::*;
+
+    #[test]
+    fn key_id_is_read_only_from_the_strict_header_of_an_id_token() {
+        // The payload `e30` is `{}`. The signature is not verified here.
+        let kid = |header: &str| id_token_kid(&format!("{}.e30.AAAA", BASE64_URL_SAFE_NO_PAD.encode(header)));
+        assert_eq!(kid(r#"{"alg":"ES256","typ":"JWT","kid":"k"}"#).as_deref(), Some("k"));
+        for header in [
+            r#"{"alg":"ES256","typ":"at+jwt","kid":"k"}"#,
+            r#"{"alg":"ES256","typ":"JWT"}"#,
+            r#"{"alg":"ES256","typ":"JWT","kid":"j","kid":"k"}"#,
+            r#"{"alg":"ES256","typ":"JWT","kid":"k","a":1,"a":1}"#,
+            r#"{"alg":"ES256","typ":"JWT","kid":"k","crit":null}"#,
+            r#"["ES256","JWT","k",false]"#,
+        ] {
+            assert_eq!(kid(header), None, "{header}");
+        }
+    }
+}

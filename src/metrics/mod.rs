@@ -1,5 +1,5 @@
-//! Prometheus metrics. Code on the paths of refreshes and introspections holds the handle of a series, so that counting is one
-//! atomic addition. Other metrics are looked up by their labels at each count.
+//! Prometheus metrics. To count in a metric without labels, or in a series whose handle the code holds, is one atomic addition.
+//! All other series are looked up by their labels at each count.
 //!
 //! No label holds an account, name, address or token (I6: no secrets in metrics), and every label has few values. Gauges that
 //! are computed when Prometheus reads them are in `state::gauges`; `docs/monitoring.md` documents every metric.

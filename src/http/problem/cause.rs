@@ -50,7 +50,7 @@ mod tests {
     use super::*;
     use crate::{
         http::problem::{Code, ProblemError},
-        service::error::ServiceError,
+        service::{error::ServiceError, feed::SubscribeError},
     };
 
     #[tokio::test]
@@ -64,6 +64,22 @@ mod tests {
         let cause = FailureCause::Dependency { name: "redis", error: "connection refused".to_owned() };
         assert_eq!(failing, (503, Some(cause)));
         assert_eq!(succeeding, (200, None));
+    }
+
+    #[tokio::test]
+    async fn internal_error_and_refused_subscription_record_their_cause() {
+        let (problem, cause) = collect(async { ProblemError::internal_because("a bug") }).await;
+        assert_eq!(problem.code, Code::InternalError);
+        assert_eq!(cause, Some(FailureCause::Internal("a bug".to_owned())));
+        let refused = |error: SubscribeError| collect(async { ProblemError::from(error) });
+        let limit_of = |cause| match cause {
+            Some(FailureCause::Limit { setting, .. }) => setting,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(limit_of(refused(SubscribeError::NodeFull).await.1), "feed.max_subscribers");
+        assert_eq!(limit_of(refused(SubscribeError::ClientFull).await.1), "feed.max_subscribers_per_client");
+        let (_, cause) = refused(SubscribeError::NotSynced).await;
+        assert!(matches!(cause, Some(FailureCause::Dependency { name: "redis", .. })), "{cause:?}");
     }
 
     #[tokio::test]

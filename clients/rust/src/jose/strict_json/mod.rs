@@ -99,7 +99,7 @@ mod tests {
             r#"{"untagged":OBJECT}"#,
             r#"{"skipped":OBJECT}"#,
             r#"{"option":OBJECT}"#,
-            r#"{"option":OBJECT}"#, // an escaped `o`
+            r#"{"\u006fption":OBJECT}"#, // an escaped `o`
             r#"{"newtype":OBJECT}"#,
             r#"{"choice":["Unit",{"Newtype":OBJECT}]}"#,
             r#"{"choice":[{"Tuple":[1,OBJECT]}]}"#,
