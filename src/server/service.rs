@@ -1,6 +1,6 @@
 //! Converts hyper's requests and responses for poem's endpoint.
 
-use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
+use std::{any::Any, convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use hyper::{Request, Response, body::Incoming};
@@ -60,14 +60,8 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
         Box::pin(async move {
             let response = context.endpoint.get_response((request, local, remote, Scheme::HTTP).into());
             // If a handler panics, hyper alone would close the connection without a response.
-            let response = AssertUnwindSafe(response).catch_unwind().await.unwrap_or_else(|panic| {
-                tracing::error!(
-                    cause = panic_message(&*panic),
-                    "a request failed with 500 because of a bug (a panic in its handler); other requests are unaffected. Report it with the \
-                     panic's message on standard error"
-                );
-                StatusCode::INTERNAL_SERVER_ERROR.into()
-            });
+            let response = AssertUnwindSafe(response).catch_unwind().await;
+            let response = response.unwrap_or_else(|panic| internal_error(&*panic));
             let mut response: Response<_> = response.into();
             let must_close = leaves_a_body_unread(response.status()) || context.drain.is_triggered();
             // While the node drains, clients are to move to other nodes. HTTP/2 forbids this header (RFC 9113, section 8.2.2).
@@ -78,6 +72,17 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
             Ok(response.map(|body| TrackedBody::new(body, in_flight)))
         })
     }
+}
+
+/// Logs a panic, and returns the response to its request.
+#[cold]
+fn internal_error(panic: &(dyn Any + Send)) -> poem::Response {
+    tracing::error!(
+        cause = panic_message(panic),
+        "a request failed with 500 because of a bug (a panic in its handler); other requests are unaffected. Report it with the panic's \
+         message on standard error"
+    );
+    StatusCode::INTERNAL_SERVER_ERROR.into()
 }
 
 /// Whether the rest of the request's body may still arrive after a response with this status, so that the connection can't be

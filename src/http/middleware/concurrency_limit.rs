@@ -51,19 +51,19 @@ impl<E: Endpoint> Endpoint for ConcurrencyLimitEndpoint<E> {
     type Output = E::Output;
 
     async fn call(&self, request: Request) -> Result<Self::Output> {
-        if EXEMPT.contains(&request.uri().path()) {
-            return self.inner.call(request).await;
-        }
-        let Ok(_permit) = self.permits.try_acquire() else {
-            let error = "the node handles as many requests as the setting allows".to_owned();
-            cause::record(FailureCause::Limit { setting: "http.max_requests", error });
-            let detail = "The node is handling as many requests as it can. Try again.";
-            let refusal =
-                ProblemError { retry_after: Some(RETRY_AFTER), ..ProblemError::new(Code::Unavailable, detail) };
-            return Err(refusal.into());
-        };
+        let is_exempt = EXEMPT.contains(&request.uri().path());
+        let _permit = if is_exempt { None } else { Some(self.permits.try_acquire().map_err(|_| refusal())?) };
         self.inner.call(request).await
     }
+}
+
+/// The error of a request above the limit, recorded as the cause.
+#[cold]
+fn refusal() -> ProblemError {
+    let error = "the node handles as many requests as the setting allows".to_owned();
+    cause::record(FailureCause::Limit { setting: "http.max_requests", error });
+    let detail = "The node is handling as many requests as it can. Try again.";
+    ProblemError { retry_after: Some(RETRY_AFTER), ..ProblemError::new(Code::Unavailable, detail) }
 }
 
 #[cfg(test)]

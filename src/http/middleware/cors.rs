@@ -131,6 +131,7 @@ impl Sharing {
     }
 
     /// The response to a preflight for a path that has these methods (`GET, POST`).
+    #[cold]
     pub fn preflight_response(&self, methods: &str) -> Response {
         Response::builder()
             .status(StatusCode::NO_CONTENT)

@@ -1,7 +1,7 @@
 //! The outermost layer: assigns the request id, maps errors to problems, sets the common headers, and records the
 //! request in the log, the metrics and the trace.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
 use poem::{
@@ -88,7 +88,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         let elapsed = started.elapsed();
         self.state.metrics.count_request(route, method, response.status().as_str(), elapsed);
-        record_on_span(&span, method, route, response.status());
+        if !span.is_disabled() {
+            record_on_span(&span, method, route, response.status());
+        }
         let status = response.status().as_u16();
         let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
         if PROBE_PATHS.contains(&uri.path()) {
@@ -102,11 +104,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
     }
 }
 
-/// Records the result of a request on its span, if the span is exported.
+/// Records the result of a request on its span, which is exported.
+#[cold]
 fn record_on_span(span: &Span, method: &str, route: &str, status: StatusCode) {
-    if span.is_disabled() {
-        return;
-    }
     telemetry::rename_span(span, format!("{method} {route}"));
     span.record("http.route", route);
     span.record("http.response.status_code", status.as_u16());
@@ -116,6 +116,7 @@ fn record_on_span(span: &Span, method: &str, route: &str, status: StatusCode) {
 }
 
 /// Logs a request that failed or that recorded a cause: as an error if the cause is internal, else as a warning.
+#[cold]
 fn log_failure(
     request_id: &str,
     method: &str,
@@ -146,20 +147,15 @@ fn log_failure(
 
 impl<E: Endpoint<Output = Response>> RequestContext<E> {
     /// Calls the next layer. A panic in it becomes an internal error of this request.
-    async fn respond(&self, request: Request, id: &str) -> Result<Response> {
-        AssertUnwindSafe(self.inner.call(request)).catch_unwind().await.unwrap_or_else(|panic| {
-            tracing::error!(
-                request_id = id,
-                cause = panic_message(&*panic),
-                "a request failed with 500 because of a bug (a panic in its handler); other requests are unaffected. Report it with the panic's \
-                 message on standard error"
-            );
-            Err(ProblemError::internal().into())
-        })
+    fn respond<'a>(&'a self, request: Request, id: &'a str) -> impl Future<Output = Result<Response>> + Send + 'a {
+        // boxed: the callers move this future several times, and the future of the next layer is large
+        let response = AssertUnwindSafe(Box::pin(self.inner.call(request))).catch_unwind();
+        response.map(|outcome| outcome.unwrap_or_else(|panic| Err(internal_error(&*panic, id).into())))
     }
 
     /// The response to an error: an OAuth error, an error page, or a problem. `is_get` is false for other methods,
     /// such as the POST of a form: an error page then offers no retry.
+    #[cold]
     fn error_response(&self, error: poem::Error, is_get: bool, path: &str, id: &RequestId) -> Response {
         // the response keeps the id of the operation, by which the log and the metrics name the route
         let operation = error.data::<OperationId>().copied();
@@ -177,6 +173,18 @@ impl<E: Endpoint<Output = Response>> RequestContext<E> {
         }
         response
     }
+}
+
+/// Logs a panic of the request with this id, and returns the error for its response.
+#[cold]
+fn internal_error(panic: &(dyn Any + Send), id: &str) -> ProblemError {
+    tracing::error!(
+        request_id = id,
+        cause = panic_message(panic),
+        "a request failed with 500 because of a bug (a panic in its handler); other requests are unaffected. Report it with the panic's \
+         message on standard error"
+    );
+    ProblemError::internal()
 }
 
 /// A method as the log names it. Unknown methods are `other`, because callers may invent methods of any length.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use poem::{
     Endpoint, IntoResponse, Middleware, Request, Response, Result,
     error::ResponseError,
@@ -63,14 +64,20 @@ pub struct RequestTimeoutEndpoint<E> {
 impl<E: Endpoint> Endpoint for RequestTimeoutEndpoint<E> {
     type Output = E::Output;
 
-    async fn call(&self, req: Request) -> Result<Self::Output> {
+    fn call(&self, req: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         // Boxed to keep this future small: it would hold the inner future twice, as the argument of `timeout` and inside the timeout. Each
         // layer of middleware would double the size.
-        tokio::time::timeout(self.limit, Box::pin(self.inner.call(req))).await.unwrap_or_else(|_elapsed| {
-            cause::record(FailureCause::Limit { setting: "http.request_timeout", error: TimedOut.to_string() });
-            Err(TimedOut.into())
-        })
+        let response = Box::pin(self.inner.call(req));
+        let limited = tokio::time::timeout(self.limit, response);
+        limited.map(|response| response.unwrap_or_else(|_elapsed| Err(timed_out())))
     }
+}
+
+/// The error of a request that exceeded its timeout, recorded as the cause.
+#[cold]
+fn timed_out() -> poem::Error {
+    cause::record(FailureCause::Limit { setting: "http.request_timeout", error: TimedOut.to_string() });
+    TimedOut.into()
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ pub fn collect<F: Future>(request: F) -> impl Future<Output = (F::Output, Option
 }
 
 /// Records why the request of this task fails, unless a cause is recorded already. Every caller runs in [`collect`], except in unit tests.
+#[cold]
 pub(in crate::http) fn record(cause: FailureCause) {
     let _ = CAUSE.try_with(|recorded| {
         recorded.borrow_mut().get_or_insert(cause);

@@ -57,6 +57,7 @@ pub struct ProblemError {
 
 impl ProblemError {
     /// An error with a detail.
+    #[cold]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
             code,
