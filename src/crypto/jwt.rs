@@ -14,6 +14,7 @@ use std::{
     },
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{
     Algorithm as JwtAlgorithm, DecodingKey, EncodingKey, Header, Validation,
     crypto::{CryptoProvider, JwtSigner, JwtVerifier, aws_lc},
@@ -149,13 +150,15 @@ pub(super) fn jwt_algorithm(algorithm: Algorithm) -> JwtAlgorithm {
 /// Encodes JWTs with one key pair under one header.
 pub(super) struct JwtEncoder {
     header: Header,
+    /// The header as it appears in the tokens: JSON in base64url.
+    encoded_header: String,
     key: EncodingKey,
     /// Keeps the key pair registered.
     _handle: Handle<KeyPair>,
 }
 
 impl JwtEncoder {
-    /// Registers a key pair. `None` if another crypto provider is installed.
+    /// Registers a key pair. `None` if another crypto provider is installed, or if the header can't be encoded.
     pub(super) fn new(pair: Arc<KeyPair>, typ: &str, kid: &str) -> Option<Self> {
         if !install_provider() {
             return None;
@@ -163,6 +166,7 @@ impl JwtEncoder {
         let algorithm = pair.algorithm();
         let header =
             Header { typ: Some(typ.to_owned()), kid: Some(kid.to_owned()), ..Header::new(jwt_algorithm(algorithm)) };
+        let encoded_header = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header).ok()?);
         let handle = SIGNERS.register(pair);
         // These constructors parse nothing. They note the family of the key, which `jsonwebtoken` compares with the algorithm.
         let key = match algorithm {
@@ -170,7 +174,12 @@ impl JwtEncoder {
             Algorithm::EdDsa => EncodingKey::from_ed_der(&handle.as_bytes()),
             Algorithm::Rs256 | Algorithm::Ps256 => EncodingKey::from_rsa_der(&handle.as_bytes()),
         };
-        Some(Self { header, key, _handle: handle })
+        Some(Self { header, encoded_header, key, _handle: handle })
+    }
+
+    /// The part of each token before its first dot.
+    pub(super) fn encoded_header(&self) -> &str {
+        &self.encoded_header
     }
 
     pub(super) fn encode(&self, claims: &impl Serialize) -> JwtResult<String> {

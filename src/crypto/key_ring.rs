@@ -117,6 +117,11 @@ impl KeyRing {
         self.trusted(now).find(|entry| entry.key.kid() == kid).map(|entry| entry.key.public())
     }
 
+    /// The public key whose access tokens have this encoded header, if the key is trusted at `now`.
+    pub(super) fn verification_key_of_header(&self, header: &str, now: Timestamp) -> Option<&PublicKey> {
+        self.trusted(now).find(|entry| entry.key.access_token_header() == header).map(|entry| entry.key.public())
+    }
+
     /// The JWK set to publish at `now`, as JSON (RFC 7517, section 5): every trusted key, ordered by the start of signing.
     pub fn jwks(&self, now: Timestamp) -> String {
         let keys: Vec<_> = self.trusted(now).map(|entry| entry.key.public_jwk()).collect();

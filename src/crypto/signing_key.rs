@@ -148,6 +148,11 @@ impl SigningKey {
         self.access_token_encoder.encode(claims).map_err(|_| SigningKeyError::Sign)
     }
 
+    /// The header of the access tokens that this key signs, encoded: the part before the first dot.
+    pub(super) fn access_token_header(&self) -> &str {
+        self.access_token_encoder.encoded_header()
+    }
+
     /// Encodes and signs an ID token with these claims.
     pub(super) fn encode_as_id_token(&self, claims: &impl Serialize) -> Result<String, SigningKeyError> {
         self.id_token_encoder.encode(claims).map_err(|_| SigningKeyError::Sign)

@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use jsonwebtoken::errors::ErrorKind;
-use latchkey_verify::jose::access_token::{HeaderError, RawClaims, UnverifiedToken};
+use latchkey_verify::jose::access_token::{HeaderError, MAX_TOKEN_BYTES, RawClaims, UnverifiedToken};
 
 use super::{
     access_token::{AccessClaims, IssuedToken, TokenError, VerifiedToken},
@@ -15,6 +15,7 @@ use super::{
     digest_cache::DigestCache,
     id_token::{IdTokenHint, id_token_kid},
     key_ring::{KeyRing, SharedKeyRing},
+    signing_key::PublicKey,
 };
 use crate::{
     domain::{account::ClaimsVersion, clock::Timestamp, entropy::Entropy},
@@ -107,16 +108,13 @@ impl TokenVerifier {
 
     /// Verifies everything but the times of a token.
     fn verify_except_times(&self, token: &str, keys: &KeyRing, now: Timestamp) -> Result<IssuedToken, TokenError> {
-        let UnverifiedToken { jws, kid } = UnverifiedToken::parse(token)?;
-        let key = keys.verification_key(&kid, now).ok_or(TokenError::UnknownKey)?;
-        if jws.header.alg != key.algorithm().as_str() {
-            return Err(TokenError::WrongAlgorithm);
-        }
+        let key = check_header(token, keys, now)?;
         let claims: RawClaims = key.key().decode(token).map_err(|error| match error.kind() {
             ErrorKind::InvalidSignature => TokenError::BadSignature,
             ErrorKind::InvalidAlgorithm => TokenError::WrongAlgorithm,
             _ => TokenError::Malformed,
         })?;
+        let kid = key.kid().to_owned();
         let not_before = claims.not_before();
         let is_clients_own = claims.sid.is_none() && claims.names_client_as_subject();
         Ok(if is_clients_own {
@@ -221,6 +219,21 @@ impl fmt::Debug for TokenVerifier {
     }
 }
 
+/// Checks the size and the header of a token. Returns the trusted key that signed the token according to the header.
+fn check_header<'a>(token: &str, keys: &'a KeyRing, now: Timestamp) -> Result<&'a PublicKey, TokenError> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(TokenError::TooLong);
+    }
+    // A header exactly as this service writes it passes the checks below, and is not parsed.
+    let written_by = token.split_once('.').and_then(|(header, _)| keys.verification_key_of_header(header, now));
+    if let Some(key) = written_by {
+        return Ok(key);
+    }
+    let UnverifiedToken { jws, kid } = UnverifiedToken::parse(token)?;
+    let key = keys.verification_key(&kid, now).ok_or(TokenError::UnknownKey)?;
+    if jws.header.alg == key.algorithm().as_str() { Ok(key) } else { Err(TokenError::WrongAlgorithm) }
+}
+
 fn to_claims_version(number: u64) -> Result<ClaimsVersion, TokenError> {
     u32::try_from(number).map(ClaimsVersion).map_err(|_| TokenError::Malformed)
 }
@@ -232,6 +245,8 @@ fn timestamp(seconds: i64) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
     use super::*;
     use crate::{
         crypto::key_ring::testing::{at, ring, stored},
@@ -321,6 +336,30 @@ mod tests {
         }
         assert_eq!(metrics.misses.get(), 1 + 3);
         assert_eq!(metrics.hits.get(), 2);
+    }
+
+    #[test]
+    fn header_is_recognized_as_written_or_parsed() {
+        for algorithm in Algorithm::ALL {
+            let verifier = verifier(&stored(algorithm, 0), "api");
+            let token = token(&verifier);
+            let keys = verifier.keys.current();
+            let (header, rest) = token.split_once('.').unwrap();
+            let key = keys.verification_key_of_header(header, at(100));
+            assert!(key.is_some_and(|key| key.algorithm() == algorithm), "{algorithm}");
+            assert!(check_header(&token, &keys, at(100)).is_ok(), "{algorithm}");
+            // the same header with a space
+            let json = String::from_utf8(BASE64_URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+            let spaced = BASE64_URL_SAFE_NO_PAD.encode(json.replace(':', ": "));
+            assert!(keys.verification_key_of_header(&spaced, at(100)).is_none(), "{algorithm}");
+            let spaced = format!("{spaced}.{rest}");
+            assert!(check_header(&spaced, &keys, at(100)).is_ok(), "{algorithm}");
+            assert_eq!(verifier.verify(&spaced, at(100)), Err(TokenError::BadSignature), "{algorithm}");
+            for malformed in [header.to_owned(), format!("{header}."), format!("{header}.e30"), format!("{token}.e30")]
+            {
+                assert_eq!(verifier.verify(&malformed, at(100)), Err(TokenError::Malformed), "{malformed}");
+            }
+        }
     }
 
     #[test]
