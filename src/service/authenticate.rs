@@ -5,7 +5,10 @@ use std::sync::Arc;
 use crate::{
     crypto::access_token::{AccessClaims, IssuedToken, TokenError, VerifiedToken},
     domain::{account::Account, profile::Profile, session::Liveness},
-    service::error::{ServiceError, from_store_errors},
+    service::{
+        error::{ServiceError, from_store_errors},
+        peer_keys::require_keys_of_peers,
+    },
     state::AppState,
 };
 
@@ -34,6 +37,26 @@ impl From<TokenError> for AuthenticateError {
     fn from(_: TokenError) -> Self {
         Self::InvalidToken
     }
+}
+
+impl From<VerifyError> for AuthenticateError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Refused(error) => error.into(),
+            VerifyError::Service(error) => error.into(),
+        }
+    }
+}
+
+/// Why an access token is not verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The token is refused.
+    #[error(transparent)]
+    Refused(#[from] TokenError),
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
 }
 
 /// Verifies an access token of a session, not of a service client, and looks the session up in Redis, so that the tokens of an
@@ -86,14 +109,20 @@ pub(super) fn check_session(claims: &AccessClaims, live: Option<Liveness>) -> Re
 /// If the token names an unknown key, reloads the keys and verifies again: another node may have just published the key.
 ///
 /// # Errors
-/// [`TokenError`]
-pub async fn verify_issued_token(state: &AppState, token: &str) -> Result<IssuedToken, TokenError> {
+/// [`VerifyError::Refused`]; [`VerifyError::Service`] if the token names an unknown key and this node can't find out whether another node
+/// has that key.
+pub async fn verify_issued_token(state: &AppState, token: &str) -> Result<IssuedToken, VerifyError> {
     let mut verified = state.tokens.verify(token, state.clock.now());
     if matches!(verified, Err(TokenError::UnknownKey)) {
-        state.keys.reload_on_miss().await;
+        // a failure is reported below, if the key is still unknown
+        let _ = state.keys.reload_on_miss().await;
         verified = state.tokens.verify(token, state.clock.now());
+        if matches!(verified, Err(TokenError::UnknownKey)) {
+            // boxed, because this path is rare
+            Box::pin(require_keys_of_peers(state)).await?;
+        }
     }
-    verified.inspect_err(log_refusal)
+    Ok(verified.inspect_err(log_refusal)?)
 }
 
 /// Logs why a token was refused.

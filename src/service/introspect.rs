@@ -16,7 +16,7 @@ use crate::{
         secret::SecretText,
     },
     service::{
-        authenticate::{check_session, verify_issued_token},
+        authenticate::{VerifyError, check_session, verify_issued_token},
         decode_refresh_token::decode_refresh_token,
         error::ServiceError,
         limits,
@@ -87,7 +87,8 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
             let enabled = state.clients.find(&verified.client_id).await?.is_some();
             Ok(if enabled { Introspection::Client(verified) } else { Introspection::Inactive })
         }
-        _ => Ok(Introspection::Inactive),
+        Err(VerifyError::Service(error)) => Err(error),
+        Ok(_) | Err(VerifyError::Refused(_)) => Ok(Introspection::Inactive),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
         ids::{AccountId, SessionId},
     },
     service::{
-        authenticate,
+        authenticate::{self, VerifyError},
         decode_refresh_token::decode_refresh_token,
         error::{ServiceError, from_store_errors},
     },
@@ -37,7 +37,7 @@ pub struct LogoutInput {
 pub struct LogoutOutcome {
     /// The number of credentials presented; at least one.
     pub presented: usize,
-    /// The number of credentials that this service issued. They may have expired, and their sessions may have ended before.
+    /// The number of credentials that name a session of this service. They may have expired, and their sessions may have ended before.
     pub genuine: usize,
     /// The number of sessions that ended.
     pub ended: usize,
@@ -56,7 +56,7 @@ pub enum LogoutError {
 
 from_store_errors!(LogoutError);
 
-/// Ends the session of each credential in `input` that this service issued, expired access tokens included. A session that has already
+/// Ends the session that each genuine credential in `input` names, expired access tokens included. A session that has already
 /// ended is not an error, so that a sign-out can be repeated. An invalid credential does not keep the others from ending their
 /// sessions.
 ///
@@ -69,8 +69,9 @@ pub async fn logout(state: &AppState, input: LogoutInput) -> Result<LogoutOutcom
     let mut failure: Option<LogoutError> = None;
     if let Some(token) = bearer {
         presented += 1;
-        if let Some(session) = session_of_access_token(state, &token).await {
-            sessions.push(session);
+        match session_of_access_token(state, &token).await {
+            Ok(session) => sessions.extend(session),
+            Err(error) => failure = Some(error.into()),
         }
     }
     for token in [body_token, cookie].into_iter().flatten() {
@@ -119,13 +120,21 @@ async fn end_session(
     Ok(ended)
 }
 
-/// The account and session of an access token that this service issued, expired or not.
-async fn session_of_access_token(state: &AppState, token: &str) -> Option<(AccountId, SessionId)> {
+/// The account and the session of a first-party access token, expired or not. `None` for an invalid token, for a service client's own
+/// token, which has no session, and for a token for other audiences, with which a resource server could end the session.
+///
+/// # Errors
+/// [`ServiceError`] if the token may be valid on other nodes.
+async fn session_of_access_token(
+    state: &AppState,
+    token: &str,
+) -> Result<Option<(AccountId, SessionId)>, ServiceError> {
     let verified = match authenticate::verify_issued_token(state, token).await {
-        Err(TokenError::Expired) => state.tokens.verify_ignoring_times(token, state.clock.now()),
-        verified => verified,
+        Ok(verified) => Ok(verified),
+        Err(VerifyError::Refused(TokenError::Expired)) => state.tokens.verify_ignoring_times(token, state.clock.now()),
+        Err(VerifyError::Refused(error)) => Err(error),
+        Err(VerifyError::Service(error)) => return Err(error),
     };
-    // A service client's own token has no session, and a token for other audiences does not end one.
-    let claims = verified.and_then(IssuedToken::into_session).ok()?;
-    Some((claims.sub, claims.sid))
+    let claims = verified.and_then(IssuedToken::into_session).ok();
+    Ok(claims.map(|claims| (claims.sub, claims.sid)))
 }

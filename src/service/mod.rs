@@ -53,6 +53,7 @@ pub mod metrics;
 mod notices;
 pub mod one_time_tokens;
 pub mod passkeys;
+mod peer_keys;
 pub mod readiness;
 pub mod reauthenticate;
 pub mod recent_authentication;

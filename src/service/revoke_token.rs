@@ -11,7 +11,11 @@ use crate::{
         event::EndReason,
         ids::{AccountId, SessionId},
     },
-    service::{authenticate::verify_issued_token, decode_refresh_token::decode_refresh_token, error::ServiceError},
+    service::{
+        authenticate::{VerifyError, verify_issued_token},
+        decode_refresh_token::decode_refresh_token,
+        error::ServiceError,
+    },
     state::AppState,
 };
 
@@ -46,7 +50,8 @@ pub async fn revoke_token(
         Some(claims) => (claims.account, claims.session),
         None => match verify_issued_token(state, token).await {
             Ok(IssuedToken::Session(verified)) => (verified.sub, verified.sid),
-            Ok(IssuedToken::App(_) | IssuedToken::Client(_)) | Err(_) => return Ok(()),
+            Ok(IssuedToken::App(_) | IssuedToken::Client(_)) | Err(VerifyError::Refused(_)) => return Ok(()),
+            Err(VerifyError::Service(error)) => return Err(error),
         },
     };
     if state.redis.sessions.revoke(account, session, reason, now).await? {
@@ -62,7 +67,8 @@ async fn revoke_own(state: &AppState, client: &Client, token: &str, ip: Option<I
         Some(claims) => (claims.account, claims.session),
         None => match verify_issued_token(state, token).await {
             Ok(IssuedToken::Session(verified) | IssuedToken::App(verified)) => (verified.sub, verified.sid),
-            Ok(IssuedToken::Client(_)) | Err(_) => return Ok(()),
+            Ok(IssuedToken::Client(_)) | Err(VerifyError::Refused(_)) => return Ok(()),
+            Err(VerifyError::Service(error)) => return Err(error),
         },
     };
     let now = state.clock.now();

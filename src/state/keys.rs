@@ -36,11 +36,18 @@ const MISS_INTERVAL: Duration = Duration::from_secs(1);
 /// key's tokens as expired before the key is deleted.
 const DELETE_AFTER: Duration = Duration::from_hours(24);
 
+/// A reload because of an unknown key id.
+struct MissReload {
+    /// When the reload ended.
+    at: Timestamp,
+    succeeded: bool,
+}
+
 /// The key ring in use, and the means to reload it.
 pub struct SigningKeys {
     ring: Arc<SharedKeyRing>,
-    /// When a token with an unknown `kid` last caused a reload.
-    last_miss: Mutex<Option<Timestamp>>,
+    /// The last reload that an unknown key id caused.
+    last_miss_reload: Mutex<Option<MissReload>>,
     /// Whether the latest reload found a key that is sealed under a secret that this node does not have.
     lacks_secret: AtomicBool,
     sql: Sql,
@@ -79,7 +86,7 @@ impl SigningKeys {
         }
         Ok(Self {
             ring: Arc::new(SharedKeyRing::new(ring)),
-            last_miss: Mutex::new(None),
+            last_miss_reload: Mutex::new(None),
             lacks_secret: AtomicBool::new(false),
             sql: sql.clone(),
             sealer,
@@ -107,28 +114,35 @@ impl SigningKeys {
     }
 
     /// Reloads the keys because a token names an unknown key, which another node may have just published. Reloads at most once a
-    /// second, so that a flood of forged tokens does not reach the database. Concurrent callers wait for the reload in progress.
-    pub(crate) async fn reload_on_miss(&self) {
-        let mut last = self.last_miss.lock().await;
+    /// second, so that a flood of forged tokens does not reach the database; otherwise only reports whether the last such reload
+    /// succeeded. Concurrent callers wait for the reload in progress.
+    ///
+    /// # Errors
+    /// [`StateError`]; the keys in use then stay in use, and the token's key may exist.
+    pub(crate) async fn reload_on_miss(&self) -> Result<(), StateError> {
+        let mut last_reload = self.last_miss_reload.lock().await;
         let now = self.clock.now();
-        if last.is_some_and(|last| now.saturating_since(last) < MISS_INTERVAL) {
-            return;
+        if let Some(last) = &*last_reload
+            && now.saturating_since(last.at) < MISS_INTERVAL
+        {
+            return if last.succeeded { Ok(()) } else { Err(StateError::Backoff) };
         }
         // Boxed, because this future is needed rarely, and would add kilobytes to the future of every caller.
-        match Box::pin(self.reload_if_changed()).await {
+        let outcome = Box::pin(self.reload_if_changed()).await;
+        match &outcome {
             // The reloader logs a missing secret.
             Ok(()) | Err(StateError::KeyRing(KeyRingError::Sealed { source: SealError::UnknownSecret, .. })) => {}
             Err(error) => {
                 tracing::warn!(
                     %error,
                     "reloading the signing keys for a token with an unknown key id failed; the keys in memory stay \
-                     in use, and the token is refused. If another node has just created its key, a later reload makes \
-                     it valid"
+                     in use. If other nodes exist, one of them may have created the token's key, so the answer is 503"
                 );
             }
         }
         // not `now`: a reload that took long must not be followed by another at once
-        *last = Some(self.clock.now());
+        *last_reload = Some(MissReload { at: self.clock.now(), succeeded: outcome.is_ok() });
+        outcome
     }
 
     /// Reloads the keys at every `interval` (`keys.refresh_interval`), and at once when a key is retired, for as long as the
@@ -147,10 +161,8 @@ impl SigningKeys {
         }
     }
 
-    /// Whether another node has resealed the keys at its start, under a secret that this node does not have. Reloads the keys first,
-    /// at most once a second.
-    pub(crate) async fn lacks_secret(&self) -> bool {
-        self.reload_on_miss().await;
+    /// Whether another node has sealed the keys under a secret that this node does not have, as of the last reload.
+    pub(crate) fn lacks_secret(&self) -> bool {
         self.lacks_secret.load(Ordering::Relaxed)
     }
 
@@ -196,7 +208,7 @@ fn log_reload(outcome: Result<(), StateError>, last_failure: &mut Option<ReloadF
                     kid,
                     "another node has encrypted the signing keys under a secret that this node does not have: add that secret to this node's \
                      secret file (or LATCHKEY_SECRET_PREVIOUS) and restart it. Do not rotate or retire keys. Until then this node answers \
-                     refresh tokens under the other secret with 503"
+                     tokens of the other secret and of newer signing keys with 503"
                 );
             }
         }

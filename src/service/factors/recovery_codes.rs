@@ -22,9 +22,7 @@ use crate::{
         secret::SecretText,
         session::SessionOrigin,
     },
-    service::{
-        decode_refresh_token::require_secret_of_peers, error::ServiceError, notices, request_origin::RequestOrigin,
-    },
+    service::{error::ServiceError, notices, peer_keys::require_keys_of_peers, request_origin::RequestOrigin},
     state::AppState,
     store::sql::AccountChange,
 };
@@ -106,7 +104,7 @@ pub(in crate::service) async fn find(
         Ok(opened) => opened,
         Err(error @ SealError::UnknownSecret) => {
             // another node may have the secret: the call then fails as unavailable, because the code may be right
-            Box::pin(require_secret_of_peers(state)).await?;
+            Box::pin(require_keys_of_peers(state)).await?;
             log_undecryptable(account, error);
             return Ok(CodeSearch::Undecryptable);
         }

@@ -26,9 +26,9 @@ use crate::{
         secret::SecretText,
     },
     service::{
-        decode_refresh_token::require_secret_of_peers,
         error::ServiceError,
         limits::{DeviceToken, FactorAttempt, LoginAttempt},
+        peer_keys::require_keys_of_peers,
         token_issuer::Tokens,
     },
     state::AppState,
@@ -202,7 +202,7 @@ pub(in crate::service) async fn confirm_pending(
     let pending = factors.iter().find(|factor| factor.confirmed_at.is_none());
     let Some(pending) = pending.filter(|factor| now < factor.created_at + CONFIRM_WITHIN) else { return Ok(false) };
     let Some(secret) = open(state, pending)? else {
-        Box::pin(require_secret_of_peers(state)).await?;
+        Box::pin(require_keys_of_peers(state)).await?;
         log_undecryptable(pending.account, SealError::UnknownSecret);
         return Ok(false);
     };
@@ -284,7 +284,7 @@ pub(in crate::service) async fn find(
     }
     // Only if no app was decrypted: this error refunds the attempt, and a guess at a decrypted app must stay counted (I14). Boxed, because
     // the future is rarely needed and would enlarge that of every sign-in.
-    Box::pin(require_secret_of_peers(state)).await?;
+    Box::pin(require_keys_of_peers(state)).await?;
     Ok(CodeSearch::Undecryptable)
 }
 
