@@ -21,7 +21,7 @@ use connection::{Connection, Progress};
 /// Produces requests and checks responses.
 pub trait Workload {
     /// Writes the next request of a connection to `out`. Returns the request's class, which is the index of its latencies in
-    /// [`Outcome::latencies`], or `None` when the workload is exhausted.
+    /// [`Outcome::latencies`], or `None` if the workload has no further request for the connection, which then stops.
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize>;
 
     /// Checks the response to a connection's last request; the error says what is wrong with the response.
@@ -50,9 +50,9 @@ pub struct Outcome {
     pub errors: u64,
     /// The first error.
     pub first_error: Option<String>,
-    /// The actual duration of the measured time.
+    /// The actual duration of the measured time, which ends early when a connection stops.
     pub seconds: f64,
-    /// Whether the workload had no further request for a connection.
+    /// Whether every connection has stopped because the workload had no further request for it.
     pub is_exhausted: bool,
 }
 
@@ -94,26 +94,37 @@ pub fn drive(
     let planned_start = Instant::now() + plan.warm_up;
     let planned_end = planned_start + plan.measured;
     let mut outcome = Outcome::default();
+    // when the measured time actually began: after a warm-up, up to one poll after `planned_start`
+    let mut started: Option<Instant> = None;
+    if plan.warm_up.is_zero() {
+        on_edge();
+        started = Some(Instant::now());
+    }
     let mut in_flight = 0;
+    let mut stopped_connections = 0;
     for (number, connection) in connections.iter_mut().enumerate() {
         if connection.send_next(workload, number)? {
             in_flight += 1;
         } else {
-            outcome.is_exhausted = true;
+            stopped_connections += 1;
         }
     }
-    // when the measured time actually began: up to one poll after `planned_start`
-    let mut started: Option<Instant> = None;
     let mut has_ended = false;
     while in_flight > 0 {
         let now = Instant::now();
-        if started.is_none() && now >= planned_start {
-            on_edge();
-            started = Some(Instant::now());
+        if started.is_none() {
+            if stopped_connections > 0 {
+                break; // reported below
+            }
+            if now >= planned_start {
+                on_edge();
+                started = Some(Instant::now());
+            }
         }
+        let is_past_end = now >= planned_end;
         if let Some(started) = started
             && !has_ended
-            && (now >= planned_end || outcome.is_exhausted)
+            && (is_past_end || stopped_connections > 0)
         {
             on_edge();
             outcome.seconds = started.elapsed().as_secs_f64();
@@ -123,7 +134,7 @@ pub fn drive(
             outcome.record_error(format!("{in_flight} requests without an answer"));
             break;
         }
-        // the timeout keeps the edges of the measured time exact when no response arrives
+        // when no response arrives, the timeout of 5 ms limits how late the edges of the measured time are
         poll.poll(&mut events, Some(Duration::from_millis(5)))?;
         for event in &events {
             let number = event.token().0;
@@ -149,17 +160,18 @@ pub fn drive(
                 }
             }
             in_flight -= 1;
-            if has_ended {
+            if is_past_end {
                 continue;
             }
             // only sends: the response triggers an event of its own
             if connection.send_next(workload, number)? {
                 in_flight += 1;
             } else {
-                outcome.is_exhausted = true;
+                stopped_connections += 1;
             }
         }
     }
+    outcome.is_exhausted = stopped_connections == plan.connections;
     let Some(started) = started else {
         if outcome.errors == 0 {
             bail!("the workload was exhausted while warming up");
@@ -171,7 +183,7 @@ pub fn drive(
         );
     };
     if !has_ended {
-        // The workload was exhausted, and the loop stopped at its last response, before it could notice that.
+        // The last connections stopped in the last pass of the loop, which could not notice that.
         on_edge();
         outcome.seconds = started.elapsed().as_secs_f64();
     }

@@ -157,7 +157,7 @@ impl Workload for PasskeyLogin<'_> {
         };
         let account = self.next_account;
         self.next_account = (account + 1) % self.authenticator.accounts.len();
-        // a failed signature ends the workload
+        // a failed signature stops the connection
         let credential = self.authenticator.credential(account, &challenge).ok()?;
         post_json(out, "/v1/login/passkey", &["{\"credential\":", &credential, "}"]);
         Some(LOGIN)
