@@ -19,9 +19,9 @@ use crate::{
 pub enum Scenario {
     /// `POST /v1/refresh`
     Refresh,
-    /// `POST /oauth2/introspect` on a node without caches.
+    /// `POST /oauth2/introspect`, measured on targets without caches, such as [`Name::LatchkeyCold`] and [`Name::Floor`].
     IntrospectCold,
-    /// `POST /oauth2/introspect`
+    /// `POST /oauth2/introspect`, measured on the other targets.
     IntrospectWarm,
     /// `POST /v1/login`
     Login,
@@ -47,7 +47,8 @@ pub enum Scenario {
 /// [`SIGN_INS_PER_BROWSER`] sign-ins.
 const MAX_CODE_FLOWS_PER_SECOND: f64 = 10_000.0;
 
-/// Number of different access tokens in the requests of `GET /v1/me`. Each is from a sign-in, because the seeded sessions have no account.
+/// Number of different access tokens in the requests of `GET /v1/me`. Each is from a sign-in, because the sessions that
+/// [`Target::seed`] creates belong to no account in the database.
 const ME_TOKENS: usize = 64;
 
 /// Number of sessions that exist for the sign-outs of [`Scenario::Mix`] when it starts. Its sign-ins add further ones.
@@ -265,6 +266,6 @@ fn max_logouts(name: Name, connections: usize) -> f64 {
         Name::Fastify => 30_000.0,
         _ => 35_000.0,
     };
-    // one connection sends its next request only after the response
+    // with one connection, the latency limits the rate: no target reaches a fifth of its bound
     if connections == 1 { max / 5.0 } else { max }
 }
