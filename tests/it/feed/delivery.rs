@@ -24,6 +24,7 @@ use super::log_in_and_out;
 use crate::harness::{
     client::Client,
     test_cluster::{Node, ServiceClient, TestCluster},
+    wait,
 };
 
 /// The receive buffer of a subscriber, in bytes: so small that the events of a test do not fit.
@@ -100,7 +101,8 @@ impl ChunkReader {
 
     /// Reads the chunks up to one with this text.
     async fn read_until(&mut self, text: &str) {
-        while !self.chunk().await.contains(text) {}
+        let reading = async { while !self.chunk().await.contains(text) {} };
+        wait::within_timeout(&format!("{text} arrives"), reading).await;
     }
 }
 
@@ -142,11 +144,14 @@ async fn subscriber_that_falls_behind_receives_every_revocation_once_and_then_li
 
     // How often each account's revocation was delivered.
     let mut deliveries = HashMap::new();
-    while deliveries.len() < REVOCATIONS {
-        for account in account_ids(&subscriber.chunk().await) {
-            *deliveries.entry(account).or_insert(0) += 1;
+    let reading = async {
+        while deliveries.len() < REVOCATIONS {
+            for account in account_ids(&subscriber.chunk().await) {
+                *deliveries.entry(account).or_insert(0) += 1;
+            }
         }
-    }
+    };
+    wait::within_timeout("every revocation is delivered", reading).await;
     let each_once: HashMap<_, _> = revoked.iter().map(|account| (account.to_string(), 1)).collect();
     assert_eq!(deliveries, each_once);
     let session = log_in_and_out(&node, "ada").await;
@@ -177,11 +182,12 @@ async fn burst_that_exceeds_the_buffer_of_the_fan_out_reaches_every_subscriber_t
         append_revocations(&node, BATCH).await;
         for progress in &mut progresses {
             // An error means that this subscriber has read everything.
-            let _ = progress.wait_for(|read| read + MAX_LAG >= total).await;
+            let catching_up = progress.wait_for(|read| read + MAX_LAG >= total);
+            let _ = wait::within_timeout("the subscriber catches up", catching_up).await;
         }
     }
     for subscriber in subscribers {
-        subscriber.await.unwrap();
+        wait::within_timeout("the subscriber has read everything", subscriber).await.unwrap();
     }
 }
 

@@ -9,6 +9,7 @@ use crate::harness::{
     client::{PASSWORD, Tokens},
     sse::{Event, Feed},
     test_cluster::{Node, TestCluster},
+    wait,
 };
 
 /// Two nodes, the account `ada`, and a subscription to the feed of `peer`. The tests revoke on `node`. The test clock starts at
@@ -128,12 +129,15 @@ async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
     let expected = [claims(1, "2027-01-15T08:00:00.000Z"), claims(2, "2027-01-15T08:00:01.000Z")];
     let received = async |feed: &mut Feed| {
         let mut received = Vec::new();
-        while received.len() < expected.len() {
-            let event = feed.next().await.unwrap();
-            if event.name == "claims" {
-                received.push(event);
+        let all = async {
+            while received.len() < expected.len() {
+                let event = feed.next().await.unwrap();
+                if event.name == "claims" {
+                    received.push(event);
+                }
             }
-        }
+        };
+        wait::within_timeout("all changes of claims arrive", all).await;
         received
     };
     assert_eq!(received(&mut fixture.feed).await, expected, "adding the role again sends no event");

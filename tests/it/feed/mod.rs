@@ -13,6 +13,7 @@ use crate::harness::{
     client::{Client, Tokens},
     sse::Feed,
     test_cluster::TestCluster,
+    wait,
 };
 
 /// Logs an account in and out. Returns the id of the ended session.
@@ -43,7 +44,7 @@ async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
     let logout_of = |session: &str| {
         json!({
             "kind": "session", "account_id": account, "session_id": session, "reason": "logout",
-            "at": "2027-01-15T08:00:00.000Z", // the cluster's clock, which stands still
+            "at": "2027-01-15T08:00:00.000Z", // the test's clock, which stands still
         })
     };
     assert_eq!(feed.caught_up().await, [logout_of(&before)]);
@@ -74,14 +75,17 @@ async fn event_id_covers_every_earlier_revocation() {
         let (seconds, micros) = time.split_once('\n').unwrap();
         let logged_out_at = seconds.parse::<i64>().unwrap() * 1000 + micros.parse::<i64>().unwrap() / 1000;
         let mut received = false;
-        loop {
-            let event = feed.next().await.unwrap();
-            received |= event.data["session_id"] == *session;
-            let id: i64 = feed.last_id.as_ref().unwrap().strip_prefix("1-").unwrap().parse().unwrap();
-            if id > logged_out_at {
-                break;
+        let later_id = async {
+            loop {
+                let event = feed.next().await.unwrap();
+                received |= event.data["session_id"] == *session;
+                let id: i64 = feed.last_id.as_ref().unwrap().strip_prefix("1-").unwrap().parse().unwrap();
+                if id > logged_out_at {
+                    break;
+                }
             }
-        }
+        };
+        wait::within_timeout("a later id arrives", later_id).await;
         assert!(received, "the id {:?} does not cover the revocation of {session}", feed.last_id);
     }
     drop(feed);

@@ -5,10 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use reqwest::{Method, Response};
 use serde_json::Value;
 
-use super::{client::Client, test_cluster::ServiceClient};
-
-/// Limit after which a hanging read fails the test.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+use super::{client::Client, test_cluster::ServiceClient, wait};
 
 /// A server-sent event.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,7 +66,7 @@ impl Feed {
                 }
                 continue;
             }
-            let chunk = tokio::time::timeout(READ_TIMEOUT, self.response.chunk()).await.expect("an event arrives");
+            let chunk = wait::within_timeout("an event arrives", self.response.chunk()).await;
             let Ok(Some(bytes)) = chunk else { return None };
             self.unread.extend(bytes);
         }
@@ -95,18 +92,21 @@ impl Feed {
     pub fn events_before(&mut self, name: &str) -> impl Future<Output = Vec<Event>> {
         let caller = std::panic::Location::caller();
         async move {
-            let mut before = Vec::new();
-            loop {
-                let Some(event) = self.next().await else {
-                    panic!("{caller}: the stream ended before the event {name}")
-                };
-                if event.name == name {
-                    return before;
+            let events = async {
+                let mut before = Vec::new();
+                loop {
+                    let Some(event) = self.next().await else {
+                        panic!("{caller}: the stream ended before the event {name}")
+                    };
+                    if event.name == name {
+                        return before;
+                    }
+                    if event.name != "heartbeat" {
+                        before.push(event);
+                    }
                 }
-                if event.name != "heartbeat" {
-                    before.push(event);
-                }
-            }
+            };
+            wait::within_timeout(&format!("the event {name} arrives ({caller})"), events).await
         }
     }
 
@@ -123,26 +123,33 @@ impl Feed {
     /// Waits for a heartbeat with a new id; panics on any other event.
     pub async fn wait_for_new_id(&mut self) {
         let last = self.last_id.clone();
-        while self.last_id == last {
-            assert_eq!(self.events_before("heartbeat").await, []);
-        }
+        let new_id = async {
+            while self.last_id == last {
+                assert_eq!(self.events_before("heartbeat").await, []);
+            }
+        };
+        wait::within_timeout("a heartbeat has a new id", new_id).await;
     }
 
     /// Returns the next revocation.
     pub async fn revocation(&mut self) -> Value {
-        loop {
-            let event = self.next().await.expect("a revocation before the end");
-            match event.name.as_str() {
-                "revocation" => return event.data,
-                "heartbeat" => {}
-                _ => panic!("{event:?} instead of a revocation"),
+        let revocation = async {
+            loop {
+                let event = self.next().await.expect("a revocation before the end");
+                match event.name.as_str() {
+                    "revocation" => return event.data,
+                    "heartbeat" => {}
+                    _ => panic!("{event:?} instead of a revocation"),
+                }
             }
-        }
+        };
+        wait::within_timeout("a revocation arrives", revocation).await
     }
 
     /// Reads to the end of the stream.
     pub async fn read_to_end(mut self) {
-        while self.next().await.is_some() {}
+        let end = async { while self.next().await.is_some() {} };
+        wait::within_timeout("the stream ends", end).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-/// How long to poll before the test fails. Long, for busy machines.
+/// How long to wait before the test fails. Long, for busy machines.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The pause between two polls.
@@ -15,6 +15,11 @@ pub async fn until<F: Future<Output = bool>>(description: &str, mut holds: impl 
             tokio::time::sleep(INTERVAL).await;
         }
     };
-    let outcome = tokio::time::timeout(TIMEOUT, polling).await;
-    assert!(outcome.is_ok(), "timed out waiting until {description}");
+    within_timeout(description, polling).await;
+}
+
+/// Waits for a future. If it takes too long, fails the test with the description of the awaited condition.
+pub async fn within_timeout<T>(description: &str, future: impl Future<Output = T>) -> T {
+    let outcome = tokio::time::timeout(TIMEOUT, future).await;
+    outcome.unwrap_or_else(|_| panic!("timed out waiting until {description}"))
 }
