@@ -4,10 +4,16 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use latchkey::{config::Secrets, service::clients::NewClient};
+use latchkey::{
+    config::Secrets,
+    crypto::key_rotation::SigningStart,
+    domain::entropy::Entropy,
+    service::{clients::NewClient, keys},
+};
 use reqwest::Method;
 
 use crate::{
+    degradation::assert_unavailable,
     factors,
     harness::{
         client::Tokens,
@@ -66,6 +72,36 @@ async fn refresh_token_of_newer_secret_is_retried_instead_of_refused() {
     // The refused requests have not changed the session.
     let tokens = Tokens::of(&new.refresh(&tokens.refresh).await.expect(200));
     new.logout(&tokens.refresh).await.expect(204);
+}
+
+/// A node that lacks the secret can't decrypt the signing key of the token. The node that has the secret accepts the token.
+#[tokio::test(flavor = "multi_thread")]
+async fn access_token_of_a_key_under_the_newer_secret_is_retried_instead_of_refused() {
+    let (cluster, old, new) = nodes_during_rotation().await;
+    new.register("ada").await;
+    let client = cluster.service_client("api").await;
+    keys::rotate(&new.state.config, &cluster.clock, &Entropy::system(), &new.state.sql, SigningStart::Now)
+        .await
+        .unwrap();
+    new.state.keys.reload().await.unwrap();
+    let tokens = new.login("ada").await;
+    let logout = |node: &Node| node.request(Method::POST, "/v1/logout").bearer_auth(&tokens.access);
+    for answer in [
+        old.send(logout(&old)).await,
+        old.get("/v1/me", &tokens.access).await,
+        old.get("/v1/verify", &tokens.access).await,
+    ] {
+        assert_unavailable(&answer);
+    }
+    let form = [("token", tokens.access.as_str())];
+    for path in ["/oauth2/introspect", "/oauth2/revoke"] {
+        let request = old.request(Method::POST, path).basic_auth(&client.id, Some(&client.secret)).form(&form);
+        assert_unavailable(&old.send(request).await);
+    }
+    // The refused requests have not changed the session.
+    new.get("/v1/me", &tokens.access).await.expect(200);
+    new.send(logout(&new)).await.expect(204);
+    new.refresh(&tokens.refresh).await.expect(401);
 }
 
 /// The signing keys are not lost. The advice for lost keys, to rotate and retire them, would end all sessions.
