@@ -5,8 +5,8 @@
 --tls encrypts every connection from its beginning, --starttls requires STARTTLS, and --user requires authentication. The server prints
 "ready" when it listens.
 
-The server appends each accepted message to FOLDER/received.jsonl before it acknowledges the message, and each delivery attempt to
-FOLDER/attempts.jsonl. While FOLDER/down exists, it closes every connection at once.
+The server appends each accepted message to FOLDER/received.jsonl before it acknowledges the message, and each RCPT command to
+FOLDER/rcpt.jsonl. While FOLDER/down exists, it closes every connection at once.
 
 The beginning of a recipient's address selects a fault:
 greylist: the server refuses the first attempt with 451.
@@ -42,7 +42,7 @@ class Handler:
             file.write(json.dumps(value) + "\n")
 
     async def handle_RCPT(self, server, session, envelope, address, options):
-        self.append("attempts.jsonl", {"to": address, "tls": is_encrypted(server), "user": bool(session.authenticated)})
+        self.append("rcpt.jsonl", {"to": address, "tls": is_encrypted(server), "user": bool(session.authenticated)})
         self.attempts[address] += 1
         if address.startswith("reject"):
             return "550 5.1.1 no such mailbox"

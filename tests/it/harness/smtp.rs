@@ -102,9 +102,9 @@ impl SmtpServer {
         self.json_lines("received.jsonl").iter().map(Received::of).collect()
     }
 
-    /// The recipients of all delivery attempts, refused ones included, in order.
-    pub fn attempts(&self) -> Vec<String> {
-        self.json_lines("attempts.jsonl").iter().map(|line| line["to"].as_str().unwrap().to_owned()).collect()
+    /// The recipients of all RCPT commands, refused ones included, in order.
+    pub fn rcpt_commands(&self) -> Vec<String> {
+        self.json_lines("rcpt.jsonl").iter().map(|line| line["to"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Waits until the server has accepted at least `count` messages, and returns all.
