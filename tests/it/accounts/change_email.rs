@@ -6,8 +6,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    NEW_PASSWORD, count_mails, email, emails::add_verified, first_mail, problem, request_address_change, reset,
-    signed_in, verify_address, without_limits,
+    NEW_PASSWORD, count_mails, email, emails::add_verified, first_mail, problem, remove_mail_and_login_limits,
+    request_address_change, reset, signed_in, verify_address,
 };
 use crate::{
     harness::{
@@ -20,7 +20,7 @@ use crate::{
 /// A cluster without limits on mails, its node, and a session of the account `name`, whose address is not verified.
 async fn cluster_with_account(name: &str) -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await;
     node.register(name).await;
     let tokens = node.login(name).await;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, first_mail, next_mail, problem, request_reset, reset, without_limits};
+use super::{NEW_PASSWORD, email, first_mail, next_mail, problem, remove_mail_and_login_limits, request_reset, reset};
 use crate::harness::{
     client::{Client, PASSWORD, Tokens},
     test_cluster::TestCluster,
@@ -15,7 +15,7 @@ async fn request_code(node: &Client, name: &str) -> String {
 
 fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.login.email_code = true;
     cluster
 }

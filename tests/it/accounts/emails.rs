@@ -13,8 +13,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    NEW_PASSWORD, count_mails, email, first_mail, next_mail, problem, request_address_change, reset, signed_in,
-    verify_address, without_limits,
+    NEW_PASSWORD, count_mails, email, first_mail, next_mail, problem, remove_mail_and_login_limits,
+    request_address_change, reset, signed_in, verify_address,
 };
 use crate::{
     harness::{
@@ -77,7 +77,7 @@ pub async fn list(node: &Client, tokens: &Tokens) -> Vec<String> {
 /// A cluster with the account `ada`, whose address is verified, and its session.
 pub async fn cluster_with_verified_account() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
     node.register("ada").await;
@@ -106,7 +106,7 @@ async fn added_address_signs_in_once_it_is_verified() {
     node.try_login(&email("work"), PASSWORD).await.expect(401);
     node.refresh(&other_session.refresh).await.expect(200);
 
-    // the verification ends all sessions, and the caller gets a new one (I5)
+    // the verification of a secondary address ends all sessions, and the caller gets a new one (I5)
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     let new = Tokens::of(&answer.expect(200));
     for former in [&tokens, &other_session] {
@@ -226,7 +226,7 @@ async fn sign_in_code_goes_to_the_verified_address_that_was_typed() {
 #[tokio::test]
 async fn reset_and_sign_in_by_a_secondary_address_do_not_verify_the_primary_one() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
     node.register("typo").await;
@@ -258,7 +258,7 @@ async fn mails_are_limited_per_address() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     add_verified(&cluster, &node, &tokens, "work").await;
-    // limits.mail_per_account allows one mail in 5 minutes to each address
+    // limits.mail_per_account allows one mail of each kind to each address in 5 minutes
     for _ in 0..20 {
         node.post("/v1/password/forgot", json!({ "identifier": email("ada") })).await.expect(202);
     }
@@ -299,6 +299,7 @@ async fn secondary_address_made_primary_keeps_the_former_primary_which_can_undo_
     for name in ["work", "ada"] {
         node.try_login(&email(name), PASSWORD).await.expect(401);
     }
+    // the undo has removed the password and sent this link
     let (token, _) = first_mail(&cluster, "ada", "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let tokens = node.login_with(&email("ada"), NEW_PASSWORD).await;
@@ -342,7 +343,7 @@ async fn removal_of_an_unverified_address_invalidates_its_link_and_sends_no_noti
 #[tokio::test]
 async fn invalid_changes_of_addresses_are_refused_with_their_codes() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     // so that no limit refuses a call: the changes of addresses count as password changes
     cluster.config.limits.password_change_per_account = None;
     // the account has `ada`, `work` and `home`

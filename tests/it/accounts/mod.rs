@@ -96,7 +96,7 @@ pub async fn request_address_change(
 }
 
 /// Removes the limits on mails and sign-ins, for tests that cause many.
-pub fn without_limits(cluster: &mut TestCluster) {
+pub fn remove_mail_and_login_limits(cluster: &mut TestCluster) {
     let limits = &mut cluster.config.limits;
     limits.mail_per_account = None;
     limits.recovery_per_address = None;

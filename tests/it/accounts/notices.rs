@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{NEW_PASSWORD, count_mails, email, problem, reset, verify_address, without_limits};
+use super::{NEW_PASSWORD, count_mails, email, problem, remove_mail_and_login_limits, reset, verify_address};
 use crate::{
     harness::{
         client::{PASSWORD, Tokens},
@@ -19,7 +19,7 @@ const RESET_PASSWORD: &str = "marble thicket saddle forty";
 /// A cluster with a verified account.
 async fn cluster_with_verified_account() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
@@ -71,7 +71,7 @@ async fn report_removes_the_factors_that_were_added_within_its_validity() {
 #[tokio::test]
 async fn new_device_and_network_are_reported_and_known_ones_are_not() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     // each sign-in states its address in `X-Forwarded-For`
     cluster.config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
     let node = cluster.node().await;
@@ -97,7 +97,7 @@ async fn new_device_and_network_are_reported_and_known_ones_are_not() {
 #[tokio::test]
 async fn reuse_of_a_refresh_token_and_disabling_are_reported() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await;
     let id = node.register("ada").await.text_of("id").parse().unwrap();
     let tokens = node.login("ada").await;

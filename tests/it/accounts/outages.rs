@@ -9,8 +9,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    NEW_PASSWORD, email, emails, first_mail, problem, request_address_change, request_reset, reset, signed_in,
-    verify_address, without_limits,
+    NEW_PASSWORD, email, emails, first_mail, problem, remove_mail_and_login_limits, request_address_change,
+    request_reset, reset, signed_in, verify_address,
 };
 use crate::{
     degradation::wait_until_ready,
@@ -23,7 +23,7 @@ use crate::{
 async fn calls_without_redis_answer_503_and_leave_link_and_password_unchanged() {
     let mut server = Redis::start();
     let mut cluster = crate::degradation::cluster(&server);
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await;
     node.register("ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
@@ -131,7 +131,7 @@ async fn verification_and_change_of_address_that_the_database_refuses_keep_the_l
 async fn change_of_address_and_sign_in_by_mail_interrupted_by_a_redis_outage_complete_after_it() {
     let mut server = Redis::start();
     let mut cluster = crate::degradation::cluster(&server);
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
     node.register("ada").await;
@@ -166,7 +166,7 @@ async fn change_of_address_and_sign_in_by_mail_interrupted_by_a_redis_outage_com
 async fn changes_of_secondary_addresses_without_database_or_redis_change_nothing_and_complete_later() {
     let mut server = Redis::start();
     let mut cluster = crate::degradation::cluster(&server);
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;

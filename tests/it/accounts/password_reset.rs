@@ -5,7 +5,7 @@ use std::time::Duration;
 use latchkey::domain::{limit::Quota, one_time_token::CODE_ATTEMPTS};
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, problem, request_reset, reset, signed_in, without_limits};
+use super::{NEW_PASSWORD, email, problem, remove_mail_and_login_limits, request_reset, reset, signed_in};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster, wait};
 
 #[tokio::test]
@@ -133,7 +133,7 @@ async fn calls_above_the_limit_of_an_ip_address_are_refused() {
 async fn disabled_account_gets_no_mail_and_its_links_stop_working() {
     let mut cluster = TestCluster::new();
     // so that no limit prevents the second mail
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await;
     let id = node.register("ada").await.text_of("id").parse().unwrap();
     let (token, _) = request_reset(&cluster, &node, "ada").await;

@@ -5,7 +5,7 @@ use latchkey::config::Verification;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{email, first_mail, problem, signed_in, without_limits};
+use super::{email, first_mail, problem, remove_mail_and_login_limits, signed_in};
 use crate::harness::{
     client::{Answer, PASSWORD, Tokens},
     test_cluster::TestCluster,
@@ -41,7 +41,7 @@ async fn required_verification_refuses_sign_in_until_address_is_verified() {
 #[tokio::test]
 async fn concealed_registration_of_a_taken_address_is_answered_alike_and_its_owner_gets_a_mail() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.registration.verification = Verification::Required;
     cluster.config.registration.conceal = true;
     let node = cluster.node().await;

@@ -6,7 +6,9 @@ use latchkey::domain::limit::Backoff;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, first_mail, next_mail, problem, signed_in, verify_address, without_limits};
+use super::{
+    NEW_PASSWORD, email, first_mail, next_mail, problem, remove_mail_and_login_limits, signed_in, verify_address,
+};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster, wait};
 
 #[tokio::test]
@@ -44,7 +46,7 @@ async fn link_alone_is_refused_and_not_consumed_until_password_proves_the_owner(
 #[tokio::test]
 async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.limits.login_backoff = Some(Backoff {
         failures_without_delay: 1,
         first_delay: Duration::from_secs(30),
@@ -94,7 +96,7 @@ async fn new_password_at_verification_replaces_password_and_ends_sessions() {
 #[tokio::test]
 async fn verified_and_unknown_addresses_get_no_verification_mail() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
@@ -126,7 +128,7 @@ async fn access_token_of_another_account_is_no_proof() {
 #[tokio::test]
 async fn fourth_verification_mail_stops_the_first_link_and_keeps_the_later_ones() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await;
     node.register("ada").await;
     let mut links = Vec::new();

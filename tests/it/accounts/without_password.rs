@@ -4,7 +4,7 @@ use latchkey::domain::account::{Email, NewAccount, Roles};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, emails, first_mail, problem, reset, signed_in, without_limits};
+use super::{NEW_PASSWORD, email, emails, first_mail, problem, remove_mail_and_login_limits, reset, signed_in};
 use crate::harness::{
     client::{PASSWORD, Tokens},
     test_cluster::TestCluster,
@@ -13,7 +13,7 @@ use crate::harness::{
 #[tokio::test]
 async fn account_without_password_signs_in_by_mail_changes_its_data_and_sets_a_password_by_reset() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
     let imported = NewAccount {

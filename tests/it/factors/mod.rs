@@ -71,7 +71,7 @@ pub const STEP: Duration = Duration::from_secs(30);
 /// A cluster without the limits on mails, and without rate limits by IP address, since all clients of a test share one.
 pub fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
-    crate::accounts::without_limits(&mut cluster);
+    crate::accounts::remove_mail_and_login_limits(&mut cluster);
     cluster.config.limits.factor_per_address = None;
     cluster
 }

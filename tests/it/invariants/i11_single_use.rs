@@ -10,8 +10,8 @@ use serde_json::json;
 
 use crate::{
     accounts::{
-        NEW_PASSWORD, email, emails, first_mail, problem, request_reset, reset, signed_in, verify_address,
-        without_limits,
+        NEW_PASSWORD, email, emails, first_mail, problem, remove_mail_and_login_limits, request_reset, reset,
+        signed_in, verify_address,
     },
     factors,
     harness::{
@@ -44,7 +44,7 @@ fn check_winners(answers: &[Answer]) -> Vec<usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_link_and_code_work_once_among_sixteen_racers_on_two_nodes() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     for by_code in [false, true] {
@@ -68,7 +68,7 @@ async fn i11_link_and_code_work_once_among_sixteen_racers_on_two_nodes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_sixteen_wrong_codes_at_once_leave_no_attempt() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     let (_, code) = request_reset(&cluster, &nodes[0], "ada").await;
@@ -86,7 +86,7 @@ async fn i11_sixteen_wrong_codes_at_once_leave_no_attempt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_on_two_nodes() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let nodes = [cluster.node().await, cluster.node().await];
     let mut owners = Vec::new();
     for (node, name) in nodes.iter().zip(["ada", "eve"]) {
@@ -119,7 +119,7 @@ async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_
 #[tokio::test]
 async fn i11_link_stops_working_when_password_address_or_epoch_changes() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await;
     let id = node.register("ada").await.text_of("id").parse().unwrap();
     let tokens = node.login("ada").await;

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, time::Instant};
 use serde_json::{Value, json};
 
 use crate::{
-    accounts::{NEW_PASSWORD, count_mails, email, emails, request_reset, reset, signed_in, without_limits},
+    accounts::{
+        NEW_PASSWORD, count_mails, email, emails, remove_mail_and_login_limits, request_reset, reset, signed_in,
+    },
     harness::{
         client::Answer,
         monitor::Monitor,
@@ -35,7 +37,7 @@ fn comparable(answer: &Answer) -> String {
 /// A cluster without rate limits that allows sign-ins by a mailed code (`/v1/login/code`), and a node with a verified account `ada`.
 async fn cluster() -> (TestCluster, Node) {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
     node.register("ada").await;

@@ -16,8 +16,8 @@ use serde_json::json;
 
 use crate::{
     accounts::{
-        NEW_PASSWORD, count_mails, email, emails, first_mail, next_mail, problem, request_address_change,
-        request_reset, reset, signed_in, verify_address, without_limits,
+        NEW_PASSWORD, count_mails, email, emails, first_mail, next_mail, problem, remove_mail_and_login_limits,
+        request_address_change, request_reset, reset, signed_in, verify_address,
     },
     harness::{
         client::{PASSWORD, Tokens},
@@ -28,7 +28,7 @@ use crate::{
 /// A cluster that allows sign-ins by mail, where an attacker has registered the address of a victim, and is signed in.
 async fn squatted_account() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
     node.register("victim").await;
@@ -123,7 +123,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
 async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_verification_or_sign_in_by_mail() {
     for victims_proof in ["reset", "verification", "sign_in_by_mail"] {
         let mut cluster = TestCluster::new();
-        without_limits(&mut cluster);
+        remove_mail_and_login_limits(&mut cluster);
         cluster.config.login.email_code = true;
         let node = cluster.node().await;
         let id = node.register("victim").await.text_of("id").parse().unwrap();

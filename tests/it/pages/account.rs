@@ -287,7 +287,7 @@ async fn i13_account_that_has_lost_its_address_is_shown_by_its_username() {
 async fn mail_of_an_added_address_is_sent_again() {
     let mut cluster = cluster();
     // `limits.mail_per_account` may refuse a second mail within 5 minutes
-    crate::accounts::without_limits(&mut cluster);
+    crate::accounts::remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await;
     node.client.register("ada").await;
     let mut ada = signed_in(&node).await;

@@ -4,7 +4,7 @@
 use latchkey::config::RelyingParty;
 
 use crate::{
-    accounts::without_limits,
+    accounts::remove_mail_and_login_limits,
     clients::browser::{PASSKEY_CHECKS, PageServer, build, drive},
     harness::{guard, test_cluster::TestCluster},
 };
@@ -17,7 +17,7 @@ async fn example_in_chromium_uses_passkeys_of_virtual_authenticators() {
     let page_origin = format!("http://localhost:{page_port}");
     let mut cluster = TestCluster::new();
     // The checks sign in more often than the rate limits allow.
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.http.allowed_origins = vec![page_origin.clone()];
     let relying_party = RelyingParty { id: "localhost".to_owned(), origins: vec![page_origin] };
     cluster.config.passkeys.relying_party = Some(relying_party);

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use self::authenticator::Authenticator;
 use crate::{
-    accounts::without_limits,
+    accounts::remove_mail_and_login_limits,
     harness::{
         client::{Answer, Client, Tokens},
         test_cluster::{Node, TestCluster},
@@ -26,7 +26,7 @@ use crate::{
 /// A cluster without limits on mails and sign-ins, a node with the account `ada`, and the tokens of a sign-in.
 async fn signed_in() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;

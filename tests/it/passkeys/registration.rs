@@ -14,7 +14,7 @@ use super::{
     with_passkey,
 };
 use crate::{
-    accounts::{email, problem, verify_address, without_limits},
+    accounts::{email, problem, remove_mail_and_login_limits, verify_address},
     harness::{client::Tokens, test_cluster::TestCluster},
 };
 
@@ -120,7 +120,7 @@ async fn changes_of_passkeys_need_a_recent_authentication() {
 #[tokio::test]
 async fn credential_is_registered_once_and_passkeys_per_account_are_limited() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.passkeys.max_per_account = 2;
     let node = cluster.node().await;
     for name in ["ada", "eve"] {
@@ -155,7 +155,7 @@ async fn credential_is_registered_once_and_passkeys_per_account_are_limited() {
 #[tokio::test]
 async fn model_outside_the_allow_list_is_refused() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.passkeys.allowed_aaguids = vec![Uuid::from_bytes([9; 16]).to_string().parse().unwrap()];
     let node = cluster.node().await;
     node.register("ada").await;

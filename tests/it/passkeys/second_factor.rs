@@ -8,7 +8,7 @@ use super::{
     with_passkey,
 };
 use crate::{
-    accounts::{problem, without_limits},
+    accounts::{problem, remove_mail_and_login_limits},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -107,7 +107,7 @@ async fn missing_credential_is_reported_with_its_field() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_second_factor_by_passkey_works_once_among_sixteen_racers_on_two_nodes() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     // the racers have one IP address
     cluster.config.limits.factor_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];

@@ -14,7 +14,7 @@ use super::{
     with_passkey,
 };
 use crate::{
-    accounts::{problem, without_limits},
+    accounts::{problem, remove_mail_and_login_limits},
     harness::{
         client::{Answer, Client, Tokens},
         test_cluster::TestCluster,
@@ -67,7 +67,7 @@ async fn synced_passkey_counts_as_software_key_and_sign_in_updates_its_backup_st
 #[tokio::test]
 async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await; // requires user verification, which is the default
     cluster.config.passkeys.user_verification = UserVerification::Preferred;
     let lenient = cluster.node().await;
@@ -128,7 +128,7 @@ async fn unknown_passkey_and_passkey_of_disabled_account_get_identical_responses
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     let tokens = nodes[0].login("ada").await;
@@ -158,7 +158,7 @@ async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes(
 #[tokio::test]
 async fn challenge_expires() {
     let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
+    remove_mail_and_login_limits(&mut cluster);
     cluster.config.passkeys.timeout = Duration::from_millis(1); // the lifetime of a challenge
     let node = cluster.node().await;
     node.register("ada").await;

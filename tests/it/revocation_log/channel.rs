@@ -14,7 +14,7 @@ use latchkey::{
     store::redis::{AccountSessions, key::BUCKETS},
 };
 
-use super::{is_live, next_revocation, start_replication};
+use super::{follow_revocation_log, is_live, next_revocation};
 use crate::store::{
     on_every_server,
     server::{GRACE, IDLE, NOW, Redis, Rotate, account, create, run_on_one_thread, session},
@@ -24,8 +24,8 @@ on_every_server!(revocation_of_every_kind_reaches_every_node_once, revocations_i
 
 async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
     let (node, peer) = (server.store(), server.store());
-    start_replication(&node).await;
-    start_replication(&peer).await;
+    follow_revocation_log(&node).await;
+    follow_revocation_log(&peer).await;
     let mut feed = node.revocation_log.subscribe();
     let mut peer_feed = peer.revocation_log.subscribe();
     let ada = account();
@@ -92,7 +92,7 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
 
 async fn revocations_in_one_message_reach_every_node(server: Redis) {
     let (node, peer) = (server.store(), server.store());
-    start_replication(&peer).await;
+    follow_revocation_log(&peer).await;
     let mut feed = peer.revocation_log.subscribe();
     let accounts: Vec<_> = std::iter::repeat_with(account).take(16).collect();
     for account in &accounts {

@@ -2,7 +2,7 @@
 
 use latchkey::domain::event::EndReason;
 
-use super::{assert_not_active, is_live, next_revocation, start_replication, wait_for_peers};
+use super::{assert_not_active, follow_revocation_log, is_live, next_revocation, wait_for_peers};
 use crate::store::{
     deployments::redis_cluster,
     server::{NOW, account, create, session, store, wait_until_connected},
@@ -14,8 +14,8 @@ async fn revocation_on_every_master_of_a_cluster_reaches_every_node() {
     // any master: the nodes learn the others from it
     let url = format!("redis-cluster://127.0.0.1:{}", masters[0].port());
     let (first, second) = (store(&url), store(&url));
-    start_replication(&first).await;
-    start_replication(&second).await;
+    follow_revocation_log(&first).await;
+    follow_revocation_log(&second).await;
     for store in [&first, &second] {
         wait_until_connected(store).await;
     }

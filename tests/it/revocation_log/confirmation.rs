@@ -40,7 +40,7 @@ async fn i3_repeated_revoke_on_another_node_waits_for_a_stalled_node() {
     let server = Redis::redis_7_0();
     let Nodes { direct, proxied, proxy, account } = two_nodes(&server).await;
     let third = server.store();
-    super::start_replication(&third).await;
+    super::follow_revocation_log(&third).await;
     super::wait_for_peers(&[&direct, &proxied, &third]).await;
     proxy.set(Mode::Frozen);
     let first_revoke = direct.sessions.revoke(account, session(1), EndReason::Logout, NOW);

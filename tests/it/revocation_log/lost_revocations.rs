@@ -11,7 +11,7 @@ use latchkey::{
 };
 use tokio::sync::broadcast::Receiver;
 
-use super::{is_live, next_revocation, start_replication, wait_until_synced};
+use super::{follow_revocation_log, is_live, next_revocation, wait_until_synced};
 use crate::harness::fault_proxy::{FaultProxy, Mode};
 use crate::store::server::{NOW, Redis, account, create, session, store_with};
 
@@ -26,7 +26,7 @@ async fn assert_loss_is_reported(feed: &mut Receiver<FeedMessage>) {
 async fn emptied_redis_clears_the_cache_and_the_feed_reports_it() {
     let server = Redis::redis_7_0();
     let store = server.store();
-    start_replication(&store).await;
+    follow_revocation_log(&store).await;
     let mut feed = store.revocation_log.subscribe();
     let ada = account();
     for number in 1..=2 {
@@ -49,7 +49,7 @@ async fn gap_whose_events_have_expired_is_reported_to_the_feed() {
     // The stores of two nodes. Only `proxied` loses its connection.
     let direct = server.store();
     let proxied = store_with(&proxy.redis_url(), command_timeout);
-    start_replication(&proxied).await;
+    follow_revocation_log(&proxied).await;
     let mut feed = proxied.revocation_log.subscribe();
     let ada = account();
     for number in 1..=4 {
@@ -77,7 +77,7 @@ async fn gap_whose_events_have_expired_is_reported_to_the_feed() {
 async fn unreadable_entry_is_skipped_and_the_feed_reports_it() {
     let server = Redis::redis_7_0();
     let store = server.store();
-    start_replication(&store).await;
+    follow_revocation_log(&store).await;
     let mut feed = store.revocation_log.subscribe();
     let ada = account();
     for number in 1..=2 {

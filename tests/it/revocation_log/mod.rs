@@ -20,8 +20,8 @@ use tokio::sync::broadcast::Receiver;
 
 use crate::{harness::wait, store::server::NOW};
 
-/// Starts replication and waits until the cache is valid.
-async fn start_replication(store: &RedisStores) {
+/// Makes a node follow the revocation log, and waits until its cache is valid.
+async fn follow_revocation_log(store: &RedisStores) {
     store.revocation_log.start_replication();
     wait_until_cache_valid(store).await;
 }

@@ -16,7 +16,7 @@ use latchkey::{
     store::redis::{AccountSessions, RedisStores},
 };
 
-use super::{is_live, misses, start_replication, wait_for_peers, wait_until_synced};
+use super::{follow_revocation_log, is_live, misses, wait_for_peers, wait_until_synced};
 use crate::store::server::{GRACE, IDLE, NOW, Redis, Rotate, account, create, session, settings};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,10 +26,10 @@ async fn live_session_is_looked_up_once() {
     let ada = account();
     create(&store, ada, session(1), NOW).await;
     let look_up = async || assert!(is_live(&store, ada, session(1)).await);
-    // Nothing is cached before replication starts.
+    // A node that does not follow the revocation log caches nothing.
     assert_eq!(misses(&store, look_up()).await, 1);
     assert_eq!(misses(&store, look_up()).await, 1);
-    start_replication(&store).await;
+    follow_revocation_log(&store).await;
     // This lookup fills the cache.
     assert_eq!(misses(&store, look_up()).await, 1);
     let look_up_often = async {
@@ -49,7 +49,7 @@ async fn live_session_is_looked_up_once() {
 async fn cached_session_that_looks_expired_is_looked_up_again() {
     let server = Redis::redis_7_0();
     let (store, peer) = (server.store(), server.store());
-    start_replication(&peer).await;
+    follow_revocation_log(&peer).await;
     let ada = account();
     create(&store, ada, session(1), NOW).await;
     assert!(is_live(&peer, ada, session(1)).await);
@@ -80,8 +80,8 @@ async fn cached_session_that_looks_expired_is_looked_up_again() {
 async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
     let server = Redis::redis_7_0();
     let (first, second) = (server.store(), server.store());
-    start_replication(&first).await;
-    start_replication(&second).await;
+    follow_revocation_log(&first).await;
+    follow_revocation_log(&second).await;
     // From now on, the end of a session waits for the other store's acknowledgement.
     wait_for_peers(&[&first, &second]).await;
     let ada = account();
@@ -139,7 +139,7 @@ async fn cache_is_bounded_by_its_capacity_and_empty_when_disabled() {
     // The capacity of 1024 sessions is four for each of the 256 buckets, and all sessions of an account are in one bucket. So the cache
     // holds at most 4 of the account's 50 sessions, and at least 46 lookups miss.
     let small = connect(Duration::from_secs(1), 1024);
-    start_replication(&small).await;
+    follow_revocation_log(&small).await;
     // The first lookups fill the cache.
     look_up_all(&small).await;
     assert!(misses(&small, look_up_all(&small)).await >= 46);

@@ -8,14 +8,14 @@ use latchkey::{
     store::redis::{AccountSessions, RedisStores},
 };
 
-use super::{assert_not_active, is_live, next_revocation, start_replication, wait_for_peers, wait_until_synced};
+use super::{assert_not_active, follow_revocation_log, is_live, next_revocation, wait_for_peers, wait_until_synced};
 use crate::harness::{
     fault_proxy::{FaultProxy, Mode},
     wait,
 };
 use crate::store::server::{NOW, Redis, account, create, session, store_with};
 
-/// Two nodes that replicate, and an account with three sessions, which the proxied node has cached.
+/// Two nodes that follow the revocation log, and an account with three sessions, which the proxied node has cached.
 pub(super) struct Nodes {
     /// The node that is connected to Redis directly.
     pub(super) direct: RedisStores,
@@ -30,8 +30,8 @@ pub(super) async fn two_nodes(server: &Redis) -> Nodes {
     let proxy = FaultProxy::start(server.socket()).await;
     let command_timeout = Duration::from_secs(1);
     let (direct, proxied) = (server.store(), store_with(&proxy.redis_url(), command_timeout));
-    start_replication(&direct).await;
-    start_replication(&proxied).await;
+    follow_revocation_log(&direct).await;
+    follow_revocation_log(&proxied).await;
     wait_for_peers(&[&direct, &proxied]).await;
     let account = account();
     for number in 1..=3 {
@@ -107,8 +107,8 @@ async fn i3_node_with_a_cut_connection_reconnects_and_misses_nothing() {
 async fn restarted_redis_loses_no_revocation() {
     let mut server = Redis::redis_7_0();
     let (node, peer) = (server.store(), server.store());
-    start_replication(&node).await;
-    start_replication(&peer).await;
+    follow_revocation_log(&node).await;
+    follow_revocation_log(&peer).await;
     wait_for_peers(&[&node, &peer]).await;
     let mut feed = peer.revocation_log.subscribe();
     let ada = account();
@@ -138,7 +138,7 @@ async fn sign_out_waits_for_a_dead_node_until_its_lease_lapses() {
     let server = Redis::redis_7_0();
     let (first, second, third) = (server.store(), server.store(), server.store());
     for store in [&first, &second, &third] {
-        start_replication(store).await;
+        follow_revocation_log(store).await;
     }
     wait_for_peers(&[&first, &second, &third]).await;
     let ada = account();

@@ -31,7 +31,7 @@ fn calls(other: &Tokens) -> Vec<(Method, String, Value, u16)> {
 #[tokio::test]
 async fn sensitive_call_long_after_the_sign_in_is_challenged_and_succeeds_after_a_step_up() {
     let mut cluster = TestCluster::new();
-    crate::accounts::without_limits(&mut cluster);
+    crate::accounts::remove_mail_and_login_limits(&mut cluster);
     let node = cluster.node().await;
     node.register("ada").await;
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
