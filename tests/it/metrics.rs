@@ -207,7 +207,7 @@ async fn counters_count_logins_refreshes_and_requests() {
     assert!(value(&before, "latchkey_database_wait_seconds_count") >= 1.0);
     assert!(value(&before, "latchkey_database_lookup_duration_seconds_count") >= 2.0);
     assert_eq!(value(&before, "latchkey_database_errors_total"), 0.0);
-    // the key signs from the first start; the cluster's clock was advanced by 11 s
+    // the key signs from the first start; the test's clock was advanced by 11 s
     assert_eq!(value(&before, "latchkey_signing_key_age_seconds"), 11.0);
     let requests =
         |text: &str, labels: &str| value(text, &format!("latchkey_http_request_duration_seconds_count{{{labels}}}"));

@@ -29,7 +29,7 @@ async fn registration_returns_account() {
     assert_eq!(body["email"], "Ada@example.com");
     assert_eq!(body["username"], "Ada");
     assert_eq!(body["roles"], json!([]));
-    assert_eq!(body["created_at"], "2027-01-15T08:00:00.000Z", "the cluster's clock starts then and stands still");
+    assert_eq!(body["created_at"], "2027-01-15T08:00:00.000Z", "the test's clock starts then and stands still");
     let body = json!({ "email": "b@example.com", "password": PASSWORD });
     let without_username = node.post("/v1/users", body).await.expect(201).json();
     assert_fields(&without_username, &["id", "email", "roles", "created_at", "password_changed_at", "email_verified"]);

@@ -158,7 +158,7 @@ async fn react_example_starts_as_printed_and_passes_in_chromium() {
     let serve_command = replace(serve_command, "localhost:3000", &format!("localhost:{port}"));
     let serve_script = format!("cd '{}'\n{serve_command}", folder.display());
     let variables: Vec<String> = checkout.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
-    // RUN_GROUP runs `sh -e -c SERVE_SCRIPT`; the `sh` before that is the `$0` of RUN_GROUP
+    // RUN_GROUP also ends the processes that npm starts. The first `sh` after RUN_GROUP is its `$0`.
     let mut command = vec!["env"];
     command.extend(variables.iter().map(String::as_str));
     command.extend(["sh", "-c", RUN_GROUP, "sh", "sh", "-e", "-c", &serve_script]);

@@ -35,8 +35,9 @@ async fn express_example_signs_in_with_a_passkey_and_is_signed_out_from_the_acco
     })
     .await;
     let mail_folder = service.folder().join("latchkey-data/mail").display().to_string();
-    let app_address = format!("http://{}", app.address().replace("127.0.0.1", "localhost"));
-    let mut arguments = vec![service.issuer(), app_address, mail_folder];
+    // the README's commands register redirect URIs at `localhost`
+    let app_origin = format!("http://{}", app.address().replace("127.0.0.1", "localhost"));
+    let mut arguments = vec![service.issuer(), app_origin, mail_folder];
     // optional: a folder for screenshots of every step
     arguments.extend(std::env::var("JOURNEY_SCREENSHOTS"));
     let parts = ["registered", "verified", "passkey", "signed in", "opened", "ended", "signed out"];
@@ -65,7 +66,7 @@ async fn oidc_client_ts_example_signs_in_renews_and_signs_out_in_chromium() {
     tokio::task::block_in_place(|| checkout.run(&folder, install_commands));
     let serve_script = format!("cd '{}'\n{serve_command}", folder.display());
     let variables: Vec<String> = checkout.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
-    // the first `sh` after RUN_GROUP is its `$0`
+    // RUN_GROUP also ends the processes that npm starts. The first `sh` after RUN_GROUP is its `$0`.
     let mut command = vec!["env"];
     command.extend(variables.iter().map(String::as_str));
     command.extend(["sh", "-c", RUN_GROUP, "sh", "sh", "-e", "-c", &serve_script]);

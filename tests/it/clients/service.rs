@@ -39,8 +39,9 @@ impl ServiceProcess {
         Self::start_on(Some(redis), &settings, |_| Vec::new())
     }
 
-    /// Starts a service as `make run` does, with an embedded Redis and mails in the data folder. `lines` is the content of the
-    /// configuration file. The issuer is at `localhost`.
+    /// Starts a service as `make run` does, with an embedded Redis and mails in the data folder, except that the issuer is at
+    /// `localhost`: apps send the browser to the issuer, and browsers accept no passkeys at `127.0.0.1`. `lines` is the content of
+    /// the configuration file.
     pub(super) fn start_as_make_run(lines: &str) -> Self {
         Self::start_on(None, lines, |port| vec!["--set".to_owned(), format!("issuer=http://localhost:{port}")])
     }

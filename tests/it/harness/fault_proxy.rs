@@ -35,7 +35,7 @@ pub enum Mode {
     Cut,
     /// Forwards nothing from the server to subscribers, of Redis channels or of the revocation feed.
     MuteSubscribers,
-    /// Closes the connections of these subscribers, and forwards the others.
+    /// Closes the connections of subscribers, of Redis channels or of the revocation feed, and forwards the others.
     CutSubscribers,
     /// Once: forwards this many bytes of the next script's request, then resets the connection.
     CutRequest(usize),
@@ -133,7 +133,7 @@ impl FaultProxy {
     /// Forwards new connections to this server. Connections to another one are closed.
     pub fn forward_to(&self, target: impl Into<Target>) {
         let target = Some(target.into());
-        // The same target must not close connections.
+        // Setting the same target again must not close connections: every notified change closes them.
         self.shared.target.send_if_modified(|current| {
             let changes = *current != target;
             *current = target;

@@ -97,7 +97,7 @@ impl TestCluster {
         self.node_on(TcpListener::bind("127.0.0.1:0").await.unwrap()).await
     }
 
-    /// Starts a node whose own clock is ahead of the cluster's clock or behind it. Redis has the cluster's clock.
+    /// Starts a node whose own clock is ahead of the test's clock or behind it. Redis has the test's clock.
     pub async fn node_with_clock_skew(&mut self, skew: ClockOffset) -> Node {
         let redis_clock = self.clock.clone();
         self.clock = redis_clock.with_offset(skew);

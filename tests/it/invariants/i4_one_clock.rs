@@ -1,5 +1,5 @@
 //! Two time limits (I4): every session has an idle timeout and an absolute lifetime, and all nodes follow the clock of Redis, which is
-//! the cluster's clock here. One node's own clock is 20 seconds fast, and that of the other node 20 seconds slow. I1, I2 and I4 hold
+//! the test's clock here. One node's own clock is 20 seconds fast, and that of the other node 20 seconds slow. I1, I2 and I4 hold
 //! nevertheless, and each node accepts the tokens of the other.
 
 use std::{collections::HashSet, time::Duration};
@@ -27,6 +27,14 @@ async fn skewed_nodes(cluster: &mut TestCluster) -> [Node; 2] {
 /// The tokens of a successful refresh.
 async fn refreshed(node: &Node, token: &str) -> Tokens {
     Tokens::of(&node.refresh(token).await.expect(200))
+}
+
+/// Sets an offset to this many milliseconds.
+fn set_offset(offset: &ClockOffset, millis: i64) {
+    let here = Timestamp::from_millis(0);
+    let other = Timestamp::from_millis(millis);
+    // the measurement took no time, so it allows this offset only
+    offset.correct(here, other, here);
 }
 
 fn unauthorized(code: &str) -> (u16, String) {
@@ -110,9 +118,7 @@ async fn node_follows_the_clock_of_redis_when_its_own_is_set() {
     let skew = ClockOffset::default();
     let node = cluster.node_with_clock_skew(skew.clone()).await;
     for millis in [20_000, -20_000] {
-        let zero = Timestamp::from_millis(0);
-        // sets the node's own clock `millis` ahead of the clock of Redis
-        skew.correct(zero, Timestamp::from_millis(millis), zero);
+        set_offset(&skew, millis);
         let follows_redis = || async { node.state.clock.now() == cluster.clock.now() };
         wait::until("the node has measured its clock", follows_redis).await;
     }
