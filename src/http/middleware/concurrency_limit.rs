@@ -2,6 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::{
+    FutureExt,
+    future::{Either, lazy},
+};
 use poem::{Endpoint, Middleware, Request, Result};
 use tokio::sync::Semaphore;
 
@@ -50,10 +54,13 @@ pub struct ConcurrencyLimitEndpoint<E> {
 impl<E: Endpoint> Endpoint for ConcurrencyLimitEndpoint<E> {
     type Output = E::Output;
 
-    async fn call(&self, request: Request) -> Result<Self::Output> {
+    fn call(&self, request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let is_exempt = EXEMPT.contains(&request.uri().path());
-        let _permit = if is_exempt { None } else { Some(self.permits.try_acquire().map_err(|_| refusal())?) };
-        self.inner.call(request).await
+        match (!is_exempt).then(|| self.permits.try_acquire()) {
+            Some(Err(_no_permits)) => Either::Left(lazy(|_| Err(refusal().into()))),
+            // the closure owns the permit, so an abandoned request releases it, too
+            permit => Either::Right(self.inner.call(request).inspect(move |_| drop(permit))),
+        }
     }
 }
 

@@ -3,15 +3,22 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
-use futures_util::FutureExt;
+use futures_util::{
+    FutureExt,
+    future::{Either, ready},
+};
 use poem::{
     Endpoint, Request, Response, Result,
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
 };
 use poem_openapi::OperationId;
 use tracing::{Instrument, Span, field};
 
-use super::{cors::Cors, problem_mapping, request_id::RequestId};
+use super::{
+    cors::{Cors, Sharing},
+    problem_mapping,
+    request_id::RequestId,
+};
 use crate::{
     http::{
         extract::{client_address, client_info},
@@ -45,62 +52,52 @@ pub struct RequestContext<E> {
     pub state: Arc<AppState>,
 }
 
+/// What is known of a request before it is handled.
+struct Received {
+    started: Instant,
+    id: RequestId,
+    /// The method as the log names it.
+    method: &'static str,
+    uri: Uri,
+    cors: Sharing,
+    span: Span,
+}
+
 impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
     type Output = Response;
 
-    async fn call(&self, request: Request) -> Result<Response> {
-        let started = Instant::now();
-        let id = RequestId::of(&request, &self.state.entropy);
+    // Not an `async fn`, whose future would hold a copy of the request, which is large.
+    fn call(&self, request: Request) -> impl Future<Output = Result<Response>> + Send {
         let method = logged_method(request.method());
-        let uri = request.uri().clone(); // the next layer consumes the request
-        let cors = self.cors.evaluate(&request, &self.state.clock);
-        let span = tracing::trace_span!(
-            target: telemetry::TARGET,
-            "request",
-            otel.kind = "server",
-            http.request.method = method,
-            http.route = field::Empty,
-            http.response.status_code = field::Empty,
-            otel.status_code = field::Empty,
-        );
-        let (outcome, cause) = if cors.is_preflight(&request) {
-            (Ok(cors.preflight_response(&self.paths.methods(uri.path()))), None)
+        let received = Received {
+            started: Instant::now(),
+            id: RequestId::of(&request, &self.state.entropy),
+            method,
+            uri: request.uri().clone(), // the next layer consumes the request
+            cors: self.cors.evaluate(&request, &self.state.clock),
+            span: tracing::trace_span!(
+                target: telemetry::TARGET,
+                "request",
+                otel.kind = "server",
+                http.request.method = method,
+                http.route = field::Empty,
+                http.response.status_code = field::Empty,
+                otel.status_code = field::Empty,
+            ),
+        };
+        let outcome = if received.cors.is_preflight(&request) {
+            let response = received.cors.preflight_response(&self.paths.methods(received.uri.path()));
+            Either::Left(ready((Ok(response), None)))
         } else {
             client_address::observe_forwarding(&request, &self.state.config.http, &self.state.metrics.forwarded);
             // not from other clients, since the headers also decide whether the trace is sampled
             if client_info::is_from_trusted_proxy(&request, &self.state.config.http) {
-                telemetry::continue_trace(&span, request.headers());
+                telemetry::continue_trace(&received.span, request.headers());
             }
-            cause::collect(self.respond(request, id.as_str()).instrument(span.clone())).await
+            let response = self.respond(request, received.id.clone());
+            Either::Right(cause::collect(response.instrument(received.span.clone())))
         };
-        let cause = cause.or_else(|| outcome.as_ref().err().and_then(problem_mapping::unrecorded_cause));
-        let is_get = method == "GET";
-        let mut response = outcome.unwrap_or_else(|error| self.error_response(error, is_get, uri.path(), &id));
-        let route =
-            response.data::<OperationId>().map_or_else(|| self.paths.route(uri.path()), |operation| operation.0);
-        let headers = response.headers_mut();
-        headers.insert(REQUEST_ID, id.0.clone());
-        cors.apply(headers);
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        // other sites must not show /docs in a frame; pages have set their own value
-        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static("frame-ancestors 'none'"));
-        // most responses are about one caller, and many hold tokens; cacheable ones have set their own value
-        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-        let elapsed = started.elapsed();
-        self.state.metrics.count_request(route, method, response.status().as_str(), elapsed);
-        if !span.is_disabled() {
-            record_on_span(&span, method, route, response.status());
-        }
-        let status = response.status().as_u16();
-        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-        if PROBE_PATHS.contains(&uri.path()) {
-            tracing::debug!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");
-        } else if cause.is_some() || response.status().is_server_error() {
-            log_failure(id.as_str(), method, route, response.status(), micros, cause);
-        } else {
-            tracing::info!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");
-        }
-        Ok(response)
+        outcome.map(|(outcome, cause)| Ok(self.complete(received, outcome, cause)))
     }
 }
 
@@ -147,10 +144,42 @@ fn log_failure(
 
 impl<E: Endpoint<Output = Response>> RequestContext<E> {
     /// Calls the next layer. A panic in it becomes an internal error of this request.
-    fn respond<'a>(&'a self, request: Request, id: &'a str) -> impl Future<Output = Result<Response>> + Send + 'a {
-        // boxed: the callers move this future several times, and the future of the next layer is large
-        let response = AssertUnwindSafe(Box::pin(self.inner.call(request))).catch_unwind();
-        response.map(|outcome| outcome.unwrap_or_else(|panic| Err(internal_error(&*panic, id).into())))
+    fn respond(&self, request: Request, id: RequestId) -> impl Future<Output = Result<Response>> + Send {
+        let response = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        response.map(move |outcome| outcome.unwrap_or_else(|panic| Err(internal_error(&*panic, id.as_str()).into())))
+    }
+
+    /// Maps an error to a response, sets the common headers, and records the request.
+    fn complete(&self, received: Received, outcome: Result<Response>, cause: Option<FailureCause>) -> Response {
+        let Received { started, id, method, uri, cors, span } = received;
+        let cause = cause.or_else(|| outcome.as_ref().err().and_then(problem_mapping::unrecorded_cause));
+        let is_get = method == "GET";
+        let mut response = outcome.unwrap_or_else(|error| self.error_response(error, is_get, uri.path(), &id));
+        let route =
+            response.data::<OperationId>().map_or_else(|| self.paths.route(uri.path()), |operation| operation.0);
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, id.0.clone());
+        cors.apply(headers);
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // other sites must not show /docs in a frame; pages have set their own value
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static("frame-ancestors 'none'"));
+        // most responses are about one caller, and many hold tokens; cacheable ones have set their own value
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        let elapsed = started.elapsed();
+        self.state.metrics.count_request(route, method, response.status().as_str(), elapsed);
+        if !span.is_disabled() {
+            record_on_span(&span, method, route, response.status());
+        }
+        let status = response.status().as_u16();
+        let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        if PROBE_PATHS.contains(&uri.path()) {
+            tracing::debug!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");
+        } else if cause.is_some() || response.status().is_server_error() {
+            log_failure(id.as_str(), method, route, response.status(), micros, cause);
+        } else {
+            tracing::info!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");
+        }
+        response
     }
 
     /// The response to an error: an OAuth error, an error page, or a problem. `is_get` is false for other methods,

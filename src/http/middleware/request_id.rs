@@ -17,6 +17,7 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CALLER_ID_LENGTH: RangeInclusive<usize> = 8..=64;
 
 /// A request's id, as the value of [`REQUEST_ID`].
+#[derive(Clone)]
 pub(super) struct RequestId(pub(super) HeaderValue);
 
 impl RequestId {

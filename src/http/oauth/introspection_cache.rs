@@ -7,6 +7,7 @@
 
 use std::{fmt, sync::Arc};
 
+use futures_util::future::Either;
 use hyper::body::Bytes;
 use poem::{
     Endpoint, FromRequest, IntoResponse, Request, RequestBody, Response, Result,
@@ -109,24 +110,35 @@ impl<E> IntrospectionCache<E> {
     }
 }
 
+impl<E: Endpoint<Output = Response>> IntrospectionCache<E> {
+    /// Responds from the cache or from the endpoint.
+    async fn introspect(&self, cache: &Arc<ResponseCache>, mut request: Request) -> Result<Response> {
+        match self.cached_response(cache, &mut request).await? {
+            Some(response) => Ok(response),
+            None => Box::pin(self.inner.call(request)).await,
+        }
+    }
+}
+
 impl<E: Endpoint<Output = Response>> Endpoint for IntrospectionCache<E> {
     type Output = Response;
 
-    async fn call(&self, mut request: Request) -> Result<Response> {
-        let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let is_introspection = request.uri().path() == introspect::PATH
-            && request.uri().query().is_none()
-            && request.method() == Method::POST
-            && content_type == Some(form::CONTENT_TYPE.as_bytes());
-        if is_introspection
-            && let Some(cache) = &self.cache
-            && let Some(response) = self.cached_response(cache, &mut request).await?
-        {
-            return Ok(response);
+    // Both futures are boxed: they are large, and the callers move them.
+    fn call(&self, request: Request) -> impl Future<Output = Result<Response>> + Send {
+        match &self.cache {
+            Some(cache) if is_introspection(&request) => Either::Left(Box::pin(self.introspect(cache, request))),
+            _ => Either::Right(Box::pin(self.inner.call(request))),
         }
-        // boxed: the future of the inner endpoint is large
-        Box::pin(self.inner.call(request)).await
     }
+}
+
+/// Whether a request may have a cached response.
+fn is_introspection(request: &Request) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    request.uri().path() == introspect::PATH
+        && request.uri().query().is_none()
+        && request.method() == Method::POST
+        && content_type == Some(form::CONTENT_TYPE.as_bytes())
 }
 
 impl<E> fmt::Debug for IntrospectionCache<E> {
