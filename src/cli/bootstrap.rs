@@ -126,7 +126,9 @@ async fn open_database(config: &Config) -> anyhow::Result<Sql> {
                 tracing::info!(migrations, "database migrated to the schema of this release");
                 return Ok(sql);
             }
-            Err(error) if error.is_unavailable() => outage.report_and_pause(&error, sql.label()).await,
+            Err(error) if error.is_unavailable() => {
+                outage.report_and_pause(&error, &migration_label(config, &sql)).await;
+            }
             Err(error @ SqlError::Newer { .. }) => {
                 return Err(error).context("a newer release has migrated the database");
             }

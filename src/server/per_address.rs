@@ -3,15 +3,14 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use crate::{
     config::HttpSettings,
     http::{extract::client_address::ClientAddressResolver, middleware::pending_bodies::client_network},
+    logging::LogLimit,
 };
 
 /// Counts the open connections of each client network: an IPv4 address, or the /64 of an IPv6 address. Trusted proxies are not
@@ -23,8 +22,8 @@ pub(super) struct PerAddress {
     resolver: ClientAddressResolver,
     /// The number of open connections of each client network.
     open: Mutex<HashMap<IpAddr, usize>>,
-    /// Whether a refusal has been logged at WARN.
-    has_warned: AtomicBool,
+    /// Limits the refusals that are logged at WARN.
+    warning_limit: LogLimit,
 }
 
 impl PerAddress {
@@ -33,7 +32,7 @@ impl PerAddress {
             limit: settings.max_connections_per_address,
             resolver: ClientAddressResolver::new(settings),
             open: Mutex::default(),
-            has_warned: AtomicBool::new(false),
+            warning_limit: LogLimit::default(),
         }
     }
 
@@ -55,19 +54,18 @@ impl PerAddress {
         Some(Admission { counted: Some((Arc::clone(self), network)) })
     }
 
-    /// Logs the first refusal at WARN and the others at DEBUG, since there may be thousands a second.
+    /// Logs one refusal a minute at WARN and the others at DEBUG, since there may be thousands a second.
     fn log_refusal(&self, address: IpAddr) {
         let limit = self.limit;
-        let had_warned = self.has_warned.swap(true, Ordering::Relaxed);
-        if had_warned {
-            tracing::debug!(%address, limit, "connection closed: http.max_connections_per_address is reached");
-        } else {
+        if self.warning_limit.record_if_due(Instant::now()) {
             tracing::warn!(
                 %address,
                 limit,
                 "connection closed: http.max_connections_per_address is reached; if this is a proxy, add it to \
-                 http.trusted_proxies (further refusals are logged at debug level)"
+                 http.trusted_proxies. At most one such line a minute is logged, others at debug level"
             );
+        } else {
+            tracing::debug!(%address, limit, "connection closed: http.max_connections_per_address is reached");
         }
     }
 }

@@ -104,8 +104,9 @@ pub async fn exchange_code(
             tracing::warn!(
                 account = %code.account,
                 client = %client.id,
-                "an authorization code was used a second time: the session of its first use is ended. The code may be stolen, or the app repeats \
-                 its request: `latchkey audit --event code_reuse` shows how often"
+                session = ended_session.map(tracing::field::display),
+                "an authorization code was used a second time: the session of its first use, if still live, was ended. The code may be stolen, \
+                 or the app repeats its request: `latchkey audit --event code_reuse` shows how often"
             );
             let mut entry =
                 new_entry(AuditEvent::CodeReuse).refused("used_before").actor(Actor::Client(client.id.clone()));

@@ -232,7 +232,7 @@ async fn interrupted_import_resumes_after_the_stored_records() {
 
     // Another source starts at its first line.
     let (done, reported) = run(&cluster, &sql, 100, line(2).as_bytes()).await;
-    assert_eq!(done.unwrap().skipped_before, 0);
+    assert_eq!(done.unwrap().processed_before, 0);
     assert_eq!(refused_records(&reported), [(1, "email_taken")]);
     // A source that has become shorter is refused.
     let shorter = &text[..lines[..500].concat().len()];
@@ -243,7 +243,7 @@ async fn interrupted_import_resumes_after_the_stored_records() {
     let (done, reported) = run(&cluster, &sql, 100, text.as_bytes()).await;
     assert_eq!(
         done.unwrap(),
-        Summary { records: 1234, imported: 332, skipped_before: 900, refused: 2, ..Summary::default() }
+        Summary { records: 1234, imported: 332, processed_before: 900, refused: 2, ..Summary::default() }
     );
     assert_eq!(reported[0], Progress::Resumed { record: 900, bytes: lines[..900].concat().len() as u64 });
     assert_eq!(refused_records(&reported), [(1000, "not_json"), (1100, "not_json")]);

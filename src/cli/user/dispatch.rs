@@ -23,10 +23,12 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
             let account = find_account(state, &args.account.account).await?;
             let roles = accounts::change_roles(state, account.id, &added, &removed).await?;
             let listed_roles = if roles.is_empty() { "none".to_owned() } else { roles.to_string() };
-            println!(
-                "Roles of {}: {listed_roles}. Older access tokens are refused, and sessions get the roles with their next refresh.",
-                escaped_identifier(&account)
-            );
+            let effect = if roles == account.roles {
+                "Nothing has changed."
+            } else {
+                "Older access tokens are refused, and sessions get the roles with their next refresh."
+            };
+            println!("Roles of {}: {listed_roles}. {effect}", escaped_identifier(&account));
             Ok(())
         }
         UserCommand::SetPassword(args) => {

@@ -104,7 +104,7 @@ impl Source {
     }
 }
 
-/// Imports accounts. Fails at the end if a record could not be imported.
+/// Imports accounts. Fails at the end if this run could not import a record.
 pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow::Result<()> {
     let format = args.format()?;
     let Source { reader, name, length } = Source::open(&args.file).await?;
@@ -124,7 +124,11 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
     let unit = if args.from.is_none() { "line" } else { "record" };
     let mut report = |progress| match progress {
         Progress::Resumed { record, bytes } => {
-            bar.suspend(|| eprintln!("resuming after {unit} {record}"));
+            bar.suspend(|| {
+                eprintln!(
+                    "resuming after {unit} {record}; the output of the earlier run names the {unit}s that it refused"
+                )
+            });
             // The estimated time left must not count the records of the earlier run.
             bar.set_position(bytes);
             bar.reset_eta();
@@ -140,9 +144,10 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
     let imported = import(&importer, reader, &name, &mut report).await;
     bar.finish_and_clear();
     let summary = imported.context("the import stopped; once the cause is removed, the same command resumes it")?;
-    println!("{} imported from {}.", count_of(summary.imported, "account"), count_of(summary.records, unit));
-    // An earlier run may have found accounts in the records that this run skipped.
-    let found_no_accounts = summary.records == summary.ignored && summary.skipped_before == 0;
+    let records = count_of(summary.records - summary.processed_before, unit);
+    println!("{} imported from {records}.", count_of(summary.imported, "account"));
+    // An earlier run may have found accounts in the records that it processed.
+    let found_no_accounts = summary.records == summary.ignored && summary.processed_before == 0;
     if args.from.is_some() && found_no_accounts {
         bail!("the file contains no accounts; check that it is an export of the system named by --from");
     }

@@ -95,7 +95,7 @@ pub struct Summary {
     /// The number of accounts that this run inserted.
     pub imported: u64,
     /// The number of records that an earlier run processed.
-    pub skipped_before: u64,
+    pub processed_before: u64,
     /// The number of records that are not accounts: blank lines, headers, rows of other tables.
     pub ignored: u64,
     /// The number of records that this run could not import.
@@ -157,7 +157,7 @@ pub async fn import(
                 let _ = reader.read(header, importer.clock.now());
             }
         }
-        summary.skipped_before = stored;
+        summary.processed_before = stored;
         report(Progress::Resumed { record: stored, bytes: records.bytes() });
     }
     let mut has_more = true;

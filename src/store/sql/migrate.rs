@@ -220,7 +220,11 @@ async fn refuse_newer(tx: &mut Transaction<'_, Any>, applied: impl Iterator<Item
     if query(sql).bind(known).fetch_optional(&mut **tx).await?.is_some() {
         return Err(SqlError::Newer { found, known });
     }
-    tracing::warn!(found, known, "a newer release has migrated the database in a way that this release can use");
+    tracing::warn!(
+        found,
+        known,
+        "a newer release has migrated the database in a way that this release can use; nothing to do"
+    );
     Ok(())
 }
 

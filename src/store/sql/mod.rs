@@ -2,9 +2,9 @@
 //! Each entity has a file with its row type and its statements. This file opens the database, and defines the differences between the
 //! dialects.
 //!
-//! On PostgreSQL every query runs in an explicit transaction, and its statement does not stay prepared. PgBouncer in transaction mode
-//! requires both: each transaction may get another server connection, which lacks the statements that were prepared before. On SQLite
-//! the statements of every sign-in stay prepared.
+//! PgBouncer in transaction mode may give each transaction another server connection, without the statements that were prepared before.
+//! So on PostgreSQL no statement stays prepared, and every query runs in an explicit transaction, in which it is prepared and executed
+//! on one server connection. On SQLite the statements of `read_one` stay prepared.
 
 mod account_change;
 mod account_life;
@@ -204,7 +204,7 @@ impl Sql {
             Ok(Err(error)) => error.into(),
             // The database accepts connections, so all those of the pool are in use.
             Ok(Ok(_)) => sqlx::Error::PoolTimedOut.into(),
-            Err(_) => sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time")).into(),
+            Err(_elapsed) => timed_out(NO_ANSWER).into(),
         }
     }
 
@@ -277,8 +277,7 @@ impl Sql {
     /// Opens a connection outside the pool, to `database.migrate_url` if it is set.
     async fn connect_directly(&self) -> Result<AnyConnection, SqlError> {
         let connecting = tokio::time::timeout(self.acquire_timeout, AnyConnection::connect_with(&self.migrate_options));
-        let connected = connecting.await.map_err(|_elapsed| sqlx::Error::PoolTimedOut)?;
-        let mut connection = connected?;
+        let mut connection = connecting.await.map_err(|_elapsed| timed_out(NO_ANSWER))??;
         self.dialect.set_up(&mut connection, self.acquire_timeout).await?;
         Ok(connection)
     }
@@ -389,6 +388,13 @@ impl Lock {
             Self::FirstKey => i64::from_be_bytes(*b"lk:keys1"),
         }
     }
+}
+
+const NO_ANSWER: &str = "the server does not answer in time (database.acquire_timeout)";
+
+/// The error of a time-out outside the pool. The database counts as unavailable.
+fn timed_out(reason: &'static str) -> sqlx::Error {
+    sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, reason))
 }
 
 /// A query whose statement does not stay prepared.

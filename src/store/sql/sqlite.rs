@@ -54,8 +54,9 @@ pub(super) async fn create(
         Ok(())
     };
     let turned_on = tokio::time::timeout(acquire_timeout, turn_on_log).await;
-    // sqlx's error for a pool without a free connection: the database is unavailable
-    turned_on.unwrap_or_else(|_elapsed| Err(sqlx::Error::PoolTimedOut.into()))?;
+    turned_on.unwrap_or_else(|_elapsed| {
+        Err(super::timed_out("another process has locked the file for too long (database.acquire_timeout)").into())
+    })?;
     Ok(connection.close().await?)
 }
 

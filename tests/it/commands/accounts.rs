@@ -92,6 +92,9 @@ async fn operator_changes_roles_password_and_email_of_an_account() {
     let roles = run_ok(path, &["user", "roles", "email:ada@example.com", "--remove", "admin"]);
     assert!(roles.contains(": ops."), "{roles}");
     assert!(!roles.contains("admin"), "{roles}");
+    assert!(roles.contains("Older access tokens are refused"), "{roles}");
+    let unchanged = run_ok(path, &["user", "roles", "ada", "--remove", "admin"]);
+    assert!(unchanged.contains(": ops. Nothing has changed."), "{unchanged}");
 
     // `password` is too common a password. `--stdin` is an alias of `--password-stdin`.
     let weak = run_with_input(path, &["user", "set-password", "ada", "--stdin"], "password");

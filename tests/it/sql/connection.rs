@@ -129,6 +129,17 @@ async fn unreachable_postgres_is_reported_with_address_and_without_password() {
     assert_eq!(sql.label(), format!("database.url, 127.0.0.1:{port}/latchkey"));
 }
 
+/// The server accepts the connection, and sends nothing.
+#[tokio::test]
+async fn migration_of_silent_postgres_reports_that_the_server_does_not_answer() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgres://latchkey@{}/latchkey", silent.local_addr().unwrap());
+    let impatient = DatabaseSettings { acquire_timeout: Duration::from_millis(50), ..settings(&url) };
+    let error = Sql::connect(&impatient).await.unwrap().migrate().await.unwrap_err();
+    let expected = "the database is unavailable: the server does not answer in time (database.acquire_timeout)";
+    assert_eq!(error.to_string(), expected);
+}
+
 /// PgBouncer refuses a startup parameter that sqlx always sends, unless `ignore_startup_parameters` lists it.
 #[tokio::test]
 async fn pgbouncer_refusing_startup_parameter_is_permanent_and_names_the_setting() {
