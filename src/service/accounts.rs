@@ -159,7 +159,7 @@ pub async fn change_roles(
     let epoch = change.bump_epoch().await?;
     store_claims(state, &mut change, epoch, now).await?;
     change.commit().await?;
-    tracing::info!(account = %id, %roles, "roles of an account changed");
+    tracing::info!(account = %id, %roles, "roles of an account changed; its older access tokens are refused");
     Ok(roles)
 }
 

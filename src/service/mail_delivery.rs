@@ -76,7 +76,7 @@ impl Outage {
             tracing::error!(
                 error,
                 "mail: the mail server is unreachable, probing it with one mail at a time, at growing intervals of up to 1 minute: the \
-                 other mails wait in the outbox. Mails whose link or code expires meanwhile are not sent"
+                 other mails wait in the outbox. Mails whose link or code expires meanwhile are not sent. Check the server and mail.url"
             );
         }
         // 2^6 s is more than the longest pause; the bound keeps the shift from overflowing.

@@ -226,8 +226,8 @@ fn raise_file_limit(connections: usize) {
     let needed = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
     if let Some(files) = getrlimit(Resource::Nofile).current.filter(|files| *files < needed) {
         tracing::warn!(
-            "the limit of open files is {files} (ulimit -Hn), too low for http.max_connections = {connections}: further \
-             connections wait. Raise it (LimitNOFILE= in systemd), or lower http.max_connections"
+            "the limit of open files is {files} (ulimit -Hn), too low for http.max_connections = {connections}, which needs \
+             {needed}: further connections wait. Raise it (LimitNOFILE= in systemd), or lower http.max_connections"
         );
     }
 }

@@ -125,7 +125,7 @@ fn log_failure(
     let status = status.as_u16();
     match cause {
         None => {
-            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, "request failed because of a bug: an error with this request_id has its cause");
+            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, "request failed because of a bug: the ERROR line with this request_id has the cause. Report it");
         }
         Some(FailureCause::Dependency { name: dependency, error }) => {
             tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, dependency, error, "request failed: a dependency is unavailable");
@@ -137,7 +137,7 @@ fn log_failure(
             tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, error, "request failed: another request changed the same account; the client can retry");
         }
         Some(FailureCause::Internal(error)) => {
-            tracing::error!(target: "latchkey::request", request_id, method, route, status, micros, error, "request failed: an internal error");
+            tracing::error!(target: "latchkey::request", request_id, method, route, status, micros, error, "request failed because of an internal error: report it with this line, unless the error names a cause that you can remove");
         }
     }
 }

@@ -176,7 +176,8 @@ fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why
         Some(client) => tracing::warn!(
             client = %client.id,
             reason = why,
-            "client authentication failed: the request was refused"
+            "client authentication failed: the request was refused. Check the credentials of the client; `latchkey audit --event \
+             client_authentication` shows the address"
         ),
         None => tracing::info!(
             reason = why,

@@ -75,14 +75,14 @@ pub async fn run(state: &AppState) {
         Ok(Resealed { count, undecryptable: 0 }) => {
             tracing::info!(
                 newly_encrypted = count,
-                "all secrets of second factors are encrypted under the current secret"
+                "all secrets of second factors are encrypted under the current secret: none needs a former secret any more"
             );
         }
         Ok(Resealed { count, undecryptable }) => tracing::error!(
             newly_encrypted = count,
             undecryptable,
             "not all secrets of second factors are encrypted under the current secret: keep the former secrets configured until the factors \
-             of the errors above can be decrypted or are reset"
+             that the earlier errors name can be decrypted or are reset"
         ),
         Err(error) => tracing::warn!(
             %error,

@@ -363,8 +363,8 @@ fn keep_connected(client: Client, label: Label, log_limit: Arc<LogLimit>) -> Joi
             if log_limit.record_if_due(Instant::now()) {
                 tracing::warn!(
                     error = failure::reason(&error),
-                    "a connection to Redis ended; reconnecting at once. Requests that need it wait for at most \
-                     redis.command_timeout ({label}). At most one such line a minute is logged"
+                    "a connection to Redis ({label}) ended; reconnecting at once. Requests that need it wait for at most \
+                     redis.command_timeout. At most one such line a minute is logged"
                 );
             }
             tokio::time::sleep(RETRY_PAUSE).await;
