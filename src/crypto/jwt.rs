@@ -158,11 +158,8 @@ pub(super) struct JwtEncoder {
 }
 
 impl JwtEncoder {
-    /// Registers a key pair. `None` if another crypto provider is installed, or if the header can't be encoded.
+    /// Registers a key pair. This module's provider must be installed. `None` if the header can't be encoded.
     pub(super) fn new(pair: Arc<KeyPair>, typ: &str, kid: &str) -> Option<Self> {
-        if !install_provider() {
-            return None;
-        }
         let algorithm = pair.algorithm();
         let header =
             Header { typ: Some(typ.to_owned()), kid: Some(kid.to_owned()), ..Header::new(jwt_algorithm(algorithm)) };

@@ -73,7 +73,6 @@ impl Sealer {
     pub fn seal(&self, plaintext: &[u8], aad: &[u8], entropy: &Entropy) -> Vec<u8> {
         let current = self.current_key();
         let nonce = entropy.bytes::<NONCE_LEN>();
-        // Allocates the full capacity at once, because a reallocation would leave a copy of the plaintext in memory.
         let mut sealed = Vec::with_capacity(HEADER_BYTES + NONCE_LEN + plaintext.len() + TAG_BYTES);
         sealed.push(VERSION);
         sealed.extend_from_slice(&current.id);
@@ -230,7 +229,7 @@ mod tests {
 
     /// A value sealed by another implementation of the format. If this fails, an upgrade loses every signing key.
     #[test]
-    fn format_matches_first_release() {
+    fn value_of_another_implementation_opens() {
         // the version, the id of the secret, the nonce, the ciphertext with the tag
         let hex = [
             "01",

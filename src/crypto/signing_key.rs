@@ -24,7 +24,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::id_token;
-use super::jwt::{JwtEncoder, JwtKey, install_provider, jwt_algorithm};
+use super::jwt::{JwtEncoder, JwtKey, jwt_algorithm};
 use crate::domain::key::Algorithm;
 
 /// The `typ` of access tokens (RFC 9068, section 2.1).
@@ -39,6 +39,9 @@ pub enum SigningKeyError {
     /// The bytes are not a private key of this algorithm, or the key is too weak.
     #[error("the bytes are not a usable PKCS#8 private key of the algorithm")]
     Rejected,
+    /// aws-lc failed to serialize the key.
+    #[error("the key could not be serialized")]
+    Serialize,
     /// aws-lc failed to sign.
     #[error("the signature could not be made")]
     Sign,
@@ -79,7 +82,7 @@ impl SigningKey {
     /// Generates a key with the random number generator of aws-lc. RSA keys have 2048 bits.
     ///
     /// # Errors
-    /// [`SigningKeyError::Generate`], [`SigningKeyError::ForeignProvider`]
+    /// [`SigningKeyError::Generate`], [`SigningKeyError::Rejected`], [`SigningKeyError::ForeignProvider`]
     pub fn generate(algorithm: Algorithm) -> Result<Self, SigningKeyError> {
         let pair = match algorithm {
             Algorithm::Es256 => EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map(KeyPair::Ecdsa),
@@ -105,18 +108,14 @@ impl SigningKey {
     }
 
     fn new(pair: KeyPair) -> Result<Self, SigningKeyError> {
-        // The provider is installed first: computing the thumbprint needs one, and would install the crate's own.
-        if !install_provider() {
-            return Err(SigningKeyError::ForeignProvider);
-        }
         let pair = Arc::new(pair);
-        let (kid, jwk) = pair.kid_and_jwk().ok_or(SigningKeyError::Rejected)?;
         let verification_key = VerificationKey::new(pair.algorithm(), pair.public_bytes().to_vec());
         let verification_key = verification_key.ok_or(SigningKeyError::Rejected)?;
+        // Before the thumbprint, which would install the crate's own provider: `JwtKey::new` installs that of this service.
         let key = JwtKey::new(verification_key).ok_or(SigningKeyError::ForeignProvider)?;
-        let encoder = |token_type: &str| {
-            JwtEncoder::new(Arc::clone(&pair), token_type, &kid).ok_or(SigningKeyError::ForeignProvider)
-        };
+        let (kid, jwk) = pair.kid_and_jwk().ok_or(SigningKeyError::Rejected)?;
+        let encoder =
+            |token_type: &str| JwtEncoder::new(Arc::clone(&pair), token_type, &kid).ok_or(SigningKeyError::Rejected);
         let access_token_encoder = encoder(ACCESS_TOKEN_TYPE)?;
         let id_token_encoder = encoder(id_token::TOKEN_TYPE)?;
         Ok(Self { pair, access_token_encoder, id_token_encoder, public: PublicKey { kid, key, jwk } })
@@ -125,14 +124,14 @@ impl SigningKey {
     /// The private key as PKCS#8 version 1, for [`super::seal`].
     ///
     /// # Errors
-    /// [`SigningKeyError::Rejected`] if aws-lc can't serialize the key.
+    /// [`SigningKeyError::Serialize`]
     pub fn to_pkcs8(&self) -> Result<Zeroizing<Vec<u8>>, SigningKeyError> {
         let bytes = match &*self.pair {
             KeyPair::Ecdsa(pair) => pair.to_pkcs8v1().map(|document| document.as_ref().to_vec()),
             KeyPair::Ed25519(pair) => pair.to_pkcs8v1().map(|document| document.as_ref().to_vec()),
             KeyPair::Rs256(pair) | KeyPair::Ps256(pair) => pair.as_der().map(|document| document.as_ref().to_vec()),
         };
-        bytes.map(Zeroizing::new).map_err(|_| SigningKeyError::Rejected)
+        bytes.map(Zeroizing::new).map_err(|_| SigningKeyError::Serialize)
     }
 
     /// Signs `message`. The signature has the form that JWS requires (RFC 7518, section 3; RFC 8037, section 3.1).
@@ -327,6 +326,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::crypto::jwt::install_provider;
 
     #[test]
     fn signature_verifies_with_its_own_key_only() {

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use crate::{service::error::ServiceError, state::AppState};
 
-/// How long a client without consents is kept after its last consent was given.
+/// How long a client without consents is kept after its last consent was given. A client is stored with its first consent.
 const RETENTION: Duration = Duration::from_hours(24);
 
 /// The interval of [`run_pruning`].
 const PRUNING_INTERVAL: Duration = Duration::from_hours(1);
 
-/// Deletes the dynamic clients without consents that got none in the last 24 hours. Keeps disabled ones. Returns the number deleted.
+/// Deletes the dynamic clients that no account allows any more, and whose last consent was given more than 24 hours ago. Keeps
+/// disabled ones. Returns the number deleted.
 ///
 /// # Errors
 /// [`ServiceError`]

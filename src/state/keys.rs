@@ -51,7 +51,7 @@ pub struct SigningKeys {
     /// Whether the latest reload found a key that is sealed under a secret that this node does not have.
     lacks_secret: AtomicBool,
     sql: Sql,
-    sealer: Sealer,
+    sealer: Arc<Sealer>,
     clock: Clock,
 }
 
@@ -65,7 +65,7 @@ impl SigningKeys {
         clock: &Clock,
         entropy: &Entropy,
         sql: &Sql,
-        sealer: Sealer,
+        sealer: Arc<Sealer>,
     ) -> Result<Self, StateError> {
         let now = clock.now();
         let mut stored = sql.keys().await?;

@@ -1,7 +1,10 @@
 //! Prepares mails for the outbox, and opens, renders and delivers the mails that a worker has claimed.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -70,7 +73,7 @@ pub struct Mailer {
     settings: MailSettings,
     clock: Clock,
     entropy: Entropy,
-    sealer: Sealer,
+    sealer: Arc<Sealer>,
     templates: Templates,
     transport: Transport,
     /// The number of waiting mails when they were last counted, plus the number prepared since.
@@ -89,7 +92,7 @@ impl Mailer {
         issuer: &str,
         clock: Clock,
         entropy: Entropy,
-        sealer: Sealer,
+        sealer: Arc<Sealer>,
     ) -> Result<Self, MailerError> {
         Ok(Self {
             settings: settings.clone(),

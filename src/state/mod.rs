@@ -12,7 +12,7 @@ pub(crate) mod login_subjects;
 pub mod mailer;
 pub mod readiness;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -65,8 +65,8 @@ pub struct AppState {
     pub audit: AuditLog,
     /// Prepares and delivers mails.
     pub mailer: Mailer,
-    /// Encrypts the secrets of second factors.
-    pub(crate) sealer: Sealer,
+    /// Encrypts the secrets of second factors. Signing keys and mails share it.
+    pub(crate) sealer: Arc<Sealer>,
     /// The pages for account owners; none if `pages.enabled` is off.
     pub pages: Option<Pages>,
     /// Creates and reads refresh tokens.
@@ -87,7 +87,7 @@ pub struct AppState {
     pub(crate) pseudonymizer: Pseudonymizer,
     /// The rate limits that this node counts by itself.
     pub(crate) local_limits: LocalLimits,
-    /// The accounts of recently typed identifiers.
+    /// Caches the accounts of typed identifiers for the login throttle, which counts failures by account.
     pub(crate) login_subjects: LoginSubjects,
     /// The subscribers of this node's revocation feed.
     pub(crate) feed_subscribers: FeedSubscribers,
@@ -139,9 +139,9 @@ impl AppState {
         let csrf = CsrfTokens::new(&csrf_keys.current, csrf_keys.previous());
         let digest_keys = DerivedKeys::derive(&config.secrets, derive::ONE_TIME_TOKENS);
         let token_digests = TokenDigests::new(&digest_keys.current, digest_keys.previous());
-        let key_sealer = Sealer::new(&config.secrets);
-        let keys = SigningKeys::load(config.keys.algorithm, &clock, &entropy, &sql, key_sealer).await?;
-        let factor_sealer = Sealer::new(&config.secrets);
+        let sealer = Arc::new(Sealer::new(&config.secrets));
+        let keys = SigningKeys::load(config.keys.algorithm, &clock, &entropy, &sql, Arc::clone(&sealer)).await?;
+        // Not under previous secrets: with a new secret, all limits count from zero.
         let pseudonymizer = Pseudonymizer::new(&derive(&config.secrets.current, derive::LIMITS));
         let origin_tags = OriginTagger::new(&config.secrets);
         let feed_subscribers =
@@ -160,8 +160,7 @@ impl AppState {
         // how exactly audit entries state IP addresses: set before the audit log copies `sql`
         let sql = sql.with_address_precision(config.audit.addresses);
         let audit = AuditLog::start(&config.audit, clock.clone(), entropy.clone(), &sql);
-        let mail_sealer = Sealer::new(&config.secrets);
-        let mailer = Mailer::new(&config.mail, &config.issuer, clock.clone(), entropy.clone(), mail_sealer)?;
+        let mailer = Mailer::new(&config.mail, &config.issuer, clock.clone(), entropy.clone(), Arc::clone(&sealer))?;
         let pages = config.pages.enabled.then(|| Pages::load(&config)).transpose()?;
         let metrics = Metrics::new(redis.metrics());
         mailer.metrics.collectors().into_iter().for_each(|collector| metrics.register_boxed(collector));
@@ -181,7 +180,7 @@ impl AppState {
             clients,
             audit,
             mailer,
-            sealer: factor_sealer,
+            sealer,
             pages,
             refresh_tokens,
             browser_tokens,

@@ -1,6 +1,6 @@
 //! Checks of mail and pages: the templates, the SMTP server, the queue, and a test mail on request.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::Finding;
 use crate::{
@@ -24,7 +24,7 @@ const MAX_QUEUE_AGE: Duration = Duration::from_mins(15);
 
 /// Checks the transport of mails, and the templates of mails and pages. Sends a test mail if there is a `test_recipient`.
 pub(super) async fn check(config: &Config, clock: &Clock, test_recipient: Option<&Email>) -> Vec<Finding> {
-    let sealer = Sealer::new(&config.secrets);
+    let sealer = Arc::new(Sealer::new(&config.secrets));
     // loads the templates of the mails
     let mailer = match Mailer::new(&config.mail, &config.issuer, clock.clone(), Entropy::system(), sealer) {
         Ok(mailer) => mailer,

@@ -21,7 +21,7 @@ const OAUTH_PATH: &str = "/.well-known/oauth-authorization-server";
 const OPENID_PATH: &str = "/.well-known/openid-configuration";
 /// How long the metadata may be cached. It changes with the configuration and with the algorithm of the signing key.
 const MAX_AGE: Duration = Duration::from_hours(1);
-/// The authentication methods of service clients (RFC 6749, section 2.3.1; RFC 7523, section 2.2).
+/// The authentication methods of service clients and web apps (RFC 6749, section 2.3.1; RFC 7523, section 2.2).
 const CLIENT_AUTHENTICATION: [&str; 3] = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
 
 /// The metadata of the authorization server.

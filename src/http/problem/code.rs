@@ -1,4 +1,4 @@
-//! The stable codes of errors: [`Code`] for the problem, [`FieldError`](super::FieldError) codes for its fields.
+//! The stable codes of errors: [`Code`] for the problem, [`FieldCode`] for each of its fields.
 
 use poem::http::StatusCode;
 
@@ -52,7 +52,7 @@ codes! {
     InvalidClient = "invalid_client", UNAUTHORIZED, "The service client could not be authenticated";
     /// The refresh token is not valid, or its session was revoked.
     InvalidRefreshToken = "invalid_refresh_token", UNAUTHORIZED, "The refresh token is not valid";
-    /// The refresh token was superseded too long ago; its session has been revoked.
+    /// The refresh token was superseded, and this use counts as reuse; its session has been revoked.
     RefreshTokenReused = "refresh_token_reused", UNAUTHORIZED, "The refresh token was already used";
     /// The link or the code of a mail was used before or has expired, or what it was issued for has changed.
     InvalidCode = "invalid_code", UNAUTHORIZED, "The link or the code does not work";
@@ -60,7 +60,8 @@ codes! {
     InvalidChallenge = "invalid_challenge", UNAUTHORIZED, "The challenge does not work";
     /// The session was authenticated too long ago or too weakly; `WWW-Authenticate` says what is needed (RFC 9470).
     InsufficientUserAuthentication = "insufficient_user_authentication", UNAUTHORIZED, "A more recent or stronger authentication is required";
-    /// The response of the passkey is not valid, its challenge was used or has expired, or no account may use it here.
+    /// The response of the passkey is not valid, or its challenge was used or has expired. Or the passkey is unknown, or its account
+    /// is disabled or not the one that signs in.
     InvalidPasskey = "invalid_passkey", UNAUTHORIZED, "The passkey was not accepted";
     /// The session was idle for too long, or reached its absolute end.
     SessionExpired = "session_expired", UNAUTHORIZED, "The session has expired";
@@ -130,7 +131,7 @@ codes! {
     NoSecondFactor = "no_second_factor", CONFLICT, "The account has no second factor";
     /// The passkey is registered already.
     PasskeyExists = "passkey_exists", CONFLICT, "The passkey is registered already";
-    /// The account allows the maximum number of apps that no operator has registered.
+    /// The account's user has allowed as many apps that no operator has registered as `dynamic_clients.max_per_account` permits.
     TooManyApps = "too_many_apps", CONFLICT, "The account allows too many apps";
     /// The account has the maximum number of passkeys.
     TooManyPasskeys = "too_many_passkeys", CONFLICT, "The account has too many passkeys";
@@ -199,7 +200,7 @@ field_codes! {
     UsernameReserved = "username_reserved";
     /// The request has neither a token nor a code. A code needs its e-mail address or identifier.
     TokenOrCode = "token_or_code";
-    /// A username can be chosen after the first sign-in only.
+    /// With `registration.conceal`, users choose a username after the first sign-in: a taken username would reveal an account.
     UsernameNotYet = "username_not_yet";
     /// See [`ProfileError::DisplayName`].
     InvalidDisplayName = "invalid_display_name";

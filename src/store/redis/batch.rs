@@ -97,7 +97,7 @@ impl RedisConnection {
         }
         // At shutdown the runtime drops the tasks, and the senders of the answers with them.
         let result = async { answered.await.unwrap_or_else(|_| Err(shutting_down())) };
-        script::watch(&batcher.script, result).await
+        script::measured(&batcher.script, result).await
     }
 
     /// Sends operations in batches. If Redis refuses a batch because its operations may not share a call, splits and resends it.
@@ -113,7 +113,8 @@ impl RedisConnection {
     /// they may not share a call.
     async fn call(self: &Arc<Self>, select: BatcherSelector, operations: Vec<Operation>) -> Vec<Operation> {
         let names = &self.keys;
-        // Three keys and the arguments of each operation, as `each` in `lua/lib.lua` expects them.
+        // As `run_batch` in `lua/lib.lua` expects them: three keys of each operation, and the settings of events before the arguments of
+        // all operations.
         let mut keys = Vec::with_capacity(3 * operations.len());
         let mut arguments = vec![self.event_trim_args()];
         for Operation { account, arguments: own, .. } in &operations {
@@ -165,7 +166,7 @@ fn split(operations: Vec<Operation>, per_slot: bool) -> Vec<Vec<Operation>> {
     batches
 }
 
-/// The result of one operation, which may be an error of its own (`each` in `lua/lib.lua`).
+/// The result of one operation, which may be an error of its own (`run_batch` in `lua/lib.lua`).
 fn operation_result(answer: Value) -> Result<Value, FredError> {
     if let Value::Array(parts) = &answer
         && let [kind, reason] = &parts[..]

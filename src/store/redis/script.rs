@@ -111,7 +111,7 @@ pub(super) async fn run(
     keys: Vec<String>,
     arguments: Vec<Value>,
 ) -> Result<Value, RedisError> {
-    watch(script, async { Ok(call(script, connection, keys, arguments).await?) }).await
+    measured(script, async { Ok(call(script, connection, keys, arguments).await?) }).await
 }
 
 /// Runs a script as [`run`] does, without metrics.
@@ -128,7 +128,7 @@ pub(super) async fn call(
 }
 
 /// Waits for a script's answer, with metrics and a trace span.
-pub(super) async fn watch(
+pub(super) async fn measured(
     script: &Script,
     answer: impl Future<Output = Result<Value, RedisError>>,
 ) -> Result<Value, RedisError> {
