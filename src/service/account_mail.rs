@@ -129,7 +129,8 @@ pub(super) async fn notice(
     now: Timestamp,
 ) -> Result<Notice, ServiceError> {
     let purpose = TokenPurpose::SecureAccount;
-    let issued = one_time_tokens::issue(state, account, purpose, &account.email, one_time_tokens::UNBOUND).await?;
+    let issued =
+        one_time_tokens::issue(state, account, purpose, &account.email, one_time_tokens::NO_SIGN_IN_REQUEST).await?;
     Ok(Notice { origin: action_origin(origin, now), not_me: Some(link(state, purpose, &issued.token)) })
 }
 

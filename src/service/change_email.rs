@@ -89,7 +89,8 @@ pub async fn request(
     let mut change = change.ok_or(RequestError::NoAccount)?;
     // For a taken address too: both cases have the same effects and take the same time (I12).
     let purpose = TokenPurpose::ChangeEmail;
-    let issued = one_time_tokens::issue(state, &change.account, purpose, email, one_time_tokens::UNBOUND).await?;
+    let issued =
+        one_time_tokens::issue(state, &change.account, purpose, email, one_time_tokens::NO_SIGN_IN_REQUEST).await?;
     change.set_pending_address(email, now, issued.expires_at).await?;
     let data = if is_taken {
         account_mail::address_taken(state, origin)
@@ -194,7 +195,8 @@ pub(super) async fn offer_undo(
         return Ok(());
     }
     let purpose = TokenPurpose::UndoEmailChange;
-    let issued = one_time_tokens::issue(state, before, purpose, &before.email, one_time_tokens::UNBOUND).await?;
+    let issued =
+        one_time_tokens::issue(state, before, purpose, &before.email, one_time_tokens::NO_SIGN_IN_REQUEST).await?;
     let data = MailData::AddressChanged {
         new_address: new.as_str().to_owned(),
         undo: account_mail::link_and_code(state, purpose, &issued),

@@ -55,7 +55,7 @@ async fn send_reset(
         return Ok(());
     }
     // not bound to the browser of the request: the user may open the mail on another device
-    let issued = one_time_tokens::issue(state, account, purpose, to, one_time_tokens::UNBOUND).await?;
+    let issued = one_time_tokens::issue(state, account, purpose, to, one_time_tokens::NO_SIGN_IN_REQUEST).await?;
     let challenge = account_mail::link_and_code(state, purpose, &issued);
     let now = state.clock.now();
     let data = MailData::PasswordReset { challenge, origin: account_mail::action_origin(origin, now) };

@@ -180,7 +180,8 @@ async fn issue(
         return Err(InviteError::NoAddress);
     }
     let now = state.clock.now();
-    let issued = one_time_tokens::issue(state, &account, purpose, &account.email, one_time_tokens::UNBOUND).await?;
+    let issued =
+        one_time_tokens::issue(state, &account, purpose, &account.email, one_time_tokens::NO_SIGN_IN_REQUEST).await?;
     let mut entry = AuditEntry::new(now, AuditEvent::AccountInvited).account(account.id).detail(purpose.as_str());
     entry.facts.actor = initiator.actor();
     let mut change = state.sql.change_account(account.id).await?.ok_or(InviteError::NotFound)?;

@@ -59,11 +59,11 @@ pub(super) struct Claim {
     presented: PresentedDigests,
 }
 
-/// The request secret of a token that is not bound to a sign-in request.
-pub(super) const UNBOUND: &[u8] = &[];
+/// The request secret of a token that belongs to no sign-in request.
+pub(super) const NO_SIGN_IN_REQUEST: &[u8] = &[];
 
 /// Issues a token that is bound to the current state of an account. `address` is the address that the token is about.
-/// `request_secret` is the secret of the sign-in request that the token is bound to, or [`UNBOUND`].
+/// `request_secret` is the secret of the sign-in request that the token is bound to, or [`NO_SIGN_IN_REQUEST`].
 pub(super) async fn issue(
     state: &AppState,
     account: &Account,
@@ -124,7 +124,7 @@ fn ttl(state: &AppState, purpose: TokenPurpose) -> Duration {
 }
 
 /// A digest of the account's state that a token is bound to. A token stops working when this state changes: the password, the address, or
-/// the epoch. The links of notices keep working, because they undo an attacker's changes.
+/// the epoch. The links of notices are bound to the address only, because they undo an attacker's other changes.
 fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding {
     let purpose_byte = [purpose.byte()];
     let address_key = address.key();
@@ -193,7 +193,8 @@ pub(super) async fn find_code_for_account(
     address: Option<&Email>,
 ) -> Result<Option<Claim>, ServiceError> {
     let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
-    let digests = PresentedDigests::Code(state.token_digests.code_digests(&code, purpose, account.id, UNBOUND));
+    let digests =
+        PresentedDigests::Code(state.token_digests.code_digests(&code, purpose, account.id, NO_SIGN_IN_REQUEST));
     find_bound(state, account, TokenGroup::Purpose(purpose), digests, address.cloned()).await
 }
 
@@ -277,7 +278,7 @@ pub(super) async fn find_link_about(
     token: &LinkToken,
     addresses: Vec<Email>,
 ) -> Result<Option<Claim>, ServiceError> {
-    let digests = PresentedDigests::Link(state.token_digests.link_digests(token, UNBOUND));
+    let digests = PresentedDigests::Link(state.token_digests.link_digests(token, NO_SIGN_IN_REQUEST));
     let group = TokenGroup::Purpose(token.purpose);
     for address in addresses {
         if let Some(claim) = find_bound(state, account.clone(), group, digests.clone(), Some(address)).await? {

@@ -61,7 +61,8 @@ pub async fn reset_password(
     // Holds a place in the hashing queue until the end: if the queue is full, the request is refused before its other work.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::check_self_service(state, origin.ip).await?;
-    let Some(claim) = one_time_tokens::find(state, presented, &PURPOSES, one_time_tokens::UNBOUND).await? else {
+    let Some(claim) = one_time_tokens::find(state, presented, &PURPOSES, one_time_tokens::NO_SIGN_IN_REQUEST).await?
+    else {
         one_time_tokens::record_refusal(state, presented, TokenPurpose::ResetPassword, origin.ip);
         return Err(ResetPasswordError::InvalidToken);
     };

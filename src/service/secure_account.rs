@@ -27,7 +27,8 @@ use crate::{
 /// Why an account was not secured.
 #[derive(Debug, thiserror::Error)]
 pub enum SecureAccountError {
-    /// The link does not work: it was used, has expired, or the account has another address now.
+    /// The link does not work: it was used, has expired, or the primary address has changed since the notice. The notice of that change has
+    /// an undo link.
     #[error("the link does not work any more")]
     InvalidToken,
     /// See [`ServiceError`].
@@ -39,7 +40,7 @@ from_store_errors!(SecureAccountError);
 
 /// Removes the password, ends all sessions and sends a reset link to the account's address.
 ///
-/// If the address replaced another one within `account.undo_window`, an attacker may have changed it. The former address is then restored
+/// If the address had replaced another one before the notice, but within `account.undo_window`, an attacker may have changed it. The former address is then restored
 /// first, and gets the link.
 ///
 /// # Errors
@@ -52,7 +53,8 @@ pub async fn secure_account(
     limits::check_self_service(state, origin.ip).await?;
     let purpose = TokenPurpose::SecureAccount;
     let presented = PresentedToken::Link(token.clone());
-    let Some(claim) = one_time_tokens::find(state, &presented, &[purpose], one_time_tokens::UNBOUND).await? else {
+    let Some(claim) = one_time_tokens::find(state, &presented, &[purpose], one_time_tokens::NO_SIGN_IN_REQUEST).await?
+    else {
         one_time_tokens::record_refusal(state, &presented, purpose, origin.ip);
         return Err(SecureAccountError::InvalidToken);
     };
@@ -119,9 +121,9 @@ pub(super) enum ResetLink {
 /// Secures an account that an attacker may have used: removes the password, ends all sessions, cancels a pending deletion and a pending
 /// change of address, and sends a reset link. Also removes what the attacker may have added:
 ///
-/// - factors that were added within the lifetime of a notice's link or `account.undo_window`, whichever is longer,
-/// - consents that were given within `account.undo_window`,
-/// - secondary addresses that were verified within `account.undo_window`, and all unverified ones.
+/// - factors, consents and secondary addresses that were added, given or verified within the lifetime of a notice's link or
+///   `account.undo_window`, whichever is longer,
+/// - all unverified secondary addresses.
 pub(super) async fn secure(
     state: &AppState,
     change: &mut AccountChange,
@@ -130,12 +132,10 @@ pub(super) async fn secure(
 ) -> Result<(), ServiceError> {
     let (id, now) = (change.account.id, state.clock.now());
     change.remove_password(now).await?;
-    let undo_window = state.config.account.undo_window;
-    // removes new factors: the owner may open the notice of a new factor as long as its link works
-    let factor_window = TokenPurpose::SecureAccount.ttl().max(undo_window);
-    suspect::remove_since(change, now - factor_window, now, origin.ip).await?;
+    // the owner may open the notice of an attacker's change as long as its link works
+    let since = now - TokenPurpose::SecureAccount.ttl().max(state.config.account.undo_window);
+    suspect::remove_since(change, since, now, origin.ip).await?;
     change.clear_pending_address().await?;
-    let since = now - undo_window;
     change.clear_recent_secondary_emails(since).await?;
     change.withdraw_consents_since(since, now, origin.ip).await?;
     let no_deletion = None;
@@ -155,7 +155,8 @@ pub(super) async fn secure(
 async fn send_reset(state: &AppState, change: &mut AccountChange, origin: &RequestOrigin) -> Result<(), ServiceError> {
     let purpose = TokenPurpose::ResetPassword;
     let to = change.account.email.clone();
-    let issued = one_time_tokens::issue(state, &change.account, purpose, &to, one_time_tokens::UNBOUND).await?;
+    let issued =
+        one_time_tokens::issue(state, &change.account, purpose, &to, one_time_tokens::NO_SIGN_IN_REQUEST).await?;
     let data = MailData::PasswordReset {
         challenge: account_mail::link_and_code(state, purpose, &issued),
         origin: account_mail::action_origin(origin, state.clock.now()),

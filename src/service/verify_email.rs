@@ -124,7 +124,8 @@ pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOr
     if !limits::admit_mail(state, purpose, account, &account.email).await? {
         return Ok(());
     }
-    let issued = one_time_tokens::issue(state, account, purpose, &account.email, one_time_tokens::UNBOUND).await?;
+    let issued =
+        one_time_tokens::issue(state, account, purpose, &account.email, one_time_tokens::NO_SIGN_IN_REQUEST).await?;
     let data = MailData::VerifyAddress { challenge: account_mail::link_and_code(state, purpose, &issued) };
     account_mail::send(state, account, &account.email, origin, data).await?;
     let entry =
@@ -235,7 +236,7 @@ async fn find(
         }
     }
     // a link or a code for the primary address
-    Ok(one_time_tokens::find(state, presented, &[VerifyEmail], one_time_tokens::UNBOUND).await?)
+    Ok(one_time_tokens::find(state, presented, &[VerifyEmail], one_time_tokens::NO_SIGN_IN_REQUEST).await?)
 }
 
 /// The addresses of an account that a link or a code of a purpose can confirm.

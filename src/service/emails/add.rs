@@ -64,7 +64,8 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
     };
     // If the address is taken, nobody receives the token. Issuing it keeps both cases equal in their effects and their time (I12).
     let issued =
-        one_time_tokens::issue(state, &change.account, purpose, &secondary.email, one_time_tokens::UNBOUND).await?;
+        one_time_tokens::issue(state, &change.account, purpose, &secondary.email, one_time_tokens::NO_SIGN_IN_REQUEST)
+            .await?;
     let data = if is_taken {
         account_mail::address_taken(state, origin)
     } else {
