@@ -59,9 +59,9 @@ enum Writer {
     Connection,
     /// The task of the fan-out.
     FanOut,
-    /// The task of the connection, after the fan-out could not send a batch.
+    /// The task of the connection, after the fan-out has detached the subscriber, usually because it could not send a batch.
     Detached {
-        /// The rest of that batch.
+        /// The rest of that batch; empty if all of it was sent.
         unsent: Bytes,
         /// Receives the messages after that batch. `None` until the fan-out has handed the receiver over.
         receiver: Option<DetachedReceiver>,
@@ -146,8 +146,8 @@ where
         let this: Arc<dyn AttachedSubscriber> = Arc::clone(self) as _;
         if !subscription.attach(Arc::downgrade(&this)) {
             *self.writer() = Writer::Connection;
-            // Usually a message has arrived meanwhile, and the next poll returns it. If the fan-out has ended, the next poll reports the
-            // end only after the task of the fan-out has run once more and has closed its channel.
+            // Usually a message has arrived meanwhile, and the next poll returns it. If the fan-out is ending, it attaches nobody, but its
+            // channel closes only when its task runs again: yields, so that the caller's loop does not spin until then.
             yield_now().await;
             return Ok(());
         }

@@ -31,7 +31,7 @@ outcomes! {
     LoginOutcome {
         /// The user is signed in.
         Success => "success",
-        /// The credentials are wrong.
+        /// The credentials are wrong, or passkeys are off.
         InvalidCredentials => "invalid_credentials",
         /// The account's address is not verified.
         EmailNotVerified => "email_not_verified",
@@ -43,7 +43,7 @@ outcomes! {
         PasswordRequired => "password_required",
         /// A rate limit was exceeded.
         Limited => "limited",
-        /// A dependency did not answer.
+        /// A dependency did not answer, or the account changed in the meantime.
         Unavailable => "unavailable",
         /// An internal error.
         Failed => "failed",
@@ -59,11 +59,12 @@ outcomes! {
         WrongCode => "wrong_code",
         /// The challenge, which identifies the sign-in, was used before, has expired, or has another purpose.
         InvalidChallenge => "invalid_challenge",
-        /// The sign-in does not accept this kind of factor, or must not set a cookie.
+        /// The sign-in does not accept this kind of factor. Or its session would use the refresh cookie, and the response must not set one,
+        /// for example because a page of another site made the request.
         Refused => "refused",
         /// A rate limit was exceeded.
         Limited => "limited",
-        /// A dependency did not answer.
+        /// A dependency did not answer, or the account changed in the meantime.
         Unavailable => "unavailable",
         /// An internal error.
         Failed => "failed",
@@ -87,7 +88,7 @@ outcomes! {
         Invalid => "invalid",
         /// A rate limit was exceeded.
         Limited => "limited",
-        /// A dependency did not answer.
+        /// A dependency did not answer, or the account changed in the meantime.
         Unavailable => "unavailable",
         /// An internal error.
         Failed => "failed",

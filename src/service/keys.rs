@@ -73,7 +73,7 @@ pub async fn retire(clock: &Clock, sql: &Sql, revocation_log: &RevocationLog, ki
     let now = clock.now();
     let end = plan_retirement(&stored, kid, now)?;
     sql.set_key_verifies_until(&end.kid, Some(end.verifies_until), now).await.map_err(ServiceError::from)?;
-    tracing::info!(kid, "signing key retired: the nodes refuse all access tokens that it signed");
     revocation_log.append_key_retired(kid, now).await.map_err(|error| RetireKeyError::NotPublished(error.into()))?;
+    tracing::info!(kid, "signing key retired: the nodes refuse all access tokens that it signed");
     Ok(())
 }

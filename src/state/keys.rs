@@ -136,7 +136,8 @@ impl SigningKeys {
                 tracing::warn!(
                     %error,
                     "reloading the signing keys for a token with an unknown key id failed; the keys in memory stay \
-                     in use. If other nodes exist, one of them may have created the token's key, so the answer is 503"
+                     in use. If other nodes exist, one of them may have created the token's key, so the answer is 503. Check the \
+                     database"
                 );
             }
         }

@@ -210,9 +210,9 @@ impl AccountApi {
     ) -> Result<ChangedResponse, Failed<ChangePasswordProblems>> {
         let current = request.current_password.0;
         let new = request.new_password.0;
-        let accepted_transport = cookie_refusal.accepted();
+        let accepted_transport = cookie_refusal.accepted_transport();
         let changed = change_password::change_password(state, &caller, current, new, origin, accepted_transport).await;
-        let tokens = changed.map_err(|error| cookie_refusal.explain(error))?;
+        let tokens = changed.map_err(|error| cookie_refusal.with_reason(error))?;
         let (body, cookie) = TokensResponse::with_cookie(tokens);
         Ok(ChangedResponse::Ok(body, cookie))
     }

@@ -315,9 +315,9 @@ impl EmailsApi {
         /// The address's id.
         Path(id): Path<Uuid>,
     ) -> Result<RemovedResponse, Failed<RemoveOrPromoteProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted_transport() };
         let removed = emails::change::remove(state, &caller, EmailId(id)).await;
-        let new_tokens = removed.map_err(|error| cookie_refusal.explain(error))?;
+        let new_tokens = removed.map_err(|error| cookie_refusal.with_reason(error))?;
         Ok(match new_tokens {
             Some(tokens) => {
                 let (body, cookie) = TokensResponse::with_cookie(tokens);
@@ -343,9 +343,9 @@ impl EmailsApi {
         /// The address's id.
         Path(id): Path<Uuid>,
     ) -> Result<PrimaryResponse, Failed<RemoveOrPromoteProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted_transport() };
         let changed = emails::change::make_primary(state, &caller, EmailId(id)).await;
-        let new_tokens = changed.map_err(|error| cookie_refusal.explain(error))?;
+        let new_tokens = changed.map_err(|error| cookie_refusal.with_reason(error))?;
         let (body, cookie) = TokensResponse::with_cookie(new_tokens);
         Ok(PrimaryResponse::Replaced(body, cookie))
     }

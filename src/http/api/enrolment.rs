@@ -186,7 +186,7 @@ impl EnrolmentApi {
         let input = continuation(client, request.challenge, &cookie_refusal, replaced);
         match enrolment::start_totp(state, &input, request.label.map(printable)).await {
             Ok(enrolment) => Ok(EnrolmentStartedResponse::Ok(Json(enrolment.into()))),
-            Err(error) => Err(cookie_refusal.explain(error).into()),
+            Err(error) => Err(cookie_refusal.with_reason(error).into()),
         }
     }
 
@@ -206,7 +206,7 @@ impl EnrolmentApi {
         let input = continuation(client, request.challenge, &cookie_refusal, replaced);
         match enrolment::confirm_totp(state, &input, &request.code.0, &origin).await {
             Ok(enrolled) => enrolled_response(state, enrolled),
-            Err(error) => Err(cookie_refusal.explain(error).into()),
+            Err(error) => Err(cookie_refusal.with_reason(error).into()),
         }
     }
 
@@ -227,7 +227,7 @@ impl EnrolmentApi {
         let input = continuation(client, request.challenge, &cookie_refusal, replaced);
         match enrolment::passkey_options(state, &input).await {
             Ok(options) => Ok(OptionsResponse::Ok(Json(options.into()))),
-            Err(error) => Err(cookie_refusal.explain(error).into()),
+            Err(error) => Err(cookie_refusal.with_reason(error).into()),
         }
     }
 
@@ -249,7 +249,7 @@ impl EnrolmentApi {
         let input = continuation(client, request.challenge, &cookie_refusal, replaced);
         match enrolment::register_passkey(state, &input, request.credential.0, name, &origin).await {
             Ok(enrolled) => enrolled_response(state, enrolled),
-            Err(error) => Err(cookie_refusal.explain(error).into()),
+            Err(error) => Err(cookie_refusal.with_reason(error).into()),
         }
     }
 }

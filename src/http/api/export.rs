@@ -29,7 +29,7 @@ use crate::{
 /// The data of the caller's account.
 pub struct ExportApi;
 
-/// Everything that is stored about an account, except secrets.
+/// The data of an account, without secrets.
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none)]
 pub(in crate::http) struct ExportResponse {
@@ -43,7 +43,7 @@ pub(in crate::http) struct ExportResponse {
     former_emails: Vec<String>,
     /// The authenticator apps and the passkeys.
     factors: Vec<ExportedFactor>,
-    /// Whether codes by mail are a second factor.
+    /// Whether codes by mail are switched on as a second factor.
     email_code: bool,
     /// The devices that may skip the second factor.
     devices: Vec<ExportedDevice>,
@@ -119,9 +119,9 @@ struct ExportedSession {
     id: Uuid,
     /// When it began.
     created_at: Time,
-    /// When it was last refreshed.
+    /// When it was last used.
     last_used_at: Time,
-    /// When it ends unless it is refreshed.
+    /// When it ends unless it is used before.
     expires_at: Time,
     /// The IP address that it began from.
     ip: Option<String>,

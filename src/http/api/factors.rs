@@ -224,8 +224,8 @@ impl FactorsApi {
         cookie_refusal: CookieRefusal,
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
-        let change = email_code::enable(state, &caller).await.map_err(|error| cookie_refusal.explain(error))?;
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted_transport() };
+        let change = email_code::enable(state, &caller).await.map_err(|error| cookie_refusal.with_reason(error))?;
         Ok(changed_response(change))
     }
 
@@ -241,8 +241,8 @@ impl FactorsApi {
         cookie_refusal: CookieRefusal,
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
-        let tokens = email_code::disable(state, &caller).await.map_err(|error| cookie_refusal.explain(error))?;
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted_transport() };
+        let tokens = email_code::disable(state, &caller).await.map_err(|error| cookie_refusal.with_reason(error))?;
         Ok(changed_response(FactorsChanged { tokens, recovery_codes: Vec::new() }))
     }
 
@@ -259,8 +259,8 @@ impl FactorsApi {
         cookie_refusal: CookieRefusal,
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
-        let change = recovery_codes::renew(state, &caller).await.map_err(|error| cookie_refusal.explain(error))?;
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted_transport() };
+        let change = recovery_codes::renew(state, &caller).await.map_err(|error| cookie_refusal.with_reason(error))?;
         Ok(changed_response(change))
     }
 }

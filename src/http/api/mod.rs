@@ -1,4 +1,5 @@
-//! The REST API, one file per endpoint group. Handlers translate between HTTP and the use cases of `service`.
+//! The REST API, one file per endpoint group. Handlers translate between HTTP and the use cases of `service`. In the doc comments of
+//! operations, which are their descriptions in the API document, `{session.recent}` stands for the value of this setting (`http/openapi`).
 
 pub mod account;
 pub mod app_metadata;

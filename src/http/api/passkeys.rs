@@ -216,9 +216,9 @@ impl PasskeysApi {
         Body(request): Body<AddPasskeyRequest>,
     ) -> Result<AddedResponse, Failed<AddProblems>> {
         let name = parse_name(&request.name)?;
-        let caller = Caller { claims: &claims, origin: &origin, accepted: cookie_refusal.accepted() };
+        let caller = Caller { claims: &claims, origin: &origin, accepted: cookie_refusal.accepted_transport() };
         let registered = register::register(state, &caller, request.credential.0, name).await;
-        let registered = registered.map_err(|error| cookie_refusal.explain(error))?;
+        let registered = registered.map_err(|error| cookie_refusal.with_reason(error))?;
         let (tokens, cookie) = TokensResponse::split(registered.tokens);
         let codes: Vec<String> = registered.recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
         // The member is absent if the account keeps its recovery codes.
@@ -275,9 +275,9 @@ impl PasskeysApi {
         /// The passkey's id.
         Path(id): Path<Uuid>,
     ) -> Result<RemovedResponse, Failed<RemoveProblems>> {
-        let caller = Caller { claims: &claims, origin: &origin, accepted: cookie_refusal.accepted() };
+        let caller = Caller { claims: &claims, origin: &origin, accepted: cookie_refusal.accepted_transport() };
         let removed = manage::remove(state, &caller, PasskeyId(id)).await.map_err(passkey_change_problem);
-        let new_tokens = removed.map_err(|error| cookie_refusal.explain(error))?;
+        let new_tokens = removed.map_err(|error| cookie_refusal.with_reason(error))?;
         let (tokens, cookie) = TokensResponse::split(new_tokens);
         Ok(RemovedResponse::Ok(Json(tokens), cookie))
     }

@@ -332,11 +332,11 @@ impl RecoveryApi {
             presented: parse_link_or_code(request.token, "email", request.email, request.code)?,
             proof,
             caller: caller.as_deref().map(|caller| &caller.claims),
-            accepted: cookie_refusal.accepted(),
+            accepted: cookie_refusal.accepted_transport(),
             origin,
         };
         let result = verify_email::verify_email(state, input).await;
-        let new_session = result.map_err(|error| cookie_refusal.explain(error))?;
+        let new_session = result.map_err(|error| cookie_refusal.with_reason(error))?;
         Ok(match new_session {
             Some(tokens) => {
                 let (body, cookie) = TokensResponse::with_cookie(tokens);

@@ -184,7 +184,7 @@ pub(super) fn continuation(
         challenge: challenge.0,
         device: client.device_token.clone(),
         origin: client.into_session_origin(),
-        accepted: cookie_refusal.accepted_for_sign_in(),
+        accepted: cookie_refusal.accepted_transports_of_sign_in(),
         replaces,
     }
 }
@@ -231,7 +231,7 @@ impl SecondFactorApi {
         match second_factor::continue_with(state, &input, &factor, remember_device).await {
             Ok(signed_in) => Ok(SignedInResponse::new(signed_in.issue_tokens(state)?, Some(signed_in.device))),
             // explains why the request's cookie was not accepted, if that is the error
-            Err(error) => Err(cookie_refusal.explain(error).into()),
+            Err(error) => Err(cookie_refusal.with_reason(error).into()),
         }
     }
 
@@ -251,7 +251,7 @@ impl SecondFactorApi {
         let input = continuation(client, request.challenge, &cookie_refusal, replaces);
         match second_factor::passkey_options(state, &input).await {
             Ok(options) => Ok(SecondFactorOptionsResponse::Ok(Json(options.into()))),
-            Err(error) => Err(cookie_refusal.explain(error).into()),
+            Err(error) => Err(cookie_refusal.with_reason(error).into()),
         }
     }
 
@@ -276,7 +276,7 @@ impl SecondFactorApi {
                 let expires_in = expires_at.saturating_since(state.clock.now()).as_secs();
                 Ok(CodeSentResponse::Accepted(Json(CodeSentBody { expires_in })))
             }
-            Err(error) => Err(cookie_refusal.explain(error).into()),
+            Err(error) => Err(cookie_refusal.with_reason(error).into()),
         }
     }
 }

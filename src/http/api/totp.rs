@@ -190,9 +190,9 @@ impl TotpApi {
         SignedIn(caller): SignedIn,
         Body(request): Body<ConfirmTotpRequest>,
     ) -> Result<ChangedResponse, Failed<SetUpProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted_transport() };
         let confirmed = totp::confirm(state, &caller, &request.code.0, client.device_token.as_ref()).await;
-        let confirmed = confirmed.map_err(|error| cookie_refusal.explain(error))?;
+        let confirmed = confirmed.map_err(|error| cookie_refusal.with_reason(error))?;
         Ok(changed_response(confirmed))
     }
 
@@ -231,9 +231,9 @@ impl TotpApi {
         /// The factor's id.
         Path(id): Path<Uuid>,
     ) -> Result<ChangedResponse, Failed<RemoveProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted_transport() };
         let tokens = totp::remove(state, &caller, FactorId(id)).await;
-        let tokens = tokens.map_err(|error| cookie_refusal.explain(error))?;
+        let tokens = tokens.map_err(|error| cookie_refusal.with_reason(error))?;
         // A removal creates no recovery codes.
         Ok(changed_response(FactorsChanged { tokens, recovery_codes: Vec::new() }))
     }

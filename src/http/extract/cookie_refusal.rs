@@ -19,12 +19,12 @@ pub struct CookieRefusal(Option<ProblemError>);
 impl CookieRefusal {
     /// The transports that a session may have if the response is to replace it: not `cookie`, if the response must not set the
     /// cookie.
-    pub const fn accepted(&self) -> AcceptedTransport {
+    pub const fn accepted_transport(&self) -> AcceptedTransport {
         if self.0.is_some() { AcceptedTransport::Bearer } else { AcceptedTransport::Any }
     }
 
     /// The transports that a sign-in by this request may use for its new session.
-    pub const fn accepted_for_sign_in(&self) -> AcceptedTransports {
+    pub const fn accepted_transports_of_sign_in(&self) -> AcceptedTransports {
         if self.0.is_some() { AcceptedTransports::Bearer } else { AcceptedTransports::BearerAndCookie }
     }
 
@@ -41,7 +41,7 @@ impl CookieRefusal {
 
     /// Converts an error of a use case to a problem. A use case does not know why the cookie must not be set: the error for it
     /// always becomes [`Code::CrossSiteRequest`], which this function replaces by the actual reason.
-    pub fn explain<E>(self, error: E) -> ProblemError
+    pub fn with_reason<E>(self, error: E) -> ProblemError
     where
         ProblemError: From<E>,
     {

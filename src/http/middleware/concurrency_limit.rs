@@ -57,6 +57,7 @@ impl<E: Endpoint> Endpoint for ConcurrencyLimitEndpoint<E> {
     fn call(&self, request: Request) -> impl Future<Output = Result<Self::Output>> + Send {
         let is_exempt = EXEMPT.contains(&request.uri().path());
         match (!is_exempt).then(|| self.permits.try_acquire()) {
+            // lazily, because the cause of a refusal is recorded for the request that the task is handling then
             Some(Err(_no_permits)) => Either::Left(lazy(|_| Err(refusal().into()))),
             // the closure owns the permit, so an abandoned request releases it, too
             permit => Either::Right(self.inner.call(request).inspect(move |_| drop(permit))),

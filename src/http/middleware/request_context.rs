@@ -52,7 +52,7 @@ pub struct RequestContext<E> {
     pub state: Arc<AppState>,
 }
 
-/// What is known of a request before it is handled.
+/// Facts about a request that the response and the records need after it was handled.
 struct Received {
     started: Instant,
     id: RequestId,

@@ -19,7 +19,7 @@ pub enum FailureCause {
         /// The limit that was reached, in words.
         error: String,
     },
-    /// Another request changed the same data in the meantime. The text describes the conflict.
+    /// Another request changed the account in the meantime. The text describes the conflict.
     Conflict(String),
     /// An internal error, with its sources.
     Internal(String),

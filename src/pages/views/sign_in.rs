@@ -1,5 +1,5 @@
 //! Pages of registration, sign-in (password, code by mail, second factor), and the repeated authentication of a signed-in user. Each
-//! view's `states` returns a sample of each state of its page.
+//! view's `states` returns a sample of each state of its page, for the check of templates and for tests.
 
 use serde::Serialize;
 
@@ -123,7 +123,7 @@ pub struct Reauthenticate {
     pub others: Vec<String>,
     /// The path of the page to return to.
     pub next: String,
-    /// The options of a passkey request, as JSON.
+    /// With `passkey`: the options of a passkey request, as JSON.
     pub passkey_options: Option<String>,
     /// The client that requests the authentication; `None` for a change of the account.
     pub client: Option<ClientView>,
@@ -137,7 +137,7 @@ impl Reauthenticate {
             method: owned(method),
             others: other_methods(&methods, method),
             next: owned("/account/security"),
-            passkey_options: Some(owned("{}")),
+            passkey_options: (method == "passkey").then(|| owned("{}")),
             client: None,
         };
         let by_password = Self { others: Vec::new(), ..state("password") };

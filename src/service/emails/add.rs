@@ -48,8 +48,12 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
     let secondary = match emails.iter().find(|secondary| secondary.email.key() == email.key()) {
         Some(existing) if existing.verified_at.is_some() => return Err(ChangeEmailsError::Exists),
         Some(existing) => existing.clone(),
-        // The primary address counts as well.
-        None if emails.len() + 1 >= state.config.account.max_emails => return Err(ChangeEmailsError::TooMany),
+        // The primary address counts as well, unless the account has lost it.
+        None if emails.len() + usize::from(!change.account.email.as_str().is_empty())
+            >= state.config.account.max_emails =>
+        {
+            return Err(ChangeEmailsError::TooMany);
+        }
         None => {
             let new_email = SecondaryEmail {
                 id: state.entropy.email_id(now),

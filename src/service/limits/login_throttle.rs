@@ -101,7 +101,7 @@ impl LoginAttempt {
         Self {
             subject,
             bucket: None,
-            network: Network::of(ip),
+            network: Network::of_address(ip),
             recognized_device: None,
             is_unrecognized: false,
             recognized_bucket: None,
@@ -191,7 +191,7 @@ impl LoginAttempt {
         ip: Option<IpAddr>,
         device: Option<&DeviceToken>,
     ) -> Result<Self, ServiceError> {
-        let network = Network::of(ip);
+        let network = Network::of_address(ip);
         let device_bucket = device.map(|token| device_bucket(state, &subject, token));
         let address_bucket = address_bucket(state, &subject, network);
         let limiter = &state.redis.rate_limits;

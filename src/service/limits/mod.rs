@@ -4,7 +4,7 @@
 //! the limit of the service.
 //!
 //! Redis counts logins, registrations, password changes and the like for all nodes together. Each node counts refreshes, introspections,
-//! authorization requests and failed client authentications by itself. A request to Redis would cost more than most of these requests,
+//! authorization requests, client documents, client registrations and failed client authentications by itself. A request to Redis would cost more than most of these requests,
 //! and their limits only have to stop runaway programs.
 
 mod factor_throttle;
@@ -120,8 +120,8 @@ async fn count_for_service(state: &AppState, attempt: LoginAttempt) -> Result<Lo
     Ok(attempt)
 }
 
-/// Checks whether a client may register an e-mail address. Attempts at one e-mail address count per network of the client, so
-/// that a client cannot keep others from registering the address.
+/// Checks whether a client may register an e-mail address. Attempts at one e-mail address count per IPv4 address or /64 of the client,
+/// so that a client cannot keep others from registering the address.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -130,7 +130,7 @@ pub async fn check_registration(state: &AppState, email: &Email, ip: Option<IpAd
     let if_down = IfDown::CountLocally;
     count_shared_by_address(state, REGISTRATION, limits.registration_per_address, ip, if_down).await?;
     // The subject of the limit per account: `NETWORK|EMAIL`.
-    let mut subject = Network::of(ip).as_bytes().to_vec();
+    let mut subject = Network::of_address(ip).as_bytes().to_vec();
     subject.push(b'|');
     subject.extend_from_slice(email.key().as_bytes());
     count_shared(state, LimitPolicy::RegistrationAccount, limits.registration_per_account, &subject, if_down).await?;
@@ -200,6 +200,7 @@ pub(super) async fn check_factor_mail(
     let Some(quota) = state.config.limits.factor_mail_per_account else { return Ok(()) };
     let policy = LimitPolicy::FactorMailAccount;
     let now = state.clock.now();
+    // the bucket of the login throttle: the recognized device or network, or all others
     let bucket = attempt.recognized_bucket().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
     let name =
         state.pseudonymizer.pseudonym(&[policy.as_str().as_bytes(), account.as_bytes(), bucket.as_str().as_bytes()]);
@@ -225,7 +226,7 @@ pub async fn admit_mail(
     let purpose_byte = [purpose.byte()];
     let address_key = to.key();
     let mut parts = vec![LimitPolicy::MailAccount.as_str().as_bytes(), &purpose_byte, account.id.as_bytes()];
-    // A name without an address is that of the primary address's limit.
+    // The primary address has the name that older releases use, which had no secondary addresses.
     if address_key != account.email.key() {
         parts.push(address_key.as_bytes());
     }
@@ -339,7 +340,7 @@ fn count_local_by_address(
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
     let Some(quota) = quota else { return Ok(()) };
-    count_local(state, policy.address, Some(quota), Network::of(ip).as_bytes())?;
+    count_local(state, policy.address, Some(quota), Network::of_address(ip).as_bytes())?;
     match wider_network(state, quota, ip) {
         None => Ok(()),
         Some((wider_quota, network)) => count_local(state, policy.network, Some(wider_quota), network.as_bytes()),
@@ -383,7 +384,7 @@ async fn count_shared_by_address(
     if_down: IfDown,
 ) -> Result<(), ServiceError> {
     let Some(quota) = quota else { return Ok(()) };
-    count_shared(state, policy.address, Some(quota), Network::of(ip).as_bytes(), if_down).await?;
+    count_shared(state, policy.address, Some(quota), Network::of_address(ip).as_bytes(), if_down).await?;
     match wider_network(state, quota, ip) {
         None => Ok(()),
         Some((wider_quota, network)) => {

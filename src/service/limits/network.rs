@@ -15,7 +15,7 @@ pub(super) struct Network {
 
 impl Network {
     /// An IPv4 address, or the /64 of an IPv6 address.
-    pub(super) fn of(ip: Option<IpAddr>) -> Self {
+    pub(super) fn of_address(ip: Option<IpAddr>) -> Self {
         match ip.map(|ip| ip.to_canonical()) {
             None => Self::new(&[]),
             Some(IpAddr::V4(ip)) => Self::new(&ip.octets()),
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Network {
-        Network::of(Some(text.parse().unwrap()))
+        Network::of_address(Some(text.parse().unwrap()))
     }
 
     fn wide(text: &str, prefix: u8) -> Option<Network> {

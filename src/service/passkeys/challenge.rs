@@ -1,5 +1,5 @@
-//! The challenge of a ceremony, which registers a passkey or authenticates with one. The first response consumes the challenge, even if the
-//! response is refused (I11: a challenge works once).
+//! The challenge of a ceremony, which registers a passkey or authenticates with one. The first well-formed response of its
+//! session consumes the challenge, even if the response is refused (I11: a challenge works once).
 
 use webauthn_rs_core::error::WebauthnError;
 

@@ -78,8 +78,8 @@ pub(super) fn methods(
         FactorKind::Passkey => {
             !used.contains(AuthenticationMethod::HardwareKey) && !used.contains(AuthenticationMethod::SoftwareKey)
         }
-        // An unverified address may belong to another person. A mailbox that was the first factor is not a second factor, nor is one that
-        // was enough to set the password: a reset suspends codes by mail.
+        // Not with an unverified address: it may belong to another person. Not after a reset by mail, which suspends the codes: the
+        // mailbox alone set the password. Not if the sign-in began with the mailbox instead of the password.
         FactorKind::EmailCode => {
             requires_email_code(settings, account)
                 && account.email_verified

@@ -203,9 +203,14 @@ impl DynamicClients {
         let outcome_label = outcome.as_ref().err().map_or("fetched", |error| error.label());
         self.fetches.with_label_values(&[outcome_label]).inc();
         match &outcome {
-            Ok(_) => tracing::info!(url = url.as_str(), "metadata document or keys of a client fetched from its host"),
+            Ok(_) => tracing::info!(url = url.as_str(), "the metadata document or the keys of a client were fetched"),
             Err(error) => {
-                tracing::warn!(url = url.as_str(), %error, "metadata document or keys of a client could not be fetched or are invalid")
+                tracing::warn!(
+                    url = url.as_str(),
+                    %error,
+                    "a client's document at this URL (its metadata or its keys) could not be fetched or is invalid. A recent earlier copy stays \
+                     in use; without one, sign-ins to the app fail. If the error is not a network error, the app's operator must correct the document"
+                )
             }
         }
         outcome

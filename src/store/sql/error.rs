@@ -50,7 +50,8 @@ pub enum SqlError {
         /// The cause.
         source: io::Error,
     },
-    /// A row to insert conflicts with another row, which no caller can resolve.
+    /// An insertion conflicts with an existing row, and no caller can resolve the conflict. Conflicts that a caller can resolve have errors of
+    /// their own.
     #[error("{0}")]
     Conflict(String),
     /// Any other error, such as no such database, wrong password, missing table.
@@ -139,7 +140,7 @@ fn reason(error: &sqlx::Error) -> String {
         }
         E::Tls(error) => format!("TLS: {error}"),
         E::PoolTimedOut => {
-            "no connection became free in time (database.max_connections, database.acquire_timeout)".to_owned()
+            "no connection became free in time (database.max_connections, database.acquire_timeout), or the database accepts none".to_owned()
         }
         E::PoolClosed => "the service is shutting down".to_owned(),
         other => other.to_string(),

@@ -17,6 +17,9 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::guard::{self, Guard, Spec};
 
+/// The oldest major version with which the tests run.
+const OLDEST_VERSION: u32 = 15;
+
 /// How to install PostgreSQL, for the error of a machine without it.
 const INSTALL: &str = "these tests need PostgreSQL 15 or newer: `apt-get install postgresql` (Debian, Ubuntu), \
                        `dnf install postgresql-server` (Fedora), `apk add postgresql` (Alpine), \
@@ -150,10 +153,14 @@ fn programs() -> Option<PathBuf> {
         for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             // the version is 15 in `15`, `postgresql15`, `postgresql@15` and `pgsql-15`
-            let version: String = name.chars().filter(char::is_ascii_digit).collect();
+            let version: String =
+                name.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
             let is_postgres =
                 parent.ends_with("postgresql") || name.starts_with("postgresql") || name.starts_with("pgsql-");
-            if is_postgres && let Ok(version) = version.parse::<u32>() {
+            if is_postgres
+                && let Ok(version) = version.parse::<u32>()
+                && version >= OLDEST_VERSION
+            {
                 versions.push((version, entry.path().join(programs_in_version)));
             }
         }

@@ -67,7 +67,7 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
     let node = cluster.node().await;
     node.register("ada").await;
     let browser = Browser::signed_in(&node, "ada").await;
-    // The apps register at `node`, so the other node knows them from the database only.
+    // The apps register at `node`. The other node finds the metadata in the client id, and the consent in the database.
     let other_node = cluster.node().await;
     for method in ["none", "client_secret_basic", "client_secret_post"] {
         let app = register_app(&node, method).await;

@@ -113,7 +113,7 @@ impl SessionStore {
         let (record, last_use): (Option<Bytes>, Option<Bytes>) = self.look_ups.measure(answer).await?;
         let Some(record) = record else { return Ok(None) };
         let record = Record::decode(&record)?;
-        // In a record of release 0.1, which lacks the flag, this field belongs to the details (last_use.rs).
+        // In a record of release 0.1, which lacks the flag `has_last_use`, this field belongs to the details (last_use.rs).
         let last_use = last_use.filter(|_| record.has_last_use);
         let last_use = last_use.map(|part| LastUse::decode(&part)).transpose()?;
         Ok(Some(SessionAuthentications {

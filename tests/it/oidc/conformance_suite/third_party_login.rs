@@ -1,4 +1,4 @@
-//! The modules of the profile 3rd Party-Init OP. The suite registers its app dynamically (RFC 7591).
+//! The test modules of the profile 3rd Party-Init OP of the OpenID Foundation's conformance suite. The suite registers its app dynamically (RFC 7591).
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! The steps of the modules of the profiles Basic and Form Post, which differ in their response mode. Each function has the name of its
-//! module, without the prefix `oidcc-`. The requests of [`Suite::request`] have the state `a state` and the nonce `a nonce`. The clock
-//! advances by two seconds where `auth_time` or `iat`, which are whole seconds, could change, or where `max_age=1` must be exceeded.
+//! module, without the prefix `oidcc-`. The requests of [`Suite::request`] have the state `a state` and the nonce `a nonce`. Where a
+//! test compares `auth_time` or `iat`, the clock first advances by two seconds: both are whole seconds, so a change would not show within
+//! one. Two seconds also exceed `max_age=1`.
 
 use std::time::Duration;
 
@@ -422,6 +423,7 @@ pub async fn ensure_request_with_valid_pkce_succeeds(mode: Mode) {
     let response = suite.authorize(&suite.browser().await, &suite.request()).await;
     let wrong = exchange_with(&suite.node, &suite.app, &response["code"], CALLBACK, &VERIFIER.to_lowercase()).await;
     assert_eq!(error_of(&wrong), (400, "invalid_grant".to_owned()));
+    // the refused exchange has not consumed the code
     suite.tokens_of(&response).await;
     suite.finish().await;
 }

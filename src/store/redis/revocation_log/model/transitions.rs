@@ -107,6 +107,7 @@ impl Scenario {
                     node.acks.on_heartbeat_published(lease, sent, now);
                 }
                 let mut usable_from = node.acks.cache_usable_from();
+                // without the rule, a pause does not move the time from which the cache is usable
                 if self.breaks(Rule::PausesRestartTheProbation) && usable_from.is_some() {
                     usable_from = former_usable_from.or(usable_from);
                 }
